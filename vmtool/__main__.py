@@ -1,0 +1,5 @@
+"""`python -m vmtool`."""
+
+from vmtool.cli.main import main
+
+main()

@@ -1,0 +1,1 @@
+"""The command line: text, JSON, exit codes and the rendering of errors happen here only."""

@@ -1,0 +1,95 @@
+"""The root command. Sub-commands are imported when they are typed, so that `vmtool --help` stays quick."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import traceback
+
+import click
+
+from vmtool import __version__
+from vmtool.errors import VmtoolError
+from vmtool.state import State
+
+# name -> (module below vmtool.cli, the line of --help). The command in the module is named like the command.
+COMMANDS = {
+    "doctor": ("doctor", "Look whether this host can do it; every finding has a hint."),
+    "plan": ("run", "Show what `run` would do."),
+    "run": ("run", "Start the runtime of a spec and prove that it answers."),
+    "ps": ("ps", "List the instances."),
+    "status": ("instance", "Look at an instance now: what is proven, what was not checked."),
+    "logs": ("instance", "Show what an instance wrote."),
+    "exec": ("instance", "Run a command inside an instance."),
+    "stop": ("instance", "End an instance's process; keep the rest."),
+    "rm": ("instance", "Remove an instance and everything it started."),
+    "recover": ("recover", "Undo what interrupted commands left behind."),
+    "chat": ("chat", "Ask an instance's model a question."),
+    "image": ("image", "Build, import and list container images."),
+    "model": ("model", "Make the canary model."),
+    "net": ("net", "Add, check, reset and remove container networks."),
+    "completion": ("completion", "Print the completion script of a shell."),
+}
+# The words of a neighbouring tool.
+ALIASES = {"precheck": "doctor", "infer": "chat", "apply": "run"}
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands' names and help lines without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        name = ALIASES.get(cmd_name, cmd_name)
+        if name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"vmtool.cli.{COMMANDS[name][0]}")
+        command: click.Command = getattr(module, f"{name}_command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--state-dir", metavar="DIR", help="Where vmtool remembers [VMTOOL_STATE_DIR, /var/lib/vmtool].")
+@click.version_option(__version__, prog_name="vmtool")
+@click.pass_context
+def vmtool(ctx: click.Context, state_dir: str | None) -> None:
+    """Take a bare Linux server to a confidential vLLM endpoint, and prove each step."""
+    ctx.obj = State.at(state_dir)
+
+
+def main() -> None:
+    """Entry point: run a command, turn errors into text on stderr and an exit code."""
+    try:
+        vmtool.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(1)
+    except VmtoolError as error:
+        show_error(error)
+        sys.exit(error.code)
+    except Exception:
+        traceback.print_exc()
+        click.echo("This is a fault of vmtool itself. Please report it with the lines above.", err=True)
+        sys.exit(1)
+
+
+def show_error(error: VmtoolError) -> None:
+    """Message, details, hint, log: always in this order."""
+    click.secho(f"error: {error.message}", fg="red", err=True)
+    for line in error.details:
+        click.echo(f"  {line}", err=True)
+    if error.hint:
+        click.echo(f"hint: {error.hint}", err=True)
+    if error.log:
+        click.echo(f"log: {error.log}", err=True)

@@ -1,0 +1,61 @@
+"""What every command prints alike: JSON documents, tables, progress."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+SCHEMA = "vmtool/v1"
+
+
+def print_json(**values: Any) -> None:
+    """One document on stdout."""
+    click.echo(json.dumps({"schema": SCHEMA, **values}, indent=2, ensure_ascii=False))
+
+
+def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Left-aligned columns; the last one is not padded."""
+    table = [list(head), *(list(row) for row in rows)]
+    widths = [max(len(row[column]) for row in table) for column in range(len(head))]
+    for row in table:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+class Progress:
+    """A `vmtool.host.apply.Monitor`: one ephemeral line on a terminal, plain lines elsewhere; all on stderr."""
+
+    def __init__(self) -> None:
+        self.live = sys.stderr.isatty()
+        self.title = ""
+        self.started = 0.0
+
+    def step(self, title: str) -> None:
+        self.title, self.started = title, time.monotonic()
+        self._ephemeral(f"… {title}")
+
+    def skipped(self, title: str, why: str) -> None:
+        click.echo(f"- {title}: {why}", err=True)
+
+    def note(self, text: str) -> None:
+        self._ephemeral(f"… {self.title}: {text}")
+
+    def done(self, seconds: float) -> None:
+        self._clear()
+        click.echo(f"✓ {self.title} ({seconds:.1f} s)", err=True)
+
+    def close(self) -> None:
+        """Leave the terminal's line clean, for the error or summary that follows."""
+        self._clear()
+
+    def _ephemeral(self, text: str) -> None:
+        if self.live:
+            click.echo(f"\r\033[K{text[:100]}", nl=False, err=True)
+
+    def _clear(self) -> None:
+        if self.live:
+            click.echo("\r\033[K", nl=False, err=True)

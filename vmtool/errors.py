@@ -1,0 +1,68 @@
+"""The errors a person can act on: what and where, the evidence, the next command, the exit code.
+
+VmtoolError                exit 1: something that was tried has failed
+├── Refused                exit 2: the input is wrong; nothing was tried
+├── NotReady               exit 3: the host cannot do it; nothing was changed
+├── VerificationFailed     exit 4: it ran, and what it showed is not what was asked for
+├── ProgramMissing         exit 3: a program that is needed is not installed
+├── ProgramFailed          exit 1: a program ended badly
+└── Interrupted            exit 130: Ctrl-C or a termination signal
+
+Only `vmtool/cli/` turns them into text and exit codes. Anything else that escapes is an internal error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class VmtoolError(Exception):
+    """Base of every error meant for a person.
+
+    Args:
+        message: what failed and where, one sentence.
+        details: further lines, such as the last output of a child or a list of problems.
+        hint: the next command or change, complete enough to be typed.
+        log: path of the full log, when one was kept.
+    """
+
+    code = 1
+
+    def __init__(self, message: str, *, details: Sequence[str] = (), hint: str = "", log: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.details = tuple(details)
+        self.hint = hint
+        self.log = log
+
+
+class Refused(VmtoolError):
+    """The input is wrong."""
+
+    code = 2
+
+
+class NotReady(VmtoolError):
+    """The host lacks something."""
+
+    code = 3
+
+
+class VerificationFailed(VmtoolError):
+    """A look at the result contradicts the wish."""
+
+    code = 4
+
+
+class ProgramMissing(NotReady):
+    """A needed program is not on this machine."""
+
+
+class ProgramFailed(VmtoolError):
+    """A program exited with an error, died of a signal or passed its deadline."""
+
+
+class Interrupted(VmtoolError):
+    """The user or the system asked vmtool to stop."""
+
+    code = 130

@@ -1,0 +1,37 @@
+"""The one seam between facts and the machine, so that a recorded host can stand in for a real one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a finished program left: exit status (negative: signal), standard output and error as text."""
+
+    status: int
+    out: str
+    err: str
+
+
+class Reader(Protocol):
+    """Read-only access to a machine. Nothing raises for what is absent: absence is a fact."""
+
+    def text(self, path: str) -> str | None:
+        """The file's text (at most 4 MiB), or None when it is absent or unreadable."""
+
+    def names(self, path: str) -> tuple[str, ...]:
+        """The sorted names in a directory; empty when it is absent."""
+
+    def link(self, path: str) -> str | None:
+        """Where a symbolic link points, as written; None when it is none."""
+
+    def exists(self, path: str) -> bool:
+        """Whether the path exists."""
+
+    def which(self, program: str) -> str | None:
+        """The absolute path of a program, sbin directories included."""
+
+    def run(self, argv: tuple[str, ...], deadline: float = 10.0) -> Output | None:
+        """A program's output; None when it is absent or did not end within `deadline` seconds."""

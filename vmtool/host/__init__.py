@@ -1,0 +1,1 @@
+"""The only room with effects: processes, files, sockets, locks, the journal."""

@@ -1,0 +1,74 @@
+"""Writing files so that a reader, or the next start after a crash, sees the old or the new one, never half."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from pathlib import Path
+
+from vmtool.errors import VmtoolError
+
+
+def write(path: Path, data: bytes | str, *, mode: int = 0o600, uid: int | None = None) -> None:
+    """Write atomically: a temporary file beside it, fsync, rename, fsync of the directory."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+            if uid is not None:
+                os.fchown(file.fileno(), uid, -1)
+            os.fchmod(file.fileno(), mode)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Make a rename or unlink in the directory durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_dir(path: Path, *, mode: int = 0o700, uid: int = 0) -> None:
+    """Create a directory with its parents (mode 0700); the last one gets `mode` and the owner `uid`."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.chmod(mode)
+    if uid != path.stat().st_uid:
+        os.chown(path, uid, -1)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a tree; refuse when something is mounted below it, lest another file system be emptied."""
+    if path.is_symlink() or not path.is_dir():
+        path.unlink(missing_ok=True)
+        return
+    real = os.path.realpath(path)
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        # mounts(5) writes a blank as \\040; a vmtool path never holds one of the escaped characters.
+        if (line.split()[1] + "/").startswith(real + "/"):
+            raise VmtoolError(f"{path}: {line.split()[1]} is mounted there, so it is not removed",
+                              hint=f"umount {line.split()[1]}")
+    shutil.rmtree(path)
+
+
+def copy_secret(path: Path, source: Path | None, uid: int) -> None:
+    """Copy a secret to a file of mode 0400 owned by `uid`; with no source, 32 random bytes in hexadecimal."""
+    if source is None:
+        if path.exists():
+            return
+        write(path, secrets.token_hex(32) + "\n", mode=0o400, uid=uid)
+        return
+    try:
+        write(path, source.read_bytes(), mode=0o400, uid=uid)
+    except OSError as error:
+        raise VmtoolError(f"{source}: {error.strerror}") from error

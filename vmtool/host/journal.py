@@ -1,0 +1,133 @@
+"""The journal of one subject: what was begun, and how to undo it, written before it is done.
+
+One JSON record a line, each fsynced before the action it announces. A torn last line (power loss, kill in the
+middle of a write) announces nothing that was begun, so it is ignored.
+
+Records: {"at", "event", ...} with event
+    plan    subject, command        a new undertaking starts
+    step    title, undo             the step is about to start; `undo` is its way back
+    begin   action, shell           the action is about to be done
+    end     seconds                 it was done
+    failed  error                   it, or the wait for it, failed
+    applied                         every step was done
+    undone  step                    the step's way back was gone to its end
+    clean                           nothing of the undertaking is left
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vmtool.plan import Action, Step, action_from_json, to_json
+
+NAME = "journal.jsonl"
+
+
+@dataclass
+class Entry:
+    """A step that was begun and is not undone."""
+
+    number: int
+    title: str
+    undo: tuple[Action, ...]
+
+
+@dataclass
+class Story:
+    """What a journal tells.
+
+    Args:
+        state: "none" (no undertaking), "unfinished", "applied", "failed", "undoing" or "clean".
+        entries: steps not yet undone, oldest first.
+        error: the message of the failure, when there was one.
+        seconds: (step title, seconds) of the steps that were done.
+    """
+
+    state: str = "none"
+    subject: str = ""
+    entries: list[Entry] = field(default_factory=list)
+    error: str = ""
+    seconds: list[tuple[str, float]] = field(default_factory=list)
+    count: int = 0
+
+
+class Journal:
+    """Appends to, and reads, `directory`/journal.jsonl."""
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / NAME
+
+    def start(self, subject: str) -> None:
+        """Begin a new undertaking in an empty journal file."""
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.path.unlink(missing_ok=True)
+        self.write("plan", subject=subject)
+
+    def step(self, step: Step) -> None:
+        """Announce a step with its way back."""
+        self.write("step", title=step.title, undo=to_json(step.undo))
+
+    def write(self, event: str, **values: Any) -> None:
+        """Append one record durably."""
+        line = json.dumps({"at": round(time.time(), 3), "event": event, **values}) + "\n"
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            size = os.fstat(descriptor).st_size
+            torn = size and os.pread(descriptor, 1, size - 1) != b"\n"
+            os.write(descriptor, ("\n" if torn else "").encode() + line.encode())
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def records(self) -> list[dict[str, Any]]:
+        """All whole records; empty when there is no journal."""
+        try:
+            lines = self.path.read_text(errors="replace").splitlines()
+        except FileNotFoundError:
+            return []
+        return [record for record in map(_parse, lines) if record]
+
+    def story(self) -> Story:
+        """The records folded into the present state.
+
+        Raises:
+            ValueError: a record is not of this vmtool's vocabulary.
+        """
+        story = Story()
+        for record in self.records():
+            _tell(story, record)
+        return story
+
+
+def _parse(line: str) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) and "event" in record else None
+
+
+def _tell(story: Story, record: dict[str, Any]) -> None:
+    match record["event"]:
+        case "plan":
+            story.state, story.subject = "unfinished", record["subject"]
+        case "step":
+            undo = tuple(action_from_json(action) for action in record["undo"])
+            story.entries.append(Entry(story.count, record["title"], undo))
+            story.count += 1
+            story.seconds.append((record["title"], 0.0))
+        case "end":
+            title, seconds = story.seconds[-1]
+            story.seconds[-1] = (title, seconds + record["seconds"])
+        case "failed":
+            story.state, story.error = "failed", record["error"]
+        case "undone":
+            story.state = "undoing"
+            story.entries = [entry for entry in story.entries if entry.number != record["step"]]
+        case "applied" | "clean" as state:
+            story.state = state

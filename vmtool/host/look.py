@@ -1,0 +1,47 @@
+"""The real machine behind `vmtool.facts.reader.Reader`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from vmtool.errors import ProgramFailed, ProgramMissing
+from vmtool.facts.reader import Output
+from vmtool.host import processes
+
+LIMIT = 4 << 20
+
+
+class Machine:
+    """This machine, read-only."""
+
+    def text(self, path: str) -> str | None:
+        try:
+            with open(path, "rb") as file:
+                return file.read(LIMIT).decode(errors="replace")
+        except OSError:
+            return None
+
+    def names(self, path: str) -> tuple[str, ...]:
+        try:
+            return tuple(sorted(os.listdir(path)))
+        except OSError:
+            return ()
+
+    def link(self, path: str) -> str | None:
+        try:
+            return os.readlink(path)
+        except OSError:
+            return None
+
+    def exists(self, path: str) -> bool:
+        return Path(path).exists()
+
+    def which(self, program: str) -> str | None:
+        return processes.which(program)
+
+    def run(self, argv: tuple[str, ...], deadline: float = 10.0) -> Output | None:
+        try:
+            return processes.run(argv, deadline=deadline)
+        except (ProgramMissing, ProgramFailed):
+            return None

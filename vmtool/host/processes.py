@@ -1,0 +1,129 @@
+"""Running programs: argv tuples, a small fixed environment, /dev/null on stdin, a deadline on each.
+
+A child gets a session of its own, so a deadline or Ctrl-C ends its whole group; and it dies with vmtool
+(PR_SET_PDEATHSIG), so a killed vmtool leaves no half-done build running.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+from vmtool.errors import ProgramFailed, ProgramMissing
+from vmtool.facts.reader import Output
+
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+ENVIRONMENT = {"PATH": PATH, "LANG": "C.UTF-8", "HOME": "/root"}
+GRACE = 5.0
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None)
+
+
+def which(program: str) -> str | None:
+    """The absolute path of a program; sbin directories are searched although a user's PATH may lack them."""
+    return shutil.which(program, path=PATH)
+
+
+def run(argv: Sequence[str], *, deadline: float, env: Sequence[tuple[str, str]] = (), stdin: Path | bytes | None = None,
+        stdout: Path | None = None, log: IO[str] | None = None) -> Output:
+    """Run a program to its end.
+
+    Args:
+        deadline: seconds; then the process group is terminated, then killed.
+        stdin: a file, or the bytes themselves.
+        stdout: a file of mode 0600 that receives standard output; `Output.out` is empty then.
+        log: receives the command line and both outputs.
+
+    Raises:
+        ProgramMissing: there is no such program.
+        ProgramFailed: it did not end in time. Its exit status is for the caller to judge.
+    """
+    executable = argv[0] if "/" in argv[0] else which(argv[0])
+    if not executable or not os.path.exists(executable):
+        raise ProgramMissing(f"{argv[0]}: no such program", hint=f"apt-get install {_package(argv[0])}")
+    with contextlib.ExitStack() as files:
+        source = subprocess.PIPE if isinstance(stdin, bytes) else files.enter_context(open(stdin or os.devnull, "rb"))
+        target = files.enter_context(_private_file(stdout)) if stdout else subprocess.PIPE
+        child = subprocess.Popen([executable, *argv[1:]], stdin=source, stdout=target, stderr=subprocess.PIPE,
+                                 env=ENVIRONMENT | dict(env), start_new_session=True, preexec_fn=_die_with_parent)
+        try:
+            out, err = child.communicate(stdin if isinstance(stdin, bytes) else None, timeout=deadline)
+        except subprocess.TimeoutExpired:
+            end_group(child)
+            raise ProgramFailed(f"{shlex.join(argv)}: no end after {deadline:.0f} s",
+                                details=_state(child)) from None
+        except BaseException:
+            end_group(child)
+            raise
+    result = Output(child.returncode, (out or b"").decode(errors="replace"), err.decode(errors="replace"))
+    if log:
+        log.write(f"$ {shlex.join(argv)}\n{result.out}{result.err}")
+        log.flush()
+    return result
+
+
+def check(argv: Sequence[str], result: Output) -> None:
+    """Raise ProgramFailed, with the last lines of the output, unless the program ended well."""
+    if result.status == 0:
+        return
+    how = f"died of {signal.Signals(-result.status).name}" if result.status < 0 else f"exit status {result.status}"
+    if result.status == 127:
+        how += " (a program that it calls is missing)"
+    lines = [line for line in (result.out + "\n" + result.err).splitlines() if line.strip()]
+    raise ProgramFailed(f"{shlex.join(argv[:6])}{' ...' if len(argv) > 6 else ''}: {how}", details=lines[-8:])
+
+
+def end_group(child: subprocess.Popen[bytes]) -> None:
+    """Terminate a child's process group, then kill it; a child in D state is abandoned after the grace time."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(child.pid, number)
+            child.wait(GRACE)
+        except (ProcessLookupError, subprocess.TimeoutExpired):
+            continue
+        return
+
+
+def start_time(pid: int) -> str | None:
+    """The kernel's start time of a process in clock ticks, or None when it is gone or a zombie.
+
+    With the pid it names a process for good: pids are reused, the pair is not (proc(5), field 22 of stat).
+    """
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in "ZX" else fields[19]
+
+
+def _package(program: str) -> str:
+    packages = {"ctr": "containerd", "ip": "iproute2", "jq": "jq", "runc": "runc", "mmdebstrap": "mmdebstrap"}
+    return packages.get(Path(program).name, Path(program).name)
+
+
+def _private_file(path: Path) -> IO[bytes]:
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
+
+
+def _die_with_parent() -> None:
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _state(child: subprocess.Popen[bytes]) -> list[str]:
+    """What a child that cannot be ended is doing: its state and kernel stack."""
+    if child.poll() is not None:
+        return []
+    try:
+        status = Path(f"/proc/{child.pid}/status").read_text()
+        stack = Path(f"/proc/{child.pid}/stack").read_text()
+    except OSError:
+        return [f"process {child.pid} could not be ended"]
+    return [line for line in status.splitlines() if line.startswith("State:")] + stack.splitlines()

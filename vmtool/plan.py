@@ -1,0 +1,326 @@
+"""What to do, before anything is done: a small closed vocabulary of actions, steps and plans.
+
+Every action prints as the shell line it amounts to, so a plan is also a runbook, and every action can be
+written to the journal and read back. Nothing here touches the machine: `vmtool.host.apply` does.
+
+A step carries its own way back. `undo` is written to the journal before the step's first action, so every
+undo action must be harmless when the thing it removes is not there (yet, or any more).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import types
+import typing
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+Pairs = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Run:
+    """Run a program to its end.
+
+    Args:
+        argv: the program and its arguments; never a shell string.
+        env: additions to the small fixed environment that every child gets.
+        stdin, stdout: files to read from and to write to (mode 0600), instead of /dev/null and the log.
+        deadline: seconds until the program's process group is terminated.
+        gone: pieces of the program's output that mean "there is nothing to undo": then a failure is none.
+    """
+
+    argv: tuple[str, ...]
+    env: Pairs = ()
+    stdin: Path | None = None
+    stdout: Path | None = None
+    deadline: float = 60.0
+    gone: tuple[str, ...] = ()
+
+    def shell(self) -> str:
+        words = [f"{name}={shlex.quote(value)}" for name, value in self.env] + [shlex.join(self.argv)]
+        words += [f"< {shlex.quote(str(self.stdin))}"] if self.stdin else []
+        words += [f"> {shlex.quote(str(self.stdout))}"] if self.stdout else []
+        return " ".join(words)
+
+
+@dataclass(frozen=True)
+class Expect:
+    """Run a program and require that one line of its output equals `line`; `hint` helps when it does not."""
+
+    argv: tuple[str, ...]
+    line: str
+    hint: str = ""
+    deadline: float = 30.0
+
+    def shell(self) -> str:
+        return f"{shlex.join(self.argv)} | grep -Fx -- {shlex.quote(self.line)}"
+
+
+@dataclass(frozen=True)
+class StartDaemon:
+    """Start a program that outlives vmtool, unless the one in `pidfile` still lives; wait for its socket.
+
+    The pid file holds "PID STARTTIME", so that a reused pid is never taken for the daemon.
+    """
+
+    argv: tuple[str, ...]
+    pidfile: Path
+    log: Path
+    socket: Path
+    deadline: float = 30.0
+
+    def shell(self) -> str:
+        return f"setsid {shlex.join(self.argv)} >> {self.log} 2>&1 & echo $! > {self.pidfile}"
+
+
+@dataclass(frozen=True)
+class StopDaemon:
+    """Terminate the daemon of `pidfile` politely, then by force; not while the directory `users` has entries."""
+
+    pidfile: Path
+    users: Path
+    deadline: float = 10.0
+
+    def shell(self) -> str:
+        return f'[ -n "$(ls -A {self.users})" ] || kill $(cat {self.pidfile})'
+
+
+@dataclass(frozen=True)
+class MakeDir:
+    """Create a directory and its parents; `mode` is for the last one."""
+
+    path: Path
+    mode: int = 0o700
+    uid: int = 0
+
+    def shell(self) -> str:
+        return f"install -d -m {self.mode:04o} -o {self.uid} {shlex.quote(str(self.path))}"
+
+
+@dataclass(frozen=True)
+class WriteFile:
+    """Write a file atomically: temporary file, fsync, rename."""
+
+    path: Path
+    text: str
+    mode: int = 0o600
+
+    def shell(self) -> str:
+        return f"install -m {self.mode:04o} /dev/stdin {shlex.quote(str(self.path))} <<'EOF'\n{self.text.rstrip()}\nEOF"
+
+
+@dataclass(frozen=True)
+class CopySecret:
+    """Copy a secret file to a place of mode 0400 owned by `uid`; with no `source`, make a random key."""
+
+    path: Path
+    uid: int
+    source: Path | None = None
+
+    def shell(self) -> str:
+        made = f"install -m 0400 -o {self.uid} {{source}} {shlex.quote(str(self.path))}"
+        if self.source:
+            return made.format(source=shlex.quote(str(self.source)))
+        return "openssl rand -hex 32 | " + made.format(source="/dev/stdin")
+
+
+@dataclass(frozen=True)
+class Remove:
+    """Remove a file or a directory tree, never crossing into another mounted file system."""
+
+    path: Path
+
+    def shell(self) -> str:
+        return f"rm -rf --one-file-system {shlex.quote(str(self.path))}"
+
+
+@dataclass(frozen=True)
+class CallPlugin:
+    """Call one CNI plugin by the CNI protocol (github.com/containernetworking/cni, SPEC.md).
+
+    Args:
+        command: ADD, CHECK or DEL.
+        plugin: path of the plugin's executable.
+        config: file with this plugin's own configuration, name and cniVersion included.
+        previous: file with the result of the plugin before it, merged in as `prevResult`; may be absent on DEL.
+        result: file that receives the result of an ADD.
+        again_without: name of a bridge; when a first ADD fails because of its hardware address, the bridge is
+            deleted and the ADD is tried once more (a known fault after an earlier failed ADD).
+    """
+
+    command: str
+    plugin: Path
+    config: Path
+    container_id: str
+    netns: Path
+    ifname: str
+    previous: Path | None = None
+    result: Path | None = None
+    again_without: str = ""
+    deadline: float = 30.0
+
+    def shell(self) -> str:
+        env = (f"CNI_COMMAND={self.command} CNI_CONTAINERID={self.container_id} CNI_NETNS={self.netns} "
+               f"CNI_IFNAME={self.ifname} CNI_PATH={self.plugin.parent}")
+        if self.previous:
+            source = f"jq -s '.[0] + {{prevResult: .[1]}}' {self.config} {self.previous} | "
+            line = f"{source}{env} {self.plugin}"
+        else:
+            line = f"{env} {self.plugin} < {self.config}"
+        return f"{line} > {self.result}" if self.result else line
+
+
+@dataclass(frozen=True)
+class RemoveBridge:
+    """Delete a network bridge, when it exists and has no port left."""
+
+    name: str
+
+    def shell(self) -> str:
+        return f'[ -n "$(ls /sys/class/net/{self.name}/brif)" ] || ip link delete dev {self.name} type bridge'
+
+
+@dataclass(frozen=True)
+class SweepChains:
+    """Remove the iptables chains that CNI plugins leave behind: those listed in `marker`, once unused.
+
+    `marker` lists "TABLE CHAIN" lines, the chains that were absent before vmtool's first network. While another
+    directory than `own` below `users` holds a network, nothing is done.
+    """
+
+    marker: Path
+    users: Path
+    own: str
+
+    def shell(self) -> str:
+        return (f"while read -r table chain; do iptables -w -t $table -F $chain; iptables -w -t $table -X $chain; "
+                f"done < {self.marker}")
+
+
+@dataclass(frozen=True)
+class AwaitHealth:
+    """Wait until the server answers 200 on `url`; fail at once when the process in `pidfile` ends."""
+
+    url: str
+    pidfile: Path
+    log: Path
+    deadline: float
+
+    def shell(self) -> str:
+        return f"curl -sf --retry {self.deadline:.0f} --retry-delay 1 --retry-all-errors {self.url}"
+
+
+@dataclass(frozen=True)
+class AskCanary:
+    """Ask a question with a known answer and compare; the exchange goes to the file `evidence`.
+
+    Args:
+        url: base address of the OpenAI-compatible server.
+        key: file with the API key.
+        match: "exact" or "contains".
+        deadline: seconds.
+    """
+
+    url: str
+    key: Path
+    model: str
+    prompt: str
+    expect: str
+    match: str
+    evidence: Path
+    deadline: float
+
+    def shell(self) -> str:
+        return (f"vmtool-canary: POST {self.url}/v1/chat/completions model={self.model} {shlex.quote(self.prompt)} "
+                f"and expect ({self.match}) {shlex.quote(self.expect)}")
+
+
+Action = (Run | Expect | StartDaemon | StopDaemon | MakeDir | WriteFile | CopySecret | Remove | CallPlugin
+          | RemoveBridge | SweepChains | AwaitHealth | AskCanary)
+KINDS: dict[str, type[Action]] = {kind.__name__: kind for kind in typing.get_args(Action)}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One line of the runbook's table of contents.
+
+    Args:
+        title: what it achieves, for a person.
+        actions: in order.
+        undo: in order; each harmless when there is nothing to undo.
+        skip: why there is nothing to do; empty when there is.
+        waits: the step only waits and looks, so the host lock need not be held for it.
+    """
+
+    title: str
+    actions: tuple[Action, ...] = ()
+    undo: tuple[Action, ...] = ()
+    skip: str = ""
+    waits: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Steps for one subject, such as `instance quickstart`; the journal lies in `directory`."""
+
+    subject: str
+    directory: Path
+    steps: tuple[Step, ...]
+
+    @property
+    def changes(self) -> bool:
+        """Whether applying it would do anything."""
+        return any(not step.skip for step in self.steps)
+
+
+def plan_lines(plan: Plan) -> Iterator[str]:
+    """The plan as an exact runbook: a comment line per step, a shell line per action."""
+    for number, step in enumerate(plan.steps, 1):
+        yield f"# {number}. {step.title}" + (f" (nothing to do: {step.skip})" if step.skip else "")
+        if not step.skip:
+            yield from shell_lines(step.actions)
+
+
+def shell_lines(actions: Iterable[Action]) -> Iterator[str]:
+    """Each action as the shell line that it amounts to."""
+    return (action.shell() for action in actions)
+
+
+def to_json(value: object) -> typing.Any:
+    """A plan, step or action as plain JSON values; an action carries its `kind`."""
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, tuple | list):
+        return [to_json(item) for item in value]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {"kind": type(value).__name__, **fields} if type(value).__name__ in KINDS else fields
+    return value
+
+
+def action_from_json(record: dict[str, typing.Any]) -> Action:
+    """The inverse of `to_json` for an action.
+
+    Raises:
+        ValueError: the record is of no known kind or lacks a field; a newer vmtool may have written it.
+    """
+    try:
+        kind = KINDS[record["kind"]]
+        hints = typing.get_type_hints(kind)
+        values = {name: _revive(hints[name], value) for name, value in record.items() if name != "kind"}
+        return kind(**values)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"not an action of this vmtool: {record!r}") from error
+
+
+def _revive(hint: object, value: typing.Any) -> typing.Any:
+    if isinstance(hint, types.UnionType):
+        hint = next(option for option in typing.get_args(hint) if option is not type(None))
+    if hint is Path and value is not None:
+        return Path(value)
+    if isinstance(value, list):
+        return tuple(tuple(item) if isinstance(item, list) else item for item in value)
+    return value

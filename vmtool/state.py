@@ -1,0 +1,76 @@
+"""Where vmtool keeps what it must remember: the names of directories and files, no more."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from vmtool.errors import Refused
+
+DEFAULT = "/var/lib/vmtool"
+# Also a host name label (RFC 1123), a containerd identifier and a part of a file name, hence so narrow.
+NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+
+
+@dataclass(frozen=True)
+class State:
+    """The state directory.
+
+    Args:
+        root: absolute path; everything below is of mode 0700.
+    """
+
+    root: Path
+
+    @classmethod
+    def at(cls, path: str | None = None) -> State:
+        """The state directory that the user named, the one of VMTOOL_STATE_DIR, or the default."""
+        return cls(Path(os.path.abspath(path or os.environ.get("VMTOOL_STATE_DIR") or DEFAULT)))
+
+    @property
+    def run(self) -> Path:
+        """Sockets and pids, on a file system that a reboot empties; short, since a socket's path has 107 bytes."""
+        return Path("/run/vmtool") / hashlib.sha256(os.fsencode(self.root)).hexdigest()[:8]
+
+    @property
+    def containerd(self) -> Path:
+        """The private containerd's root, configuration and log."""
+        return self.root / "containerd"
+
+    @property
+    def host_lock(self) -> Path:
+        return self.root / "locks" / "host"
+
+    @property
+    def instances(self) -> Path:
+        return self.root / "instances"
+
+    @property
+    def networks(self) -> Path:
+        return self.root / "networks"
+
+    def instance(self, name: str) -> Path:
+        """The directory of an instance."""
+        return self.instances / checked_name(name, "an instance")
+
+    def network(self, name: str) -> Path:
+        """The directory of a network."""
+        return self.networks / checked_name(name, "a network")
+
+    def lock(self, directory: Path) -> Path:
+        """The lock of an instance's or network's directory; outside of it, so that it outlives its removal."""
+        return self.root / "locks" / f"{directory.parent.name}-{directory.name}"
+
+
+def checked_name(name: str, of: str) -> str:
+    """The name, when it is one.
+
+    Raises:
+        Refused: it is not 1 to 63 lower-case letters, digits and inner hyphens.
+    """
+    if not NAME.fullmatch(name):
+        raise Refused(f"{name!r} cannot name {of}", hint="use 1 to 63 lower-case letters, digits and inner hyphens")
+    return name
