@@ -10,6 +10,7 @@ undo action must be harmless when the thing it removes is not there (yet, or any
 from __future__ import annotations
 
 import dataclasses
+import json
 import shlex
 import types
 import typing
@@ -201,30 +202,49 @@ class SweepChains:
 
 
 @dataclass(frozen=True)
-class AwaitHealth:
-    """Wait until the server answers 200 on `url`; fail at once when the process in `pidfile` ends."""
+class Server:
+    """Where an OpenAI-compatible server listens.
 
-    url: str
+    Args:
+        host: an address, or empty when only the CNI result in the file `result` tells it.
+    """
+
+    host: str
+    port: int
+    result: Path
+
+    def shell(self) -> str:
+        host = self.host or f"$(jq -r .ips[0].address {self.result} | cut -d/ -f1)"
+        return f"http://{host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class AwaitHealth:
+    """Wait until the server answers 200 on /health; fail at once when the process in `pidfile` ends.
+
+    `log` is what the workload writes; its last lines explain a failure.
+    """
+
+    server: Server
     pidfile: Path
     log: Path
     deadline: float
 
     def shell(self) -> str:
-        return f"curl -sf --retry {self.deadline:.0f} --retry-delay 1 --retry-all-errors {self.url}"
+        url = f"{self.server.shell()}/health"
+        return f"timeout {self.deadline:.0f} sh -c 'until curl -sf {url}; do sleep 0.2; done'"
 
 
 @dataclass(frozen=True)
 class AskCanary:
-    """Ask a question with a known answer and compare; the exchange goes to the file `evidence`.
+    """Ask a question with a known answer at temperature 0 and compare; the exchange goes to the file `evidence`.
 
     Args:
-        url: base address of the OpenAI-compatible server.
         key: file with the API key.
-        match: "exact" or "contains".
-        deadline: seconds.
+        match: "exact" (but for blanks around it) or "contains".
     """
 
-    url: str
+    server: Server
     key: Path
     model: str
     prompt: str
@@ -234,8 +254,11 @@ class AskCanary:
     deadline: float
 
     def shell(self) -> str:
-        return (f"vmtool-canary: POST {self.url}/v1/chat/completions model={self.model} {shlex.quote(self.prompt)} "
-                f"and expect ({self.match}) {shlex.quote(self.expect)}")
+        body = {"model": self.model, "temperature": 0, "messages": [{"role": "user", "content": self.prompt}]}
+        option = "-Fx" if self.match == "exact" else "-F"
+        return (f"sed 's/^/Authorization: Bearer /' {self.key} | curl -sf -H @- -d {shlex.quote(json.dumps(body))} "
+                f"{self.server.shell()}/v1/chat/completions | jq -r .choices[0].message.content "
+                f"| grep {option} -- {shlex.quote(self.expect)}")
 
 
 Action = (Run | Expect | StartDaemon | StopDaemon | MakeDir | WriteFile | CopySecret | Remove | CallPlugin
@@ -321,6 +344,8 @@ def _revive(hint: object, value: typing.Any) -> typing.Any:
         hint = next(option for option in typing.get_args(hint) if option is not type(None))
     if hint is Path and value is not None:
         return Path(value)
+    if hint is Server:
+        return Server(value["host"], value["port"], Path(value["result"]))
     if isinstance(value, list):
         return tuple(tuple(item) if isinstance(item, list) else item for item in value)
     return value

@@ -87,7 +87,7 @@ def undo(directory: Path, monitor: Monitor) -> list[str]:
     return problems
 
 
-def perform(action: p.Action, log: IO[str], note: Callable[[str], None]) -> None:
+def perform(action: p.Action, log: IO[str], note: Callable[[str], None]) -> None:  # noqa: C901 (one flat case per kind)
     """Do one action.
 
     Raises:

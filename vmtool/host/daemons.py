@@ -16,13 +16,20 @@ from vmtool.plan import StartDaemon, StopDaemon
 
 
 def living(pidfile: Path) -> int | None:
-    """The pid in the file when that very process still lives. A file without a start time is believed on pid alone."""
+    """The pid in the file when that very process still lives.
+
+    A file with no start time (other programs write such) is believed when the process is older than the file.
+    """
     try:
         pid, _, started = pidfile.read_text().strip().partition(" ")
         now = processes.start_time(int(pid))
+        if now is None or (started and now != started):
+            return None
+        if not started and processes.started_at(now) > pidfile.stat().st_mtime + 1:
+            return None
     except (OSError, ValueError):
         return None
-    return int(pid) if now and (not started or now == started) else None
+    return int(pid)
 
 
 def answers(path: Path) -> bool:

@@ -104,6 +104,12 @@ def start_time(pid: int) -> str | None:
     return None if fields[0] in "ZX" else fields[19]
 
 
+def started_at(ticks: str) -> float:
+    """Seconds since the epoch of a start time in clock ticks since boot."""
+    boot = next(line for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime"))
+    return int(boot.split()[1]) + int(ticks) / os.sysconf("SC_CLK_TCK")
+
+
 def _package(program: str) -> str:
     packages = {"ctr": "containerd", "ip": "iproute2", "jq": "jq", "runc": "runc", "mmdebstrap": "mmdebstrap"}
     return packages.get(Path(program).name, Path(program).name)
