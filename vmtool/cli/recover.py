@@ -1,0 +1,34 @@
+"""`vmtool recover`: the way back for whatever was killed on its way."""
+
+from __future__ import annotations
+
+import click
+
+from vmtool.cli.output import Progress
+from vmtool.errors import VmtoolError
+from vmtool.host import subjects
+from vmtool.plan import shell_lines
+from vmtool.state import State
+
+
+@click.command()
+@click.option("--dry-run", is_flag=True, help="Print the lines that would be done.")
+@click.pass_obj
+def recover_command(state: State, dry_run: bool) -> None:
+    """Undo what interrupted commands left behind. Logs are kept; `vmtool rm NAME` removes them."""
+    interrupted = subjects.read_interrupted(state)
+    if not interrupted:
+        click.echo("nothing to recover", err=True)
+    problems: list[str] = []
+    for subject in interrupted:
+        if dry_run:
+            click.echo(f"# {subject.story.subject}")
+            for entry in reversed(subject.story.entries):
+                click.echo(f"# undo: {entry.title}")
+                for line in shell_lines(entry.undo):
+                    click.echo(line)
+            continue
+        problems += subjects.recover(state, subject.directory, Progress())
+        click.echo(f"recovered: {subject.story.subject}", err=True)
+    if problems:
+        raise VmtoolError("not everything could be undone", details=problems, hint="vmtool recover")

@@ -1,0 +1,64 @@
+"""Everything that has a journal: undoing it, removing it, recovering what was interrupted."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from vmtool.errors import VmtoolError
+from vmtool.host import apply, files, lock
+from vmtool.host.journal import NAME, Journal, Story
+from vmtool.state import State
+
+WAIT = 60.0
+
+
+@dataclass(frozen=True)
+class Interrupted:
+    """A subject with something left to undo, that nobody is at work on."""
+
+    directory: Path
+    story: Story
+
+
+def read_interrupted(state: State) -> list[Interrupted]:
+    """What a kill, a crash or `--keep-on-failure` left, in every room of the state directory."""
+    found = []
+    for path in sorted(state.root.glob(f"*/*/{NAME}")):
+        story = Journal(path.parent).story()
+        if story.state not in ("applied", "clean") and not lock.is_held(state.lock(path.parent)):
+            found.append(Interrupted(path.parent, story))
+    return found
+
+
+def recover(state: State, directory: Path, monitor: apply.Monitor) -> list[str]:
+    """Undo what the journal in `directory` tells; the directory with its logs stays.
+
+    Returns:
+        What could not be undone.
+    """
+    with working_on(state, directory, "vmtool recover"):
+        return apply.undo(directory, monitor)
+
+
+def remove(state: State, directory: Path, doing: str, monitor: apply.Monitor) -> None:
+    """Undo everything, then remove the directory.
+
+    Raises:
+        VmtoolError: something could not be undone; the directory stays, for another try.
+    """
+    with working_on(state, directory, doing):
+        problems = apply.undo(directory, monitor)
+        if problems:
+            raise VmtoolError(f"{directory.name}: not everything could be removed", details=problems,
+                              hint=f"{doing} once more; nothing is forgotten", log=str(directory / "log" / "host.log"))
+        files.remove(directory)
+
+
+@contextlib.contextmanager
+def working_on(state: State, directory: Path, doing: str) -> Iterator[None]:
+    """Hold the subject's lock and the host's."""
+    with lock.held(state.lock(directory), doing), lock.held(state.host_lock, doing, wait=WAIT):
+        yield
