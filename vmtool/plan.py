@@ -185,11 +185,26 @@ class RemoveBridge:
 
 
 @dataclass(frozen=True)
-class SweepChains:
-    """Remove the iptables chains that CNI plugins leave behind: those listed in `marker`, once unused.
+class RemoveChain:
+    """Remove one container's iptables chain, with the jumps to it; nothing when it is not there."""
 
-    `marker` lists "TABLE CHAIN" lines, the chains that were absent before vmtool's first network. While another
-    directory than `own` below `users` holds a network, nothing is done.
+    table: str
+    chain: str
+
+    def shell(self) -> str:
+        iptables = f"iptables -w -t {self.table}"
+        return (f"{iptables} -S | sed -n 's/^-A \\(.* -j {self.chain}\\)$/-D \\1/p' | "
+                f"while read -r rule; do eval \"{iptables} $rule\"; done; "
+                f"{iptables} -F {self.chain}; {iptables} -X {self.chain}")
+
+
+@dataclass(frozen=True)
+class SweepChains:
+    """Remove the chains that CNI's plugins make once per host and never remove, when they serve nobody any more.
+
+    `marker` lists "TABLE CHAIN" lines, the chains that were absent before vmtool's first network; it goes as well.
+    Nothing is done while another directory than `own` below `users` holds a network. A chain that existed before, or
+    that holds a rule of anybody's, stays.
     """
 
     marker: Path
@@ -197,8 +212,12 @@ class SweepChains:
     own: str
 
     def shell(self) -> str:
-        return (f"while read -r table chain; do iptables -w -t $table -F $chain; iptables -w -t $table -X $chain; "
-                f"done < {self.marker}")
+        return (f"[ -n \"$(ls {self.users}/*/network.json | grep -v /{self.own}/)\" ] || "
+                f"while read -r table chain; do iptables -w -t $table -S | "
+                f"sed -n \"s/^-A \\(.* -j $chain\\)$/-D \\1/p\" | "
+                f"while read -r rule; do eval \"iptables -w -t $table $rule\"; done; "
+                f"iptables -w -t $table -F $chain; iptables -w -t $table -X $chain; done < {self.marker}; "
+                f"rm -f {self.marker}")
 
 
 @dataclass(frozen=True)
@@ -262,7 +281,7 @@ class AskCanary:
 
 
 Action = (Run | Expect | StartDaemon | StopDaemon | MakeDir | WriteFile | CopySecret | Remove | CallPlugin
-          | RemoveBridge | SweepChains | AwaitHealth | AskCanary)
+          | RemoveBridge | RemoveChain | SweepChains | AwaitHealth | AskCanary)
 KINDS: dict[str, type[Action]] = {kind.__name__: kind for kind in typing.get_args(Action)}
 
 

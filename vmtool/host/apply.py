@@ -118,6 +118,8 @@ def perform(action: p.Action, log: IO[str], note: Callable[[str], None]) -> None
             cni.call(action, log)
         case p.RemoveBridge():
             cni.remove_bridge(action.name, log)
+        case p.RemoveChain():
+            chains.remove(action.table, action.chain, log)
         case p.SweepChains():
             chains.sweep(action, log)
         case p.AwaitHealth() | p.AskCanary():
