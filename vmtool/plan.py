@@ -79,14 +79,18 @@ class StartDaemon:
 
 @dataclass(frozen=True)
 class StopDaemon:
-    """Terminate the daemon of `pidfile` politely, then by force; not while the directory `users` has entries."""
+    """Terminate the daemon of `pidfile` politely, then by force; not while the directory `users` has entries.
+
+    The directory of the pid file is the daemon's own on a volatile file system: it goes along.
+    """
 
     pidfile: Path
     users: Path
     deadline: float = 10.0
 
     def shell(self) -> str:
-        return f'[ -n "$(ls -A {self.users})" ] || kill $(cat {self.pidfile})'
+        return (f'[ -n "$(ls -A {self.users})" ] || {{ kill $(cat {self.pidfile}); '
+                f"rm -rf --one-file-system {self.pidfile.parent}; }}")
 
 
 @dataclass(frozen=True)
@@ -275,7 +279,8 @@ class AskCanary:
     def shell(self) -> str:
         body = {"model": self.model, "temperature": 0, "messages": [{"role": "user", "content": self.prompt}]}
         option = "-Fx" if self.match == "exact" else "-F"
-        return (f"sed 's/^/Authorization: Bearer /' {self.key} | curl -sf -H @- -d {shlex.quote(json.dumps(body))} "
+        return (f"sed 's/^/Authorization: Bearer /' {self.key} | curl -sf -H @- -H 'Content-Type: application/json' "
+                f"-d {shlex.quote(json.dumps(body))} "
                 f"{self.server.shell()}/v1/chat/completions | jq -r .choices[0].message.content "
                 f"| grep {option} -- {shlex.quote(self.expect)}")
 

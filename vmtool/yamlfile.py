@@ -75,10 +75,10 @@ def _walk(node: Any, place: Place, above: tuple[Any, ...], lines: dict[Place, in
     elif isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
-            if key.value in seen:
-                raise Refused(f"{path}:{key.start_mark.line + 1}: the key {key.value!r} occurs twice")
             if not isinstance(key, yaml.ScalarNode):
                 raise Refused(f"{path}:{key.start_mark.line + 1}: a key must be a plain word")
+            if key.value in seen:
+                raise Refused(f"{path}:{key.start_mark.line + 1}: the key {key.value!r} occurs twice")
             seen.add(key.value)
             lines[*place, key.value] = key.start_mark.line + 1
             _walk(value, (*place, key.value), (*above, node), lines, path)

@@ -58,8 +58,6 @@ def start(action: StartDaemon) -> None:
 
 
 def _launch(action: StartDaemon) -> subprocess.Popen[bytes]:
-    for directory in (action.pidfile.parent, action.log.parent, action.socket.parent):
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     executable = processes.which(action.argv[0]) or action.argv[0]
 
     def write_pidfile() -> None:
@@ -85,7 +83,7 @@ def stop(action: StopDaemon) -> None:
                 time.sleep(0.02)
             if not living(action.pidfile):
                 break
-    action.pidfile.unlink(missing_ok=True)
+    files.remove(action.pidfile.parent)
 
 
 def _reap(pid: int) -> None:

@@ -52,13 +52,16 @@ def remove(path: Path) -> None:
     if path.is_symlink() or not path.is_dir():
         path.unlink(missing_ok=True)
         return
-    real = os.path.realpath(path)
-    for line in Path("/proc/self/mounts").read_text().splitlines():
-        # mounts(5) writes a blank as \\040; a vmtool path never holds one of the escaped characters.
-        if (line.split()[1] + "/").startswith(real + "/"):
-            raise VmtoolError(f"{path}: {line.split()[1]} is mounted there, so it is not removed",
-                              hint=f"umount {line.split()[1]}")
+    below = os.path.realpath(path) + "/"
+    mounted = next((point for point in mount_points() if f"{point}/".startswith(below)), None)
+    if mounted:
+        raise VmtoolError(f"{path}: {mounted} is mounted there, so it is not removed", hint=f"umount {mounted}")
     shutil.rmtree(path)
+
+
+def mount_points() -> list[str]:
+    """Where something is mounted (proc(5), mounts). The file writes a blank as \\040: no path of vmtool's has one."""
+    return [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
 
 
 def copy_secret(path: Path, source: Path | None, uid: int) -> None:

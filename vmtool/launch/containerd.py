@@ -64,7 +64,7 @@ def start_daemon(state: State) -> StartDaemon:
 
 def awake(state: State, endpoint: Endpoint) -> tuple[Action, ...]:
     """What an undo that talks to containerd must do first: a private one may have been killed."""
-    return (start_daemon(state),) if endpoint.private else ()
+    return (MakeDir(state.run), start_daemon(state)) if endpoint.private else ()
 
 
 def plan_containerd(state: State, endpoint: Endpoint, user: str) -> Step:
@@ -80,6 +80,6 @@ def plan_containerd(state: State, endpoint: Endpoint, user: str) -> Step:
     daemon = start_daemon(state)
     return Step(
         "containerd: start a private one",
-        (MakeDir(users), WriteFile(users / user, ""), WriteFile(state.containerd / "config.toml", config), daemon),
+        (MakeDir(users), MakeDir(state.run), WriteFile(users / user, ""), WriteFile(state.containerd / "config.toml", config), daemon),
         undo=(Remove(users / user), StopDaemon(daemon.pidfile, users)),
     )

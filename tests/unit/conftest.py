@@ -1,0 +1,37 @@
+"""Unit tests touch no process, no socket and no real /sys or /proc: what tries, fails."""
+
+from __future__ import annotations
+
+import builtins
+import io
+import os
+import socket
+import subprocess
+from typing import Any, NoReturn
+
+import pytest
+
+KERNEL = ("/sys/", "/proc/")
+
+
+@pytest.fixture(autouse=True)
+def no_effects(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object, **kwargs: object) -> NoReturn:
+        raise AssertionError(f"a unit test must not start a process or open a connection: {args!r}")
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    monkeypatch.setattr(os, "system", refuse)
+    monkeypatch.setattr(os, "fork", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket.socket, "bind", refuse)
+    monkeypatch.setattr(builtins, "open", _guarded(builtins.open))
+    monkeypatch.setattr(io, "open", _guarded(io.open))
+
+
+def _guarded(real: Any) -> Any:
+    def guarded(file: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(file, str | os.PathLike) and os.fspath(file).startswith(KERNEL):
+            raise AssertionError(f"a unit test must not read {file}")
+        return real(file, *args, **kwargs)
+
+    return guarded

@@ -1,0 +1,72 @@
+"""Files are written whole or not at all, and removal never reaches into another file system."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from vmtool.errors import VmtoolError
+from vmtool.host import files
+
+
+def test_a_write_replaces_the_file_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "file"
+    files.write(path, "old")
+    files.write(path, b"new", mode=0o644)
+    assert path.read_bytes() == b"new"
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert os.listdir(path.parent) == ["file"]
+
+
+def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    files.write(path, "old")
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        files.write(path, "new")
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_removal_takes_trees_files_and_links_but_not_what_links_point_to(tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "tree" / "inner").mkdir(parents=True)
+    (tmp_path / "tree" / "link").symlink_to(tmp_path / "kept")
+    (tmp_path / "link").symlink_to(tmp_path / "kept")
+    for name in ("tree", "link", "absent"):
+        files.remove(tmp_path / name)
+    assert os.listdir(tmp_path) == ["kept"]
+
+
+@pytest.mark.parametrize("inside", ["", "/a/b"])
+def test_removal_stops_at_a_mount(tmp_path: Path, mounts: list[str], inside: str) -> None:
+    (tmp_path / "tree").mkdir()
+    mounts.append(f"{tmp_path}/tree{inside}")
+    with pytest.raises(VmtoolError, match="is mounted there"):
+        files.remove(tmp_path / "tree")
+    mounts[0] = f"{tmp_path}/tree-of-another"
+    files.remove(tmp_path / "tree")
+    assert not (tmp_path / "tree").exists()
+
+
+def test_a_made_key_is_random_private_and_kept(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    for path in (one, two):
+        files.copy_secret(path, None, os.getuid())
+    assert one.read_text() != two.read_text()
+    assert len(one.read_text().strip()) == 64
+    assert one.stat().st_mode & 0o777 == 0o400
+    before = one.read_text()
+    files.copy_secret(one, None, os.getuid())
+    assert one.read_text() == before
+
+
+def test_a_missing_key_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(VmtoolError, match="none: No such file"):
+        files.copy_secret(tmp_path / "key", tmp_path / "none", os.getuid())

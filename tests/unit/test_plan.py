@@ -1,0 +1,66 @@
+"""Actions print as shell lines and survive the journal."""
+
+from __future__ import annotations
+
+import json
+import typing
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vmtool import plan as p
+
+TEXT = st.text(max_size=20)
+PATHS = st.text("abc/ '$\n", min_size=1, max_size=12).map(lambda text: Path("/" + text))
+SERVERS = st.builds(p.Server, host=TEXT, port=st.integers(1, 65535), result=PATHS)
+VALUES = {Path: PATHS, str: TEXT, p.Server: SERVERS, float: st.floats(0, 1e6), int: st.integers(0, 0o777),
+          tuple[str, ...]: st.lists(TEXT, min_size=1).map(tuple), p.Pairs: st.lists(st.tuples(TEXT, TEXT)).map(tuple)}
+
+
+def actions(kind: type[p.Action]) -> st.SearchStrategy[p.Action]:
+    hints = typing.get_type_hints(kind)
+    return st.builds(kind, **{name: VALUES.get(hint, st.none() | PATHS) for name, hint in hints.items()})
+
+
+@pytest.mark.parametrize("kind", p.KINDS.values(), ids=p.KINDS)
+@given(data=st.data())
+def test_every_action_comes_back_from_json_as_it_was(kind: type[p.Action], data: st.DataObject) -> None:
+    action = data.draw(actions(kind))
+    assert p.action_from_json(json.loads(json.dumps(p.to_json(action)))) == action
+
+
+@pytest.mark.parametrize("kind", p.KINDS.values(), ids=p.KINDS)
+@given(data=st.data())
+def test_every_action_prints_as_a_shell_line(kind: type[p.Action], data: st.DataObject) -> None:
+    assert data.draw(actions(kind)).shell()
+
+
+@pytest.mark.parametrize("record", [
+    {}, {"kind": "Unheard"}, {"kind": "Remove"}, {"kind": "Remove", "path": "/x", "force": True},
+])
+def test_an_unknown_record_is_refused(record: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="not an action of this vmtool"):
+        p.action_from_json(record)
+
+
+def test_a_plan_prints_titles_lines_and_why_a_step_is_skipped() -> None:
+    plan = p.Plan("instance a", Path("/i/a"), (
+        p.Step("make the directory", (p.MakeDir(Path("/i/a b")),)),
+        p.Step("containerd", skip="it runs"),
+        p.Step("start", (p.Run(("ctr", "run", "a;b"), env=(("A", "x y"),), stdin=Path("/in"), stdout=Path("/out")),)),
+    ))
+    assert list(p.plan_lines(plan)) == [
+        "# 1. make the directory",
+        "install -d -m 0700 -o 0 '/i/a b'",
+        "# 2. containerd (nothing to do: it runs)",
+        "# 3. start",
+        "A='x y' ctr run 'a;b' < /in > /out",
+    ]
+
+
+def test_a_secret_prints_without_its_text() -> None:
+    assert p.CopySecret(Path("/i/key"), 65532).shell() == (
+        "openssl rand -hex 32 | install -m 0400 -o 65532 /dev/stdin /i/key")
+    assert p.CopySecret(Path("/i/key"), 7, Path("/etc/key")).shell() == "install -m 0400 -o 7 /etc/key /i/key"

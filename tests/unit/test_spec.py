@@ -1,0 +1,144 @@
+"""runtime.yaml: what is read, and that every mistake is told with its place."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from vmtool import yamlfile
+from vmtool.errors import Refused
+from vmtool.shipped import shipped
+from vmtool.spec import Spec, parse_size
+from vmtool.specfile import read_spec
+
+GOOD = """\
+apiVersion: vmtool/v1
+kind: Runtime
+metadata:
+  name: a
+spec:
+  model: {name: m, path: model}
+"""
+VLLMD = """\
+apiVersion: vllmd.com/v1alpha1
+kind: Runtime
+metadata:
+  name: r1-qwen32b-int8
+spec:
+  model:
+    name: r1-qwen32b-int8
+    source: huggingface
+    repository: vllmd/deepseek-r1-distill-qwen-32b-w8a8-dynamic
+  resources:
+    accelerator_memory: 48Gi
+    accelerator_count: 1
+    accelerator_type: nvidia-a40
+  scaling:
+    minReplicas: 1
+    maxReplicas: 3
+"""
+
+
+def read(tmp_path: Path, text: str | bytes) -> Spec:
+    path = tmp_path / "runtime.yaml"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return read_spec(path)
+
+
+def test_what_is_left_out_has_safe_defaults(tmp_path: Path) -> None:
+    spec = read(tmp_path, GOOD)
+    assert spec.name == "a"
+    assert spec.spec.runtime.handler == "kata"
+    assert not spec.spec.allow_unconfidential
+    assert spec.spec.network.publish == ()
+
+
+def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
+    assert read(tmp_path, GOOD).spec.model.path == tmp_path / "model"
+
+
+def test_the_shipped_quickstart_is_read() -> None:
+    spec = read_spec(shipped("images") / "quickstart.yaml")
+    assert spec.spec.allow_unconfidential
+    assert spec.spec.vllm.args[0] == "--enforce-eager"
+    assert [str(port) for port in spec.spec.network.ports] == ["127.0.0.1:8000:8000"]
+
+
+def test_the_vllmd_example_is_read_as_it_stands(tmp_path: Path) -> None:
+    body = read(tmp_path, VLLMD).spec
+    assert body.model.repository == "vllmd/deepseek-r1-distill-qwen-32b-w8a8-dynamic"
+    assert (body.resources.accelerators.count, body.resources.accelerators.type) == (1, "nvidia-a40")
+    assert body.resources.accelerators.memory == 48 << 30
+    assert body.scaling is not None and body.scaling.max_replicas == 3
+    assert not body.allow_unconfidential
+
+
+@pytest.mark.parametrize(("text", "size"), [
+    ("48Gi", 48 << 30), ("512Mi", 512 << 20), ("2G", 2 * 10**9), (1048576, 1 << 20), ("1 Ki", 1024),
+])
+def test_sizes(text: object, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("8GB", "did you mean 8G?"), ("8gi", "did you mean 8Gi?"), ("-1Gi", "not a size"), ("much", "not a size"),
+    (True, "not a size"), ("1.5Gi", "not a size"),
+])
+def test_wrong_sizes(text: object, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        parse_size(text)
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    (("name: a", "name: ../x"), ":4: metadata.name: use 1 to 63 lower-case letters"),
+    (("name: a", "name: " + "a" * 64), ":4: metadata.name: use 1 to 63"),
+    (("  model:", "  modle: 1\n  model:"), ":6: spec.modle: unknown key; did you mean 'model'?"),
+    (("path: model", "path: model, sorce: local"), "spec.model.sorce: unknown key; did you mean 'source'?"),
+    (("path: model", "source: huggingface"), "spec.model: source huggingface takes repository, and not path"),
+    (("kind: Runtime", "kind: Pod"), ":2: kind: 'Pod' is not one of Runtime"),
+    (("spec:", "spec:\n  runtime: {handler: runc, tee: tdx}"), "runc starts no virtual machine"),
+    (("spec:", "spec:\n  runtime: {handler: docker}"), "'docker' is not one of runc, kata, libvirt"),
+    (("spec:", "spec:\n  resources: {memory: 0}"), "spec.resources.memory: Input should be greater than 0"),
+    (("spec:", "spec:\n  resources: {accelerators: {bdf: ['17:00.0']}}"), "spec.resources.accelerators.bdf.0"),
+    (("spec:", "spec:\n  network: {publish: [0]}"), "0 is not a port"),
+    (("spec:", "spec:\n  vllm: {env: {HF_TOKEN: x}}"), "HF_TOKEN: a secret does not belong into an environment"),
+    (("spec:", "spec:\n  hardening: {profile: none}"), "'none' is not one of strict"),
+])
+def test_mistakes_are_told_with_their_place(tmp_path: Path, change: tuple[str, str], message: str) -> None:
+    with pytest.raises(Refused) as error:
+        read(tmp_path, GOOD.replace(*change))
+    assert message in "\n".join(error.value.details)
+    assert error.value.code == 2
+
+
+def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="3 problems"):
+        read(tmp_path, GOOD.replace("kind: Runtime", "kind: X").replace("name: a", "name: A").replace("path", "pat"))
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    (b"", "empty"),
+    (b"   \n", "empty"),
+    (b"\x00\xff\xfe\x80", "not text"),
+    (b"a: [1", "not YAML"),
+    (b"a: \x07", "not YAML"),
+    (b"- 1\n", "not a mapping"),
+    (b"a: &x\n  b: *x\n", "contains itself"),
+    (b"a: 1\na: 2\n", "occurs twice"),
+    (b"? [1]\n: 2\n", "a key must be a plain word"),
+    (b"a: " + b"[" * 2000 + b"]" * 2000, "not YAML|too many or too deeply"),
+    (b"a: !!python/object/apply:os.system [id]\n", "not YAML"),
+    (b"#" * (yamlfile.MAX_BYTES + 1), "larger than 1 MiB"),
+    (b"a: &a [1,1,1,1,1,1,1,1]\n" + b"".join(b"%c: &%c [*%c,*%c,*%c,*%c,*%c,*%c,*%c]\n" % (
+        c, c, c - 1, c - 1, c - 1, c - 1, c - 1, c - 1, c - 1) for c in range(98, 106)), "too many"),
+])
+def test_files_that_are_no_spec(tmp_path: Path, text: bytes, message: str) -> None:
+    with pytest.raises(Refused, match=message):
+        read(tmp_path, text)
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="no such file"):
+        read_spec(tmp_path / "none.yaml")
