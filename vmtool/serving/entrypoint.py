@@ -1,0 +1,188 @@
+"""PID 1 of the container: starts vLLM on a Unix socket, runs the front, and ends when either does.
+
+    python3 -m vmtool.serving.entrypoint --model DIR --served-model-name NAME --api-key-file FILE [-- VLLM_ARGUMENTS]
+
+Exit status: 0 stopped by SIGTERM or SIGINT, 1 vLLM died or the front could not listen, 2 wrong arguments.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vmtool.serving.arguments import Arguments, parse, vllm_command
+from vmtool.serving.keys import read_keys
+
+if TYPE_CHECKING:
+    from vmtool.serving.front import Front
+
+BEGAN = time.monotonic()
+PREPARED = Path("/opt/vmtool/modelinfos")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Serve until stopped; the return value is the exit status."""
+    arguments = parse(sys.argv[1:] if argv is None else argv)
+    directory = Path(tempfile.mkdtemp(prefix="vllm-"))  # mode 0700
+    try:
+        return asyncio.run(serve(arguments, directory / "vllm.sock"))
+    except (OSError, ValueError) as error:
+        say(f"cannot start: {error}")
+        return 1
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+async def serve(arguments: Arguments, upstream: Path) -> int:
+    """Run vLLM and the front side by side.
+
+    Raises:
+        OSError: no permission to read the keys or to listen.
+        ValueError: the key file holds no usable key.
+    """
+    keys = read_keys(arguments.key_file)
+    listening = listen(arguments.listen)
+    use_prepared_cache()
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    say("starting vLLM")
+    # vLLM first: while it imports torch, this process has the time to import what the front needs.
+    child = Child(vllm_command(arguments, sys.executable, upstream))
+    loop.add_signal_handler(signal.SIGCHLD, child.reap)
+    child.reap()  # it may have ended before the handler was there
+    try:
+        with contextlib.closing(listening):
+            front = make_front(arguments, keys, upstream)
+            serving = asyncio.create_task(run_front(front, listening))
+            announcing = asyncio.create_task(announce(front))
+            say(f"the front listens on {arguments.listen[0]}:{arguments.listen[1]}")
+            ended = asyncio.create_task(child.ended.wait())
+            stopped = asyncio.create_task(stop.wait())
+            await asyncio.wait({serving, ended, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            announcing.cancel()
+            serving.cancel()
+            await asyncio.gather(serving, announcing, return_exceptions=True)
+    finally:
+        await child.stop(arguments.grace)
+    if stop.is_set():
+        say("stopped")
+        return 0
+    say(f"vLLM died: {describe(child.status)}" if ended.done() else "the front ended")
+    return 1
+
+
+class Child:
+    """vLLM in a session of its own, so that signals reach its workers as well."""
+
+    def __init__(self, argv: tuple[str, ...]) -> None:
+        self.ended = asyncio.Event()
+        self.status = 0
+        self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, start_new_session=True)
+
+    def reap(self) -> None:
+        """Collect every child that has ended: PID 1 inherits the orphans of the whole container."""
+        with contextlib.suppress(ChildProcessError):
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                if ended[0] == self.process.pid:
+                    self.status = ended[1]
+                    self.process.returncode = os.waitstatus_to_exitcode(ended[1])
+                    self.ended.set()
+
+    async def stop(self, grace: float) -> None:
+        """SIGTERM, wait at most `grace` seconds, SIGKILL; nothing of vLLM's session is left after it."""
+        if not self.ended.is_set():
+            say("stopping vLLM")
+            self.signal(signal.SIGTERM)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.ended.wait(), grace)
+        self.signal(signal.SIGKILL)
+        if not self.ended.is_set():
+            await self.ended.wait()
+
+    def signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, number)
+
+
+def listen(address: tuple[str, int]) -> socket.socket:
+    """A TCP socket bound to the address; bound before vLLM is started, so that a port in use is told at once."""
+    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind(address)
+    except OSError as error:
+        bound.close()
+        raise OSError(error.errno, f"{address[0]}:{address[1]}: {error.strerror}") from error
+    return bound
+
+
+def make_front(arguments: Arguments, keys: tuple[bytes, ...], upstream: Path) -> Front:
+    """The front, imported only now: its libraries take half a second."""
+    import httpx
+
+    from vmtool.serving.front import Front
+
+    transport = httpx.AsyncHTTPTransport(uds=str(upstream), limits=httpx.Limits(max_connections=None))
+    return Front(transport, keys, allow_from=arguments.allow_from, log=say)
+
+
+async def run_front(front: Front, listening: socket.socket) -> None:
+    """Serve HTTP on the socket until cancelled."""
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        @contextlib.contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            yield  # signals are the entrypoint's
+
+    config = uvicorn.Config(front, log_config=None, access_log=False, lifespan="off", server_header=False,
+                            proxy_headers=False, timeout_keep_alive=10, limit_concurrency=1024, ws="none",
+                            timeout_graceful_shutdown=2)
+    await Server(config).serve(sockets=[listening])
+
+
+async def announce(front: Front) -> None:
+    """Say once when vLLM answers."""
+    while not await front.up():
+        await asyncio.sleep(0.2)
+    say("vLLM answers")
+
+
+def use_prepared_cache() -> None:
+    """Copy what the image build has found out about common architectures to where vLLM looks for it.
+
+    It saves the start of one more Python with torch, about 7 s on two cores. vLLM checks a hash of its own source
+    beside each entry, so a stale one does no harm.
+    """
+    cache = os.environ.get("VLLM_CACHE_ROOT")
+    if cache and PREPARED.is_dir():
+        shutil.copytree(PREPARED, Path(cache) / "modelinfos", dirs_exist_ok=True)
+
+
+def describe(status: int) -> str:
+    """A wait status in words."""
+    code = os.waitstatus_to_exitcode(status)
+    return f"exit status {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
+
+
+def say(text: str) -> None:
+    """One line on stdout with the seconds since the start."""
+    print(f"vmtool {time.monotonic() - BEGAN:8.2f} s  {text}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
