@@ -59,12 +59,12 @@ def test_every_step_is_done_and_the_journal_says_so(state: State, tmp_path: Path
 
 
 def test_a_failure_goes_all_the_way_back(state: State, tmp_path: Path) -> None:
-    with pytest.raises(VmtoolError, match="make two: Not a directory: /dev/null"):
+    with pytest.raises(VmtoolError, match="make two: File exists: /dev/null"):
         do(state, make(tmp_path / "one"), make(tmp_path / "two", IMPOSSIBLE), make(tmp_path / "three"))
     assert not [name for name in ("one", "two", "three") if (tmp_path / name).exists()]
     story = Journal(state.instance("a")).story()
     assert (story.state, story.entries) == ("clean", [])
-    assert "Not a directory" in story.error
+    assert "File exists" in story.error
 
 
 def test_keep_leaves_what_failed_for_a_look_and_recover_removes_it(state: State, tmp_path: Path) -> None:
