@@ -9,7 +9,7 @@ from typing import Any
 from vmtool.facts.cni import Conflist, Lease, Plugins, read_conflists, read_leases, read_plugins
 from vmtool.facts.iptables import Chain, Published, read_iptables
 from vmtool.facts.reader import Reader
-from vmtool.net.network import RECORD, Attachment, Network, attachment_of, network_of
+from vmtool.net.network import MARKER, RECORD, Attachment, Network, attachment_of, network_of
 from vmtool.state import State
 
 NO_PLUGINS = Plugins()
@@ -50,6 +50,7 @@ class NetworkFacts:
         forward_policy: of the filter table, such as ACCEPT or DROP; empty when it could not be read.
         firewalld: whether firewalld runs.
         ours: networks below vmtool's state directory, with who is attached and their leases.
+        chains_made: the shared chains that were absent before vmtool's first network.
     """
 
     routes: tuple[Route, ...] = ()
@@ -70,6 +71,7 @@ class NetworkFacts:
     ours: tuple[Network, ...] = ()
     attached: tuple[Attachment, ...] = ()
     our_leases: tuple[Lease, ...] = ()
+    chains_made: tuple[Chain, ...] = ()
 
     def network(self, name: str) -> Network | None:
         """vmtool's own network of that name."""
@@ -94,13 +96,19 @@ def read_network(reader: Reader, state: State | None = None) -> NetworkFacts:
         forward_policy=iptables.forward_policy, firewalld=reader.exists("/run/firewalld.pid"),
         listeners=_listeners(reader), ours=ours,
         attached=tuple(item for room in rooms for item in _attached(reader, f"{room}/attached")),
-        our_leases=tuple(lease for room in rooms for lease in read_leases(reader, f"{room}/leases")))
+        our_leases=tuple(lease for room in rooms for lease in read_leases(reader, f"{room}/leases")),
+        chains_made=_chains_made(reader, state) if state else ())
 
 
 def read_networks(reader: Reader, state: State) -> tuple[Network, ...]:
     """vmtool's own networks, by name."""
     texts = (reader.text(f"{state.networks}/{name}/{RECORD}") for name in reader.names(str(state.networks)))
     return tuple(network for text in texts if text and (network := network_of(text)))
+
+
+def _chains_made(reader: Reader, state: State) -> tuple[Chain, ...]:
+    lines = (reader.text(f"{state.networks}/{MARKER}") or "").splitlines()
+    return tuple((table, chain) for table, _, chain in (line.partition(" ") for line in lines))
 
 
 def _attached(reader: Reader, directory: str) -> tuple[Attachment, ...]:

@@ -43,13 +43,13 @@ def wanted_network(facts: NetworkFacts, wish: Wish) -> Network:
 
     Raises:
         Refused: the wish contradicts itself, or the network that has the name.
-        NotReady: the host cannot do it. Each lists every problem of its kind.
+        NotReady: the host cannot do it. Each lists every problem.
     """
     refused = list(form_problems(facts, wish))
-    if refused:
-        raise Refused(f"the network {wish.name} cannot be made as asked for", details=refused,
-                      hint="vmtool net show" if facts.network(wish.name) else "correct what is listed")
     problems = [*host_problems(facts), *network_problems(facts, wish), *attach_problems(facts, wish)]
+    if refused:
+        raise Refused(f"the network {wish.name} cannot be made as asked for", details=refused + problems,
+                      hint="vmtool net show" if facts.network(wish.name) else "correct what is listed")
     if problems:
         missing = not facts.iptables or facts.plugins.missing
         hint = PACKAGE if missing else "vmtool net show; use other values, or remove what is in the way"

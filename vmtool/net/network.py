@@ -12,6 +12,8 @@ from typing import Any
 from vmtool.net.publish import Publish
 
 RECORD = "network.json"
+# Lists, beside the networks, the iptables chains that were absent before the first of them.
+MARKER = "chains-made"
 NETNS = Path("/var/run/netns")
 # IFNAMSIZ is 16 with the closing zero.
 BRIDGE_LENGTH = 15

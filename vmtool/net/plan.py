@@ -23,6 +23,7 @@ from vmtool.facts.network import NetworkFacts
 from vmtool.net import rules
 from vmtool.net.conflist import choose_version, plugin_configs, render_conflist
 from vmtool.net.network import (
+    MARKER,
     RECORD,
     Attachment,
     Network,
@@ -106,18 +107,29 @@ def plan_attach(state: State, facts: NetworkFacts, network: Network, *, containe
                   tuple(undo))
 
 
-def plan_reset(state: State, facts: NetworkFacts, network: Network, attachment: Attachment) -> tuple[p.Step, ...]:
+def plan_reset(state: State, facts: NetworkFacts, network: Network, attached: Sequence[Attachment],
+               ) -> tuple[p.Step, ...]:
     """DEL and ADD anew, also after a reboot: what is gone is made, what is stale is collected.
 
-    Only for a network of which this is the only attachment: the way back of the whole is that of `net add`.
+    Only for a network that no instance uses: the way back of the whole is that of `vmtool net add`. It is one step,
+    so that the journal knows the whole way back before the first action.
     """
-    step = plan_attach(state, facts, network, container_id=attachment.container_id, netns_name=attachment.netns,
-                       directory=Path(attachment.directory), publish=attachment.publish, owner=attachment.owner)
+    made = network_step(state, facts, network, "")
+    attaching = [plan_attach(state, facts, network, container_id=item.container_id, netns_name=item.netns,
+                             directory=Path(item.directory), publish=item.publish, owner=item.owner)
+                 for item in attached or [own_attachment(state, network.name)]]
     known = {item.container_id for item in facts.attached if item.network == network.name}
     stale = [p.Remove(Path(lease.path)) for lease in facts.our_leases
              if lease.network == network.name and lease.container_id not in known]
-    return (network_step(state, facts, network, f"write the configuration of the network {network.name}"),
-            p.Step(f"detach {attachment.netns} and collect {len(stale)} stale leases", (*step.undo, *stale)), step)
+    undo = [action for step in attaching for action in step.undo]
+    return (p.Step(f"attach the network {network.name} anew, and collect {len(stale)} stale leases",
+                   (*undo, *stale, *made.actions, *(action for step in attaching for action in step.actions)),
+                   (*undo, *made.undo)),)
+
+
+def own_attachment(state: State, name: str, publish: tuple[Publish, ...] = ()) -> Attachment:
+    """The namespace that `vmtool net add NAME` attaches to its network, named like it."""
+    return Attachment(name, name, name, str(state.network(name) / "net"), publish=publish)
 
 
 def plan_check(facts: NetworkFacts, attachment: Attachment, bridge: str) -> tuple[p.CallPlugin, ...]:
@@ -130,7 +142,7 @@ def plan_check(facts: NetworkFacts, attachment: Attachment, bridge: str) -> tupl
 
 def marker(state: State) -> Path:
     """The file that lists the chains that were absent before vmtool's first network."""
-    return state.networks / "chains-made"
+    return state.networks / MARKER
 
 
 def conflist_path(state: State, name: str) -> Path:

@@ -38,7 +38,8 @@ class Publish:
         protocol = match["protocol"] or "tcp"
         if protocol not in ("tcp", "udp"):
             raise ValueError(f"{text!r}: the protocol is tcp or udp, not {protocol!r}")
-        return cls(_port(match["host"] or match["container"]), container, _address(LOOPBACK if match["ip"] is None else match["ip"]), protocol)
+        host_ip = _address(LOOPBACK if match["ip"] is None else match["ip"])
+        return cls(_port(match["host"] or match["container"]), container, host_ip, protocol)
 
     def __str__(self) -> str:
         return f"{self.host_ip}:{self.host_port}:{self.container_port}" + ("/udp" if self.protocol == "udp" else "")
