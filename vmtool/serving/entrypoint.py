@@ -170,7 +170,10 @@ def use_prepared_cache() -> None:
     """
     cache = os.environ.get("VLLM_CACHE_ROOT")
     if cache and PREPARED.is_dir():
-        shutil.copytree(PREPARED, Path(cache) / "modelinfos", dirs_exist_ok=True)
+        try:
+            shutil.copytree(PREPARED, Path(cache) / "modelinfos", dirs_exist_ok=True)
+        except OSError:
+            say(f"the prepared cache cannot be copied to {cache}: the start takes longer")
 
 
 def describe(status: int) -> str:
