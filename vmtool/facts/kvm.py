@@ -1,0 +1,94 @@
+"""KVM, judged by running a guest: the presence of /dev/kvm proves nothing."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from vmtool.facts.cpu import CpuFacts
+from vmtool.facts.reader import Reader
+
+# Verdicts: a guest runs at the processor's speed; it runs hundreds of times slower or under a hypervisor that cannot
+# run ordinary guests; /dev/kvm opens and no guest runs; there is no /dev/kvm; nobody could or wanted to look.
+Verdict = Literal["runs", "emulated-only", "opens-but-does-not-run", "absent", "not-checked"]
+PROBE = (sys.executable, "-I", "-m", "vmtool.facts.kvmprobe")
+DEADLINE = 5.0
+# Seconds for 200,000 guest instructions: far under 0.001 on hardware, 0.15 under pvm; between them, generously.
+SLOW = 0.02
+
+
+@dataclass(frozen=True)
+class KvmFacts:
+    """What /dev/kvm is good for.
+
+    Args:
+        verdict: see `Verdict`.
+        evidence: what was seen, a line each.
+        seconds: time of 200,000 guest instructions; None when none ran.
+        virtcca_extension: answer to KVM_CHECK_EXTENSION(300); None when it was not asked.
+        vhost_vsock, vhost_net: whether /dev/vhost-vsock and /dev/vhost-net exist (Kata needs the first to load).
+    """
+
+    verdict: Verdict
+    evidence: tuple[str, ...]
+    seconds: float | None = None
+    virtcca_extension: int | None = None
+    vhost_vsock: bool = False
+    vhost_net: bool = False
+
+
+def read_kvm(reader: Reader, cpu: CpuFacts, probe: bool = True) -> KvmFacts:
+    """Look at KVM; with `probe`, start a child that runs a guest (at most `DEADLINE` seconds)."""
+    seen = _probe(reader) if probe else None
+    verdict, evidence = judge(seen, probe, reader.exists("/dev/kvm"), signs(reader, cpu))
+    return KvmFacts(verdict, evidence, seen.get("seconds") if seen else None,
+                    seen.get("virtcca_extension") if seen else None,
+                    reader.exists("/dev/vhost-vsock"), reader.exists("/dev/vhost-net"))
+
+
+def signs(reader: Reader, cpu: CpuFacts) -> tuple[str, ...]:
+    """Signs that ordinary guests do not run at full speed here, whatever the probe's guest does."""
+    found = []
+    if reader.exists("/sys/module/kvm_pvm"):
+        found.append("/sys/module/kvm_pvm: the hypervisor below emulates; ordinary guests fail or hang")
+    if cpu.is_x86 and not cpu.virtualization:
+        found.append("no vmx or svm flag in /proc/cpuinfo")
+    return tuple(found)
+
+
+def judge(seen: dict[str, Any] | None, probed: bool, present: bool, against: tuple[str, ...]) -> tuple[
+        Verdict, tuple[str, ...]]:
+    """The verdict on a probe's answer (None: no answer in time), with the signs `against`."""
+    if not present:
+        return "absent", ("no /dev/kvm", *against)
+    if not probed:
+        return "not-checked", ("the probe was not asked for", *against)
+    if seen is None:
+        return "opens-but-does-not-run", (f"the probe did not end within {DEADLINE:.0f} s", *against)
+    if seen.get("stage") == "open":
+        # Permission, or busy: whether guests run is simply not known.
+        return "not-checked", (f"/dev/kvm does not open: {seen.get('error')}", *against)
+    if "error" in seen:
+        return "opens-but-does-not-run", (f"{seen['stage']}: {seen['error']}", *against)
+    if "guest" not in seen:
+        return "not-checked", (f"no probe guest is written for {seen.get('machine')}; a VM could be created", *against)
+    return _judge_guest(seen, against)
+
+
+def _judge_guest(seen: dict[str, Any], against: tuple[str, ...]) -> tuple[Verdict, tuple[str, ...]]:
+    if seen["guest"] != "halted":
+        return "opens-but-does-not-run", (f"the guest ended with: {seen['guest']}", *against)
+    speed = f"{seen['instructions']} guest instructions took {seen['seconds'] * 1000:.3g} ms"
+    return ("emulated-only" if against or seen["seconds"] > SLOW else "runs"), (speed, *against)
+
+
+def _probe(reader: Reader) -> dict[str, Any] | None:
+    output = reader.run(PROBE, deadline=DEADLINE)
+    try:
+        seen = json.loads(output.out) if output else None
+    except ValueError:
+        # A child that died, say of SIGSEGV in the ioctl, told nothing after it had opened the device.
+        return {"stage": "run", "error": f"the probe ended with status {output.status if output else None}"}
+    return seen if isinstance(seen, dict) else None
