@@ -1,0 +1,136 @@
+"""Findings on what starts virtual machines: KVM, IOMMU, Kata, QEMU, libvirt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from vmtool.doctor.finding import Finding, Level, Purpose, Tee, finding
+from vmtool.facts.host import HostFacts
+from vmtool.facts.kata import KataHandler, KataShim
+
+QEMU_PACKAGE = {"x86_64": "qemu-system-x86", "aarch64": "qemu-system-arm"}
+
+
+def guest_findings(facts: HostFacts, purpose: Purpose, tee: Tee) -> Iterator[Finding]:
+    """What a guest needs from the host; a container under runc needs none of it."""
+    if purpose == "runc":
+        return
+    yield _kvm(facts, purpose, tee)
+    yield _iommu(facts, tee)
+    if facts.iommu.groups:
+        yield _vfio(facts)
+    if any(word.startswith("pcie_acs_override") for word in facts.iommu.parameters):
+        yield finding("iommu.acs", "isolation between devices", "warn",
+                      "pcie_acs_override pretends isolation that the hardware does not give",
+                      "remove pcie_acs_override from the kernel command line and reboot")
+    yield from _kata(facts, tee) if purpose == "kata" else _libvirt(facts, tee)
+
+
+def _kvm(facts: HostFacts, purpose: Purpose, tee: Tee) -> Finding:
+    """libvirt can do without KVM, slowly (TCG); Kata and every TEE cannot."""
+    kvm, title = facts.kvm, "KVM runs guests"
+    detail = f"{kvm.verdict}: {'; '.join(kvm.evidence)}"
+    if kvm.verdict == "not-checked":
+        hint = "run as root: sudo vmtool doctor" if not facts.is_root else (
+            "start a small guest by hand: qemu-system-" + facts.cpu.arch + " -accel kvm -nographic -kernel FILE")
+        return finding("kvm.runs-guests", title, "not-checked", detail, hint)
+    if kvm.verdict == "runs":
+        return finding("kvm.runs-guests", title, "ok", detail)
+    level: Level = "warn" if purpose == "libvirt" and tee == "none" else "fail"
+    name, module = {"GenuineIntel": ("VT-x", "kvm_intel"), "AuthenticAMD": ("SVM", "kvm_amd")}.get(
+        facts.cpu.vendor or "", ("virtualization", "kvm"))
+    slow = "; without it guests run under TCG, many times slower" if level == "warn" else ""
+    where = "use a bare machine, or turn on nested virtualization below" if facts.cpu.in_guest else (
+        f"turn on {name} in the firmware, then: modprobe {module}")
+    return finding("kvm.runs-guests", title, level, detail, where + slow)
+
+
+def _iommu(facts: HostFacts, tee: Tee) -> Finding:
+    """SNP does not start and virtCCA is not specified without an IOMMU; elsewhere only GPUs need it."""
+    iommu, title = facts.iommu, "IOMMU groups"
+    told = f" (command line: {' '.join(iommu.parameters)})" if iommu.parameters else ""
+    if iommu.groups:
+        units = f" of {', '.join(iommu.units[:4])}" if iommu.units else ""
+        return finding("iommu.groups", title, "ok", f"{iommu.groups} groups{units}{told}")
+    return finding("iommu.groups", title, "fail" if tee in ("snp", "virtcca") else "warn",
+                   f"none, so no GPU can be passed to a guest{told}", iommu.enable)
+
+
+def _vfio(facts: HostFacts) -> Finding:
+    nodes = [path for path, there in (("/dev/vfio/vfio", facts.iommu.vfio_group), ("/dev/iommu", facts.iommu.iommufd))
+             if there]
+    return finding("iommu.vfio", "VFIO nodes", "ok" if nodes else "warn", " and ".join(nodes) or "neither is there yet",
+                   "modprobe vfio-pci")
+
+
+def _kata(facts: HostFacts, tee: Tee) -> Iterator[Finding]:
+    shims = facts.kata.shims
+    usable = [shim for shim in shims if shim.on_path]
+    told = "; ".join(f"{shim.runtime} {shim.version or 'of unknown version'} ({shim.binary})" for shim in shims)
+    yield finding("kata.shim", "Kata shims", "ok" if usable else "warn" if shims else "fail",
+                  told or "no containerd-shim-kata*-v2 found",
+                  f"ln -s {shims[0].binary} /usr/local/bin/" if shims else
+                  "unpack a kata-static release archive at / and link /opt/kata/bin/containerd-shim-kata-v2 "
+                  "into /usr/local/bin")
+    for shim in usable or shims[:1]:
+        yield _config(shim)
+        if tee == "virtcca":
+            yield _virtcca(shim)
+    for handler in facts.kata.handlers:
+        yield _handler(handler, shims)
+    there, built = facts.kvm.vhost_vsock, facts.kernel.config.get("VHOST_VSOCK") != "n"
+    yield finding("kata.vsock", "vsock to the guest", "ok" if there else "fail",
+                  "/dev/vhost-vsock" if there else "no /dev/vhost-vsock, without which Kata does not load",
+                  "modprobe vhost_vsock" if built else "boot a kernel with CONFIG_VHOST_VSOCK")
+
+
+def _config(shim: KataShim) -> Finding:
+    """A warning at most: a launch can always name a file of its own."""
+    config, name = shim.config, shim.runtime.split(".")[2]
+    merged = f", with {', '.join(config.drop_ins)} merged in" if config.drop_ins else ""
+    return finding("kata.config" if name == "kata" else f"kata.config.{name}", f"{shim.runtime} reads",
+                   "warn" if config.problem else "ok", config.problem or f"{config.path} ({config.reason}){merged}",
+                   "write /etc/kata-containers/configuration.toml, or name a file: ctr run --runtime-config-path FILE")
+
+
+def _virtcca(shim: KataShim) -> Finding:
+    detail = {True: "its program holds tmm-guest", False: "a stock shim: it would boot an ordinary VM in silence",
+              None: "its program could not be searched for tmm-guest"}[shim.knows_virtcca]
+    level: Level = "not-checked" if shim.knows_virtcca is None else "ok" if shim.knows_virtcca else "fail"
+    return finding(f"kata.virtcca.{shim.runtime.split('.')[2]}", f"{shim.runtime} knows virtCCA", level, detail,
+                   f"grep -c tmm-guest {shim.wraps or shim.binary}; build the shim with the virtCCA patch")
+
+
+def _handler(handler: KataHandler, shims: tuple[KataShim, ...]) -> Finding:
+    """Kubernetes and `ctr run` read different files when only containerd's configuration names one."""
+    id, title = f"kata.handler.{handler.name}", f"containerd's handler {handler.name}"
+    if handler.config is None:
+        return finding(id, title, "warn", f"{handler.runtime} of {handler.source} leads to no shim that was found",
+                       f"install the shim, or remove the handler from {handler.source}")
+    if handler.config.problem:
+        return finding(id, title, "warn", handler.config.problem, f"correct ConfigPath in {handler.source}")
+    plain = next((shim.config.path for shim in shims if shim.runtime == handler.runtime and shim.on_path), None)
+    differs = plain is not None and plain != handler.config.path
+    return finding(id, title, "warn" if differs else "ok",
+                   f"reads {handler.config.path} ({handler.config.reason})" + (
+                       f", but `ctr run` and `kata-runtime check` read {plain}" if differs else ""),
+                   f"give ctr the same file: --runtime-config-path {handler.config.path}")
+
+
+def _libvirt(facts: HostFacts, tee: Tee) -> Iterator[Finding]:
+    found = facts.hypervisor
+    package = QEMU_PACKAGE.get(facts.cpu.arch, "qemu-system")
+    yield finding("libvirt.qemu", "QEMU", "ok" if found.qemu else "fail",
+                  f"{found.qemu} {found.qemu_version or 'of unknown version'}" if found.qemu
+                  else f"no qemu-system-{facts.cpu.arch}", f"apt-get install {package}")
+    yield finding("libvirt.installed", "libvirt", "ok" if found.virsh else "fail",
+                  f"{found.virsh} {found.libvirt_version or 'of unknown version'}" if found.virsh else "no virsh",
+                  "apt-get install libvirt-daemon-system libvirt-clients")
+    if found.virsh:
+        yield finding("libvirt.system", "qemu:///system", "ok" if found.socket else "warn",
+                      "its socket is there" if found.socket else "no socket; qemu:///session and embed remain",
+                      "systemctl enable --now libvirtd")
+        if tee != "none":
+            yield finding("libvirt.launch-security", f"libvirt and QEMU know {tee}", "not-checked",
+                          "not looked at: it takes a connection to the daemon",
+                          "virsh domcapabilities | grep -A 12 launchSecurity")
