@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from dataclasses import dataclass
@@ -33,6 +32,8 @@ class State:
     @property
     def run(self) -> Path:
         """Sockets and pids, on a file system that a reboot empties; short, since a socket's path has 107 bytes."""
+        import hashlib  # loads OpenSSL, which most commands do not need
+
         return Path("/run/vmtool") / hashlib.sha256(os.fsencode(self.root)).hexdigest()[:8]
 
     @property

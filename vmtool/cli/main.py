@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import sys
-import traceback
 
 import click
 
@@ -79,6 +78,8 @@ def main() -> None:
         show_error(error)
         sys.exit(error.code)
     except Exception:
+        import traceback
+
         traceback.print_exc()
         click.echo("This is a fault of vmtool itself. Please report it with the lines above.", err=True)
         sys.exit(1)

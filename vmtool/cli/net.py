@@ -52,7 +52,7 @@ def add(state: State, name: str, subnet: str, bridge: str | None, publish: tuple
         plan = plan_add(state, read_network(Machine(), state), name, bridge, subnet, publish)
         click.echo("\n".join(plan_lines(plan)))
         return
-    with lock.held(state.lock(directory), f"vmtool net add {name}"):
+    with lock.Lock(state.lock(directory), f"vmtool net add {name}"):
         if subjects_left(state, name):
             raise VmtoolError(f"an interrupted `vmtool net add {name}` left something behind",
                               hint=f"vmtool net del {name}")
@@ -108,7 +108,7 @@ def check(ctx: click.Context, name: str, as_json: bool) -> None:
 @click.pass_obj
 def reset(state: State, name: str) -> None:
     """Detach and attach a network's own namespace anew; also mends it after a reboot."""
-    with lock.held(state.lock(state.network(name)), f"vmtool net reset {name}"):
+    with lock.Lock(state.lock(state.network(name)), f"vmtool net reset {name}"):
         network, attached = read_one(state, name)
         refuse_used(network, attached, "reset")
         plan = Plan(f"network {name}", state.network(name),
@@ -173,7 +173,7 @@ def do(state: State, plan: Plan, doing: str, *, keep: bool = False) -> None:
     """Apply a plan with progress; the log's path goes with an error."""
     progress = Progress()
     try:
-        apply.apply(plan, progress, host_lock=state.host_lock, doing=doing, keep=keep)
+        apply.apply(lambda: plan, progress, host_lock=state.host_lock, doing=doing, keep=keep)
     except VmtoolError as error:
         error.log = error.log or str(plan.directory / "log" / "host.log")
         raise

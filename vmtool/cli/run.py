@@ -10,7 +10,7 @@ import click
 
 from vmtool.cli.output import Progress, print_json, print_table
 from vmtool.errors import VmtoolError
-from vmtool.host import apply, lock
+from vmtool.host import subjects
 from vmtool.host.look import Machine
 from vmtool.launch.facts import read_launch
 from vmtool.launch.instance import read_instance
@@ -55,17 +55,14 @@ def run_command(ctx: click.Context, spec: Path, timeout: float | None, dry_run: 
     state: State = ctx.obj
     name = read_spec(spec).name
     started, doing, progress = time.monotonic(), f"vmtool run {name}", Progress()
-    with lock.held(state.lock(state.instance(name)), doing):
-        plan = make_plan(state, spec, timeout)
-        if plan.changes:
-            try:
-                apply.apply(plan, progress, host_lock=state.host_lock, doing=doing, keep=keep_on_failure)
-            except VmtoolError as error:
-                error.log = error.log or str(plan.directory / "log" / "host.log")
-                error.hint = error.hint or f"vmtool logs {name}"
-                raise
-            finally:
-                progress.close()
+    try:
+        plan = subjects.undertake(state, state.instance(name), doing, lambda: make_plan(state, spec, timeout), progress,
+                                  keep=keep_on_failure)
+    except VmtoolError as error:
+        error.hint = error.hint or f"vmtool logs {name}"
+        raise
+    finally:
+        progress.close()
     show_summary(state, name, plan, time.monotonic() - started)
 
 

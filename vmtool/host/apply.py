@@ -32,35 +32,46 @@ class Monitor(Protocol):
         """The step was done."""
 
 
-def apply(plan: p.Plan, monitor: Monitor, *, host_lock: Path, doing: str, keep: bool = False) -> None:
-    """Do every step of a plan; on failure, Ctrl-C or SIGTERM go all the way back (unless `keep`).
+def apply(make: Callable[[], p.Plan], monitor: Monitor, *, host_lock: Path, doing: str, keep: bool = False) -> p.Plan:
+    """Make a plan and do every step of it; on failure, Ctrl-C or SIGTERM go all the way back (unless `keep`).
 
-    The caller holds the lock of the plan's subject. The host lock is held for the steps that change the host, and
-    let go for those that only wait, so that a model that loads for minutes blocks nobody.
+    The caller holds the lock of the plan's subject. The host's lock is taken before the plan is made, so that the
+    facts are still true when it is done, and is let go before the steps that only wait: a model that loads for
+    minutes blocks nobody.
+
+    Returns:
+        The plan. When it changes nothing, nothing is written.
 
     Raises:
         VmtoolError: a step failed; everything was undone, or the error's details say what was not.
     """
+    with lock.Lock(host_lock, doing, wait=60.0) as host:
+        plan = make()
+        if plan.changes:
+            with open_log(plan.directory) as log, signals_interrupt():
+                _do(plan, host, monitor, log, keep)
+    return plan
+
+
+def _do(plan: p.Plan, host: lock.Lock, monitor: Monitor, log: IO[str], keep: bool) -> None:
     journal = Journal(plan.directory)
     journal.start(plan.subject)
-    with open_log(plan.directory) as log, signals_interrupt():
-        try:
-            changing = [step for step in plan.steps if not step.waits]
-            with lock.held(host_lock, doing, wait=60.0):
-                _do_steps(changing, journal, monitor, log)
-            _do_steps([step for step in plan.steps if step.waits], journal, monitor, log)
-            journal.write("applied")
-        except BaseException as error:
-            journal.write("failed", error=str(error) or type(error).__name__)
-            if keep:
-                raise
-            monitor.step("undo everything")
-            with lock.held(host_lock, doing, wait=60.0):
-                problems = undo(plan.directory, monitor)
-            if problems and isinstance(error, VmtoolError):
-                error.details += ("not undone:", *problems)
-                error.hint = "vmtool recover"
+    try:
+        _do_steps([step for step in plan.steps if not step.waits], journal, monitor, log)
+        host.let_go()
+        _do_steps([step for step in plan.steps if step.waits], journal, monitor, log)
+        journal.write("applied")
+    except BaseException as error:
+        journal.write("failed", error=str(error) or type(error).__name__)
+        if keep:
             raise
+        monitor.step("undo everything")
+        host.take()
+        problems = undo(plan.directory, monitor)
+        if problems and isinstance(error, VmtoolError):
+            error.details += ("not undone:", *problems)
+            error.hint = "vmtool recover"
+        raise
 
 
 def undo(directory: Path, monitor: Monitor) -> list[str]:

@@ -2,42 +2,68 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from vmtool.errors import NotReady
 
 
-@contextlib.contextmanager
-def held(path: Path, doing: str, *, wait: float = 0.0) -> Iterator[None]:
-    """Hold the lock file; it names its holder, so that another vmtool can say whom it met.
+class Lock:
+    """A lock file that names its holder, so that another vmtool can say whom it met.
+
+    A context manager; within, it can be let go and taken again.
 
     Args:
         doing: what the holder does, such as "vmtool run quickstart".
         wait: seconds to wait for another holder.
-
-    Raises:
-        NotReady: another process holds it.
     """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        end = time.monotonic() + wait
+
+    def __init__(self, path: Path, doing: str, *, wait: float = 0.0) -> None:
+        self.path, self.doing, self.wait = path, doing, wait
+        self.descriptor = -1
+
+    def take(self) -> None:
+        """Hold it from now on; nothing changes when it is held already.
+
+        Raises:
+            NotReady: another process holds it.
+        """
+        if self.descriptor >= 0:
+            return
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            self._acquire(descriptor)
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{self.doing} (pid {os.getpid()})\n".encode(), 0)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        self.descriptor = descriptor
+
+    def let_go(self) -> None:
+        """Hold it no longer."""
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+
+    def _acquire(self, descriptor: int) -> None:
+        end = time.monotonic() + self.wait
         while not _try(descriptor):
             if time.monotonic() >= end:
                 holder = os.read(descriptor, 400).decode(errors="replace").strip()
-                raise NotReady(f"{path.stem} is busy: {holder or 'another vmtool is at work'}",
+                raise NotReady(f"{self.path.stem} is busy: {holder or 'another vmtool is at work'}",
                                hint="wait for it to end, then type the command again")
             time.sleep(0.1)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{doing} (pid {os.getpid()})\n".encode(), 0)
-        yield
-    finally:
-        os.close(descriptor)
+
+    def __enter__(self) -> Lock:
+        self.take()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.let_go()
 
 
 def is_held(path: Path) -> bool:

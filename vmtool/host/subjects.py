@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool.errors import VmtoolError
 from vmtool.host import apply, files, lock
 from vmtool.host.journal import NAME, Journal, Story
+from vmtool.plan import Plan
 from vmtool.state import State
 
 WAIT = 60.0
@@ -57,8 +58,20 @@ def remove(state: State, directory: Path, doing: str, monitor: apply.Monitor) ->
         files.remove(directory)
 
 
+def undertake(state: State, directory: Path, doing: str, make: Callable[[], Plan], monitor: apply.Monitor, *,
+              keep: bool = False) -> Plan:
+    """Make and apply the plan of the subject in `directory`, under its lock: see `apply.apply`."""
+    with lock.Lock(state.lock(directory), doing):
+        try:
+            return apply.apply(make, monitor, host_lock=state.host_lock, doing=doing, keep=keep)
+        except VmtoolError as error:
+            log = directory / "log" / "host.log"
+            error.log = error.log or (str(log) if log.exists() else "")
+            raise
+
+
 @contextlib.contextmanager
 def working_on(state: State, directory: Path, doing: str) -> Iterator[None]:
     """Hold the subject's lock and the host's."""
-    with lock.held(state.lock(directory), doing), lock.held(state.host_lock, doing, wait=WAIT):
+    with lock.Lock(state.lock(directory), doing), lock.Lock(state.host_lock, doing, wait=WAIT):
         yield

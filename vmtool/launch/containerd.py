@@ -80,6 +80,7 @@ def plan_containerd(state: State, endpoint: Endpoint, user: str) -> Step:
     daemon = start_daemon(state)
     return Step(
         "containerd: start a private one",
-        (MakeDir(users), MakeDir(state.run), WriteFile(users / user, ""), WriteFile(state.containerd / "config.toml", config), daemon),
+        (MakeDir(users), MakeDir(state.run), WriteFile(users / user, ""),
+         WriteFile(state.containerd / "config.toml", config), daemon),
         undo=(Remove(users / user), StopDaemon(daemon.pidfile, users)),
     )

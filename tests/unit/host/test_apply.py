@@ -44,7 +44,7 @@ def make(path: Path, *more: Action, waits: bool = False) -> Step:
 def do(state: State, *steps: Step, keep: bool = False) -> Quiet:
     monitor = Quiet()
     plan = Plan("instance a", state.instance("a"), steps)
-    apply.apply(plan, monitor, host_lock=state.host_lock, doing="a test", keep=keep)
+    apply.apply(lambda: plan, monitor, host_lock=state.host_lock, doing="a test", keep=keep)
     return monitor
 
 
@@ -111,8 +111,8 @@ def test_the_host_lock_is_let_go_for_steps_that_only_wait(state: State, tmp_path
 
 
 def test_a_lock_names_its_holder(state: State) -> None:
-    with lock.held(state.host_lock, "vmtool run a"), pytest.raises(NotReady, match=r"host is busy: vmtool run a \(pid"), \
-            lock.held(state.host_lock, "vmtool rm a"):
+    busy = pytest.raises(NotReady, match=r"host is busy: vmtool run a \(pid")
+    with lock.Lock(state.host_lock, "vmtool run a"), busy, lock.Lock(state.host_lock, "vmtool rm a"):
         pass
     assert not lock.is_held(state.host_lock)
 
@@ -122,5 +122,5 @@ def test_recover_leaves_alone_what_is_applied_or_at_work(state: State, tmp_path:
     assert subjects.read_interrupted(state) == []
     Journal(state.instance("b")).start("instance b")
     assert [left.directory.name for left in subjects.read_interrupted(state)] == ["b"]
-    with lock.held(state.lock(state.instance("b")), "vmtool run b"):
+    with lock.Lock(state.lock(state.instance("b")), "vmtool run b"):
         assert subjects.read_interrupted(state) == []

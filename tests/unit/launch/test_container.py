@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ CONTAINER = Container("a", "docker.io/x/y:1", ("serve", "--model", "m"), memory=
 
 
 def pairs(argv: tuple[str, ...]) -> set[tuple[str, str]]:
-    return set(zip(argv, argv[1:], strict=False))
+    return set(itertools.pairwise(argv))
 
 
 def test_the_restrictions_are_all_there() -> None:

@@ -1,0 +1,83 @@
+"""A state directory that outlives the tests, with the image and the canary model in it.
+
+It lies in the cache, since importing the image anew for each run would take most of the time. Everything else that a
+test makes, it must remove; `untouched` looks.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.integration.machine import Vmtool, footprint
+
+CACHE = Path(os.environ.get("VMTOOL_CACHE") or Path.home() / ".cache" / "vmtool")
+IMAGE = "vmtool/vllm-cpu:latest"
+
+
+@pytest.fixture(scope="session")
+def vmtool() -> Vmtool:
+    """vmtool on the lasting state directory; the image is built and imported when it is not there."""
+    if os.geteuid():
+        pytest.skip("needs root")
+    tool = Vmtool(CACHE / "test-state")
+    tool("recover")
+    for instance in tool("ps", "--json").json["instances"]:
+        tool("rm", "--yes", instance["name"])
+    tool("image", "build", "vllm-cpu", timeout=2400)
+    return tool
+
+
+@pytest.fixture(scope="session")
+def model(vmtool: Vmtool) -> Path:
+    """The canary model, trained once."""
+    path = vmtool.state / "models" / "canary"
+    vmtool("model", "canary", path, "--image", "vmtool/vllm-cpu")
+    return path
+
+
+@pytest.fixture
+def untouched() -> Iterator[None]:
+    """The machine is afterwards as it was before."""
+    before = footprint()
+    yield
+    assert footprint() == before
+
+
+MakeSpec = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def make_spec(model: Path, tmp_path_factory: pytest.TempPathFactory) -> MakeSpec:
+    """Write a spec: `make_spec("name", port, spec={...changes...})`."""
+    directory = tmp_path_factory.mktemp("specs")
+
+    def make(name: str, port: int | None = None, **changes: object) -> Path:
+        body = {
+            "runtime": {"handler": "runc"}, "allow_unconfidential": True, "image": IMAGE,
+            "model": {"name": "canary", "path": str(model)},
+            "vllm": {"args": "--enforce-eager --dtype bfloat16 --kv-cache-memory-bytes 64M --max-model-len 256"},
+            "resources": {"memory": "4Gi", "cpus": 2},
+            "network": {"publish": [str(port)] if port else []},
+        }
+        spec = {"apiVersion": "vmtool/v1", "kind": "Runtime", "metadata": {"name": name}, "spec": body | changes}
+        path = directory / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(spec))
+        return path
+
+    return make
+
+
+@pytest.fixture
+def own_state(tmp_path: Path) -> Iterator[Vmtool]:
+    """vmtool on a state directory of the test's own, with no image."""
+    tool = Vmtool(tmp_path / "state")
+    yield tool
+    if tool.state.exists():
+        tool("recover", status=None)
+        shutil.rmtree(tool.state)

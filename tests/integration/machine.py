@@ -1,0 +1,79 @@
+"""What a test must leave as it found it, and how tests call vmtool."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+VMTOOL = str(Path(sys.executable).with_name("vmtool"))
+COUNTERS = re.compile(r"\[\d+:\d+\]|^#.*$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Vmtool:
+    """vmtool with a state directory of its own."""
+
+    state: Path
+
+    def argv(self, *words: str | Path) -> list[str]:
+        return [VMTOOL, "--state-dir", str(self.state), *map(str, words)]
+
+    def __call__(self, *words: str | Path, status: int | None = 0, timeout: float = 300) -> Result:
+        """Run it; fail when the exit status is another than `status` (None: whatever)."""
+        done = subprocess.run(self.argv(*words), capture_output=True, text=True, timeout=timeout, check=False,
+                              stdin=subprocess.DEVNULL)
+        if status is not None:
+            assert done.returncode == status, f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return Result(done.returncode, done.stdout, done.stderr)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What vmtool printed."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+def output(*argv: str) -> str:
+    """A program's standard output; empty when it fails."""
+    return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False).stdout
+
+
+def footprint() -> dict[str, Any]:
+    """Everything outside the state directory that a launch touches."""
+    tables = {table: COUNTERS.sub("", output("iptables-save", "-t", table)).split("\n") for table in ("nat", "filter")}
+    return {
+        "netns": sorted(os.listdir("/var/run/netns")) if os.path.isdir("/var/run/netns") else [],
+        "links": sorted(line.split()[0].partition("@")[0] for line in output("ip", "-br", "link").splitlines()),
+        "routes": sorted(output("ip", "route", "show", "table", "all").splitlines()),
+        "mounts": sorted(line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()),
+        "iptables": {table: sorted(line for line in lines if line and not line.startswith(":")) +
+                     sorted(line.split()[0] for line in lines if line.startswith(":CNI"))
+                     for table, lines in tables.items()},
+        "processes": sorted(argv for pid in os.listdir("/proc") if pid.isdigit() for argv in [command(pid)]
+                            if re.search(r"containerd|runc|vllm|vmtool\.serving|/usr/lib/cni", argv)),
+        "leases": sorted(map(str, Path("/var/lib/cni").rglob("*"))),
+        "cgroups": sorted(str(path) for path in Path("/sys/fs/cgroup").glob("**/vmtool*")),
+        "run": sorted(os.listdir("/run/vmtool")) if os.path.isdir("/run/vmtool") else [],
+        "loops": output("losetup", "-a"),
+    }
+
+
+def command(pid: str) -> str:
+    """A process's command line; empty for a zombie or one that is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+    except OSError:
+        return ""

@@ -1,0 +1,245 @@
+"""What goes wrong: bad input, killed processes, failing steps. Each ends clearly and leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.conftest import MakeSpec
+from tests.integration.machine import Vmtool, footprint, output
+from vmtool.host import daemons
+from vmtool.host.journal import NAME as JOURNAL
+from vmtool.launch.containerd import private_endpoint, start_daemon
+from vmtool.plan import StopDaemon
+from vmtool.state import State
+
+PORT = 18461
+KILLED = Path(__file__).with_name("killed.py")
+NAME = "faulty"
+
+
+@pytest.fixture
+def leftovers(vmtool: Vmtool) -> Iterator[Path]:
+    """The instance's directory. Afterwards the machine, the containers and the snapshots are as before."""
+    before, kept = footprint(), contents(vmtool)
+    directory = vmtool.state / "instances" / NAME
+    yield directory
+    vmtool("recover", status=None)
+    if directory.exists():
+        vmtool("rm", "--yes", NAME)
+    assert footprint() == before
+    assert contents(vmtool) == kept
+
+
+def contents(vmtool: Vmtool) -> dict[str, str]:
+    """Containers, tasks, snapshots and leases of vmtool's containerd, and who holds it."""
+    state = State(vmtool.state)
+    daemon = start_daemon(state)
+    state.run.mkdir(mode=0o700, parents=True, exist_ok=True)
+    daemons.start(daemon)
+    try:
+        ctr = private_endpoint(state).ctr
+        return {what: output(*ctr(what, "list")) for what in ("containers", "tasks", "snapshots", "leases")} | {
+            "users": " ".join(sorted(os.listdir(state.containerd / "users")))}
+    finally:
+        daemons.stop(StopDaemon(daemon.pidfile, state.containerd / "users"))
+
+
+def killed(vmtool: Vmtool, records: int, spec: Path) -> int:
+    """Run and be killed after that many journal records; the exit status."""
+    argv = [sys.executable, str(KILLED), str(records), "--state-dir", str(vmtool.state), "run", str(spec)]
+    return subprocess.run(argv, capture_output=True, timeout=300, check=False, stdin=subprocess.DEVNULL).returncode
+
+
+def test_sigkill_at_every_action_leaves_a_journal_that_recovers_all(vmtool: Vmtool, make_spec: MakeSpec,
+                                                                    leftovers: Path) -> None:
+    spec, before, kept = make_spec(NAME, PORT), footprint(), contents(vmtool)
+    events = []
+    for records in range(1, 200):
+        assert killed(vmtool, records, spec) == -signal.SIGKILL
+        [*_, last] = [json.loads(line) for line in (leftovers / JOURNAL).read_text().splitlines()]
+        events.append(f"{last['event']} {last.get('shell', last.get('title', ''))}")
+        assert vmtool("ps", "--json").json["instances"][0]["state"] == "interrupted", events[-1]
+        vmtool("recover")
+        assert footprint() == before, events[-1]
+        assert vmtool("recover").err == "nothing to recover\n"
+        if records % 8 == 0:
+            assert contents(vmtool) == kept, events[-1]
+        # What follows waits for the model: `test_sigkill_while_waiting...` goes on from here.
+        if last["event"] == "begin" and "/health" in last["shell"]:
+            break
+    assert contents(vmtool) == kept
+    assert len(events) > 60
+    assert any("ctr" in event and "run --detach" in event for event in events)
+
+
+@pytest.mark.slow
+def test_sigkill_while_waiting_for_the_model_recovers_all(vmtool: Vmtool, make_spec: MakeSpec,
+                                                          leftovers: Path) -> None:
+    spec, before, kept = make_spec(NAME, PORT), footprint(), contents(vmtool)
+    records = 60
+    while killed(vmtool, records, spec) == -signal.SIGKILL:
+        vmtool("recover")
+        assert footprint() == before
+        records += 1
+    assert vmtool("ps", "--json").json["instances"][0]["state"] == "running", "killed no more: it is done"
+    vmtool("rm", "--yes", NAME)
+    assert contents(vmtool) == kept
+
+
+def test_sigkill_at_any_moment_recovers_all(vmtool: Vmtool, make_spec: MakeSpec, leftovers: Path) -> None:
+    spec, before = make_spec(NAME, PORT), footprint()
+    moments = random.Random(7)
+    for _ in range(8):
+        with subprocess.Popen(vmtool.argv("run", spec), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
+            time.sleep(moments.uniform(0.3, 2.5))
+            child.kill()
+        vmtool("recover")
+        assert footprint() == before
+
+
+def test_sigkill_of_recover_itself_is_recovered(vmtool: Vmtool, make_spec: MakeSpec, leftovers: Path) -> None:
+    spec, before = make_spec(NAME, PORT), footprint()
+    assert killed(vmtool, 60, spec) == -signal.SIGKILL
+    for records in (1, 2, 3):
+        argv = [sys.executable, str(KILLED), str(records), "--state-dir", str(vmtool.state), "recover"]
+        assert subprocess.run(argv, capture_output=True, timeout=120, check=False).returncode == -signal.SIGKILL
+    vmtool("recover")
+    assert footprint() == before
+
+
+def test_ctrl_c_goes_all_the_way_back(vmtool: Vmtool, make_spec: MakeSpec, leftovers: Path) -> None:
+    before = footprint()
+    with subprocess.Popen(vmtool.argv("run", make_spec(NAME, PORT)), stderr=subprocess.PIPE, text=True) as child:
+        time.sleep(3)
+        child.send_signal(signal.SIGINT)
+        error = child.communicate(timeout=60)[1]
+    assert child.returncode == 130
+    assert "stopped by SIGINT" in error
+    assert footprint() == before
+
+
+def test_a_wrong_answer_is_a_failure_that_says_so(vmtool: Vmtool, make_spec: MakeSpec, leftovers: Path) -> None:
+    before = footprint()
+    canary = {"prompt": "What is confidential computing?", "expect": "A kind of cheese."}
+    failed = vmtool("run", make_spec(NAME, PORT, canary=canary), status=4)
+    assert "the model's answer to the canary's question is wrong" in failed.err
+    assert "expected: 'A kind of cheese.'" in failed.err
+    assert footprint() == before
+    evidence = json.loads((leftovers / "evidence" / "canary.json").read_text())
+    assert evidence["right"] is False
+
+
+def test_a_server_that_dies_at_once_is_told_with_its_last_lines(vmtool: Vmtool, make_spec: MakeSpec,
+                                                                leftovers: Path) -> None:
+    before = footprint()
+    failed = vmtool("run", make_spec(NAME, PORT, vllm={"args": ["--dtype", "sausage"]}), status=1)
+    assert "the container ended before it was healthy" in failed.err
+    assert "sausage" in failed.err
+    assert "sausage" in vmtool("logs", NAME).out
+    assert footprint() == before
+
+
+def test_keep_on_failure_keeps_and_rm_removes(vmtool: Vmtool, make_spec: MakeSpec, leftovers: Path) -> None:
+    before = footprint()
+    spec = make_spec(NAME, PORT, vllm={"args": ["--dtype", "sausage"]})
+    vmtool("run", spec, "--keep-on-failure", status=1)
+    assert vmtool("ps", "--json").json["instances"][0]["state"] == "kept"
+    assert footprint()["netns"] == sorted([*before["netns"], f"vmtool-{NAME}"])
+    vmtool("rm", NAME)
+    assert footprint() == before
+
+
+def test_a_failed_start_can_be_tried_again(vmtool: Vmtool, make_spec: MakeSpec, leftovers: Path) -> None:
+    vmtool("run", make_spec(NAME, PORT, vllm={"args": ["--dtype", "sausage"]}), "--keep-on-failure", status=1)
+    vmtool("run", make_spec(NAME, PORT))
+    assert vmtool("status", NAME, "--json").json["instance"]["state"] == "running"
+
+
+def test_containerd_killed_during_the_run(vmtool: Vmtool, make_spec: MakeSpec, leftovers: Path) -> None:
+    before = footprint()
+    with subprocess.Popen(vmtool.argv("run", make_spec(NAME, PORT)), stderr=subprocess.PIPE, text=True) as child:
+        pidfile = State(vmtool.state).run / "containerd.pid"
+        end = time.monotonic() + 20
+        while "/health" not in (leftovers / JOURNAL).read_text(errors="replace") if (
+                leftovers / JOURNAL).exists() else True:
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        os.kill(int(pidfile.read_text().split()[0]), signal.SIGKILL)
+        error = child.communicate(timeout=200)[1]
+    # The container does not need containerd to go on; whichever way it ended, the way back must work without it.
+    assert child.returncode == 0, error
+    vmtool("rm", "--yes", NAME)
+    assert footprint() == before
+
+
+def test_a_missing_image_names_the_command_that_builds_it(vmtool: Vmtool, make_spec: MakeSpec,
+                                                          leftovers: Path) -> None:
+    before = footprint()
+    failed = vmtool("run", make_spec(NAME, PORT, image="vmtool/none:1"), status=4)
+    assert "docker.io/vmtool/none:1" in failed.err
+    assert "hint: vmtool image build none" in failed.err
+    assert footprint() == before
+
+
+@pytest.mark.parametrize(("change", "message", "status"), [
+    ({"network": {"subnet": "127.0.0.0/24"}}, "127.0.0.0/24", 2),
+    ({"network": {"bridge": "lo"}}, "exists already", 3),
+    ({"model": {"name": "m", "path": "/etc/ssl"}}, "config.json is missing", 2),
+    ({"model": {"name": "m", "path": "/nowhere"}}, "/nowhere is no directory with files in it", 2),
+    ({"allow_unconfidential": False}, "this launch would not be confidential", 2),
+    ({"runtime": {"handler": "kata", "tee": "snp"}}, "kata", 2),
+    ({"resources": {"memory": "64Ti", "cpus": 1}}, "but this host has", 3),
+    ({"vllm": {"args": "--port 1 --api-key x"}}, "another way in than the front", 2),
+])
+def test_what_cannot_be_launched_is_refused_before_anything_is_done(
+        vmtool: Vmtool, make_spec: MakeSpec, leftovers: Path, change: dict[str, object], message: str,
+        status: int) -> None:
+    before = footprint()
+    refused = vmtool("run", make_spec(NAME, PORT, **change), status=status)
+    assert message in refused.err
+    assert "hint: " in refused.err
+    assert footprint() == before
+    assert not (leftovers / JOURNAL).exists()
+
+
+def test_a_subnet_in_use_is_refused(vmtool: Vmtool, make_spec: MakeSpec, leftovers: Path) -> None:
+    subprocess.run(["ip", "link", "add", "vmtest0", "type", "dummy"], check=True, timeout=10)
+    try:
+        subprocess.run(["ip", "addr", "add", "10.77.5.1/24", "dev", "vmtest0"], check=True, timeout=10)
+        subprocess.run(["ip", "link", "set", "vmtest0", "up"], check=True, timeout=10)
+        refused = vmtool("run", make_spec(NAME, PORT, network={"subnet": "10.77.0.0/16"}), status=3)
+        assert "10.77.5.0/24" in refused.err
+        assert "vmtest0" in refused.err
+    finally:
+        subprocess.run(["ip", "link", "delete", "vmtest0"], check=True, timeout=10)
+
+
+def test_a_full_disk(vmtool: Vmtool, make_spec: MakeSpec, tmp_path: Path, untouched: None) -> None:
+    """The state directory is on a file system of 64 KiB, in a mount namespace of the test's own."""
+    tmp_path.chmod(0o700)
+    tool = Vmtool(tmp_path)
+    script = f"mount -t tmpfs -o size=64k none {tmp_path} && exec \"$@\""
+    argv = ["unshare", "--mount", "sh", "-c", script, "sh", *tool.argv("run", make_spec(NAME, PORT))]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode in (1, 3), done.stderr
+    assert "No space left on device" in done.stderr or "disk" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_no_spec_no_instance_no_name(own_state: Vmtool, tmp_path: Path, untouched: None) -> None:
+    assert "no such file" in own_state("run", tmp_path / "none.yaml", status=2).err
+    assert "there is no instance 'x'" in own_state("status", "x", status=1).err
+    assert "'../x' cannot name an instance" in own_state("rm", "../x", status=2).err
+    assert "Missing argument" in own_state("run", status=2).err
+    assert own_state("ps", "--json").json["instances"] == []
+    assert not own_state.state.exists(), "looking creates nothing"

@@ -1,0 +1,216 @@
+"""A real launch: containerd, CNI, vLLM and the canary, looked at from outside."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.conftest import MakeSpec
+from tests.integration.machine import Vmtool, footprint
+from vmtool.host.journal import NAME as JOURNAL
+
+PORT = 18431
+QUESTION = "What is confidential computing?"
+
+
+@pytest.fixture(scope="module")
+def spec(make_spec: MakeSpec) -> Path:
+    return make_spec("answers", PORT)
+
+
+@pytest.fixture(scope="module")
+def running(vmtool: Vmtool, spec: Path) -> Iterator[dict[str, object]]:
+    """One instance for this module; afterwards the machine is as before."""
+    before = footprint()
+    planned = vmtool("run", spec, "--dry-run").out
+    ran = vmtool("run", spec)
+    yield {"planned": planned, "ran": ran}
+    vmtool("rm", "--yes", "answers")
+    assert footprint() == before
+    assert not (vmtool.state / "instances" / "answers").exists()
+
+
+def journal(vmtool: Vmtool, name: str) -> list[dict[str, object]]:
+    text = (vmtool.state / "instances" / name / JOURNAL).read_text()
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def curl(*options: str, key: Path | None = None, prefix: tuple[str, ...] = ()) -> tuple[str, str]:
+    """(HTTP status, body); status 000 when there was no connection."""
+    argv = [*prefix, "curl", "-s", "--max-time", "5", "-w", "\n%{http_code}", *options]
+    header = f"Authorization: Bearer {key.read_text().strip()}\n" if key else ""
+    done = subprocess.run([*argv, *(["-H", "@-"] if key else [])], input=header, capture_output=True, text=True,
+                          timeout=30, check=False)
+    body, _, status = done.stdout.rpartition("\n")
+    return status, body
+
+
+def completion(address: str, key: Path | None, prefix: tuple[str, ...] = ()) -> tuple[str, str]:
+    body = json.dumps({"model": "canary", "temperature": 0, "messages": [{"role": "user", "content": QUESTION}]})
+    return curl("-H", "Content-Type: application/json", "-d", body, f"http://{address}/v1/chat/completions", key=key,
+                prefix=prefix)
+
+
+def expected(vmtool: Vmtool) -> str:
+    canary = json.loads((vmtool.state / "models" / "canary" / "canary.json").read_text())
+    assert canary["prompt"] == QUESTION
+    return str(canary["expect"])
+
+
+def test_the_dry_run_printed_what_was_then_done(vmtool: Vmtool, running: dict[str, object]) -> None:
+    done = [line for record in journal(vmtool, "answers") if record["event"] == "begin"
+            for line in str(record["shell"]).splitlines()]
+    planned = [line for line in str(running["planned"]).splitlines() if not line.startswith("# ")]
+    assert len(done) > 25
+    assert planned == done
+
+
+def test_curl_from_the_host_gets_a_completion(vmtool: Vmtool, running: object) -> None:
+    key = vmtool.state / "instances" / "answers" / "secret" / "api-key"
+    status, body = completion(f"127.0.0.1:{PORT}", key)
+    assert status == "200", body
+    assert json.loads(body)["choices"][0]["message"]["content"].strip() == expected(vmtool)
+
+
+def test_without_the_key_or_beside_the_api_there_is_nothing(running: object) -> None:
+    assert completion(f"127.0.0.1:{PORT}", None)[0] == "401"
+    for path in ("/metrics", "/docs", "/tokenize", "/invocations", "/version"):
+        assert curl(f"http://127.0.0.1:{PORT}{path}")[0] in ("401", "404"), path
+
+
+def test_no_other_address_leads_to_it(vmtool: Vmtool, running: object) -> None:
+    """A neighbour machine (a namespace on a link of its own) reaches neither the published port nor the container."""
+    key = vmtool.state / "instances" / "answers" / "secret" / "api-key"
+    result = json.loads((vmtool.state / "instances" / "answers" / "net" / "result.json").read_text())
+    inside = result["ips"][0]["address"].partition("/")[0]
+    namespace = ("ip", "netns", "exec", "vmtest-far")
+    setup = ("ip netns add vmtest-far", "ip link add vmtest-near type veth peer name far netns vmtest-far",
+             "ip addr add 198.51.100.1/30 dev vmtest-near", "ip link set vmtest-near up",
+             "ip -n vmtest-far addr add 198.51.100.2/30 dev far", "ip -n vmtest-far link set far up",
+             "ip -n vmtest-far route add default via 198.51.100.1")
+    try:
+        for line in setup:
+            subprocess.run(line.split(), check=True, timeout=10)
+        with subprocess.Popen(["python3", "-m", "http.server", "-b", "198.51.100.1", str(PORT + 9)],
+                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/var/empty"
+                              if Path("/var/empty").is_dir() else "/mnt") as open_door:
+            time.sleep(1)
+            assert curl(f"http://198.51.100.1:{PORT + 9}/", prefix=namespace)[0] == "200", "the link itself works"
+            open_door.terminate()
+        assert completion(f"198.51.100.1:{PORT}", key)[0] == "000", "the host itself, by another of its addresses"
+        assert completion(f"198.51.100.1:{PORT}", key, namespace)[0] == "000", "the published port from outside"
+        assert completion(f"{inside}:8000", key, namespace)[0] in ("000", "403"), "the container from outside"
+        assert completion(f"127.0.0.1:{PORT}", key, namespace)[0] == "000"
+    finally:
+        subprocess.run(["ip", "link", "delete", "vmtest-near"], check=False, timeout=10)
+        subprocess.run(["ip", "netns", "delete", "vmtest-far"], check=False, timeout=10)
+
+
+def test_chat_answers_to_the_letter(vmtool: Vmtool, running: object) -> None:
+    assert vmtool("chat", "answers", QUESTION).out == expected(vmtool) + "\n"
+    assert vmtool("infer", "answers", QUESTION, "--stream").out == expected(vmtool) + "\n"
+    document = vmtool("chat", "answers", QUESTION, "--json").json
+    assert (document["answer"], document["tee"], document["schema"]) == (expected(vmtool), "none", "vmtool/v1")
+
+
+def test_every_claim_but_the_tee_is_proven(vmtool: Vmtool, running: object) -> None:
+    claims = {claim["id"]: claim["verdict"] for claim in vmtool("status", "answers", "--json").json["claims"]}
+    assert claims.pop("tee") == "failed"
+    assert len(claims) == 9
+    assert set(claims.values()) == {"proven"}
+
+
+def test_the_summary_says_that_it_is_not_confidential(running: dict[str, object]) -> None:
+    ran = running["ran"]
+    assert "This launch is NOT confidential." in ran.out  # type: ignore[attr-defined]
+
+
+def test_ps_logs_and_exec_show_it(vmtool: Vmtool, running: object) -> None:
+    [row] = vmtool("ps", "--json").json["instances"]
+    assert (row["name"], row["state"], row["tee"], row["address"]) == (
+        "answers", "running", "", f"http://127.0.0.1:{PORT}")
+    assert "vllm" in vmtool("logs", "answers").out.lower()
+    assert "ctr --address" in vmtool("logs", "answers", "--host").out
+    assert vmtool("exec", "answers", "--", "id", "-u").out == "65532\n"
+    assert vmtool("exec", "answers", "--", "sh", "-c", "exit 7", status=7).out == ""
+    assert "Read-only file system" in vmtool("exec", "answers", "--", "sh", "-c", "touch /x", status=1).err
+
+
+def test_the_key_is_in_no_command_line_journal_or_log(vmtool: Vmtool, running: object) -> None:
+    directory = vmtool.state / "instances" / "answers"
+    key = (directory / "secret" / "api-key").read_text().strip()
+    argvs = subprocess.run(["sh", "-c", "cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ"], capture_output=True,
+                           timeout=10, check=False).stdout
+    assert key.encode() not in argvs
+    holders = [path.name for path in directory.rglob("*") if path.is_file() and key in path.read_text(errors="replace")]
+    assert holders == ["api-key"]
+    for path in directory.rglob("*"):
+        if path.name != "guest.log":
+            assert path.stat().st_mode & 0o077 == 0, path
+
+
+def test_a_second_run_of_the_same_spec_has_nothing_to_do(vmtool: Vmtool, spec: Path, running: object) -> None:
+    assert "runs already" in vmtool("run", spec).out
+    vmtool("plan", spec, "--exit-code")
+
+
+def test_another_spec_of_the_same_name_is_refused(vmtool: Vmtool, make_spec: MakeSpec, spec: Path,
+                                                  running: object) -> None:
+    text = spec.read_text()
+    try:
+        make_spec("answers", PORT, resources={"memory": "3Gi", "cpus": 2})
+        refused = vmtool("run", spec, status=2)
+        assert "runs already, with another spec" in refused.err
+        assert "hint: vmtool rm answers" in refused.err
+    finally:
+        spec.write_text(text)
+
+
+def test_rm_of_a_running_instance_wants_a_yes(vmtool: Vmtool, running: object) -> None:
+    assert "hint: vmtool rm --yes answers" in vmtool("rm", "answers", status=2).err
+
+
+def test_a_taken_port_is_told_before_anything_is_done(vmtool: Vmtool, make_spec: MakeSpec, running: object) -> None:
+    refused = vmtool("run", make_spec("second", PORT), status=3)
+    assert f"published port 127.0.0.1:{PORT}:8000" in refused.err
+    assert not (vmtool.state / "instances" / "second" / JOURNAL).exists()
+
+
+def test_two_instances_at_once_and_stop_and_start(vmtool: Vmtool, make_spec: MakeSpec, running: object) -> None:
+    before = footprint()
+    other = make_spec("second", PORT + 1)
+    vmtool("run", other)
+    try:
+        assert vmtool("chat", "second", QUESTION).out == vmtool("chat", "answers", QUESTION).out
+        vmtool("stop", "second")
+        rows = {row["name"]: row["state"] for row in vmtool("ps", "--json").json["instances"]}
+        assert rows == {"answers": "running", "second": "stopped"}
+        vmtool("status", "second", status=1)
+        assert "does not run: stopped" in vmtool("chat", "second", QUESTION, status=1).err
+        vmtool("run", other)
+        assert vmtool("chat", "second", QUESTION).out == expected(vmtool) + "\n"
+    finally:
+        vmtool("rm", "--yes", "second")
+    assert footprint() == before
+    assert vmtool("chat", "answers", QUESTION).out == expected(vmtool) + "\n", "the first one is as before"
+
+
+def test_a_second_vmtool_is_told_who_is_at_work(vmtool: Vmtool, make_spec: MakeSpec, running: object) -> None:
+    spec = make_spec("busy", PORT + 2)
+    with subprocess.Popen(vmtool.argv("run", spec), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as first:
+        time.sleep(2)
+        refused = vmtool("run", spec, status=3)
+        assert "busy: vmtool run busy (pid" in refused.err
+        assert vmtool("recover").err == "nothing to recover\n", "what is at work is left alone"
+        first.send_signal(signal.SIGINT)
+        assert first.wait(60) == 130
+    rows = {row["name"]: row["state"] for row in vmtool("ps", "--json").json["instances"]}
+    assert rows["busy"] == "failed"
+    assert "stopped by SIGINT" in vmtool("status", "busy", status=1).out
+    vmtool("rm", "busy")
