@@ -21,6 +21,9 @@ from vmtool.state import State
 PORT = 8000
 KEY = "/run/vmtool/api-key"
 HUB = "/models/hub"
+# The image keeps vLLM off the network, except for a model that must be fetched.
+HUB_ENV = (("HF_HOME", HUB), ("HF_HUB_OFFLINE", "0"), ("TRANSFORMERS_OFFLINE", "0"))
+RESOLVER = (Path("/etc/resolv.conf"), "/etc/resolv.conf")
 
 
 def plan_launch(state: State, spec: Spec, facts: LaunchFacts, *, timeout: float | None = None) -> p.Plan:
@@ -120,15 +123,12 @@ def plan_container(state: State, spec: Spec, endpoint: Endpoint, network: Networ
         memory=body.resources.memory, cpus=body.resources.cpus,
         binds=((paths.key, KEY), *(((body.model.path, model_path(body)),) if body.model.path else (RESOLVER,))),
         writable=((hub, HUB),) if body.model.source == "huggingface" else (),
-        env=tuple(body.vllm.env.items()) + ((("HF_HOME", HUB),) if body.model.source == "huggingface" else ()),
+        env=(*(HUB_ENV if body.model.source == "huggingface" else ()), *body.vllm.env.items()),
         netns=netns_path(netns_name(spec.name)),
     )
     run = p.Run(c.run_argv(endpoint, container, *options), deadline=120)
     return p.Step(f"start the container with {body.runtime.handler}", (*made, run),
                   undo=(*awake(state, endpoint), *c.removal(endpoint, spec.name)))
-
-
-RESOLVER = (Path("/etc/resolv.conf"), "/etc/resolv.conf")
 
 
 def model_path(body: Body) -> str:
