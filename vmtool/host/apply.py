@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -56,6 +57,7 @@ def apply(make: Callable[[], p.Plan], monitor: Monitor, *, host_lock: Path, doin
 def _do(plan: p.Plan, host: lock.Lock, monitor: Monitor, log: IO[str], keep: bool) -> None:
     journal = Journal(plan.directory)
     journal.start(plan.subject)
+    files.write(plan.directory / "plan.json", json.dumps(p.to_json(plan), indent=1) + "\n")
     try:
         _do_steps([step for step in plan.steps if not step.waits], journal, monitor, log)
         host.let_go()
