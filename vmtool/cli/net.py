@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -10,7 +12,7 @@ from vmtool.cli.netview import details, read_findings, row, show_findings
 from vmtool.cli.output import Progress, print_json, print_table
 from vmtool.errors import Refused, VmtoolError
 from vmtool.facts.network import read_network
-from vmtool.host import apply, lock, subjects
+from vmtool.host import subjects
 from vmtool.host.journal import Journal
 from vmtool.host.look import Machine
 from vmtool.net.add import plan_add
@@ -40,28 +42,27 @@ def net_command() -> None:
 
 @net_command.command("add")
 @click.argument("name")
-@click.option("--subnet", default="auto", show_default=True, metavar="auto|CIDR", help="The bridge has its first one.")
+@click.option("--subnet", default="auto", metavar="auto|CIDR", help="Its first address is the bridge's [auto].")
 @click.option("--bridge", metavar="NAME", help="Name of the bridge [vmt-NAME].")
-@click.option("--publish", type=PublishType(), multiple=True, help="Publish a port, on 127.0.0.1 unless IP is given.")
+@click.option("--publish", type=PublishType(), multiple=True, help="On 127.0.0.1 unless IP is given.")
 @click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
 @click.pass_obj
 def add(state: State, name: str, subnet: str, bridge: str | None, publish: tuple[Publish, ...], dry_run: bool) -> None:
     """Make a network, and a network namespace of the same name that is attached to it."""
     directory = state.network(name)
-    if dry_run:
-        plan = plan_add(state, read_network(Machine(), state), name, bridge, subnet, publish)
-        click.echo("\n".join(plan_lines(plan)))
-        return
-    with lock.Lock(state.lock(directory), f"vmtool net add {name}"):
-        if subjects_left(state, name):
+
+    def make() -> Plan:
+        if interrupted(state, name):
             raise VmtoolError(f"an interrupted `vmtool net add {name}` left something behind",
                               hint=f"vmtool net del {name}")
-        plan = plan_add(state, read_network(Machine(), state), name, bridge, subnet, publish)
-        if not plan.changes:
-            click.echo(f"nothing to do: the network {name} is there", err=True)
-            return
-        do(state, plan, f"vmtool net add {name}")
-    click.echo("\n".join(details(state, *read_one(state, name))))
+        return plan_add(state, read_network(Machine(), state), name, bridge, subnet, publish)
+
+    if dry_run:
+        click.echo("\n".join(plan_lines(make())))
+    elif undertake(state, directory, f"vmtool net add {name}", make).changes:
+        click.echo("\n".join(details(state, *read_one(state, name))))
+    else:
+        click.echo(f"nothing to do: the network {name} is there", err=True)
 
 
 @net_command.command("show")
@@ -108,13 +109,15 @@ def check(ctx: click.Context, name: str, as_json: bool) -> None:
 @click.pass_obj
 def reset(state: State, name: str) -> None:
     """Detach and attach a network's own namespace anew; also mends it after a reboot."""
-    with lock.Lock(state.lock(state.network(name)), f"vmtool net reset {name}"):
+    directory = state.network(name)
+
+    def make() -> Plan:
         network, attached = read_one(state, name)
         refuse_used(network, attached, "reset")
-        plan = Plan(f"network {name}", state.network(name),
-                    plan_reset(state, read_network(Machine(), state), network, attached))
-        # A failed reset keeps the network's description, so that it can be tried again.
-        do(state, plan, f"vmtool net reset {name}", keep=True)
+        return Plan(f"network {name}", directory, plan_reset(state, read_network(Machine(), state), network, attached))
+
+    # A failed reset keeps the network's description, so that it can be tried again.
+    undertake(state, directory, f"vmtool net reset {name}", make, keep=True)
     click.echo("\n".join(details(state, *read_one(state, name))))
 
 
@@ -163,19 +166,16 @@ def refuse_used(network: Network, attached: list[Attachment], what: str) -> None
                       hint=" && ".join(f"vmtool rm {owner.rpartition(' ')[2]}" for owner in owners))
 
 
-def subjects_left(state: State, name: str) -> bool:
+def interrupted(state: State, name: str) -> bool:
     """Whether an earlier undertaking on this network ended before its end and was not undone."""
     story = Journal(state.network(name)).story()
     return bool(story.entries) and story.state != "applied"
 
 
-def do(state: State, plan: Plan, doing: str, *, keep: bool = False) -> None:
-    """Apply a plan with progress; the log's path goes with an error."""
+def undertake(state: State, directory: Path, doing: str, make: Callable[[], Plan], *, keep: bool = False) -> Plan:
+    """Make and apply a plan, with progress."""
     progress = Progress()
     try:
-        apply.apply(lambda: plan, progress, host_lock=state.host_lock, doing=doing, keep=keep)
-    except VmtoolError as error:
-        error.log = error.log or str(plan.directory / "log" / "host.log")
-        raise
+        return subjects.undertake(state, directory, doing, make, progress, keep=keep)
     finally:
         progress.close()
