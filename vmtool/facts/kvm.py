@@ -14,6 +14,8 @@ from vmtool.facts.reader import Reader
 # run ordinary guests; /dev/kvm opens and no guest runs; there is no /dev/kvm; nobody could or wanted to look.
 Verdict = Literal["runs", "emulated-only", "opens-but-does-not-run", "absent", "not-checked"]
 PROBE = (sys.executable, "-I", "-m", "vmtool.facts.kvmprobe")
+# The same interpreter doing nothing.
+CONTROL = (sys.executable, "-I", "-c", "pass")
 DEADLINE = 5.0
 # Seconds for 200,000 guest instructions: far under 0.001 on hardware, 0.15 under pvm; between them, generously.
 SLOW = 0.02
@@ -68,8 +70,8 @@ def judge(seen: dict[str, Any] | None, probed: bool, present: bool, against: tup
     if seen is None:
         return "opens-but-does-not-run", (f"the probe did not end within {DEADLINE:.0f} s", *against)
     if seen.get("stage") == "open":
-        # Permission, or busy: whether guests run is simply not known.
-        return "not-checked", (f"/dev/kvm does not open: {seen.get('error')}", *against)
+        # Permission, say: whether guests run is simply not known.
+        return "not-checked", (f"could not ask /dev/kvm: {seen.get('error')}", *against)
     if "error" in seen:
         return "opens-but-does-not-run", (f"{seen['stage']}: {seen['error']}", *against)
     if "guest" not in seen:
@@ -85,10 +87,16 @@ def _judge_guest(seen: dict[str, Any], against: tuple[str, ...]) -> tuple[Verdic
 
 
 def _probe(reader: Reader) -> dict[str, Any] | None:
+    """The probe's answer; None when it hung. What keeps the child itself from starting says nothing about KVM."""
     output = reader.run(PROBE, deadline=DEADLINE)
+    if output is None:
+        return None if reader.run(CONTROL) else {"stage": "open", "error": "a child could not be started"}
     try:
-        seen = json.loads(output.out) if output else None
+        seen = json.loads(output.out)
     except ValueError:
-        # A child that died, say of SIGSEGV in the ioctl, told nothing after it had opened the device.
-        return {"stage": "run", "error": f"the probe ended with status {output.status if output else None}"}
-    return seen if isinstance(seen, dict) else None
+        seen = None
+    if isinstance(seen, dict):
+        return seen
+    if output.status < 0:
+        return {"stage": "run", "error": f"the probe died of signal {-output.status}"}
+    return {"stage": "open", "error": f"the probe failed: {output.err.strip()[-200:] or output.status}"}

@@ -41,12 +41,14 @@ def _ior(number: int, size: int) -> int:
 
 
 def probe() -> dict[str, Any]:
-    """What was learnt, up to the first thing that failed; `error` says which."""
+    """What was learnt, up to the first thing that failed; `stage` and `error` say which and why."""
     seen: dict[str, Any] = {"stage": "open", "machine": platform.machine()}
     try:
         kvm = os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC)
-        seen |= {"stage": "version", "api": fcntl.ioctl(kvm, _io(0x00))}
-        seen |= {"stage": "create", "virtcca_extension": fcntl.ioctl(kvm, _io(0x03), VIRTCCA_EXTENSION)}
+        seen["stage"] = "version"
+        seen["api"] = fcntl.ioctl(kvm, _io(0x00))
+        seen["stage"] = "create"
+        seen["virtcca_extension"] = fcntl.ioctl(kvm, _io(0x03), VIRTCCA_EXTENSION)
         machine = fcntl.ioctl(kvm, _io(0x01), 0)
         seen["stage"] = "run"
         if platform.machine() == "x86_64":
