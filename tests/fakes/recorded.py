@@ -1,0 +1,69 @@
+"""A host out of a JSON file in the place of a real one: what `scripts/record-host` wrote, or a person by its form."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from vmtool.facts.reader import Output
+
+HOSTS = Path(__file__).parents[1] / "data" / "hosts"
+
+
+class Recorded:
+    """A `vmtool.facts.reader.Reader` that knows what was recorded; everything else is absent.
+
+    The form: `texts` path -> text; `names` directory -> names; `links` path -> target; `exists` list of paths;
+    `which` program -> path; `outputs` command line -> {status, out, err}, where vmtool's own Python is "python".
+    A directory of a recorded text or link lists it, and whatever was recorded in any way exists.
+    """
+
+    def __init__(self, data: dict[str, Any]) -> None:
+        self.data: dict[str, Any] = {"texts": {}, "names": {}, "links": {}, "exists": [], "which": {}, "outputs": {},
+                                     **copy.deepcopy(data)}
+
+    @classmethod
+    def load(cls, name: str, **changes: dict[str, Any]) -> Recorded:
+        """The host of tests/data/hosts/NAME.json, with entries added or, by None, removed."""
+        host = cls(json.loads((HOSTS / f"{name}.json").read_text()))
+        for table, entries in changes.items():
+            for key, value in entries.items():
+                if value is None:
+                    host.data[table].pop(key, None)
+                else:
+                    host.data[table][key] = value
+        return host
+
+    def text(self, path: str) -> str | None:
+        found: str | None = self.data["texts"].get(path)
+        return found
+
+    def names(self, path: str) -> tuple[str, ...]:
+        inside = {name.removeprefix(f"{path}/") for name in (*self.data["texts"], *self.data["links"])
+                  if name.startswith(f"{path}/")}
+        return tuple(sorted({name for name in inside if "/" not in name} | set(self.data["names"].get(path, ()))))
+
+    def link(self, path: str) -> str | None:
+        found: str | None = self.data["links"].get(path)
+        return found
+
+    def exists(self, path: str) -> bool:
+        known = {*self.data["texts"], *self.data["names"], *self.data["links"], *self.data["exists"]}
+        return path in known or any(other.startswith(f"{path}/") for other in known)
+
+    def which(self, program: str) -> str | None:
+        found: str | None = self.data["which"].get(program)
+        return found
+
+    def run(self, argv: tuple[str, ...], deadline: float = 10.0) -> Output | None:
+        found = self.data["outputs"].get(command_line(argv))
+        return Output(found.get("status", 0), found.get("out", ""), found.get("err", "")) if found is not None else None
+
+
+def command_line(argv: tuple[str, ...]) -> str:
+    """The key of a program's output."""
+    return shlex.join(("python", *argv[1:]) if argv[0] == sys.executable else argv)
