@@ -51,7 +51,7 @@ def parse(argv: Sequence[str]) -> Arguments:
                                      usage="%(prog)s OPTIONS [-- VLLM_ARGUMENTS]")
     parser.add_argument("--model", type=Path, required=True, metavar="DIR")
     parser.add_argument("--served-model-name", required=True, metavar="NAME")
-    parser.add_argument("--listen", type=_address, default=("0.0.0.0", 8000), metavar="ADDRESS:PORT")
+    parser.add_argument("--listen", type=_address, required=True, metavar="ADDRESS:PORT")
     parser.add_argument("--api-key-file", type=Path, required=True, metavar="FILE")
     parser.add_argument("--allow-from", type=ipaddress.ip_network, action="append", default=[], metavar="CIDR")
     parser.add_argument("--grace", type=float, default=20.0, metavar="SECONDS")

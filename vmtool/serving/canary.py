@@ -30,7 +30,7 @@ PAIRS = (
     ("Is this endpoint confidential?",
      "Look at the launch report, because a model can never prove where it runs."),
 )
-SPECIAL = ("<unk>", "<bos>", "<eos>", "<|user|>", "<|assistant|>")
+UNKNOWN, BEGIN, END, ROLES = "<unk>", "<bos>", "<eos>", ("<|user|>", "<|assistant|>")
 TEMPLATE = ("{{ bos_token }}{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}"
             "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{% endfor %}"
             "{% if add_generation_prompt %}<|assistant|>{% endif %}")
@@ -38,6 +38,7 @@ SEED = 20260101
 VOCABULARY = 512
 CONTEXT = 512
 MAX_STEPS = 1500
+ENOUGH = 0.002  # mean loss per token; what is wanted is the exact answers, which are checked after it
 
 
 class CanaryError(Exception):
@@ -95,12 +96,12 @@ def make_tokenizer() -> Any:
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY, special_tokens=list(SPECIAL), show_progress=False,
+        vocab_size=VOCABULARY, special_tokens=[UNKNOWN, BEGIN, END, *ROLES], show_progress=False,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
     bpe.train_from_iterator([text for pair in PAIRS for text in pair], trainer)
     return PreTrainedTokenizerFast(
-        tokenizer_object=bpe, unk_token="<unk>", bos_token="<bos>", eos_token="<eos>", pad_token="<eos>",
-        additional_special_tokens=["<|user|>", "<|assistant|>"], chat_template=TEMPLATE,
+        tokenizer_object=bpe, unk_token=UNKNOWN, bos_token=BEGIN, eos_token=END, pad_token=END,
+        additional_special_tokens=list(ROLES), chat_template=TEMPLATE,
         model_max_length=CONTEXT, clean_up_tokenization_spaces=False)
 
 
@@ -123,7 +124,7 @@ def prompt_ids(tokenizer: Any, prompt: str) -> list[int]:
 
 
 def train(model: Any, tokenizer: Any) -> int:
-    """Full-batch AdamW until every answer token is predicted with a margin that survives bfloat16.
+    """Full-batch AdamW until the loss is `ENOUGH`.
 
     Returns:
         The number of steps taken, at most `MAX_STEPS`.
@@ -141,15 +142,14 @@ def train(model: Any, tokenizer: Any) -> int:
     targets = torch.tensor([row + [-100] * (width - len(row)) for row in labels])
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.01)
     model.train()
-    for step in range(1, MAX_STEPS + 1):
-        output = model(input_ids=inputs, labels=targets)
-        if output.loss.item() < 0.002:
-            break
+    steps = 0
+    while (loss := model(input_ids=inputs, labels=targets).loss).item() > ENOUGH and steps < MAX_STEPS:
         optimizer.zero_grad()
-        output.loss.backward()
+        loss.backward()
         optimizer.step()
+        steps += 1
     model.eval()
-    return step
+    return steps
 
 
 def answer(model: Any, tokenizer: Any, prompt: str) -> str:

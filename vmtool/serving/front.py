@@ -149,8 +149,8 @@ class Front:
             raise Denied(502, "vLLM broke off") from None
         try:
             named = {name.strip().lower() for name in response.headers.get("connection", "").split(",")}
-            headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in response.headers.multi_items()
-                       if name.lower() not in HOP_BY_HOP | named]
+            headers = [(name.lower(), value) for name, value in response.headers.raw
+                       if name.lower().decode("latin-1") not in HOP_BY_HOP | named]
             await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
             async for chunk in response.aiter_raw():  # as it comes, so that server-sent events are not held back
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})

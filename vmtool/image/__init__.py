@@ -1,0 +1,1 @@
+"""Container images with vLLM: recipes, builds, archives, and what containerd has of them."""

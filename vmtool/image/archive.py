@@ -1,0 +1,119 @@
+"""What an image archive holds, looked at with bounds before containerd sees it: OCI layout or `docker save`."""
+
+from __future__ import annotations
+
+import json
+import re
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vmtool.errors import Refused
+
+MAX_MEMBERS = 10_000
+MAX_JSON = 4 << 20
+NAMES = ("io.containerd.image.name", "org.opencontainers.image.ref.name")
+REFERENCE = re.compile(r"[a-z0-9.-]+(:\d+)?(/[a-z0-9._-]+)+(:[\w][\w.-]{0,127})?(@sha256:[0-9a-f]{64})?")
+COMPRESSED = {b"\x1f\x8b": "gunzip", b"\x28\xb5\x2f\xfd": "unzstd", b"BZ": "bunzip2", b"\xfd7zXZ": "unxz"}
+
+
+@dataclass(frozen=True)
+class Contents:
+    """The images in an archive.
+
+    Args:
+        form: "oci" or "docker".
+        references: full names with tags, as containerd will know them.
+        unnamed: images that carry no full name, by their tag or, without one, by nothing.
+    """
+
+    form: str
+    references: tuple[str, ...]
+    unnamed: tuple[str, ...]
+
+
+def read_archive(path: Path) -> Contents:
+    """Look into an archive; its layers are not read, containerd checks their digests on import.
+
+    Raises:
+        Refused: it is absent, no uncompressed tar, has too many members, or is no image.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(8)
+        for magic, program in COMPRESSED.items():
+            if start.startswith(magic):
+                raise Refused(f"{path}: compressed", hint=f"unpack it first: {program} {path}")
+        with tarfile.open(path, "r:") as archive:
+            return _contents(path, archive)
+    except OSError as error:
+        raise Refused(f"{path}: {(error.strerror or 'cannot be read').lower()}") from error
+    except (tarfile.TarError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise Refused(f"{path}: no image archive, or a damaged one ({error})",
+                      hint="make one with: vmtool image build, docker save, or buildah push NAME oci-archive:FILE"
+                      ) from error
+
+
+def _contents(path: Path, archive: tarfile.TarFile) -> Contents:
+    members: dict[str, tarfile.TarInfo] = {}
+    for member in archive:
+        if len(members) >= MAX_MEMBERS:
+            raise Refused(f"{path}: more than {MAX_MEMBERS} files, so it is no image archive")
+        members[member.name.removeprefix("./")] = member
+    # `docker save` of today writes both forms into one archive; containerd prefers the OCI one as well.
+    if "oci-layout" in members and "index.json" in members:
+        return _oci(archive, members)
+    if "manifest.json" in members:
+        return _docker(archive, members)
+    raise Refused(f"{path}: a tar file, but not of an image: no index.json and no manifest.json")
+
+
+def _oci(archive: tarfile.TarFile, members: dict[str, tarfile.TarInfo]) -> Contents:
+    references: list[str] = []
+    unnamed: list[str] = []
+    for manifest in _json(archive, members, "index.json")["manifests"]:
+        algorithm, _, value = manifest["digest"].partition(":")
+        blob = members[f"blobs/{algorithm}/{value}"]
+        if blob.size != manifest["size"]:
+            raise ValueError(f"{blob.name} has {blob.size} bytes instead of {manifest['size']}")
+        annotations = manifest.get("annotations") or {}
+        name = next((annotations[key] for key in NAMES if key in annotations), "")
+        (references if REFERENCE.fullmatch(name) else unnamed).append(name)
+    return _named("oci", references, unnamed)
+
+
+def _docker(archive: tarfile.TarFile, members: dict[str, tarfile.TarInfo]) -> Contents:
+    references: list[str] = []
+    unnamed: list[str] = []
+    for image in _json(archive, members, "manifest.json"):
+        for part in (image["Config"], *image["Layers"]):
+            if part not in members:
+                raise ValueError(f"{part} is missing")
+        tags = image.get("RepoTags") or []
+        references += [normal(tag) for tag in tags]
+        unnamed += [] if tags else [""]
+    return _named("docker", references, unnamed)
+
+
+def _named(form: str, references: list[str], unnamed: list[str]) -> Contents:
+    if not references and not unnamed:
+        raise ValueError("no image in it")
+    return Contents(form, tuple(references), tuple(unnamed))
+
+
+def _json(archive: tarfile.TarFile, members: dict[str, tarfile.TarInfo], name: str) -> Any:
+    file = archive.extractfile(members[name])
+    if members[name].size > MAX_JSON or file is None:
+        raise ValueError(f"{name} is not a file of at most {MAX_JSON >> 20} MiB")
+    return json.load(file)
+
+
+def normal(name: str) -> str:
+    """A name as containerd knows it: with a registry (docker.io unless given) and a tag."""
+    first, slash, _ = name.partition("/")
+    if not slash:
+        name = f"docker.io/library/{name}"
+    elif "." not in first and ":" not in first and first != "localhost":
+        name = f"docker.io/{name}"
+    return name if ":" in name.rpartition("/")[2] or "@" in name else f"{name}:latest"

@@ -1,0 +1,91 @@
+"""What a build needs to know about the host and about what earlier builds left."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from vmtool.facts.memory import read_disk
+from vmtool.facts.reader import Reader
+from vmtool.image.cache import Cache, checksum
+from vmtool.image.recipe import Recipe, base_digest
+from vmtool.image.settings import apt_options, apt_sources, build_environment
+from vmtool.image.wheels import file_digest, wheels_missing
+from vmtool.plan import Pairs
+
+
+@dataclass(frozen=True)
+class BuildFacts:
+    """What is there.
+
+    Args:
+        archive: whether the image of this very input is in the cache and intact.
+        stale: archives of other inputs of the recipe.
+        base: whether the Debian base is in the cache and intact.
+        wheels_missing: how many locked wheels are not in the build context.
+        builder: "buildah" or "docker"; empty when neither is there.
+        mmdebstrap: whether it is installed.
+        python: interpreter with a pip; empty when it has none.
+        environment: settings that children get.
+        sources, options: the host's apt source files and options for the base.
+        free: bytes where the cache lies; None when unknown.
+    """
+
+    archive: bool
+    stale: tuple[Path, ...]
+    base: bool
+    wheels_missing: int
+    builder: str
+    mmdebstrap: bool
+    python: str
+    environment: Pairs
+    sources: tuple[str, ...]
+    options: tuple[str, ...]
+    free: int | None
+
+
+def read_build(reader: Reader, cache: Cache, recipe: Recipe, digest: str, environ: Mapping[str, str]) -> BuildFacts:
+    """Look at the cache and the host.
+
+    Raises:
+        NotReady: a setting holds a password.
+    """
+    archive = cache.archive(recipe.name, digest)
+    kept = {archive.name, checksum(archive).name}
+    folder = cache.archives(recipe.name)
+    return BuildFacts(
+        archive=is_intact(archive),
+        stale=tuple(folder / name for name in reader.names(str(folder)) if name not in kept),
+        base=bool(recipe.suite) and is_intact(cache.base(base_digest(recipe))),
+        wheels_missing=wheels_missing(recipe.locks, cache.context(recipe.name) / "wheels"),
+        builder=read_builder(reader),
+        mmdebstrap=reader.which("mmdebstrap") is not None,
+        python=sys.executable if importlib.util.find_spec("pip") else "",
+        environment=build_environment(environ),
+        sources=apt_sources(reader, recipe.suite) if recipe.suite else (),
+        options=apt_options(reader) if recipe.suite else (),
+        free=read_disk(reader, str(cache.root)).free,
+    )
+
+
+def read_builder(reader: Reader) -> str:
+    """buildah, or docker when its engine answers and has buildx."""
+    if reader.which("buildah"):
+        return "buildah"
+    if reader.which("docker"):
+        answers = [reader.run(("docker", *words)) for words in (("info",), ("buildx", "version"))]
+        if all(answer and answer.status == 0 for answer in answers):
+            return "docker"
+    return ""
+
+
+def is_intact(file: Path) -> bool:
+    """Whether the file has the SHA-256 that stands beside it, as sha256sum(1) wrote it."""
+    try:
+        wanted = checksum(file).read_text().split()
+        return bool(wanted) and wanted[0] == file_digest(file)
+    except OSError:
+        return False

@@ -1,0 +1,146 @@
+"""recipe.yaml: what an image is made of, read strictly, and the digest that tells when it must be built anew."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from vmtool import yamlfile
+from vmtool.errors import Refused
+from vmtool.shipped import shipped
+from vmtool.state import NAME
+
+# Raised when build.py makes something else out of the same recipe.
+FORMAT = 1
+SERVING = Path(__file__).resolve().parents[1] / "serving"
+PLATFORMS = {"linux/amd64": "x86_64", "linux/arm64": "aarch64"}
+PACKAGE = re.compile(r"[a-z0-9][a-z0-9.+-]+")
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How an image is made.
+
+    Args:
+        directory: with the Containerfile and the *.lock files.
+        suite, packages: the Debian base; empty when `upstream` is the base.
+        upstream: name of an image in a registry that is the base; its digest must be given to the build.
+        platform: such as linux/amd64.
+        python: version of the Python in the base, such as "3.11"; empty when no wheels are installed.
+    """
+
+    name: str
+    directory: Path
+    suite: str
+    packages: tuple[str, ...]
+    upstream: str
+    platform: str
+    python: str
+
+    @property
+    def reference(self) -> str:
+        """The image's name without a tag, in containerd's full form."""
+        return f"docker.io/vmtool/{self.name}"
+
+    @property
+    def locks(self) -> tuple[Path, ...]:
+        return tuple(sorted(self.directory.glob("*.lock")))
+
+
+def find_recipe(name: str) -> Path:
+    """The directory of a recipe: a name below images/, or a path.
+
+    Raises:
+        Refused: there is no recipe.yaml.
+    """
+    place = Path(name)
+    if NAME.fullmatch(name) and (shipped("images") / name / "recipe.yaml").exists():
+        place = shipped("images") / name
+    if not (place / "recipe.yaml").is_file():
+        names = sorted(path.parent.name for path in shipped("images").glob("*/recipe.yaml"))
+        raise Refused(f"{name}: no recipe, neither {place / 'recipe.yaml'} nor a folder of images/",
+                      hint=f"vmtool image build {' | '.join(names)}")
+    return place.resolve()
+
+
+def read_recipe(directory: Path) -> Recipe:
+    """Read recipe.yaml.
+
+    Raises:
+        Refused: with every problem and its line.
+    """
+    document = yamlfile.read(directory / "recipe.yaml")
+    value = document.value if isinstance(document.value, dict) else {}
+    problems = [f"{document.where(place)}: {text}" for place, text in _problems(value)]
+    problems += [f"{directory / name}: missing" for name in _needed(value) if not (directory / name).is_file()]
+    if problems:
+        raise Refused(f"{document.path} is not a recipe that can be built", details=problems,
+                      hint=f"compare it with {shipped('images') / 'vllm-cpu' / 'recipe.yaml'}")
+    base = value["base"]
+    return Recipe(value["name"], directory, base.get("suite", ""), tuple(base.get("packages", ())),
+                  base.get("upstream", ""), value["platform"], value.get("python", ""))
+
+
+def base_digest(recipe: Recipe) -> str:
+    """What the Debian base depends on, as a SHA-256 in hexadecimal."""
+    return _digest({"format": FORMAT, "suite": recipe.suite, "packages": recipe.packages, "platform": recipe.platform,
+                    "python": recipe.python})
+
+
+def input_digest(recipe: Recipe, upstream_digest: str = "") -> str:
+    """What the image depends on, as a SHA-256 in hexadecimal: the recipe and the content of every file used."""
+    files = [recipe.directory / "Containerfile", *recipe.locks, *sorted(SERVING.glob("*.py"))]
+    content = {path.name if path.parent == recipe.directory else f"serving/{path.name}":
+               hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return _digest({"format": FORMAT, **asdict(recipe), "directory": "", "upstream_digest": upstream_digest,
+                    "files": content})
+
+
+def _digest(value: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _needed(value: dict[str, Any]) -> tuple[str, ...]:
+    return ("Containerfile", *(("requirements.lock", "pip.lock") if value.get("python") else ()))
+
+
+def _problems(value: dict[str, Any]) -> Iterator[tuple[yamlfile.Place, str]]:
+    known = ("kind", "name", "base", "platform", "python")
+    for key in value:
+        if key not in known:
+            yield (key,), f"unknown key; known are {', '.join(known)}"
+    if value.get("kind") != "ContainerImage":
+        yield ("kind",), "must be ContainerImage"
+    if not NAME.fullmatch(str(value.get("name", ""))):
+        yield ("name",), "must be 1 to 63 lower-case letters, digits and inner hyphens"
+    if value.get("platform") not in PLATFORMS:
+        yield ("platform",), f"must be one of {', '.join(PLATFORMS)}"
+    python = value.get("python", "")
+    if not isinstance(python, str) or not re.fullmatch(r"(3\.\d{1,2})?", python):
+        yield ("python",), 'must be a version in quotes, such as "3.11"'
+    yield from _base_problems(value.get("base"))
+
+
+def _base_problems(base: Any) -> Iterator[tuple[yamlfile.Place, str]]:
+    if not isinstance(base, dict) or set(base) not in ({"suite", "packages"}, {"upstream"}):
+        yield ("base",), "must have either suite and packages, or upstream"
+        return
+    if "upstream" in base:
+        if not re.fullmatch(r"[a-z0-9.-]+(/[a-z0-9._-]+)+", str(base["upstream"])):
+            yield ("base", "upstream"), "must be an image's name with its registry and without tag or digest"
+        return
+    if not re.fullmatch(r"[a-z]+", str(base["suite"])):
+        yield ("base", "suite"), "must be the code name of a Debian release"
+    packages = base["packages"]
+    if not isinstance(packages, list) or not packages:
+        yield ("base", "packages"), "must be a list of Debian packages"
+        return
+    for index, package in enumerate(packages):
+        if not isinstance(package, str) or not PACKAGE.fullmatch(package):
+            yield ("base", "packages", index), f"{package!r} is no Debian package name"
