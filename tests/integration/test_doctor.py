@@ -8,14 +8,18 @@ import json
 import os
 import platform
 import shutil
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from vmtool.facts.containerd import read_containerd
 from vmtool.facts.kvm import PROBE
+from vmtool.host.look import Machine
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 VMTOOL = (sys.executable, "-m", "vmtool")
@@ -86,6 +90,36 @@ def test_containerd_answers_only_when_it_does(made: dict[str, Any]) -> None:
     probe = subprocess.run(["ctr", "--connect-timeout", "2s", "namespaces", "ls"], capture_output=True, timeout=20)
     assert made["facts"]["containerd"]["answers"] == (probe.returncode == 0)
     assert level(made, "containerd.answers") == ("ok" if probe.returncode == 0 else "warn")
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[Path]:
+    """A containerd of our own; its socket, once it answers."""
+    config, address = tmp_path / "config.toml", tmp_path / "c.sock"
+    config.write_text(f'version = 2\nroot = "{tmp_path}/root"\nstate = "{tmp_path}/state"\n'
+                      f'disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt"]\n'
+                      f'[grpc]\naddress = "{address}"\n[ttrpc]\naddress = "{address}.ttrpc"\n')
+    with (tmp_path / "log").open("wb") as log, subprocess.Popen(["containerd", "--config", config], stdout=log,
+                                                                stderr=log) as child:
+        try:
+            subprocess.run(["ctr", "--address", address, "--connect-timeout", "20s", "version"], check=True, timeout=30,
+                           capture_output=True)
+            yield address
+        finally:
+            child.terminate()
+            child.wait(20)
+
+
+def test_daemon_that_answers_and_one_that_died(daemon: Path) -> None:
+    facts = read_containerd(Machine(), str(daemon))
+    assert facts.answers is True
+    assert facts.server_version == facts.version
+    assert {"native", "overlayfs"} <= set(facts.snapshotters)
+    # A socket whose owner is gone stays behind.
+    dead = daemon.with_name("dead.sock")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(dead))
+    assert read_containerd(Machine(), str(dead)).answers is False
 
 
 def test_kvm_is_judged_by_a_guest(made: dict[str, Any]) -> None:

@@ -70,7 +70,7 @@ def test_hosts(host: str, purpose: Purpose, tee: Tee, ids: list[str], not_ok: di
 USER = {"texts": {"/proc/self/status": "Uid:\t1000\t1000\t1000\t1000\n"}}
 PROBE = "python -I -m vmtool.facts.kvmprobe"
 # The probe hangs while a child that does nothing ends.
-HANGS = {PROBE: None, "python -I -c pass": {}}
+HANGS: dict[str, Any] = {PROBE: None, "python -I -c pass": {}}
 CTR = "ctr --address /run/containerd/containerd.sock --connect-timeout 1s"
 DISK = "stat -f -c '%a %S %T' /var/lib"
 KATA = "/usr/local/bin/containerd-shim-kata-v2"
@@ -101,6 +101,8 @@ CONFLIST = '{{"name": "{0}", "plugins": [{{"type": "bridge", "bridge": "{0}", "i
      "not installed: containerd-shim-runc-v2", "apt-get install containerd"),
     ("xeon-tdx", {"outputs": {"/usr/bin/containerd --version": {"out": "containerd x/y v1.4.13 abc\n"}}}, "runc",
      "none", "containerd.version", "warn", "1.4.13", "1.6 or newer"),
+    ("xeon-tdx", {"outputs": {"/usr/bin/containerd --version": {"out": "containerd x/y v2 abc\n"}}}, "runc", "none",
+     "containerd.version", "not-checked", "not understood: 2", "containerd --version"),
     ("xeon-tdx", {"outputs": {"/usr/bin/containerd --version": {"out": "devel\n"}}}, "runc", "none",
      "containerd.version", "not-checked", "not understood", "containerd --version"),
     ("xeon-tdx", {"outputs": {"test -w /run/containerd/containerd.sock": {"status": 1}}}, "runc", "none",
@@ -119,6 +121,10 @@ CONFLIST = '{{"name": "{0}", "plugins": [{{"type": "bridge", "bridge": "{0}", "i
                             "/etc/cni/net.d/b.conflist": CONFLIST.format("b", "10.9.7.0/24")}}, "runc", "none",
      "network.addresses", "warn", "10.9.0.0/16 of /etc/cni/net.d/a.conflist overlaps 10.9.7.0/24",
      "change the subnet in /etc/cni/net.d/b.conflist"),
+    # Two ranges of one network are its own affair.
+    ("xeon-tdx", {"texts": {"/etc/cni/net.d/a.conflist": CONFLIST.format("a", "10.9.0.0/16").replace(
+        "}]}", '}, {"type": "bridge", "bridge": "a", "ipam": {"subnet": "10.9.7.0/24"}}]}')}}, "runc", "none",
+     "network.addresses", "ok", "such as", ""),
     ("xeon-tdx", {**USER, "outputs": {"iptables -w -t nat -S": None, "iptables -w -t filter -S": None}}, "runc", "none",
      "network.iptables", "not-checked", "ordinary user", "sudo vmtool doctor"),
     ("xeon-tdx", {"outputs": {"iptables -w -t filter -S": {"out": "-P FORWARD DROP\n"}}}, "runc", "none",

@@ -75,7 +75,9 @@ def read_kata(reader: Reader, arch: str) -> KataFacts:
     binaries = list(_binaries(reader))
     environment = _environment(reader) if binaries else None
     shims = tuple(_shim(reader, arch, runtime, path, environment) for runtime, path in binaries)
-    handlers = tuple(_handler(reader, shims, runtime) for runtime in read_runtimes(reader) if ".kata" in runtime.type)
+    # containerd merges the imported files over the main one, so the last word on a name counts.
+    runtimes = {runtime.name: runtime for runtime in read_runtimes(reader)}
+    handlers = tuple(_handler(reader, shims, runtime) for runtime in runtimes.values() if ".kata" in runtime.type)
     return KataFacts(shims, handlers)
 
 

@@ -20,7 +20,7 @@ from typing import Any
 LOOPS = 100_000
 RAM = 0x10000
 ENTRY = 0x1000
-TRIES = 3
+TRIES = 2
 # Seconds within which all tries have to end; the parent's deadline is longer.
 ALARM = 3
 # VIRTCCA_EXTENSION: what the virtCCA kernel (OLK-6.6) answers 1 to; mainline numbers end well below.

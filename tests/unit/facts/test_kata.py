@@ -108,6 +108,14 @@ def test_script_of_kata_deploy() -> None:
     assert (shim.config.path, shim.config.reason) == (OWN, "environment variable KATA_CONF_FILE")
 
 
+def test_what_a_script_sets_beats_what_containerd_hands_on() -> None:
+    script = f"#!/bin/sh\nKATA_CONF_FILE={OWN} /opt/kata/bin/containerd-shim-kata-v2 $@\n"
+    host = shim_host(names={"/proc": ["77"]}, texts={SHIM: script, "/proc/77/comm": "containerd\n",
+                                                    "/proc/77/environ": f"KATA_CONF_FILE={ETC}\0"})
+    (shim,) = read_kata(host, "x86_64").shims
+    assert shim.environment == OWN
+
+
 def test_environment_of_the_running_containerd() -> None:
     host = shim_host(names={"/proc": ["1", "77", "self"]},
                      texts={"/proc/1/comm": "init\n", "/proc/77/comm": "containerd\n",
@@ -157,6 +165,13 @@ def test_handlers_of_both_configuration_versions_and_imports() -> None:
     assert kata.config is not None
     assert kata.config.path == OWN
     assert (clh.name, clh.source, clh.config) == ("kata-clh", "/etc/containerd/conf.d/clh.toml", None)
+
+
+def test_imported_file_has_the_last_word_on_a_handler() -> None:
+    again = CONFIG_2.replace("/srv/kata/gpu.toml", ETC).replace("imports", "# imports")
+    host = shim_host(texts={"/etc/containerd/config.toml": CONFIG_2, "/etc/containerd/conf.d/again.toml": again})
+    (kata,) = read_kata(host, "x86_64").handlers
+    assert (kata.config_path, kata.source) == (ETC, "/etc/containerd/conf.d/again.toml")
 
 
 @pytest.mark.parametrize("text", ["not toml [", "plugins = 3", "imports = 3", '[plugins."io.containerd.grpc.v1.cri"]\n'
