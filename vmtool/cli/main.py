@@ -64,7 +64,9 @@ def vmtool(ctx: click.Context, state_dir: str | None) -> None:
 def main() -> None:
     """Entry point: run a command, turn errors into text on stderr and an exit code."""
     try:
-        vmtool.main(standalone_mode=False)
+        # Outside its standalone mode click returns what `ctx.exit` was given.
+        status = vmtool.main(standalone_mode=False)
+        sys.exit(status if isinstance(status, int) else 0)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from vmtool.errors import ProgramFailed, ProgramMissing
 from vmtool.facts.reader import Output
@@ -35,7 +34,7 @@ class Machine:
             return None
 
     def exists(self, path: str) -> bool:
-        return Path(path).exists()
+        return os.path.exists(path)
 
     def which(self, program: str) -> str | None:
         return processes.which(program)

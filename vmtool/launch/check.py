@@ -25,7 +25,7 @@ def check_launch(spec: Spec, facts: LaunchFacts) -> Network:
     missing = [*host_problems(spec.spec, facts)]
     network, network_error = None, None
     try:
-        network = wanted_network(facts.network, network_wish(spec, facts))
+        network = wanted_network(facts.host.network, network_wish(spec, facts))
     except VmtoolError as error:
         network_error = error
         (refused if isinstance(error, Refused) else missing).extend(error.details or (error.message,))
@@ -42,7 +42,7 @@ def check_launch(spec: Spec, facts: LaunchFacts) -> Network:
 def network_wish(spec: Spec, facts: LaunchFacts) -> Wish:
     """What the spec wants of its network: one of `vmtool net add` when it names such a one, else its own."""
     wish = spec.spec.network
-    there = facts.network.network(wish.name) if wish.name else None
+    there = facts.host.network.network(wish.name) if wish.name else None
     return Wish(wish.name or spec.name, container_id=spec.name, netns_name=netns_name(spec.name),
                 owner=f"instance {spec.name}", shared=bool(there and not there.owner), bridge=wish.bridge,
                 subnet=wish.subnet, publish=wish.ports)

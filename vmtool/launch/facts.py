@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from vmtool.facts.host import HostFacts, read_host
 from vmtool.facts.model import ModelFacts, read_model
-from vmtool.facts.network import NetworkFacts, read_network
 from vmtool.facts.reader import Reader
 from vmtool.launch.instance import Instance, read_instance
 from vmtool.spec import Spec
@@ -23,7 +22,6 @@ class LaunchFacts:
     """
 
     host: HostFacts
-    network: NetworkFacts
     model: ModelFacts | None
     earlier: Instance | None
 
@@ -34,7 +32,6 @@ def read_launch(reader: Reader, state: State, spec: Spec) -> LaunchFacts:
     confidential = spec.spec.runtime.handler != "runc"
     return LaunchFacts(
         host=read_host(reader, state.root, probe_kvm=confidential),
-        network=read_network(reader, state),
         model=read_model(reader, str(path)) if path else None,
         earlier=read_instance(state, spec.name) if state.instance(spec.name).is_dir() else None,
     )

@@ -32,7 +32,8 @@ MODEL = ModelFacts("/m", {"model.safetensors": 1 << 20, "config.json": 9}, (), "
 
 def facts(**changes: Any) -> LaunchFacts:
     host = read_host(Recorded.load("debian12-pvm"), "/s", probe_kvm=False)
-    return replace(LaunchFacts(host=host, network=NETWORK, model=MODEL, earlier=None), **changes)
+    host = replace(changes.pop("host", host), network=changes.pop("network", NETWORK))
+    return replace(LaunchFacts(host=host, model=MODEL, earlier=None), **changes)
 
 
 def wish(**changes: Any) -> Spec:
