@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,15 @@ import click
 
 from vmtool.cli.netview import details, read_findings, row, show_findings
 from vmtool.cli.output import Progress, print_json, print_table
-from vmtool.errors import Refused, VmtoolError
+from vmtool.errors import Refused, VerificationFailed, VmtoolError
 from vmtool.facts.network import read_network
 from vmtool.host import subjects
 from vmtool.host.journal import Journal
 from vmtool.host.look import Machine
 from vmtool.net.add import plan_add
 from vmtool.net.network import Attachment, Network
-from vmtool.net.plan import plan_reset
 from vmtool.net.publish import Publish
+from vmtool.net.reset import plan_reset
 from vmtool.plan import Plan, plan_lines
 from vmtool.state import State
 
@@ -94,14 +95,14 @@ def show(state: State, name: str | None, as_json: bool) -> None:
 @net_command.command("check")
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
-@click.pass_context
-def check(ctx: click.Context, name: str, as_json: bool) -> None:
+@click.pass_obj
+def check(state: State, name: str, as_json: bool) -> None:
     """Look whether a network is whole; exit 4 when it is not."""
-    state: State = ctx.obj
     network, attached = read_one(state, name)
     findings = read_findings(state, network, attached)
     show_findings(network, findings, as_json=as_json)
-    ctx.exit(4 if any(item.level == "fail" for item in findings) else 0)
+    if any(item.level == "fail" for item in findings):
+        sys.exit(VerificationFailed.code)
 
 
 @net_command.command("reset")

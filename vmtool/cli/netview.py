@@ -17,7 +17,8 @@ from vmtool.host import apply, cni
 from vmtool.host.look import Machine
 from vmtool.net.findings import attachment_findings, network_findings
 from vmtool.net.network import Attachment, Network, netns_path
-from vmtool.net.plan import conflist_path, plan_check
+from vmtool.net.plan import conflist_path
+from vmtool.net.reset import plan_check
 from vmtool.state import State
 
 

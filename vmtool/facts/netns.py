@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from vmtool.errors import VmtoolError
+from vmtool.facts.iproute import read_objects
 from vmtool.facts.reader import Reader
+from vmtool.net.calls import IFNAME
 from vmtool.net.network import Attachment, result_path
-from vmtool.net.plan import IFNAME
 from vmtool.net.result import Address, address_of
 
 
@@ -34,8 +33,8 @@ class Inside:
 def read_inside(reader: Reader, attachment: Attachment) -> Inside:
     """Look into the namespace; one that is gone has no interface."""
     result = _result(reader, Path(attachment.directory))
-    links = _json(reader, "ip", "-n", attachment.netns, "-j", "addr", "show", "dev", IFNAME)
-    routes = _json(reader, "ip", "-n", attachment.netns, "-j", "route", "show", "default")
+    links = read_objects(reader, "ip", "-n", attachment.netns, "-j", "addr", "show", "dev", IFNAME)
+    routes = read_objects(reader, "ip", "-n", attachment.netns, "-j", "route", "show", "default")
     addresses = tuple(f"{item['local']}/{item['prefixlen']}" for link in links for item in link.get("addr_info", ())
                       if item.get("family") == "inet")
     return Inside(result, bool(links), addresses, tuple(str(route.get("gateway", "")) for route in routes))
@@ -46,12 +45,3 @@ def _result(reader: Reader, directory: Path) -> Address | None:
         return address_of(reader.text(str(result_path(directory))) or "")
     except VmtoolError:
         return None
-
-
-def _json(reader: Reader, *argv: str) -> list[dict[str, Any]]:
-    output = reader.run(argv)
-    try:
-        found = json.loads(output.out) if output and output.status == 0 else []
-    except ValueError:
-        return []
-    return [item for item in found if isinstance(item, dict) and item]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from typing import Any
 
 from vmtool.facts.cni import Conflist, Lease, Plugins, read_conflists, read_leases, read_plugins
+from vmtool.facts.iproute import read_objects
 from vmtool.facts.iptables import Chain, Published, read_iptables
 from vmtool.facts.reader import Reader
 from vmtool.net.network import MARKER, RECORD, Attachment, Network, attachment_of, network_of
@@ -84,11 +83,11 @@ def read_network(reader: Reader, state: State | None = None) -> NetworkFacts:
     iptables = read_iptables(reader)
     ours = read_networks(reader, state) if state else ()
     rooms = [str(state.network(network.name)) for network in ours] if state else []
-    links = [item for item in _json(reader, "ip", "-j", "link", "show") if "ifname" in item]
+    links = [item for item in read_objects(reader, "ip", "-j", "link", "show") if "ifname" in item]
     return NetworkFacts(
         routes=_routes(reader), addresses=_addresses(reader),
         links=tuple((str(item["ifname"]), str(item.get("master", ""))) for item in links),
-        bridges=tuple(str(item["ifname"]) for item in _json(reader, "ip", "-j", "link", "show", "type", "bridge")
+        bridges=tuple(str(item["ifname"]) for item in read_objects(reader, "ip", "-j", "link", "show", "type", "bridge")
                       if "ifname" in item),
         conflists=read_conflists(reader), leases=read_leases(reader, "/var/lib/cni/networks"),
         netns=reader.names("/var/run/netns"), plugins=read_plugins(reader), iptables=iptables.answers,
@@ -118,24 +117,14 @@ def _attached(reader: Reader, directory: str) -> tuple[Attachment, ...]:
 
 def _routes(reader: Reader) -> tuple[Route, ...]:
     found = (Route(str(item["dst"]), str(item.get("dev", item.get("type", ""))))
-             for item in _json(reader, "ip", "-j", "route", "show", "table", "all") if "dst" in item)
+             for item in read_objects(reader, "ip", "-j", "route", "show", "table", "all") if "dst" in item)
     return tuple(route for route in found if route.dst != "default" and ":" not in route.dst)
 
 
 def _addresses(reader: Reader) -> tuple[HostAddress, ...]:
     return tuple(HostAddress(str(link.get("ifname", "")), f"{item['local']}/{item.get('prefixlen', 32)}")
-                 for link in _json(reader, "ip", "-j", "addr") for item in link.get("addr_info", ())
+                 for link in read_objects(reader, "ip", "-j", "addr") for item in link.get("addr_info", ())
                  if item.get("family") == "inet" and "local" in item)
-
-
-def _json(reader: Reader, *argv: str) -> list[dict[str, Any]]:
-    """A list of objects that a program of iproute2 prints; it prints nothing at all for some empty lists."""
-    output = reader.run(argv)
-    try:
-        found = json.loads(output.out) if output and output.status == 0 else []
-    except ValueError:
-        return []
-    return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
 
 
 def _listeners(reader: Reader) -> tuple[Listener, ...]:

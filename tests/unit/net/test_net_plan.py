@@ -13,8 +13,9 @@ from vmtool.facts.network import NetworkFacts
 from vmtool.net.add import plan_add
 from vmtool.net.clearing import facts_without
 from vmtool.net.network import Attachment, Network, container_chains
-from vmtool.net.plan import plan_attach, plan_check, plan_network, plan_reset
+from vmtool.net.plan import plan_attach, plan_network
 from vmtool.net.publish import Publish
+from vmtool.net.reset import plan_check, plan_reset
 from vmtool.plan import action_from_json, to_json
 from vmtool.state import State
 

@@ -1,0 +1,328 @@
+"""`vmtool net` with the real plugins, ip and iptables, on a host inside the host."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from tests.integration.machine import output
+from tests.integration.nethost import ADDRESS, NEIGHBOUR, PLUGINS, NetHost
+
+PODMAN = {"cniVersion": "1.0.0", "name": "podman", "type": "bridge", "bridge": "cni-podman0", "isGateway": True,
+          "ipMasq": True, "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.88.0.0/16"}]],
+                                   "routes": [{"dst": "0.0.0.0/0"}]}}
+MAPPED = {"cniVersion": "1.0.0", "name": "podman", "type": "portmap", "runtimeConfig": {"portMappings": [
+    {"hostPort": 9443, "containerPort": 443, "protocol": "tcp"}]}}
+
+
+@pytest.fixture
+def host() -> Iterator[NetHost]:
+    if os.geteuid() or not os.path.exists(f"{PLUGINS}/bridge"):
+        pytest.skip("needs root and containernetworking-plugins")
+    real = output("ip", "-br", "link"), output("cat", "/proc/sys/net/ipv4/ip_forward")
+    with NetHost() as inner:
+        yield inner
+    assert not any(name in output("ip", "-br", "link") for name in ("vmt-alpha", "vmt-beta", "cni-podman0"))
+    assert output("cat", "/proc/sys/net/ipv4/ip_forward") == real[1]
+
+
+def podman(host: NetHost) -> None:
+    """Somebody's container with a published port and a rule that an administrator added."""
+    host.run("ip", "netns", "add", "podman-1")
+    host.run("ip", "-n", "podman-1", "link", "set", "lo", "up")
+    result = host.plugin("ADD", "bridge", PODMAN, "podman-1", "podman-1")
+    host.plugin("ADD", "portmap", {**MAPPED, "prevResult": result}, "podman-1", "podman-1")
+    host.plugin("ADD", "firewall", {"cniVersion": "1.0.0", "name": "podman", "type": "firewall", "prevResult": result},
+                "podman-1", "podman-1")
+    host.run("iptables", "-w", "-A", "CNI-ADMIN", "-s", "203.0.113.0/24", "-j", "DROP")
+    host.write("/etc/cni/net.d/87-podman.conflist", json.dumps({"name": "podman", "plugins": [PODMAN]}))
+    host.serve(443, "podman", netns="podman-1")
+
+
+def address(host: NetHost, name: str) -> str:
+    found: str = host.vmtool("net", "show", name, "--json").json["network"]["attached"][0]["address"]
+    return found
+
+
+def test_a_port_on_loopback_reaches_the_container_from_the_host_only(host: NetHost) -> None:
+    host.vmtool("net", "add", "alpha", "--publish", "18000:8000")
+    host.vmtool("net", "add", "beta")
+    host.serve(8000, "alpha", netns="alpha")
+    inside = address(host, "alpha")
+    assert host.ask("127.0.0.1", 18000).startswith("alpha")
+    assert host.ask(ADDRESS, 18000) == ""
+    assert host.ask(ADDRESS, 18000, netns="lan") == ""
+    assert host.ask("127.0.0.1", 18000, netns="lan") == ""
+    assert host.ask("127.0.0.1", 18000, netns="beta") == ""
+    host.run("ip", "-n", "lan", "route", "add", "10.0.0.0/8", "via", ADDRESS)
+    assert host.ask(inside, 8000).startswith("alpha"), "the host itself may"
+    assert host.ask(inside, 8000, netns="lan", timeout=0.5) == "", "a neighbour routes the subnet through the host"
+    assert host.ask(inside, 8000, netns="beta", timeout=0.5) == "", "a container of another network"
+
+
+def test_two_networks_at_once_and_one_goes(host: NetHost) -> None:
+    for number, name in enumerate(("alpha", "beta")):
+        host.vmtool("net", "add", name, "--publish", f"1800{number}:8000")
+        host.serve(8000, name, netns=name)
+    assert host.ask("127.0.0.1", 18000).startswith("alpha")
+    assert host.ask("127.0.0.1", 18001).startswith("beta")
+    networks = host.vmtool("net", "show", "--json").json["networks"]
+    assert len({network["subnet"] for network in networks}) == len({network["bridge"] for network in networks}) == 2
+    host.vmtool("net", "del", "alpha")
+    assert host.ask("127.0.0.1", 18000) == ""
+    assert host.ask("127.0.0.1", 18001).startswith("beta")
+    assert host.vmtool("net", "check", "beta").status == 0
+
+
+def test_a_closed_forward_policy_lets_out_and_lets_published_ports_in(host: NetHost) -> None:
+    host.run("iptables", "-w", "-P", "FORWARD", "DROP")
+    host.run("iptables", "-w", "-A", "FORWARD", "-j", "REJECT")
+    host.vmtool("net", "add", "alpha", "--publish", "0.0.0.0:18000:8000")
+    host.serve(8000, "alpha", netns="alpha")
+    host.serve(80, "lan", netns="lan")
+    assert host.ask(ADDRESS, 18000, netns="lan") == f"alpha {NEIGHBOUR}"
+    assert host.ask(NEIGHBOUR, 80, netns="alpha") == f"lan {ADDRESS}", "masqueraded"
+    assert host.ask("127.0.0.1", 18000).startswith("alpha")
+    host.serve(9, "alpha", netns="alpha")
+    host.run("ip", "-n", "lan", "route", "add", "10.0.0.0/8", "via", ADDRESS)
+    assert host.ask(address(host, "alpha"), 9, netns="lan", timeout=0.5) == ""
+
+
+def test_a_container_does_not_reach_what_listens_on_the_hosts_loopback(host: NetHost) -> None:
+    """As in CVE-2020-8558: route_localnet on the bridge, and a container with its own idea of 127.0.0.1."""
+    host.vmtool("net", "add", "alpha", "--publish", "18000:8000")
+    host.serve(5432, "secret", address="127.0.0.1")
+    gateway = host.vmtool("net", "show", "alpha", "--json").json["network"]["subnet"].replace(".0/24", ".1")
+    host.run("sysctl", "-qw", "net.ipv4.conf.eth0.route_localnet=1", netns="alpha")
+    host.run("ip", "-n", "alpha", "addr", "flush", "dev", "lo")
+    host.run("ip", "-n", "alpha", "route", "flush", "table", "local", "127.0.0.0/8")
+    host.run("ip", "-n", "alpha", "route", "add", "127.0.0.1", "via", gateway)
+    assert host.ask("127.0.0.1", 5432, netns="alpha", timeout=0.5) == ""
+    host.run("iptables", "-w", "-D", "INPUT", "1")
+    assert host.ask("127.0.0.1", 5432, netns="alpha").startswith("secret"), "the rule is what keeps it out"
+
+
+def test_nothing_of_anybody_elses_is_touched(host: NetHost) -> None:
+    podman(host)
+    before = host.footprint()
+    host.vmtool("net", "add", "alpha", "--publish", "18000:8000", "--publish", "0.0.0.0:18001:8000")
+    assert host.footprint() != before
+    host.vmtool("net", "check", "alpha")
+    host.vmtool("net", "reset", "alpha")
+    host.vmtool("net", "del", "alpha")
+    assert host.footprint() == before
+    assert host.ask(ADDRESS, 9443, netns="lan").startswith("podman")
+
+
+def test_chains_that_others_use_by_now_stay(host: NetHost) -> None:
+    host.vmtool("net", "add", "alpha", "--publish", "18000:8000")
+    podman(host)
+    host.vmtool("net", "del", "alpha")
+    assert host.ask(ADDRESS, 9443, netns="lan").startswith("podman")
+    rules = host.footprint()["rules"]
+    assert "-N CNI-HOSTPORT-DNAT" in rules["nat"]
+    assert "-A CNI-ADMIN -s 203.0.113.0/24 -j DROP" in rules["filter"]
+    assert not any("vmt-alpha" in rule or "alpha" in rule for lines in rules.values() for rule in lines)
+
+
+def test_the_last_network_takes_the_shared_chains_along(host: NetHost) -> None:
+    before = host.footprint()
+    for name in ("alpha", "beta"):
+        host.vmtool("net", "add", name, "--publish", "18000:8000" if name == "alpha" else "18001:8000")
+    host.vmtool("net", "del", "alpha")
+    assert "-N CNI-FORWARD" in host.footprint()["rules"]["filter"]
+    host.vmtool("net", "del", "beta")
+    assert host.footprint() == before
+
+
+@pytest.mark.parametrize(("words", "problem"), [
+    (("--subnet", "10.88.5.0/24"), "subnet 10.88.5.0/24 overlaps the route 10.88.0.0/16 dev cni-podman0"),
+    (("--subnet", "198.51.100.0/24"), "is not private address space"),
+    (("--bridge", "cni-podman0"), "the bridge cni-podman0 exists already (10.88.0.1/16) and is not vmtool's"),
+    (("--publish", "9443:1"), "published port 127.0.0.1:9443:1: the iptables chain CNI-DN-"),
+    (("--publish", "5432"), "published port 127.0.0.1:5432:5432: something listens on 127.0.0.1:5432"),
+    (("--publish", "203.0.113.7:1:1"), "203.0.113.7 is no address of this host"),
+])
+def test_what_is_taken_is_refused_before_the_first_change(host: NetHost, words: tuple[str, ...], problem: str) -> None:
+    podman(host)
+    host.serve(5432, "database", address="127.0.0.1")
+    before = host.footprint()
+    done = host.vmtool("net", "add", "alpha", *words, status=None)
+    assert done.status in (2, 3)
+    assert problem in done.err
+    assert "hint: " in done.err
+    assert host.footprint() == before
+    assert host.vmtool("net", "show", "--json").json["networks"] == []
+
+
+def test_auto_keeps_out_of_the_way(host: NetHost) -> None:
+    podman(host)
+    host.run("ip", "link", "add", "vmt-alpha", "type", "bridge")
+    host.run("ip", "route", "add", "blackhole", "10.128.0.0/9")
+    host.vmtool("net", "add", "alpha")
+    network = host.vmtool("net", "show", "alpha", "--json").json["network"]
+    assert network["subnet"].startswith("172.2")
+    assert network["bridge"] != "vmt-alpha"
+    host.vmtool("net", "del", "alpha")
+    assert "vmt-alpha" in host.run("ip", "-br", "link").stdout, "somebody's bridge of that name"
+
+
+def test_the_same_again_is_nothing_to_do_and_another_is_refused(host: NetHost) -> None:
+    host.vmtool("net", "add", "alpha", "--publish", "18000:8000")
+    before = host.footprint()
+    assert "nothing to do" in host.vmtool("net", "add", "alpha", "--publish", "18000:8000").err
+    assert "publishes 127.0.0.1:18000:8000" in host.vmtool("net", "add", "alpha", status=2).err
+    assert "vmtool net del alpha" in host.vmtool("net", "add", "alpha", "--subnet", "10.1.0.0/24", status=2).err
+    assert host.footprint() == before
+
+
+def test_names(host: NetHost) -> None:
+    assert "hint: vmtool net show" in host.vmtool("net", "del", "absent", status=1).err
+    assert "hint: vmtool net show" in host.vmtool("net", "reset", "absent", status=1).err
+    for name in ("../x", "A", "x" * 64, "a/b", "-a"):
+        assert "cannot name a network" in host.vmtool("net", "add", "--", name, status=2).err
+    host.vmtool("net", "add", "x" * 63)
+    assert host.vmtool("net", "check", "x" * 63).status == 0
+
+
+def test_the_runbook_typed_by_hand_makes_the_same_network(host: NetHost) -> None:
+    if not shutil.which("jq"):
+        pytest.skip("needs jq")
+    dry = host.vmtool("net", "add", "alpha", "--publish", "18000:8000", "--dry-run").out
+    before = host.footprint()
+    assert before["files"] == []
+    host.run("bash", "-e", stdin=dry)
+    by_hand = host.footprint()
+    assert host.vmtool("net", "check", "alpha").status == 0
+    host.vmtool("net", "reset", "alpha")  # writes the journal that a runbook has not
+    host.vmtool("net", "del", "alpha")
+    assert host.footprint() == before
+    host.vmtool("net", "add", "alpha", "--publish", "18000:8000")
+    by_vmtool = host.footprint()
+    for what in ("rules", "addresses", "netns", "files"):
+        assert by_vmtool[what] == by_hand[what]
+
+
+def test_a_namespace_that_is_gone_before_del_leaves_nothing(host: NetHost) -> None:
+    before = host.footprint()
+    host.vmtool("net", "add", "alpha", "--publish", "18000:8000")
+    host.run("ip", "netns", "delete", "alpha")
+    host.vmtool("net", "del", "alpha")
+    assert host.footprint() == before
+
+
+def test_after_a_reboot_check_tells_and_reset_mends(host: NetHost) -> None:
+    before = host.footprint()
+    host.vmtool("net", "add", "alpha", "--publish", "18000:8000")
+    host.run("ip", "netns", "delete", "alpha")
+    host.run("ip", "link", "delete", "vmt-alpha")
+    for table in ("nat", "filter"):
+        host.run("iptables", "-w", "-t", table, "-F")
+        host.run("iptables", "-w", "-t", table, "-X")
+    room = "/var/lib/vmtool/networks/alpha/leases/alpha"
+    subnet = host.vmtool("net", "show", "alpha", "--json").json["network"]["subnet"]
+    host.write(f"{room}/{subnet.replace('.0/24', '.77')}", "long-gone\neth0")
+    found = host.vmtool("net", "check", "alpha", "--json", status=4).json["findings"]
+    failed = {item["id"] for item in found if item["level"] == "fail"}
+    assert {"net.bridge", "net.netns", "net.stale-leases", "net.published.18000", "net.plugin.bridge"} <= failed
+    assert "vmtool net reset alpha" in host.vmtool("net", "add", "alpha", "--publish", "18000:8000", status=3).err
+    host.vmtool("net", "reset", "alpha")
+    host.serve(8000, "alpha", netns="alpha")
+    assert host.ask("127.0.0.1", 18000).startswith("alpha")
+    assert host.vmtool("net", "check", "alpha").status == 0
+    assert ".77" not in host.run("ls", room).stdout
+    host.vmtool("net", "del", "alpha")
+    assert host.footprint() == before
+
+
+def test_a_failed_add_undoes_itself(host: NetHost) -> None:
+    """No address is left: leases that a lost state left behind fill the range."""
+    before = host.footprint()
+    directory = "/var/lib/vmtool/networks/alpha"
+    for number in range(2, 7):
+        host.write(f"{directory}/leases/alpha/10.201.7.{number}", "somebody\neth0")
+    done = host.vmtool("net", "add", "alpha", "--subnet", "10.201.7.0/29", status=1)
+    assert "the CNI plugin bridge failed on ADD for alpha: " in done.err
+    assert "no IP addresses available" in done.err
+    assert f"log: {directory}/log/host.log" in done.err
+    assert host.footprint() == before
+    host.vmtool("net", "add", "alpha", "--subnet", "10.201.7.0/29")
+    host.vmtool("net", "del", "alpha")
+    assert host.footprint() == before
+
+
+def test_a_bridge_that_somebody_plugged_into_is_not_pulled_away(host: NetHost) -> None:
+    host.vmtool("net", "add", "alpha")
+    host.run("ip", "link", "add", "mine", "type", "veth", "peer", "name", "theirs")
+    host.run("ip", "link", "set", "mine", "master", "vmt-alpha")
+    done = host.vmtool("net", "del", "alpha", status=1)
+    assert "the bridge vmt-alpha is still used by mine" in done.err
+    host.run("ip", "link", "delete", "mine")
+    host.vmtool("net", "del", "alpha")
+    assert "vmt-alpha" not in host.run("ip", "-br", "link").stdout
+
+
+@pytest.mark.parametrize("way_back", ["del", "recover"])
+def test_kill_9_at_any_record_of_an_add_leaves_nothing_after_the_way_back(host: NetHost, way_back: str) -> None:
+    podman(host)
+    before = host.footprint()
+    records = 0
+    # Each action has two records, before and after it, so every other record stops between any two actions.
+    for record in range(1, 80, 2):
+        if not host.killed(record, "net", "add", "alpha", "--publish", "18000:8000", "--publish",
+                           "0.0.0.0:18001:8000"):
+            break
+        records = record
+        host.vmtool(*(("net", "del", "alpha") if way_back == "del" else ("recover",)))
+        assert host.footprint() == before, f"killed at record {record}"
+    assert records > 30
+    host.vmtool("net", "del", "alpha")
+    assert host.footprint() == before
+
+
+def test_kill_9_at_any_record_of_a_del_leaves_nothing_after_another(host: NetHost) -> None:
+    before = host.footprint()
+    for record in range(1, 10):
+        host.vmtool("net", "add", "alpha", "--publish", "18000:8000")
+        if not host.killed(record, "net", "del", "alpha"):
+            break
+        host.vmtool("net", "del", "alpha")
+        assert host.footprint() == before, f"killed at record {record}"
+    assert record > 2
+    assert host.footprint() == before
+
+
+def test_kill_9_at_any_record_of_a_reset_can_be_mended(host: NetHost) -> None:
+    before = host.footprint()
+    host.vmtool("net", "add", "alpha", "--publish", "18000:8000")
+    for record in range(1, 80, 5):
+        if not host.killed(record, "net", "reset", "alpha"):
+            break
+        host.vmtool("net", "reset", "alpha")
+        assert host.vmtool("net", "check", "alpha").status == 0, f"killed at record {record}"
+    assert record > 30
+    host.vmtool("net", "del", "alpha")
+    assert host.footprint() == before
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGKILL, -9), (signal.SIGINT, 130), (signal.SIGTERM, 130)])
+@pytest.mark.parametrize("plugin", ["bridge", "portmap", "firewall"])
+def test_signals_in_the_middle_of_a_plugin(host: NetHost, number: int, status: int, plugin: str) -> None:
+    podman(host)
+    before = host.footprint()
+    for delay in (0.0, 0.01, 0.025):
+        found = host.signalled(number, f"CNI_COMMAND=ADD CNI_CONTAINERID=alpha CNI_NETNS=/var/run/netns/alpha "
+                               f"CNI_IFNAME=eth0 CNI_PATH={PLUGINS} {PLUGINS}/{plugin}", delay,
+                               "net", "add", "alpha", "--publish", "18000:8000")
+        assert found == status
+        if number == signal.SIGKILL:
+            host.vmtool("recover")
+        if host.vmtool("net", "show", "--json").json["networks"]:  # the signal came when all was done
+            assert host.vmtool("net", "check", "alpha").status == 0
+            host.vmtool("net", "del", "alpha")
+        assert host.footprint() == before, f"after {delay} s"
