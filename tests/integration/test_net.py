@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -265,6 +266,49 @@ def test_a_bridge_that_somebody_plugged_into_is_not_pulled_away(host: NetHost) -
     host.run("ip", "link", "delete", "mine")
     host.vmtool("net", "del", "alpha")
     assert "vmt-alpha" not in host.run("ip", "-br", "link").stdout
+
+
+def test_instances_share_a_network_and_it_outlives_them(host: NetHost) -> None:
+    empty = host.footprint()
+    host.vmtool("net", "add", "alpha")
+    before = host.footprint()
+    one = host.run(sys.executable, "-m", "tests.integration.netattach", "attach", "one", "alpha", "18001:8000").stdout
+    two = host.run(sys.executable, "-m", "tests.integration.netattach", "attach", "two", "alpha",
+                   "0.0.0.0:18002:8000").stdout
+    assert len({one, two, address(host, "alpha")}) == 3
+    for box in ("one", "two"):
+        host.serve(8000, box, netns=f"vmtool-{box}")
+    assert host.ask("127.0.0.1", 18001).startswith("one")
+    assert host.ask(ADDRESS, 18002, netns="lan").startswith("two"), "although the first guest's rule closes the bridge"
+    assert host.ask(two, 8000, netns="vmtool-one").startswith("two")
+    assert host.vmtool("net", "check", "alpha").status == 0
+    for verb in ("del", "reset"):
+        err = host.vmtool("net", verb, "alpha", status=2).err
+        assert "it is used by instance one, instance two" in err
+        assert "hint: vmtool rm one && vmtool rm two" in err
+    host.run(sys.executable, "-m", "tests.integration.netattach", "detach", "one", "alpha")
+    assert host.ask(ADDRESS, 18002, netns="lan").startswith("two")
+    host.run(sys.executable, "-m", "tests.integration.netattach", "detach", "two", "alpha")
+    after = host.footprint()
+    # portmap's shared chains came with the first guest and go with the network, their marker's owner.
+    after["rules"]["nat"] = [rule for rule in after["rules"]["nat"] if "CNI-HOSTPORT" not in rule]
+    assert after == before
+    assert host.vmtool("net", "check", "alpha").status == 0
+    host.vmtool("net", "del", "alpha")
+    assert host.footprint() == empty
+
+
+def test_an_instances_own_network_comes_and_goes_with_it(host: NetHost) -> None:
+    before = host.footprint()
+    host.run(sys.executable, "-m", "tests.integration.netattach", "attach", "box", "-", "18000:8000")
+    shown = host.vmtool("net", "show", "box", "--json").json["network"]
+    assert (shown["owner"], shown["bridge"]) == ("instance box", "vmt-box")
+    assert "it is used by instance box" in host.vmtool("net", "del", "box", status=2).err
+    assert "is private: it belongs to instance box" in host.vmtool("net", "add", "box", status=2).err
+    assert host.run(sys.executable, "-m", "tests.integration.netattach", "attach", "other", "box",
+                    status=None).returncode != 0
+    host.run(sys.executable, "-m", "tests.integration.netattach", "detach", "box", "-")
+    assert host.footprint() == before
 
 
 @pytest.mark.parametrize("way_back", ["del", "recover"])

@@ -100,6 +100,8 @@ def host_problems(facts: NetworkFacts) -> Iterator[str]:
     yield from (f"the CNI plugin {name} is not installed" for name in facts.plugins.missing)
     if not facts.plugins.missing and not set(VERSIONS) & set(facts.plugins.versions):
         yield f"the CNI plugins in {facts.plugins.directory} speak none of the versions {', '.join(VERSIONS)}"
+    if not facts.links:
+        yield "ip (iproute2) does not answer, so nothing is known of the host's addresses and routes"
     if not facts.iptables:
         yield "iptables is not installed, or may not be asked (are you root?)"
 

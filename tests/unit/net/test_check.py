@@ -9,6 +9,7 @@ import pytest
 from tests.unit.net.conftest import Host
 from vmtool.errors import NotReady, Refused
 from vmtool.facts.cni import Plugins
+from vmtool.facts.network import NetworkFacts
 from vmtool.net.check import Wish, wanted_network
 from vmtool.net.network import BRIDGE_LENGTH, Network, bridge_names
 from vmtool.net.publish import Publish
@@ -116,6 +117,13 @@ def test_a_host_without_plugins_and_iptables(host: Host) -> None:
                                     "iptables is not installed, or may not be asked (are you root?)")
     assert caught.value.hint.startswith("apt-get install containernetworking-plugins")
     assert caught.value.code == 3
+
+
+def test_a_host_that_does_not_tell_its_addresses_gets_no_network() -> None:
+    with pytest.raises(NotReady) as caught:
+        wanted_network(NetworkFacts(), WISH)
+    assert "ip (iproute2) does not answer, so nothing is known of the host's addresses and routes" in (
+        caught.value.details)
 
 
 def test_plugins_too_old(host: Host) -> None:
