@@ -112,7 +112,7 @@ def plan_base(cache: Cache, recipe: Recipe, facts: BuildFacts, *, fresh: bool) -
     argv = ("mmdebstrap", "--quiet", "--variant=minbase", f"--architectures={_debian(recipe.platform)}",
             f"--include={','.join(recipe.packages)}", *options, recipe.suite, str(made), *facts.sources)
     return p.Step(title, (
-        p.MakeDir(base.parent, mode=0o755), p.MakeDir(scratch),
+        p.MakeDir(base.parent, mode=0o755), p.MakeDir(scratch, mode=0o755),
         p.Run(argv, env=(*facts.environment, ("SOURCE_DATE_EPOCH", EPOCH), ("TMPDIR", str(scratch))), deadline=1800),
         *_keep(made, base), p.Remove(scratch),
     ), undo=(p.Remove(scratch),), waits=True)
