@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vmtool.host import files
 from vmtool.plan import Action, Step, action_from_json, to_json
 
 NAME = "journal.jsonl"
@@ -63,10 +64,8 @@ class Journal:
         self.path = directory / NAME
 
     def start(self, subject: str) -> None:
-        """Begin a new undertaking in an empty journal file."""
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.path.unlink(missing_ok=True)
-        self.write("plan", subject=subject)
+        """Begin a new undertaking; it takes the place of the old one's records at once, never half."""
+        files.write(self.path, _line("plan", {"subject": subject}))
 
     def step(self, step: Step) -> None:
         """Announce a step with its way back."""
@@ -74,7 +73,7 @@ class Journal:
 
     def write(self, event: str, **values: Any) -> None:
         """Append one record durably."""
-        line = json.dumps({"at": round(time.time(), 3), "event": event, **values}) + "\n"
+        line = _line(event, values)
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             size = os.fstat(descriptor).st_size
@@ -102,6 +101,10 @@ class Journal:
         for record in self.records():
             _tell(story, record)
         return story
+
+
+def _line(event: str, values: dict[str, Any]) -> str:
+    return json.dumps({"at": round(time.time(), 3), "event": event, **values}) + "\n"
 
 
 def _parse(line: str) -> dict[str, Any] | None:

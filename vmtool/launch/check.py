@@ -8,6 +8,7 @@ from vmtool.doctor import diagnose
 from vmtool.errors import NotReady, Refused, VmtoolError
 from vmtool.facts.model import ModelFacts
 from vmtool.launch.facts import LaunchFacts
+from vmtool.launch.instance import subject_of
 from vmtool.net.check import Wish, wanted_network
 from vmtool.net.network import Network
 from vmtool.serving.arguments import refusal
@@ -44,7 +45,7 @@ def network_wish(spec: Spec, facts: LaunchFacts) -> Wish:
     wish = spec.spec.network
     there = facts.host.network.network(wish.name) if wish.name else None
     return Wish(wish.name or spec.name, container_id=spec.name, netns_name=netns_name(spec.name),
-                owner=f"instance {spec.name}", shared=bool(there and not there.owner), bridge=wish.bridge,
+                owner=subject_of(spec.name), shared=bool(there and not there.owner), bridge=wish.bridge,
                 subnet=wish.subnet, publish=wish.ports)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vmtool.facts.host import HostFacts, read_host
 from vmtool.facts.model import ModelFacts, read_model
 from vmtool.facts.reader import Reader
-from vmtool.launch.instance import Instance, read_instance
+from vmtool.launch.instance import Instance, read_instance, subject_of
+from vmtool.net.clearing import facts_without
 from vmtool.spec import Spec
 from vmtool.state import State
 
@@ -29,9 +30,13 @@ class LaunchFacts:
 def read_launch(reader: Reader, state: State, spec: Spec) -> LaunchFacts:
     """Look at the host, the model and what an earlier launch left."""
     path = spec.spec.model.path
-    confidential = spec.spec.runtime.handler != "runc"
+    host = read_host(reader, state.root, probe_kvm=spec.spec.runtime.handler != "runc")
+    earlier = read_instance(state, spec.name) if state.instance(spec.name).is_dir() else None
+    if earlier and earlier.state != "running":
+        # It is cleared before anything is made, so what it holds of the network is free.
+        host = replace(host, network=facts_without(host.network, subject_of(spec.name)))
     return LaunchFacts(
-        host=read_host(reader, state.root, probe_kvm=confidential),
+        host=host,
         model=read_model(reader, str(path)) if path else None,
-        earlier=read_instance(state, spec.name) if state.instance(spec.name).is_dir() else None,
+        earlier=earlier,
     )

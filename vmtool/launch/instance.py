@@ -118,6 +118,11 @@ class Instance:
         return self.record
 
 
+def subject_of(name: str) -> str:
+    """How an instance is called in journals and as an owner."""
+    return f"instance {name}"
+
+
 def record_text(record: Record) -> str:
     """The record as it is written to instance.json."""
     return json.dumps(dataclasses.asdict(record), indent=2) + "\n"

@@ -11,7 +11,7 @@ from vmtool.launch import container as c
 from vmtool.launch.check import check_launch, netns_name
 from vmtool.launch.containerd import Endpoint, awake, choose_endpoint, plan_containerd
 from vmtool.launch.facts import LaunchFacts
-from vmtool.launch.instance import Instance, Paths, Record, record_text
+from vmtool.launch.instance import Instance, Paths, Record, record_text, subject_of
 from vmtool.launch.timeouts import canary_deadline, start_deadline
 from vmtool.net.network import Network, netns_path, result_path
 from vmtool.net.plan import plan_attach, plan_network
@@ -35,7 +35,7 @@ def plan_launch(state: State, spec: Spec, facts: LaunchFacts, *, timeout: float 
     Raises:
         Refused, NotReady: as `check_launch`; or another spec runs under this name.
     """
-    subject, directory = f"instance {spec.name}", state.instance(spec.name)
+    subject, directory = subject_of(spec.name), state.instance(spec.name)
     earlier = facts.earlier
     if earlier and earlier.state == "running":
         if earlier.known().digest != digest(spec):
