@@ -14,6 +14,7 @@ from vmtool.image.recipe import DIGEST, SERVING, Recipe, base_digest
 # What every file in base and layers is dated, so that the same input gives the same bytes: 2025-06-15.
 EPOCH = "1750000000"
 NEEDED = 8 << 30
+UNMOUNTED = ("not mounted", "no mount point", "not found")
 LEAN = ("man", "doc", "info", "locale")
 
 
@@ -84,10 +85,12 @@ def plan_wheels(cache: Cache, recipe: Recipe, facts: BuildFacts) -> p.Step:
         return p.Step(title, skip="the recipe has none", waits=True)
     if not facts.wheels_missing:
         return p.Step(title, skip="all are in the cache", waits=True)
-    folder = cache.context(recipe.name) / "wheels"
+    folder, scratch = cache.context(recipe.name) / "wheels", cache.scratch(recipe.name)
+    environment = (*facts.environment, ("TMPDIR", str(scratch)))
     # What is left when a download breaks off is kept: pip checks it against the lock when it is tried again.
-    return p.Step(title, (p.MakeDir(folder, mode=0o755), *(
-        wheels.fetch(recipe, lock, folder, facts.environment, facts.python) for lock in recipe.locks)), waits=True)
+    return p.Step(title, (p.MakeDir(folder, mode=0o755), p.MakeDir(scratch), *(
+        wheels.fetch(recipe, lock, folder, environment, facts.python) for lock in recipe.locks), p.Remove(scratch)),
+        undo=(p.Remove(scratch),), waits=True)
 
 
 def plan_base(cache: Cache, recipe: Recipe, facts: BuildFacts, *, fresh: bool) -> p.Step:
@@ -156,7 +159,9 @@ def plan_image(cache: Cache, recipe: Recipe, digest: str, facts: BuildFacts, ups
     # zstd at its fastest: writing is half as long as with gzip, and reading it back is as quick as no compression.
     push = (*buildah, "push", "--quiet", "--compression-format=zstd", "--compression-level=1", reference,
             f"oci-archive:{made}:{reference}")
-    clean = (p.Run((*buildah, "rm", "--all"), gone=("no such program",)), p.Remove(cache.runroot), p.Remove(scratch))
+    # A killed buildah leaves a working container that is mounted; its storage may be mounted on itself as well.
+    clean = (p.Run((*buildah, "rm", "--all")), p.Run(("umount", str(cache.storage / "overlay")), gone=UNMOUNTED),
+             p.Remove(cache.runroot), p.Remove(scratch))
     prune = p.Run((*buildah, "rmi", "--prune"), deadline=300)
     return p.Step("build the image with buildah", (
         *before, p.Run(build, env=env, deadline=7200), p.Run(push, env=env, deadline=1800), *after, prune,

@@ -44,7 +44,7 @@ class Cache:
     @property
     def lock(self) -> Path:
         """Held by whoever builds: the builder's storage is one for all recipes and state directories."""
-        return self.root / "lock"
+        return self.root / "build-cache.lock"
 
     @property
     def storage(self) -> Path:

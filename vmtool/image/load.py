@@ -33,7 +33,8 @@ def plan_import(state: State, endpoint: Endpoint, archive: Path, record: Record,
     actions += [p.Expect(endpoint.ctr("images", "list", "--quiet", f"name=={name}"), name,
                          hint="the archive holds another name than it says: ctr images import it by hand and look")
                 for name in record.references]
-    actions += [p.Run(endpoint.ctr("images", "list", f"name=={record.references[0]}"), stdout=directory / LISTING),
+    filters = (f"name=={name}" for name in record.references)
+    actions += [p.Run(endpoint.ctr("images", "list", *filters), stdout=directory / LISTING),
                 *_forget(endpoint, old), p.WriteFile(directory / RECORD, record_text(record))]
     undo = (p.Remove(directory / RECORD), *awake(state, endpoint), *_forget(endpoint, (*old, *record.references)))
     user = f"image-{record.name}"

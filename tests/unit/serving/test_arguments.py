@@ -1,0 +1,66 @@
+"""The entrypoint's command line: what is refused, however it is spelled."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+
+import pytest
+
+from vmtool.serving.arguments import parse, refusal, vllm_command
+
+OWN = ["--model", "/models/m", "--served-model-name", "m", "--listen", "0.0.0.0:8000", "--api-key-file", "/k"]
+
+
+def test_what_comes_after_the_dashes_is_vllms() -> None:
+    arguments = parse([*OWN, "--allow-from", "10.0.0.1/32", "--allow-from", "fd00::/64", "--", "--dtype", "bfloat16"])
+    assert arguments.vllm == ("--dtype", "bfloat16")
+    assert arguments.listen == ("0.0.0.0", 8000)
+    assert arguments.allow_from == (ipaddress.ip_network("10.0.0.1"), ipaddress.ip_network("fd00::/64"))
+    assert vllm_command(arguments, "python3", Path("/tmp/d/s")) == (
+        "python3", "-m", "vllm.entrypoints.openai.api_server", "--model", "/models/m", "--served-model-name", "m",
+        "--uds", "/tmp/d/s", "--disable-uvicorn-access-log", "--disable-fastapi-docs", "--dtype", "bfloat16")
+
+
+@pytest.mark.parametrize(("words", "why"), [
+    (["--host", "0.0.0.0"], "another way in"), (["--port=80"], "another way in"), (["--por=80"], "another way in"),
+    (["--api_key", "x"], "another way in"), (["--ssl-keyfile", "k"], "another way in"),
+    (["--ssl_something_new"], "another way in"), (["--middleware", "m.x"], "another way in"),
+    (["--config", "f.yaml"], "another way in"), (["--headless"], "another way in"), (["--HOST", "x"], "another way in"),
+    (["--uds", "/x"], "own option"), (["--model", "/other"], "own option"), (["--u=/x"], "own option"),
+    (["--served_model_name", "x"], "own option"),
+    (["--trust-remote-code"], "--allow-remote-code"), (["--trust_remote_code"], "--allow-remote-code"),
+    (["--trust"], "--allow-remote-code"), (["--dtype", "x", "--", "--port"], "second --"),
+])
+def test_arguments_that_would_defeat_the_front_are_refused(words: list[str], why: str,
+                                                          capsys: pytest.CaptureFixture[str]) -> None:
+    assert why in refusal(words)
+    with pytest.raises(SystemExit) as stopped:
+        parse([*OWN, "--", *words])
+    assert stopped.value.code == 2
+    assert why in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [
+    [], ["--dtype", "bfloat16"], ["--model-impl", "vllm"], ["--max-model-len=256"], ["-tp", "2"],
+    ["--hf-overrides", '{"host": 1}'], ["--kv-cache-memory-bytes", "64M"], ["--enforce-eager"],
+])
+def test_other_arguments_pass(words: list[str]) -> None:
+    assert refusal(words) == ""
+
+
+def test_remote_code_can_be_allowed() -> None:
+    assert parse([*OWN, "--allow-remote-code", "--", "--trust-remote-code"]).vllm == ("--trust-remote-code",)
+
+
+@pytest.mark.parametrize("listen", ["8000", "0.0.0.0", "0.0.0.0:0", "0.0.0.0:65536", "host:80", "0.0.0.0:x"])
+def test_the_address_must_be_one(listen: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [listen if word == "0.0.0.0:8000" else word for word in OWN]
+    with pytest.raises(SystemExit):
+        parse(words)
+    assert "--listen" in capsys.readouterr().err
+
+
+def test_an_ipv6_address_is_written_in_brackets() -> None:
+    words = ["[::1]:8000" if word == "0.0.0.0:8000" else word for word in OWN]
+    assert parse(words).listen == ("::1", 8000)
