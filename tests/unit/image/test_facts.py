@@ -1,0 +1,172 @@
+"""What a build reads of its host: settings without secrets, apt sources, wheels, and what containerd has."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.recorded import Recorded
+from tests.unit.image.make import CACHE, DIGEST, recipe
+from vmtool.errors import NotReady, VmtoolError
+from vmtool.image import installed as i
+from vmtool.image.cache import Cache
+from vmtool.image.facts import is_intact, read_builder
+from vmtool.image.settings import apt_options, apt_sources, build_environment
+from vmtool.image.wheels import fetch, wheels_missing
+from vmtool.launch.containerd import Endpoint
+from vmtool.state import State
+
+SYSTEM = Endpoint(Path("/run/containerd/containerd.sock"), private=False)
+LIST = "ctr --address /run/containerd/containerd.sock --namespace vmtool images list"
+TABLE = (f"REF TYPE DIGEST SIZE PLATFORMS LABELS\ndocker.io/vmtool/tiny:1 application/x sha256:{DIGEST} 1.5 MiB "
+         f"linux/amd64 -\ndocker.io/vmtool/tiny:latest application/x sha256:{DIGEST} 1.5 MiB linux/amd64 -\n")
+NAMES = ("docker.io/vmtool/tiny:1", "docker.io/vmtool/tiny:latest")
+RECORD = i.Record("tiny", NAMES, DIGEST, str(SYSTEM.socket), False)
+SOURCES = "Types: deb\nURIs: http://m/debian\nSuites: bookworm bookworm-updates\nComponents: main\n"
+
+
+def test_settings_for_pip_proxies_and_certificates_are_passed_on_and_nothing_else() -> None:
+    environ = {"PIP_INDEX_URL": "https://mirror/simple", "https_proxy": "http://p:3128", "SSL_CERT_FILE": "/ca",
+               "AWS_SECRET_ACCESS_KEY": "s", "HF_TOKEN": "t", "HOME": "/h"}
+    assert dict(build_environment(environ)) == {
+        name: environ[name] for name in ("PIP_INDEX_URL", "https_proxy", "SSL_CERT_FILE", "HOME")}
+
+
+def test_a_password_in_a_setting_is_refused_and_not_repeated() -> None:
+    with pytest.raises(NotReady, match="HTTPS_PROXY, PIP_INDEX_URL") as refused:
+        build_environment({"PIP_INDEX_URL": "https://u:hunter2@m/simple", "HTTPS_PROXY": "http://tok@p"})
+    assert "hunter2" not in refused.value.message + refused.value.hint
+
+
+def test_the_hosts_sources_are_used_when_they_are_the_releases_own() -> None:
+    texts = {
+        "/etc/apt/sources.list": "# nothing\n",
+        "/etc/apt/sources.list.d/debian.sources": SOURCES,
+        "/etc/apt/sources.list.d/security.list": "deb [signed-by=/k] http://m/s bookworm-security main contrib\n",
+        "/etc/apt/sources.list.d/docker.list": "deb https://d/debian bookworm stable\n",
+        "/etc/apt/sources.list.d/node.list": "deb https://n nodistro main\n",
+        "/etc/apt/sources.list.d/old.sources.bak": SOURCES,
+    }
+    host = Recorded({"texts": texts})
+    folder = "/etc/apt/sources.list.d"
+    assert apt_sources(host, "bookworm") == (f"{folder}/debian.sources", f"{folder}/security.list")
+    assert apt_sources(host, "trixie") == ()
+    assert apt_sources(Recorded({}), "bookworm") == ()
+
+
+def test_only_security_is_no_source_for_a_base() -> None:
+    host = Recorded({"texts": {"/etc/apt/sources.list": "deb http://m/s bookworm-security main\n"}})
+    assert apt_sources(host, "bookworm") == ()
+
+
+def test_apts_proxy_is_used_and_its_password_refused() -> None:
+    def host(line: str) -> Recorded:
+        return Recorded({"outputs": {"apt-config dump": {"status": 0, "out": f'APT "";\n{line}\n', "err": ""}}})
+
+    assert apt_options(host('Acquire::http::Proxy "http://p:1";')) == ('Acquire::http::Proxy "http://p:1"',)
+    assert apt_options(host('Acquire::http::Pipeline-Depth "0";')) == ()
+    with pytest.raises(NotReady, match="password"):
+        apt_options(host('Acquire::http::Proxy "http://u:p@p:1";'))
+
+
+def test_wheels_count_only_with_a_locked_hash(tmp_path: Path) -> None:
+    good = hashlib.sha256(b"good").hexdigest()
+    lock = tmp_path / "requirements.lock"
+    lock.write_text(f"a==1 \\\n    --hash=sha256:{'0' * 64} \\\n    --hash=sha256:{good}\n"
+                    f"b==2 --hash=sha256:{'1' * 64}\n")
+    wheels = tmp_path / "wheels"
+    assert wheels_missing((lock,), wheels) == 2
+    wheels.mkdir()
+    (wheels / "a.whl").write_bytes(b"good")
+    (wheels / "b.whl").write_bytes(b"tampered")
+    assert wheels_missing((lock,), wheels) == 1
+    (wheels / "a.whl").write_bytes(b"cut")
+    assert wheels_missing((lock,), wheels) == 2
+
+
+def test_wheels_for_another_processor() -> None:
+    argv = fetch(recipe(platform="linux/arm64"), Path("/l"), Path("/w"), (), "python3").argv
+    assert "--platform=manylinux_2_28_aarch64" in argv
+    assert not any("x86_64" in word for word in argv)
+
+
+def test_a_cached_file_is_intact_only_with_its_checksum(tmp_path: Path) -> None:
+    file = tmp_path / "a.tar"
+    assert not is_intact(file)
+    file.write_bytes(b"x")
+    assert not is_intact(file)
+    (tmp_path / "a.sha256").write_text(f"{hashlib.sha256(b'x').hexdigest()}  /elsewhere/made.tar\n")
+    assert is_intact(file)
+    file.write_bytes(b"y")
+    assert not is_intact(file)
+    (tmp_path / "a.sha256").write_text("")
+    assert not is_intact(file)
+
+
+def test_the_builder() -> None:
+    ok, bad = {"status": 0, "out": "", "err": ""}, {"status": 1, "out": "", "err": ""}
+    docker = {"which": {"docker": "/bin/docker"}}
+    assert read_builder(Recorded({"which": {"buildah": "/bin/buildah", "docker": "/bin/docker"}})) == "buildah"
+    assert read_builder(Recorded({**docker, "outputs": {"docker info": ok, "docker buildx version": ok}})) == "docker"
+    assert read_builder(Recorded({**docker, "outputs": {"docker info": bad, "docker buildx version": ok}})) == ""
+    assert read_builder(Recorded({})) == ""
+
+
+@pytest.mark.parametrize(("environ", "place"), [
+    ({"VMTOOL_CACHE": "/x", "HOME": "/h"}, "/x"), ({"XDG_CACHE_HOME": "/y", "HOME": "/h"}, "/y/vmtool"),
+    ({"HOME": "/h"}, "/h/.cache/vmtool"),
+    ({"VMTOOL_CACHE": "", "XDG_CACHE_HOME": "", "HOME": "/h"}, "/h/.cache/vmtool"),
+])
+def test_where_the_cache_is(environ: dict[str, str], place: str) -> None:
+    assert Cache.at(environ).root == Path(place)
+
+
+def test_the_runroot_is_short_and_emptied_by_a_reboot() -> None:
+    assert str(CACHE.runroot).startswith("/run/vmtool/build-")
+    assert CACHE.runroot != Cache(Path("/other")).runroot
+
+
+def test_an_image_is_present_when_containerd_has_every_name() -> None:
+    there = Recorded({"outputs": {LIST: {"status": 0, "out": TABLE, "err": ""}}})
+    half = Recorded({"outputs": {LIST: {"status": 0, "out": TABLE.replace("tiny:latest", "tiny:2"), "err": ""}}})
+    state = State(Path("/nowhere"))
+    assert i.is_present(there, state, RECORD)
+    assert not i.is_present(half, state, RECORD)
+    assert not i.is_present(Recorded({}), state, RECORD)
+
+
+def test_the_images_of_a_sleeping_containerd_are_looked_up_on_disk(tmp_path: Path) -> None:
+    state = State(tmp_path)
+    private = i.Record("tiny", RECORD.references, DIGEST, "/run/p.sock", True)
+    directory = tmp_path / "images" / "tiny"
+    directory.mkdir(parents=True)
+    blob = f"{tmp_path}/containerd/root/io.containerd.content.v1.content/blobs/sha256/{DIGEST}"
+    assert not i.is_present(Recorded({"exists": [blob]}), state, private)
+    (directory / i.LISTING).write_text(TABLE)
+    assert i.is_present(Recorded({"exists": [blob]}), state, private)
+    assert not i.is_present(Recorded({}), state, private)
+
+
+def test_the_list_joins_records_and_what_containerd_says(tmp_path: Path) -> None:
+    state = State(tmp_path)
+    directory = tmp_path / "images" / "tiny"
+    directory.mkdir(parents=True)
+    (directory / i.RECORD).write_text(i.record_text(RECORD))
+    foreign = f"docker.io/x/y:1 t sha256:{'c' * 64} 3.0 KiB linux/amd64 -\n"
+    host = Recorded({"outputs": {LIST: {"status": 0, "out": TABLE + foreign, "err": ""}},
+                     "texts": {str(directory / i.LISTING): TABLE}})
+    images = i.read_images(host, state, SYSTEM)
+    assert [(image.reference, image.name, image.size, image.present) for image in images] == [
+        ("docker.io/vmtool/tiny:1", "tiny", "1.5 MiB", True),
+        ("docker.io/vmtool/tiny:latest", "tiny", "1.5 MiB", True),
+        ("docker.io/x/y:1", "", "3.0 KiB", True)]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"references": 1}', "{\"name\": \"tiny\", \"more\": 1}"])
+def test_a_record_of_another_version_is_told(tmp_path: Path, text: str) -> None:
+    (tmp_path / i.RECORD).write_text(text)
+    with pytest.raises(VmtoolError, match="another version"):
+        i.read_record(tmp_path)
+    assert i.read_record(tmp_path / "absent") is None
