@@ -1,0 +1,38 @@
+"""The lab as a place: its parts made, and machines started out of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.lab.cache import Built, ensure
+from tests.lab.images import DISK
+from tests.lab.parts import KERNEL, QEMU
+
+
+@dataclass(frozen=True)
+class Lab:
+    """Where the parts of one architecture's machines lie."""
+
+    qemu: Built
+    kernel: Built
+    disk: Built
+
+    def program(self, name: str) -> list[str]:
+        """The start of an argv for one of QEMU's programs, run by its own loader with its own libraries.
+
+        So it needs neither a chroot nor a mount, and its paths are the host's.
+        """
+        at = self.qemu.path
+        return [str(at / "lib/ld-linux-x86-64.so.2"), "--library-path", str(at / "lib"), str(at / "bin" / name)]
+
+    @property
+    def root(self) -> Path:
+        """The disk that machines write on in overlays of their own."""
+        return self.disk.path / "root.img"
+
+
+def prepare(say: Callable[[str], None] = lambda _line: None) -> Lab:
+    """Make what is missing; LabError says what cannot be made."""
+    return Lab(ensure(QEMU, say=say), ensure(KERNEL, say=say), ensure(DISK, say=say))

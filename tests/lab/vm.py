@@ -1,0 +1,260 @@
+"""LabVm: one lab machine as a context manager. Run commands in it, break it, reboot it, put it back.
+
+A machine starts from a snapshot taken after its first boot, which the cache keeps. Its directory, sockets and processes
+go when the block ends, also when it fails; the serial log stays.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import py_compile
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from tests.lab import qemu
+from tests.lab.cache import ROOT, LabError, Part, ensure
+from tests.lab.channel import Channel, Request
+from tests.lab.images import CHECKOUT
+from tests.lab.lab import Lab
+from tests.lab.qmp import Qmp
+from tests.lab.topology import Topology
+from vmtool.facts.reader import Output
+from vmtool.host.processes import start_time
+
+BOOT_DEADLINE = 240.0
+SNAPSHOT = "booted"
+LOGS = ROOT / "logs"
+
+
+class DeadlinePassed(LabError):
+    """A command did not end by its deadline; `output` is what it had written, `state` what it was doing."""
+
+    def __init__(self, argv: Sequence[str], output: Output, state: Sequence[str]) -> None:
+        super().__init__(f"{argv}: " + "; ".join(state))
+        self.output, self.state = output, tuple(state)
+
+
+@dataclass(frozen=True)
+class Running:
+    """A command that was started and not waited for."""
+
+    argv: Sequence[str]
+    pid: int
+    request: Request
+
+    def wait(self, deadline: float) -> Output:
+        """Its output, when it ends within `deadline` seconds."""
+        head, body = self.request.wait(deadline)
+        output = Output(head["status"] if head["status"] is not None else -9,
+                        body[:head["out"]].decode(errors="replace"), body[head["out"]:].decode(errors="replace"))
+        if head.get("late"):
+            raise DeadlinePassed(self.argv, output, head["late"])
+        return output
+
+
+class LabVm:
+    """A running machine.
+
+    Args:
+        from_boot: boot it even where a snapshot could be had.
+    """
+
+    def __init__(self, lab: Lab, topology: Topology, *, from_boot: bool = False) -> None:
+        self.lab, self.topology = lab, topology
+        self._from_boot = from_boot
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> LabVm:
+        with contextlib.ExitStack() as stack:
+            self.directory = _run_directory(stack, self.topology.name)
+            if not self._from_boot:
+                snapshot = ensure(_booted(self.lab, self.topology)).path / "disk.qcow2"
+                shutil.copy(snapshot, self.directory / "disk.qcow2")
+            else:
+                self._new_disk()
+            self._start(stack)
+            try:
+                self._settle(BOOT_DEADLINE) if self._from_boot else self._wake()
+            except LabError as error:
+                raise LabError(f"{self.topology.name}: {error}\n{self.last_lines()}") from None
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._stack.close()
+
+    def start(self, argv: Sequence[str | os.PathLike[str]], *, deadline: float = 600.0, stdin: bytes = b"",
+              env: dict[str, str] | None = None, cwd: str = "/root") -> Running:
+        """Start a command in the guest and give it back running; the agent ends it after `deadline` seconds."""
+        words = [os.fspath(word) for word in argv]
+        request = self.channel.ask({"do": "run", "argv": words, "deadline": deadline, "env": env or {}, "cwd": cwd}, stdin)
+        return Running(words, int(request.started()[0].get("pid", 0)), request)
+
+    def run(self, argv: Sequence[str | os.PathLike[str]], deadline: float = 60.0, *, stdin: bytes = b"",
+            env: dict[str, str] | None = None, cwd: str = "/root") -> Output:
+        """Run a command to its end. DeadlinePassed, with its kernel stack, when it takes too long."""
+        return self.start(argv, deadline=deadline, stdin=stdin, env=env, cwd=cwd).wait(deadline + 30)
+
+    def vmtool(self, *words: str | os.PathLike[str], deadline: float = 120.0) -> Output:
+        """Run this checkout's vmtool in the guest."""
+        return self.run(["python3", "-m", "vmtool", *words], deadline)
+
+    def sh(self, script: str, deadline: float = 60.0) -> str:
+        """Run lines of shell that must succeed, and give what they print without the last newline."""
+        result = self.run(["sh", "-euc", script], deadline)
+        if result.status:
+            raise LabError(f"{script}: exit status {result.status}\n{result.out}{result.err}")
+        return result.out.rstrip("\n")
+
+    def put(self, path: str, data: bytes, mode: int = 0o644) -> None:
+        """Write a file in the guest, and its directories."""
+        self.channel.ask({"do": "put", "path": path, "mode": mode}, data).wait(60)
+
+    def get(self, path: str) -> bytes:
+        """A file of the guest."""
+        return self.channel.ask({"do": "get", "path": path}).wait(60)[1]
+
+    def kill9(self, pattern: str) -> bool:
+        """SIGKILL what has the pattern in its command line, and say whether there was any."""
+        return self.run(["pkill", "-KILL", "-f", "--", pattern]).status == 0
+
+    def reboot(self, deadline: float = BOOT_DEADLINE, *, hard: bool = False) -> None:
+        """Reboot and wait until it is up: in good order, by force when that does not work; `hard` is the reset button."""
+        self.qmp.events.clear()
+        if not hard:
+            self.start(["systemctl", "reboot"])
+        if hard or not self.qmp.wait_for("RESET", 60):
+            self.qmp.command("system_reset")
+        self.channel.forget()
+        before, end = self._boot, time.monotonic() + deadline
+        while self._boot == before:
+            self._boot = self.channel.ping(end - time.monotonic())
+            time.sleep(0.1)
+        self._settle(end - time.monotonic())
+
+    def save(self, name: str) -> None:
+        """Keep the machine as it is now; no command may be under way."""
+        self.channel.ask({"do": "remember"}).wait(60)
+        self._monitor(f"savevm {name}")
+
+    def restore(self, name: str = SNAPSHOT) -> None:
+        """Put the machine back to a snapshot, memory and disk; commands under way are given up."""
+        self._monitor(f"loadvm {name}")
+        self.channel.forget()
+        self._wake()
+
+    def push_checkout(self) -> None:
+        """Bring in vmtool as it is in the checkout now, compiled, so that a slow guest need not do it."""
+        with tempfile.TemporaryFile() as file:
+            with tarfile.open(fileobj=file, mode="w") as tar:
+                _pack_checkout(tar)
+            file.seek(0)
+            result = self.run(["sh", "-c", f"rm -rf {CHECKOUT} && mkdir {CHECKOUT} && tar -x -C {CHECKOUT}"],
+                              stdin=file.read())
+        if result.status:
+            raise LabError(f"the checkout did not get into the guest: {result.err}")
+
+    def last_lines(self, count: int = 15) -> str:
+        """The end of what QEMU and the guest's console said."""
+        texts = [(self.directory / name).read_text(errors="replace") for name in ("qemu.log", "serial.log")
+                 if (self.directory / name).exists()]
+        return "\n".join("\n".join(texts).splitlines()[-count:])
+
+    def _monitor(self, line: str) -> None:
+        if trouble := self.qmp.monitor(line):
+            raise LabError(f"{line}: {trouble}")
+
+    def _new_disk(self) -> None:
+        subprocess.run([*self.lab.program("qemu-img"), "create", "-q", "-f", "qcow2", "-F", "raw", "-b",
+                        str(self.lab.root), str(self.directory / "disk.qcow2")], check=True, timeout=60)
+
+    def _start(self, stack: contextlib.ExitStack) -> None:
+        if self.topology.fakes:
+            stack.callback(qemu.end, qemu.serve_fakes(self.topology, self.directory))
+        extra = () if self._from_boot else ("-loadvm", SNAPSHOT)
+        self.process, monitor, agent = qemu.start(self.lab, self.topology, self.directory, *extra)
+        stack.callback(qemu.end, self.process)
+        try:
+            self.qmp = Qmp(monitor)
+        except LabError as error:
+            raise LabError(f"{self.topology.name}: {error}\n{self.last_lines()}") from None
+        stack.callback(self._quit)
+        self.channel = Channel(agent)
+        stack.callback(self.channel.close)
+
+    def _settle(self, deadline: float) -> None:
+        end = time.monotonic() + deadline
+        self._boot = self.channel.ping(deadline)
+        if self.topology.arch == "x86_64":
+            self.run(["systemctl", "is-system-running", "--wait"], max(end - time.monotonic(), 1))
+        self.push_checkout()
+
+    def _wake(self) -> None:
+        """After a restore: the fakes need their configuration back, and the checkout may have changed since."""
+        self._boot = self.channel.ping(60)
+        self.channel.ask({"do": "remind"}).wait(60)
+        self.push_checkout()
+
+    def _quit(self) -> None:
+        with contextlib.suppress(LabError):
+            self.qmp.command("quit", 5)
+            self.process.wait(5)
+        self.qmp.close()
+
+
+def _booted(lab: Lab, topology: Topology) -> Part:
+    """A disk overlay with the machine's memory as it was after its first boot."""
+
+    def make(target: Path, _scratch: Path, _inputs: tuple[Path, ...]) -> None:
+        with LabVm(lab, topology, from_boot=True) as vm:
+            vm.save(SNAPSHOT)
+            vm.qmp.command("quit", 30)
+            vm.process.wait(30)
+            shutil.move(vm.directory / "disk.qcow2", target)
+
+    digests = (lab.qemu.digest, lab.kernel.digest, lab.disk.digest)
+    return Part(f"booted-{topology.name}", (*qemu.arguments(lab, topology), *digests), make)
+
+
+def _run_directory(stack: contextlib.ExitStack, name: str) -> Path:
+    """A directory that says whose it is, so that the next session removes what a killed one left."""
+    running = ROOT / "run"
+    running.mkdir(parents=True, exist_ok=True)
+    for stale in running.glob("*-*-*"):
+        pid, ticks, _ = stale.name.split("-", 2)
+        if start_time(int(pid)) != ticks:
+            shutil.rmtree(stale, ignore_errors=True)
+    prefix = f"{os.getpid()}-{start_time(os.getpid())}-{name}-"
+    directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=prefix, dir=running)))
+    stack.callback(_keep_log, directory / "serial.log", name)
+    return directory
+
+
+def _keep_log(log: Path, name: str) -> None:
+    LOGS.mkdir(parents=True, exist_ok=True)
+    if log.exists():
+        shutil.copy(log, LOGS / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}.log")
+    for old in sorted(LOGS.iterdir(), key=lambda path: path.stat().st_mtime)[:-40]:
+        old.unlink(missing_ok=True)
+
+
+def _pack_checkout(tar: tarfile.TarFile) -> None:
+    root = qemu.CHECKOUT
+    for name in ("vmtool", "templates", "images"):
+        tar.add(root / name, name, filter=lambda info: None if info.name.endswith("__pycache__") else info)
+    with tempfile.TemporaryDirectory() as scratch:
+        for source in (root / "vmtool").rglob("*.py"):
+            inside = source.relative_to(root)
+            cached = inside.parent / "__pycache__" / f"{source.stem}.{sys.implementation.cache_tag}.pyc"
+            compiled = py_compile.compile(str(source), cfile=str(Path(scratch) / cached), dfile=f"{CHECKOUT}/{inside}",
+                                          invalidation_mode=py_compile.PycInvalidationMode.CHECKED_HASH)
+            tar.add(str(compiled), str(cached))
