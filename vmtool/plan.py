@@ -225,6 +225,65 @@ class SweepChains:
 
 
 @dataclass(frozen=True)
+class WriteSysfs:
+    """Write texts, each with a newline, to files of PCI devices: the devices side by side, a device's files in order.
+
+    Such a write can hang in the kernel for good, so each device has a child process that can be abandoned, and a
+    device that hung is marked, to be left alone until the next boot.
+
+    Args:
+        writes: (file, text); the file's path or the text holds the device's address.
+        when: empty, or of each write (directory of a device, condition at that moment): the name of the driver that
+            it is bound to, "" for none, "*" for any as long as the device is there. A write whose condition does not
+            hold is left out.
+        marks: the directory with a file for each device that hung.
+        deadline: seconds for all of it.
+    """
+
+    writes: Pairs
+    when: Pairs = ()
+    marks: Path = Path("/var/lib/vmtool/gpu/hung")
+    deadline: float = 20.0
+
+    def shell(self) -> str:
+        lines = [f"echo {shlex.quote(text)} > {shlex.quote(path)}" if text else f"echo > {shlex.quote(path)}"
+                 for path, text in self.writes]
+        if self.when:
+            lines = [f"{_holds(*condition)} && {line}" for line, condition in zip(lines, self.when, strict=False)]
+        return "\n".join(lines) or ":"
+
+
+@dataclass(frozen=True)
+class ExpectDriver:
+    """Read back which driver each device is bound to; a probe that the kernel puts off is waited for.
+
+    Args:
+        devices: (directory of a device, name of its driver or "" for none).
+        marks: as in `WriteSysfs`; a device that hung in this boot is not asked.
+        gone: a device that is not there any more is no failure.
+        deadline: seconds.
+    """
+
+    devices: Pairs
+    marks: Path = Path("/var/lib/vmtool/gpu/hung")
+    gone: bool = False
+    deadline: float = 5.0
+
+    def shell(self) -> str:
+        absent = "[ ! -e {} ] || "
+        return "\n".join((absent.format(shlex.quote(directory)) if self.gone else "") + _holds(directory, driver)
+                         for directory, driver in self.devices) or ":"
+
+
+def _holds(directory: str, driver: str) -> str:
+    """A test of the shell's that a device is there, has no driver, or is bound to this one."""
+    if driver == "*":
+        return f"[ -e {shlex.quote(directory)} ]"
+    link = shlex.quote(f"{directory}/driver")
+    return f'[ "$(basename "$(readlink {link})")" = {shlex.quote(driver)} ]'
+
+
+@dataclass(frozen=True)
 class Server:
     """Where an OpenAI-compatible server listens.
 
@@ -286,7 +345,7 @@ class AskCanary:
 
 
 Action = (Run | Expect | StartDaemon | StopDaemon | MakeDir | WriteFile | CopySecret | Remove | CallPlugin
-          | RemoveBridge | RemoveChain | SweepChains | AwaitHealth | AskCanary)
+          | RemoveBridge | RemoveChain | SweepChains | WriteSysfs | ExpectDriver | AwaitHealth | AskCanary)
 KINDS: dict[str, type[Action]] = {kind.__name__: kind for kind in typing.get_args(Action)}
 
 

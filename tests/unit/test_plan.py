@@ -16,6 +16,7 @@ TEXT = st.text(max_size=20)
 PATHS = st.text("abc/ '$\n", min_size=1, max_size=12).map(lambda text: Path("/" + text))
 SERVERS = st.builds(p.Server, host=TEXT, port=st.integers(1, 65535), result=PATHS)
 VALUES = {Path: PATHS, str: TEXT, p.Server: SERVERS, float: st.floats(0, 1e6), int: st.integers(0, 0o777),
+          bool: st.booleans(),
           tuple[str, ...]: st.lists(TEXT, min_size=1).map(tuple), p.Pairs: st.lists(st.tuples(TEXT, TEXT)).map(tuple)}
 
 

@@ -27,6 +27,7 @@ COMMANDS = {
     "image": ("image", "Build, import and list container images."),
     "model": ("model", "Make the canary model."),
     "net": ("net", "Add, check, reset and remove container networks."),
+    "gpu": ("gpu", "List GPUs, bind them to VFIO, give them back."),
     "completion": ("completion", "Print the completion script of a shell."),
 }
 # The words of a neighbouring tool.

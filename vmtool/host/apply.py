@@ -13,7 +13,7 @@ from typing import IO, Protocol
 
 from vmtool import plan as p
 from vmtool.errors import Interrupted, ProgramMissing, VerificationFailed, VmtoolError
-from vmtool.host import chains, cni, daemons, files, lock, processes
+from vmtool.host import chains, cni, daemons, files, lock, processes, sysfs
 from vmtool.host.journal import Journal
 
 
@@ -135,6 +135,10 @@ def perform(action: p.Action, log: IO[str], note: Callable[[str], None]) -> None
             chains.remove(action.table, action.chain, log)
         case p.SweepChains():
             chains.sweep(action, log)
+        case p.WriteSysfs():
+            sysfs.write(action, log)
+        case p.ExpectDriver():
+            sysfs.expect(action)
         case p.AwaitHealth() | p.AskCanary():
             _serving(action, note)
 
@@ -190,7 +194,7 @@ def _serving(action: p.AwaitHealth | p.AskCanary, note: Callable[[str], None]) -
 def open_log(directory: Path) -> Iterator[IO[str]]:
     """The host side's log of a subject: every command line with its output."""
     path = directory / "log" / "host.log"
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    files.make_private(path.parent)
     with open(path, "a", encoding="utf-8") as log:
         path.chmod(0o600)
         yield log

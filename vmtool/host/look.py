@@ -9,6 +9,7 @@ from vmtool.facts.reader import Output
 from vmtool.host import processes
 
 LIMIT = 4 << 20
+PIECE = 64 << 10
 
 
 class Machine:
@@ -16,8 +17,12 @@ class Machine:
 
     def text(self, path: str) -> str | None:
         try:
-            with open(path, "rb") as file:
-                return file.read(LIMIT).decode(errors="replace")
+            with open(path, "rb", buffering=0) as file:
+                # In pieces: of /proc/sys the kernel refuses to read 4 MiB at once (ENOMEM).
+                text = b""
+                while len(text) < LIMIT and (piece := file.read(PIECE)):
+                    text += piece
+                return text[:LIMIT].decode(errors="replace")
         except OSError:
             return None
 

@@ -1,0 +1,216 @@
+"""A kernel's PCI bus that reacts: unbind removes the driver, a probe honours driver_override, writes fail and hang.
+
+It stands in for `vmtool.facts.reader.Reader` and for the children that `vmtool.host.sysfs` starts, so the real planners
+and the real `apply` work on it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.fakes.recorded import Recorded
+from vmtool.facts.pci import BDF, DEVICES, DRIVERS
+from vmtool.facts.reader import Output
+from vmtool.host.attempt import Failure, Write
+
+MODULES = {"vfio-pci": "vfio-pci", "nvgrace_gpu_vfio_pci": "nvgrace_gpu_vfio_pci", "nvidia": "nvidia"}
+
+
+@dataclass
+class Faults:
+    """What a device does wrong.
+
+    Args:
+        hangs_on: files on whose write it hangs for good, such as unbind.
+        vanishes_on: the write at which it goes away.
+        refused_by: driver -> errno with which that driver's probe fails.
+        errors: file -> errno that its next write answers.
+    """
+
+    hangs_on: tuple[str, ...] = ()
+    vanishes_on: str = ""
+    refused_by: dict[str, int] = field(default_factory=dict)
+    errors: dict[str, int] = field(default_factory=dict)
+
+
+class FakeKernel(Recorded):
+    """A recorded host whose devices react. `written` lists what was written, `ran` the programs that were run."""
+
+    def __init__(self, host: Recorded, directory: Path) -> None:
+        super().__init__(host.data)
+        self.directory = directory
+        self.faults: dict[str, Faults] = {}
+        self.locked: set[str] = set()
+        self.written: list[tuple[str, str]] = []
+        self.ran: list[tuple[str, ...]] = []
+        # A driver that had a device at the start is the one that matches it.
+        self.native = {bdf: self.driver(bdf) for bdf in self.names(DEVICES)}
+        # A device that never had a driver has its IOMMU group from its first probe on (arm64, device tree).
+        self.late_groups: dict[str, int] = {}
+
+    def driver(self, bdf: str) -> str:
+        return (self.data["links"].get(f"{DEVICES}/{bdf}/driver") or "").rpartition("/")[2]
+
+    def drivers(self) -> dict[str, str]:
+        """Every device's driver."""
+        return {bdf: self.driver(bdf) for bdf in self.names(DEVICES)}
+
+    def settings(self) -> dict[str, str]:
+        """Everything of the devices that can be written."""
+        kinds = ("driver_override", "power/control", "d3cold_allowed")
+        return {path: text for path, text in self.data["texts"].items() if path.endswith(kinds)}
+
+    def viable(self, group: int) -> bool:
+        """Whether every endpoint of the group is on a VFIO driver or on none (drivers/vfio/vfio_main.c)."""
+        members = [bdf for bdf in self.names(DEVICES)
+                   if (self.link(f"{DEVICES}/{bdf}/iommu_group") or "").endswith(f"/{group}")]
+        bridge = "PCI_CLASS=60400"
+        endpoints = [bdf for bdf in members if bridge not in (self.text(f"{DEVICES}/{bdf}/uevent") or "")]
+        return all(self.driver(bdf) == "" or "vfio" in self.driver(bdf) for bdf in endpoints)
+
+    # The reader's side: what lies in the test's own directory is real.
+
+    def text(self, path: str) -> str | None:
+        if path.startswith(str(self.directory)):
+            return Path(path).read_text() if Path(path).is_file() else None
+        return super().text(path)
+
+    def names(self, path: str) -> tuple[str, ...]:
+        if path.startswith(str(self.directory)):
+            return tuple(sorted(os.listdir(path))) if Path(path).is_dir() else ()
+        found = super().names(path)
+        # The recorder keeps a directory's names beside what lies in it.
+        return tuple(name for name in found if path != DEVICES or super(FakeKernel, self).text(f"{path}/{name}/uevent"))
+
+    # The writer's side.
+
+    def start(self, writes: list[Write]) -> FakeAttempt:
+        """In the place of `vmtool.host.sysfs.start`."""
+        return FakeAttempt(self, writes)
+
+    def write(self, path: str, text: str) -> int | None:
+        """A write: 0, an errno, or None when it never returns."""
+        found = BDF.search(path) or BDF.search(text)
+        if not found:
+            self.data["texts"][path] = f"{text}\n"
+            self.written.append((path, text))
+            return 0
+        bdf, name = found[0], path.rpartition("/")[2]
+        faults = self.faults.get(bdf, Faults())
+        if bdf in self.locked or name in faults.hangs_on:
+            self.locked.add(bdf)
+            return None
+        if faults.vanishes_on == name:
+            self._vanish(bdf)
+        if bdf not in self.names(DEVICES):
+            return errno.ENOENT if DEVICES in path else errno.ENODEV
+        if name in faults.errors:
+            return faults.errors.pop(name)
+        self.written.append((path, text))
+        return self._react(bdf, path, name, text)
+
+    def _react(self, bdf: str, path: str, name: str, text: str) -> int:
+        if name == "unbind":
+            if not self.driver(bdf):
+                return errno.ENOENT
+            del self.data["links"][f"{DEVICES}/{bdf}/driver"]
+            self.data["links"].pop(f"{DEVICES}/{bdf}/driver/module", None)
+        elif name == "drivers_probe":
+            self._probe(bdf)
+        elif name == "bind":
+            driver = path.split("/")[-2]
+            if driver not in self.names(DRIVERS):
+                return errno.ENOENT
+            if self.driver(bdf):
+                return errno.EBUSY
+            return self._attach(bdf, driver) if self._matches(bdf, driver) else errno.ENODEV
+        else:
+            old = self.data["texts"].get(path)
+            if old is None:
+                return errno.ENOENT
+            self.data["texts"][path] = "(null)\n" if name == "driver_override" and not text else f"{text}\n"
+            if name == "control" and text == "on":
+                self.data["texts"][f"{DEVICES}/{bdf}/power_state"] = "D0\n"
+        return 0
+
+    def _matches(self, bdf: str, driver: str) -> bool:
+        override = (self.text(f"{DEVICES}/{bdf}/driver_override") or "").strip()
+        return driver == (override if override not in ("", "(null)") else self.native.get(bdf))
+
+    def _probe(self, bdf: str) -> None:
+        """Does nothing to a bound device, and says nothing when the driver refuses (drivers/base/dd.c)."""
+        if bdf in self.late_groups:
+            self.data["links"][f"{DEVICES}/{bdf}/iommu_group"] = f"../../kernel/iommu_groups/{self.late_groups[bdf]}"
+        for driver in self.names(DRIVERS):
+            if not self.driver(bdf) and self._matches(bdf, driver):
+                self._attach(bdf, driver)
+
+    def _attach(self, bdf: str, driver: str) -> int:
+        faults = self.faults.get(bdf, Faults())
+        if driver in faults.refused_by:
+            return faults.refused_by[driver]
+        asleep = (self.text(f"{DEVICES}/{bdf}/power_state") or "").strip() == "D3cold"
+        ungrouped = "vfio" in driver and not self.link(f"{DEVICES}/{bdf}/iommu_group")
+        if asleep or ungrouped:
+            return errno.EINVAL
+        self.data["links"][f"{DEVICES}/{bdf}/driver"] = f"../../../../bus/pci/drivers/{driver}"
+        return 0
+
+    def _vanish(self, bdf: str) -> None:
+        for table in ("texts", "links"):
+            for path in [path for path in self.data[table] if path.startswith(f"{DEVICES}/{bdf}/")]:
+                del self.data[table][path]
+
+    def program(self, argv: Sequence[str], **options: object) -> Output:
+        """In the place of `vmtool.host.processes.run`: modprobe registers a driver."""
+        self.ran.append(tuple(argv))
+        if argv[0] == "modprobe":
+            known = MODULES.get(argv[1])
+            if known is None:
+                return Output(1, "", f"modprobe: FATAL: Module {argv[1]} not found")
+            self.data["names"].setdefault(DRIVERS, []).append(known)
+        return Output(0, "", "")
+
+
+class FakeAttempt:
+    """In the place of `vmtool.host.attempt.Attempt`; one that hangs never becomes readable and cannot be killed."""
+
+    def __init__(self, kernel: FakeKernel, writes: list[Write]) -> None:
+        self.writes = tuple(writes)
+        self.fd, self.end = os.pipe()
+        self.failure: Failure | None = None
+        for write in writes:
+            if not self._holds(kernel, write):
+                continue
+            number = kernel.write(write.path, write.text)
+            if number is None:
+                return
+            if number:
+                self.failure = Failure(write, number)
+                break
+        os.write(self.end, b".")
+
+    def result(self) -> Failure | None:
+        os.close(self.end)
+        return self.failure
+
+    def kill(self) -> bool:
+        os.close(self.end)
+        return False
+
+    def stuck_at(self) -> list[str]:
+        return ["State:\tD (disk sleep)", "[<0>] nv_pci_remove+0x1f/0x40 [nvidia]"]
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+    @staticmethod
+    def _holds(kernel: FakeKernel, write: Write) -> bool:
+        if not write.directory:
+            return True
+        bdf = write.directory.rpartition("/")[2]
+        return bdf in kernel.names(DEVICES) and write.driver in ("*", kernel.driver(bdf))

@@ -1,0 +1,48 @@
+"""Binding and releasing as the commands do, on a host of the tests'."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.fakes.sysfs import FakeKernel
+from vmtool.gpu import bind, release
+from vmtool.gpu.facts import read_gpu
+from vmtool.gpu.select import Wish
+from vmtool.host import subjects
+from vmtool.plan import Plan
+from vmtool.state import State
+
+
+class Quiet:
+    """A monitor that says nothing."""
+
+    def step(self, title: str) -> None:
+        pass
+
+    def skipped(self, title: str, why: str) -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        pass
+
+    def done(self, seconds: float) -> None:
+        pass
+
+
+def planned(kernel: FakeKernel, state: State, *bdfs: str, **wish: Any) -> Plan:
+    """The plan of a bind."""
+    return bind.plan_bind(state, read_gpu(kernel, state), Wish(bdfs=bdfs, **wish))
+
+
+def do_bind(kernel: FakeKernel, state: State, *bdfs: str, **wish: Any) -> Plan:
+    """Bind."""
+    return subjects.undertake(state, bind.directory(state), "a test", lambda: planned(kernel, state, *bdfs, **wish),
+                              Quiet())
+
+
+def do_release(kernel: FakeKernel, state: State, *bdfs: str) -> Plan:
+    """Give back."""
+    def make() -> Plan:
+        return release.plan_release(state, read_gpu(kernel, state), bdfs, frozenset())
+
+    return subjects.undertake(state, release.directory(state), "a test", make, Quiet())

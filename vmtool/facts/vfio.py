@@ -1,0 +1,62 @@
+"""VFIO in the running kernel: the modules it could load, the drivers it has, and what they were loaded with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vmtool.facts.pci import DRIVERS
+from vmtool.facts.reader import Reader
+
+
+@dataclass(frozen=True)
+class VfioFacts:
+    """What binding to VFIO depends on.
+
+    Args:
+        release: the kernel's, as `uname -r`.
+        drivers: PCI drivers that are registered now.
+        aliases: (pattern of a device's modalias, module) of vfio-pci and its variants, from modules.alias.
+        available: vfio-pci can be loaded, is loaded or is built in.
+        idle_d3: vfio-pci was loaded without disable_idle_d3, so it lets unused devices sleep; None when not loaded.
+        noiommu: enable_unsafe_noiommu_mode is set.
+        groups: number of IOMMU groups.
+    """
+
+    release: str
+    drivers: tuple[str, ...]
+    aliases: tuple[tuple[str, str], ...]
+    available: bool
+    idle_d3: bool | None
+    noiommu: bool
+    groups: int
+
+
+def read_vfio(reader: Reader) -> VfioFacts:
+    """Read /lib/modules of the running kernel and /sys."""
+    release = (reader.text("/proc/sys/kernel/osrelease") or "").strip()
+    modules = f"/lib/modules/{release}"
+    drivers = reader.names(DRIVERS)
+    idle = (reader.text("/sys/module/vfio_pci/parameters/disable_idle_d3") or "").strip()
+    return VfioFacts(
+        release=release,
+        drivers=drivers,
+        aliases=_aliases(reader.text(f"{modules}/modules.alias") or ""),
+        available="vfio-pci" in drivers or any("/vfio-pci.ko" in (reader.text(f"{modules}/{name}") or "")
+                                               for name in ("modules.dep", "modules.builtin")),
+        idle_d3=idle != "Y" if idle else None,
+        noiommu=(reader.text("/sys/module/vfio/parameters/enable_unsafe_noiommu_mode") or "").strip() in ("Y", "1"),
+        groups=len(reader.names("/sys/kernel/iommu_groups")),
+    )
+
+
+def _aliases(text: str) -> tuple[tuple[str, str], ...]:
+    """Lines `alias vfio_pci:v000010DEd00002342sv*sd*bc*sc*i* nvgrace_gpu_vfio_pci`; found by a search, since the file
+    has twenty thousand lines."""
+    found, start = [], text.find("alias vfio_pci:")
+    while start >= 0:
+        end = text.find("\n", start)
+        words = text[start:end if end >= 0 else None].split()
+        if len(words) == 3:
+            found.append((words[1].removeprefix("vfio_pci:"), words[2]))
+        start = text.find("alias vfio_pci:", start + 1)
+    return tuple(found)

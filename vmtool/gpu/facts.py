@@ -1,0 +1,129 @@
+"""Everything that binding and releasing must know, read anew for each decision."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from vmtool.facts.anchors import Anchor, read_anchors
+from vmtool.facts.cpu import read_cpu, read_is_root
+from vmtool.facts.holders import SHARED, Console, Holder, read_consoles, read_holders, read_nodes
+from vmtool.facts.iommu import read_iommu
+from vmtool.facts.kernel import read_kernel
+from vmtool.facts.pci import PciDetails, PciDevice, read_details, read_pci
+from vmtool.facts.reader import Reader
+from vmtool.facts.vfio import VfioFacts, read_vfio
+from vmtool.gpu.devices import is_accelerator
+from vmtool.gpu.record import Record, read_claims, read_hung, read_records
+from vmtool.state import State
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """The devices, and what vmtool remembers of them.
+
+    Args:
+        devices: all PCI devices.
+        details: of accelerators, of the other functions of their cards and of their groups' members.
+        claims: address -> whom it serves, such as "instance chat".
+        hung: address -> lines that tell where, of devices that hung since the machine was booted.
+    """
+
+    devices: tuple[PciDevice, ...]
+    details: Mapping[str, PciDetails]
+    records: Mapping[str, Record]
+    claims: Mapping[str, str]
+    hung: Mapping[str, tuple[str, ...]]
+
+    @property
+    def accelerators(self) -> tuple[PciDevice, ...]:
+        """GPUs, NVSwitches and the like."""
+        return tuple(device for device in self.devices if is_accelerator(device))
+
+    def find(self, bdf: str) -> PciDevice | None:
+        """The device with this address."""
+        return next((device for device in self.devices if device.bdf == bdf), None)
+
+    def members(self, device: PciDevice) -> tuple[PciDevice, ...]:
+        """The other devices of its IOMMU group."""
+        return tuple(other for other in self.devices
+                     if other.group is not None and other.group == device.group and other.bdf != device.bdf)
+
+
+@dataclass(frozen=True)
+class GpuFacts:
+    """The inventory, and the host around it.
+
+    Args:
+        enable: how to turn the IOMMU on; empty when there are IOMMU groups.
+        nodes: device nodes of each device of `inventory.details`.
+        persistent: devices that NVIDIA's kernel persistence mode keeps in use although nobody has them open.
+    """
+
+    inventory: Inventory
+    is_root: bool
+    vfio: VfioFacts
+    enable: str = ""
+    anchors: tuple[Anchor, ...] = ()
+    holders: tuple[Holder, ...] = ()
+    nodes: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    consoles: tuple[Console, ...] = ()
+    persistent: frozenset[str] = frozenset()
+
+    def holders_of(self, device: PciDevice) -> tuple[Holder, ...]:
+        """The processes that use the device. One that has only the driver's common nodes open, and no single device's,
+        is taken to use all of the driver's devices: it cannot be told."""
+        own = self.nodes.get(device.bdf, frozenset())
+        shared = SHARED.get(device.driver, ())
+        others = frozenset().union(*self.nodes.values())
+        return tuple(holder for holder in self.holders
+                     if own & set(holder.nodes)
+                     or (any(node.startswith(shared) for node in holder.nodes) and not others & set(holder.nodes)))
+
+
+def read_inventory(reader: Reader, state: State) -> Inventory:
+    """Quick enough for a list."""
+    devices = read_pci(reader)
+    chosen = [device for device in devices if is_accelerator(device)]
+    cards = {device.card for device in chosen}
+    groups = {device.group for device in chosen} - {None}
+    concerned = [device for device in devices if device.card in cards or device.group in groups]
+    return Inventory(devices, {device.bdf: read_details(reader, device.bdf) for device in concerned},
+                     read_records(reader, state), read_claims(reader, state), read_hung(reader, state))
+
+
+def read_gpu(reader: Reader, state: State) -> GpuFacts:
+    """Everything; it looks at every process."""
+    inventory = read_inventory(reader, state)
+    vfio = read_vfio(reader)
+    return GpuFacts(
+        inventory=inventory,
+        is_root=read_is_root(reader),
+        vfio=vfio,
+        enable="" if vfio.groups else _enable(reader),
+        anchors=read_anchors(reader),
+        holders=read_holders(reader),
+        nodes=read_nodes(reader, {device.bdf: device.group for device in inventory.devices
+                                  if device.bdf in inventory.details}),
+        consoles=read_consoles(reader),
+        persistent=_persistent(reader, inventory),
+    )
+
+
+def _enable(reader: Reader) -> str:
+    cpu, kernel = read_cpu(reader), read_kernel(reader)
+    return read_iommu(reader, cpu, kernel).enable
+
+
+def _persistent(reader: Reader, inventory: Inventory) -> frozenset[str]:
+    """Ask nvidia-smi: /proc and /sys do not tell. The daemon's persistence shows as a holder instead."""
+    if not any(device.driver == "nvidia" for device in inventory.accelerators) or not reader.which("nvidia-smi"):
+        return frozenset()
+    output = reader.run(("nvidia-smi", "--query-gpu=pci.bus_id,persistence_mode", "--format=csv,noheader"), 20.0)
+    found = set()
+    for line in output.out.splitlines() if output and output.status == 0 else ():
+        bus, _, mode = line.partition(",")
+        if mode.strip() == "Enabled":
+            # nvidia-smi writes the domain with eight digits and in capitals.
+            found.add(bus.strip().lower()[-12:])
+    return frozenset(found)

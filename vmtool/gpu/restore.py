@@ -1,0 +1,47 @@
+"""Giving devices back: each to exactly the driver, override and power settings that it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vmtool.facts.pci import DEVICES, DRIVERS
+from vmtool.gpu.record import Record, marks
+from vmtool.plan import Action, ExpectDriver, WriteSysfs
+from vmtool.state import State
+
+# Seconds for a driver that the kernel probes later than asked.
+PROBED_WITHIN = 5.0
+
+def way_back(state: State, records: Sequence[Record], deadline: float) -> tuple[Action, ...]:
+    """From wherever a bind stopped to where it started; harmless when it did not start.
+
+    The last write names the driver (drivers/NAME/bind) instead of leaving the choice to the kernel (drivers_probe):
+    with two drivers that match, a probe may take the other one, and it swallows the error of the one it tries.
+    """
+    def write(writes: Sequence[tuple[str, str]], when: Sequence[tuple[str, str]]) -> WriteSysfs:
+        return WriteSysfs(tuple(writes), tuple(when), marks=marks(state), deadline=deadline)
+
+    paths = {record.bdf: f"{DEVICES}/{record.bdf}" for record in records}
+    settings = [(paths[record.bdf], item) for record in records for item in _settings(record)]
+    driven = [record for record in records if record.driver]
+    bind = [write([(f"{DRIVERS}/{record.driver}/bind", record.bdf) for record in driven],
+                  [(paths[record.bdf], "") for record in driven])] if driven else []
+    return (
+        write([(f"{path}/driver/unbind", bdf) for bdf, path in paths.items()],
+              [(paths[record.bdf], record.bound_to) for record in records]),
+        write([item for _, item in settings], [(path, "*") for path, _ in settings]),
+        *bind,
+        ExpectDriver(tuple((paths[record.bdf], record.driver) for record in records), marks=marks(state),
+                     gone=True, deadline=min(deadline, PROBED_WITHIN)),
+    )
+
+
+def _settings(record: Record) -> list[tuple[str, str]]:
+    """What a bind changed; a newline alone clears an override."""
+    path = f"{DEVICES}/{record.bdf}"
+    writes = [(f"{path}/driver_override", record.override)]
+    if record.power_control not in (None, "on"):
+        writes.append((f"{path}/power/control", str(record.power_control)))
+    if record.d3cold_allowed not in (None, "0"):
+        writes.append((f"{path}/d3cold_allowed", str(record.d3cold_allowed)))
+    return writes

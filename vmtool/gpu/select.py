@@ -1,0 +1,130 @@
+"""From what the user wants to addresses: by BDF, all, by type, by count and memory; near to each other first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from vmtool.errors import NotReady, Refused, VmtoolError
+from vmtool.facts.pci import BDF, PciDevice
+from vmtool.gpu.devices import is_accelerator, kind_of, memory_of, type_of
+from vmtool.gpu.driver import is_vfio
+from vmtool.gpu.facts import GpuFacts, Inventory
+
+LIST = "vmtool gpu list shows what there is"
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What to bind, and what is allowed for it.
+
+    Args:
+        bdfs: addresses; or, without any, `everything`, `type` and `count` choose.
+        count: how many; 0 for all of the type.
+        memory: bytes that each must have at least; 0 for any.
+        group: take the other accelerators of an IOMMU group along.
+        others: foreign group members or functions that may be taken along.
+        boot_vga: the console's display may be taken.
+        stop_services: the known services that hold a device may be stopped meanwhile.
+        owner: the instance that they are for, such as "instance chat".
+        deadline: seconds that the kernel has for each step.
+    """
+
+    bdfs: tuple[str, ...] = ()
+    everything: bool = False
+    type: str = ""
+    count: int = 0
+    memory: int = 0
+    group: bool = False
+    others: tuple[str, ...] = ()
+    boot_vga: bool = False
+    stop_services: bool = False
+    persist: bool = False
+    owner: str = ""
+    deadline: float = 20.0
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why not, and what to do; `kind` says whose fault it is: the input's or the host's."""
+
+    text: str
+    hint: str = ""
+    kind: type[VmtoolError] = Refused
+
+
+def select(facts: GpuFacts, wish: Wish) -> tuple[tuple[PciDevice, ...], list[Problem]]:
+    """The accelerators that are wanted, and what is wrong with the wish."""
+    inventory = facts.inventory
+    if wish.bdfs:
+        problems = [problem for bdf in wish.bdfs for problem in address_problems(inventory, bdf)]
+        found = {bdf.lower(): inventory.find(bdf.lower()) for bdf in wish.bdfs}
+        return tuple(device for device in found.values() if device and is_accelerator(device)), problems
+    if not (wish.everything or wish.type or wish.count):
+        return (), [Problem("nothing is chosen", "give addresses, --all, --type or --count; " + LIST)]
+    fitting = [device for device in inventory.accelerators if _fits(device, wish)]
+    if not fitting:
+        return (), [_none_fits(inventory, wish)]
+    if not wish.count:
+        return tuple(fitting), []
+    free = [device for device in fitting if is_free(facts, device, wish.owner)]
+    if len(free) < wish.count:
+        used = f", {len(fitting) - len(free)} more are in use" if len(free) < len(fitting) else ""
+        return (), [Problem(f"{wish.count} wanted, but {len(free)} are free{used}", LIST, NotReady)]
+    return tuple(nearest(inventory, free, wish.count)), []
+
+
+def address_problems(inventory: Inventory, bdf: str) -> Iterator[Problem]:
+    """What is wrong with an address that was typed."""
+    if not BDF.fullmatch(bdf.lower()):
+        short = BDF.fullmatch(f"0000:{bdf.lower()}")
+        yield Problem(f"{bdf!r} is no PCI address", f"write it in full: {short[0]}" if short else
+                      "an address is DOMAIN:BUS:DEVICE.FUNCTION, such as 0000:17:00.0; " + LIST)
+        return
+    device = inventory.find(bdf.lower())
+    if device is None:
+        yield Problem(f"{bdf}: there is no such device", LIST)
+    elif kind_of(device) == "bridge":
+        yield Problem(f"{bdf} is a bridge (class {device.base_class:04x}), which stays with the host", LIST)
+    elif not is_accelerator(device):
+        yield Problem(f"{bdf} is no accelerator (class {device.base_class:04x}, {device.vendor:04x}:"
+                      f"{device.device:04x})", f"name the GPU, and this one with --with {bdf} if it has to go along")
+
+
+def is_free(facts: GpuFacts, device: PciDevice, owner: str = "") -> bool:
+    """Whether it can be given to `owner`: it serves nobody else, no machine runs with it, and it did not hang."""
+    if device.bdf in facts.inventory.hung or facts.inventory.claims.get(device.bdf, owner) != owner:
+        return False
+    return not (is_vfio(device.driver) and facts.holders_of(device))
+
+
+def nearest(inventory: Inventory, free: Sequence[PciDevice], count: int) -> list[PciDevice]:
+    """As few NUMA nodes as possible: the smallest one that has enough, else the largest ones first.
+
+    Within a node, those on VFIO already come first, since they cost nothing.
+    """
+    nodes: dict[int | None, list[PciDevice]] = {}
+    for device in sorted(free, key=lambda device: (not is_vfio(device.driver), device.bdf)):
+        nodes.setdefault(inventory.details[device.bdf].numa_node, []).append(device)
+    enough = sorted((devices for devices in nodes.values() if len(devices) >= count), key=len)
+    if enough:
+        return enough[0][:count]
+    spread = [device for devices in sorted(nodes.values(), key=len, reverse=True) for device in devices]
+    return spread[:count]
+
+
+def _fits(device: PciDevice, wish: Wish) -> bool:
+    if not wish.type and kind_of(device) == "nvswitch":
+        # A switch is not counted among GPUs; --all takes it along.
+        return wish.everything
+    if wish.type and type_of(device) != wish.type:
+        return False
+    return not wish.memory or (memory_of(device) or 0) >= wish.memory
+
+
+def _none_fits(inventory: Inventory, wish: Wish) -> Problem:
+    types = sorted({type_of(device) for device in inventory.accelerators})
+    wanted = wish.type or "accelerator"
+    wanted += f" with {wish.memory >> 30} GiB" if wish.memory else ""
+    return Problem(f"there is no {wanted}", f"there are: {', '.join(types)}" if types else
+                   "this host has no accelerator that vmtool knows; see lspci -nn", NotReady)
