@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 VMTOOL = str(Path(sys.executable).with_name("vmtool"))
+OURS = re.compile(r"^\S*(containerd|containerd-shim-runc-v2|runc|ctr) |vllm\.entrypoints|vmtool\.serving|^/usr/lib/cni")
 COUNTERS = re.compile(r"\[\d+:\d+\]|^#.*$", re.MULTILINE)
 
 
@@ -63,7 +64,7 @@ def footprint() -> dict[str, Any]:
                      sorted(line.split()[0] for line in lines if line.startswith(":CNI"))
                      for table, lines in tables.items()},
         "processes": sorted(argv for pid in os.listdir("/proc") if pid.isdigit() for argv in [command(pid)]
-                            if re.search(r"containerd|runc|vllm|vmtool\.serving|/usr/lib/cni", argv)),
+                            if OURS.search(argv)),
         "leases": sorted(map(str, Path("/var/lib/cni").rglob("*"))),
         "cgroups": sorted(str(path) for path in Path("/sys/fs/cgroup").glob("**/vmtool*")),
         "run": sorted(os.listdir("/run/vmtool")) if os.path.isdir("/run/vmtool") else [],

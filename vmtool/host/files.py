@@ -12,7 +12,7 @@ from vmtool.errors import VmtoolError
 
 def write(path: Path, data: bytes | str, *, mode: int = 0o600, uid: int | None = None) -> None:
     """Write atomically: a temporary file beside it, fsync, rename, fsync of the directory."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private(path.parent)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
@@ -39,9 +39,16 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
+def make_private(path: Path) -> None:
+    """Create a directory and its missing parents, all of mode 0700 (`Path.mkdir` gives the mode to the last only)."""
+    for directory in (*reversed(path.parents), path):
+        if not directory.is_dir():
+            directory.mkdir(mode=0o700, exist_ok=True)
+
+
 def make_dir(path: Path, *, mode: int = 0o700, uid: int = 0) -> None:
     """Create a directory with its parents (mode 0700); the last one gets `mode` and the owner `uid`."""
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private(path)
     path.chmod(mode)
     if uid != path.stat().st_uid:
         os.chown(path, uid, -1)

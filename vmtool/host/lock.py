@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from vmtool.errors import NotReady
+from vmtool.host import files
 
 
 class Lock:
@@ -32,7 +33,7 @@ class Lock:
         """
         if self.descriptor >= 0:
             return
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        files.make_private(self.path.parent)
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             self._acquire(descriptor)

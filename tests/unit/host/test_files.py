@@ -20,6 +20,13 @@ def test_a_write_replaces_the_file_and_leaves_nothing_beside_it(tmp_path: Path) 
     assert os.listdir(path.parent) == ["file"]
 
 
+def test_every_new_directory_is_private(tmp_path: Path) -> None:
+    files.write(tmp_path / "a" / "b" / "file", "text")
+    files.make_dir(tmp_path / "c" / "d", mode=0o755)
+    modes = {name: (tmp_path / name).stat().st_mode & 0o777 for name in ("a", "a/b", "c", "c/d")}
+    assert modes == {"a": 0o700, "a/b": 0o700, "c": 0o700, "c/d": 0o755}
+
+
 def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file"
     files.write(path, "old")
