@@ -53,7 +53,9 @@ def build(state: State, recipe: str, dry_run: bool, no_cache: bool, upstream_dig
         return
     doing = f"vmtool image build {read.name}"
     with lock.Lock(plans.cache.lock, doing):
-        do(state, state.root / "builds" / read.name, doing, plans.build)
+        built = do(state, state.root / "builds" / read.name, doing, plans.build)
+        if not built.changes:
+            Progress().skipped(built.steps[0].title, built.steps[0].skip)
         do(state, images_dir(state) / read.name, doing, plans.load)
     click.echo(f"{wanted.references[-1]} is there, also as {wanted.references[0]}")
     click.echo("next: vmtool model canary DIR   vmtool run images/quickstart.yaml")

@@ -1,0 +1,359 @@
+"""Images for real: built by buildah from a tiny recipe, imported, killed half-way; and the entrypoint with a stand-in.
+
+Nothing here needs a registry. The cache and the state are the tests' own.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.machine import Vmtool, command
+from vmtool.image.archive import read_archive
+from vmtool.image.cache import Cache
+from vmtool.image.facts import is_intact
+
+RECIPE = """kind: ContainerImage
+name: tiny
+base:
+  suite: bookworm
+  packages: [busybox-static]
+platform: linux/amd64
+"""
+CONTAINERFILE = "FROM scratch\nADD base.tar /\nCOPY serving /opt/serving\n"
+KEY = "k" * 32
+
+
+class Workshop:
+    """A tiny recipe with a cache and a state directory of its own."""
+
+    def __init__(self, root: Path) -> None:
+        self.cache, self.vmtool, self.recipe = Cache(root / "cache"), Vmtool(root / "state"), root / "recipe"
+        self.recipe.mkdir()
+        (self.recipe / "recipe.yaml").write_text(RECIPE)
+
+    def write(self, *lines: str) -> None:
+        (self.recipe / "Containerfile").write_text(CONTAINERFILE + "\n".join(lines) + "\n")
+
+    def references(self) -> list[str]:
+        images = self.vmtool("image", "list", "--json").json["images"]
+        return sorted(image["reference"] for image in images if image["present"])
+
+    def archives(self) -> list[Path]:
+        return sorted(self.cache.archives("tiny").glob("*.tar"))
+
+    def start(self, until: str) -> subprocess.Popen[str]:
+        """Start a build and return once a process with `until` in its command line runs below it."""
+        build = subprocess.Popen(self.vmtool.argv("image", "build", self.recipe), stderr=subprocess.PIPE, text=True)
+        wait(lambda: any(until in argv for argv in commands()), f"no process with {until}")
+        return build
+
+    def left(self) -> list[str]:
+        """Processes, mounts and temporary files that a build has going."""
+        mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+        root = str(self.cache.root)
+        containers = self.cache.storage / "overlay-containers" / "containers.json"
+        working = json.loads(containers.read_text()) if containers.exists() else []
+        return [*(mount for mount in mounts if mount.startswith(root)), *(argv for argv in commands() if root in argv),
+                *(str(path) for path in (self.cache.root / "scratch").glob("*")), *map(str, working),
+                *(str(path) for path in (self.cache.runroot,) if path.exists())]
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
+    if os.geteuid() or not shutil.which("buildah") or not shutil.which("mmdebstrap"):
+        pytest.skip("needs root, buildah and mmdebstrap")
+    with pytest.MonkeyPatch.context() as patch:
+        made = Workshop(tmp_path_factory.mktemp("workshop"))
+        patch.setenv("VMTOOL_CACHE", str(made.cache.root))
+        yield made
+        made.vmtool("image", "rm", "tiny", status=None)
+        assert made.left() == []
+
+
+def test_a_build_from_nothing_and_then_nothing_to_build(workshop: Workshop) -> None:
+    workshop.write("RUN echo first > /marker")
+    done = workshop.vmtool("image", "build", workshop.recipe)
+    (archive,) = workshop.archives()
+    tag = f"docker.io/vmtool/tiny:{archive.stem}"
+    assert workshop.references() == [tag, "docker.io/vmtool/tiny:latest"]
+    assert tag in done.out
+    assert read_archive(archive).references == (tag,)
+    before = archive.stat()
+    again = workshop.vmtool("image", "build", workshop.recipe)
+    assert "nothing to do" in again.err
+    assert archive.stat() == before
+    assert workshop.left() == []
+
+
+def test_a_changed_input_replaces_the_image(workshop: Workshop) -> None:
+    workshop.write("RUN echo one > /marker")
+    workshop.vmtool("image", "build", workshop.recipe)
+    first = workshop.references()
+    workshop.write("RUN echo two > /marker")
+    done = workshop.vmtool("image", "build", workshop.recipe)
+    assert "- make the Debian base (bookworm): the same packages are in the cache" in done.err
+    second = workshop.references()
+    assert len(second) == 2
+    assert set(first) & set(second) == {"docker.io/vmtool/tiny:latest"}
+    assert [path.stem for path in workshop.archives()] == [second[0].rpartition(":")[2]]
+
+
+def test_a_damaged_cache_is_noticed_and_made_good(workshop: Workshop) -> None:
+    workshop.write("RUN echo cached > /marker")
+    workshop.vmtool("image", "build", workshop.recipe)
+    (archive,) = workshop.archives()
+    workshop.vmtool("image", "rm", "vmtool/tiny")
+    assert workshop.references() == []
+    loaded = workshop.vmtool("image", "build", workshop.recipe)
+    assert "the same input was built before" in loaded.err
+    workshop.vmtool("image", "rm", "tiny")
+    with archive.open("r+b") as file:
+        file.seek(archive.stat().st_size // 2)
+        file.write(b"damage")
+    assert not is_intact(archive)
+    healed = workshop.vmtool("image", "build", workshop.recipe)
+    assert "build the image with buildah" in healed.err
+    assert is_intact(archive)
+    assert len(workshop.references()) == 2
+
+
+def test_the_same_input_gives_the_same_image(workshop: Workshop) -> None:
+    workshop.write("RUN echo same > /marker")
+    digests = []
+    for options in ((), ("--no-cache",)):
+        workshop.vmtool("image", "build", workshop.recipe, *options)
+        digests.append({image["digest"] for image in workshop.vmtool("image", "list", "--json").json["images"]})
+    assert digests[0] == digests[1]
+
+
+def test_a_failing_instruction_is_told_with_its_last_lines(workshop: Workshop) -> None:
+    workshop.write("RUN echo so it goes >&2; exit 9")
+    failed = workshop.vmtool("image", "build", workshop.recipe, status=1)
+    assert "so it goes" in failed.err
+    assert "exit status 9" in failed.err
+    assert "log: " in failed.err
+    assert workshop.left() == []
+
+
+def test_ctrl_c_leaves_nothing(workshop: Workshop) -> None:
+    workshop.write("RUN sleep 61")
+    build = workshop.start("sleep 61")
+    build.send_signal(signal.SIGINT)
+    assert build.wait(60) == 130
+    assert "stopped by SIGINT" in build.communicate()[1]
+    assert workshop.left() == []
+
+
+def test_a_killed_build_is_recovered(workshop: Workshop) -> None:
+    workshop.write("RUN sleep 62")
+    build = workshop.start("sleep 62")
+    build.kill()
+    build.communicate()
+    wait(lambda: not any("sleep 62" in argv for argv in commands()), "the build outlives vmtool")
+    assert workshop.left() != [], "else this test shows nothing"
+    workshop.vmtool("recover")
+    assert workshop.left() == []
+    assert "nothing to recover" in workshop.vmtool("recover").err
+
+
+def test_a_second_build_at_the_same_time_is_turned_away(workshop: Workshop) -> None:
+    workshop.write("RUN sleep 63")
+    build = workshop.start("sleep 63")
+    second = workshop.vmtool("image", "build", workshop.recipe, status=3)
+    assert f"pid {build.pid}" in second.err
+    build.send_signal(signal.SIGTERM)
+    build.communicate(timeout=60)
+    assert workshop.left() == []
+
+
+def test_an_archive_moves_to_another_machine(workshop: Workshop, tmp_path: Path) -> None:
+    workshop.write("RUN echo moved > /marker")
+    workshop.vmtool("image", "build", workshop.recipe)
+    (archive,) = workshop.archives()
+    other = Vmtool(tmp_path / "other")
+    other("image", "import", archive)
+    (image,) = other("image", "list", "--json").json["images"]
+    assert (image["reference"], image["present"]) == (f"docker.io/vmtool/tiny:{archive.stem}", True)
+    other("image", "rm", image["reference"])
+    assert other("image", "list", "--json").json["images"] == []
+
+
+@pytest.mark.parametrize(("content", "why"), [(None, "no such file"), (b"text", "no image archive"), (b"", "no image"),
+                                              (b"\x1f\x8b\x08\x00", "gunzip")])
+def test_what_is_no_image_is_not_imported(workshop: Workshop, tmp_path: Path, content: bytes | None, why: str) -> None:
+    path = tmp_path / "archive"
+    if content is not None:
+        path.write_bytes(content)
+    assert why in workshop.vmtool("image", "import", path, status=2).err
+
+
+# ---- the entrypoint, with a stand-in for vLLM ----
+
+STAND_IN = '''
+import os, signal, sys, time
+import uvicorn
+
+async def app(scope, receive, send):
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
+    await send({"type": "http.response.body", "body": scope["path"].encode()})
+
+how = os.environ["HOW"]
+if how == "exit":
+    sys.exit(7)
+if how == "abort":
+    os.abort()
+if how == "orphan" and not os.fork():
+    if not os.fork():
+        time.sleep(0.3)
+    os._exit(0)
+if how == "stubborn":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if not os.fork():
+        time.sleep(1000)
+    time.sleep(1000)
+uvicorn.run(app, uds=sys.argv[sys.argv.index("--uds") + 1], log_level="warning")
+'''
+
+
+class Guest:
+    """The entrypoint as a process here."""
+
+    def __init__(self, root: Path, how: str, *words: str) -> None:
+        package = root / "vllm" / "entrypoints" / "openai"
+        package.mkdir(parents=True)
+        (package / "api_server.py").write_text(STAND_IN)
+        (root / "key").write_text(KEY)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        env = {**os.environ, "HOW": how, "PYTHONPATH": str(root), "TMPDIR": str(root), "PYTHONUNBUFFERED": "1"}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "vmtool.serving.entrypoint", "--model", str(root), "--served-model-name", "m",
+             "--listen", f"127.0.0.1:{self.port}", "--api-key-file", str(root / "key"), *words],
+            env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+            preexec_fn=inherit_orphans)
+
+    def get(self, path: str, key: str = "") -> int:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        try:
+            connection.request("GET", path, headers={"Authorization": f"Bearer {key}"} if key else {})
+            return connection.getresponse().status
+        except OSError:
+            return 0
+        finally:
+            connection.close()
+
+    def end(self, number: int = signal.SIGTERM) -> tuple[int, str]:
+        self.process.send_signal(number)
+        output = self.process.communicate(timeout=30)[0]
+        return self.process.returncode, output
+
+
+@pytest.fixture
+def guest(tmp_path: Path) -> Iterator[Callable[..., Guest]]:
+    made: list[Guest] = []
+
+    def start(how: str, *words: str) -> Guest:
+        made.append(Guest(tmp_path, how, *words))
+        return made[-1]
+
+    yield start
+    for one in made:
+        if one.process.poll() is None:
+            one.process.kill()
+            one.process.communicate()
+    assert not any(str(tmp_path) in argv for argv in commands()), "the entrypoint leaves processes behind"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_entrypoint_serves_until_told_to_stop(guest: Callable[..., Guest], tmp_path: Path, number: int) -> None:
+    one = guest("serve")
+    wait(lambda: one.get("/health") in (200, 503), "the front does not listen")
+    wait(lambda: one.get("/health") == 200, "vLLM does not answer")
+    assert (one.get("/v1/models"), one.get("/v1/models", KEY), one.get("/metrics", KEY)) == (401, 200, 404)
+    (sock,) = tmp_path.glob("vllm-*/vllm.sock")
+    assert sock.parent.stat().st_mode & 0o777 == 0o700
+    status, output = one.end(number)
+    assert status == 0
+    assert [word in output for word in ("starting vLLM", "the front listens", "vLLM answers", "stopped")] == [True] * 4
+    assert KEY not in output
+    assert not list(tmp_path.glob("vllm-*"))
+
+
+@pytest.mark.parametrize(("how", "told"), [
+    ("exit", "vLLM died: exit status 7"), ("abort", "vLLM died: killed by SIGABRT")])
+def test_a_vllm_that_dies_ends_the_entrypoint(guest: Callable[..., Guest], how: str, told: str) -> None:
+    one = guest(how)
+    output = one.process.communicate(timeout=30)[0]
+    assert one.process.returncode == 1
+    assert told in output.splitlines()[-1]
+
+
+def test_a_vllm_that_will_not_stop_is_killed_with_its_workers(guest: Callable[..., Guest]) -> None:
+    one = guest("stubborn", "--grace", "0.5")
+    wait(lambda: one.get("/health") == 503, "the front does not say that vLLM starts")
+    time.sleep(1)
+    began = time.monotonic()
+    status, _ = one.end()
+    assert status == 0
+    assert time.monotonic() - began < 5
+
+
+def test_orphans_are_reaped(guest: Callable[..., Guest]) -> None:
+    one = guest("orphan")
+    wait(lambda: one.get("/health") == 200, "vLLM does not answer")
+    time.sleep(1)
+    children = Path(f"/proc/{one.process.pid}/task/{one.process.pid}/children").read_text().split()
+    assert len(children) == 1, "vLLM, and no zombie"
+    one.end()
+
+
+def test_a_port_in_use_is_told_before_vllm_starts(guest: Callable[..., Guest]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        one = guest("serve", "--listen", f"127.0.0.1:{taken.getsockname()[1]}")
+        output = one.process.communicate(timeout=30)[0]
+    assert one.process.returncode == 1
+    assert "Address already in use" in output
+    assert "starting vLLM" not in output
+
+
+def test_a_bad_key_is_told_before_vllm_starts(guest: Callable[..., Guest], tmp_path: Path) -> None:
+    (tmp_path / "short").write_text("short")
+    one = guest("serve", "--api-key-file", str(tmp_path / "short"))
+    output = one.process.communicate(timeout=30)[0]
+    assert one.process.returncode == 1
+    assert "at least 16 characters" in output
+    assert "starting vLLM" not in output
+
+
+def wait(true: Callable[[], bool], otherwise: str, seconds: float = 90.0) -> None:
+    """Look until it is true."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, otherwise
+        time.sleep(0.1)
+
+
+def inherit_orphans() -> None:
+    """Make the process get its orphaned grandchildren, as PID 1 of a container does (prctl(2))."""
+    ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER
+
+
+def commands() -> list[str]:
+    """The command lines of all processes."""
+    return [command(pid) for pid in os.listdir("/proc") if pid.isdigit()]
