@@ -1,7 +1,7 @@
 """Kernel modules compiled for the lab's kernel: NVIDIA's open driver, and our own that wedges an unbind.
 
-Bookworm's nvidia-open-kernel-dkms is unpacked, not installed, in a tree with the headers of the very kernel that the lab
-boots, and compiled in a chroot there. Its modules keep Debian's names (nvidia-current-open.ko), as on an operator's host.
+Bookworm's nvidia-open-kernel-dkms is unpacked, not installed, in a tree with the headers of the very kernel that the
+lab boots, and compiled in a chroot there. Its modules keep Debian's names (nvidia-current-open.ko), as operators see.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from tests.lab.parts import BOOKWORM, KERNEL, NO_DOCS, NO_RECOMMENDS, mmdebstrap
 
 WEDGE = Path(__file__).with_name("guest") / "wedge.c"
 # Downloaded without its dependencies: the firmware is 60 MB, and no fake GPU could run it.
-FETCH = ('--customize-hook=cd "$1/root" && APT_CONFIG=$MMDEBSTRAP_APT_CONFIG apt-get download -q nvidia-open-kernel-dkms'
-         ' && dpkg -x nvidia-open-kernel-dkms_*.deb "$1"')
-ARGV = ("--variant=minbase", "--include=make,linux-headers-VERSION", FETCH, NO_RECOMMENDS, *NO_DOCS, "bookworm", BOOKWORM)
+FETCH = ('--customize-hook=cd "$1/root" && APT_CONFIG=$MMDEBSTRAP_APT_CONFIG apt-get download -q '
+         'nvidia-open-kernel-dkms && dpkg -x nvidia-open-kernel-dkms_*.deb "$1"')
+ARGV = ("--variant=minbase", "--include=make,linux-headers-VERSION", FETCH, NO_RECOMMENDS, *NO_DOCS,
+        "bookworm", BOOKWORM)
 MODULES = ("nvidia", "nvidia-modeset", "nvidia-drm", "nvidia-uvm")
 # Stable kernels after 6.1.176 have a fourth argument, which 535.261.03 does not know.
 RESIZE = "pci_resize_resource(pci_dev, NV_GPU_BAR1, requested_size)"

@@ -5,6 +5,7 @@ The checkout is not in it: it comes in over the agent at each start, so a change
 
 from __future__ import annotations
 
+import lzma
 import os
 import shutil
 from pathlib import Path
@@ -52,8 +53,12 @@ def _make_disk(target: Path, scratch: Path, inputs: tuple[Path, ...]) -> None:
         shutil.copy(module, modules / "updates/dkms")
     run(("chroot", str(root), "/sbin/depmod", "-a", version), 120)
     make_initramfs(target / "initramfs", scratch / "initramfs", modules, kernel / "busybox", kernel / "busybox")
-    run(("mke2fs", "-q", "-t", "ext4", "-d", str(root), "-m", "0", "-O", "^metadata_csum", str(target / "root.img"), SIZE),
-        300)
+    make_root(target / "root.img", root, SIZE)
+
+
+def make_root(target: Path, root: Path, size: str) -> None:
+    """Write a tree into a new file system, without mounting it."""
+    run(("mke2fs", "-q", "-t", "ext4", "-d", str(root), "-m", "0", str(target), size), 300)
 
 
 def equip(root: Path) -> None:
@@ -80,8 +85,9 @@ def make_initramfs(target: Path, tree: Path, modules: Path, busybox: Path, host_
     (tree / "init").chmod(0o755)
     wanted = load_order((modules / "modules.dep").read_text(), INITRAMFS_MODULES)
     for path in wanted:
-        shutil.copy(modules / path, tree / "modules")
-    (tree / "load").write_text("".join(f"{os.path.basename(path)}\n" for path in wanted))
+        data = (modules / path).read_bytes()
+        (tree / "modules" / _plain(path)).write_bytes(lzma.decompress(data) if path.endswith(".xz") else data)
+    (tree / "load").write_text("".join(f"{_plain(path)}\n" for path in wanted))
     names = "\n".join(sorted(os.fspath(path.relative_to(tree)) for path in tree.rglob("*")))
     argv = ("env", "-C", str(tree), str(host_busybox), "cpio", "-o", "-H", "newc", "-F", str(target))
     processes.check(argv, processes.run(argv, deadline=60, stdin=names.encode()))
@@ -98,6 +104,10 @@ def load_order(dependencies: str, names: tuple[str, ...]) -> list[str]:
             # modules.dep names what depends on nothing last
             order += [each for each in (*reversed(table[path]), path) if each not in order]
     return order
+
+
+def _plain(path: str) -> str:
+    return os.path.basename(path).removesuffix(".xz")
 
 
 RECIPE = (SIZE, *MASKED, *INITRAMFS_MODULES, *(f"{name}\n{text}" for name, text in FILES.items()),

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.lab.arm64 import ARM64_DISK, ARM64_KERNEL
 from tests.lab.cache import Built, ensure
 from tests.lab.images import DISK
 from tests.lab.parts import KERNEL, QEMU
@@ -33,6 +34,7 @@ class Lab:
         return self.disk.path / "root.img"
 
 
-def prepare(say: Callable[[str], None] = lambda _line: None) -> Lab:
+def prepare(say: Callable[[str], None] = lambda _line: None, *, arch: str = "x86_64") -> Lab:
     """Make what is missing; LabError says what cannot be made."""
-    return Lab(ensure(QEMU, say=say), ensure(KERNEL, say=say), ensure(DISK, say=say))
+    kernel, disk = {"x86_64": (KERNEL, DISK), "aarch64": (ARM64_KERNEL, ARM64_DISK)}[arch]
+    return Lab(ensure(QEMU, say=say), ensure(kernel, say=say), ensure(disk, say=say))

@@ -33,8 +33,8 @@ def arguments(lab: Lab, topology: Topology) -> list[str]:
     """QEMU's arguments for a machine, less what differs from start to start (disk, sockets, log)."""
     machine, console = _MACHINES[topology.arch]
     x86 = topology.arch == "x86_64"
-    kernel_args = [f"console={console}", "root=/dev/vda", "rw", "panic=-1", "quiet", *(["intel_iommu=on"] if x86 else []),
-                   "systemd.show_status=0", "net.ifnames=0", *topology.kernel_args]
+    kernel_args = [f"console={console}", "root=/dev/vda", "rw", "panic=-1", "quiet", "systemd.show_status=0",
+                   "net.ifnames=0", *(["intel_iommu=on"] if x86 else []), *topology.kernel_args]
     iommu = f"intel-iommu,intremap={'on' if topology.intremap else 'off'},caching-mode=on"
     return [
         *lab.program(f"qemu-system-{topology.arch}"), "-L", str(lab.qemu.path / "qemu"),

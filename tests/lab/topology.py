@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 NVIDIA = 0x10DE
 
@@ -25,7 +26,8 @@ class Fake:
 
     Args:
         class_code: 24 bits, such as 0x030200 for a 3D controller.
-        nvidia: has the BARs and the chip id that NVIDIA's driver asks for before it binds.
+        registers: "gpu" has the BARs and the chip id that NVIDIA's driver asks for before it binds; "nvswitch" has the
+            BARs, and a chip id that makes the driver give up at once (a real one waits 10 s for its firmware).
         flr: whether it offers a function-level reset.
     """
 
@@ -33,7 +35,7 @@ class Fake:
     device: int
     class_code: int
     options: tuple[str, ...] = ()
-    nvidia: bool = False
+    registers: Literal["gpu", "nvswitch", "none"] = "none"
     flr: bool = True
 
 
@@ -67,12 +69,12 @@ def port(name: str, *options: str, bus: str = "pcie.0") -> Device:
 
 def h100(bus: str, *options: str) -> Fake:
     """A GH100 [H100 SXM5 80GB], to which NVIDIA's own kernel driver binds."""
-    return Fake(NVIDIA, 0x2330, 0x030200, (f"bus={bus}", *options), nvidia=True)
+    return Fake(NVIDIA, 0x2330, 0x030200, (f"bus={bus}", *options), registers="gpu")
 
 
 def nvswitch(bus: str) -> Fake:
     """An NVSwitch of the Hopper generation: class 0680, which is no bridge to the kernel."""
-    return Fake(NVIDIA, 0x22A3, 0x068000, (f"bus={bus}",), nvidia=True)
+    return Fake(NVIDIA, 0x22A3, 0x068000, (f"bus={bus}",), registers="nvswitch")
 
 
 # The modules' own names: kmod compares them with underscores.

@@ -1,8 +1,8 @@
 """A server of fake PCI devices over vfio-user, for QEMU's vfio-user-pci: no library, no hardware.
 
 Each device has a configuration space (PM and PCIe capabilities, INTA), BARs that remember what is written, and a reset
-that forgets it. NVIDIA's open driver (535) binds to one that is `nvidia`: it asks for an interrupt pin, BAR0, BAR1 and
-BAR3, and for the chip's id in two registers. Protocol: QEMU, docs/interop/vfio-user.rst, version 0.0.
+that forgets it. NVIDIA's open driver (535) binds to one with the registers of a "gpu": it asks for an interrupt pin,
+BAR0, BAR1 and BAR3, and for the chip's id in two registers. Protocol: QEMU, docs/interop/vfio-user.rst, version 0.0.
 
     python -m tests.lab.vfu '[{"path": "0.sock", "vendor": 4318, "device": 9008, "class_code": 197120, ...}]'
 
@@ -24,7 +24,8 @@ from typing import Any
 
 HEADER = struct.Struct("<HHIII")
 LONGEST = 2 << 20
-VERSION, DMA_MAP, DMA_UNMAP, DEVICE_INFO, REGION_INFO, IRQ_INFO, SET_IRQS, READ, WRITE, RESET = 1, 2, 3, 4, 5, 7, 8, 9, 10, 13
+VERSION, DMA_MAP, DMA_UNMAP, DEVICE_INFO, REGION_INFO = 1, 2, 3, 4, 5
+IRQ_INFO, SET_IRQS, READ, WRITE, RESET = 7, 8, 9, 10, 13
 REPLY, NO_REPLY, FAILED, UNSUPPORTED, INVALID = 0x1, 0x10, 0x20, 95, 22
 CONFIG = 7                                             # the region's index; 0 to 5 are the BARs
 FLAG_FLR, FLAG_ROLE_BASED = 1 << 28, 1 << 15
@@ -34,20 +35,20 @@ PMC_BOOT_0, PMC_BOOT_42 = (0x0, 0x180000A1), (0xA00, 0x180A1000)     # NVIDIA's 
 class Device:
     """The registers of one device; no access to them can fail, as on a bus."""
 
-    def __init__(self, vendor: int, device: int, class_code: int, nvidia: bool, flr: bool) -> None:
-        self._identity = (vendor, device, class_code, nvidia, flr)
-        self.sizes = {0: 16 << 20, 1: 64 << 20, 3: 32 << 20} if nvidia else {0: 64 << 10}
+    def __init__(self, vendor: int, device: int, class_code: int, registers: str, flr: bool) -> None:
+        self._identity = (vendor, device, class_code, registers, flr)
+        self.sizes = {0: 16 << 20, 1: 64 << 20, 3: 32 << 20} if registers != "none" else {0: 64 << 10}
         self.resets = 0
         self._regions: dict[int, bytearray] = {}
         self.power_on()
 
     def power_on(self) -> None:
         """Set all registers as after a reset."""
-        vendor, device, class_code, nvidia, flr = self._identity
+        vendor, device, class_code, registers, flr = self._identity
         config = bytearray(4096)
         struct.pack_into("<HHHH", config, 0x00, vendor, device, 0, 0x10)             # status: capability list
         struct.pack_into("<I", config, 0x08, class_code << 8 | 0xA1)
-        if nvidia:                                        # BAR1 and BAR3: 64 bits, prefetchable, as on a GH100
+        if len(self.sizes) == 3:                       # BAR1 and BAR3: 64 bits, prefetchable, as on a GH100
             struct.pack_into("<I", config, 0x14, 0xC)
             struct.pack_into("<I", config, 0x1C, 0xC)
         struct.pack_into("<HH", config, 0x2C, vendor, 0x16C1)
@@ -56,7 +57,7 @@ class Device:
         struct.pack_into("<BBHI", config, 0x70, 0x10, 0, 0x0002, FLAG_ROLE_BASED | (FLAG_FLR if flr else 0))
         # Only the first registers of a BAR are kept; what lies beyond reads as zero.
         self._regions = {CONFIG: config, **{bar: bytearray(65536 if bar == 0 else 4096) for bar in self.sizes}}
-        if nvidia:
+        if registers == "gpu":
             for offset, value in (PMC_BOOT_0, PMC_BOOT_42):
                 struct.pack_into("<I", self._regions[0], offset, value)
 
@@ -119,9 +120,9 @@ def converse(connection: socket.socket, device: Device) -> None:
         except (struct.error, ValueError):
             reply, error = None, INVALID
         if not flags & NO_REPLY:
-            head = HEADER.pack(number, command, HEADER.size + len(reply or b""), REPLY | (FAILED if reply is None else 0),
-                               error if reply is None else 0)
-            connection.sendall(head + (reply or b""))
+            outcome = (REPLY | FAILED, error) if reply is None else (REPLY, 0)
+            body = reply or b""
+            connection.sendall(HEADER.pack(number, command, HEADER.size + len(body), *outcome) + body)
 
 
 def serve(listener: socket.socket, device: Device) -> None:

@@ -72,6 +72,7 @@ class LabVm:
         self.lab, self.topology = lab, topology
         self._from_boot = from_boot
         self._stack = contextlib.ExitStack()
+        self._boot = ""
 
     def __enter__(self) -> LabVm:
         with contextlib.ExitStack() as stack:
@@ -96,7 +97,8 @@ class LabVm:
               env: dict[str, str] | None = None, cwd: str = "/root") -> Running:
         """Start a command in the guest and give it back running; the agent ends it after `deadline` seconds."""
         words = [os.fspath(word) for word in argv]
-        request = self.channel.ask({"do": "run", "argv": words, "deadline": deadline, "env": env or {}, "cwd": cwd}, stdin)
+        head = {"do": "run", "argv": words, "deadline": deadline, "env": env or {}, "cwd": cwd}
+        request = self.channel.ask(head, stdin)
         return Running(words, int(request.started()[0].get("pid", 0)), request)
 
     def run(self, argv: Sequence[str | os.PathLike[str]], deadline: float = 60.0, *, stdin: bytes = b"",
@@ -128,8 +130,15 @@ class LabVm:
         return self.run(["pkill", "-KILL", "-f", "--", pattern]).status == 0
 
     def reboot(self, deadline: float = BOOT_DEADLINE, *, hard: bool = False) -> None:
-        """Reboot and wait until it is up: in good order, by force when that does not work; `hard` is the reset button."""
+        """Reboot and wait until it is up.
+
+        In good order, and by force when that does not come to an end; `hard` is the reset button. The arm64 guest has
+        no systemd: its disk is synced, then it is reset.
+        """
         self.qmp.events.clear()
+        if self.topology.arch != "x86_64":
+            self.run(["sync"])
+            hard = True
         if not hard:
             self.start(["systemctl", "reboot"])
         if hard or not self.qmp.wait_for("RESET", 60):
@@ -196,6 +205,7 @@ class LabVm:
         self._boot = self.channel.ping(deadline)
         if self.topology.arch == "x86_64":
             self.run(["systemctl", "is-system-running", "--wait"], max(end - time.monotonic(), 1))
+            self.run(["udevadm", "settle"], max(end - time.monotonic(), 1))
         self.push_checkout()
 
     def _wake(self) -> None:
@@ -222,7 +232,8 @@ def _booted(lab: Lab, topology: Topology) -> Part:
             shutil.move(vm.directory / "disk.qcow2", target)
 
     digests = (lab.qemu.digest, lab.kernel.digest, lab.disk.digest)
-    return Part(f"booted-{topology.name}", (*qemu.arguments(lab, topology), *digests), make)
+    fakes = Path(qemu.__file__).with_name("vfu.py").read_text()
+    return Part(f"booted-{topology.name}", (*qemu.arguments(lab, topology), *digests, repr(topology), fakes), make)
 
 
 def _run_directory(stack: contextlib.ExitStack, name: str) -> Path:
