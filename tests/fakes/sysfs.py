@@ -117,6 +117,8 @@ class FakeKernel(Recorded):
         if name == "unbind":
             if not self.driver(bdf):
                 return errno.ENOENT
+            if "vfio" in self.driver(bdf):
+                self._control(bdf, "on")
             del self.data["links"][f"{DEVICES}/{bdf}/driver"]
             self.data["links"].pop(f"{DEVICES}/{bdf}/driver/module", None)
         elif name == "drivers_probe":
@@ -158,7 +160,14 @@ class FakeKernel(Recorded):
         if asleep or ungrouped:
             return errno.EINVAL
         self.data["links"][f"{DEVICES}/{bdf}/driver"] = f"../../../../bus/pci/drivers/{driver}"
+        if "vfio" in driver:
+            self._control(bdf, "auto")
         return 0
+
+    def _control(self, bdf: str, value: str) -> None:
+        """vfio-pci allows runtime power management when it takes a device, and forbids it when it lets go."""
+        if f"{DEVICES}/{bdf}/power/control" in self.data["texts"]:
+            self.data["texts"][f"{DEVICES}/{bdf}/power/control"] = f"{value}\n"
 
     def _vanish(self, bdf: str) -> None:
         for table in ("texts", "links"):

@@ -28,9 +28,16 @@ DEADLINE = click.option("--deadline", type=click.FloatRange(min=0.1), default=20
 
 
 class Commands(click.Group):
-    """With `unbind` as another word for `release`."""
+    """With `unbind` as another word for `release`, and cc-mode imported when it is typed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*super().list_commands(ctx), "cc-mode"]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name == "cc-mode":
+            from vmtool.cli.gpucc import cc_mode
+
+            return cc_mode
         return super().get_command(ctx, {"unbind": "release"}.get(cmd_name, cmd_name))
 
 

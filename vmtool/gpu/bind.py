@@ -5,7 +5,7 @@ Never new_id, which is for all devices of a model at once and for the future; Do
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -119,6 +119,7 @@ def plan_moves(state: State, moves: Sequence[Move], deadline: float) -> Step:
             write(item for move in moves for item in _prepare(move)),
             *unbind,
             write(("/sys/bus/pci/drivers_probe", move.device.bdf) for move in moves),
+            *_awake(write, moves),
             ExpectDriver(tuple((f"{DEVICES}/{move.device.bdf}", move.choice.driver) for move in moves),
                          marks=marks(state),
                          deadline=min(deadline, PROBED_WITHIN)),
@@ -128,11 +129,18 @@ def plan_moves(state: State, moves: Sequence[Move], deadline: float) -> Step:
 
 
 def _prepare(move: Move) -> list[tuple[str, str]]:
-    """Keep the device awake (its sleep may be its last) and name the driver that alone may take it."""
+    """Wake the device (its sleep may be its last) and name the driver that alone may take it."""
     path, record = f"{DEVICES}/{move.device.bdf}", move.record
     writes = [(f"{path}/power/control", "on")] if record.power_control not in (None, "on") else []
     writes += [(f"{path}/d3cold_allowed", "0")] if record.d3cold_allowed not in (None, "0") else []
     return [*writes, (f"{path}/driver_override", move.choice.driver)]
+
+
+def _awake(write: Callable[[Iterable[tuple[str, str]]], Action], moves: Sequence[Move]) -> list[Action]:
+    """Once more after the probe: vfio-pci lets a device sleep when it takes it (pm_runtime_allow in
+    drivers/vfio/pci/vfio_pci_core.c), and disable_idle_d3 counts only where vmtool has loaded the module."""
+    writes = [(f"{DEVICES}/{move.device.bdf}/power/control", "on") for move in moves if move.record.power_control]
+    return [write(writes)] if writes else []
 
 
 def _names(devices: Iterable[PciDevice]) -> str:

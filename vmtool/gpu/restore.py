@@ -22,26 +22,25 @@ def way_back(state: State, records: Sequence[Record], deadline: float) -> tuple[
         return WriteSysfs(tuple(writes), tuple(when), marks=marks(state), deadline=deadline)
 
     paths = {record.bdf: f"{DEVICES}/{record.bdf}" for record in records}
-    settings = [(paths[record.bdf], item) for record in records for item in _settings(record)]
     driven = [record for record in records if record.driver]
     bind = [write([(f"{DRIVERS}/{record.driver}/bind", record.bdf) for record in driven],
                   [(paths[record.bdf], "") for record in driven])] if driven else []
+    power = [(paths[record.bdf], item) for record in records for item in _power(record)]
     return (
         write([(f"{path}/driver/unbind", bdf) for bdf, path in paths.items()],
               [(paths[record.bdf], record.bound_to) for record in records]),
-        write([item for _, item in settings], [(path, "*") for path, _ in settings]),
+        write([(f"{paths[record.bdf]}/driver_override", record.override) for record in records],
+              [(path, "*") for path in paths.values()]),
         *bind,
+        # Last, since drivers change it too when they take or leave a device.
+        *([write([item for _, item in power], [(path, "*") for path, _ in power])] if power else []),
         ExpectDriver(tuple((paths[record.bdf], record.driver) for record in records), marks=marks(state),
                      gone=True, deadline=min(deadline, PROBED_WITHIN)),
     )
 
 
-def _settings(record: Record) -> list[tuple[str, str]]:
-    """What a bind changed; a newline alone clears an override."""
+def _power(record: Record) -> list[tuple[str, str]]:
+    """The settings that a bind changed."""
     path = f"{DEVICES}/{record.bdf}"
-    writes = [(f"{path}/driver_override", record.override)]
-    if record.power_control not in (None, "on"):
-        writes.append((f"{path}/power/control", str(record.power_control)))
-    if record.d3cold_allowed not in (None, "0"):
-        writes.append((f"{path}/d3cold_allowed", str(record.d3cold_allowed)))
-    return writes
+    values = {"power/control": record.power_control, "d3cold_allowed": record.d3cold_allowed}
+    return [(f"{path}/{name}", value) for name, value in values.items() if value is not None]
