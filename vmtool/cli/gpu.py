@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
-from vmtool.cli.gpuview import HEAD, cells, details, row, uses
+from vmtool.cli.gpuview import HEAD, cells, details, row
 from vmtool.cli.output import print_json, print_table
 from vmtool.errors import NotReady, Refused
 from vmtool.facts.pcinames import PciNames
-from vmtool.gpu.facts import Inventory, read_gpu, read_inventory
+from vmtool.gpu.inventory import Inventory, read_inventory
 from vmtool.gpu.persist import read_persisted
-from vmtool.gpu.select import Wish, address_problems
 from vmtool.host.look import Machine
 from vmtool.plan import Plan, plan_lines
 from vmtool.state import State
@@ -75,6 +75,9 @@ def list_devices(state: State, everything: bool, output: str | None, as_json: bo
 @click.pass_obj
 def status(state: State, bdfs: tuple[str, ...], as_json: bool) -> None:
     """Tell all about devices: who uses them, where they came from, where they hang."""
+    from vmtool.gpu.facts import read_gpu
+    from vmtool.gpu.select import address_problems
+
     machine = Machine()
     facts = read_gpu(machine, state)
     inventory = facts.inventory
@@ -87,8 +90,8 @@ def status(state: State, bdfs: tuple[str, ...], as_json: bool) -> None:
     items = []
     for device in chosen or inventory.accelerators:
         item = row(inventory, names, device, persisted) | {
-            "holders": uses(facts, device), "persistence_mode": device.bdf in facts.persistent,
-            "hung_at": inventory.hung.get(device.bdf, ())}
+            "holders": [asdict(holder) for holder in facts.holders_of(device)],
+            "persistence_mode": device.bdf in facts.persistent, "hung_at": inventory.hung.get(device.bdf, ())}
         items.append(item)
         if not as_json:
             members = [(other, names.name(other)) for other in inventory.members(device)]
@@ -114,6 +117,8 @@ def status(state: State, bdfs: tuple[str, ...], as_json: bool) -> None:
 def bind(state: State, /, dry_run: bool, yes: bool, type_: str, count: int | None, **options: Any) -> None:
     """Give devices to VFIO: all or none."""
     from vmtool.gpu.bind import directory, plan_bind
+    from vmtool.gpu.facts import read_gpu
+    from vmtool.gpu.select import Wish
 
     wish = Wish(type=type_, count=count or 0, **options)
 
@@ -141,6 +146,7 @@ def bind(state: State, /, dry_run: bool, yes: bool, type_: str, count: int | Non
 @click.pass_obj
 def release(state: State, bdfs: tuple[str, ...], everything: bool, deadline: float, dry_run: bool) -> None:
     """Give devices back to exactly the drivers they came from. Also: unbind."""
+    from vmtool.gpu.facts import read_gpu
     from vmtool.gpu.release import directory, plan_release
 
     if not bdfs and not everything:
@@ -166,9 +172,13 @@ def do(state: State, directory: Path, make: Callable[[], Plan], doing: str) -> P
         raise NotReady("an interrupted `vmtool gpu` left something behind", hint="vmtool recover")
     progress = Progress()
     try:
-        return subjects.undertake(state, directory, doing, make, progress)
+        plan = subjects.undertake(state, directory, doing, make, progress)
     finally:
         progress.close()
+    if not plan.changes:  # then nothing was applied, and nobody was told why
+        for step in plan.steps:
+            progress.skipped(step.title, step.skip)
+    return plan
 
 
 def confirm(question: str, command: str, names: Sequence[str]) -> None:

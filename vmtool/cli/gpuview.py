@@ -10,7 +10,7 @@ from vmtool.facts.pci import PciDevice
 from vmtool.facts.pcinames import PciNames
 from vmtool.gpu.devices import kind_of, memory_of, type_of
 from vmtool.gpu.driver import is_vfio
-from vmtool.gpu.facts import GpuFacts, Inventory
+from vmtool.gpu.inventory import Inventory
 
 HEAD = ("BDF", "TYPE", "DRIVER", "GROUP", "NUMA", "STATE", "NAME")
 
@@ -48,11 +48,6 @@ def cells(item: dict[str, Any]) -> tuple[str, ...]:
     kind = f"({item['class'][:4]})" if item["kind"] in ("", "bridge") else item["type"]
     return (item["bdf"], kind, shown(item["driver"]), shown(item["iommu_group"]), shown(item.get("numa_node")), state,
             shown(item["name"]))
-
-
-def uses(facts: GpuFacts, device: PciDevice) -> list[dict[str, Any]]:
-    """Who uses a device, as JSON values."""
-    return [asdict(holder) for holder in facts.holders_of(device)]
 
 
 def details(item: dict[str, Any], members: Iterable[tuple[PciDevice, str]]) -> list[str]:

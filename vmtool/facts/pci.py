@@ -115,7 +115,7 @@ def read_details(reader: Reader, bdf: str) -> PciDetails:
 
     def link(kind: str) -> str:
         speed, width = text(f"{kind}_link_speed"), text(f"{kind}_link_width")
-        return f"{speed} x{width}" if speed and width not in ("", "0") else ""
+        return f"{speed} x{width}" if "GT/s" in speed and width not in ("", "0") else ""
 
     override, numa = text("driver_override"), text("numa_node")
     physfn = reader.link(f"{DEVICES}/{bdf}/physfn")

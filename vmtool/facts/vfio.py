@@ -19,6 +19,8 @@ class VfioFacts:
         available: vfio-pci can be loaded, is loaded or is built in.
         idle_d3: vfio-pci was loaded without disable_idle_d3, so it lets unused devices sleep; None when not loaded.
         noiommu: enable_unsafe_noiommu_mode is set.
+        remapped: whether the IOMMU remaps interrupts, without which VFIO refuses a device to every machine (EPERM);
+            None where this is not told (only Intel's tells).
         groups: number of IOMMU groups.
     """
 
@@ -28,6 +30,7 @@ class VfioFacts:
     available: bool
     idle_d3: bool | None
     noiommu: bool
+    remapped: bool | None
     groups: int
 
 
@@ -45,8 +48,23 @@ def read_vfio(reader: Reader) -> VfioFacts:
                                                for name in ("modules.dep", "modules.builtin")),
         idle_d3=idle != "Y" if idle else None,
         noiommu=(reader.text("/sys/module/vfio/parameters/enable_unsafe_noiommu_mode") or "").strip() in ("Y", "1"),
+        remapped=_remapped(reader),
         groups=len(reader.names("/sys/kernel/iommu_groups")),
     )
+
+
+def _remapped(reader: Reader) -> bool | None:
+    """Bit 3 of the extended capabilities of every unit (VT-d specification, 11.4.3), unless the command line or an
+    option of vfio_iommu_type1 decides."""
+    unsafe = reader.text("/sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts") or ""
+    if unsafe.strip() == "Y":
+        return None
+    units = [reader.text(f"/sys/class/iommu/{name}/intel-iommu/ecap") for name in reader.names("/sys/class/iommu")]
+    told = [int(text, 16) for text in units if text and text.strip()]
+    if not told:
+        return None
+    off = {"intremap=off", "nointremap"} & set((reader.text("/proc/cmdline") or "").split())
+    return not off and all(capabilities & 1 << 3 for capabilities in told)
 
 
 def _aliases(text: str) -> tuple[tuple[str, str], ...]:

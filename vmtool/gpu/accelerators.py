@@ -8,7 +8,8 @@ from typing import Literal, Protocol
 from vmtool.errors import NotReady
 from vmtool.gpu.bind import bind_steps
 from vmtool.gpu.check import check_bind
-from vmtool.gpu.facts import GpuFacts, Inventory
+from vmtool.gpu.facts import GpuFacts
+from vmtool.gpu.inventory import Inventory
 from vmtool.gpu.select import Wish
 from vmtool.plan import Step
 from vmtool.state import State

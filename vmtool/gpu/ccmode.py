@@ -118,8 +118,9 @@ def plan_cc(state: State, facts: GpuFacts, states: Sequence[CcState], mode: str,
     reset = Run(tool("--devices", ",".join(names), "--reset-with-os"), deadline=RESET)
     undo = tuple(action for old in sorted(set(before.values())) if old in MODES
                  for action in stage(old, [device for device in chosen if before[device.bdf] == old]))
-    return Plan("gpu cc-mode", state.root / "gpu" / "cc-mode", (
-        Step(f"stage {mode} on {', '.join(names)} and reset them", (*stage(mode, chosen), reset), undo=(*undo, reset)),))
+    title = f"stage {mode} on {', '.join(names)} and reset them"
+    step = Step(title, (*stage(mode, chosen), reset), undo=(*undo, reset))
+    return Plan("gpu cc-mode", state.root / "gpu" / "cc-mode", (step,))
 
 
 def stage(mode: str, devices: Sequence[PciDevice]) -> tuple[Action, ...]:

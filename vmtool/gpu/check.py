@@ -9,7 +9,8 @@ from vmtool.facts.holders import Holder
 from vmtool.facts.pci import PciDevice
 from vmtool.gpu.devices import BRIDGES, is_accelerator, is_companion
 from vmtool.gpu.driver import choose_driver, is_vfio
-from vmtool.gpu.facts import GpuFacts, Inventory
+from vmtool.gpu.facts import GpuFacts
+from vmtool.gpu.inventory import Inventory
 from vmtool.gpu.select import Problem, Wish, address_problems, select
 from vmtool.gpu.services import KNOWN
 
@@ -93,6 +94,9 @@ def host_problems(facts: GpuFacts) -> Iterator[Problem]:
         yield Problem("binding needs root", "sudo vmtool gpu bind ...", NotReady)
     if not facts.vfio.groups:
         yield Problem("the IOMMU is off: there are no IOMMU groups", facts.enable, NotReady)
+    if facts.vfio.remapped is False:
+        yield Problem("the IOMMU does not remap interrupts, so VFIO will refuse every device to a machine (EPERM)",
+                      "turn on interrupt remapping (x2APIC) in the firmware and boot without intremap=off", NotReady)
     if not facts.vfio.available:
         yield Problem(f"the kernel {facts.vfio.release} has no vfio-pci module",
                       "install the kernel's modules package, or build it with CONFIG_VFIO_PCI", NotReady)

@@ -9,7 +9,8 @@ from vmtool.errors import NotReady, Refused, VmtoolError
 from vmtool.facts.pci import BDF, PciDevice
 from vmtool.gpu.devices import is_accelerator, kind_of, memory_of, type_of
 from vmtool.gpu.driver import is_vfio
-from vmtool.gpu.facts import GpuFacts, Inventory
+from vmtool.gpu.facts import GpuFacts
+from vmtool.gpu.inventory import Inventory
 
 LIST = "vmtool gpu list shows what there is"
 

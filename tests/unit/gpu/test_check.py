@@ -154,3 +154,13 @@ def test_another_gpu_of_the_group_wants_group(boot: Boot, state: State) -> None:
 def test_nothing_chosen_is_refused(boot: Boot, state: State) -> None:
     error = refused(boot, state, "hgx-h100", (), IDLE)
     assert error.message == "nothing was bound: nothing is chosen"
+
+
+def test_without_interrupt_remapping_a_bound_device_would_be_of_no_use(boot: Boot, state: State) -> None:
+    changes = IDLE | {"names": {"/proc": None, "/sys/class/iommu": ["dmar0"]},
+                      "texts": {"/sys/class/iommu/dmar0/intel-iommu/ecap": "f00f46\n"}}
+    error = refused(boot, state, "hgx-h100", (H100[0],), changes)
+    assert "does not remap interrupts" in error.message
+    remapping = {"/sys/class/iommu/dmar0/intel-iommu/ecap": "f00f4a\n"}
+    kernel = boot("hgx-h100", **(changes | {"texts": remapping}))
+    assert planned(kernel, state, H100[0]).changes

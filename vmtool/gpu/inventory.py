@@ -1,0 +1,55 @@
+"""The devices of this host, and what vmtool remembers of them: quick enough for a list."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from vmtool.facts.pci import PciDetails, PciDevice, read_details, read_pci
+from vmtool.facts.reader import Reader
+from vmtool.gpu.devices import is_accelerator
+from vmtool.gpu.record import Record, read_claims, read_hung, read_records
+from vmtool.state import State
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """The devices, and what vmtool remembers of them.
+
+    Args:
+        devices: all PCI devices.
+        details: of accelerators, of the other functions of their cards and of their groups' members.
+        claims: address -> whom it serves, such as "instance chat".
+        hung: address -> lines that tell where, of devices that hung since the machine was booted.
+    """
+
+    devices: tuple[PciDevice, ...]
+    details: Mapping[str, PciDetails]
+    records: Mapping[str, Record]
+    claims: Mapping[str, str]
+    hung: Mapping[str, tuple[str, ...]]
+
+    @property
+    def accelerators(self) -> tuple[PciDevice, ...]:
+        """GPUs, NVSwitches and the like."""
+        return tuple(device for device in self.devices if is_accelerator(device))
+
+    def find(self, bdf: str) -> PciDevice | None:
+        """The device with this address."""
+        return next((device for device in self.devices if device.bdf == bdf), None)
+
+    def members(self, device: PciDevice) -> tuple[PciDevice, ...]:
+        """The other devices of its IOMMU group."""
+        return tuple(other for other in self.devices
+                     if other.group is not None and other.group == device.group and other.bdf != device.bdf)
+
+
+def read_inventory(reader: Reader, state: State) -> Inventory:
+    """Read /sys and vmtool's own records."""
+    devices = read_pci(reader)
+    chosen = [device for device in devices if is_accelerator(device)]
+    cards = {device.card for device in chosen}
+    groups = {device.group for device in chosen} - {None}
+    concerned = [device for device in devices if device.card in cards or device.group in groups]
+    return Inventory(devices, {device.bdf: read_details(reader, device.bdf) for device in concerned},
+                     read_records(reader, state), read_claims(reader, state), read_hung(reader, state))
