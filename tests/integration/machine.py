@@ -13,6 +13,8 @@ from typing import Any
 
 VMTOOL = str(Path(sys.executable).with_name("vmtool"))
 OURS = re.compile(r"^\S*(containerd|containerd-shim-runc-v2|runc|ctr) |vllm\.entrypoints|vmtool\.serving|^/usr/lib/cni")
+# The first `ip netns add` of a machine mounts /run/netns on itself, for all and for good.
+MOUNTS = re.compile(r"netns/.|test-state|containerd|/run/vmtool/[0-9a-f]{8}/")
 COUNTERS = re.compile(r"\[\d+:\d+\]|^#.*$", re.MULTILINE)
 
 
@@ -59,7 +61,8 @@ def footprint() -> dict[str, Any]:
         "netns": sorted(os.listdir("/var/run/netns")) if os.path.isdir("/var/run/netns") else [],
         "links": sorted(line.split()[0].partition("@")[0] for line in output("ip", "-br", "link").splitlines()),
         "routes": sorted(output("ip", "route", "show", "table", "all").splitlines()),
-        "mounts": sorted(line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()),
+        "mounts": sorted(point for line in Path("/proc/mounts").read_text().splitlines()
+                         for point in [line.split()[1]] if MOUNTS.search(point)),
         "iptables": {table: sorted(line for line in lines if line and not line.startswith(":")) +
                      sorted(line.split()[0] for line in lines if line.startswith(":CNI"))
                      for table, lines in tables.items()},
@@ -67,7 +70,7 @@ def footprint() -> dict[str, Any]:
                             if OURS.search(argv)),
         "leases": sorted(map(str, Path("/var/lib/cni").rglob("*"))),
         "cgroups": sorted(str(path) for path in Path("/sys/fs/cgroup").glob("**/vmtool*")),
-        "run": sorted(os.listdir("/run/vmtool")) if os.path.isdir("/run/vmtool") else [],
+        "run": sorted(str(path) for path in Path("/run/vmtool").glob("[0-9a-f]*")),
         "loops": output("losetup", "-a"),
     }
 

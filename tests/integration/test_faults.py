@@ -213,7 +213,7 @@ def test_what_cannot_be_launched_is_refused_before_anything_is_done(
 
 
 def test_a_subnet_in_use_is_refused(vmtool: Vmtool, make_spec: MakeSpec, leftovers: Path) -> None:
-    subprocess.run(["ip", "link", "add", "vmtest0", "type", "dummy"], check=True, timeout=10)
+    subprocess.run(["ip", "link", "add", "vmtest0", "type", "bridge"], check=True, timeout=10)
     try:
         subprocess.run(["ip", "addr", "add", "10.77.5.1/24", "dev", "vmtest0"], check=True, timeout=10)
         subprocess.run(["ip", "link", "set", "vmtest0", "up"], check=True, timeout=10)
