@@ -26,7 +26,7 @@ from vmtool.state import State
 
 STATE = State(Path("/s"))
 PLUGINS = Plugins(directory="/usr/lib/cni", missing=(), versions=("0.4.0", "1.0.0"))
-NETWORK = NetworkFacts(plugins=PLUGINS, iproute=True, iptables=True)
+NETWORK = NetworkFacts(plugins=PLUGINS, iptables=True, links=(("lo", ""),))
 MODEL = ModelFacts("/m", {"model.safetensors": 1 << 20, "config.json": 9}, (), "LlamaForCausalLM", ("Why?", "So."))
 
 
