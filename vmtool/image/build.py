@@ -154,10 +154,12 @@ def plan_image(cache: Cache, recipe: Recipe, digest: str, facts: BuildFacts, ups
                     deadline=7200)
         return p.Step("build the image with docker", (*before, run, *after), undo=(p.Remove(scratch),), waits=True)
     buildah = ("buildah", "--root", str(cache.storage), "--runroot", str(cache.runroot), "--storage-driver", "overlay")
+    # Always the same name there, so that `rmi --prune` finds what earlier builds left.
+    local = f"{recipe.reference}:build"
     build = (*buildah, "build", "--isolation=chroot", "--layers", "--format=oci", f"--timestamp={EPOCH}",
-             f"--platform={recipe.platform}", *arguments, f"--tag={reference}", str(context))
+             f"--platform={recipe.platform}", *arguments, f"--tag={local}", str(context))
     # zstd at its fastest: writing is half as long as with gzip, and reading it back is as quick as no compression.
-    push = (*buildah, "push", "--quiet", "--compression-format=zstd", "--compression-level=1", reference,
+    push = (*buildah, "push", "--quiet", "--compression-format=zstd", "--compression-level=1", local,
             f"oci-archive:{made}:{reference}")
     # A killed buildah leaves a working container that is mounted; its storage may be mounted on itself as well.
     clean = (p.Run((*buildah, "rm", "--all")), p.Run(("umount", str(cache.storage / "overlay")), gone=UNMOUNTED),
