@@ -60,9 +60,8 @@ def _make_disk(target: Path, scratch: Path, inputs: tuple[Path, ...]) -> None:
     (root / "sbin/init").chmod(0o755)
     for name in ("dev", "proc", "sys", "run", "tmp", "root"):
         (root / name).mkdir(exist_ok=True)
-    for name in ("passwd", "group"):
-        if not (root / "etc" / name).exists():
-            shutil.copy(root / "usr/share/base-passwd" / f"{name}.master", root / "etc" / name)
+    for name in ("passwd", "group", "nsswitch.conf"):  # which scripts of packages would have written
+        shutil.copy(tree / "etc" / name, root / "etc" / name)
     modules = root / "lib/modules" / version
     modules.parent.mkdir(exist_ok=True)
     shutil.copytree(kernel / "modules", modules, symlinks=True)

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(os.environ.get("VMTOOL_CACHE") or Path.home() / ".cache" / "vmtool") / "lab"
-UNUSED_DAYS = 14
+UNUSED_DAYS = 2
 _ZEROS = bytes(1 << 20)
 _seen: dict[str, Built] = {}
 

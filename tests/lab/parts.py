@@ -79,7 +79,7 @@ def take_kernel(tree: Path, target: Path) -> None:
     """Move the kernel and its modules out of an extracted tree, less what no lab machine can have."""
     shutil.move(next(tree.glob("boot/vmlinuz-*")), target / "vmlinuz")
     shutil.move(next(tree.glob("boot/config-*")), target / "config")
-    modules = next(tree.glob("lib/modules/*"))
+    modules = next(path for path in (*tree.glob("lib/modules/*"), *tree.glob("usr/lib/modules/*")))
     (target / "version").write_text(modules.name)
     shutil.move(modules, target / "modules")
     drivers = target / "modules/kernel/drivers"

@@ -23,9 +23,10 @@ from tests.lab.lab import Lab
 from tests.lab.topology import Fake, Topology
 
 CHECKOUT = Path(__file__).parents[2]
-GRACE = 10.0
+GRACE = 5.0
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None)
+CONSOLES = {False: "file,id=console,path=serial.log,append=on", True: "stdio,id=console,signal=off"}
 _MACHINES = {"x86_64": ("q35", "ttyS0"), "aarch64": ("virt,gic-version=3,iommu=smmuv3", "ttyAMA0")}
 
 
@@ -61,17 +62,21 @@ def _argument(number: int, device: object) -> str:
     return json.dumps(options)
 
 
-def start(lab: Lab, topology: Topology, directory: Path, *extra: str
+def start(lab: Lab, topology: Topology, directory: Path, *extra: str, interactive: bool = False
           ) -> tuple[subprocess.Popen[bytes], socket.socket, socket.socket]:
-    """Start QEMU in `directory`, which holds disk.qcow2: the process, QMP's socket, the agent's socket."""
+    """Start QEMU in `directory`, which holds disk.qcow2: the process, QMP's socket, the agent's socket.
+
+    The console goes to serial.log, or is the terminal when `interactive`.
+    """
     qmp, its_qmp = socket.socketpair()
     agent, its_agent = socket.socketpair()
     argv = [*arguments(lab, topology), "-drive", "file=disk.qcow2,format=qcow2,if=none,id=root,cache=unsafe",
             "-chardev", f"socket,id=qmp,fd={its_qmp.fileno()}", "-mon", "chardev=qmp,mode=control",
             "-chardev", f"socket,id=agent,fd={its_agent.fileno()}",
-            "-chardev", "file,id=console,path=serial.log,append=on", "-serial", "chardev:console", *extra]
+            "-chardev", CONSOLES[interactive], "-serial", "chardev:console", *extra]
     with its_qmp, its_agent, (directory / "qemu.log").open("ab") as log:
-        child = subprocess.Popen(argv, cwd=directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+        child = subprocess.Popen(argv, cwd=directory, stdin=None if interactive else subprocess.DEVNULL,
+                                 stdout=None if interactive else log, stderr=log,
                                  env=environment(lab), pass_fds=(its_qmp.fileno(), its_agent.fileno()),
                                  preexec_fn=_die_with_parent)
     return child, qmp, agent

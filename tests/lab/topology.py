@@ -97,11 +97,14 @@ SHARED_FREE = Topology("shared-free", (*BRIDGE, Device("ati-vga", ("bus=bridge",
 MULTIFUNCTION = Topology("multifunction", (port("port0", "addr=4"),
                                            Device("e1000e", ("bus=port0", "addr=0.0", "multifunction=on")),
                                            Device("ati-vga", ("bus=port0", "addr=0.1"))))
-# A root port without access control services: the port is in the group of what is behind it.
-NO_ACS = Topology("no-acs", (port("port0", "addr=4", "disable-acs=on"), Device("ati-vga", ("bus=port0",))))
-# One of each kind of reset: FLR (nvme), none (ati-vga on the root bus), by bus (ati-vga alone behind a port).
-RESETS = Topology("resets", (port("port0", "addr=6"), port("port1", "addr=7"), GPU_AT_5,
-                             Device("nvme", ("bus=port0", "serial=lab")), Device("ati-vga", ("bus=port1",))))
+# A root port without access control services, which QEMU's ioh3420 lacks: the port is in the group of its GPU.
+NO_ACS = Topology("no-acs", (Device("ioh3420", ("id=port0", "bus=pcie.0", "chassis=1", "addr=4")),
+                             Device("ati-vga", ("bus=port0",))))
+# One of each kind of reset: FLR and by bus (an H100), by bus alone (one that lacks FLR), none (ati-vga on the root bus),
+# PM (e1000e on the root bus). No nvme: QEMU 11.1 crashes when it saves a machine that has one.
+RESETS = Topology("resets", (port("port0", "addr=6"), port("port1", "addr=7"), GPU_AT_5, h100("port0"),
+                             Fake(NVIDIA, 0x2330, 0x030200, ("bus=port1",), "gpu", flr=False),
+                             Device("e1000e", ("bus=pcie.0", "addr=8"))), kernel_args=NO_NVIDIA)
 # Two H100s, each behind a port, with NVIDIA's real kernel driver bound to both at boot.
 NVIDIA_PAIR = Topology("nvidia-pair", (port("port0", "addr=4"), port("port1", "addr=5"), h100("port0"), h100("port1")))
 # The same hardware where the NVIDIA driver does not load.

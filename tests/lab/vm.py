@@ -66,11 +66,12 @@ class LabVm:
 
     Args:
         from_boot: boot it even where a snapshot could be had.
+        interactive: its console is our terminal.
     """
 
-    def __init__(self, lab: Lab, topology: Topology, *, from_boot: bool = False) -> None:
+    def __init__(self, lab: Lab, topology: Topology, *, from_boot: bool = False, interactive: bool = False) -> None:
         self.lab, self.topology = lab, topology
-        self._from_boot = from_boot
+        self._from_boot, self._interactive = from_boot, interactive
         self._stack = contextlib.ExitStack()
         self._boot = ""
 
@@ -167,7 +168,7 @@ class LabVm:
             with tarfile.open(fileobj=file, mode="w") as tar:
                 _pack_checkout(tar)
             file.seek(0)
-            result = self.run(["sh", "-c", f"rm -rf {CHECKOUT} && mkdir {CHECKOUT} && tar -x -C {CHECKOUT}"],
+            result = self.run(["sh", "-c", f"rm -rf {CHECKOUT} && mkdir -p {CHECKOUT} && tar -x -C {CHECKOUT}"],
                               stdin=file.read())
         if result.status:
             raise LabError(f"the checkout did not get into the guest: {result.err}")
@@ -190,7 +191,8 @@ class LabVm:
         if self.topology.fakes:
             stack.callback(qemu.end, qemu.serve_fakes(self.topology, self.directory))
         extra = () if self._from_boot else ("-loadvm", SNAPSHOT)
-        self.process, monitor, agent = qemu.start(self.lab, self.topology, self.directory, *extra)
+        self.process, monitor, agent = qemu.start(self.lab, self.topology, self.directory, *extra,
+                                                  interactive=self._interactive)
         stack.callback(qemu.end, self.process)
         try:
             self.qmp = Qmp(monitor)
