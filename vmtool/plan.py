@@ -31,6 +31,7 @@ class Run:
         stdin, stdout: files to read from and to write to (mode 0600), instead of /dev/null and the log.
         deadline: seconds until the program's process group is terminated.
         gone: pieces of the program's output that mean "there is nothing to undo": then a failure is none.
+        hint: what helps a person when it fails.
     """
 
     argv: tuple[str, ...]
@@ -39,6 +40,7 @@ class Run:
     stdout: Path | None = None
     deadline: float = 60.0
     gone: tuple[str, ...] = ()
+    hint: str = ""
 
     def shell(self) -> str:
         words = [f"{name}={shlex.quote(value)}" for name, value in self.env] + [shlex.join(self.argv)]

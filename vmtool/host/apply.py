@@ -109,10 +109,7 @@ def perform(action: p.Action, log: IO[str], note: Callable[[str], None]) -> None
     # The journal can be replayed by a version with the same vocabulary only, so an exhaustive match is the contract.
     match action:
         case p.Run():
-            result = processes.run(action.argv, deadline=action.deadline, env=action.env, stdin=action.stdin,
-                                   stdout=action.stdout, log=log)
-            if not any(text in result.out + result.err for text in action.gone):
-                processes.check(action.argv, result)
+            _run(action, log)
         case p.Expect():
             _expect(action, log)
         case p.StartDaemon():
@@ -172,6 +169,13 @@ def _undo_action(action: p.Action, log: IO[str]) -> str:
         details = error.details[-1:] if isinstance(error, VmtoolError) else ()
         return ": ".join((str(error), *details))
     return ""
+
+
+def _run(action: p.Run, log: IO[str]) -> None:
+    result = processes.run(action.argv, deadline=action.deadline, env=action.env, stdin=action.stdin,
+                           stdout=action.stdout, log=log)
+    if not any(text in result.out + result.err for text in action.gone):
+        processes.check(action.argv, result, action.hint)
 
 
 def _expect(action: p.Expect, log: IO[str]) -> None:

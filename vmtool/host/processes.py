@@ -70,7 +70,7 @@ def run(argv: Sequence[str], *, deadline: float, env: Sequence[tuple[str, str]] 
     return result
 
 
-def check(argv: Sequence[str], result: Output) -> None:
+def check(argv: Sequence[str], result: Output, hint: str = "") -> None:
     """Raise ProgramFailed, with the last lines of the output, unless the program ended well."""
     if result.status == 0:
         return
@@ -78,7 +78,8 @@ def check(argv: Sequence[str], result: Output) -> None:
     if result.status == 127:
         how += " (a program that it calls is missing)"
     lines = [line for line in (result.out + "\n" + result.err).splitlines() if line.strip()]
-    raise ProgramFailed(f"{shlex.join(argv[:6])}{' ...' if len(argv) > 6 else ''}: {how}", details=lines[-8:])
+    raise ProgramFailed(f"{shlex.join(argv[:6])}{' ...' if len(argv) > 6 else ''}: {how}", details=lines[-8:],
+                        hint=hint)
 
 
 def end_group(child: subprocess.Popen[bytes]) -> None:

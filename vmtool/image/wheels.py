@@ -11,6 +11,8 @@ from vmtool.plan import Pairs, Run
 
 # Debian 12 has glibc 2.36. pip does not expand a manylinux tag to the older ones by itself.
 GLIBC = range(36, 4, -1)
+HINT = ("tell pip where the PyTorch project's CPU wheels are: pip config set global.extra-index-url URL, or "
+        "global.find-links DIRECTORY")
 
 
 def wheels_missing(locks: tuple[Path, ...], directory: Path) -> int:
@@ -36,7 +38,7 @@ def fetch(recipe: Recipe, lock: Path, directory: Path, environment: Pairs, pytho
         python, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--require-hashes",
         "--only-binary=:all:", f"--python-version={recipe.python}", "--implementation=cp", f"--abi=cp{version}",
         "--abi=abi3", "--abi=none", *(f"--platform={tag}" for tag in tags), f"--dest={directory}",
-        f"--requirement={lock}"), env=environment, deadline=3600)
+        f"--requirement={lock}"), env=environment, deadline=3600, hint=HINT if lock.name == "torch.lock" else "")
 
 
 def file_digest(path: Path) -> str:
