@@ -42,6 +42,9 @@ class Recorded:
         found: str | None = self.data["texts"].get(path)
         return found
 
+    def guarded(self, paths: tuple[str, ...], deadline: float = 2.0) -> dict[str, str | None]:
+        return {path: self.text(path) for path in paths}
+
     def names(self, path: str) -> tuple[str, ...]:
         inside = {name.removeprefix(f"{path}/") for name in (*self.data["texts"], *self.data["links"])
                   if name.startswith(f"{path}/")}

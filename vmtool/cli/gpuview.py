@@ -16,9 +16,12 @@ HEAD = ("BDF", "TYPE", "DRIVER", "GROUP", "NUMA", "STATE", "NAME")
 
 
 def state_of(inventory: Inventory, device: PciDevice) -> str:
-    """One word on where a device is: hung, in-use (an instance's), bound, host or driverless."""
+    """One word on where a device is: hung, busy, in-use (an instance's), bound, host or driverless."""
+    details = inventory.details.get(device.bdf)
     if device.bdf in inventory.hung:
         return "hung"
+    if details and details.busy:
+        return "busy"
     if device.bdf in inventory.claims:
         return "in-use"
     return "bound" if is_vfio(device.driver) else "host" if device.driver else "driverless"

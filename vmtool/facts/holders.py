@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vmtool.facts.pci import BDF
-from vmtool.facts.reader import Reader
+from vmtool.facts.reader import DeviceReader, Reader
 
 # Every node that may belong to an accelerator or to another function of its card.
 NODES = re.compile(r"/dev/(nvidia|dri/|vfio/|kfd|accel/|hl|davinci|hisi_hdc|devmm|snd/(?!timer|seq))")
@@ -53,18 +53,20 @@ def read_holders(reader: Reader) -> tuple[Holder, ...]:
     return tuple(found)
 
 
-def read_nodes(reader: Reader, groups: Mapping[str, int | None]) -> dict[str, frozenset[str]]:
+def read_nodes(reader: DeviceReader, groups: Mapping[str, int | None]) -> dict[str, frozenset[str]]:
     """The nodes of each device.
 
     Args:
         groups: address -> IOMMU group; a group's node belongs to all of its devices.
     """
     nodes: dict[str, set[str]] = {bdf: set() for bdf in groups}
+    files = tuple(path for bdf in groups if reader.exists(path := f"/proc/driver/nvidia/gpus/{bdf}/information"))
+    answers = reader.guarded(files) if files else {}
     for bdf, group in groups.items():
         if group is not None:
             nodes[bdf] |= {f"/dev/vfio/{group}", f"/dev/vfio/noiommu-{group}"}
         # NVIDIA's numbers are its own: the minor is told here only.
-        text = reader.text(f"/proc/driver/nvidia/gpus/{bdf}/information") or ""
+        text = answers.get(f"/proc/driver/nvidia/gpus/{bdf}/information") or ""
         if minor := re.search(r"Device Minor:\s*(\d+)", text):
             nodes[bdf].add(f"/dev/nvidia{minor[1]}")
     for directory, node in CLASSES:

@@ -7,12 +7,15 @@ must know is the driver link of this very moment.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from vmtool.facts.reader import Reader
+from vmtool.facts.reader import DeviceReader, Reader
 
 DEVICES = "/sys/bus/pci/devices"
 DRIVERS = "/sys/bus/pci/drivers"
+# Reading these takes the device's lock (drivers/pci/pci-sysfs.c, drivers/pci/iov.c).
+LOCKED = ("driver_override", "sriov_numvfs")
 BDF = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-1][0-9a-f]\.[0-7]")
 
 
@@ -53,6 +56,8 @@ class PciDetails:
     """The rest of it; read of the devices that matter.
 
     Args:
+        busy: the device's lock is held: it is being bound or unbound right now, or hangs in that; then `override` and
+            `vfs` are not known.
         override: driver_override, empty when none is set.
         numa_node: None when the firmware does not say.
         reset_methods: such as flr, pm, bus; empty when it cannot be reset.
@@ -68,6 +73,7 @@ class PciDetails:
     """
 
     revision: str
+    busy: bool
     override: str
     numa_node: int | None
     reset_methods: tuple[str, ...]
@@ -91,16 +97,22 @@ def read_pci(reader: Reader) -> tuple[PciDevice, ...]:
 
 
 def read_device(reader: Reader, bdf: str) -> PciDevice | None:
-    """One device; None when it is not there."""
-    event = dict(line.partition("=")[::2] for line in (reader.text(f"{DEVICES}/{bdf}/uevent") or "").splitlines())
+    """One device; None when it is not there.
+
+    Not from its uevent file, which has all of this in one place: that takes the device's lock (uevent_show in
+    drivers/base/core.c of 6.1.176), so with a driver that hangs in its unbind the reader would hang too.
+    """
+    def text(name: str) -> str:
+        return (reader.text(f"{DEVICES}/{bdf}/{name}") or "").strip()
+
     try:
-        vendor, device = (int(word, 16) for word in event["PCI_ID"].split(":"))
-        class_code = int(event["PCI_CLASS"], 16)
-    except (KeyError, ValueError):
+        vendor, device, class_code = (int(text(name), 16) for name in ("vendor", "device", "class"))
+    except ValueError:
         return None
     group = _last(reader.link(f"{DEVICES}/{bdf}/iommu_group"))
-    return PciDevice(bdf, vendor, device, class_code, event.get("PCI_SUBSYS_ID", "").lower(),
-                     event.get("MODALIAS", ""), read_driver(reader, bdf), int(group) if group.isdecimal() else None)
+    subsystem = f"{text('subsystem_vendor')}:{text('subsystem_device')}".replace("0x", "")
+    return PciDevice(bdf, vendor, device, class_code, subsystem, text("modalias"), read_driver(reader, bdf),
+                     int(group) if group.isdecimal() else None)
 
 
 def read_driver(reader: Reader, bdf: str) -> str:
@@ -108,19 +120,28 @@ def read_driver(reader: Reader, bdf: str) -> str:
     return _last(reader.link(f"{DEVICES}/{bdf}/driver"))
 
 
-def read_details(reader: Reader, bdf: str) -> PciDetails:
-    """Everything else about one device."""
+def read_details(reader: DeviceReader, bdfs: Iterable[str]) -> dict[str, PciDetails]:
+    """Everything else about these devices."""
+    bdfs = list(bdfs)
+    answers = reader.guarded(tuple(f"{DEVICES}/{bdf}/{name}" for bdf in bdfs for name in LOCKED)) if bdfs else {}
+    return {bdf: _details(reader, bdf, answers) for bdf in bdfs}
+
+
+def _details(reader: Reader, bdf: str, answers: Mapping[str, str | None]) -> PciDetails:
+    path = f"{DEVICES}/{bdf}"
+
     def text(name: str) -> str:
-        return (reader.text(f"{DEVICES}/{bdf}/{name}") or "").strip()
+        return (reader.text(f"{path}/{name}") or "").strip()
 
     def link(kind: str) -> str:
         speed, width = text(f"{kind}_link_speed"), text(f"{kind}_link_width")
         return f"{speed} x{width}" if "GT/s" in speed and width not in ("", "0") else ""
 
-    override, numa = text("driver_override"), text("numa_node")
-    physfn = reader.link(f"{DEVICES}/{bdf}/physfn")
+    override, vfs = ((answers.get(f"{path}/{name}") or "").strip() for name in LOCKED)
+    numa = text("numa_node")
     return PciDetails(
         revision=text("revision").removeprefix("0x"),
+        busy=any(f"{path}/{name}" not in answers for name in LOCKED),
         override="" if override == "(null)" else override,
         numa_node=int(numa) if numa.isdecimal() else None,
         reset_methods=tuple(text("reset_method").split()),
@@ -129,12 +150,12 @@ def read_details(reader: Reader, bdf: str) -> PciDetails:
         power_state=text("power_state") or "unknown",
         power_control=text("power/control"),
         d3cold_allowed=text("d3cold_allowed") or None,
-        vfs=_number(text("sriov_numvfs")),
+        vfs=_number(vfs),
         total_vfs=_number(text("sriov_totalvfs")),
-        physfn=_last(physfn) or None,
+        physfn=_last(reader.link(f"{path}/physfn")) or None,
         boot_vga=text("boot_vga") == "1",
-        vfio_node=next((name for name in reader.names(f"{DEVICES}/{bdf}/vfio-dev") if name.startswith("vfio")), None),
-        module=_last(reader.link(f"{DEVICES}/{bdf}/driver/module")),
+        vfio_node=next((name for name in reader.names(f"{path}/vfio-dev") if name.startswith("vfio")), None),
+        module=_last(reader.link(f"{path}/driver/module")),
     )
 
 

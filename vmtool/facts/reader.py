@@ -35,3 +35,13 @@ class Reader(Protocol):
 
     def run(self, argv: tuple[str, ...], deadline: float = 10.0) -> Output | None:
         """A program's output; None when it is absent or did not end within `deadline` seconds."""
+
+
+class DeviceReader(Reader, Protocol):
+    """A reader that also dares to read what a broken driver can block."""
+
+    def guarded(self, paths: tuple[str, ...], deadline: float = 2.0) -> dict[str, str | None]:
+        """As `text`, of files whose reading may never return, such as those that take a device's lock.
+
+        A file that did not answer within `deadline` seconds is missing in the result.
+        """

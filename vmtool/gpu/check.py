@@ -108,8 +108,7 @@ def device_problems(facts: GpuFacts, device: PciDevice, wish: Wish) -> Iterator[
     for anchor in facts.anchors:
         if anchor.bdf == device.bdf:
             yield Problem(f"{device.bdf} must stay with the host: {anchor.why}")
-    if device.bdf in inventory.hung:
-        yield Problem(f"{device.bdf} hung in the kernel since this boot", REBOOT, NotReady)
+    yield from stuck(inventory, device)
     owner = inventory.claims.get(device.bdf, wish.owner)
     if owner != wish.owner:
         yield Problem(f"{device.bdf} serves {owner}", f"vmtool rm {owner.rpartition(' ')[2]}", NotReady)
@@ -138,6 +137,16 @@ def _use_problems(facts: GpuFacts, device: PciDevice, wish: Wish) -> Iterator[Pr
                       f"nvidia-smi -i {device.bdf} -pm 0, or --stop-services", NotReady)
     if any(console.bdf == device.bdf for console in facts.consoles) and not wish.boot_vga:
         yield Problem(f"{device.bdf} draws the text console", "--boot-vga takes it", Refused)
+
+
+def stuck(inventory: Inventory, device: PciDevice) -> Iterator[Problem]:
+    """Whether the kernel still holds the device's lock, or was seen never to let it go."""
+    details = inventory.details.get(device.bdf)
+    if device.bdf in inventory.hung:
+        yield Problem(f"{device.bdf} hung in the kernel since this boot", REBOOT, NotReady)
+    elif details and details.busy:
+        yield Problem(f"{device.bdf} is being bound or unbound by someone else, or hangs in that",
+                      "wait a moment and try again; if it stays so: " + REBOOT, NotReady)
 
 
 def held(device: PciDevice, holder: Holder) -> Problem:

@@ -11,7 +11,7 @@ from vmtool.facts.holders import SHARED, Console, Holder, read_consoles, read_ho
 from vmtool.facts.iommu import read_iommu
 from vmtool.facts.kernel import read_kernel
 from vmtool.facts.pci import PciDevice
-from vmtool.facts.reader import Reader
+from vmtool.facts.reader import DeviceReader, Reader
 from vmtool.facts.vfio import VfioFacts, read_vfio
 from vmtool.gpu.inventory import Inventory, read_inventory
 from vmtool.state import State
@@ -48,7 +48,7 @@ class GpuFacts:
                      or (any(node.startswith(shared) for node in holder.nodes) and not others & set(holder.nodes)))
 
 
-def read_gpu(reader: Reader, state: State) -> GpuFacts:
+def read_gpu(reader: DeviceReader, state: State) -> GpuFacts:
     """Everything; it looks at every process."""
     inventory = read_inventory(reader, state)
     vfio = read_vfio(reader)

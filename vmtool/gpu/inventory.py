@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vmtool.facts.pci import PciDetails, PciDevice, read_details, read_pci
-from vmtool.facts.reader import Reader
+from vmtool.facts.reader import DeviceReader
 from vmtool.gpu.devices import is_accelerator
 from vmtool.gpu.record import Record, read_claims, read_hung, read_records
 from vmtool.state import State
@@ -44,12 +44,12 @@ class Inventory:
                      if other.group is not None and other.group == device.group and other.bdf != device.bdf)
 
 
-def read_inventory(reader: Reader, state: State) -> Inventory:
+def read_inventory(reader: DeviceReader, state: State) -> Inventory:
     """Read /sys and vmtool's own records."""
     devices = read_pci(reader)
     chosen = [device for device in devices if is_accelerator(device)]
     cards = {device.card for device in chosen}
     groups = {device.group for device in chosen} - {None}
-    concerned = [device for device in devices if device.card in cards or device.group in groups]
-    return Inventory(devices, {device.bdf: read_details(reader, device.bdf) for device in concerned},
-                     read_records(reader, state), read_claims(reader, state), read_hung(reader, state))
+    concerned = [device.bdf for device in devices if device.card in cards or device.group in groups]
+    return Inventory(devices, read_details(reader, concerned), read_records(reader, state), read_claims(reader, state),
+                     read_hung(reader, state))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vmtool.errors import NotReady
 from vmtool.facts.pci import PciDevice
-from vmtool.gpu.check import REBOOT, held, refuse
+from vmtool.gpu.check import held, refuse, stuck
 from vmtool.gpu.driver import is_vfio
 from vmtool.gpu.facts import GpuFacts
 from vmtool.gpu.persist import plan_forget
@@ -66,8 +66,8 @@ def _problems(facts: GpuFacts, record: Record) -> Iterable[Problem]:
         yield Problem(f"{record.bdf} serves {owner}", f"vmtool rm {owner.rpartition(' ')[2]} gives it back", NotReady)
     if not facts.is_root:
         yield Problem("giving back needs root", "sudo vmtool gpu release ...", NotReady)
-    if record.bdf in facts.inventory.hung:
-        yield Problem(f"{record.bdf} hung in the kernel since this boot", REBOOT, NotReady)
+    if device:
+        yield from stuck(facts.inventory, device)
     if device and device.driver == record.bound_to:
         # Unbinding vfio-pci from a device that a machine has open waits for that machine, for good.
         yield from (held(device, holder) for holder in facts.holders_of(device))

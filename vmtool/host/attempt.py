@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import select
 import signal
@@ -12,11 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from vmtool.host.detached import detach
+
 # How long a child may take to die after SIGKILL; what is in an uninterruptible sleep does not.
 KILLED_WITHIN = 1.0
-DESCRIPTORS = 4096
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None)
 
 
 @dataclass(frozen=True)
@@ -90,18 +88,10 @@ def readable(attempts: Sequence[Attempt], seconds: float) -> list[Attempt]:
 
 
 def _child(writes: Sequence[Write], end: int) -> NoReturn:
-    """Write, tell, end. A child that hangs for good must hold nothing of vmtool's: no lock, no terminal, no pipe."""
+    """Write, tell, end."""
     told = "0 5"
     try:
-        os.setsid()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_DFL)
-        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        null = os.open(os.devnull, os.O_RDWR)
-        for descriptor in range(3):
-            os.dup2(null, descriptor)
-        os.closerange(3, end)
-        os.closerange(end + 1, DESCRIPTORS)
+        detach(end)
         told = _do(writes)
     finally:
         os.write(end, told.encode())

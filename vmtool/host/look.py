@@ -26,6 +26,11 @@ class Machine:
         except OSError:
             return None
 
+    def guarded(self, paths: tuple[str, ...], deadline: float = 2.0) -> dict[str, str | None]:
+        from vmtool.host.guarded import read_guarded  # few need it
+
+        return read_guarded(paths, self.text, deadline)
+
     def names(self, path: str) -> tuple[str, ...]:
         try:
             return tuple(sorted(os.listdir(path)))

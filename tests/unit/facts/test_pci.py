@@ -29,7 +29,7 @@ IDS = """\
 
 def test_a_device_of_a_recorded_host() -> None:
     host = Recorded.load("gpu-hgx-h100")
-    device, details = read_device(host, H100), read_details(host, H100)
+    device, details = read_device(host, H100), read_details(host, [H100])[H100]
     assert device == PciDevice(H100, 0x10DE, 0x2330, 0x030200, "10de:16c1",
                                "pci:v000010DEd00002330sv000010DEsd000016C1bc03sc02i00", "nvidia", 60)
     assert (details.numa_node, details.reset_methods, details.link, details.module) == (
@@ -48,7 +48,7 @@ def test_a_device_without_a_group_and_one_that_vanishes_are_lived_with() -> None
     device = read_device(host, "0000:81:00.0")
     assert device
     assert (device.group, device.driver) == (None, "")
-    del host.data["texts"][f"{DEVICES}/0000:81:00.0/uevent"]
+    del host.data["texts"][f"{DEVICES}/0000:81:00.0/class"]
     assert read_device(host, "0000:81:00.0") is None
     assert len(read_pci(host)) == 4
 
@@ -56,7 +56,7 @@ def test_a_device_without_a_group_and_one_that_vanishes_are_lived_with() -> None
 @pytest.mark.parametrize("text, expected", [("(null)\n", ""), ("\n", ""), ("vfio-pci\n", "vfio-pci")])
 def test_no_override_has_two_spellings(text: str, expected: str) -> None:
     host = Recorded.load("gpu-hgx-h100", texts={f"{DEVICES}/{H100}/driver_override": text})
-    assert read_details(host, H100).override == expected
+    assert read_details(host, [H100])[H100].override == expected
 
 
 def named(vendor: int, device: int, **tables: Any) -> str:
