@@ -60,7 +60,7 @@ def footprint() -> dict[str, Any]:
     return {
         "netns": sorted(os.listdir("/var/run/netns")) if os.path.isdir("/var/run/netns") else [],
         "links": sorted(line.split()[0].partition("@")[0] for line in output("ip", "-br", "link").splitlines()),
-        "routes": sorted(output("ip", "route", "show", "table", "all").splitlines()),
+        "routes": sorted(output("ip", "-4", "route", "show", "table", "all").splitlines()),
         "mounts": sorted(point for line in Path("/proc/mounts").read_text().splitlines()
                          for point in [line.split()[1]] if MOUNTS.search(point)),
         "iptables": {table: sorted(line for line in lines if line and not line.startswith(":")) +
