@@ -20,7 +20,7 @@ from tests.lab.topology import SOLE, Topology
 from tests.lab.vm import LabVm
 from vmtool.host.processes import which
 
-NEEDED = ("mmdebstrap", "mke2fs", "unshare", "strip")
+NEEDED = ("mmdebstrap", "mke2fs", "unshare")
 
 
 class Garage:
@@ -38,8 +38,7 @@ class Garage:
             except LabError:                           # broken by the last test: start another
                 pass
         self.close()
-        lab = prepare(_say, arch=topology.arch)
-        self._vm = LabVm(lab, topology).__enter__()
+        self._vm = LabVm(_prepared(topology.arch), topology).__enter__()
         return self._vm
 
     def close(self) -> None:
@@ -53,10 +52,7 @@ class Garage:
 def lab() -> Lab:
     """The lab's parts for x86; skips, and says why, where they cannot be made."""
     skip_unless_possible()
-    try:
-        return prepare(_say)
-    except LabError as error:
-        pytest.skip(f"the lab cannot be built: {str(error).splitlines()[0]}")
+    return _prepared("x86_64")
 
 
 @pytest.fixture(scope="session")
@@ -81,6 +77,13 @@ def skip_unless_possible() -> None:
         pytest.skip("the lab needs root: mmdebstrap and depmod work in a chroot")
     if missing := [name for name in NEEDED if not which(name)]:
         pytest.skip(f"the lab needs {', '.join(missing)}: scripts/setup --test")
+
+
+def _prepared(arch: str) -> Lab:
+    try:
+        return prepare(_say, arch=arch)
+    except LabError as error:
+        pytest.skip(f"the lab's parts for {arch} cannot be made: {' | '.join(str(error).splitlines()[:2])}")
 
 
 def _say(line: str) -> None:

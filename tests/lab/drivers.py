@@ -39,7 +39,7 @@ def _make_drivers(target: Path, scratch: Path, inputs: tuple[Path, ...]) -> None
     _compile(tree, wedge, version, "-C", f"/lib/modules/{version}/build", "M=/usr/src/wedge", "modules")
     for name in MODULES:
         built = source / f"{name}.ko"
-        run(("strip", "--strip-debug", str(built)), 60)
+        run(("chroot", str(tree), "strip", "--strip-debug", f"/{built.relative_to(tree)}"), 60)
         shutil.copy(built, target / built.name.replace("nvidia", "nvidia-current-open", 1))
     shutil.copy(wedge / "wedge.ko", target)
     (target / "nvidia-version").write_text(source.name.rpartition("-")[2])

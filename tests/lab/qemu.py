@@ -22,7 +22,6 @@ from tests.lab.guest.agent import PORT
 from tests.lab.lab import Lab
 from tests.lab.topology import Fake, Topology
 
-CHECKOUT = Path(__file__).parents[2]
 GRACE = 5.0
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None)
@@ -95,7 +94,7 @@ def serve_fakes(topology: Topology, directory: Path) -> subprocess.Popen[bytes]:
         del spec["options"]
     child = subprocess.Popen([sys.executable, "-m", "tests.lab.vfu", json.dumps(specs)], cwd=directory,
                              stdin=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=_die_with_parent,
-                             env=os.environ | {"PYTHONPATH": str(CHECKOUT)})
+                             env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])})
     assert child.stdout
     if child.stdout.readline() != b"ready\n":
         end(child)

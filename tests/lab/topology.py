@@ -100,8 +100,8 @@ MULTIFUNCTION = Topology("multifunction", (port("port0", "addr=4"),
 # A root port without access control services, which QEMU's ioh3420 lacks: the port is in the group of its GPU.
 NO_ACS = Topology("no-acs", (Device("ioh3420", ("id=port0", "bus=pcie.0", "chassis=1", "addr=4")),
                              Device("ati-vga", ("bus=port0",))))
-# One of each kind of reset: FLR and by bus (an H100), by bus alone (one that lacks FLR), none (ati-vga on the root bus),
-# PM (e1000e on the root bus). No nvme: QEMU 11.1 crashes when it saves a machine that has one.
+# Each kind of reset: FLR and by bus (an H100), by bus alone (one that lacks FLR), none (ati-vga on the root bus), PM
+# (e1000e on the root bus). No nvme: QEMU 11.1 crashes when it saves a machine that has one.
 RESETS = Topology("resets", (port("port0", "addr=6"), port("port1", "addr=7"), GPU_AT_5, h100("port0"),
                              Fake(NVIDIA, 0x2330, 0x030200, ("bus=port1",), "gpu", flr=False),
                              Device("e1000e", ("bus=pcie.0", "addr=8"))), kernel_args=NO_NVIDIA)

@@ -8,57 +8,26 @@ from __future__ import annotations
 
 import contextlib
 import os
-import py_compile
 import shutil
 import subprocess
-import sys
-import tarfile
-import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from tests.lab import qemu
-from tests.lab.cache import ROOT, LabError, Part, ensure
-from tests.lab.channel import Channel, Request
+from tests.lab import checkout, qemu
+from tests.lab.cache import LabError, Part, ensure
+from tests.lab.channel import Channel
 from tests.lab.images import CHECKOUT
 from tests.lab.lab import Lab
 from tests.lab.qmp import Qmp
+from tests.lab.rundir import run_directory
+from tests.lab.running import Running
 from tests.lab.topology import Topology
 from vmtool.facts.reader import Output
-from vmtool.host.processes import start_time
 
 BOOT_DEADLINE = 240.0
 SNAPSHOT = "booted"
-LOGS = ROOT / "logs"
-
-
-class DeadlinePassed(LabError):
-    """A command did not end by its deadline; `output` is what it had written, `state` what it was doing."""
-
-    def __init__(self, argv: Sequence[str], output: Output, state: Sequence[str]) -> None:
-        super().__init__(f"{argv}: " + "; ".join(state))
-        self.output, self.state = output, tuple(state)
-
-
-@dataclass(frozen=True)
-class Running:
-    """A command that was started and not waited for."""
-
-    argv: Sequence[str]
-    pid: int
-    request: Request
-
-    def wait(self, deadline: float) -> Output:
-        """Its output, when it ends within `deadline` seconds."""
-        head, body = self.request.wait(deadline)
-        output = Output(head["status"] if head["status"] is not None else -9,
-                        body[:head["out"]].decode(errors="replace"), body[head["out"]:].decode(errors="replace"))
-        if head.get("late"):
-            raise DeadlinePassed(self.argv, output, head["late"])
-        return output
 
 
 class LabVm:
@@ -77,7 +46,7 @@ class LabVm:
 
     def __enter__(self) -> LabVm:
         with contextlib.ExitStack() as stack:
-            self.directory = _run_directory(stack, self.topology.name)
+            self.directory = run_directory(stack, self.topology.name)
             if not self._from_boot:
                 snapshot = ensure(_booted(self.lab, self.topology)).path / "disk.qcow2"
                 shutil.copy(snapshot, self.directory / "disk.qcow2")
@@ -164,12 +133,8 @@ class LabVm:
 
     def push_checkout(self) -> None:
         """Bring in vmtool as it is in the checkout now, compiled, so that a slow guest need not do it."""
-        with tempfile.TemporaryFile() as file:
-            with tarfile.open(fileobj=file, mode="w") as tar:
-                _pack_checkout(tar)
-            file.seek(0)
-            result = self.run(["sh", "-c", f"rm -rf {CHECKOUT} && mkdir -p {CHECKOUT} && tar -x -C {CHECKOUT}"],
-                              stdin=file.read())
+        unpack = f"rm -rf {CHECKOUT} && mkdir -p {CHECKOUT} && tar -x -C {CHECKOUT}"
+        result = self.run(["sh", "-c", unpack], stdin=checkout.packed())
         if result.status:
             raise LabError(f"the checkout did not get into the guest: {result.err}")
 
@@ -236,38 +201,3 @@ def _booted(lab: Lab, topology: Topology) -> Part:
     digests = (lab.qemu.digest, lab.kernel.digest, lab.disk.digest)
     fakes = Path(qemu.__file__).with_name("vfu.py").read_text()
     return Part(f"booted-{topology.name}", (*qemu.arguments(lab, topology), *digests, repr(topology), fakes), make)
-
-
-def _run_directory(stack: contextlib.ExitStack, name: str) -> Path:
-    """A directory that says whose it is, so that the next session removes what a killed one left."""
-    running = ROOT / "run"
-    running.mkdir(parents=True, exist_ok=True)
-    for stale in running.glob("*-*-*"):
-        pid, ticks, _ = stale.name.split("-", 2)
-        if start_time(int(pid)) != ticks:
-            shutil.rmtree(stale, ignore_errors=True)
-    prefix = f"{os.getpid()}-{start_time(os.getpid())}-{name}-"
-    directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=prefix, dir=running)))
-    stack.callback(_keep_log, directory / "serial.log", name)
-    return directory
-
-
-def _keep_log(log: Path, name: str) -> None:
-    LOGS.mkdir(parents=True, exist_ok=True)
-    if log.exists():
-        shutil.copy(log, LOGS / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}.log")
-    for old in sorted(LOGS.iterdir(), key=lambda path: path.stat().st_mtime)[:-40]:
-        old.unlink(missing_ok=True)
-
-
-def _pack_checkout(tar: tarfile.TarFile) -> None:
-    root = qemu.CHECKOUT
-    for name in ("vmtool", "templates", "images"):
-        tar.add(root / name, name, filter=lambda info: None if info.name.endswith("__pycache__") else info)
-    with tempfile.TemporaryDirectory() as scratch:
-        for source in (root / "vmtool").rglob("*.py"):
-            inside = source.relative_to(root)
-            cached = inside.parent / "__pycache__" / f"{source.stem}.{sys.implementation.cache_tag}.pyc"
-            compiled = py_compile.compile(str(source), cfile=str(Path(scratch) / cached), dfile=f"{CHECKOUT}/{inside}",
-                                          invalidation_mode=py_compile.PycInvalidationMode.CHECKED_HASH)
-            tar.add(str(compiled), str(cached))
