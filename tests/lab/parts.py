@@ -38,7 +38,9 @@ def run(argv: tuple[str, ...], deadline: float) -> str:
         result = processes.run(argv, deadline=deadline)
         processes.check(argv, result)
     except VmtoolError as error:
-        raise LabError("\n".join([error.message, *error.details[-6:]])) from None
+        # apt and mmdebstrap mark with E: what matters, and say more after it
+        lines = sorted(error.details, key=lambda line: not line.startswith("E:"))
+        raise LabError("\n".join([*lines[:6], error.message])) from None
     return result.out
 
 

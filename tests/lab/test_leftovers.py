@@ -13,6 +13,7 @@ import pytest
 
 from tests.lab import cache, topology
 from tests.lab.cache import LabError
+from tests.lab.conftest import skip_unless_possible
 from tests.lab.lab import Lab
 from tests.lab.topology import Topology
 from tests.lab.vm import LabVm
@@ -55,6 +56,37 @@ def processes_in(directory: str) -> list[str]:
     for process in Path("/proc").glob("[0-9]*"):
         try:
             if os.readlink(process / "cwd").startswith(directory):
+                found.append(process.name)
+        except OSError:
+            continue
+    return found
+
+
+def test_a_build_that_is_killed_leaves_no_process_and_no_mount(tmp_path: Path) -> None:
+    skip_unless_possible()
+    argv = [sys.executable, "-m", "tests.lab", "build", "--arch", "x86_64"]
+    session = subprocess.Popen(argv, stderr=subprocess.DEVNULL,
+                               env=os.environ | {"VMTOOL_CACHE": str(tmp_path)})
+    end = time.monotonic() + 30
+    while len(arguments_with(f"{tmp_path}/lab")) < 3 and session.poll() is None and time.monotonic() < end:
+        time.sleep(0.05)
+    started = arguments_with(f"{tmp_path}/lab")
+    session.kill()
+    session.wait(10)
+    end = time.monotonic() + 10
+    while arguments_with(f"{tmp_path}/lab") and time.monotonic() < end:
+        time.sleep(0.1)
+    assert started, "the build did not get so far"
+    assert arguments_with(f"{tmp_path}/lab") == []
+    assert str(tmp_path) not in Path("/proc/self/mounts").read_text()
+
+
+def arguments_with(text: str) -> list[str]:
+    """Processes that name a path in their arguments, such as mmdebstrap and apt with their tree."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if text.encode() in (process / "cmdline").read_bytes():
                 found.append(process.name)
         except OSError:
             continue
