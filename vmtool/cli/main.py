@@ -25,6 +25,7 @@ COMMANDS = {
     "recover": ("recover", "Undo what interrupted commands left behind."),
     "chat": ("chat", "Ask an instance's model a question."),
     "image": ("image", "Build, import and list container images."),
+    "rootfs": ("rootfs", "Build, grow, equip, inspect, verify and boot guest images."),
     "model": ("model", "Make the canary model."),
     "net": ("net", "Add, check, reset and remove container networks."),
     "gpu": ("gpu", "List GPUs, bind them to VFIO, give them back."),

@@ -1,0 +1,38 @@
+"""Crafted image files: only the bytes that tell what they are."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+from vmtool.facts.imagefile import MIB
+from vmtool.rootfs.geometry import Geometry, fit, headers
+
+
+def superblock(size: int, *, incompat: int = 0x80, state: int = 1, shift: int = 2) -> bytes:
+    """The first 2 KiB of an ext4 of `size` bytes with 4 KiB blocks, half of them free."""
+    blocks = size >> (10 + shift)
+    data = bytearray(2048)
+    struct.pack_into("<III", data, 1024 + 0x4, blocks & 0xFFFFFFFF, 0, blocks // 2)
+    struct.pack_into("<I", data, 1024 + 0x18, shift)
+    struct.pack_into("<HH", data, 1024 + 0x38, 0xEF53, state)
+    struct.pack_into("<I", data, 1024 + 0x60, incompat)
+    struct.pack_into("<I", data, 1024 + 0x150, blocks >> 32)
+    return bytes(data)
+
+
+def image(path: Path, geometry: Geometry, filesystem: bytes | None = None, *, size: int | None = None) -> Path:
+    """A sparse image of that geometry, with an ext4 or what is given in the place of its root file system."""
+    with path.open("wb") as file:
+        for at, data in headers(geometry).items():
+            file.seek(at)
+            file.write(data)
+        file.seek(geometry.start)
+        file.write(superblock(geometry.size) if filesystem is None else filesystem)
+        file.truncate(geometry.total if size is None else size)
+    return path
+
+
+def kata_dax(path: Path, *, verity: bool = False, size: int = 256 * MIB) -> Path:
+    """Kata's layout with the DAX header."""
+    return image(path, fit("kata-dax", size, verity=verity))

@@ -1,0 +1,171 @@
+"""`vmtool rootfs`: build, grow, equip, inspect, verify and boot guest images."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from vmtool.cli.output import Progress, print_json
+from vmtool.doctor.finding import Finding
+from vmtool.errors import Refused, VerificationFailed
+from vmtool.facts.imagefile import ImageFile, read_image
+from vmtool.facts.imageusers import read_users
+from vmtool.facts.memory import read_disk
+from vmtool.host import subjects
+from vmtool.host.look import Machine
+from vmtool.image.cache import Cache
+from vmtool.plan import Plan, plan_lines
+from vmtool.rootfs.contents import check_contents, read_contents
+from vmtool.rootfs.manifest import Manifest, manifest_path, read_manifest
+from vmtool.rootfs.resize import ResizeFacts, check_growable, parse_growth, plan_resize
+from vmtool.rootfs.tools import Tools, read_tools
+from vmtool.rootfs.tree import open_tree
+from vmtool.rootfs.verify import Claims, verify
+from vmtool.state import State
+
+IMAGE = click.argument("image", type=click.Path(path_type=Path))
+MARKS = {"ok": "✓", "warn": "!", "fail": "✗", "not-checked": "?"}
+
+
+@click.group()
+def rootfs_command() -> None:
+    """Build, grow, equip, inspect, verify and boot guest images."""
+
+
+@rootfs_command.command("resize")
+@IMAGE
+@click.argument("size", metavar="(+20G|40G)")
+@click.option("--manifest", "manifest_file", type=click.Path(path_type=Path), help="[IMAGE.manifest.json]")
+@click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
+@click.pass_obj
+def resize_(state: State, image: Path, size: str, manifest_file: Path | None, dry_run: bool) -> None:
+    """Grow IMAGE by or to a size, file system, partition, hashes and manifest included."""
+    image = image.resolve()
+    directory = work_dir(state, image)
+    wanted = parse_growth(size, read_image(image).size)
+
+    def make() -> Plan:
+        found = read_image(image)
+        check_growable(found)
+        machine = Machine()
+        facts = ResizeFacts(found, read_users(machine, str(image), own=os.getpid()),
+                            read_disk(machine, str(image.parent)).free, find_manifest(image, manifest_file))
+        return plan_resize(directory, facts, wanted, tools("debugfs", "e2fsck", "resize2fs"))
+
+    if do(state, directory, f"vmtool rootfs resize {image.name}", make, dry_run):
+        click.echo(f"{image} has {read_image(image).size} bytes now; next: vmtool rootfs verify {image}")
+
+
+@rootfs_command.command("inspect")
+@IMAGE
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+def inspect_(image: Path, as_json: bool) -> None:
+    """Show what IMAGE is, what is in it, and what Kata would miss."""
+    image = image.absolute()
+    found = read_image(image)
+    if found.problem:
+        if as_json:
+            print_json(image=layout_json(found), problem=found.problem)
+            return
+        raise Refused(f"{image}: {found.problem}", details=layout_lines(found))
+    tree = open_tree(Machine(), tools("debugfs" if found.rootfs and found.rootfs.holds == "ext4" else "dump.erofs"),
+                     found)
+    contents = read_contents(tree)
+    findings = list(check_contents(tree, contents))
+    if as_json:
+        print_json(image=layout_json(found), contents=asdict(contents), findings=[asdict(each) for each in findings])
+        return
+    click.echo("\n".join(layout_lines(found)))
+    click.echo(f"system     {contents.system or 'unknown'}\nkernels    {', '.join(contents.kernels) or 'no modules'}")
+    print_findings(findings)
+
+
+@rootfs_command.command("verify")
+@IMAGE
+@click.option("--manifest", "manifest_file", type=click.Path(path_type=Path), help="[IMAGE.manifest.json]")
+@click.option("--root-hash", default="", metavar="HASH", help="Expected dm-verity root hash, 64 hexadecimal digits.")
+@click.option("--salt", default="", metavar="HEX", help="Of the root hash [the manifest's].")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+def verify_(image: Path, manifest_file: Path | None, root_hash: str, salt: str, as_json: bool) -> None:
+    """Hold IMAGE against its manifest or a root hash. Exit code 4 when a claim does not hold."""
+    image = image.absolute()
+    for name, text in (("--root-hash", root_hash), ("--salt", salt)):
+        if text and (len(text) % 2 or not all(digit in "0123456789abcdef" for digit in text)):
+            raise Refused(f"{name}: must be lower-case hexadecimal digits")
+    claims = Claims(find_manifest(image, manifest_file), root_hash, salt)
+    if not claims.manifest and not root_hash:
+        raise Refused(f"{image}: nothing to hold it against: no {manifest_path(image).name} beside it, no --root-hash",
+                      hint="vmtool rootfs verify IMAGE --manifest FILE")
+    found = read_image(image)
+    wanted = "fsck.erofs" if found.rootfs and found.rootfs.holds == "erofs" else "e2fsck"
+    findings = list(verify(Machine(), tools(wanted) if not found.problem else Tools(None), found, claims))
+    if as_json:
+        print_json(image=str(image), findings=[asdict(each) for each in findings])
+    else:
+        print_findings(findings)
+    if failed := [each.title for each in findings if each.level == "fail"]:
+        raise VerificationFailed(f"{image}: {', '.join(failed)}: not as promised")
+
+
+def find_manifest(image: Path, named: Path | None) -> Manifest | None:
+    """The manifest that was named, or the one beside the image; None when there is none."""
+    if named:
+        return read_manifest(named)
+    beside = manifest_path(image)
+    return read_manifest(beside) if beside.exists() else None
+
+
+def tools(*needed: str) -> Tools:
+    """The file-system tools; see `read_tools`."""
+    return read_tools(Machine(), Cache.at(), *needed)
+
+
+def work_dir(state: State, image: Path) -> Path:
+    """Where the journal of changes to an image lies: named by its path, so that two changes never meet."""
+    return state.root / "rootfs" / f"image-{hashlib.sha256(os.fsencode(image)).hexdigest()[:12]}"
+
+
+def do(state: State, directory: Path, doing: str, make: Callable[[], Plan], dry_run: bool) -> bool:
+    """Make a plan; print or apply it. Whether something was changed."""
+    if dry_run:
+        click.echo("\n".join(plan_lines(make())))
+        return False
+    progress = Progress()
+    try:
+        plan = subjects.undertake(state, directory, doing, make, progress)
+    finally:
+        progress.close()
+    if not plan.changes:
+        progress.skipped(plan.steps[0].title, plan.steps[0].skip)
+    return plan.changes
+
+
+def layout_lines(image: ImageFile) -> list[str]:
+    """What the file is, a line each."""
+    lines = [f"image      {image.path}", f"layout     {image.kind}",
+             f"size       {image.size} bytes, {image.allocated} on disk"]
+    for number, each in enumerate(image.partitions, 1):
+        what = each.holds or ("dm-verity hashes, perhaps" if each == image.hashes else "unknown")
+        lines.append(f"partition  {number}: {what}, {each.size} bytes at {each.start}")
+    if image.superblock:
+        block = image.superblock
+        state = "clean" if block.clean else "NOT clean"
+        lines.append(f"rootfs     ext4, {block.size} bytes, {block.free} free, {state}")
+    return lines
+
+
+def layout_json(image: ImageFile) -> dict[str, object]:
+    return {**asdict(image), "path": str(image.path)}
+
+
+def print_findings(findings: Iterable[Finding]) -> None:
+    """A line for each, and its hint below."""
+    for each in findings:
+        click.echo(f"{MARKS[each.level]} {each.title}: {each.detail}")
+        if each.hint:
+            click.echo(f"  {each.hint}")

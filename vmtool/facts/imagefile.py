@@ -1,0 +1,153 @@
+"""What an image file is, told from its first bytes: nobody vouches for them, so every number is held against the size.
+
+Kata's images (osbuilder, image_builder.sh) have a DOS label, the root file system in partition 1 and, with dm-verity,
+the hashes in partition 2. With the DAX header the file starts with a label for the whole file and an NVDIMM info block;
+2 MiB further the same label follows once more, counted from there, for kernels that map the file as memory.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import stat
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+from vmtool.errors import Refused
+from vmtool.facts.ext4 import Superblock, parse_superblock
+
+MIB = 1 << 20
+HEAD = 4 * MIB
+SECTOR = 512
+DAX_PLACE, DAX_SIGNATURE = 4096, b"NVDIMM_PFN_INFO\0"
+_EXTENDED = (0x05, 0x0F, 0x85)
+_GPT_PROTECTIVE = 0xEE
+# What else an image can be: (place, bytes, name).
+_SIGNATURES = (
+    (0, b"QFI\xfb", "qcow2"), (0, b"KDMV", "vmdk"), (0, b"# Disk DescriptorFile", "vmdk"), (0, b"conectix", "vhd"),
+    (0, b"vhdxfile", "vhdx"), (64, b"\x7f\x10\xda\xbe", "vdi"), (0, b"LUKS\xba\xbe", "luks"), (0, b"070701", "initrd"),
+    (0, b"070702", "initrd"), (0, b"\x1f\x8b", "gzip"), (0, b"\x28\xb5\x2f\xfd", "zstd"), (0, b"\xfd7zXZ\0", "xz"),
+    (0, b"hsqs", "squashfs"), (0, b"XFSB", "xfs"), (0x10040, b"_BHRfS_M", "btrfs"), (257, b"ustar", "tar"),
+    (0x218, b"LVM2 001", "lvm"), (0, b"\x7fELF", "program"), (0x8001, b"CD001", "iso9660"),
+)
+_EROFS = b"\xe2\xe1\xf5\xe0"
+
+
+@dataclass(frozen=True)
+class Extent:
+    """A piece of the file: start and size in bytes, and what was recognised in it ("" for nothing)."""
+
+    start: int
+    size: int
+    holds: str = ""
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """An image.
+
+    Args:
+        kind: "bare" (a file system from byte 0), "kata", "kata-dax", "disk" (other partitions), or the name of what
+            it is instead, such as "qcow2", "luks", "gpt", "empty" or "unknown".
+        size: of the file in bytes; `allocated` is what it takes on disk.
+        partitions: of the DOS label.
+        rootfs: where the root file system lies, when it is one of Kata's layouts.
+        hashes: where the dm-verity hashes may lie: partition 2, when no file system is in it.
+        superblock: of an ext4 root file system.
+    """
+
+    path: Path
+    kind: str
+    size: int
+    allocated: int
+    partitions: tuple[Extent, ...] = ()
+    rootfs: Extent | None = None
+    hashes: Extent | None = None
+    superblock: Superblock | None = None
+
+    @property
+    def problem(self) -> str:
+        """Why it is no sound image, or nothing."""
+        for number, each in enumerate(self.partitions, 1):
+            if each.start + each.size > self.size:
+                return f"truncated: partition {number} ends at byte {each.start + each.size}, the file at {self.size}"
+        if self.rootfs is None:
+            return {"empty": "the file is empty", "unknown": "not recognised as any kind of image",
+                    "luks": "it is encrypted (LUKS)"}.get(self.kind, f"it is {self.kind}, not a guest image")
+        if self.superblock and self.superblock.size > self.rootfs.size:
+            return (f"truncated: the file system has {self.superblock.size} bytes, and only "
+                    f"{self.rootfs.size} are there")
+        return ""
+
+
+def read_image(path: Path) -> ImageFile:
+    """Look at the head of an image, and at the head of its first partition.
+
+    Raises:
+        Refused: there is no such file, it cannot be read, or it is a directory, a device or a pipe.
+    """
+    try:
+        # O_NONBLOCK: a pipe in the image's place must not hang the look at it.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise Refused(f"{path}: {(error.strerror or 'cannot be read').lower()}") from error
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise Refused(f"{path}: not a regular file")
+        head = os.pread(descriptor, HEAD, 0)
+        return _image(path, descriptor, head, status)
+    finally:
+        os.close(descriptor)
+
+
+def _image(path: Path, descriptor: int, head: bytes, status: os.stat_result) -> ImageFile:
+    size, allocated = status.st_size, status.st_blocks * SECTOR
+    held = recognise(head)
+    if held in ("ext4", "erofs"):
+        return ImageFile(path, "bare", size, allocated, (), Extent(0, size, held), None, parse_superblock(head))
+    if held:
+        return ImageFile(path, held, size, allocated)
+    found = parse_label(head)
+    if not found:
+        return ImageFile(path, "unknown" if size else "empty", size, allocated)
+    if isinstance(found, str):
+        return ImageFile(path, found, size, allocated)
+    heads = [os.pread(descriptor, HEAD, each.start) if each.start < size else b"" for each in found]
+    partitions = tuple(Extent(each.start, each.size, recognise(data)) for each, data in zip(found, heads, strict=True))
+    first = partitions[0]
+    if first.holds not in ("ext4", "erofs") or len(partitions) > 2:
+        # An encrypted root is worth its own name: the remedy differs.
+        return ImageFile(path, "luks" if first.holds == "luks" else "disk", size, allocated, partitions)
+    dax = head[DAX_PLACE:DAX_PLACE + len(DAX_SIGNATURE)] == DAX_SIGNATURE
+    hashes = partitions[1] if len(partitions) == 2 and not partitions[1].holds else None
+    return ImageFile(path, "kata-dax" if dax else "kata", size, allocated, partitions, first, hashes,
+                     parse_superblock(heads[0]))
+
+
+def recognise(head: bytes) -> str:
+    """The name of what starts with these bytes; empty for nothing known."""
+    if parse_superblock(head):
+        return "ext4"
+    if head[1024:1028] == _EROFS:
+        return "erofs"
+    return next((name for place, magic, name in _SIGNATURES if head[place:place + len(magic)] == magic), "")
+
+
+def parse_label(head: bytes) -> list[Extent] | str:
+    """The used entries of a DOS label, in order; "gpt" for a protective one, empty when there is no sound label."""
+    if len(head) < SECTOR or head[510:512] != b"\x55\xaa":
+        return []
+    found = []
+    for number in range(4):
+        boot, kind, start, sectors = struct.unpack_from("<B3xB3xII", head, 446 + 16 * number)
+        if kind == _GPT_PROTECTIVE:
+            return "gpt"
+        if kind in _EXTENDED or boot not in (0, 0x80) or (kind and not (start and sectors)):
+            return []
+        if kind:
+            found.append(Extent(start * SECTOR, sectors * SECTOR))
+    ordered = sorted(found, key=lambda each: each.start)
+    overlap = any(one.start + one.size > other.start for one, other in itertools.pairwise(ordered))
+    return [] if overlap or ordered != found else found

@@ -1,0 +1,132 @@
+"""Bytes of image files that no tool of the distribution writes: a program of vmtool's own, run as a step of a plan.
+
+    python -m vmtool.host.disk carve IMAGE START SIZE OUT     copy a piece of IMAGE to a new file, sparse
+    python -m vmtool.host.disk place FILE IMAGE START         copy FILE into IMAGE at START, sparse
+    python -m vmtool.host.disk label IMAGE GEOMETRY [SALT]    write labels and headers; with a salt also the hashes,
+                                                              and their values to verity.json beside GEOMETRY
+    python -m vmtool.host.disk seal MANIFEST IMAGE OUT        write the manifest of what MANIFEST's image has become;
+                                                              OUT's directory may have a verity.json
+    python -m vmtool.host.disk mend PROGRAM ARGUMENTS...      run e2fsck; "repaired" (exit status 1) is no failure
+Sizes in bytes. It runs in a process of its own, so that it has a deadline and its memory is its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from vmtool.host import files, processes
+from vmtool.rootfs.digest import content_digest
+from vmtool.rootfs.geometry import Geometry, headers
+from vmtool.rootfs.manifest import VerityPart, manifest_text, read_manifest
+from vmtool.rootfs.verity import Verity, hash_tree
+
+NAME = "verity.json"
+
+
+def copy_sparse(source: int, start: int, size: int, target: int, to: int) -> None:
+    """Copy a piece between two open files; holes stay holes, so the target must be new or zero there."""
+    for at, length in _data(source, start, start + size):
+        done = 0
+        while done < length:
+            copied = os.copy_file_range(source, target, length - done, at + done, to + at - start + done)
+            if not copied:
+                raise EOFError(f"the file ends at byte {at + done}, {start + size} were expected")
+            done += copied
+
+
+def _data(descriptor: int, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """(place, length) of what is no hole."""
+    at = start
+    while at < end:
+        try:
+            at = os.lseek(descriptor, at, os.SEEK_DATA)
+        except OSError:                                # ENXIO: a hole to the end
+            return
+        if at >= end:
+            return
+        hole = min(os.lseek(descriptor, at, os.SEEK_HOLE), end)
+        yield at, hole - at
+        at = hole
+
+
+def carve(image: Path, start: int, size: int, out: Path) -> None:
+    """Copy a piece of the image to a new file."""
+    source = os.open(image, os.O_RDONLY)
+    target = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        os.ftruncate(target, size)
+        copy_sparse(source, start, size, target, 0)
+    finally:
+        os.close(source)
+        os.close(target)
+
+
+def place(file: Path, image: Path, start: int) -> None:
+    """Copy a file into the image, where only zeros are."""
+    source, target = os.open(file, os.O_RDONLY), os.open(image, os.O_WRONLY)
+    try:
+        copy_sparse(source, 0, os.fstat(source).st_size, target, start)
+    finally:
+        os.close(source)
+        os.close(target)
+
+
+def label(image: Path, geometry: Geometry, salt: str) -> Verity | None:
+    """Write what lies around the root file system; the image gets its whole size."""
+    descriptor = os.open(image, os.O_RDWR)
+    try:
+        os.ftruncate(descriptor, geometry.total)
+        for at, data in headers(geometry).items():
+            os.pwrite(descriptor, data, at)
+        if not geometry.hash_size:
+            return None
+        root, tree = hash_tree(descriptor, geometry.start, geometry.size, bytes.fromhex(salt))
+        os.pwrite(descriptor, tree, geometry.hash_start)
+        return Verity(root, salt, geometry.size // 4096)
+    finally:
+        os.close(descriptor)
+
+
+def seal(manifest: Path, image: Path, out: Path) -> None:
+    """Write the manifest of a changed image. Its sha256 goes: hashing gigabytes of holes would take too long."""
+    made = out.with_name(NAME)
+    values = json.loads(made.read_text()) if made.exists() else None
+    verity = VerityPart(**values, kernel_verity_params=Verity(**values).kernel_params) if values else None
+    changed = read_manifest(manifest).model_copy(update={
+        "sha256": None, "content": content_digest(image), "size": image.stat().st_size, "verity": verity})
+    files.write(out, manifest_text(changed), mode=0o644)
+
+
+def mend(argv: Sequence[str]) -> None:
+    """Run e2fsck, whose exit status has bits: 1 is "errors were corrected" (e2fsck(8))."""
+    result = processes.run(argv, deadline=3600)
+    sys.stdout.write(result.out + result.err)
+    sys.exit(0 if result.status in (0, 1) else result.status)
+
+
+def main(words: Sequence[str]) -> None:
+    """See the module's docstring."""
+    match list(words):
+        case ["carve", image, start, size, out]:
+            carve(Path(image), int(start), int(size), Path(out))
+        case ["place", file, image, start]:
+            place(Path(file), Path(image), int(start))
+        case ["label", image, geometry, *salt]:
+            made = label(Path(image), Geometry(**json.loads(Path(geometry).read_text())), *(salt or [""]))
+            if made:
+                files.write(Path(geometry).with_name(NAME), json.dumps(asdict(made)) + "\n")
+        case ["seal", manifest, image, out]:
+            seal(Path(manifest), Path(image), Path(out))
+        case ["mend", *argv] if argv:
+            mend(argv)
+        case _:
+            sys.exit(__doc__)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,1 @@
+"""Guest images: recipes, building, growing, looking into, verifying and booting them."""
