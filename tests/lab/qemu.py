@@ -70,7 +70,7 @@ def start(lab: Lab, topology: Topology, directory: Path, *extra: str, interactiv
     qmp, its_qmp = socket.socketpair()
     agent, its_agent = socket.socketpair()
     argv = [*arguments(lab, topology), "-drive", "file=disk.qcow2,format=qcow2,if=none,id=root,cache=unsafe",
-            "-chardev", f"socket,id=qmp,fd={its_qmp.fileno()}", "-mon", "chardev=qmp,mode=control",
+            "-chardev", f"socket,id=qmp,fd={its_qmp.fileno()}", "-object", "monitor-qmp,id=monitor,chardev=qmp",
             "-chardev", f"socket,id=agent,fd={its_agent.fileno()}",
             "-chardev", CONSOLES[interactive], "-serial", "chardev:console", *extra]
     with its_qmp, its_agent, (directory / "qemu.log").open("ab") as log:
