@@ -11,7 +11,8 @@ from vmtool.cli.output import print_json, print_table
 from vmtool.errors import NotReady, VerificationFailed
 from vmtool.facts.pci import PciDevice
 from vmtool.facts.pcinames import PciNames
-from vmtool.gpu.ccmode import CcState, has_tool, plan_cc, read_cc
+from vmtool.gpu.ccmode import CcState, has_tool, read_cc
+from vmtool.gpu.ccset import plan_cc
 from vmtool.gpu.check import refuse
 from vmtool.gpu.devices import has_cc_mode, kind_of, type_of
 from vmtool.gpu.facts import GpuFacts, read_gpu
@@ -57,7 +58,7 @@ def show(state: State, bdfs: tuple[str, ...], as_json: bool) -> None:
 @click.pass_obj
 def set_(state: State, mode: str, bdfs: tuple[str, ...], dry_run: bool, yes: bool) -> None:
     """Stage the mode on all devices, reset them together, and read it back. Without addresses: all that have one."""
-    from vmtool.cli.gpu import confirm, do
+    from vmtool.cli.gpubind import confirm, do
 
     def make() -> Plan:
         machine = Machine()

@@ -11,7 +11,8 @@ from tests.unit.gpu.conftest import Boot
 from tests.unit.gpu.test_bind import H100, IDLE
 from vmtool.errors import NotReady, Refused
 from vmtool.facts.pci import DEVICES
-from vmtool.gpu.ccmode import CcState, has_ppcie, parse, plan_cc, production_problems, read_cc
+from vmtool.gpu.ccmode import CcState, has_ppcie, parse, read_cc
+from vmtool.gpu.ccset import plan_cc, production_problems
 from vmtool.gpu.devices import has_cc_mode, kind_of, type_of
 from vmtool.gpu.facts import GpuFacts, read_gpu
 from vmtool.plan import shell_lines
