@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 from vmtool.facts.pci import PciDevice
 from vmtool.facts.reader import Reader
 
 # Debian and Ubuntu; Red Hat, SUSE and openEuler; older ones.
 FILES = ("/usr/share/misc/pci.ids", "/usr/share/hwdata/pci.ids", "/usr/share/pci.ids")
+
+VENDOR = re.compile(r"\n[0-9a-f]{4}  ")
 
 
 class PciNames:
@@ -27,9 +31,9 @@ class PciNames:
         start = self.text.find(f"\n{device.vendor:04x}  ")
         if start < 0:
             return ""
-        # The next vendor's line is the next one that starts with neither a tab nor a comment.
-        found = self.text.find(f"\n\t{device.device:04x}  ", start)
-        if found < 0 or any(line[:1] not in ("\t", "#", "") for line in self.text[start + 1:found].split("\n")[1:]):
+        next_vendor = VENDOR.search(self.text, start + 1)
+        found = self.text.find(f"\n\t{device.device:04x}  ", start, next_vendor.start() + 1 if next_vendor else None)
+        if found < 0:
             return ""
         return self.text[found + 8:self.text.find("\n", found + 2)].strip()
 
