@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 
+from vmtool.kata.settings import Kata
 from vmtool.net.publish import Publish
 from vmtool.state import NAME
 
@@ -55,11 +56,14 @@ class Runtime(Strict):
 
     handler: Literal["runc", "kata", "libvirt"] = "kata"
     tee: Literal["none", "virtcca", "snp", "tdx"] = "none"
+    kata: Kata = Kata()
 
     @model_validator(mode="after")
     def _tee_needs_a_vm(self) -> Runtime:
         if self.handler == "runc" and self.tee != "none":
             raise ValueError("runc starts no virtual machine, so it has no TEE: choose handler kata or libvirt")
+        if self.handler != "kata" and self.kata != Kata():
+            raise ValueError(f"kata's settings do nothing with handler {self.handler}")
         return self
 
 

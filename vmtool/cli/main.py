@@ -29,6 +29,7 @@ COMMANDS = {
     "model": ("model", "Make the canary model."),
     "net": ("net", "Add, check, reset and remove container networks."),
     "gpu": ("gpu", "List GPUs, bind them to VFIO, give them back."),
+    "kata": ("kata", "Render, check and explain Kata's configuration."),
     "completion": ("completion", "Print the completion script of a shell."),
 }
 # The words of a neighbouring tool.

@@ -1,0 +1,54 @@
+"""Wishes and configurations that the tests of Kata share."""
+
+from __future__ import annotations
+
+import tomllib
+from typing import Any
+
+from vmtool.kata.document import Document, parse
+from vmtool.kata.render import render, to_toml
+from vmtool.kata.values import ARCH, Asked
+from vmtool.kata.version import RELEASES, release_of
+from vmtool.spec import Body
+
+COMBINATIONS = [(release.name, tee, gpu) for release in RELEASES for tee, gpu in release.combinations]
+
+
+def body(tee: str = "none", gpus: int = 0, kata: dict[str, Any] | None = None, **resources: Any) -> Body:
+    return Body.model_validate({
+        "runtime": {"handler": "kata", "tee": tee, "kata": kata or {}}, "model": {"name": "m", "path": "/m"},
+        "resources": {"memory": "20Gi", "cpus": 4, "accelerators": {"count": gpus}} | resources})
+
+
+def asked(release: str, tee: str = "none", gpus: int = 0, *, verity: str = "", kata: dict[str, Any] | None = None,
+          **resources: Any) -> Asked:
+    """A wish; on arm64 where the TEE or the release says so."""
+    arch = ARCH.get(tee) or ("aarch64" if release.endswith("virtcca") else "x86_64")
+    return Asked(body(tee, gpus, kata, **resources), release_of(release), arch, gpus, verity)
+
+
+def edited(release: str, tee: str, gpus: int, changes: dict[str, Any], name: str = "c.toml") -> Document:
+    """A rendered configuration with keys ("section.key") set, or by None removed; as a parsed file."""
+    values = tomllib.loads(render(asked(release, tee, gpus))[0])
+    for place, value in changes.items():
+        *sections, key = place.split(".")
+        table = values
+        for section in sections:
+            table = table.setdefault(section, {})
+        table.pop(key, None)
+        if value is not None:
+            table[key] = value
+    return parse("\n".join(_dump(values, "")) + "\n", name)
+
+
+def _dump(table: dict[str, Any], section: str) -> list[str]:
+    lines = [f"[{section}]"] if section else []
+    lines += [f"{key} = {_literal(value)}" for key, value in table.items() if not isinstance(value, dict)]
+    for key, value in table.items():
+        if isinstance(value, dict):
+            lines += _dump(value, f"{section}.{key}".lstrip("."))
+    return lines
+
+
+def _literal(value: Any) -> str:
+    return repr(value) if isinstance(value, float) else to_toml(value)

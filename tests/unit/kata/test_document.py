@@ -1,0 +1,60 @@
+"""Foreign files: bounded, never more than parsed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vmtool.errors import Refused
+from vmtool.kata.document import LIMIT, parse, read
+from vmtool.kata.lint import Subject, lint
+from vmtool.kata.version import RELEASES
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("a = ", "not TOML"), ("[a]\n[a]\n", "not TOML"), ("a = 1\na = 2", "not TOML"),
+    ("x = " + "[" * 40 + "]" * 40, "nested deeper"), (".".join("a" * 40) + " = 1", "nested deeper"),
+    ("[" + ".".join("a" * 60_000) + "]", "nested deeper"), ("x = " + "[" * 100_000, "nested deeper"),
+    ("x = {" + ".".join(['"a"'] * 50_000) + " = 1}", "nested deeper"),
+])
+def test_what_is_no_configuration(text: str, message: str) -> None:
+    with pytest.raises(Refused, match=message):
+        parse(text)
+
+
+def test_dots_in_strings_and_comments_are_no_depth() -> None:
+    text = f"a = \"{'.' * 100}\" # {'.' * 100}\nb = '{'.' * 100}'"
+    assert parse(text).values == {"a": "." * 100, "b": "." * 100}
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    big, binary = tmp_path / "big", tmp_path / "binary"
+    big.write_bytes(b"#" * (LIMIT + 1))
+    binary.write_bytes(b"a = \"\xff\"")
+    for path, message in ((tmp_path / "none", "no such file"), (tmp_path, "not a regular file"),
+                          (big, "larger than 1 MiB"), (binary, "not UTF-8")):
+        with pytest.raises(Refused, match=message):
+            read(path)
+
+
+KEYS = st.sampled_from(["default_memory", "image", "initrd", "kernel_params", "enable_annotations", "dial_timeout",
+                        "cold_plug_vfio", "confidential_guest", "kernel_verity_params", "guest_extension_images", "x"])
+SCALARS = st.booleans() | st.integers(-9, 1 << 70) | st.floats() | st.text(max_size=9)
+VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3),
+                      max_leaves=9)
+
+
+@given(qemu=st.dictionaries(KEYS, VALUES) | VALUES, rest=st.dictionaries(st.sampled_from(["agent", "runtime", "z"]),
+                                                                        VALUES))
+def test_the_lint_judges_whatever_it_is_given(qemu: object, rest: dict[str, object]) -> None:
+    """A foreign file may hold any type anywhere; each is told, and none is a fault of vmtool."""
+    from vmtool.kata.document import Document
+
+    document = Document("f", {"hypervisor": {"qemu": qemu}, **rest}, {})
+    for release in RELEASES:
+        findings = lint(Subject(document, release, asked="snp", gpus=1))
+        assert findings
+        assert all(item.place == "f" for item in findings)

@@ -1,0 +1,149 @@
+"""`vmtool kata`: render a configuration, check one, tell which file a shim reads and which keys it knows."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import click
+
+from vmtool.cli.kataview import show_findings, show_keys, show_which
+from vmtool.cli.output import print_json
+from vmtool.errors import NotReady, Refused, VerificationFailed
+from vmtool.kata.lint.subject import Host
+from vmtool.kata.version import NAMES, Release, release_like, release_of
+
+JSON = click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+VERSION = click.option("--kata-version", "version", metavar="V", help=f"One of {', '.join(NAMES)} [the shim's].")
+TEES = ("none", "virtcca", "snp", "tdx")
+KINDS = ("configuration", "handler", "runtimeclass", "udev")
+
+
+@click.group()
+def kata_command() -> None:
+    """Render, check and explain Kata's configuration."""
+
+
+@kata_command.command("render")
+@click.argument("spec", type=click.Path(path_type=Path), metavar="SPEC.yaml")
+@click.option("-o", "output", type=click.Path(path_type=Path), metavar="FILE", help="Write it there, not to stdout.")
+@click.option("--install", is_flag=True, help="Write it where the shim looks first; the old file is kept beside it.")
+@click.option("--kind", type=click.Choice(KINDS), default=KINDS[0], show_default=True, help="What to render.")
+def render(spec: Path, output: Path | None, install: bool, kind: str) -> None:
+    """Render what a spec amounts to. Findings of the lint go to stderr."""
+    from vmtool.host.look import Machine
+    from vmtool.kata.install import install_configuration, write_output
+    from vmtool.kata.render import NAME, render_kind
+    from vmtool.kata.survey import survey
+    from vmtool.specfile import read_spec
+
+    if install and (output or kind != KINDS[0]):
+        raise Refused("--install is for the configuration, and goes without -o", hint="choose one of them")
+    found = survey(Machine(), read_spec(spec).spec)
+    problems = found.wish_problems() + (found.host_problems() if install else ())
+    if problems:
+        raise Refused(f"{spec} gives no configuration of Kata", details=problems, hint="correct the spec")
+    text, findings = render_kind(kind, found.asked)
+    for line in () if install else found.host_problems():
+        click.secho(f"on this host: {line}", fg="yellow", err=True)
+    show_findings(findings, err=True)
+    if install:
+        click.echo(f"written: {install_configuration(found.target, text)}; next: vmtool kata check", err=True)
+    elif output:
+        write_output(output, text)
+        click.echo(f"written: {output}" + (f"; next: vmtool kata check {output}" if output.name == NAME else ""),
+                   err=True)
+    else:
+        click.echo(text, nl=False)
+
+
+@kata_command.command("check")
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@VERSION
+@click.option("--tee", type=click.Choice(TEES), help="What it shall make [what the file says].")
+@click.option("--gpus", type=click.IntRange(min=0), help="How many it shall pass on.")
+@JSON
+def check(file: Path | None, version: str | None, tee: str | None, gpus: int | None, as_json: bool) -> None:
+    """Lint FILE, or the file that the shim of this host reads, drop-ins merged. Exit 4 when there is an error."""
+    from vmtool.kata.document import read
+    from vmtool.kata.lint import Subject, lint
+
+    host = Host()
+    drop_ins: tuple[str, ...] = ()
+    release = release_of(version) if version else None
+    if file is None or release is None:
+        file, drop_ins, release, host = _on_this_host(file, release)
+    findings = lint(Subject(read(file, [Path(path) for path in drop_ins]), release, tee, gpus, host))
+    if as_json:
+        print_json(kind="kata-check", file=str(file), drop_ins=list(drop_ins), release=release.name, tee=tee,
+                   files_looked_at=host.exists is not None, findings=[dataclasses.asdict(item) for item in findings])
+    else:
+        click.echo(f"{file}, checked as Kata {release.name}" + (f" for {tee}" if tee else "")
+                   + (f", with {', '.join(drop_ins)}" if drop_ins else ""))
+        show_findings(findings)
+        if host.exists is None:
+            click.echo("not checked: whether the files that it names are there")
+    if any(item.severity == "error" for item in findings):
+        sys.exit(VerificationFailed.code)
+
+
+def _on_this_host(file: Path | None, release: Release | None) -> tuple[Path, tuple[str, ...], Release, Host]:
+    """What was not named: the shim's file and release. Only the shim's own file is held against this host."""
+    from vmtool.host.look import Machine
+    from vmtool.kata.facts import read_target
+    from vmtool.kata.hostview import host_of
+
+    target = read_target(Machine())
+    shim = target.shim
+    known = release or (release_like(shim.version, bool(shim.knows_virtcca)) if shim else None)
+    if file is not None:
+        if known is None:
+            click.echo(f"no shim here tells its version; taken for Kata {NAMES[-1]}", err=True)
+        return file, (), known or release_of(NAMES[-1]), host_of(None, target)
+    if shim is None or shim.config.path is None or shim.config.problem:
+        raise NotReady("there is no Kata configuration on this host to check",
+                       details=[shim.config.problem] if shim else ["no containerd-shim-kata*-v2 was found"],
+                       hint="name a file: vmtool kata check FILE; vmtool doctor --for kata tells more")
+    return Path(shim.config.path), shim.config.drop_ins, known or release_of(NAMES[-1]), host_of(Machine(), target)
+
+
+@kata_command.command("which")
+@JSON
+def which(as_json: bool) -> None:
+    """Tell which file each shim will really read, and where `kata-runtime check` reads another."""
+    from vmtool.host.look import Machine
+    from vmtool.kata.facts import read_target
+    from vmtool.kata.which import read_which
+
+    machine = Machine()
+    readings = read_which(machine, read_target(machine).kata)
+    if as_json:
+        print_json(kind="kata-which", readings=[dataclasses.asdict(item) | {"differs": item.differs}
+                                                for item in readings])
+    elif readings:
+        show_which(readings)
+    else:
+        raise NotReady("no Kata shim was found", hint="vmtool doctor --for kata")
+
+
+@kata_command.command("keys")
+@click.argument("pattern", required=False, default="")
+@VERSION
+@JSON
+def keys(pattern: str, version: str | None, as_json: bool) -> None:
+    """List keys with type, releases and default; PATTERN is a part of section.key, or has * in it."""
+    from fnmatch import fnmatchcase
+
+    from vmtool.kata.keys import read_keys
+
+    wanted = pattern if "*" in pattern else f"*{pattern}*"
+    column = release_of(version).keys if version else None
+    found = [key for key in read_keys() if fnmatchcase(f"{key.section}.{key.name}", wanted)
+             and (column is None or column in key.known)]
+    if as_json:
+        print_json(kind="kata-keys", keys=[dataclasses.asdict(key) for key in found])
+    elif found:
+        show_keys(found)
+    else:
+        raise Refused(f"no key of Kata {version or 'in any release'} fits {pattern!r}", hint="vmtool kata keys")

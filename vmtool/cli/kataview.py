@@ -1,0 +1,56 @@
+"""How Kata's findings, files and keys look."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from vmtool.cli.output import print_table
+from vmtool.kata.finding import SEVERITIES, Finding
+
+if TYPE_CHECKING:
+    from vmtool.kata.keys import Key
+    from vmtool.kata.which import Reading
+
+COLORS = {"error": "red", "warning": "yellow", "note": "cyan"}
+
+
+def show_findings(findings: Sequence[Finding], *, err: bool = False) -> None:
+    """A line and a hint for each, and a summary."""
+    width = max((len(item.id) for item in findings), default=0)
+    for item in findings:
+        severity = click.style(item.severity.ljust(7), fg=COLORS[item.severity])
+        click.echo(f"{severity}  {item.id.ljust(width)}  {printable(item.place)}: {printable(item.message)}", err=err)
+        click.echo(f"{' ' * 7}  {' ' * width}  hint: {printable(item.hint)}", err=err)
+    count = Counter(item.severity for item in findings)
+    click.echo(", ".join(f"{count[word]} {word}{'s' * (count[word] != 1)}" for word in SEVERITIES), err=err)
+
+
+def printable(text: str) -> str:
+    """What a foreign file says, without what would steer a terminal."""
+    return "".join(char if char.isprintable() else "\ufffd" for char in text)
+
+
+def show_which(readings: Sequence[Reading]) -> None:
+    """A block for each way to start a VM."""
+    for item in readings:
+        config = item.config
+        click.secho(f"{item.name}" + (f" (Kata {item.version})" if item.version else ""), bold=True)
+        click.echo(f"  reads   {config.path or 'nothing'} ({config.reason})")
+        for path in config.drop_ins:
+            click.echo(f"  merges  {path}")
+        if config.problem:
+            click.secho(f"  fails   {config.problem}", fg="red")
+        if item.differs:
+            click.secho(f"  warning: `kata-runtime check` reads {item.tool or 'no file'}, so it tells nothing about "
+                        "this one; use: vmtool kata check " + str(config.path), fg="yellow")
+
+
+def show_keys(keys: Sequence[Key]) -> None:
+    """A table; what other templates use goes below the keys."""
+    print_table(("KEY", "TYPE", "KNOWN TO", "DEFAULT", "OTHER TEMPLATES"), [
+        (f"{key.section}.{key.name}", key.type, " ".join(key.known), key.default or "-",
+         ", ".join(f"{name} {value}" for name, value in key.variants)) for key in keys])

@@ -1,0 +1,46 @@
+"""Putting a rendered configuration in its place."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from vmtool.errors import VmtoolError
+from vmtool.facts.kata_config import ETC
+from vmtool.host import files
+from vmtool.kata.facts import Target
+
+BEFORE = ".before-vmtool"
+
+
+def install_configuration(target: Target, text: str, path: Path = Path(ETC)) -> Path:
+    """Write the first file that a shim looks for when nobody names one; the one before it is kept once.
+
+    Raises:
+        VmtoolError: the shim would read another file all the same, or it cannot be written.
+    """
+    shim = target.shim
+    if shim and shim.environment and shim.environment != str(path):
+        raise VmtoolError(f"KATA_CONF_FILE is {shim.environment}, so the shim would not read {path}",
+                          hint=f"vmtool kata render SPEC -o {shim.environment}")
+    try:
+        if path.exists() and not os.path.lexists(f"{path}{BEFORE}"):
+            files.write(Path(f"{path}{BEFORE}"), path.read_text(), mode=0o644)
+        write_output(path, text)
+    except OSError as error:
+        raise VmtoolError(f"{path}: {error.strerror}",
+                          hint="run as root: sudo vmtool kata render SPEC --install") from error
+    return path
+
+
+def write_output(path: Path, text: str) -> None:
+    """Write a file for everybody to read; there is no secret in it.
+
+    Raises:
+        VmtoolError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.write(path, text, mode=0o644)
+    except OSError as error:
+        raise VmtoolError(f"{path}: {error.strerror}") from error
