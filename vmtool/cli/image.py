@@ -13,13 +13,14 @@ from vmtool.errors import Refused, VmtoolError
 from vmtool.facts.containerd import read_containerd
 from vmtool.host import lock, subjects
 from vmtool.host.look import Machine
-from vmtool.image.archive import normal, read_archive
+from vmtool.image.archive import read_archive
 from vmtool.image.build import check_upstream, plan_build
 from vmtool.image.cache import Cache
 from vmtool.image.facts import read_build
 from vmtool.image.installed import Record, images_dir, is_present, read_images, read_record, read_records
 from vmtool.image.load import built_record, foreign_record, plan_import
 from vmtool.image.recipe import Recipe, find_recipe, input_digest, read_recipe
+from vmtool.image.reference import full_reference
 from vmtool.launch.containerd import Endpoint, choose_endpoint
 from vmtool.launch.instance import read_instances
 from vmtool.plan import Plan, plan_lines
@@ -137,7 +138,7 @@ def find_record(state: State, image: str) -> Record:
         VmtoolError: vmtool did not import such an image.
     """
     for record in read_records(state):
-        if image == record.name or normal(image) in record.references:
+        if image == record.name or full_reference(image) in record.references:
             return record
     raise VmtoolError(f"vmtool knows no image {image!r}", hint="vmtool image list")
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from vmtool.cli.image import do, this_endpoint
-from vmtool.image.archive import normal
 from vmtool.image.canary import plan_canary, work_dir
+from vmtool.image.reference import full_reference
 from vmtool.plan import Plan, plan_lines
 from vmtool.state import State
 
@@ -28,7 +28,7 @@ def canary(state: State, directory: Path, image: str, dry_run: bool) -> None:
     target = directory.absolute()
 
     def make() -> Plan:
-        return plan_canary(state, this_endpoint(state), normal(image), target)
+        return plan_canary(state, this_endpoint(state), full_reference(image), target)
 
     if dry_run:
         click.echo("\n".join(plan_lines(make())))

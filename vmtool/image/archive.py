@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vmtool.errors import Refused
+from vmtool.image.reference import full_reference
 
 MAX_MEMBERS = 10_000
 MAX_JSON = 4 << 20
@@ -91,7 +92,7 @@ def _docker(archive: tarfile.TarFile, members: dict[str, tarfile.TarInfo]) -> Co
             if part not in members:
                 raise ValueError(f"{part} is missing")
         tags = image.get("RepoTags") or []
-        references += [normal(tag) for tag in tags]
+        references += [full_reference(tag) for tag in tags]
         unnamed += [] if tags else [""]
     return _named("docker", references, unnamed)
 
@@ -107,13 +108,3 @@ def _json(archive: tarfile.TarFile, members: dict[str, tarfile.TarInfo], name: s
     if members[name].size > MAX_JSON or file is None:
         raise ValueError(f"{name} is not a file of at most {MAX_JSON >> 20} MiB")
     return json.load(file)
-
-
-def normal(name: str) -> str:
-    """A name as containerd knows it: with a registry (docker.io unless given) and a tag."""
-    first, slash, _ = name.partition("/")
-    if not slash:
-        name = f"docker.io/library/{name}"
-    elif "." not in first and ":" not in first and first != "localhost":
-        name = f"docker.io/{name}"
-    return name if ":" in name.rpartition("/")[2] or "@" in name else f"{name}:latest"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vmtool import plan as p
 from vmtool.errors import Refused
+from vmtool.image.reference import full_reference
 from vmtool.launch import container as c
 from vmtool.launch.check import check_launch, netns_name
 from vmtool.launch.containerd import Endpoint, awake, choose_endpoint, plan_containerd
@@ -89,24 +90,13 @@ def plan_files(spec: Spec, record: Record, directory: Path) -> p.Step:
 
 def plan_image(spec: Spec, endpoint: Endpoint, directory: Path) -> p.Step:
     """The image must be there; its digest goes to the evidence."""
-    name = image_name(spec)
+    name = full_reference(spec.spec.image)
     recipe = name.rpartition("/")[2].partition(":")[0]
     return p.Step(f"find the image {name}", (
         p.Expect(endpoint.ctr("images", "list", "--quiet", f"name=={name}"), name,
                  hint=f"vmtool image build {recipe}, or: vmtool image import ARCHIVE"),
         p.Run(endpoint.ctr("images", "list", f"name=={name}"), stdout=directory / "evidence" / "image.txt"),
     ))
-
-
-def image_name(spec: Spec) -> str:
-    """The image's full reference, as containerd knows it: with a registry's name (docker.io unless given) and a tag."""
-    name = spec.spec.image
-    first, slash, _ = name.partition("/")
-    if not slash:
-        name = f"docker.io/library/{name}"
-    elif "." not in first and ":" not in first and first != "localhost":
-        name = f"docker.io/{name}"
-    return name if ":" in name.rpartition("/")[2] or "@" in name else f"{name}:latest"
 
 
 def plan_container(state: State, spec: Spec, endpoint: Endpoint, network: Network, directory: Path) -> p.Step:
@@ -119,8 +109,8 @@ def plan_container(state: State, spec: Spec, endpoint: Endpoint, network: Networ
     if body.model.source == "huggingface":
         made.append(p.MakeDir(hub, mode=0o755, uid=c.UID))
     container = c.Container(
-        name=spec.name, image=image_name(spec), command=server_command(body, network), handler=body.runtime.handler,
-        memory=body.resources.memory, cpus=body.resources.cpus,
+        name=spec.name, image=full_reference(body.image), command=server_command(body, network),
+        handler=body.runtime.handler, memory=body.resources.memory, cpus=body.resources.cpus,
         binds=((paths.key, KEY), *(((body.model.path, model_path(body)),) if body.model.path else (RESOLVER,))),
         writable=((hub, HUB),) if body.model.source == "huggingface" else (),
         env=(*(HUB_ENV if body.model.source == "huggingface" else ()), *body.vllm.env.items()),
@@ -191,7 +181,8 @@ def _record(spec: Spec, endpoint: Endpoint, directory: Path) -> Record:
     host = "127.0.0.1" if port and port.host_ip == "0.0.0.0" else port.host_ip if port else ""  # noqa: S104
     return Record(
         name=spec.name, digest=digest(spec), handler=body.runtime.handler, tee=body.runtime.tee,
-        image=image_name(spec), model=body.model.name, socket=str(endpoint.socket), private=endpoint.private,
+        image=full_reference(body.image), model=body.model.name,
+        socket=str(endpoint.socket), private=endpoint.private,
         host=host, port=port.host_port if port else PORT, netns=str(netns_path(netns_name(spec.name))),
         result=str(result_path(directory / "net")), memory=body.resources.memory,
     )

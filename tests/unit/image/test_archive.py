@@ -102,12 +102,3 @@ def test_a_damaged_archive_is_refused_or_read_but_never_an_accident(tmp_path: Pa
         assert isinstance(a.read_archive(tmp_path / "bad"), a.Contents)
     except Refused as refused:
         assert str(tmp_path / "bad") in refused.message
-
-
-@pytest.mark.parametrize(("name", "normal"), [
-    ("vllm", "docker.io/library/vllm:latest"), ("vmtool/vllm-cpu", "docker.io/vmtool/vllm-cpu:latest"),
-    ("ghcr.io/a/b", "ghcr.io/a/b:latest"), ("localhost:5000/a:1", "localhost:5000/a:1"),
-    (f"a/b@{DIGEST}", f"docker.io/a/b@{DIGEST}"),
-])
-def test_short_names_are_completed(name: str, normal: str) -> None:
-    assert a.normal(name) == normal

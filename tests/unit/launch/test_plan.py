@@ -17,7 +17,7 @@ from vmtool.facts.network import Listener, NetworkFacts
 from vmtool.host.journal import Entry, Story
 from vmtool.launch.facts import LaunchFacts
 from vmtool.launch.instance import Instance, Paths, Record
-from vmtool.launch.plan import digest, image_name, plan_launch
+from vmtool.launch.plan import digest, plan_launch
 from vmtool.launch.timeouts import start_deadline
 from vmtool.net.network import Network
 from vmtool.plan import AskCanary, AwaitHealth, Plan, Remove, Run, plan_lines
@@ -187,15 +187,6 @@ def test_a_network_of_net_add_is_shared_and_stays() -> None:
     assert "make the network lab" in made.steps[3].title
     assert made.steps[3].skip
     assert made.steps[4].title == "attach the network namespace vmtool-a to the network lab"
-
-
-@pytest.mark.parametrize(("name", "full"), [
-    ("vmtool/x", "docker.io/vmtool/x:latest"), ("x", "docker.io/library/x:latest"), ("x:1", "docker.io/library/x:1"),
-    ("ghcr.io/a/b:2", "ghcr.io/a/b:2"), ("localhost/a", "localhost/a:latest"), ("h:5000/a", "h:5000/a:latest"),
-    ("a/b@sha256:0", "docker.io/a/b@sha256:0"),
-])
-def test_image_names_are_containerds(name: str, full: str) -> None:
-    assert image_name(wish(image=name)) == full
 
 
 def test_deadlines_follow_memory_and_model() -> None:

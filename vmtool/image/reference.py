@@ -1,0 +1,13 @@
+"""Image names as people write them, and as containerd knows them."""
+
+from __future__ import annotations
+
+
+def full_reference(name: str) -> str:
+    """A name as containerd knows it: with a registry (docker.io unless given) and a tag (latest unless given)."""
+    first, slash, _ = name.partition("/")
+    if not slash:
+        name = f"docker.io/library/{name}"
+    elif "." not in first and ":" not in first and first != "localhost":
+        name = f"docker.io/{name}"
+    return name if ":" in name.rpartition("/")[2] or "@" in name else f"{name}:latest"
