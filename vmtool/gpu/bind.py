@@ -5,7 +5,7 @@ Never new_id, which is for all devices of a model at once and for the future; Do
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -118,8 +118,7 @@ def plan_moves(state: State, moves: Sequence[Move], deadline: float) -> Step:
         (
             write(item for move in moves for item in _prepare(move)),
             *unbind,
-            write(("/sys/bus/pci/drivers_probe", move.device.bdf) for move in moves),
-            *_awake(write, moves),
+            write(item for move in moves for item in _probe(move)),
             ExpectDriver(tuple((f"{DEVICES}/{move.device.bdf}", move.choice.driver) for move in moves),
                          marks=marks(state),
                          deadline=min(deadline, PROBED_WITHIN)),
@@ -136,11 +135,11 @@ def _prepare(move: Move) -> list[tuple[str, str]]:
     return [*writes, (f"{path}/driver_override", move.choice.driver)]
 
 
-def _awake(write: Callable[[Iterable[tuple[str, str]]], Action], moves: Sequence[Move]) -> list[Action]:
-    """Once more after the probe: vfio-pci lets a device sleep when it takes it (pm_runtime_allow in
+def _probe(move: Move) -> list[tuple[str, str]]:
+    """Probe, and wake the device once more: vfio-pci lets it sleep when it takes it (pm_runtime_allow in
     drivers/vfio/pci/vfio_pci_core.c), and disable_idle_d3 counts only where vmtool has loaded the module."""
-    writes = [(f"{DEVICES}/{move.device.bdf}/power/control", "on") for move in moves if move.record.power_control]
-    return [write(writes)] if writes else []
+    awake = [(f"{DEVICES}/{move.device.bdf}/power/control", "on")] if move.record.power_control else []
+    return [("/sys/bus/pci/drivers_probe", move.device.bdf), *awake]
 
 
 def _names(devices: Iterable[PciDevice]) -> str:
