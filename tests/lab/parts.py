@@ -15,7 +15,18 @@ from tests.lab.cache import LabError, Part
 from vmtool.errors import VmtoolError
 from vmtool.host import processes
 
-MIRROR = "http://deb.debian.org/debian"
+
+def debian_mirror() -> str:
+    """The mirror that this host's apt uses for Debian; without one, a name that explains itself in the error."""
+    argv = ("apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", "Label: Debian")
+    try:
+        found = processes.run(argv, deadline=30.0).out.split()
+    except VmtoolError:
+        found = []
+    return found[0].rstrip("/") if found else "file:///no-debian-mirror-in-apts-sources"
+
+
+MIRROR = debian_mirror()
 # The release suite alone: its kernel changes with point releases only, and NVIDIA's module is built against it.
 BOOKWORM = f"deb {MIRROR} bookworm main contrib"
 NO_DOCS = tuple(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "man", "locale", "info", "lintian"))
