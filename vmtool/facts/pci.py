@@ -7,7 +7,7 @@ must know is the driver link of this very moment.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 
 from vmtool.facts.reader import DeviceReader, Reader
@@ -120,10 +120,15 @@ def read_driver(reader: Reader, bdf: str) -> str:
     return _last(reader.link(f"{DEVICES}/{bdf}/driver"))
 
 
-def read_details(reader: DeviceReader, bdfs: Iterable[str]) -> dict[str, PciDetails]:
-    """Everything else about these devices."""
+def read_details(reader: DeviceReader, bdfs: Iterable[str], hung: Container[str] = ()) -> dict[str, PciDetails]:
+    """Everything else about these devices.
+
+    Args:
+        hung: devices that are known to hang: each attempt would leave one more process behind.
+    """
     bdfs = list(bdfs)
-    answers = reader.guarded(tuple(f"{DEVICES}/{bdf}/{name}" for bdf in bdfs for name in LOCKED)) if bdfs else {}
+    files = tuple(f"{DEVICES}/{bdf}/{name}" for bdf in bdfs if bdf not in hung for name in LOCKED)
+    answers = reader.guarded(files) if files else {}
     return {bdf: _details(reader, bdf, answers) for bdf in bdfs}
 
 

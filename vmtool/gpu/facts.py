@@ -60,7 +60,7 @@ def read_gpu(reader: DeviceReader, state: State) -> GpuFacts:
         anchors=read_anchors(reader),
         holders=read_holders(reader),
         nodes=read_nodes(reader, {device.bdf: device.group for device in inventory.devices
-                                  if device.bdf in inventory.details}),
+                                  if device.bdf in inventory.details and device.bdf not in inventory.hung}),
         consoles=read_consoles(reader),
         persistent=_persistent(reader, inventory),
     )

@@ -51,5 +51,6 @@ def read_inventory(reader: DeviceReader, state: State) -> Inventory:
     cards = {device.card for device in chosen}
     groups = {device.group for device in chosen} - {None}
     concerned = [device.bdf for device in devices if device.card in cards or device.group in groups]
-    return Inventory(devices, read_details(reader, concerned), read_records(reader, state), read_claims(reader, state),
-                     read_hung(reader, state))
+    hung = read_hung(reader, state)
+    return Inventory(devices, read_details(reader, concerned, hung), read_records(reader, state),
+                     read_claims(reader, state), hung)

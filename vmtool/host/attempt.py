@@ -56,14 +56,17 @@ class Attempt:
         return Failure(self.writes[int(index)], int(number)) if number != "0" else None
 
     def kill(self) -> bool:
-        """Kill the child; whether it died."""
-        os.kill(self.pid, signal.SIGKILL)
+        """Kill the child, unless it has ended; whether it is gone."""
         end = time.monotonic() + KILLED_WITHIN
-        while time.monotonic() < end:
-            if os.waitpid(self.pid, os.WNOHANG)[0]:
-                return True
-            time.sleep(0.01)
-        return False
+        try:
+            os.kill(self.pid, signal.SIGKILL)
+            while not os.waitpid(self.pid, os.WNOHANG)[0]:
+                if time.monotonic() > end:
+                    return False
+                time.sleep(0.01)
+        except (ProcessLookupError, ChildProcessError):
+            pass
+        return True
 
     def stuck_at(self) -> list[str]:
         """The child's state and kernel stack (proc(5)); for root only, and only while it lives."""

@@ -143,6 +143,16 @@ def test_a_device_that_hangs_is_told_marked_and_left_alone(boot: Boot, state: St
         do_bind(kernel, state, H100[1])
 
 
+def test_a_device_that_hangs_for_somebody_else_is_told_and_not_waited_for(boot: Boot, state: State) -> None:
+    kernel = boot("hgx-h100", **IDLE)
+    kernel.locked.add(H100[1])
+    details = read_gpu(kernel, state).inventory.details
+    assert (details[H100[1]].busy, details[H100[0]].busy) == (True, False)
+    with pytest.raises(NotReady, match=f"{H100[1]} is being bound or unbound by someone else, or hangs in that"):
+        do_bind(kernel, state, *H100[:2])
+    assert kernel.written == []
+
+
 def test_after_a_reboot_a_device_that_hung_is_tried_again(boot: Boot, state: State) -> None:
     kernel = boot("hgx-h100", **IDLE)
     path = record.marks(state) / H100[1]
