@@ -346,8 +346,36 @@ class AskCanary:
                 f"| grep {option} -- {shlex.quote(self.expect)}")
 
 
+@dataclass(frozen=True)
+class ExpectTee:
+    """Look at the arguments of the QEMU that runs, and require the TEE that was asked for.
+
+    Args:
+        name: that QEMU was started with, such as sandbox-chat.
+        tee: virtcca, snp or tdx.
+        devices: PCI addresses that must have been passed on, and no other.
+        program: the emulator that must run; empty for any.
+        evidence: file that receives the arguments.
+        deadline: seconds until such a QEMU must be there.
+    """
+
+    name: str
+    tee: str
+    devices: tuple[str, ...]
+    program: str
+    kernel: str
+    evidence: Path
+    deadline: float = 10.0
+
+    def shell(self) -> str:
+        kind = {"virtcca": "tmm-guest", "snp": "sev-snp-guest"}.get(self.tee, "tdx-guest")
+        return (f"tr '\\0' '\\n' < /proc/$(pgrep -f -- '-name {self.name}')/cmdline | "
+                f"tee {self.evidence} | grep -e {kind}")
+
+
 Action = (Run | Expect | StartDaemon | StopDaemon | MakeDir | WriteFile | CopySecret | Remove | CallPlugin
-          | RemoveBridge | RemoveChain | SweepChains | WriteSysfs | ExpectDriver | AwaitHealth | AskCanary)
+          | RemoveBridge | RemoveChain | SweepChains | WriteSysfs | ExpectDriver | AwaitHealth | AskCanary
+          | ExpectTee)
 KINDS: dict[str, type[Action]] = {kind.__name__: kind for kind in typing.get_args(Action)}
 
 

@@ -138,6 +138,8 @@ def perform(action: p.Action, log: IO[str], note: Callable[[str], None]) -> None
             sysfs.expect(action)
         case p.AwaitHealth() | p.AskCanary():
             _serving(action, note)
+        case p.ExpectTee():
+            _guest(action)
 
 
 def _do_steps(steps: Iterable[p.Step], journal: Journal, monitor: Monitor, log: IO[str]) -> None:
@@ -192,6 +194,12 @@ def _serving(action: p.AwaitHealth | p.AskCanary, note: Callable[[str], None]) -
         serving.await_health(action, note)
     else:
         serving.ask_canary(action)
+
+
+def _guest(action: p.ExpectTee) -> None:
+    from vmtool.host import guests  # only a launch of a guest needs it
+
+    guests.expect_tee(action)
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from vmtool.doctor import diagnose
 from vmtool.errors import NotReady, Refused, VmtoolError
 from vmtool.facts.model import ModelFacts
 from vmtool.launch.facts import LaunchFacts
+from vmtool.launch.guest import guest_problems
 from vmtool.launch.instance import subject_of
 from vmtool.net.check import Wish, wanted_network
 from vmtool.net.network import Network
@@ -24,6 +25,9 @@ def check_launch(spec: Spec, facts: LaunchFacts) -> Network:
     """
     refused = [*wish_problems(spec.spec), *(model_problems(spec.spec, facts.model) if facts.model else ())]
     missing = [*host_problems(spec.spec, facts)]
+    for kind, problem in guest_problems(spec, facts.survey, facts.gpu) if facts.survey else ():
+        (refused if issubclass(kind, Refused) else missing).append(problem)
+    missing = list(dict.fromkeys(missing))
     network, network_error = None, None
     try:
         network = wanted_network(facts.host.network, network_wish(spec, facts))
@@ -32,12 +36,12 @@ def check_launch(spec: Spec, facts: LaunchFacts) -> Network:
         (refused if isinstance(error, Refused) else missing).extend(error.details or (error.message,))
     if network and not refused and not missing:
         return network
-    kind = Refused if refused else NotReady
+    worst = Refused if refused else NotReady
     purpose = f"vmtool doctor --for {spec.spec.runtime.handler} --tee {spec.spec.runtime.tee}"
     only_network = network_error and len(network_error.details) == len(refused) + len(missing)
     hint = network_error.hint if network_error and only_network else (
         "correct the spec, then look again with: vmtool plan SPEC" if refused else purpose)
-    raise kind(f"{spec.name} cannot be launched", details=refused + missing, hint=hint)
+    raise worst(f"{spec.name} cannot be launched", details=refused + missing, hint=hint)
 
 
 def network_wish(spec: Spec, facts: LaunchFacts) -> Wish:
@@ -61,10 +65,8 @@ def wish_problems(body: Body) -> Iterator[str]:
                "spec.allow_unconfidential: true")
     if body.runtime.handler == "libvirt":
         yield "spec.runtime.handler libvirt is not here yet: use runc or kata"
-    if body.runtime.handler == "kata":
-        yield "spec.runtime.handler kata is not here yet: its configuration is not rendered or verified so far"
-    if body.resources.accelerators.count or body.resources.accelerators.bdf:
-        yield "spec.resources.accelerators: passing GPUs on is not here yet"
+    if body.runtime.handler != "kata" and (body.resources.accelerators.count or body.resources.accelerators.bdf):
+        yield f"spec.resources.accelerators: passing GPUs on by {body.runtime.handler} is not here yet: use kata"
     if len({port.container_port for port in body.network.ports}) > 1:
         yield "spec.network.publish: the container serves on one port, so publish that one only"
     if problem := refusal(body.vllm.args):

@@ -6,7 +6,11 @@ from dataclasses import dataclass, replace
 
 from vmtool.facts.host import HostFacts, read_host
 from vmtool.facts.model import ModelFacts, read_model
-from vmtool.facts.reader import Reader
+from vmtool.facts.reader import DeviceReader
+from vmtool.gpu.accelerators import wish_of
+from vmtool.gpu.facts import GpuFacts, read_gpu
+from vmtool.kata.survey import Survey, survey
+from vmtool.launch.guest import target_of
 from vmtool.launch.instance import Instance, read_instance, subject_of
 from vmtool.net.clearing import facts_without
 from vmtool.spec import Spec
@@ -20,14 +24,18 @@ class LaunchFacts:
     Args:
         model: of a local model; None when the model comes from a hub.
         earlier: the instance of the same name, when there is one in whatever state.
+        survey: what Kata would be asked for, and its files; None for other handlers.
+        gpu: the accelerators, when the spec asks for some and the handler can pass them on.
     """
 
     host: HostFacts
     model: ModelFacts | None
     earlier: Instance | None
+    survey: Survey | None = None
+    gpu: GpuFacts | None = None
 
 
-def read_launch(reader: Reader, state: State, spec: Spec) -> LaunchFacts:
+def read_launch(reader: DeviceReader, state: State, spec: Spec) -> LaunchFacts:
     """Look at the host, the model and what an earlier launch left."""
     path = spec.spec.model.path
     host = read_host(reader, state.root, probe_kvm=spec.spec.runtime.handler != "runc")
@@ -35,8 +43,12 @@ def read_launch(reader: Reader, state: State, spec: Spec) -> LaunchFacts:
     if earlier and earlier.state != "running":
         # It is cleared before anything is made, so what it holds of the network is free.
         host = replace(host, network=facts_without(host.network, subject_of(spec.name)))
+    kata = spec.spec.runtime.handler == "kata"
+    wish = wish_of(spec.spec.resources.accelerators, subject_of(spec.name)) if kata else None
     return LaunchFacts(
         host=host,
         model=read_model(reader, str(path)) if path else None,
         earlier=earlier,
+        survey=survey(reader, spec.spec, target_of(host)) if kata else None,
+        gpu=read_gpu(reader, state) if wish else None,
     )

@@ -47,6 +47,11 @@ class Paths:
         return self.directory / "net"
 
     @property
+    def kata(self) -> Path:
+        """Kata's configuration, as it was rendered for this instance."""
+        return self.directory / "kata" / "configuration.toml"
+
+    @property
     def canary(self) -> Path:
         return self.directory / "evidence" / "canary.json"
 
@@ -59,6 +64,9 @@ class Record:
         digest: SHA-256 of the spec, so that a second `run` of the same spec is recognised.
         socket, private: the containerd that holds it.
         host, port: where the server is published; an empty host when it is not.
+        devices: PCI addresses that were passed on.
+        program, kernel: the emulator and the guest kernel that the rendered configuration names; empty for runc.
+        configuration: SHA-256 of that configuration.
     """
 
     name: str
@@ -74,6 +82,10 @@ class Record:
     netns: str
     result: str
     memory: int
+    devices: tuple[str, ...] = ()
+    program: str = ""
+    kernel: str = ""
+    configuration: str = ""
 
     @property
     def endpoint(self) -> Endpoint:

@@ -12,6 +12,7 @@ from vmtool.launch import container as c
 from vmtool.launch.check import check_launch, netns_name
 from vmtool.launch.containerd import Endpoint, awake, choose_endpoint, plan_containerd
 from vmtool.launch.facts import LaunchFacts
+from vmtool.launch.guest import Guest, guest_of, plan_guest, plan_look
 from vmtool.launch.instance import Instance, Paths, Record, record_text, subject_of
 from vmtool.launch.timeouts import canary_deadline, start_deadline
 from vmtool.net.network import Network, netns_path, result_path
@@ -45,7 +46,8 @@ def plan_launch(state: State, spec: Spec, facts: LaunchFacts, *, timeout: float 
         return p.Plan(subject, directory, (p.Step(f"launch {spec.name}", skip="it runs, with this very spec"),))
     network = check_launch(spec, facts)
     endpoint = choose_endpoint(state, bool(facts.host.containerd.answers))
-    record = _record(spec, endpoint, directory)
+    guest = guest_of(spec, facts.survey, facts.gpu) if facts.survey else None
+    record = _record(spec, endpoint, directory, guest)
     return p.Plan(subject, directory, (
         *([plan_clearing(earlier)] if earlier else []),
         plan_files(spec, record, directory),
@@ -54,7 +56,9 @@ def plan_launch(state: State, spec: Spec, facts: LaunchFacts, *, timeout: float 
         *plan_network(state, facts.host.network, network),
         plan_attach(state, facts.host.network, network, container_id=spec.name, netns_name=netns_name(spec.name),
                     directory=directory / "net", publish=spec.spec.network.ports, owner=subject),
-        plan_container(state, spec, endpoint, network, directory),
+        *(plan_guest(state, spec, guest, facts.gpu, directory) if guest else ()),
+        plan_container(state, spec, endpoint, network, directory, guest),
+        *(plan_look(spec, guest, directory) if guest else ()),
         plan_health(spec, facts, record, directory, timeout),
         *plan_canary(spec, facts, record, directory),
     ))
@@ -99,8 +103,12 @@ def plan_image(spec: Spec, endpoint: Endpoint, directory: Path) -> p.Step:
     ))
 
 
-def plan_container(state: State, spec: Spec, endpoint: Endpoint, network: Network, directory: Path) -> p.Step:
-    """Start the container; it is detached, and writes to the instance's log."""
+def plan_container(state: State, spec: Spec, endpoint: Endpoint, network: Network, directory: Path,
+                   guest: Guest | None = None) -> p.Step:
+    """Start the container; it is detached, and writes to the instance's log.
+
+    A guest's size is its configuration's: Kata would add a limit of the container's to it.
+    """
     paths = Paths(directory)
     options = ("--detach", "--pid-file", str(paths.pidfile), "--log-uri", f"file://{paths.log}")
     made: list[p.Action] = []
@@ -110,13 +118,16 @@ def plan_container(state: State, spec: Spec, endpoint: Endpoint, network: Networ
         made.append(p.MakeDir(hub, mode=0o755, uid=c.UID))
     container = c.Container(
         name=spec.name, image=full_reference(body.image), command=server_command(body, network),
-        handler=body.runtime.handler, memory=body.resources.memory, cpus=body.resources.cpus,
+        handler=body.runtime.handler, memory=0 if guest else body.resources.memory,
+        cpus=0 if guest else body.resources.cpus,
         binds=((paths.key, KEY), *(((body.model.path, model_path(body)),) if body.model.path else (RESOLVER,))),
         writable=((hub, HUB),) if body.model.source == "huggingface" else (),
-        env=(*(HUB_ENV if body.model.source == "huggingface" else ()), *body.vllm.env.items()),
-        netns=netns_path(netns_name(spec.name)),
+        env=(*(guest.environment if guest else ()), *(HUB_ENV if body.model.source == "huggingface" else ()),
+             *body.vllm.env.items()),
+        netns=netns_path(netns_name(spec.name)), devices=guest.nodes if guest else (),
+        config=paths.kata if guest else None,
     )
-    run = p.Run(c.run_argv(endpoint, container, *options), deadline=120)
+    run = p.Run(c.run_argv(endpoint, container, *options), deadline=guest.seconds if guest else 120)
     return p.Step(f"start the container with {body.runtime.handler}", (*made, run),
                   undo=(*awake(state, endpoint), *c.removal(endpoint, spec.name)))
 
@@ -175,7 +186,7 @@ def _model_size(facts: LaunchFacts) -> int:
     return facts.model.size if facts.model else 180 << 30
 
 
-def _record(spec: Spec, endpoint: Endpoint, directory: Path) -> Record:
+def _record(spec: Spec, endpoint: Endpoint, directory: Path, guest: Guest | None) -> Record:
     body = spec.spec
     port = body.network.ports[0] if body.network.ports else None
     host = "127.0.0.1" if port and port.host_ip == "0.0.0.0" else port.host_ip if port else ""  # noqa: S104
@@ -185,4 +196,6 @@ def _record(spec: Spec, endpoint: Endpoint, directory: Path) -> Record:
         socket=str(endpoint.socket), private=endpoint.private,
         host=host, port=port.host_port if port else PORT, netns=str(netns_path(netns_name(spec.name))),
         result=str(result_path(directory / "net")), memory=body.resources.memory,
+        devices=guest.devices if guest else (), program=guest.survey.asked.assets.qemu if guest else "",
+        kernel=guest.survey.asked.assets.kernel if guest else "", configuration=guest.digest if guest else "",
     )

@@ -3,23 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import Literal
 
 from vmtool.facts.reader import Reader
+from vmtool.launch.claim import Claim
 from vmtool.launch.container import UID
-from vmtool.launch.instance import Instance, Record
-
-Verdict = Literal["proven", "failed", "not-checked"]
-
-
-@dataclass(frozen=True)
-class Claim:
-    """One claim about a running instance, with what it rests on."""
-
-    id: str
-    verdict: Verdict
-    evidence: str
+from vmtool.launch.guestproof import guest_claims
+from vmtool.launch.instance import Instance
 
 
 def read_claims(reader: Reader, instance: Instance) -> tuple[Claim, ...]:
@@ -31,14 +20,15 @@ def read_claims(reader: Reader, instance: Instance) -> tuple[Claim, ...]:
     if record.handler != "runc":
         # The process on the host is the shim's or QEMU's; what holds inside the guest must be asked there.
         inside = Claim("process.hardening", "not-checked", "the workload runs inside a guest, which was not asked")
-        return (Claim("process.running", "proven", f"pid {instance.pid}"), inside, _tee(record), canary)
+        return (Claim("process.running", "proven", f"pid {instance.pid}"), inside,
+                *guest_claims(reader, instance, record), canary)
     return (
         Claim("process.running", "proven", f"pid {instance.pid}"),
         *_hardening(reader, instance.pid),
         _root(reader, instance.pid),
         _namespace(reader, instance.pid, record.netns.rpartition("/")[2]),
         _memory(reader, instance.pid, record.memory),
-        _tee(record),
+        Claim("tee", "failed", "NOT CONFIDENTIAL: none was asked for; root on this host reads everything"),
         canary,
     )
 
@@ -93,12 +83,6 @@ def _memory(reader: Reader, pid: int, wanted: int) -> Claim:
         if limit:
             return Claim("memory.limit", "proven" if limit == str(wanted) else "failed", f"{limit} bytes")
     return Claim("memory.limit", "not-checked", "no memory cgroup was found")
-
-
-def _tee(record: Record) -> Claim:
-    if record.confidential:
-        return Claim("tee", "not-checked", f"{record.tee} was asked for; nobody looked whether it is there")
-    return Claim("tee", "failed", "NOT CONFIDENTIAL: none was asked for; root on this host reads everything")
 
 
 def _canary(reader: Reader, instance: Instance) -> Claim:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vmtool.launch.container import CAPABILITIES, Container, removal, run_argv
 from vmtool.launch.containerd import Endpoint
+from vmtool.plan import Run
 
 ENDPOINT = Endpoint(Path("/run/c.sock"), private=True)
 CONTAINER = Container("a", "docker.io/x/y:1", ("serve", "--model", "m"), memory=1 << 30, cpus=1.5,
@@ -50,4 +51,4 @@ def test_removal_takes_whatever_a_killed_run_left_and_forgives_what_is_not_there
     actions = removal(ENDPOINT, "a")
     assert [action.shell().split("vmtool ", 1)[1] for action in actions] == [
         "task delete --force a", "container delete a", "snapshot delete a"]
-    assert all("not found" in action.gone for action in actions if hasattr(action, "gone"))
+    assert all("not found" in action.gone for action in actions if isinstance(action, Run))

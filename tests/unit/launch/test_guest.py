@@ -1,0 +1,223 @@
+"""A launch by Kata: the plan, every problem at once, the look at what was started, and the claims afterwards."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakes.recorded import Recorded
+from tests.unit.kata.test_claims import Proc, argv
+from tests.unit.launch.test_plan import MODEL, NETWORK, STATE, actions
+from vmtool.errors import NotReady, Refused, VerificationFailed
+from vmtool.facts.host import HostFacts, read_host
+from vmtool.facts.kata import read_kata
+from vmtool.facts.reader import DeviceReader
+from vmtool.facts.tee import TeeSupport
+from vmtool.gpu.facts import read_gpu
+from vmtool.host.guests import expect_tee
+from vmtool.host.journal import Story
+from vmtool.kata.survey import survey
+from vmtool.launch.facts import LaunchFacts
+from vmtool.launch.guest import target_of
+from vmtool.launch.instance import Instance, Paths, Record
+from vmtool.launch.plan import plan_launch
+from vmtool.launch.proof import read_claims
+from vmtool.plan import ExpectTee, Plan, Run, WriteFile, plan_lines
+from vmtool.spec import Spec
+
+ASSETS = "/opt/kata/share/kata-containers"
+FILES = ["/opt/kata/bin/qemu-system-x86_64-snp-experimental", f"{ASSETS}/vmlinuz.container",
+         "/opt/kata/share/ovmf/AMDSEV.fd", "/opt/kata/bin/qemu-system-x86_64", f"{ASSETS}/vmlinux.container",
+         "/opt/kata/libexec/virtiofsd",
+         f"{ASSETS}/kata-containers-confidential.img", f"{ASSETS}/kata-containers.img", "/g.img", "/g.kernel"]
+YES = TeeSupport(True, ("said so",))
+
+
+def host() -> HostFacts:
+    """An SNP machine with Kata 3.30 and all that a launch needs."""
+    plain = read_host(Recorded.load("debian12-pvm"), "/s", probe_kvm=False)
+    kata = read_kata(Recorded.load("epyc-snp"), "x86_64")
+    config = dict.fromkeys((*plain.kernel.config, "VHOST_VSOCK", "VFIO", "VFIO_PCI", "VFIO_IOMMU_TYPE1"), "y")
+    return replace(plain, network=NETWORK, kata=kata, kernel=replace(plain.kernel, config=config),
+                   kvm=replace(plain.kvm, verdict="runs", vhost_vsock=True),
+                   tee=replace(plain.tee, snp=YES, virtcca=YES), iommu=replace(plain.iommu, groups=9, vfio_group=True))
+
+
+def wish(**changes: Any) -> Spec:
+    body = {"runtime": {"handler": "kata", "tee": "snp"}, "image": "vmtool/x", "model": {"name": "m", "path": "/m"},
+            "resources": {"memory": "2Gi", "cpus": 1}, "network": {"publish": ["8000"]}}
+    return Spec.model_validate({"apiVersion": "vmtool/v1", "kind": "Runtime", "metadata": {"name": "chat"},
+                                "spec": body | changes})
+
+
+def facts(spec: Spec, gpus: DeviceReader | None = None, on: HostFacts | None = None) -> LaunchFacts:
+    found = on or host()
+    looked = survey(Recorded({"exists": FILES}), spec.spec, target_of(found))
+    return LaunchFacts(found, MODEL, None, looked, read_gpu(gpus, STATE) if gpus else None)
+
+
+def plan(spec: Spec | None = None, **more: Any) -> Plan:
+    spec = spec or wish()
+    return plan_launch(STATE, spec, facts(spec, **more))
+
+
+def test_the_table_of_contents() -> None:
+    titles = [step.title for step in plan().steps]
+    assert titles[4].startswith("attach the network namespace")
+    assert titles[5:] == [
+        "render the configuration for Kata 3.30; the lint says: security.measured-root, security.shared-fs",
+        "start the container with kata",
+        "look whether the guest really runs in snp",
+        "wait until the server is healthy, at most 128 s",
+        "ask the canary and compare its answer",
+    ]
+
+
+def test_the_shim_is_given_the_instances_own_configuration_and_no_limit() -> None:
+    made = plan()
+    [run] = made.steps[6].actions
+    assert isinstance(run, Run)
+    text = run.shell()
+    assert "--runtime io.containerd.kata.v2" in text
+    assert "--runtime-config-path /s/instances/chat/kata/configuration.toml" in text
+    assert "--memory-limit" not in text
+    assert "--cpus" not in text
+    assert run.deadline > 120
+    [written] = [action for action in made.steps[5].actions if isinstance(action, WriteFile)]
+    assert written.path == Path("/s/instances/chat/kata/configuration.toml")
+    assert "\ndefault_memory = 2048\n" in written.text
+    record = next(action for action in actions(made) if isinstance(action, WriteFile) and "digest" in action.text)
+    assert hashlib.sha256(written.text.encode()).hexdigest() in record.text
+
+
+def test_the_look_comes_before_anything_waits() -> None:
+    made = plan()
+    [look] = [action for action in actions(made) if isinstance(action, ExpectTee)]
+    assert (look.name, look.tee, look.program) == ("sandbox-chat", "snp", FILES[0])
+    assert [step.waits for step in made.steps] == [False] * 8 + [True] * 2
+    assert "sandbox-chat" in "\n".join(plan_lines(made))
+
+
+def test_without_a_tee_the_plan_says_so() -> None:
+    made = plan(wish(runtime={"handler": "kata"}, allow_unconfidential=True))
+    assert made.steps[7].skip == "NOT CONFIDENTIAL: no TEE was asked for"
+
+
+def test_a_machine_without_kata_is_not_ready_and_runc_is_never_taken() -> None:
+    bare = read_host(Recorded.load("debian12-pvm"), "/s", probe_kvm=False)
+    with pytest.raises(NotReady) as error:
+        plan(on=replace(bare, network=NETWORK))
+    told = "\n".join(error.value.details)
+    assert "no containerd-shim-kata*-v2 found" in told
+    assert error.value.hint == "vmtool doctor --for kata --tee snp"
+
+
+def test_every_problem_of_the_wish_and_the_host_at_once() -> None:
+    bad = wish(runtime={"handler": "kata", "tee": "virtcca", "kata": {"version": "4.1", "image": "/a", "initrd": "/b"}},
+               resources={"memory": "64Ti", "cpus": 1})
+    with pytest.raises(Refused) as error:
+        plan(bad)
+    told = "\n".join(error.value.details)
+    for part in ("Kata 4.1 has no virtcca", "image and initrd", "/b is not there", "spec.runtime.tee: virtcca needs"):
+        assert part in told
+    assert sum("spec.resources.memory" in line for line in error.value.details) == 1
+
+
+GPU = {"bdf": ["0000:c1:00.0"]}
+VIRTCCA = {"handler": "kata", "tee": "none", "kata": {"version": "4.1", "image": "/g.img", "kernel": "/g.kernel",
+                                                      "firmware": "/g.kernel"}}
+
+
+def test_a_gpu_is_bound_and_passed_on_by_its_group() -> None:
+    spec = wish(runtime=VIRTCCA, allow_unconfidential=True, resources={"memory": "2Gi", "cpus": 1, "accelerators": GPU})
+    made = plan(spec, gpus=Recorded.load("gpu-kunpeng-a100"))
+    titles = [step.title for step in made.steps]
+    start = titles.index("start the container with kata")
+    assert any(title.startswith("bind ") for title in titles[:start])
+    assert "--device /dev/vfio/" in made.steps[start].actions[-1].shell()
+    [text] = [action.text for action in actions(made) if isinstance(action, WriteFile)
+              and action.path.name == "configuration.toml" and "kata" in str(action.path)]
+    assert 'cold_plug_vfio = "root-port"' in text
+
+
+def test_a_hook_gets_the_variable_that_it_waits_for() -> None:
+    runtime = VIRTCCA | {"kata": VIRTCCA["kata"] | {"injection": "hook"}}  # type: ignore[operator]
+    spec = wish(runtime=runtime, allow_unconfidential=True, resources={"memory": "2Gi", "cpus": 1, "accelerators": GPU})
+    made = plan(spec, gpus=Recorded.load("gpu-kunpeng-a100"))
+    assert any("--env NVIDIA_VISIBLE_DEVICES=all" in line for line in plan_lines(made))
+
+
+def test_gpus_go_by_kata_only() -> None:
+    spec = wish(runtime={"handler": "runc"}, allow_unconfidential=True,
+                resources={"memory": "2Gi", "cpus": 1, "accelerators": GPU})
+    with pytest.raises(Refused) as error:
+        plan_launch(STATE, spec, LaunchFacts(host(), MODEL, None))
+    assert "by runc is not here yet: use kata" in "\n".join(error.value.details)
+
+
+def look(tmp_path: Path, tee: str = "snp", **changes: Any) -> ExpectTee:
+    return replace(ExpectTee("sandbox-chat", tee, (), FILES[0], f"{ASSETS}/vmlinuz.container", tmp_path / "qemu.txt",
+                             deadline=0.0), **changes)
+
+
+def test_the_right_guest_passes_and_its_arguments_are_kept(tmp_path: Path) -> None:
+    expect_tee(look(tmp_path), Proc({9: (FILES[0], argv("snp"))}))
+    lines = (tmp_path / "qemu.txt").read_text().splitlines()
+    assert lines[0] == FILES[0]
+    assert lines[1:] == argv("snp")
+
+
+@pytest.mark.parametrize(("processes", "changes", "message"), [
+    ({9: (FILES[0], argv("none"))}, {}, "an ordinary VM"),
+    ({9: (FILES[0], argv("stock-arm64"))}, {"tee": "virtcca"}, "a stock shim ignores confidential_guest"),
+    ({9: ("/tmp/qemu-system-x86_64", argv("snp"))}, {}, "/tmp/qemu-system-x86_64 runs, not"),
+    ({9: (FILES[0], argv("snp"))}, {"devices": ("0000:41:00.0",)}, "asked for: 0000:41:00.0"),
+])
+def test_another_guest_than_was_asked_for_is_exit_code_4(tmp_path: Path, processes: dict[int, Any],
+                                                         changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(VerificationFailed) as error:
+        expect_tee(look(tmp_path, **changes), Proc(processes))
+    assert message in "\n".join(error.value.details)
+    assert error.value.code == 4
+    assert (tmp_path / "qemu.txt").exists(), "what it showed is kept"
+
+
+@pytest.mark.parametrize("processes", [{}, {8: (FILES[0], argv("snp")), 9: (FILES[0], argv("snp"))}])
+def test_no_single_qemu_is_no_proof(tmp_path: Path, processes: dict[int, Any]) -> None:
+    with pytest.raises(VerificationFailed, match="not known what runs"):
+        expect_tee(look(tmp_path), Proc(processes))
+
+
+RECORD = Record("chat", "d", "kata", "snp", "i", "m", "/c", True, "127.0.0.1", 8000, "/n", "/r", 1, program=FILES[0],
+                kernel=f"{ASSETS}/vmlinuz.container", configuration=hashlib.sha256(b"text").hexdigest())
+
+
+def claims(processes: dict[int, Any], text: str | None = "text", record: Record = RECORD) -> dict[str, str]:
+    files = {"/i/chat/kata/configuration.toml": text} if text is not None else {}
+    instance = Instance("chat", Paths(Path("/i/chat")), record, "running", 9, Story(state="applied"))
+    return {claim.id: claim.verdict for claim in read_claims(Proc(processes, files), instance)}
+
+
+def test_status_looks_again() -> None:
+    assert claims({9: (FILES[0], argv("snp"))}) == {
+        "process.running": "proven", "process.hardening": "not-checked", "tee": "proven", "vm.kvm": "proven",
+        "vm.no-debugger": "proven", "vm.devices": "proven", "vm.kernel": "proven", "vm.program": "proven",
+        "configuration.unchanged": "proven", "guest.tee": "not-checked", "canary": "not-checked"}
+
+
+@pytest.mark.parametrize(("processes", "text", "failed"), [
+    ({9: (FILES[0], argv("none"))}, "text", {"tee"}), ({9: ("/x/qemu-system", argv("snp"))}, "text", {"vm.program"}),
+    ({9: (FILES[0], argv("snp"))}, "changed", {"configuration.unchanged"}),
+    ({9: (FILES[0], argv("snp"))}, None, {"configuration.unchanged"}),
+])
+def test_what_changed_meanwhile_fails(processes: dict[int, Any], text: str | None, failed: set[str]) -> None:
+    assert {name for name, verdict in claims(processes, text).items() if verdict == "failed"} == failed
+
+
+def test_without_a_qemu_to_look_at_nothing_is_proven() -> None:
+    assert claims({})["tee"] == "not-checked"
+    assert claims({}, record=replace(RECORD, tee="none"))["tee"] == "failed"
