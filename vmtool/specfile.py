@@ -30,7 +30,7 @@ def read_spec(path: Path) -> Spec:
     try:
         spec = dialect.model_validate(document.value)
     except ValidationError as error:
-        problems = [_problem(document, detail, dialect) for detail in error.errors(include_url=False)]
+        problems = [problem_line(document, detail, dialect) for detail in error.errors(include_url=False)]
         raise Refused(f"{path}: {len(problems)} problem{'s' if len(problems) > 1 else ''}", details=problems) from None
     return _anchored(spec if isinstance(spec, Spec) else spec.translated(), path.absolute().parent)
 
@@ -45,7 +45,8 @@ def _anchored(spec: Spec, directory: Path) -> Spec:
     return spec.model_copy(update={"spec": spec.spec.model_copy(update={"model": model, "vllm": vllm})})
 
 
-def _problem(document: yamlfile.Document, detail: ErrorDetails, dialect: type[BaseModel]) -> str:
+def problem_line(document: yamlfile.Document, detail: ErrorDetails, dialect: type[BaseModel]) -> str:
+    """A mistake that pydantic found, with its file, line and key; near keys and values are suggested."""
     place = tuple(detail["loc"])
     message = detail["msg"].removeprefix("Value error, ")
     if detail["type"] == "extra_forbidden":

@@ -16,14 +16,19 @@ from vmtool.errors import Refused, VerificationFailed
 from vmtool.facts.imagefile import ImageFile, read_image
 from vmtool.facts.imageusers import read_users
 from vmtool.facts.memory import read_disk
-from vmtool.host import subjects
+from vmtool.host import lock, subjects
 from vmtool.host.look import Machine
 from vmtool.image.cache import Cache
 from vmtool.plan import Plan, plan_lines
+from vmtool.rootfs.build import plan_build
+from vmtool.rootfs.buildfacts import read_build
 from vmtool.rootfs.contents import check_contents, read_contents
+from vmtool.rootfs.driver import plan_driver
 from vmtool.rootfs.manifest import Manifest, manifest_path, read_manifest
+from vmtool.rootfs.recipe import find_rootfs_recipe, read_rootfs_recipe
 from vmtool.rootfs.resize import ResizeFacts, check_growable, parse_growth, plan_resize
-from vmtool.rootfs.tools import Tools, read_tools
+from vmtool.rootfs.store import Store
+from vmtool.rootfs.tools import Tools, plan_tools, read_tools, tools_dir
 from vmtool.rootfs.tree import open_tree
 from vmtool.rootfs.verify import Claims, verify
 from vmtool.state import State
@@ -35,6 +40,42 @@ MARKS = {"ok": "✓", "warn": "!", "fail": "✗", "not-checked": "?"}
 @click.group()
 def rootfs_command() -> None:
     """Build, grow, equip, inspect, verify and boot guest images."""
+
+
+@rootfs_command.command("build")
+@click.argument("recipe")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Where the image goes [NAME.img].")
+@click.option("--arch", type=click.Choice(["amd64", "arm64"]), help="In the place of the recipe's.")
+@click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
+@click.option("--no-cache", is_flag=True, help="Make everything anew, also with the same input.")
+@click.pass_obj
+def build(state: State, recipe: str, output: Path | None, arch: str | None, dry_run: bool, no_cache: bool) -> None:
+    """Build RECIPE: a folder of images/, a directory or a file. Unchanged input builds nothing."""
+    read = read_rootfs_recipe(find_rootfs_recipe(recipe), arch=arch or "")
+    out = (output or Path(f"{read.name}.img")).absolute()
+    if not out.parent.is_dir():
+        raise Refused(f"{out.parent}: no such directory")
+    store, machine = Store(Cache.at()), Machine()
+    directory = state.root / "rootfs" / f"build-{read.name}"
+
+    def make() -> Plan:
+        facts = read_build(machine, store, read, out, os.environ)
+        step = plan_tools(machine, store.cache, facts.options, facts.environment)
+        own = Tools(tools_dir(store.cache), os.uname().machine)
+        return plan_build(directory, store, read, facts, step, own, out, fresh=no_cache,
+                          driver_step=plan_driver(store, read, facts, own))
+
+    doing = f"vmtool rootfs build {read.name}"
+    if dry_run:
+        do(state, directory, doing, make, True)
+        return
+    with lock.Lock(store.lock, doing):
+        do(state, directory, doing, make, False)
+    told = read_manifest(manifest_path(out))
+    click.echo(f"{out}\nsha256     {told.sha256}")
+    if told.verity:
+        click.echo(f"root hash  {told.verity.root_hash}")
+    click.echo(f"next: vmtool rootfs verify {out.name}   vmtool rootfs boot {out.name}")
 
 
 @rootfs_command.command("resize")

@@ -1,7 +1,7 @@
 """Bytes of image files that no tool of the distribution writes: a program of vmtool's own, run as a step of a plan.
 
     python -m vmtool.host.disk carve IMAGE START SIZE OUT     copy a piece of IMAGE to a new file, sparse
-    python -m vmtool.host.disk place FILE IMAGE START         copy FILE into IMAGE at START, sparse
+    python -m vmtool.host.disk place FILE IMAGE START [ROOM]  copy FILE into IMAGE at START, sparse
     python -m vmtool.host.disk label IMAGE GEOMETRY [SALT]    write labels and headers; with a salt also the hashes,
                                                               and their values to verity.json beside GEOMETRY
     python -m vmtool.host.disk seal MANIFEST IMAGE OUT        write the manifest of what MANIFEST's image has become;
@@ -66,8 +66,10 @@ def carve(image: Path, start: int, size: int, out: Path) -> None:
         os.close(target)
 
 
-def place(file: Path, image: Path, start: int) -> None:
-    """Copy a file into the image, where only zeros are."""
+def place(file: Path, image: Path, start: int, room: int | None = None) -> None:
+    """Copy a file into the image, where only zeros are; it may have `room` bytes at most."""
+    if room is not None and file.stat().st_size > room:
+        sys.exit(f"the file system has {file.stat().st_size} bytes, and the image has room for {room}: raise `size`")
     source, target = os.open(file, os.O_RDONLY), os.open(image, os.O_WRONLY)
     try:
         copy_sparse(source, 0, os.fstat(source).st_size, target, start)
@@ -114,8 +116,8 @@ def main(words: Sequence[str]) -> None:
     match list(words):
         case ["carve", image, start, size, out]:
             carve(Path(image), int(start), int(size), Path(out))
-        case ["place", file, image, start]:
-            place(Path(file), Path(image), int(start))
+        case ["place", file, image, start, *room] if len(room) < 2:
+            place(Path(file), Path(image), int(start), *map(int, room))
         case ["label", image, geometry, *salt]:
             made = label(Path(image), Geometry(**json.loads(Path(geometry).read_text())), *(salt or [""]))
             if made:

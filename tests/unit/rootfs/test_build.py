@@ -1,0 +1,122 @@
+"""Build plans as tables: facts and recipe in, lines out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.rootfs.recipes import STORE, facts, recipe
+from vmtool import plan as p
+from vmtool.errors import NotReady, Refused
+from vmtool.host.describe import check
+from vmtool.rootfs.build import plan_build
+from vmtool.rootfs.driver import plan_driver
+from vmtool.rootfs.tools import Tools
+
+TOOLS = Tools(Path("/t"), "x86_64")
+STEP = p.Step("tools", skip="they are in the cache", waits=True)
+KERNEL = {"package": "linux-image-amd64"}
+
+
+def planned(tmp_path: Path, changes: dict[str, Any] | None = None, *, fresh: bool = False, **found: Any) -> p.Plan:
+    read, host = recipe(tmp_path, **changes or {}), facts(**found)
+    return plan_build(Path("/j"), STORE, read, host, STEP, TOOLS, Path("/o/x.img"), fresh=fresh,
+                      driver_step=plan_driver(STORE, read, host, TOOLS))
+
+
+def text(plan: p.Plan) -> str:
+    return "\n".join(p.plan_lines(plan))
+
+
+def test_a_first_build_makes_everything(tmp_path: Path) -> None:
+    lines = text(planned(tmp_path))
+    assert [line for line in lines.splitlines() if line.startswith("# ")] == [
+        "# 1. tools (nothing to do: they are in the cache)", "# 2. install the packages (bookworm, amd64)",
+        "# 3. make the image (kata-dax, ext4)", "# 4. write x.img"]
+    assert "unshare --mount --pid --fork --kill-child --mount-proc mmdebstrap" in lines
+    assert "SOURCE_DATE_EPOCH=1750000000" in lines
+    assert "assume_storage_prezeroed=1" in lines
+    assert "mv --force --no-target-directory /o/.x.img.vmtool-new /o/x.img" in lines.splitlines()[-1]
+
+
+def test_unchanged_input_only_writes_the_output_or_nothing(tmp_path: Path) -> None:
+    assert [step.title for step in planned(tmp_path, image=True).steps if not step.skip] == ["write x.img"]
+    assert not planned(tmp_path, image=True, given=True).changes
+    assert planned(tmp_path, image=True, given=True, fresh=True).changes
+
+
+def test_a_base_of_the_same_packages_is_used(tmp_path: Path) -> None:
+    assert "mmdebstrap" not in text(planned(tmp_path, base=True))
+    assert "mmdebstrap" in text(planned(tmp_path, base=True, fresh=True))
+
+
+@pytest.mark.parametrize(("driver", "expected"), [
+    ({"packages": ["nvidia-open-kernel-dkms"]}, "--include=make,linux-headers-amd64"),
+    ({"run": "d.run", "source": "src"}, " vmtool.host.driver install "), ({"modules": "src"}, "host.driver take ")])
+def test_each_way_to_a_driver(tmp_path: Path, driver: dict[str, Any], expected: str) -> None:
+    (tmp_path / "src").mkdir()
+    (tmp_path / "d.run").write_text("#!/bin/sh\n")
+    changes = {"kernel": KERNEL, "driver": driver}
+    assert expected in text(planned(tmp_path, changes))
+    assert "driver.tar" in text(planned(tmp_path, changes, driver=True))
+    assert expected not in text(planned(tmp_path, changes, driver=True))
+
+
+def test_what_a_driver_needs_is_refused_before(tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("")
+    with pytest.raises(Refused, match=r"needs driver\.source"):
+        planned(tmp_path, {"kernel": KERNEL, "driver": {"run": "f"}})
+    with pytest.raises(Refused, match=r"linux-image-\*"):
+        planned(tmp_path, {"kernel": {"package": "my-kernel"}, "driver": {"packages": ["n1"]}})
+
+
+@pytest.mark.parametrize(("found", "detail"), [
+    ({"missing": ("mmdebstrap",)}, "mmdebstrap is not installed"), ({"foreign": True}, "programs of amd64 do not run"),
+    ({"free": 1 << 30}, "1.0 GiB free, 6 GiB are needed")])
+def test_a_host_that_cannot_is_told_before(tmp_path: Path, found: dict[str, Any], detail: str) -> None:
+    with pytest.raises(NotReady) as refused:
+        planned(tmp_path, **found)
+    assert detail in refused.value.details[0]
+    assert refused.value.hint
+
+
+@pytest.mark.parametrize(("debian", "expected"), [
+    ({}, "deb http://deb.debian.org/debian bookworm-updates main"), ({"snapshot": "20250520T000000Z"},
+     "[check-valid-until=no] http://snapshot.debian.org/archive/debian/20250520T000000Z bookworm main"),
+    ({"components": ["main", "contrib"], "pockets": []}, "deb http://deb.debian.org/debian bookworm main contrib"),
+    ({"repositories": [{"name": "l", "source": "file:/r ./", "unsigned": True}]}, "deb [trusted=yes] file:/r ./")])
+def test_package_sources(tmp_path: Path, debian: dict[str, Any], expected: str) -> None:
+    assert expected in text(planned(tmp_path, {"debian": {"suite": "bookworm", **debian}}))
+
+
+def test_the_hosts_own_sources_are_used_when_they_are_for_just_this(tmp_path: Path) -> None:
+    lines = text(planned(tmp_path, sources=("/etc/apt/sources.list",)))
+    assert " bookworm /c/rootfs/scratch/tiny/base.tar /etc/apt/sources.list\n" in lines
+    assert "deb.debian.org" not in lines
+
+
+def test_every_step_has_a_harmless_way_back_and_waits(tmp_path: Path) -> None:
+    for step in planned(tmp_path).steps:
+        assert step.waits
+        assert step.skip or (all(isinstance(action, p.Remove) for action in step.undo) and step.undo)
+
+
+def test_layouts_and_file_systems(tmp_path: Path) -> None:
+    assert "mkfs.erofs" in text(planned(tmp_path, {"filesystem": "erofs"}))
+    assert "vmtool.host.cpio" in text(planned(tmp_path, {"layout": "initrd"}))
+    bare = text(planned(tmp_path, {"layout": "bare", "size": "300Mi"}))
+    assert json.dumps({"kind": "bare", "total": 300 << 20, "start": 0, "size": 300 << 20}, indent=None)[:-1] in bare
+
+
+@pytest.mark.parametrize(("kernel", "driver", "toolkit", "branch", "message"), [
+    ("6.1", {}, "1.17.3-1", "", "1.17.3-1 is refused"), ("6.1", {}, "", "", r"\(absent\) is refused"),
+    ("6.2", {"kernel": "6.1", "version": "535.1"}, "1.17.8", "", "compiled for 6.1"),
+    ("6.1", {"kernel": "6.1", "version": "535.1"}, "1.17.8", "550", "wants branch 550")])
+def test_an_image_that_must_not_be_given_out_is_refused(kernel: str, driver: dict[str, str], toolkit: str, branch: str,
+                                                        message: str) -> None:
+    with pytest.raises(Refused, match=message):
+        check({"toolkit": True, "branch": branch}, kernel, driver, toolkit)
+    check({"toolkit": True, "branch": "535"}, "6.1", {"kernel": "6.1", "version": "535.1"}, "1.17.8-1")

@@ -1,0 +1,88 @@
+"""The packages of a guest image as one archive: by mmdebstrap."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+from vmtool import plan as p
+from vmtool.rootfs.recipe import Debian, Recipe
+from vmtool.rootfs.store import Store
+from vmtool.rootfs.tools import PRIVATE
+
+# What every file is dated that has no older date of its own: 2025-06-15, as container images have it.
+EPOCH = 1750000000
+MIRROR, SECURITY = "http://deb.debian.org/debian", "http://security.debian.org/debian-security"
+SNAPSHOT = "http://snapshot.debian.org/archive/debian"
+LEAN = tuple(f"/usr/share/{name}/*" for name in ("man", "info", "locale", "lintian", "bash-completion"))
+# What differs from build to build or belongs to the build host.
+_CLEAN = ("etc/apt/sources.list", "etc/apt/sources.list.d", "etc/machine-id", "etc/hostname", "var/cache", "var/log",
+          "var/lib/apt/lists", "var/lib/systemd/catalog", "var/lib/dbus/machine-id", "var/lib/systemd/random-seed")
+
+
+def sources(debian: Debian, host: tuple[str, ...]) -> tuple[str, ...]:
+    """The sources for mmdebstrap: lines, or the host's own source files when they are for exactly this.
+
+    Args:
+        host: source files of the build host that describe the release and nothing else.
+    """
+    if debian.snapshot:
+        stamp = "[check-valid-until=no] "
+        lines = [f"deb {stamp}{SNAPSHOT}/{debian.snapshot} {debian.suite} {' '.join(debian.components)}"]
+    elif host and debian.components == ("main",) and set(debian.pockets) == {"updates", "security"}:
+        lines = list(host)
+    else:
+        components = " ".join(debian.components)
+        lines = [f"deb {MIRROR} {debian.suite} {components}"]
+        lines += [f"deb {SECURITY if pocket == 'security' else MIRROR} {debian.suite}-{pocket} {components}"
+                  for pocket in debian.pockets]
+    for repository in debian.repositories:
+        trust = "trusted=yes" if repository.unsigned else f"signed-by={repository.keys}"
+        lines.append(f"deb [{trust}] {repository.source}")
+    return tuple(lines)
+
+
+def plan_debian(store: Store, recipe: Recipe, digest: str, host: tuple[str, ...], options: tuple[str, ...],
+                environment: p.Pairs) -> p.Step:
+    """From the archive's packages to base.tar, and packages.txt with what they are.
+
+    Args:
+        digest: of the base's input.
+        host, options, environment: see `sources`; apt's options; the settings that children get.
+    """
+    debian = recipe.debian or Debian(suite="stable")
+    scratch, place = store.scratch(recipe.name), store.base(digest)
+    settings = ('Acquire::Languages "none"', 'APT::Install-Recommends "false"', *options)
+    argv = (*PRIVATE, "mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", "--format=tar",
+            f"--architectures={recipe.arch}", f"--include={','.join(packages(recipe))}",
+            *(f"--aptopt={line}" for line in settings),
+            *(f"--dpkgopt=path-exclude={pattern}" for pattern in (*LEAN, *recipe.exclude)),
+            *(f"--customize-hook={line}" for line in hooks(recipe, scratch / "packages.txt")),
+            debian.suite, str(scratch / "base.tar"), *sources(debian, host))
+    # A kernel package makes an initramfs, unless this says no; a guest of Kata's needs none.
+    env = (*environment, ("INITRD", "No"), ("SOURCE_DATE_EPOCH", str(EPOCH)), ("TMPDIR", str(scratch / "tmp")))
+    return p.Step(f"install the packages ({debian.suite}, {recipe.arch})", (
+        p.Remove(scratch), p.MakeDir(scratch / "tmp", mode=0o755), p.MakeDir(place.parent, mode=0o755),
+        p.Run(argv, env=env, deadline=3600), p.Remove(scratch / "tmp"),
+        p.Run(("mv", "--no-target-directory", str(scratch), str(place))),
+    ), undo=(p.Remove(scratch),), waits=True)
+
+
+def packages(recipe: Recipe) -> tuple[str, ...]:
+    """Everything that is installed, in the recipe's order."""
+    kernel = recipe.kernel.package if recipe.kernel else None
+    toolkit = recipe.toolkit.package if recipe.toolkit and not recipe.toolkit.file else None
+    return (*recipe.packages, *(name for name in (kernel, toolkit) if name))
+
+
+def hooks(recipe: Recipe, listing: Path) -> Iterator[str]:
+    """mmdebstrap's customize hooks, which it gives to a shell with the tree in $1."""
+    if recipe.toolkit and recipe.toolkit.file:
+        yield f"upload {shlex.quote(str(recipe.toolkit.file))} /toolkit.deb"
+        yield 'chroot "$1" dpkg --install /toolkit.deb && rm "$1"/toolkit.deb'
+    # With the hashes of the packages as the signed index has them.
+    yield ("chroot \"$1\" dpkg-query -W -f '${binary:Package}=${Version}\\n' | "
+           f'APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" xargs apt-cache show > {shlex.quote(str(listing))}')
+    yield "rm -rf " + " ".join(f'"$1"/{name}' for name in _CLEAN)
+    yield 'mkdir -p "$1"/var/cache "$1"/var/log && : > "$1"/etc/resolv.conf'

@@ -1,0 +1,82 @@
+"""What a build needs to know about the host and about what earlier builds left."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from vmtool.facts.memory import read_disk
+from vmtool.facts.reader import Reader
+from vmtool.image.settings import apt_options, apt_sources, build_environment
+from vmtool.plan import Pairs
+from vmtool.rootfs.inputs import base_digest, driver_digest, image_digest
+from vmtool.rootfs.recipe import Recipe
+from vmtool.rootfs.store import FILES, Store
+
+
+@dataclass(frozen=True)
+class BuildFacts:
+    """What is there.
+
+    Args:
+        base, driver, image: whether that part of this very input is in the cache.
+        given: whether the output files are the cached ones, by size and time.
+        stale: directories with images of other inputs of the recipe.
+        missing: programs that are not installed, of those that the build needs.
+        environment, sources, options: see `vmtool.image.settings`.
+        foreign: whether the recipe's architecture is another than the host's, and nothing runs its programs.
+        free: bytes where the cache lies; None when unknown.
+    """
+
+    base: bool
+    driver: bool
+    image: bool
+    given: bool
+    stale: tuple[Path, ...]
+    missing: tuple[str, ...]
+    environment: Pairs
+    sources: tuple[str, ...]
+    options: tuple[str, ...]
+    foreign: bool
+    free: int | None
+
+
+def read_build(reader: Reader, store: Store, recipe: Recipe, out: Path, environ: Mapping[str, str]) -> BuildFacts:
+    """Look at the cache, the output's place and the host.
+
+    Raises:
+        NotReady: a setting holds a password.
+    """
+    image = store.image(recipe.name, image_digest(recipe))
+    needed = ("mmdebstrap", "unshare") if recipe.debian else ("mmdebstrap", "unshare", "dnf", "rpm")
+    names = reader.names(str(store.images(recipe.name)))
+    return BuildFacts(
+        base=reader.exists(str(store.base(base_digest(recipe)))),
+        driver=bool(recipe.driver) and reader.exists(str(store.driver(driver_digest(recipe)))),
+        image=reader.exists(str(image)), given=is_given(image, out),
+        stale=tuple(store.images(recipe.name) / name for name in names if name != image.name),
+        missing=tuple(name for name in needed if not reader.which(name)),
+        environment=build_environment(environ),
+        sources=apt_sources(reader, recipe.debian.suite) if recipe.debian else (), options=apt_options(reader),
+        foreign=not runs(reader, recipe.arch), free=read_disk(reader, str(store.cache.root)).free)
+
+
+def runs(reader: Reader, arch: str) -> bool:
+    """Whether programs of the architecture run here: it is the host's, or an emulator is installed."""
+    machine = {"amd64": "x86_64", "arm64": "aarch64"}[arch]
+    return os.uname().machine == machine or reader.which(f"qemu-{machine}-static") is not None
+
+
+def is_given(image: Path, out: Path) -> bool:
+    """Whether each output file is a copy of the cached one: copies keep the time to the nanosecond."""
+    try:
+        for name, suffix in FILES.items():
+            if (image / name).exists():
+                cached, given = (image / name).stat(), out.with_name(out.name + suffix).stat()
+                if (cached.st_size, cached.st_mtime_ns) != (given.st_size, given.st_mtime_ns):
+                    return False
+    except OSError:
+        return False
+    return (image / "rootfs.img").exists()

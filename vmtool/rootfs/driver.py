@@ -1,0 +1,73 @@
+"""The step that makes NVIDIA's kernel modules for the guest's kernel; `vmtool.host.driver` does the work."""
+
+from __future__ import annotations
+
+import sys
+
+from vmtool import plan as p
+from vmtool.errors import Refused
+from vmtool.rootfs.base import LEAN, sources
+from vmtool.rootfs.buildfacts import BuildFacts
+from vmtool.rootfs.inputs import base_digest, driver_digest
+from vmtool.rootfs.recipe import Debian, Driver, Recipe
+from vmtool.rootfs.store import Store
+from vmtool.rootfs.tools import PRIVATE, Tools
+
+WORK = (sys.executable, "-m", "vmtool.host.driver")
+
+
+def plan_driver(store: Store, recipe: Recipe, facts: BuildFacts, tools: Tools) -> p.Step | None:
+    """From sources, installer or modules to driver.tar; None when the recipe has no driver.
+
+    Raises:
+        Refused: the recipe's base cannot give what the driver needs.
+    """
+    driver = recipe.driver
+    if driver is None:
+        return None
+    digest = driver_digest(recipe)
+    scratch, place = store.scratch(f"{recipe.name}-driver"), store.driver(digest)
+    base, tree, depmod = store.base(base_digest(recipe)) / "base.tar", scratch / "tree", tools.argv("depmod")
+    out = scratch / "out"
+    actions: list[p.Action] = [p.Remove(scratch), p.MakeDir(out), p.MakeDir(scratch / "tmp", mode=0o755),
+                               p.MakeDir(place.parent, mode=0o755)]
+    if driver.packages:
+        actions += [_workshop(recipe, driver, facts, store),
+                    p.Run((*PRIVATE, *WORK, "compile", str(tree), str(base), str(out), *depmod), deadline=7200)]
+    elif driver.run:
+        if driver.source is None:
+            raise Refused(f"{recipe.name}: driver.run needs driver.source, the kernel's source tree or headers")
+        actions += [p.MakeDir(tree, mode=0o755),
+                    p.Run((*PRIVATE, *WORK, "install", str(tree), str(base), str(out), str(driver.run),
+                           str(driver.source), *depmod), deadline=7200)]
+    else:
+        actions.append(p.Run((*WORK, "take", str(driver.modules), str(base), str(out), *depmod), deadline=600))
+    ways = {"compile": driver.packages, "install": driver.run, "take": driver.modules}
+    verb = next(name for name, given in ways.items() if given)
+    return p.Step(f"{verb} NVIDIA's kernel modules", (
+        *actions, p.Run(("mv", "--no-target-directory", str(out), str(place))), p.Remove(scratch),
+    ), undo=(p.Remove(scratch),), waits=True)
+
+
+def _workshop(recipe: Recipe, driver: Driver, facts: BuildFacts, store: Store) -> p.Run:
+    """A tree with a compiler, the headers of the guest's kernel and the driver's source.
+
+    The driver's packages are unpacked, not installed: installing would compile for the build host's kernel.
+    """
+    kernel = recipe.kernel.package if recipe.kernel else None
+    if recipe.debian is None or not kernel or not kernel.startswith("linux-image-"):
+        raise Refused(f"{recipe.name}: a driver from packages needs a Debian base with a linux-image-* package",
+                      hint="driver.run or driver.modules")
+    scratch = store.scratch(f"{recipe.name}-driver")
+    headers = kernel.replace("linux-image-", "linux-headers-", 1)
+    names = " ".join(driver.packages)
+    fetch = (f'cd "$1"/root && APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get download -q {names} && '
+             'for each in *.deb; do dpkg -x "$each" "$1"; done')
+    debian: Debian = recipe.debian
+    settings = ('Acquire::Languages "none"', 'APT::Install-Recommends "false"', *facts.options)
+    argv = (*PRIVATE, "mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", "--format=directory",
+            f"--architectures={recipe.arch}", f"--include=make,{headers}",
+            *(f"--aptopt={line}" for line in settings),
+            *(f"--dpkgopt=path-exclude={pattern}" for pattern in (*LEAN, "/usr/share/doc/*")),
+            f"--customize-hook={fetch}", debian.suite, str(scratch / "tree"), *sources(debian, facts.sources))
+    return p.Run(argv, env=(*facts.environment, ("TMPDIR", str(scratch / "tmp"))), deadline=3600)
