@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from vmtool.errors import Refused
+from vmtool.errors import NotReady, Refused
 
 DEFAULT = "/var/lib/vmtool"
 # Also a host name label (RFC 1123), a containerd identifier and a part of a file name, hence so narrow.
@@ -52,6 +52,21 @@ class State:
     @property
     def networks(self) -> Path:
         return self.root / "networks"
+
+    def check_readable(self) -> None:
+        """Look whether this user may read what vmtool remembers: otherwise all would seem empty.
+
+        Raises:
+            NotReady: the user may not.
+        """
+        for path in (self.root, self.root / "locks"):
+            try:
+                os.scandir(path).close()
+            except FileNotFoundError:
+                continue
+            except PermissionError as error:
+                raise NotReady(f"{path} is not readable for user {os.geteuid()}",
+                               hint="become root, or name a state directory of your own with --state-dir") from error
 
     def instance(self, name: str) -> Path:
         """The directory of an instance."""

@@ -243,3 +243,15 @@ def test_no_spec_no_instance_no_name(own_state: Vmtool, tmp_path: Path, untouche
     assert "Missing argument" in own_state("run", status=2).err
     assert own_state("ps", "--json").json["instances"] == []
     assert not own_state.state.exists(), "looking creates nothing"
+
+
+def test_an_ordinary_user_is_told_so(vmtool: Vmtool, make_spec: MakeSpec, tmp_path: Path, untouched: None) -> None:
+    """Nothing of root's is readable, so nothing may seem to be empty."""
+    state = tmp_path / "state"
+    (state / "locks").mkdir(parents=True)
+    state.chmod(0o700)
+    for words in (["ps"], ["net", "show"], ["image", "list"], ["recover"], ["status", "x"]):
+        argv = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *Vmtool(state).argv(*words)]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
+        assert done.returncode == 3, (words, done.stderr)
+        assert "hint: become root" in done.stderr

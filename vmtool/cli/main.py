@@ -8,7 +8,7 @@ import sys
 import click
 
 from vmtool import __version__
-from vmtool.errors import VmtoolError
+from vmtool.errors import NotReady, VmtoolError
 from vmtool.state import State
 
 # name -> (module below vmtool.cli, the line of --help). The command in the module is named like the command.
@@ -34,6 +34,8 @@ COMMANDS = {
 }
 # The words of a neighbouring tool.
 ALIASES = {"precheck": "doctor", "infer": "chat", "apply": "run"}
+# What an ordinary user may ask too.
+STATELESS = ("doctor", "precheck", "completion", "gpu", "kata", "rootfs")
 
 
 class LazyGroup(click.Group):
@@ -62,6 +64,8 @@ class LazyGroup(click.Group):
 def vmtool(ctx: click.Context, state_dir: str | None) -> None:
     """Take a bare Linux server to a confidential vLLM endpoint, and prove each step."""
     ctx.obj = State.at(state_dir)
+    if ctx.invoked_subcommand not in STATELESS:
+        ctx.obj.check_readable()
 
 
 def main() -> None:
@@ -79,6 +83,9 @@ def main() -> None:
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(1)
+    except PermissionError as error:
+        show_error(NotReady(f"{error.filename}: permission denied", hint="become root"))
+        sys.exit(NotReady.code)
     except VmtoolError as error:
         show_error(error)
         sys.exit(error.code)
