@@ -98,8 +98,8 @@ def test_a_probe_that_fails_in_silence_takes_all_back(vm: LabVm) -> None:
     assert (drivers(vm, *PAIR), settings(vm, *PAIR)) == (["nvidia", "nvidia"], before)
 
 
-@pytest.mark.parametrize("moment", ["note the drivers", "load vfio-pci", "driver_override", "driver/unbind\"",
-                                    "drivers_probe\"", "readlink"])
+@pytest.mark.parametrize("moment", ["note the drivers", "load vfio-pci", "echo vfio-pci > ", "driver/unbind\\necho",
+                                    "drivers_probe", "readlink"])
 @pytest.mark.parametrize("vm", [topology.NVIDIA_PAIR], indirect=True)
 def test_after_sigkill_recover_puts_everything_back(vm: LabVm, moment: str) -> None:
     before = settings(vm, *PAIR)
