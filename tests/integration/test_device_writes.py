@@ -89,13 +89,20 @@ def test_what_cannot_be_killed_is_marked_and_left_out_from_then_on(tmp_path: Pat
                                                                    monkeypatch: pytest.MonkeyPatch) -> None:
     path, marks = device(tmp_path, BDF), tmp_path / "marks"
     hanging(path / "unbind")
-    monkeypatch.setattr(Attempt, "kill", lambda self: bool(os.kill(self.pid, 9)) or bool(os.waitpid(self.pid, 0)) < 0)
+    monkeypatch.setattr(Attempt, "kill", outlives)
     monkeypatch.setattr(Attempt, "stuck_at", lambda self: ["State:\tD (disk sleep)"])
     with pytest.raises(ProgramFailed, match=f"{BDF}: hangs in the kernel"):
         sysfs.write(WriteSysfs(((f"{path}/unbind", BDF),), marks=marks, deadline=0.1), io.StringIO())
     assert (marks / BDF).read_text() == "this boot\nState:\tD (disk sleep)\n"
     sysfs.write(WriteSysfs(((f"{path}/unbind", BDF),), marks=marks, deadline=0.1), io.StringIO())
     sysfs.expect(ExpectDriver(((str(path), "nvidia"),), marks, deadline=0.0))
+
+
+def outlives(self: Attempt) -> bool:
+    """A kill after which the child is said to live on; in truth it is gone, so that nothing is left behind."""
+    os.kill(self.pid, 9)
+    os.waitpid(self.pid, 0)
+    return False
 
 
 def test_a_child_holds_no_descriptor_of_its_parent(tmp_path: Path) -> None:
