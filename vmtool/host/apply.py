@@ -1,20 +1,19 @@
-"""Doing a plan, and undoing what a journal tells: the one place where actions become effects."""
+"""Doing a plan, and undoing what a journal tells: under the journal."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from types import FrameType
 from typing import IO, Protocol
 
 from vmtool import plan as p
-from vmtool.errors import Interrupted, ProgramMissing, VerificationFailed, VmtoolError
-from vmtool.host import chains, cni, daemons, files, lock, processes, sysfs
+from vmtool.errors import ProgramMissing, VmtoolError
+from vmtool.host import files, lock, signals
 from vmtool.host.journal import Journal
+from vmtool.host.perform import perform
 
 
 class Monitor(Protocol):
@@ -49,7 +48,7 @@ def apply(make: Callable[[], p.Plan], monitor: Monitor, *, host_lock: Path, doin
     with lock.Lock(host_lock, doing, wait=60.0) as host:
         plan = make()
         if plan.changes:
-            with open_log(plan.directory) as log, signals_interrupt():
+            with open_log(plan.directory) as log, signals.interrupting():
                 _do(plan, host, monitor, log, keep)
     return plan
 
@@ -88,7 +87,7 @@ def undo(directory: Path, monitor: Monitor) -> list[str]:
     journal = Journal(directory)
     story = journal.story()
     problems: list[str] = []
-    with open_log(directory) as log, signals_wait():
+    with open_log(directory) as log, signals.waiting():
         for entry in reversed(story.entries):
             monitor.note(f"undo: {entry.title}")
             failures = [failure for action in entry.undo if (failure := _undo_action(action, log))]
@@ -98,48 +97,6 @@ def undo(directory: Path, monitor: Monitor) -> list[str]:
     if not problems and story.state != "none":
         journal.write("clean")
     return problems
-
-
-def perform(action: p.Action, log: IO[str], note: Callable[[str], None]) -> None:  # noqa: C901 (one flat case per kind)
-    """Do one action.
-
-    Raises:
-        VmtoolError: it failed.
-    """
-    # The journal can be replayed by a version with the same vocabulary only, so an exhaustive match is the contract.
-    match action:
-        case p.Run():
-            _run(action, log)
-        case p.Expect():
-            _expect(action, log)
-        case p.StartDaemon():
-            daemons.start(action)
-        case p.StopDaemon():
-            daemons.stop(action)
-        case p.MakeDir():
-            files.make_dir(action.path, mode=action.mode, uid=action.uid)
-        case p.WriteFile():
-            files.write(action.path, action.text, mode=action.mode)
-        case p.CopySecret():
-            files.copy_secret(action.path, action.source, action.uid)
-        case p.Remove():
-            files.remove(action.path)
-        case p.CallPlugin():
-            cni.call(action, log)
-        case p.RemoveBridge():
-            cni.remove_bridge(action.name, log)
-        case p.RemoveChain():
-            chains.remove(action.table, action.chain, log)
-        case p.SweepChains():
-            chains.sweep(action, log)
-        case p.WriteSysfs():
-            sysfs.write(action, log)
-        case p.ExpectDriver():
-            sysfs.expect(action)
-        case p.AwaitHealth() | p.AskCanary():
-            _serving(action, note)
-        case p.ExpectTee():
-            _guest(action)
 
 
 def _do_steps(steps: Iterable[p.Step], journal: Journal, monitor: Monitor, log: IO[str]) -> None:
@@ -173,35 +130,6 @@ def _undo_action(action: p.Action, log: IO[str]) -> str:
     return ""
 
 
-def _run(action: p.Run, log: IO[str]) -> None:
-    result = processes.run(action.argv, deadline=action.deadline, env=action.env, stdin=action.stdin,
-                           stdout=action.stdout, log=log)
-    if not any(text in result.out + result.err for text in action.gone):
-        processes.check(action.argv, result, action.hint)
-
-
-def _expect(action: p.Expect, log: IO[str]) -> None:
-    result = processes.run(action.argv, deadline=action.deadline, log=log)
-    processes.check(action.argv, result)
-    if action.line not in result.out.splitlines():
-        raise VerificationFailed(f"{' '.join(action.argv)}: the line {action.line!r} is missing", hint=action.hint)
-
-
-def _serving(action: p.AwaitHealth | p.AskCanary, note: Callable[[str], None]) -> None:
-    from vmtool.host import serving  # httpx is heavy, and most plans end before it is needed
-
-    if isinstance(action, p.AwaitHealth):
-        serving.await_health(action, note)
-    else:
-        serving.ask_canary(action)
-
-
-def _guest(action: p.ExpectTee) -> None:
-    from vmtool.host import guests  # only a launch of a guest needs it
-
-    guests.expect_tee(action)
-
-
 @contextlib.contextmanager
 def open_log(directory: Path) -> Iterator[IO[str]]:
     """The host side's log of a subject: every command line with its output."""
@@ -210,37 +138,3 @@ def open_log(directory: Path) -> Iterator[IO[str]]:
     with open(path, "a", encoding="utf-8") as log:
         path.chmod(0o600)
         yield log
-
-
-@contextlib.contextmanager
-def signals_interrupt() -> Iterator[None]:
-    """Turn SIGINT, SIGTERM and SIGHUP into `Interrupted`, so that every `finally` and the undo run."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise Interrupted(f"stopped by {signal.Signals(number).name}")
-
-    with _handlers(interrupt):
-        yield
-
-
-@contextlib.contextmanager
-def signals_wait() -> Iterator[None]:
-    """Let the same signals pass: half an undo is worse than a late one, and each undo action has a deadline.
-
-    Not SIG_IGN, which children would inherit.
-    """
-    with _handlers(lambda number, frame: None):
-        yield
-
-
-@contextlib.contextmanager
-def _handlers(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, handler) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, previous in before.items():
-            signal.signal(number, previous)
-
-

@@ -6,6 +6,7 @@ import time
 
 from vmtool.errors import VmtoolError
 from vmtool.host import apply, daemons, subjects
+from vmtool.host.perform import perform
 from vmtool.launch.instance import Instance
 from vmtool.plan import Run
 from vmtool.state import State
@@ -22,7 +23,7 @@ def stop_instance(state: State, instance: Instance, grace: float) -> None:
     with subjects.working_on(state, directory, f"vmtool stop {instance.name}"), apply.open_log(directory) as log:
         for signal, wait in (("SIGTERM", grace), ("SIGKILL", 10.0)):
             kill = Run(endpoint.ctr("task", "kill", "--signal", signal, instance.name), gone=("not found",))
-            apply.perform(kill, log, lambda text: None)
+            perform(kill, log, lambda text: None)
             end = time.monotonic() + wait
             while daemons.living(instance.paths.pidfile):
                 if time.monotonic() > end:

@@ -17,6 +17,7 @@ from vmtool.gpu.facts import read_gpu
 from vmtool.gpu.select import Wish
 from vmtool.host import apply, subjects
 from vmtool.host.journal import Journal
+from vmtool.host.perform import perform as really_perform
 from vmtool.plan import plan_lines
 from vmtool.state import State
 
@@ -168,7 +169,7 @@ def test_killed_at_any_moment_recover_puts_everything_back(boot: Boot, state: St
     kernel = boot("hgx-h100", **IDLE)
     before, settings = kernel.drivers(), kernel.settings()
     done = 0
-    real = apply.perform
+    real = really_perform
 
     def perform(action: object, *others: object) -> None:
         nonlocal done

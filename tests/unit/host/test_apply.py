@@ -9,6 +9,7 @@ import pytest
 from vmtool.errors import NotReady, VmtoolError
 from vmtool.host import apply, lock, subjects
 from vmtool.host.journal import Journal
+from vmtool.host.perform import perform as really_perform
 from vmtool.plan import Action, MakeDir, Plan, Remove, Step, WriteFile
 from vmtool.state import State
 
@@ -98,7 +99,7 @@ def test_remove_keeps_the_directory_when_something_is_left(state: State, tmp_pat
 def test_the_host_lock_is_let_go_for_steps_that_only_wait(state: State, tmp_path: Path,
                                                           monkeypatch: pytest.MonkeyPatch) -> None:
     held: dict[str, bool] = {}
-    real = apply.perform
+    real = really_perform
 
     def spy(action: Action, log: object, note: object) -> None:
         if isinstance(action, MakeDir):
