@@ -153,6 +153,23 @@ def verify_(image: Path, manifest_file: Path | None, root_hash: str, salt: str, 
         raise VerificationFailed(f"{image}: {', '.join(failed)}: not as promised")
 
 
+@rootfs_command.command("boot")
+@IMAGE
+@click.option("--manifest", "manifest_file", type=click.Path(path_type=Path), help="[IMAGE.manifest.json]")
+@click.option("--kernel", type=click.Path(path_type=Path), help="[IMAGE.vmlinuz]")
+@click.option("--timeout", type=float, default=300.0, show_default=True, metavar="S", help="Seconds for the guest.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
+@click.pass_obj
+def boot(state: State, image: Path, manifest_file: Path | None, kernel: Path | None, timeout: float, as_json: bool,
+         dry_run: bool) -> None:
+    """Boot IMAGE under QEMU, without changing it. Exit code 4 when something promised is missing."""
+    from vmtool.cli.rootfsboot import boot_image
+
+    image = image.resolve()
+    boot_image(state, image, find_manifest(image, manifest_file), kernel, timeout, as_json, dry_run)
+
+
 def find_manifest(image: Path, named: Path | None) -> Manifest | None:
     """The manifest that was named, or the one beside the image; None when there is none."""
     if named:

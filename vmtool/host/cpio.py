@@ -35,15 +35,16 @@ def write(source: Path, out: Path) -> None:
             if info.name == ".":
                 continue
             kind = stat.S_IFREG if info.islnk() else _TYPES[info.type]
-            _entry(target, info.name, number, kind | info.mode, info, content)
+            entry(target, info.name, number, kind | info.mode, info, content)
         if not archive.getnames().count("init"):
             link = tarfile.TarInfo("init")
-            _entry(target, "init", number + 1, stat.S_IFLNK | 0o777, link, b"/sbin/init")
-        _entry(target, "TRAILER!!!", 0, 0, tarfile.TarInfo(), b"")
+            entry(target, "init", number + 1, stat.S_IFLNK | 0o777, link, b"/sbin/init")
+        entry(target, "TRAILER!!!", 0, 0, tarfile.TarInfo(), b"")
 
 
-def _entry(target: gzip.GzipFile | IO[bytes], name: str, number: int, mode: int, info: tarfile.TarInfo,
-           content: bytes) -> None:
+def entry(target: gzip.GzipFile | IO[bytes], name: str, number: int, mode: int, info: tarfile.TarInfo,
+          content: bytes) -> None:
+    """Write one file; `info` gives owner, time and device numbers, `content` the bytes or a link's target."""
     encoded = name.encode() + b"\0"
     fields = (number, mode, info.uid, info.gid, 1, int(info.mtime), len(content), 0, 0, info.devmajor, info.devminor,
               len(encoded), 0)

@@ -61,9 +61,7 @@ def install_run(tree: Path, base: Path, run: Path, source: Path) -> list[Path]:
     Raises:
         ProgramFailed: with the last error of the installer's log.
     """
-    # tar and not Python's tarfile: owners, device nodes and capabilities are to be the packages' own.
-    unpack = ("tar", "--extract", "--numeric-owner", "--xattrs-include=*", f"--file={base}", f"--directory={tree}")
-    processes.check(unpack, processes.run(unpack, deadline=600))
+    _unpack(base, tree)
     kernel = kernel_of(base)
     shutil.copy(run, tree / "nvidia.run")
     shutil.copytree(source, tree / "usr/src/vmtool-kernel", symlinks=True)
@@ -94,10 +92,10 @@ def pack(modules: Sequence[Path], base: Path, out: Path, depmod: Sequence[str]) 
         Refused: a module was compiled for another kernel.
     """
     kernel, tree = kernel_of(base), out / "tree"
-    with tarfile.open(base) as archive:
-        inside = [each for each in archive if re.match(r"(\./)?(usr/)?lib/modules/", each.name)]
-        archive.extractall(tree, members=inside, filter="data")
+    tree.mkdir()
+    _unpack(base, tree, "--wildcards", "*lib/modules/*")
     if not (tree / "usr/lib").exists():
+        (tree / "usr").mkdir()
         shutil.move(tree / "lib", tree / "usr/lib")
     if not (tree / "lib").exists():
         (tree / "lib").symlink_to("usr/lib")
@@ -117,6 +115,13 @@ def pack(modules: Sequence[Path], base: Path, out: Path, depmod: Sequence[str]) 
     shutil.rmtree(tree)
     (out / "driver.json").write_text(json.dumps({"version": max(versions), "kernel": kernel,
                                                  "modules": [module.stem for module in modules]}) + "\n")
+
+
+def _unpack(archive: Path, tree: Path, *words: str) -> None:
+    """tar and not Python's tarfile: owners, device nodes and capabilities are to be the packages' own."""
+    argv = ("tar", "--extract", "--numeric-owner", "--xattrs-include=*", f"--file={archive}", f"--directory={tree}",
+            *words)
+    processes.check(argv, processes.run(argv, deadline=600))
 
 
 def modinfo(module: Path) -> tuple[str, str]:

@@ -44,10 +44,10 @@ class Tools:
                 str(self.root / _PLACES.get(program, "usr/sbin") / program), *map(str, words))
 
 
-def tools_dir(cache: Cache) -> Path:
-    """Where the unpacked tree is, or will be."""
-    digest = hashlib.sha256(" ".join((SUITE, platform.machine(), *PACKAGES)).encode()).hexdigest()
-    return cache.root / "rootfs" / "tools" / digest[:12]
+def tools_dir(cache: Cache, packages: tuple[str, ...] = PACKAGES, arch: str = "") -> Path:
+    """Where the unpacked tree of some packages is, or will be; `arch` as Debian names it, when not the host's."""
+    words = (SUITE, platform.machine(), *packages, *([arch] if arch else []))
+    return cache.root / "rootfs" / "tools" / hashlib.sha256(" ".join(words).encode()).hexdigest()[:12]
 
 
 def read_tools(reader: Reader, cache: Cache, *needed: str) -> Tools:
@@ -65,20 +65,25 @@ def read_tools(reader: Reader, cache: Cache, *needed: str) -> Tools:
     return Tools(None)
 
 
-def plan_tools(reader: Reader, cache: Cache, options: tuple[str, ...], environment: p.Pairs) -> p.Step:
-    """Unpack them, once for all builds.
+def plan_tools(reader: Reader, cache: Cache, options: tuple[str, ...], environment: p.Pairs,
+               packages: tuple[str, ...] = PACKAGES, *, what: str = "the file-system tools", arch: str = "") -> p.Step:
+    """Unpack packages, once for all builds.
 
     Args:
         options: apt's, such as the host's proxy.
+        what: that it is, for a person.
+        arch: as Debian names it, when not the host's.
     """
-    title, place = f"unpack the file-system tools of Debian {SUITE}", tools_dir(cache)
+    title, place = f"unpack {what} of Debian {SUITE}", tools_dir(cache, packages, arch)
     if reader.exists(str(place)):
-        return p.Step(title, skip="they are in the cache", waits=True)
-    scratch = cache.scratch("rootfs-tools")
+        return p.Step(title, skip="in the cache", waits=True)
+    scratch = cache.root / "rootfs" / "scratch" / f"tools-{place.name}"
+    settings = ('APT::Install-Recommends "false"', 'Acquire::Languages "none"', *options)
     argv = (*PRIVATE, "mmdebstrap", "--quiet", "--mode=root", "--variant=extract", "--format=directory",
-            f"--include={','.join(PACKAGES)}", *(f"--aptopt={line}" for line in options), SUITE, str(scratch / "tree"))
+            *([f"--architectures={arch}"] if arch else []), f"--include={','.join(packages)}",
+            *(f"--aptopt={line}" for line in settings), SUITE, str(scratch / "tree"))
     return p.Step(title, (
         p.Remove(scratch), p.MakeDir(scratch), p.MakeDir(place.parent, mode=0o755),
-        p.Run(argv, env=(*environment, ("TMPDIR", str(scratch))), deadline=900),
+        p.Run(argv, env=(*environment, ("TMPDIR", str(scratch))), deadline=1200),
         p.Run(("mv", "--no-target-directory", str(scratch / "tree"), str(place))), p.Remove(scratch),
     ), undo=(p.Remove(scratch),), waits=True)
