@@ -48,7 +48,9 @@ Words = Annotated[tuple[str, ...], BeforeValidator(parse_words)]
 class Strict(BaseModel):
     """Frozen; unknown keys are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_by_name=True, validate_by_alias=True)
+    # Built at the first use, when every model inside is built along; else each would be built several times at import.
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_by_name=True, validate_by_alias=True,
+                              defer_build=True)
 
 
 class Runtime(Strict):

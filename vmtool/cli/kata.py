@@ -33,8 +33,7 @@ def kata_command() -> None:
 def render(spec: Path, output: Path | None, install: bool, kind: str) -> None:
     """Render what a spec amounts to. Findings of the lint go to stderr."""
     from vmtool.host.look import Machine
-    from vmtool.kata.install import install_configuration, write_output
-    from vmtool.kata.render import NAME, render_kind
+    from vmtool.kata.render import render_kind
     from vmtool.kata.survey import survey
     from vmtool.specfile import read_spec
 
@@ -48,12 +47,12 @@ def render(spec: Path, output: Path | None, install: bool, kind: str) -> None:
     for line in () if install else found.host_problems():
         click.secho(f"on this host: {line}", fg="yellow", err=True)
     show_findings(findings, err=True)
-    if install:
-        click.echo(f"written: {install_configuration(found.target, text)}; next: vmtool kata check", err=True)
-    elif output:
-        write_output(output, text)
-        click.echo(f"written: {output}" + (f"; next: vmtool kata check {output}" if output.name == NAME else ""),
-                   err=True)
+    if install or output:
+        from vmtool.kata.install import install_configuration, write_output
+
+        path = write_output(output, text) if output else install_configuration(found.target, text)
+        check_it = f"; next: vmtool kata check {path}" if kind == KINDS[0] else ""
+        click.echo(f"written: {path}{check_it}", err=True)
     else:
         click.echo(text, nl=False)
 

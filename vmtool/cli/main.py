@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 import click
@@ -70,6 +71,8 @@ def vmtool(ctx: click.Context, state_dir: str | None) -> None:
 
 def main() -> None:
     """Entry point: run a command, turn errors into text on stderr and an exit code."""
+    # Else pydantic looks through every installed package for plugins of its own, and would run them.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     try:
         # Outside its standalone mode click returns what `ctx.exit` was given.
         status = vmtool.main(standalone_mode=False)

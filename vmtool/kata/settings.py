@@ -30,7 +30,7 @@ class Kata(BaseModel):
         shared_fs: "none" only where the guest pulls images itself.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     version: str = "auto"
     prefix: Asset = "/opt/kata"

@@ -1,0 +1,214 @@
+"""A launch with handler kata, real up to the shim: containerd, CNI and ctr are real, the shim is a stand-in.
+
+What is behind it is no VM, so this shows what the shim is asked for and what follows when it starts something else
+than was asked for. This machine's lacks (KVM, vsock, virtCCA) are left out of the facts.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import sys
+import tarfile
+from collections.abc import Iterator
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.machine import Vmtool, footprint
+from tests.unit.launch.test_plan import MODEL
+from vmtool.errors import VerificationFailed, VmtoolError
+from vmtool.facts.host import HostFacts, read_host
+from vmtool.facts.kata import KataFacts, KataShim
+from vmtool.facts.kata_config import ConfigChoice
+from vmtool.facts.tee import TeeSupport
+from vmtool.host import processes, subjects
+from vmtool.host.look import Machine
+from vmtool.kata.survey import survey
+from vmtool.launch.facts import LaunchFacts
+from vmtool.launch.guest import target_of
+from vmtool.launch.instance import read_instance
+from vmtool.launch.plan import plan_launch
+from vmtool.launch.proof import read_claims
+from vmtool.plan import Plan
+from vmtool.spec import Spec
+from vmtool.state import State
+
+STANDIN = Path(__file__).with_name("standin_shim.py")
+IMAGE = "docker.io/vmtool/nothing:latest"
+
+
+class Silent:
+    """A monitor that tells nobody."""
+
+    def step(self, title: str) -> None: ...
+    def skipped(self, title: str, why: str) -> None: ...
+    def note(self, text: str) -> None: ...
+    def done(self, seconds: float) -> None: ...
+
+
+@pytest.fixture
+def standin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory with the stand-ins for the shim and for QEMU; the shim is on the PATH of a private containerd."""
+    if os.geteuid():
+        pytest.skip("needs root")
+    directory = Path("/run") / f"vmtest-{os.getpid()}"
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(mode=0o700)
+    shim, qemu = directory / "containerd-shim-kata-v2", directory / "qemu-system-aarch64"
+    shim.write_text(f'#!/bin/sh\nexport STANDIN_DIR={directory}\nexec {sys.executable} {STANDIN} "$@"\n')
+    shim.chmod(0o755)
+    shutil.copy("/bin/dash", qemu)
+    os.mkfifo(directory / "never")
+    (directory / "behaviour").write_text("stock")
+    monkeypatch.setattr(processes, "ENVIRONMENT", processes.ENVIRONMENT | {"PATH": f"{directory}:{processes.PATH}"})
+    return directory
+
+
+@pytest.fixture
+def vmtool(own_state: Vmtool, standin: Path, tmp_path: Path) -> Iterator[Vmtool]:
+    """A state directory with an image of one empty layer; everything is as before afterwards."""
+    own_state("image", "import", empty_image(tmp_path / "image.tar"))
+    before = footprint()
+    yield own_state
+    assert footprint() == before
+    shutil.rmtree(standin)
+
+
+def empty_image(path: Path) -> Path:
+    """An OCI archive with one empty layer."""
+    layer = io.BytesIO()
+    tarfile.open(fileobj=layer, mode="w").close()
+    blobs: dict[str, bytes] = {}
+
+    def add(data: bytes, kind: str) -> dict[str, Any]:
+        digest = sha256(data).hexdigest()
+        blobs[f"blobs/sha256/{digest}"] = data
+        return {"mediaType": f"application/vnd.oci.image.{kind}", "digest": f"sha256:{digest}", "size": len(data)}
+
+    layer_ = add(layer.getvalue(), "layer.v1.tar")
+    config = add(json.dumps({"architecture": "amd64", "os": "linux", "config": {}, "rootfs": {
+        "type": "layers", "diff_ids": [layer_["digest"]]}}).encode(), "config.v1+json")
+    manifest = add(json.dumps({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+                               "config": config, "layers": [layer_]}).encode(), "manifest.v1+json")
+    index = {"schemaVersion": 2, "manifests": [manifest | {"annotations": {"io.containerd.image.name": IMAGE}}]}
+    with tarfile.open(path, "w") as archive:
+        for name, data in (("oci-layout", b'{"imageLayoutVersion": "1.0.0"}'),
+                           ("index.json", json.dumps(index).encode()), *blobs.items()):
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return path
+
+
+def host(state: State, standin: Path) -> HostFacts:
+    """This machine, as if it were an arm64 one with virtCCA and the patched Kata."""
+    found = read_host(Machine(), state.root, probe_kvm=False)
+    config = ConfigChoice("/etc/kata-containers/configuration.toml", "default")
+    shim = KataShim("io.containerd.kata.v2", str(standin / "containerd-shim-kata-v2"), None, True, "Go", "3.15.0", None,
+                    True, config)
+    settings = dict.fromkeys((*found.kernel.config, "VHOST_VSOCK"), "y")
+    kernel = replace(found.kernel, config=settings, page_size=4096, release="6.6.0", cmdline=(
+        "virtcca_cvm_host=1", "arm_smmu_v3.disable_ecmdq=1", "vfio_pci.disable_idle_d3=1"))
+    return replace(found, kernel=kernel, cpu=replace(found.cpu, arch="aarch64"), kata=KataFacts((shim,), ()),
+                   kvm=replace(found.kvm, verdict="runs", vhost_vsock=True), iommu=replace(found.iommu, groups=1),
+                   tee=replace(found.tee, virtcca=TeeSupport(True, ("said so",))))
+
+
+def undertake(vmtool: Vmtool, standin: Path, tee: str) -> None:
+    """What `vmtool run` does, with those facts."""
+    state = State(vmtool.state)
+    asset = str(standin / "never")
+    shared = standin / "libexec"
+    shared.mkdir(exist_ok=True)
+    (shared / "virtiofsd").touch()
+    image = standin / "guest.img"
+    image.write_bytes(partitioned())
+    spec = Spec.model_validate({"apiVersion": "vmtool/v1", "kind": "Runtime", "metadata": {"name": "chat"}, "spec": {
+        "runtime": {"handler": "kata", "tee": tee, "kata": {
+            "version": "3.15-virtcca", "prefix": str(standin), "qemu": str(standin / "qemu-system-aarch64"),
+            "kernel": asset, "image": str(image)}},
+        "allow_unconfidential": True, "image": IMAGE, "model": {"name": "m", "path": str(standin)},
+        "resources": {"memory": "1Gi", "cpus": 1}}})
+
+    def make() -> Plan:
+        found = host(state, standin)
+        facts = LaunchFacts(found, MODEL, None, survey(Machine(), spec.spec, target_of(found)))
+        return plan_launch(state, spec, facts, timeout=3)
+
+    subjects.undertake(state, state.instance("chat"), "test", make, Silent(), keep=False)
+
+
+def partitioned() -> bytes:
+    """The first bytes of an image in Kata's layout."""
+    data = bytearray(128 << 20)
+    data[510:512], data[450], data[454:458] = b"\x55\xaa", 0x83, (3 << 20 >> 9).to_bytes(4, "little")
+    return bytes(data)
+
+
+def test_a_shim_that_starts_an_ordinary_vm_is_torn_down_with_exit_code_4(vmtool: Vmtool, standin: Path) -> None:
+    with pytest.raises(VerificationFailed) as error:
+        undertake(vmtool, standin, "virtcca")
+    assert error.value.code == 4
+    assert "a stock shim ignores confidential_guest" in "\n".join(error.value.details)
+    assert not Path("/proc", (standin / "qemu.pid").read_text()).exists()
+    evidence = vmtool.state / "instances" / "chat" / "evidence" / "qemu.txt"
+    assert "sandbox-chat,debug-threads=on" in evidence.read_text()
+    vmtool("rm", "--yes", "chat")
+
+
+def test_what_the_shim_is_asked_for(vmtool: Vmtool, standin: Path) -> None:
+    with pytest.raises(VerificationFailed):
+        undertake(vmtool, standin, "virtcca")
+    asked = json.loads((standin / "asked.json").read_text())
+    assert (asked["id"], asked["type"]) == ("chat", "runtimeoptions.v1.Options")
+    assert asked["config_path"] == str(vmtool.state / "instances" / "chat" / "kata" / "configuration.toml")
+    spec = asked["spec"]
+    assert spec["root"]["readonly"] is True
+    assert spec["process"]["noNewPrivileges"] is True
+    assert not any(spec["process"]["capabilities"].values())
+    assert "limit" not in spec["linux"]["resources"].get("memory", {}), "Kata would add it to the VM's size"
+    [network] = [item for item in spec["linux"]["namespaces"] if item["type"] == "network"]
+    assert network["path"] == "/var/run/netns/vmtool-chat"
+    assert spec["linux"]["seccomp"]["defaultAction"] == "SCMP_ACT_ERRNO"
+    vmtool("rm", "--yes", "chat")
+
+
+def test_a_patched_shim_passes_the_look(vmtool: Vmtool, standin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The look is passed; nobody answers on /health, so the launch fails later and is undone as well."""
+    (standin / "behaviour").write_text("patched")
+    claims: dict[str, str] = {}
+
+    def look(self: Silent, text: str) -> None:
+        instance = read_instance(State(vmtool.state), "chat")
+        claims.update({claim.id: claim.verdict for claim in read_claims(Machine(), instance)})
+
+    monkeypatch.setattr(Silent, "note", look)
+    with pytest.raises(VmtoolError) as error:
+        undertake(vmtool, standin, "virtcca")
+    assert error.value.code == 1
+    assert {name for name, verdict in claims.items() if verdict == "proven"} >= {
+        "tee", "vm.kvm", "vm.program", "vm.kernel", "vm.devices", "configuration.unchanged"}
+    assert claims["guest.tee"] == "not-checked"
+    vmtool("rm", "--yes", "chat")
+
+
+def test_a_machine_without_kata_exits_with_3_and_starts_nothing(own_state: Vmtool, tmp_path: Path) -> None:
+    if shutil.which("containerd-shim-kata-v2"):
+        pytest.skip("this machine has Kata")
+    model, spec = tmp_path / "model", tmp_path / "spec.yaml"
+    model.mkdir(mode=0o755)
+    (model / "config.json").write_text('{"architectures": ["LlamaForCausalLM"]}')
+    (model / "model.safetensors").touch()
+    spec.write_text("apiVersion: vmtool/v1\nkind: Runtime\nmetadata: {name: chat}\nspec:\n  runtime: {handler: kata, "
+                    f"tee: snp}}\n  model: {{name: m, path: {model}}}\n")
+    before = footprint()
+    ran = own_state("run", spec, status=3)
+    assert "no containerd-shim-kata*-v2 found" in ran.err
+    assert "hint: vmtool doctor --for kata --tee snp" in ran.err
+    assert footprint() == before

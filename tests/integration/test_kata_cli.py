@@ -1,0 +1,115 @@
+"""`vmtool kata` as a process: exit codes, streams, files, and how long it takes."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.integration.machine import VMTOOL, Result
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "kata"
+
+
+def vmtool(*words: str | Path, status: int = 0) -> Result:
+    done = subprocess.run([VMTOOL, *map(str, words)], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == status, done.stdout + done.stderr
+    return Result(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> Path:
+    """The public guide's case."""
+    path = tmp_path / "guide.yaml"
+    path.write_text(yaml.safe_dump({
+        "apiVersion": "vmtool/v1", "kind": "Runtime", "metadata": {"name": "arch"}, "spec": {
+            "runtime": {"handler": "kata", "tee": "virtcca", "kata": {"version": "CC-0.8.0"}},
+            "image": "vllm-cvm:latest", "model": {"name": "m", "path": "/m"},
+            "resources": {"memory": "20Gi", "cpus": 4, "accelerators": {"count": 1}}}}))
+    return path
+
+
+def test_the_guides_case_is_rendered_and_checked(spec: Path, tmp_path: Path) -> None:
+    rendered = vmtool("kata", "render", spec)
+    assert rendered.out == (GOLDEN / "CC-0.8.0-virtcca-gpu.toml").read_text(), "findings do not mix with the file"
+    assert "security.shared-fs" in rendered.err
+    file = tmp_path / "configuration.toml"
+    assert f"written: {file}" in vmtool("kata", "render", spec, "-o", file).err
+    assert file.read_text() == rendered.out
+    checked = vmtool("kata", "check", file, "--kata-version", "cc-0.8.0", "--tee", "virtcca", "--gpus", "1")
+    assert "0 errors, 2 warnings, 0 notes" in checked.out
+    assert "not checked: whether the files that it names are there" in checked.out
+
+
+def test_a_typo_is_exit_code_4_and_one_document(tmp_path: Path) -> None:
+    file = tmp_path / "configuration.toml"
+    file.write_text((GOLDEN / "4.1-snp.toml").read_text().replace("confidential_guest", "confidental_guest"))
+    document = vmtool("kata", "check", file, "--kata-version", "4.1", "--tee", "snp", "--json", status=4).json
+    found = {item["id"]: item for item in document["findings"]}
+    assert (document["schema"], document["release"]) == ("vmtool/v1", "4.1")
+    assert found["key.unknown"]["hint"] == "did you mean confidential_guest?"
+    assert found["key.unknown"]["place"] == f"{file}:{line_of(file, 'confidental_guest')}"
+    assert found["tee.not-confidential"]["severity"] == "error"
+
+
+def line_of(file: Path, word: str) -> int:
+    return next(number for number, line in enumerate(file.read_text().splitlines(), 1) if word in line)
+
+
+def test_what_is_wrong_is_told_at_once(spec: Path) -> None:
+    wish = yaml.safe_load(spec.read_text())
+    wish["spec"]["runtime"]["kata"] = {"version": "4.1", "cold_plug_vfio": "no-port"}
+    spec.write_text(yaml.safe_dump(wish))
+    refused = vmtool("kata", "render", spec, status=2)
+    assert "Kata 4.1 has no virtcca with GPUs" in refused.err
+    assert "no-port would leave them out" in refused.err
+    assert refused.out == ""
+
+
+@pytest.mark.parametrize(("words", "status", "message"), [
+    (("check", "/nonexistent.toml", "--kata-version", "4.1"), 2, "no such file"),
+    (("check", "/etc/hostname", "--kata-version", "9.9"), 2, "known: CC-0.8.0, 3.15, 3.15-virtcca, 3.30, 4.1"),
+    (("render", "/nonexistent.yaml", "--install", "-o", "x"), 2, "--install is for the configuration"),
+    (("keys", "no-such-key"), 2, "no key of Kata"),
+])
+def test_refusals(words: tuple[str, ...], status: int, message: str) -> None:
+    assert message in vmtool("kata", *words, status=status).err
+
+
+def test_keys_by_pattern_and_release() -> None:
+    assert "hypervisor.qemu.pcie_root_port" in vmtool("kata", "keys", "root_port").out
+    assert len(vmtool("kata", "keys", "--kata-version", "4.1", "--json").json["keys"]) == 121
+    vmtool("kata", "keys", "kernel_verity_params", "--kata-version", "3.15", status=2)
+
+
+def test_a_foreign_file_cannot_steer_the_terminal(tmp_path: Path) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text('[hypervisor.qemu]\n"a\\u001b]0;x" = 1\nshared_fs = "\\u001b[31m"\n')
+    out = vmtool("kata", "check", file, "--kata-version", "4.1", status=4).out
+    assert "\x1b]" not in out
+    assert "\x1b[31mred" not in out
+
+
+def seconds(*argv: str) -> float:
+    """Processor time of the quickest of five runs; a shared machine's clock says less."""
+    times = []
+    for _ in range(5):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run(argv, capture_output=True, timeout=60, check=False)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return min(times)
+
+
+def test_it_takes_at_most_what_three_imports_take(spec: Path, tmp_path: Path) -> None:
+    base = seconds(sys.executable, "-c", "import click, jinja2")
+    file = tmp_path / "c.toml"
+    text = (GOLDEN / "4.1-snp-gpu.toml").read_text()
+    file.write_text(text + "\n" * (300 - text.count("\n")))
+    assert seconds(VMTOOL, "kata", "check", str(file), "--kata-version", "4.1") < 3 * base
+    # pydantic takes as long as click and jinja2 together, and then the spec's models.
+    assert seconds(VMTOOL, "kata", "render", str(spec)) < 4 * base
