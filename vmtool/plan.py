@@ -373,9 +373,26 @@ class ExpectTee:
                 f"tee {self.evidence} | grep -e {kind}")
 
 
+@dataclass(frozen=True)
+class EndGuest:
+    """End a QEMU that outlived its shim, and wait until it is gone: before that no device of it may be given back.
+
+    Args:
+        name: that QEMU was started with; program: the file that it runs. Both must fit.
+        deadline: seconds after SIGKILL; QEMU unpins the guest's memory first.
+    """
+
+    name: str
+    program: str
+    deadline: float = 60.0
+
+    def shell(self) -> str:
+        return f"pkill -KILL -f -- {shlex.quote(f'^{self.program} .*-name {self.name}')}"
+
+
 Action = (Run | Expect | StartDaemon | StopDaemon | MakeDir | WriteFile | CopySecret | Remove | CallPlugin
           | RemoveBridge | RemoveChain | SweepChains | WriteSysfs | ExpectDriver | AwaitHealth | AskCanary
-          | ExpectTee)
+          | ExpectTee | EndGuest)
 KINDS: dict[str, type[Action]] = {kind.__name__: kind for kind in typing.get_args(Action)}
 
 

@@ -104,6 +104,7 @@ class Shim:
         # The program is a shell under QEMU's name: it waits for a word on a pipe that nobody writes.
         self.qemu = subprocess.Popen([qemu["path"], "-c", f"read -r word < {HERE / 'never'}", *words.split()])
         (HERE / "qemu.pid").write_text(str(self.qemu.pid))
+        (HERE / "shim.pid").write_text(str(os.getpid()))
         return field(1, self.qemu.pid)
 
     def start(self, request: dict[int, Any]) -> bytes:

@@ -10,6 +10,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import sys
 import tarfile
 from collections.abc import Iterator
@@ -74,10 +75,15 @@ def standin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def vmtool(own_state: Vmtool, standin: Path, tmp_path: Path) -> Iterator[Vmtool]:
     """A state directory with an image of one empty layer; everything is as before afterwards."""
     own_state("image", "import", empty_image(tmp_path / "image.tar"))
-    before = footprint()
     yield own_state
-    assert footprint() == before
+    assert remains(own_state, standin) == []
     shutil.rmtree(standin)
+
+
+def remains(vmtool: Vmtool, standin: Path) -> list[str]:
+    """What is left of this test's instance; other tests' networks and daemons do not matter here."""
+    marks = ("chat", str(standin), str(vmtool.state), str(State(vmtool.state).run))
+    return [line for line in json.dumps(footprint(), indent=0).splitlines() if any(mark in line for mark in marks)]
 
 
 def empty_image(path: Path) -> Path:
@@ -156,7 +162,7 @@ def test_a_shim_that_starts_an_ordinary_vm_is_torn_down_with_exit_code_4(vmtool:
         undertake(vmtool, standin, "virtcca")
     assert error.value.code == 4
     assert "a stock shim ignores confidential_guest" in "\n".join(error.value.details)
-    assert not Path("/proc", (standin / "qemu.pid").read_text()).exists()
+    assert processes.start_time(int((standin / "qemu.pid").read_text())) is None
     evidence = vmtool.state / "instances" / "chat" / "evidence" / "qemu.txt"
     assert "sandbox-chat,debug-threads=on" in evidence.read_text()
     vmtool("rm", "--yes", "chat")
@@ -198,6 +204,25 @@ def test_a_patched_shim_passes_the_look(vmtool: Vmtool, standin: Path, monkeypat
     vmtool("rm", "--yes", "chat")
 
 
+def test_a_qemu_whose_shim_died_is_ended_by_rm(vmtool: Vmtool, standin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The VM outlives its shim: it still runs for `status`, and is gone after the way back."""
+    (standin / "behaviour").write_text("patched")
+    left: list[int] = []
+
+    def kill_the_shim(self: Silent, text: str) -> None:
+        if not left:
+            os.kill(int((standin / "shim.pid").read_text()), signal.SIGKILL)
+            left.append(int((standin / "qemu.pid").read_text()))
+            assert processes.start_time(left[0])
+
+    monkeypatch.setattr(Silent, "note", kill_the_shim)
+    with pytest.raises(VmtoolError):
+        undertake(vmtool, standin, "virtcca")
+    assert left
+    assert processes.start_time(left[0]) is None
+    vmtool("rm", "--yes", "chat")
+
+
 def test_a_machine_without_kata_exits_with_3_and_starts_nothing(own_state: Vmtool, tmp_path: Path) -> None:
     if shutil.which("containerd-shim-kata-v2"):
         pytest.skip("this machine has Kata")
@@ -207,8 +232,7 @@ def test_a_machine_without_kata_exits_with_3_and_starts_nothing(own_state: Vmtoo
     (model / "model.safetensors").touch()
     spec.write_text("apiVersion: vmtool/v1\nkind: Runtime\nmetadata: {name: chat}\nspec:\n  runtime: {handler: kata, "
                     f"tee: snp}}\n  model: {{name: m, path: {model}}}\n")
-    before = footprint()
     ran = own_state("run", spec, status=3)
     assert "no containerd-shim-kata*-v2 found" in ran.err
     assert "hint: vmtool doctor --for kata --tee snp" in ran.err
-    assert footprint() == before
+    assert remains(own_state, tmp_path) == []

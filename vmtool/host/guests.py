@@ -1,16 +1,19 @@
-"""Looking at a guest that was just started: the wish against QEMU's arguments."""
+"""Looking at a guest that was just started, the wish against QEMU's arguments; and ending one that was left behind."""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import time
 
-from vmtool.errors import VerificationFailed
+from vmtool.errors import VerificationFailed, VmtoolError
 from vmtool.facts.qemu import QemuProcess, read_qemu
 from vmtool.facts.reader import Reader
-from vmtool.host import files
+from vmtool.host import files, processes
 from vmtool.host.look import Machine
 from vmtool.kata.claims import vm_claims
-from vmtool.plan import ExpectTee
+from vmtool.plan import EndGuest, ExpectTee
 
 
 def expect_tee(action: ExpectTee, reader: Reader | None = None) -> None:
@@ -41,3 +44,24 @@ def _await(reader: Reader, action: ExpectTee) -> QemuProcess:
         raise VerificationFailed(f"{action.name}: {len(found) or 'no'} QEMU processes have this name, so it is not "
                                  "known what runs", hint="ps -ef | grep qemu")
     return found[0]
+
+
+def end_guest(action: EndGuest, reader: Reader | None = None) -> None:
+    """Kill every QEMU of this name and program, and wait until the kernel has let go of it.
+
+    Raises:
+        VmtoolError: one is still there, so its devices are still held.
+    """
+    found = {process.pid: processes.start_time(process.pid) for process in read_qemu(reader or Machine(), action.name)
+             if process.program == action.program}
+    for pid, started in found.items():
+        # A pid can be taken by another process meanwhile; the pair cannot.
+        if started and processes.start_time(pid) == started:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    end = time.monotonic() + action.deadline
+    while left := [pid for pid, started in found.items() if started and processes.start_time(pid) == started]:
+        if time.monotonic() > end:
+            raise VmtoolError(f"QEMU (pid {left[0]}) of {action.name} survives SIGKILL and still holds its devices",
+                              hint="look at dmesg; it may hang in the kernel until a reboot")
+        time.sleep(0.05)

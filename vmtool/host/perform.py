@@ -40,7 +40,7 @@ def perform(action: p.Action, log: IO[str], note: Callable[[str], None]) -> None
             _device(action, log)
         case p.AwaitHealth() | p.AskCanary():
             _serving(action, note)
-        case p.ExpectTee():
+        case p.ExpectTee() | p.EndGuest():
             _guest(action)
 
 
@@ -90,7 +90,10 @@ def _serving(action: p.AwaitHealth | p.AskCanary, note: Callable[[str], None]) -
         serving.ask_canary(action)
 
 
-def _guest(action: p.ExpectTee) -> None:
+def _guest(action: p.ExpectTee | p.EndGuest) -> None:
     from vmtool.host import guests
 
-    guests.expect_tee(action)
+    if isinstance(action, p.ExpectTee):
+        guests.expect_tee(action)
+    else:
+        guests.end_guest(action)

@@ -16,6 +16,8 @@ from vmtool.errors import Refused
 
 LIMIT = 1 << 20
 DEPTH = 16
+# The largest template has 130 keys.
+VALUES = 2000
 Place = tuple[str, ...]
 HEADER = re.compile(r"\s*\[+\s*([^\]#]+?)\s*\]+")
 QUOTED = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'[^']*'")
@@ -65,11 +67,14 @@ def parse(text: str, name: str = "configuration.toml") -> Document:
         raise Refused(deep)
     try:
         values = tomllib.loads(text)
-        if _depth(values) > DEPTH:
+        depth, count = _extent(values)
+        if depth > DEPTH:
             raise Refused(deep)
+        if count > VALUES:
+            raise Refused(f"{name}: more than {VALUES} values, so it is no configuration of Kata")
     except RecursionError as error:
         raise Refused(deep) from error
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # TOMLDecodeError is one, and so is a number that Python finds too long
         raise Refused(f"{name}: not TOML: {str(error)[:200]}",
                       hint="correct the line; the shim refuses it too") from None
     return Document(name, values, {place: f"{name}:{line}" for place, line in _lines(text)})
@@ -105,9 +110,11 @@ def _text(path: Path) -> str:
         raise Refused(f"{path}: not UTF-8 (byte {error.start})") from error
 
 
-def _depth(value: Any) -> int:
+def _extent(value: Any) -> tuple[int, int]:
+    """How deep, and how many values."""
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return 1 + max((_depth(item) for item in inner), default=0)
+    extents = [_extent(item) for item in inner]
+    return 1 + max((depth for depth, _ in extents), default=0), 1 + sum(count for _, count in extents)
 
 
 def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

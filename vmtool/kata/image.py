@@ -7,11 +7,12 @@ import posixpath
 from dataclasses import dataclass
 
 from vmtool.facts.reader import Reader
-from vmtool.kata.verity import FIELDS, join_verity, verity_problem
+from vmtool.kata.verity import verity_problem
 
 HEAD = 2048
 SECTOR = 512
 MIB = 1 << 20
+FILESYSTEMS = ("ext4", "xfs", "erofs")
 # Kata's builder starts the partition at 3 MiB, behind a header for DAX, or at 1 MiB without it.
 OFFSETS = (3 * MIB, MIB)
 
@@ -26,6 +27,7 @@ class ImageFacts:
             "qcow2", "archive" (an initrd) or "unknown" otherwise; empty when the file could not be read.
         offset: bytes to the root file system.
         verity: kernel_verity_params out of the manifest beside the image; empty when it has none.
+        filesystem: ext4 or erofs, as the manifest says; empty when there is none.
     """
 
     path: str
@@ -33,16 +35,17 @@ class ImageFacts:
     layout: str
     offset: int
     verity: str
+    filesystem: str = ""
 
 
 def read_image(reader: Reader, path: str) -> ImageFacts:
-    """Look at the head of an image, and at its manifest IMAGE.manifest.json."""
+    """Look at the head of an image, and at the manifest that `vmtool rootfs build` puts beside it."""
     told = reader.run(("stat", "-L", "-c", "%s", path))
     if not told or told.status or not told.out.strip().isdecimal():
         return ImageFacts(path, None, "", 0, "")
     head = _head(reader, path)
     layout, offset = layout_of(head) if head else ("", 0)
-    return ImageFacts(path, int(told.out), layout, offset, _verity(reader, path))
+    return ImageFacts(path, int(told.out), layout, offset, *_manifest(reader, path))
 
 
 def layout_of(head: bytes) -> tuple[str, int]:
@@ -91,12 +94,17 @@ def _head(reader: Reader, path: str) -> bytes:
         return b""
 
 
-def _verity(reader: Reader, path: str) -> str:
-    """The manifest's `verity` object; one that is not whole counts as none, since the check tells what is missing."""
+def _manifest(reader: Reader, path: str) -> tuple[str, str]:
+    """dm-verity's parameters and the file system; what is not whole counts as absent.
+
+    vmtool.rootfs.manifest has the form; its strict models are not needed for two values, and take a while to import.
+    """
     try:
         manifest = json.loads(reader.text(f"{path}.manifest.json") or "{}")
-        fields = {name: str(manifest["verity"][name]) for name in FIELDS}
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return ""
-    text = join_verity(fields)
-    return "" if verity_problem(text) else text
+        filesystem = manifest.get("filesystem")
+        verity = (manifest.get("verity") or {}).get("kernel_verity_params")
+    except (ValueError, AttributeError, RecursionError):
+        return "", ""
+    if not isinstance(verity, str) or verity_problem(verity):
+        verity = ""
+    return verity, next((known for known in FILESYSTEMS if known == filesystem), "")

@@ -43,8 +43,9 @@ def survey(reader: Reader, body: Body, target: Target | None = None, gpus: int |
     release = choose_release(body.runtime.kata, body.runtime.tee, target)
     asked = Asked(body, release, _arch(body, release, target), count, body.runtime.kata.verity)
     guest = read_guest(reader, asked.assets, asked.hook_path)
-    if not asked.verity and release.verity and guest.image:
-        asked = replace(asked, verity=guest.image.verity)
+    if guest.image:
+        verity = asked.verity or (guest.image.verity if release.verity else "")
+        asked = replace(asked, verity=verity, filesystem=guest.image.filesystem)
     return Survey(asked, target, guest)
 
 

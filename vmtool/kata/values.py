@@ -28,6 +28,7 @@ class Asked:
     Args:
         gpus: devices that are passed on, other functions and group members included.
         verity: kernel_verity_params; the spec's, else those of the image's manifest.
+        filesystem: of the image, where its manifest tells.
     """
 
     body: Body
@@ -35,6 +36,7 @@ class Asked:
     arch: str
     gpus: int
     verity: str = ""
+    filesystem: str = ""
 
     @property
     def kata(self) -> Kata:
@@ -123,9 +125,11 @@ def whole_cpus(cpus: float) -> int:
 
 
 def rootfs_type(asked: Asked) -> str:
-    """NVIDIA's own images are erofs since 3.30; everything else that is booted here is ext4."""
+    """The spec's, else the manifest's; NVIDIA's own images are erofs since 3.30, others that are booted here ext4."""
     if asked.kata.rootfs_type != "auto":
         return asked.kata.rootfs_type
+    if asked.filesystem:
+        return asked.filesystem
     nvidias = asked.gpus and not asked.kata.image and asked.release.verity
     return "erofs" if nvidias else "ext4"
 

@@ -33,8 +33,3 @@ def verity_problem(text: str) -> str:
         if size & (size - 1) or not 512 <= size <= 65536:
             return f"{name} is not a power of two from 512 to 65536"
     return ""
-
-
-def join_verity(fields: dict[str, str]) -> str:
-    """The fields in Kata's order."""
-    return ",".join(f"{name}={fields[name]}" for name in FIELDS)

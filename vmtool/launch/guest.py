@@ -31,6 +31,7 @@ class Guest:
         text: Kata's configuration; notes: ids of what the lint has to say about it.
         devices: PCI addresses; nodes: what the launcher passes on for them.
         seconds: that `ctr run` may take.
+        end: what makes sure that no QEMU is left, whatever became of the shim; the devices are given back after it.
     """
 
     survey: Survey
@@ -39,6 +40,7 @@ class Guest:
     devices: tuple[str, ...]
     nodes: tuple[Path, ...]
     seconds: float
+    end: tuple[p.Action, ...]
 
     @property
     def digest(self) -> str:
@@ -62,7 +64,8 @@ def guest_of(spec: Spec, survey: Survey, gpu: GpuFacts | None) -> Guest:
     text, findings = render(survey.asked)
     values = values_of(survey.asked)
     seconds = create_seconds(values.default_memory, values.default_vcpus, survey.asked.gpus, survey.asked.confidential)
-    return Guest(survey, text, tuple(finding.id for finding in findings), devices, nodes, seconds + 60.0)
+    return Guest(survey, text, tuple(finding.id for finding in findings), devices, nodes, seconds + 60.0,
+                 (p.EndGuest(sandbox_name(spec.name), survey.asked.assets.qemu),))
 
 
 def guest_problems(spec: Spec, survey: Survey, gpu: GpuFacts | None) -> Iterator[tuple[type[VmtoolError], str]]:

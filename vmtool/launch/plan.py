@@ -129,7 +129,7 @@ def plan_container(state: State, spec: Spec, endpoint: Endpoint, network: Networ
     )
     run = p.Run(c.run_argv(endpoint, container, *options), deadline=guest.seconds if guest else 120)
     return p.Step(f"start the container with {body.runtime.handler}", (*made, run),
-                  undo=(*awake(state, endpoint), *c.removal(endpoint, spec.name)))
+                  undo=(*awake(state, endpoint), *c.removal(endpoint, spec.name), *(guest.end if guest else ())))
 
 
 def model_path(body: Body) -> str:

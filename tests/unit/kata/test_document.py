@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from vmtool.kata.version import RELEASES
     ("a = ", "not TOML"), ("[a]\n[a]\n", "not TOML"), ("a = 1\na = 2", "not TOML"),
     ("x = " + "[" * 40 + "]" * 40, "nested deeper"), (".".join("a" * 40) + " = 1", "nested deeper"),
     ("[" + ".".join("a" * 60_000) + "]", "nested deeper"), ("x = " + "[" * 100_000, "nested deeper"),
+    ("x = " + "1" * 5000, "not TOML"), ("\n".join(f"k{n} = 1" for n in range(2001)), "more than 2000 values"),
     ("x = {" + ".".join(['"a"'] * 50_000) + " = 1}", "nested deeper"),
 ])
 def test_what_is_no_configuration(text: str, message: str) -> None:
@@ -38,6 +40,16 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
                           (big, "larger than 1 MiB"), (binary, "not UTF-8")):
         with pytest.raises(Refused, match=message):
             read(path)
+
+
+def test_the_largest_files_are_judged_in_no_time() -> None:
+    """A key that is unknown is compared with all that are known, so their number is bounded."""
+    text = "[hypervisor.qemu]\n" + "\n".join(f"{'default_memor' * 30}{n} = 0x{'f' * 4000}" for n in range(200))
+    started = time.process_time()
+    findings = lint(Subject(parse(f"{text}\ndefault_memory = 0x{'f' * 9000}"), RELEASES[-1], gpus=1))
+    assert time.process_time() - started < 5
+    assert sum(item.id == "key.unknown" for item in findings) == 200
+    assert "type.range" in {item.id for item in findings}
 
 
 KEYS = st.sampled_from(["default_memory", "image", "initrd", "kernel_params", "enable_annotations", "dial_timeout",

@@ -13,6 +13,7 @@ from vmtool.kata.image import layout_of, read_hooks, read_image
 from vmtool.kata.problems import wish_problems
 from vmtool.kata.survey import survey
 from vmtool.kata.which import read_which
+from vmtool.rootfs.manifest import Manifest, VerityPart, manifest_text
 
 VERITY = "root_hash=ab,salt=cd,data_blocks=9,data_block_size=4096,hash_block_size=4096"
 
@@ -49,11 +50,24 @@ def image_host(data: bytes | None, size: int = 256 << 20, manifest: str | None =
 
 
 def test_an_image_and_its_manifest() -> None:
-    manifest = ('{"verity": {"root_hash": "ab", "salt": "cd", "data_blocks": 9, "data_block_size": 4096, '
-                '"hash_block_size": 4096}}')
-    assert read_image(image_host(head(MBR), manifest=manifest), "/i").verity == VERITY
-    for bad in ("{", "[]", '{"verity": {}}', '{"verity": 1}', manifest.replace("ab", "xyz"), "[" * 100_000):
+    manifest = f'{{"filesystem": "erofs", "verity": {{"kernel_verity_params": "{VERITY}"}}}}'
+    found = read_image(image_host(head(MBR), manifest=manifest), "/i")
+    assert (found.verity, found.filesystem) == (VERITY, "erofs")
+    for bad in ("{", "[]", '{"verity": {}}', '{"verity": 1}', manifest.replace("=ab", "=xyz"), "[" * 100_000,
+                '{"filesystem": ["ext4"]}', '{"filesystem": "ntfs"}'):
         assert read_image(image_host(head(MBR), manifest=bad), "/i").verity == ""
+
+
+def test_the_manifest_that_rootfs_build_writes_is_understood() -> None:
+    """Its own models make it, so that the two cannot drift apart."""
+    part = VerityPart(root_hash="ab" * 32, salt="cd", data_blocks=9, kernel_verity_params=VERITY)
+    manifest = Manifest(name="n", recipe="0" * 64, architecture="amd64", layout="kata", filesystem="ext4", size=1,
+                        content="0" * 64, verity=part)
+    host = image_host(head(MBR), manifest=manifest_text(manifest))
+    found = survey(host, body("snp", kata={"version": "4.1", "image": "/i"})).asked
+    assert (found.verity, found.filesystem) == (VERITY, "ext4")
+    older = survey(host, body("snp", kata={"version": "3.15", "image": "/i"})).asked
+    assert older.verity == "", "that release knows no such key"
     assert read_image(image_host(None), "/i").size is None
     garbage = image_host(head(MBR), more={"od -An -v -tx1 -N 2048 /i": {"out": "od: input error"}})
     assert read_image(garbage, "/i").layout == ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,14 @@ import pytest
 from tests.fakes.recorded import Recorded
 from tests.unit.kata.test_claims import Proc, argv
 from tests.unit.launch.test_plan import MODEL, NETWORK, STATE, actions
-from vmtool.errors import NotReady, Refused, VerificationFailed
+from vmtool.errors import NotReady, Refused, VerificationFailed, VmtoolError
 from vmtool.facts.host import HostFacts, read_host
 from vmtool.facts.kata import read_kata
 from vmtool.facts.reader import DeviceReader
 from vmtool.facts.tee import TeeSupport
 from vmtool.gpu.facts import read_gpu
-from vmtool.host.guests import expect_tee
+from vmtool.host import processes
+from vmtool.host.guests import end_guest, expect_tee
 from vmtool.host.journal import Story
 from vmtool.kata.survey import survey
 from vmtool.launch.facts import LaunchFacts
@@ -26,7 +28,7 @@ from vmtool.launch.guest import target_of
 from vmtool.launch.instance import Instance, Paths, Record
 from vmtool.launch.plan import plan_launch
 from vmtool.launch.proof import read_claims
-from vmtool.plan import ExpectTee, Plan, Run, WriteFile, plan_lines
+from vmtool.plan import EndGuest, ExpectTee, Plan, Run, WriteFile, plan_lines
 from vmtool.spec import Spec
 
 ASSETS = "/opt/kata/share/kata-containers"
@@ -221,3 +223,44 @@ def test_what_changed_meanwhile_fails(processes: dict[int, Any], text: str | Non
 def test_without_a_qemu_to_look_at_nothing_is_proven() -> None:
     assert claims({})["tee"] == "not-checked"
     assert claims({}, record=replace(RECORD, tee="none"))["tee"] == "failed"
+
+
+def test_the_way_back_ends_qemu_before_a_device_is_given_back() -> None:
+    spec = wish(runtime=VIRTCCA, allow_unconfidential=True, resources={"memory": "2Gi", "cpus": 1, "accelerators": GPU})
+    made = plan(spec, gpus=Recorded.load("gpu-kunpeng-a100"))
+    undo = [action for step in reversed(made.steps) for action in step.undo]
+    kinds = [type(action).__name__ for action in undo]
+    assert kinds.index("EndGuest") < kinds.index("WriteSysfs")
+    assert undo[kinds.index("EndGuest")] == EndGuest("sandbox-chat", "/opt/kata/bin/qemu-system-x86_64")
+
+
+class Kernel:
+    """Processes that die when they are killed, or do not."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, stubborn: bool = False) -> None:
+        self.alive, self.killed, self.stubborn = {8: "80", 9: "90"}, [], stubborn
+        monkeypatch.setattr(processes, "start_time", self.alive.get)
+        monkeypatch.setattr(os, "kill", self.kill)
+
+    killed: list[int]
+
+    def kill(self, pid: int, number: int) -> None:
+        self.killed.append(pid)
+        if not self.stubborn:
+            del self.alive[pid]
+
+
+RUNNING = Proc({8: ("/other/qemu-system-x86_64", argv("snp")), 9: (FILES[0], argv("snp"))})
+
+
+def test_only_the_guests_own_qemu_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = Kernel(monkeypatch)
+    end_guest(EndGuest("sandbox-chat", FILES[0]), RUNNING)
+    end_guest(EndGuest("sandbox-other", FILES[0]), RUNNING)
+    assert kernel.killed == [9]
+
+
+def test_a_qemu_that_does_not_die_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    Kernel(monkeypatch, stubborn=True)
+    with pytest.raises(VmtoolError, match="survives SIGKILL and still holds its devices"):
+        end_guest(EndGuest("sandbox-chat", FILES[0], deadline=0.0), RUNNING)

@@ -65,7 +65,7 @@ def _type(subject: Subject, key: Key, value: Any) -> Iterator[Finding]:
         yield subject.finding("type.wrong", key.section, key.name, f"{key.name} is {_called(value)}, not "
                               f"{_wanted(key.type)}", f"write it as {_example(key)}")
     elif key.type in BITS and not 0 <= value < 1 << BITS[key.type]:
-        yield subject.finding("type.range", key.section, key.name, f"{key.name} = {str(value)[:30]} does not fit "
+        yield subject.finding("type.range", key.section, key.name, f"the value of {key.name} does not fit "
                               f"{key.type}", f"write a number from 0 to {(1 << BITS[key.type]) - 1}")
 
 

@@ -11,6 +11,7 @@ from vmtool.kata.document import Document
 from vmtool.kata.finding import Finding, Severity
 from vmtool.kata.version import Release
 
+LARGEST = 1 << 64
 QEMU, AGENT, RUNTIME, FACTORY = "hypervisor.qemu", "agent.kata", "runtime", "factory"
 
 # Every rule: id -> (severity, what it is about). Ids are stable.
@@ -112,9 +113,12 @@ class Subject:
     def number(self, section: str, key: str, default: int = 0) -> int:
         """A whole number (a fraction is rounded up); the default for what is none, inf and nan among it."""
         value = self.document.section(section).get(key)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, int | float):
             return default
-        return math.ceil(value)
+        if isinstance(value, float) and not math.isfinite(value):
+            return default
+        # A file may hold a number of any size, which Python would not even print.
+        return max(-LARGEST, min(math.ceil(value), LARGEST))
 
     def words(self, section: str, key: str) -> list[str]:
         value = self.document.section(section).get(key)
