@@ -11,8 +11,7 @@ import click
 from vmtool.cli.kataview import show_findings, show_keys, show_which
 from vmtool.cli.output import print_json
 from vmtool.errors import NotReady, Refused, VerificationFailed
-from vmtool.kata.lint.subject import Host
-from vmtool.kata.version import NAMES, Release, release_like, release_of
+from vmtool.kata.version import NAMES, release_of
 
 JSON = click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 VERSION = click.option("--kata-version", "version", metavar="V", help=f"One of {', '.join(NAMES)} [the shim's].")
@@ -65,46 +64,28 @@ def render(spec: Path, output: Path | None, install: bool, kind: str) -> None:
 @JSON
 def check(file: Path | None, version: str | None, tee: str | None, gpus: int | None, as_json: bool) -> None:
     """Lint FILE, or the file that the shim of this host reads, drop-ins merged. Exit 4 when there is an error."""
+    from vmtool.host.look import Machine
+    from vmtool.kata.checked import choose_checked
     from vmtool.kata.document import read
     from vmtool.kata.lint import Subject, lint
 
-    host = Host()
-    drop_ins: tuple[str, ...] = ()
-    release = release_of(version) if version else None
-    if file is None or release is None:
-        file, drop_ins, release, host = _on_this_host(file, release)
-    findings = lint(Subject(read(file, [Path(path) for path in drop_ins]), release, tee, gpus, host))
+    chosen = choose_checked(Machine(), str(file) if file else None, release_of(version) if version else None)
+    document = read(Path(chosen.file), [Path(path) for path in chosen.drop_ins])
+    findings = lint(Subject(document, chosen.release, tee, gpus, chosen.host))
+    if chosen.guessed:
+        click.echo(f"no shim here tells its version; taken for Kata {chosen.release.name}", err=True)
+    looked = chosen.host.exists is not None
     if as_json:
-        print_json(kind="kata-check", file=str(file), drop_ins=list(drop_ins), release=release.name, tee=tee,
-                   files_looked_at=host.exists is not None, findings=[dataclasses.asdict(item) for item in findings])
+        print_json(kind="kata-check", file=chosen.file, drop_ins=chosen.drop_ins, release=chosen.release.name, tee=tee,
+                   files_looked_at=looked, findings=[dataclasses.asdict(item) for item in findings])
     else:
-        click.echo(f"{file}, checked as Kata {release.name}" + (f" for {tee}" if tee else "")
-                   + (f", with {', '.join(drop_ins)}" if drop_ins else ""))
+        click.echo(f"{chosen.file}, checked as Kata {chosen.release.name}" + (f" for {tee}" if tee else "")
+                   + (f", with {', '.join(chosen.drop_ins)}" if chosen.drop_ins else ""))
         show_findings(findings)
-        if host.exists is None:
+        if not looked:
             click.echo("not checked: whether the files that it names are there")
     if any(item.severity == "error" for item in findings):
         sys.exit(VerificationFailed.code)
-
-
-def _on_this_host(file: Path | None, release: Release | None) -> tuple[Path, tuple[str, ...], Release, Host]:
-    """What was not named: the shim's file and release. Only the shim's own file is held against this host."""
-    from vmtool.host.look import Machine
-    from vmtool.kata.facts import read_target
-    from vmtool.kata.hostview import host_of
-
-    target = read_target(Machine())
-    shim = target.shim
-    known = release or (release_like(shim.version, bool(shim.knows_virtcca)) if shim else None)
-    if file is not None:
-        if known is None:
-            click.echo(f"no shim here tells its version; taken for Kata {NAMES[-1]}", err=True)
-        return file, (), known or release_of(NAMES[-1]), host_of(None, target)
-    if shim is None or shim.config.path is None or shim.config.problem:
-        raise NotReady("there is no Kata configuration on this host to check",
-                       details=[shim.config.problem] if shim else ["no containerd-shim-kata*-v2 was found"],
-                       hint="name a file: vmtool kata check FILE; vmtool doctor --for kata tells more")
-    return Path(shim.config.path), shim.config.drop_ins, known or release_of(NAMES[-1]), host_of(Machine(), target)
 
 
 @kata_command.command("which")

@@ -9,8 +9,7 @@ import pytest
 
 from tests.fakes.recorded import Recorded
 from vmtool.errors import VmtoolError
-from vmtool.kata.facts import Target, read_target
-from vmtool.kata.hostview import host_of
+from vmtool.kata.facts import read_target
 from vmtool.kata.install import install_configuration, write_output
 
 NONE = Recorded.load("debian12-pvm")
@@ -38,12 +37,3 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(VmtoolError, match=r"Not a directory|File exists"):
         write_output(tmp_path / "file" / "c.toml", "x")
-
-
-def test_the_lint_sees_the_host_only_where_it_may() -> None:
-    target: Target = read_target(NONE)
-    assert host_of(None, target).exists is None
-    seen = host_of(NONE, target)
-    assert (seen.cores, seen.memory) == (2, target.memory)
-    assert seen.exists is not None
-    assert not seen.exists("/nothing")
