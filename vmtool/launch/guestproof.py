@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 
 from vmtool.facts.qemu import read_qemu
 from vmtool.facts.reader import Reader
@@ -19,7 +20,7 @@ def sandbox_name(instance: str) -> str:
 def guest_claims(reader: Reader, instance: Instance, record: Record) -> tuple[Claim, ...]:
     """Look at the QEMU that runs now. Without one to look at nothing is proven."""
     found = read_qemu(reader, sandbox_name(instance.name))
-    told = (*_configuration(reader, instance, record),
+    told = (*_configuration(reader, instance, record), *([_gpus(reader, record)] if record.devices else []),
             Claim("guest.tee", "not-checked", "the guest itself was not asked, and did not attest"))
     if len(found) != 1:
         count = f"{len(found)} QEMU processes are" if found else "no QEMU process is"
@@ -32,6 +33,18 @@ def guest_claims(reader: Reader, instance: Instance, record: Record) -> tuple[Cl
     program = Claim("vm.program", "proven" if right else "failed" if process.program else "not-checked",
                     process.program or f"/proc/{process.pid}/exe does not tell")
     return (*claims, program, *told)
+
+
+def _gpus(reader: Reader, record: Record) -> Claim:
+    """Whether the container has them: Kata's agent only logs a hook that fails, and starts the container anyway."""
+    words = ("task", "exec", "--exec-id", f"vmtool-look-{os.getpid()}", record.name, "nvidia-smi", "-L")
+    listed = reader.run(record.endpoint.ctr(*words), deadline=30.0)
+    if listed is None or listed.status:
+        why = "did not answer" if listed is None else f"ended with {listed.status}: {listed.err.strip()[-100:]}"
+        return Claim("gpu.in-container", "not-checked" if listed is None else "failed", f"nvidia-smi -L {why}")
+    found = sum(line.startswith("GPU ") for line in listed.out.splitlines())
+    return Claim("gpu.in-container", "proven" if found else "failed",
+                 f"nvidia-smi -L, as the guest says, lists {found} for {len(record.devices)} passed devices")
 
 
 def _configuration(reader: Reader, instance: Instance, record: Record) -> tuple[Claim, ...]:

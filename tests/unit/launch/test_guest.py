@@ -16,7 +16,7 @@ from tests.unit.launch.test_plan import MODEL, NETWORK, STATE, actions
 from vmtool.errors import NotReady, Refused, VerificationFailed, VmtoolError
 from vmtool.facts.host import HostFacts, read_host
 from vmtool.facts.kata import read_kata
-from vmtool.facts.reader import DeviceReader
+from vmtool.facts.reader import DeviceReader, Output
 from vmtool.facts.tee import TeeSupport
 from vmtool.gpu.facts import read_gpu
 from vmtool.host import processes
@@ -218,6 +218,24 @@ def test_status_looks_again() -> None:
 ])
 def test_what_changed_meanwhile_fails(processes: dict[int, Any], text: str | None, failed: set[str]) -> None:
     assert {name for name, verdict in claims(processes, text).items() if verdict == "failed"} == failed
+
+
+@pytest.mark.parametrize(("answer", "verdict"), [
+    (Output(0, "GPU 0: NVIDIA H100 (UUID: GPU-1)\n", ""), "proven"), (Output(0, "No devices found\n", ""), "failed"),
+    (Output(127, "", "nvidia-smi: not found"), "failed"), (None, "not-checked"),
+])
+def test_the_container_itself_must_see_its_gpu(answer: Output | None, verdict: str,
+                                               monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, ...]] = []
+
+    def run(self: Proc, words: tuple[str, ...], deadline: float = 10.0) -> Output | None:
+        asked.append(words)
+        return answer
+
+    monkeypatch.setattr(Proc, "run", run)
+    found = claims({9: (FILES[0], argv("snp-gpu"))}, record=replace(RECORD, devices=("0000:41:00.0",)))
+    assert (found["gpu.in-container"], found["vm.devices"]) == (verdict, "proven")
+    assert asked[0][-3:] == ("chat", "nvidia-smi", "-L")
 
 
 def test_without_a_qemu_to_look_at_nothing_is_proven() -> None:

@@ -118,11 +118,11 @@ def _host(subject: Subject) -> Iterator[Finding]:
 def _params(subject: Subject) -> Iterator[Finding]:
     text = subject.text(QEMU, "kernel_params")
     if len(text.encode()) > COMMAND_LINE - KATAS_OWN:
-        yield subject.finding("params.length", QEMU, "kernel_params", f"{len(text.encode())} bytes, and Kata's own "
-                              f"come on top: beyond {COMMAND_LINE} the kernel takes none", "shorten it")
+        yield subject.finding("params.length", QEMU, "kernel_params", f"kernel_params has {len(text.encode())} bytes, "
+                              f"and Kata's own come on top: beyond {COMMAND_LINE} the kernel takes none", "shorten it")
     if re.search(r"[\x00-\x1f\x7f]", text):
-        yield subject.finding("params.control", QEMU, "kernel_params", "it holds a line break or another control "
-                              "character", "separate parameters by one blank")
+        yield subject.finding("params.control", QEMU, "kernel_params", "kernel_params holds a line break or another "
+                              "control character", "separate parameters by one blank")
     pairs = [word.partition("=")[::2] for word in dict.fromkeys(text.split()) if "=" in word]
     repeated = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
     # These are meant to be repeated.
