@@ -50,7 +50,8 @@ def _guest(subject: Subject) -> Iterator[Finding]:
                               'name the build for it, such as firmware = "/opt/kata/share/ovmf/AMDSEV.fd"')
     if not subject.flag(RUNTIME, "static_sandbox_resource_mgmt"):
         yield subject.finding("tee.static", RUNTIME, "static_sandbox_resource_mgmt", "static_sandbox_resource_mgmt is "
-                              "not true, so the runtime would try to add vCPUs and memory later", "write static_sandbox_resource_mgmt = true")
+                              "not true, so the runtime would try to add vCPUs and memory later",
+                              "write static_sandbox_resource_mgmt = true")
     if subject.flag(QEMU, "enable_virtio_mem"):
         yield subject.finding("tee.hotplug", QEMU, "enable_virtio_mem", "enable_virtio_mem plugs memory, which "
                               "this guest cannot take", "write enable_virtio_mem = false")
@@ -92,7 +93,8 @@ def _devices(subject: Subject) -> Iterator[Finding]:
         return
     if subject.confidential and hot not in ("", "no-port"):
         yield subject.finding("vfio.hot-plug", QEMU, "hot_plug_vfio", f"hot_plug_vfio = {hot!r}: a device that comes "
-                              "after the start was not measured", 'write cold_plug_vfio = "root-port" and hot_plug_vfio = "no-port"')
+                              "after the start was not measured",
+                              'write cold_plug_vfio = "root-port" and hot_plug_vfio = "no-port"')
     if subject.confidential and not subject.flag(RUNTIME, "sandbox_cgroup_only"):
         yield subject.finding("vfio.cgroup", RUNTIME, "sandbox_cgroup_only", "sandbox_cgroup_only is not true",
                               "write sandbox_cgroup_only = true")
@@ -109,6 +111,6 @@ def _timeout(subject: Subject) -> Iterator[Finding]:
     wanted = dial_seconds(subject.memory, subject.number(QEMU, "default_vcpus", 1), gpus, subject.confidential)
     # A small ordinary guest is up in a second or two, and the release's own 45 s are plenty.
     if given < wanted and (subject.confidential or gpus or subject.memory > 32 << 10):
-        yield subject.finding("timeout.dial", AGENT, "dial_timeout", f"dial_timeout = {given} (s); a guest with {subject.memory} MiB"
-                              f"{f' and {gpus} GPU(s)' if gpus else ''} may take {wanted} s",
+        yield subject.finding("timeout.dial", AGENT, "dial_timeout", f"dial_timeout = {given} (s); a guest with "
+                              f"{subject.memory} MiB{f' and {gpus} GPU(s)' if gpus else ''} may take {wanted} s",
                               f"write dial_timeout = {wanted}")

@@ -24,7 +24,8 @@ def security_findings(subject: Subject) -> Iterator[Finding]:
                               "remove it, and give the collector another means")
     if subject.text(RUNTIME, "pod_resource_api_sock"):
         yield subject.finding("launch.pod-resources", RUNTIME, "pod_resource_api_sock", "pod_resource_api_sock: the "
-                              "shim asks the kubelet for devices, which ctr knows nothing of", 'write pod_resource_api_sock = ""')
+                              "shim asks the kubelet for devices, which ctr knows nothing of",
+                              'write pod_resource_api_sock = ""')
     if subject.confidential:
         yield from _untrusted_host(subject)
 
@@ -32,19 +33,21 @@ def security_findings(subject: Subject) -> Iterator[Finding]:
 def _consoles(subject: Subject) -> Iterator[Finding]:
     if subject.flag(AGENT, "debug_console_enabled"):
         yield subject.finding("security.debug-console", AGENT, "debug_console_enabled", "debug_console_enabled: "
-                              "`kata-runtime exec` opens a root shell in the guest", "write debug_console_enabled = false")
+                              "`kata-runtime exec` opens a root shell in the guest",
+                              "write debug_console_enabled = false")
     words = subject.text(QEMU, "kernel_params").split()
     found = [word for word in words if word in DEBUG_PARAMS or word.startswith(("agent.debug_console", "init=/bin/"))]
     if found:
-        yield subject.finding("security.debug-params", QEMU, "kernel_params", f"kernel_params has {' '.join(found)[:100]}",
+        yield subject.finding("security.debug-params", QEMU, "kernel_params",
+                              f"kernel_params has {' '.join(found)[:100]}",
                               f"remove {found[0][:60]}")
     devtools = [word for word in words if "devtools" in word.lower()]
     if devtools:
-        yield subject.finding("security.devtools", QEMU, "kernel_params", f"kernel_params has {devtools[0][:60]}: plain "
-                              "attestation lets it pass", "remove it; vmtool gpu cc-mode sets the mode `on`")
+        yield subject.finding("security.devtools", QEMU, "kernel_params", f"kernel_params has {devtools[0][:60]}: "
+                              "plain attestation lets it pass", "remove it; vmtool gpu cc-mode sets the mode `on`")
     if subject.text(QEMU, "extra_monitor_socket"):
-        yield subject.finding("security.monitor", QEMU, "extra_monitor_socket", "extra_monitor_socket: QEMU can be steered "
-                              "from outside",
+        yield subject.finding("security.monitor", QEMU, "extra_monitor_socket", "extra_monitor_socket: QEMU can be "
+                              "steered from outside",
                               'write extra_monitor_socket = ""')
     for section in (QEMU, AGENT, RUNTIME):
         if subject.flag(section, "enable_debug"):
@@ -68,5 +71,5 @@ def _untrusted_host(subject: Subject) -> Iterator[Finding]:
                               "container's files", 'write shared_fs = "none" where the guest pulls images itself; '
                               "with ctr there is no other way")
     if subject.text(QEMU, "guest_memory_dump_path"):
-        yield subject.finding("security.memory-dump", QEMU, "guest_memory_dump_path", "guest_memory_dump_path: what the "
-                              "guest keeps secret would lie on the host", 'write guest_memory_dump_path = ""')
+        yield subject.finding("security.memory-dump", QEMU, "guest_memory_dump_path", "guest_memory_dump_path: what "
+                              "the guest keeps secret would lie on the host", 'write guest_memory_dump_path = ""')
