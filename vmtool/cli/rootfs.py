@@ -199,7 +199,8 @@ def do(state: State, directory: Path, doing: str, make: Callable[[], Plan], dry_
     finally:
         progress.close()
     if not plan.changes:
-        progress.skipped(plan.steps[0].title, plan.steps[0].skip)
+        for step in plan.steps:
+            progress.skipped(step.title, step.skip)
     return plan.changes
 
 

@@ -34,6 +34,9 @@ class Layers:
             for info in archive:
                 info.name = info.name.removeprefix("./").strip("/") or "."
                 self.members[self.resolve(info.name)] = (archive, info, None)
+        for name in list(self.members):                # a later archive need not have the directories of its files
+            if (parent := posixpath.dirname(name)) and parent not in self.members:
+                self.add(parent, mode=0o755)
 
     def resolve(self, path: str) -> str:
         """The path with links in its directories followed: /lib/x is /usr/lib/x where /lib is a link."""

@@ -54,7 +54,7 @@ def plan_debian(store: Store, recipe: Recipe, digest: str, host: tuple[str, ...]
     debian = recipe.debian or Debian(suite="stable")
     scratch, place = store.scratch(recipe.name), store.base(digest)
     settings = ('Acquire::Languages "none"', 'APT::Install-Recommends "false"', *options)
-    argv = (*PRIVATE, "mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", "--format=tar",
+    argv = (*PRIVATE, "mmdebstrap", "--mode=root", "--variant=minbase", "--format=tar",
             f"--architectures={recipe.arch}", f"--include={','.join(packages(recipe))}",
             *(f"--aptopt={line}" for line in settings),
             *(f"--dpkgopt=path-exclude={pattern}" for pattern in (*LEAN, *recipe.exclude)),

@@ -65,7 +65,7 @@ def _workshop(recipe: Recipe, driver: Driver, facts: BuildFacts, store: Store) -
              'for each in *.deb; do dpkg -x "$each" "$1"; done')
     debian: Debian = recipe.debian
     settings = ('Acquire::Languages "none"', 'APT::Install-Recommends "false"', *facts.options)
-    argv = (*PRIVATE, "mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", "--format=directory",
+    argv = (*PRIVATE, "mmdebstrap", "--mode=root", "--variant=minbase", "--format=directory",
             f"--architectures={recipe.arch}", f"--include=make,{headers}",
             *(f"--aptopt={line}" for line in settings),
             *(f"--dpkgopt=path-exclude={pattern}" for pattern in (*LEAN, "/usr/share/doc/*")),

@@ -100,12 +100,14 @@ def plan_exchange(directory: Path, image: Path, new: Path, manifest: Path | None
     gone, sealed = image.with_name(f".{image.name}.vmtool-gone"), directory / "manifest.json"
     actions: list[p.Action] = [p.Remove(old), p.Remove(gone), p.MakeDir(old),
                                p.Run(("ln", str(image), str(old / "image")))]
-    undo: list[p.Action] = [p.Run(("mv", "--force", str(old / "image"), str(image)), gone=("cannot stat",))]
+    # Before the exchange both names are of one file, which mv refuses.
+    nothing = ("cannot stat", "are the same file")
+    undo: list[p.Action] = [p.Run(("mv", "--force", str(old / "image"), str(image)), gone=nothing)]
     put = [p.Run(("mv", "--force", "--no-target-directory", str(new), str(image)))]
     if manifest:
         actions += [p.Run((*DISK, "seal", str(manifest), str(new), str(sealed)), deadline=3600),
                     p.Run(("ln", str(manifest), str(old / "manifest")))]
-        undo.append(p.Run(("mv", "--force", str(old / "manifest"), str(manifest)), gone=("cannot stat",)))
+        undo.append(p.Run(("mv", "--force", str(old / "manifest"), str(manifest)), gone=nothing))
         # Across file systems mv is no rename: first beside it.
         beside = manifest.with_name(f".{manifest.name}.vmtool-new")
         put += [p.Run(("cp", str(sealed), str(beside))), p.Run(("mv", "--force", str(beside), str(manifest)))]

@@ -79,7 +79,7 @@ def plan_tools(reader: Reader, cache: Cache, options: tuple[str, ...], environme
         return p.Step(title, skip="in the cache", waits=True)
     scratch = cache.root / "rootfs" / "scratch" / f"tools-{place.name}"
     settings = ('APT::Install-Recommends "false"', 'Acquire::Languages "none"', *options)
-    argv = (*PRIVATE, "mmdebstrap", "--quiet", "--mode=root", "--variant=extract", "--format=directory",
+    argv = (*PRIVATE, "mmdebstrap", "--mode=root", "--variant=extract", "--format=directory",
             *([f"--architectures={arch}"] if arch else []), f"--include={','.join(packages)}",
             *(f"--aptopt={line}" for line in settings), SUITE, str(scratch / "tree"))
     return p.Step(title, (

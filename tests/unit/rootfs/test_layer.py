@@ -66,6 +66,11 @@ def test_a_later_archive_and_the_overlay_win_through_links(tmp_path: Path) -> No
     assert found["usr/lib/b"] == "= etc/group"
 
 
+def test_directories_that_an_archive_leaves_out_are_made(tmp_path: Path) -> None:
+    found = laid(tmp_path, {"usr/lib/modules/6.1/updates/dkms/n.ko": "n"})
+    assert found["usr/lib/modules/6.1/updates"] == found["usr/lib/modules/6.1/updates/dkms"] == "dir"
+
+
 def test_the_kernel_comes_out_and_the_rest_of_boot_goes(tmp_path: Path) -> None:
     found = laid(tmp_path, drop=["/boot"])
     assert [name for name in found if name.startswith("boot")] == ["boot"]

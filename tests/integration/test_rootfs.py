@@ -1,0 +1,331 @@
+"""Guest images for real: built twice, grown, tampered with, booted, and killed at every journal record.
+
+The packages lie in the cache after the first run; every image is made anew in a directory of the test's own.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.integration.machine import Vmtool, command, output
+from vmtool.facts.imagefile import read_image
+from vmtool.rootfs.digest import content_digest
+from vmtool.rootfs.manifest import manifest_path, read_manifest
+
+MINIMAL = yaml.safe_load((Path(__file__).parents[2] / "images/rootfs-minimal/recipe.yaml").read_text())
+KILLED = Path(__file__).with_name("killed.py")
+AGENT = "#!/bin/sh\nexec sleep 3600\n"
+GIB = 1 << 30
+TOOLKIT = """Package: nvidia-container-toolkit
+Version: {version}
+Architecture: all
+Maintainer: tests <tests@example.org>
+Description: stands in for NVIDIA's
+"""
+
+
+@pytest.fixture(autouse=True)
+def needs_root() -> None:
+    if os.geteuid():
+        pytest.skip("needs root: mmdebstrap runs in a chroot")
+
+
+@pytest.fixture
+def tool(tmp_path: Path) -> Iterator[Vmtool]:
+    """vmtool on a state directory of the test's own. The machine is afterwards as it was before."""
+    before = output("losetup", "-a")
+    yield Vmtool(tmp_path / "state")
+    assert output("losetup", "-a") == before
+    assert not [line for line in Path("/proc/mounts").read_text().splitlines() if "rootfs/scratch" in line]
+    assert not [line for pid in os.listdir("/proc") if pid.isdigit() for line in [command(pid)]
+                if str(tmp_path) in line and "pytest" not in line]
+    assert not list(tmp_path.rglob("*.vmtool-*"))
+
+
+@pytest.fixture(scope="session")
+def toolkit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A package named like NVIDIA's, with a program that says what it was given."""
+    return make_toolkit(tmp_path_factory.mktemp("toolkit"), "1.17.8-1")
+
+
+def make_toolkit(directory: Path, version: str) -> Path:
+    tree = directory / "tree"
+    (tree / "DEBIAN").mkdir(parents=True)
+    (tree / "DEBIAN/control").write_text(TOOLKIT.format(version=version))
+    (tree / "usr/bin").mkdir(parents=True)
+    program = tree / "usr/bin/nvidia-container-toolkit"
+    program.write_text('#!/bin/sh\necho "$@" > /run/toolkit.args\ncat > /run/toolkit.state\nexit 3\n')
+    program.chmod(0o755)
+    package = directory / "toolkit.deb"
+    # The same bytes each time, so that the base with it stays in the cache.
+    subprocess.run(["dpkg-deb", "--build", "--root-owner-group", tree, package], check=True, capture_output=True,
+                   env=os.environ | {"SOURCE_DATE_EPOCH": "1750000000"})
+    return package
+
+
+def recipe(directory: Path, **changes: object) -> Path:
+    """The minimal recipe with changes (None takes a key away); the same base of packages for most tests."""
+    directory.mkdir(exist_ok=True)
+    path = directory / "recipe.yaml"
+    value = {**MINIMAL, "name": "rootfs-test", **changes}
+    path.write_text(yaml.safe_dump({name: item for name, item in value.items() if item is not None}))
+    return path
+
+
+@pytest.fixture(scope="session")
+def kata_recipe(tmp_path_factory: pytest.TempPathFactory, toolkit: Path) -> Path:
+    """A guest of Kata's with a hook."""
+    directory = tmp_path_factory.mktemp("recipe")
+    (directory / "kata-agent").write_text(AGENT)
+    shutil.copy(toolkit, directory / "toolkit.deb")
+    return recipe(directory, kata={"agent": "kata-agent"}, toolkit={"file": "toolkit.deb"}, hook={"kind": "prestart"},
+                  users=[{"name": "app", "uid": 900}])
+
+
+@pytest.fixture(scope="session")
+def kata_image(kata_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built once; tests work on copies."""
+    directory = tmp_path_factory.mktemp("image")
+    Vmtool(directory / "state")("rootfs", "build", kata_recipe, "-o", directory / "kata.img", timeout=900)
+    return directory / "kata.img"
+
+
+def copied(image: Path, directory: Path) -> Path:
+    """The image with its papers."""
+    for path in image.parent.glob(f"{image.name}*"):
+        subprocess.run(["cp", "--sparse=always", "--preserve=timestamps", path, directory / path.name], check=True)
+    return directory / image.name
+
+
+def test_two_builds_give_the_same_bytes_and_a_third_builds_nothing(tool: Vmtool, kata_recipe: Path, kata_image: Path,
+                                                                   tmp_path: Path) -> None:
+    cache = Path(os.environ.get("VMTOOL_CACHE") or Path.home() / ".cache" / "vmtool") / "rootfs"
+    shutil.rmtree(cache / "images" / "rootfs-test")
+    out = tmp_path / "again.img"
+    tool("rootfs", "build", kata_recipe, "-o", out)
+    assert subprocess.run(["cmp", out, kata_image]).returncode == 0
+    for suffix in (".manifest.json", ".lock.json", ".spdx.json", ".vmlinuz"):
+        assert out.with_name(out.name + suffix).read_bytes() == kata_image.with_name(
+            kata_image.name + suffix).read_bytes()
+    started = time.monotonic()
+    third = tool("rootfs", "build", kata_recipe, "-o", out)
+    assert time.monotonic() - started <= 2.0
+    assert "the same input was built before" in third.err
+    assert "it is there, with its manifest" in third.err
+
+
+def test_everything_that_kata_needs_is_in_it(tool: Vmtool, kata_image: Path) -> None:
+    found = tool("rootfs", "inspect", kata_image, "--json").json
+    levels = {each["id"]: each["level"] for each in found["findings"]}
+    assert {level for id, level in levels.items() if not id.startswith("driver.")} == {"ok"}
+    assert found["image"]["kind"] == "kata-dax"
+    assert found["contents"]["toolkit"] == "1.17.8-1"
+    assert tool("rootfs", "verify", kata_image).out.count("✓") == 5
+
+
+@pytest.mark.parametrize("changes", [
+    {"layout": "bare", "verity": None, "size": "500Mi"}, {"layout": "kata", "verity": None},
+    {"layout": "kata", "filesystem": "erofs"}, {"layout": "bare", "filesystem": "erofs", "verity": None}],
+    ids=["bare", "kata", "erofs", "bare-erofs"])
+def test_other_layouts_verify_and_can_be_looked_into(tool: Vmtool, tmp_path: Path, changes: dict[str, object]) -> None:
+    out = tmp_path / "i.img"
+    tool("rootfs", "build", recipe(tmp_path / "r", **changes), "-o", out)
+    assert "✗" not in tool("rootfs", "verify", out).out
+    found = tool("rootfs", "inspect", out, "--json").json
+    assert found["contents"]["system"].startswith("Debian GNU/Linux 12")
+    assert found["image"]["kind"] == changes["layout"]
+    if changes.get("filesystem") == "erofs":
+        assert "cannot grow" in tool("rootfs", "resize", out, "+1G", status=2).err
+
+
+def test_a_grown_image_is_sparse_clean_and_verifies(tool: Vmtool, kata_image: Path, tmp_path: Path) -> None:
+    image = copied(kata_image, tmp_path)
+    before = read_image(image)
+    tool("rootfs", "resize", image, "+1G")
+    after = read_image(image)
+    assert after.size == before.size + GIB
+    assert after.allocated < before.allocated + (64 << 20)
+    assert after.superblock and after.superblock.size > GIB
+    assert "✗" not in tool("rootfs", "verify", image).out
+    assert f"it has {after.size} bytes" in tool("rootfs", "resize", image, f"{after.size >> 20}M").err
+
+
+def test_a_grown_bare_image_needs_no_manifest(tool: Vmtool, tmp_path: Path) -> None:
+    image = tmp_path / "i.img"
+    tool("rootfs", "build", recipe(tmp_path / "r", layout="bare", verity=None), "-o", image)
+    image.with_name("i.img.manifest.json").unlink()
+    tool("rootfs", "resize", image, "+1G")
+    subprocess.run(["e2fsck", "-fn", image], check=True, capture_output=True)
+
+
+def test_one_changed_byte_has_exit_code_4(tool: Vmtool, kata_image: Path, tmp_path: Path) -> None:
+    image = copied(kata_image, tmp_path)
+    with image.open("r+b") as file:
+        file.seek(200 << 20)
+        byte = file.read(1)
+        file.seek(200 << 20)
+        file.write(bytes([byte[0] ^ 1]))
+    told = tool("rootfs", "verify", image, status=4)
+    assert "✗ bytes" in told.out and "✗ dm-verity root hash" in told.out
+
+
+def test_a_truncated_image_is_left_as_it_is(tool: Vmtool, kata_image: Path, tmp_path: Path) -> None:
+    image = copied(kata_image, tmp_path)
+    os.truncate(image, 300 << 20)
+    assert "truncated" in tool("rootfs", "resize", image, "+1G", status=2).err
+    assert "truncated" in tool("rootfs", "inspect", image, status=2).err
+    assert image.stat().st_size == 300 << 20
+
+
+def test_an_image_in_use_is_refused_and_its_user_named(tool: Vmtool, kata_image: Path, tmp_path: Path) -> None:
+    image = copied(kata_image, tmp_path)
+    with image.open("rb"):
+        refused = tool("rootfs", "resize", image, "+1G", status=3)
+    assert f"(pid {os.getpid()}) has it open" in refused.err
+
+
+def test_the_guest_boots_and_has_its_hook_and_agent(tool: Vmtool, kata_image: Path) -> None:
+    before = kata_image.stat().st_mtime_ns
+    told = tool("rootfs", "boot", kata_image, timeout=600)
+    for line in ("✓ root file system", "✓ kata-containers.target: active", "✓ kata-agent.service: active",
+                 "✓ hook /usr/share/oci/hooks/prestart/nvidia-container-toolkit.sh: executable"):
+        assert line in told.out
+    assert kata_image.stat().st_mtime_ns == before
+
+
+def test_a_missing_promise_has_exit_code_4(tool: Vmtool, kata_image: Path, tmp_path: Path) -> None:
+    manifest = tmp_path / "m.json"
+    text = kata_image.with_name(f"{kata_image.name}.manifest.json").read_text()
+    manifest.write_text(text.replace("nvidia-container-toolkit.sh", "another.sh"))
+    told = tool("rootfs", "boot", kata_image, "--manifest", manifest, status=4, timeout=600)
+    assert "✗ hook /usr/share/oci/hooks/prestart/another.sh: absent, promised is executable" in told.out
+
+
+def test_the_hook_hands_the_state_on_and_leaves_a_trace(kata_recipe: Path, tmp_path: Path) -> None:
+    from vmtool.rootfs.overlay import render
+
+    toolkit, trace = tmp_path / "toolkit", tmp_path / "trace"
+    toolkit.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/args\ncat > {tmp_path}/state\nexit 3\n')
+    toolkit.chmod(0o755)
+    hook = tmp_path / "hook.sh"
+    hook.write_text(render("prestart-hook.sh", toolkit=toolkit, trace=trace))
+    hook.chmod(0o755)
+    state = '{"ociVersion":"1.0","id":"c-1","pid":7}'
+    done = subprocess.run([hook, "prestart"], input=state, text=True, capture_output=True, timeout=30)
+    assert done.returncode == 3
+    assert (tmp_path / "state").read_text() == state
+    assert (tmp_path / "args").read_text() == "-debug prestart\n"
+    assert trace.read_text() == "vmtool-hook: container=c-1 status=3\n"
+
+
+def test_a_toolkit_with_a_known_hole_is_refused(tool: Vmtool, tmp_path: Path) -> None:
+    directory = tmp_path / "r"
+    directory.mkdir()
+    shutil.move(make_toolkit(tmp_path, "1.17.3-1"), directory / "toolkit.deb")
+    path = recipe(directory, toolkit={"file": "toolkit.deb"})
+    refused = tool("rootfs", "build", path, "-o", tmp_path / "i.img", status=1, timeout=900)
+    assert "1.17.3-1 is refused" in refused.err
+    assert not list(tmp_path.glob("i.img*"))
+
+
+@pytest.mark.parametrize(("changes", "status", "message"), [
+    ({"packages": ["no-such-package-anywhere"]}, 1, "no-such-package-anywhere"),
+    ({"size": "128Mi"}, 1, "ould not"), ({"units": {"enable": ["absent.service"]}}, 1, "absent.service is in none"),
+    ({"debian": {"suite": "bookworm", "repositories": [
+        {"name": "l", "source": "file:///no/such/repository ./", "unsigned": True}]}}, 1, "/no/such/repository"),
+], ids=["package", "no-space", "unit", "repository"])
+def test_what_cannot_be_built_is_told_and_leaves_nothing(tool: Vmtool, tmp_path: Path, changes: dict[str, object],
+                                                         status: int, message: str) -> None:
+    path = recipe(tmp_path / "r", **changes)
+    failed = tool("rootfs", "build", path, "-o", tmp_path / "i.img", status=status, timeout=900)
+    assert message in failed.err
+    assert not list(tmp_path.glob("i.img*"))
+
+
+def killed(tool: Vmtool, number: int, *words: str | Path) -> bool:
+    """Run vmtool until its journal has that many records; whether it was killed there."""
+    done = subprocess.run([sys.executable, KILLED, str(number), *tool.argv(*words)[1:]], capture_output=True,
+                          timeout=900, stdin=subprocess.DEVNULL)
+    return done.returncode == -9
+
+
+@pytest.fixture(scope="session")
+def tiny_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """No kernel and no systemd: quick to make many times."""
+    return recipe(tmp_path_factory.mktemp("tiny"), name="rootfs-tiny", packages=[], kernel=None, units={}, size="384Mi")
+
+
+@pytest.fixture(scope="session")
+def tiny_image(tiny_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("tiny-image")
+    Vmtool(directory / "state")("rootfs", "build", tiny_recipe, "-o", directory / "tiny.img", timeout=900)
+    return directory / "tiny.img"
+
+
+# Two records are written for each action, before it and after it: a kill after one action is a kill before the next.
+EVERY = 2
+
+
+def test_a_build_killed_at_every_action_leaves_nothing(tool: Vmtool, tiny_recipe: Path, tiny_image: Path,
+                                                       tmp_path: Path) -> None:
+    cache = Path(os.environ.get("VMTOOL_CACHE") or Path.home() / ".cache" / "vmtool") / "rootfs"
+    out, number = tmp_path / "i.img", 1
+    shutil.rmtree(cache / "images" / "rootfs-tiny")
+    while killed(tool, number, "rootfs", "build", tiny_recipe, "-o", out):
+        tool("recover")
+        assert not list((cache / "scratch").glob("rootfs-tiny*"))
+        assert not list(tmp_path.glob(".*.vmtool-new"))
+        shutil.rmtree(cache / "images" / "rootfs-tiny", ignore_errors=True)
+        number += EVERY
+    assert number > 20
+    assert subprocess.run(["cmp", out, tiny_image]).returncode == 0
+
+
+def test_a_growth_killed_at_every_action_leaves_the_old_or_the_new(tool: Vmtool, tiny_image: Path,
+                                                                   tmp_path: Path) -> None:
+    number, sizes = 1, set()
+    image = copied(tiny_image, tmp_path)
+    while killed(tool, number, "rootfs", "resize", image, "+128M"):
+        tool("recover")
+        assert not list(tmp_path.glob(".*.vmtool-*"))
+        manifest = read_manifest(manifest_path(image))
+        assert (manifest.size, manifest.content) == (image.stat().st_size, content_digest(image))
+        sizes.add(image.stat().st_size)
+        if image.stat().st_size != tiny_image.stat().st_size:
+            image = copied(tiny_image, tmp_path)
+        number += EVERY
+    assert number > 20
+    assert sizes >= {tiny_image.stat().st_size}
+
+
+@pytest.mark.slow
+def test_nvidias_open_modules_are_compiled_for_the_guests_kernel(tool: Vmtool, tmp_path: Path) -> None:
+    out = tmp_path / "nv.img"
+    tool("rootfs", "build", "rootfs-debian-nvidia", "-o", out, timeout=3600)
+    found = tool("rootfs", "inspect", out, "--json").json
+    modules = {each["path"].rpartition("/")[2]: each for each in found["contents"]["modules"]}
+    assert {"nvidia.ko", "nvidia-uvm.ko", "nvidia-modeset.ko", "nvidia-drm.ko"} <= modules.keys()
+    assert {each["vermagic"].partition(" ")[0] for each in modules.values()} == set(found["contents"]["kernels"])
+    told = tool("rootfs", "boot", out, timeout=900)
+    assert "✓ module nvidia: 6." in told.out
+    assert "✓ module nvidia, its dependencies: yes" in told.out
+
+
+@pytest.mark.slow
+def test_a_driver_that_does_not_fit_the_kernel_is_told_in_the_compilers_words(tool: Vmtool, tmp_path: Path) -> None:
+    path = recipe(tmp_path / "r", name="rootfs-misfit", debian={"suite": "trixie", "components": ["main", "contrib"]},
+                  kernel={"package": "linux-image-amd64"}, driver={"packages": ["nvidia-open-kernel-dkms"]},
+                  size="1Gi")
+    failed = tool("rootfs", "build", path, "-o", tmp_path / "i.img", status=1, timeout=3600)
+    assert "does not compile for the kernel 6.12" in failed.err
+    assert "error: " in failed.err
+    assert not list(tmp_path.glob("i.img*"))
