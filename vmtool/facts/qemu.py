@@ -36,6 +36,21 @@ def read_qemu(reader: Reader, name: str) -> tuple[QemuProcess, ...]:
     return tuple(found)
 
 
+def real_path(reader: Reader, path: str) -> str:
+    """The path without symbolic links, as Kata hands files to QEMU and the kernel shows programs; at most 40 links."""
+    done, left, links = "/", [part for part in path.split("/") if part not in ("", ".")], 0
+    while left:
+        part = left.pop(0)
+        target = None if part == ".." else reader.link(posixpath.join(done, part))
+        if target is None or links == 40:
+            done = posixpath.normpath(posixpath.join(done, part))
+            continue
+        links += 1
+        done = "/" if target.startswith("/") else done
+        left = [piece for piece in target.split("/") if piece not in ("", ".")] + left
+    return done
+
+
 def name_of(argv: tuple[str, ...]) -> str:
     """The name that `-name` gives: its first word, or its guest=."""
     for option, value in itertools.pairwise(argv):

@@ -8,7 +8,7 @@ import signal
 import time
 
 from vmtool.errors import VerificationFailed, VmtoolError
-from vmtool.facts.qemu import QemuProcess, read_qemu
+from vmtool.facts.qemu import QemuProcess, read_qemu, real_path
 from vmtool.facts.reader import Reader
 from vmtool.host import files, processes
 from vmtool.host.look import Machine
@@ -22,11 +22,13 @@ def expect_tee(action: ExpectTee, reader: Reader | None = None) -> None:
     Raises:
         VerificationFailed: the guest is not what was asked for, or there is no single QEMU to look at.
     """
-    process = _await(reader or Machine(), action)
+    reader = reader or Machine()
+    process = _await(reader, action)
     files.write(action.evidence, f"{process.program}\n" + "\n".join(process.argv) + "\n")
-    claims = vm_claims(process.argv, action.tee, action.devices, action.kernel)
+    kernels = {action.kernel, real_path(reader, action.kernel)}
+    claims = vm_claims(process.argv, action.tee, action.devices, kernels)
     failed = [f"{claim.id}: {claim.evidence}" for claim in claims if claim.verdict != "proven"]
-    if action.program and process.program != action.program:
+    if action.program and process.program != real_path(reader, action.program):
         failed.append(f"vm.program: {process.program or 'unknown'} runs, not {action.program}")
     if failed:
         raise VerificationFailed(f"{action.name}: the guest that runs is not what was asked for", details=failed,
@@ -52,8 +54,10 @@ def end_guest(action: EndGuest, reader: Reader | None = None) -> None:
     Raises:
         VmtoolError: one is still there, so its devices are still held.
     """
-    found = {process.pid: processes.start_time(process.pid) for process in read_qemu(reader or Machine(), action.name)
-             if process.program == action.program}
+    reader = reader or Machine()
+    program = real_path(reader, action.program)
+    found = {process.pid: processes.start_time(process.pid) for process in read_qemu(reader, action.name)
+             if process.program == program}
     for pid, started in found.items():
         # A pid can be taken by another process meanwhile; the pair cannot.
         if started and processes.start_time(pid) == started:

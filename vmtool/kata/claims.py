@@ -6,7 +6,7 @@ of a confidential one; that the hardware did it, only the guest's attestation te
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from vmtool.kata.arguments import Arguments, parse_arguments
 from vmtool.launch.claim import Claim
@@ -19,17 +19,19 @@ KINDS = {"snp": "sev-snp-guest", "tdx": "tdx-guest", "virtcca": "tmm-guest"}
 TYPICAL = {"snp": "-object sev-snp-guest", "tdx": "-object tdx-guest", "virtcca": "kvm-type=cvm and -object tmm-guest"}
 
 
-def vm_claims(argv: Sequence[str], tee: str, devices: Sequence[str] = (), kernel: str = "") -> tuple[Claim, ...]:
+def vm_claims(argv: Sequence[str], tee: str, devices: Sequence[str] = (),
+              kernels: Collection[str] = ()) -> tuple[Claim, ...]:
     """Every claim that the arguments can settle.
 
     Args:
         tee: none, virtcca, snp or tdx.
         devices: PCI addresses that must have been passed on, and no other.
-        kernel: the guest kernel of the rendered configuration; empty when none is expected.
+        kernels: the guest kernel of the rendered configuration, by its name there and without links, which is how
+            Kata passes it on; empty when none is expected.
     """
     arguments = parse_arguments(argv)
     return (tee_claim(arguments, tee), _accelerated(arguments), _debugging(arguments), _devices(arguments, devices),
-            *([_kernel(arguments, kernel)] if kernel else []))
+            *([_kernel(arguments, kernels)] if kernels else []))
 
 
 def tee_claim(arguments: Arguments, tee: str) -> Claim:
@@ -110,9 +112,9 @@ def _address(text: str) -> str:
     return f"0000:{last}" if last.count(":") == 1 else last
 
 
-def _kernel(arguments: Arguments, wanted: str) -> Claim:
+def _kernel(arguments: Arguments, wanted: Collection[str]) -> Claim:
     given = arguments.plain.get("kernel", "")
-    return Claim("vm.kernel", "proven" if given == wanted else "failed", given or "no -kernel")
+    return Claim("vm.kernel", "proven" if given in wanted else "failed", given or "no -kernel")
 
 
 def _number(text: str) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 
-from vmtool.facts.qemu import read_qemu
+from vmtool.facts.qemu import read_qemu, real_path
 from vmtool.facts.reader import Reader
 from vmtool.kata.claims import vm_claims
 from vmtool.launch.claim import Claim
@@ -28,8 +28,9 @@ def guest_claims(reader: Reader, instance: Instance, record: Record) -> tuple[Cl
         return (Claim("tee", "not-checked" if record.confidential else "failed", verdict if record.confidential else
                       "NOT CONFIDENTIAL: none was asked for; root on this host reads everything"), *told)
     [process] = found
-    claims = vm_claims(process.argv, record.tee, record.devices, record.kernel)
-    right = process.program == record.program
+    kernels = {record.kernel, real_path(reader, record.kernel)}
+    claims = vm_claims(process.argv, record.tee, record.devices, kernels)
+    right = process.program == real_path(reader, record.program)
     program = Claim("vm.program", "proven" if right else "failed" if process.program else "not-checked",
                     process.program or f"/proc/{process.pid}/exe does not tell")
     return (*claims, program, *told)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vmtool.facts.qemu import name_of, read_qemu
+from vmtool.facts.qemu import name_of, read_qemu, real_path
 from vmtool.facts.reader import Output
 from vmtool.kata.arguments import parse_arguments, properties
 from vmtool.kata.claims import tee_claim, vm_claims
@@ -29,7 +29,7 @@ def argv(name: str, **changes: str) -> list[str]:
 
 
 def verdicts(words: list[str], tee: str, *devices: str) -> dict[str, str]:
-    return {claim.id: claim.verdict for claim in vm_claims(words, tee, devices, KERNEL)}
+    return {claim.id: claim.verdict for claim in vm_claims(words, tee, devices, {KERNEL})}
 
 
 @pytest.mark.parametrize("name", [path.stem for path in sorted(FILES.glob("*.json"))])
@@ -112,15 +112,16 @@ def test_later_machine_options_count_as_qemu_counts_them() -> None:
 @given(st.lists(st.text(max_size=30) | st.sampled_from(["-machine", "-object", "-device", "-accel", "--s", "-", "--"])),
        st.sampled_from(("none", *TEES)))
 def test_whatever_the_arguments_are_they_are_judged(words: list[str], tee: str) -> None:
-    claims = {claim.id: claim for claim in vm_claims(["qemu", *words], tee, ["0000:01:00.0"], "/k")}
+    claims = {claim.id: claim for claim in vm_claims(["qemu", *words], tee, ["0000:01:00.0"], {"/k"})}
     assert claims["tee"].verdict == "failed"
 
 
 class Proc:
-    """A /proc of a few processes: pid -> (program, arguments)."""
+    """A /proc of a few processes: pid -> (program, arguments); and some files and links."""
 
-    def __init__(self, processes: dict[int, tuple[str, list[str]]], texts: dict[str, str] | None = None) -> None:
-        self.processes, self.texts = processes, texts or {}
+    def __init__(self, processes: dict[int, tuple[str, list[str]]], texts: dict[str, str] | None = None,
+                 links: dict[str, str] | None = None) -> None:
+        self.processes, self.texts, self.links = processes, texts or {}, links or {}
 
     def text(self, path: str) -> str | None:
         found = self.processes.get(int(path.split("/")[2])) if path.endswith("/cmdline") else None
@@ -131,7 +132,7 @@ class Proc:
 
     def link(self, path: str) -> str | None:
         found = self.processes.get(int(path.split("/")[2])) if path.endswith("/exe") else None
-        return found[0] or None if found else None
+        return found[0] or None if found else self.links.get(path)
 
     def exists(self, path: str) -> bool:
         return False
@@ -151,6 +152,16 @@ def test_the_qemu_of_a_name_is_found_and_no_other() -> None:
     [found] = read_qemu(proc, "sandbox-chat")
     assert (found.pid, found.program) == (9, qemu), "a program that only says it is QEMU is none"
     assert found.argv == tuple(argv("snp"))
+
+
+@pytest.mark.parametrize(("path", "real"), [
+    ("/opt/kata/share/vmlinux.container", "/srv/kata/share/vmlinux-6.12"), ("/srv/kata/bin/q", "/srv/kata/bin/q"),
+    ("/opt/kata/../x/./y", "/srv/x/y"), ("/loop/a", "/loop/a"), ("/", "/"),
+])
+def test_paths_without_links(path: str, real: str) -> None:
+    """The release archive's kernels are links, and Kata resolves them and the directories above."""
+    links = {"/opt/kata": "/srv/kata", "/srv/kata/share/vmlinux.container": "vmlinux-6.12", "/loop": "loop"}
+    assert real_path(Proc({}, links=links), path) == real
 
 
 def test_names() -> None:

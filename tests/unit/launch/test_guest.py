@@ -173,6 +173,17 @@ def test_the_right_guest_passes_and_its_arguments_are_kept(tmp_path: Path) -> No
     assert lines[1:] == argv("snp")
 
 
+def test_kata_passes_files_on_without_links(tmp_path: Path) -> None:
+    """vmlinuz.container is a link of the release archive; QEMU is given what it leads to."""
+    words = [word.replace("vmlinuz.container", "vmlinuz-6.12") for word in argv("snp")]
+    links = {f"{ASSETS}/vmlinuz.container": "vmlinuz-6.12", FILES[0]: "/usr/lib/qemu-snp"}
+    proc = Proc({9: ("/usr/lib/qemu-snp", words)}, {"/i/chat/kata/configuration.toml": "text"}, links)
+    expect_tee(look(tmp_path), proc)
+    instance = Instance("chat", Paths(Path("/i/chat")), RECORD, "running", 9, Story(state="applied"))
+    told = {claim.id: claim.verdict for claim in read_claims(proc, instance)}
+    assert (told["vm.kernel"], told["vm.program"]) == ("proven", "proven")
+
+
 @pytest.mark.parametrize(("processes", "changes", "message"), [
     ({9: (FILES[0], argv("none"))}, {}, "an ordinary VM"),
     ({9: (FILES[0], argv("stock-arm64"))}, {"tee": "virtcca"}, "a stock shim ignores confidential_guest"),
