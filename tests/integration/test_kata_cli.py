@@ -111,5 +111,5 @@ def test_it_takes_at_most_what_three_imports_take(spec: Path, tmp_path: Path) ->
     text = (GOLDEN / "4.1-snp-gpu.toml").read_text()
     file.write_text(text + "\n" * (300 - text.count("\n")))
     assert seconds(VMTOOL, "kata", "check", str(file), "--kata-version", "4.1") < 3 * base
-    # pydantic takes as long as click and jinja2 together, and then the spec's models.
-    assert seconds(VMTOOL, "kata", "render", str(spec)) < 4 * base
+    # pydantic alone takes as long as click and jinja2 together; about 3.5 is measured, and a busy machine adds to it.
+    assert seconds(VMTOOL, "kata", "render", str(spec)) < 4.5 * base
