@@ -63,7 +63,7 @@ def find_recipe(name: str) -> Path:
     if NAME.fullmatch(name) and (shipped("images") / name / "recipe.yaml").exists():
         place = shipped("images") / name
     if not (place / "recipe.yaml").is_file():
-        names = sorted(path.parent.name for path in shipped("images").glob("*/recipe.yaml"))
+        names = sorted(path.parent.name for path in shipped("images").glob("*/Containerfile"))
         raise Refused(f"{name}: no recipe, neither {place / 'recipe.yaml'} nor a folder of images/",
                       hint=f"vmtool image build {' | '.join(names)}")
     return place.resolve()
