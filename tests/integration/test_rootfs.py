@@ -329,3 +329,17 @@ def test_a_driver_that_does_not_fit_the_kernel_is_told_in_the_compilers_words(to
     assert "does not compile for the kernel 6.12" in failed.err
     assert "error: " in failed.err
     assert not list(tmp_path.glob("i.img*"))
+
+
+@pytest.mark.slow
+def test_an_arm64_image_is_built_on_amd64_and_boots(tool: Vmtool, tmp_path: Path) -> None:
+    if not shutil.which("qemu-aarch64-static"):
+        pytest.skip("needs qemu-user-static: scripts/setup --test")
+    path = recipe(tmp_path / "r", name="rootfs-arm64", arch="arm64", layout="bare", verity=None,
+                  kernel={"package": "linux-image-cloud-arm64"})
+    out = tmp_path / "i.img"
+    tool("rootfs", "build", path, "-o", out, timeout=1800)
+    assert "\u2717" not in tool("rootfs", "verify", out).out
+    told = tool("rootfs", "boot", out, timeout=1800)
+    assert "\u2713 multi-user.target: active" in told.out
+    assert not list(Path("/tmp").glob("vmtool-rootfs-*"))

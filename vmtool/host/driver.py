@@ -21,7 +21,7 @@ from pathlib import Path
 
 from vmtool.errors import ProgramFailed, Refused, VmtoolError
 from vmtool.host import processes
-from vmtool.rootfs.base import EPOCH
+from vmtool.rootfs.store import EPOCH
 
 MODULES = ("nvidia", "nvidia-modeset", "nvidia-drm", "nvidia-uvm", "nvidia-peermem")
 PLACE = "updates/dkms"

@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vmtool import plan as p
+from vmtool.rootfs.kernelfiles import plan_kernel
 from vmtool.rootfs.recipe import Debian, Recipe
-from vmtool.rootfs.store import Store
+from vmtool.rootfs.store import EPOCH, Store
 from vmtool.rootfs.tools import PRIVATE
 
-# What every file is dated that has no older date of its own: 2025-06-15, as container images have it.
-EPOCH = 1750000000
 MIRROR, SECURITY = "http://deb.debian.org/debian", "http://security.debian.org/debian-security"
 SNAPSHOT = "http://snapshot.debian.org/archive/debian"
 LEAN = tuple(f"/usr/share/{name}/*" for name in ("man", "info", "locale", "lintian", "bash-completion"))
@@ -44,29 +43,42 @@ def sources(debian: Debian, host: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def plan_debian(store: Store, recipe: Recipe, digest: str, host: tuple[str, ...], options: tuple[str, ...],
-                environment: p.Pairs) -> p.Step:
+                environment: p.Pairs, emulator: str = "") -> p.Step:
     """From the archive's packages to base.tar, and packages.txt with what they are.
 
     Args:
         digest: of the base's input.
         host, options, environment: see `sources`; apt's options; the settings that children get.
+        emulator: see `BuildFacts`; then the tree lies in a user namespace, the one place where the kernel can be
+            taught an emulator without the whole host being taught (Linux 6.7, per-namespace binfmt_misc).
     """
     debian = recipe.debian or Debian(suite="stable")
     scratch, place = store.scratch(recipe.name), store.base(digest)
+    # A user namespace's root cannot pass the cache's private directories.
+    temporary = Path("/tmp") / f"vmtool-rootfs-{digest[:16]}" if emulator else scratch / "tmp"  # noqa: S108  (0700 inside)
     settings = ('Acquire::Languages "none"', 'APT::Install-Recommends "false"', *options)
-    argv = (*PRIVATE, "mmdebstrap", "--mode=root", "--variant=minbase", "--format=tar",
-            f"--architectures={recipe.arch}", f"--include={','.join(packages(recipe))}",
+    argv = (*PRIVATE, "mmdebstrap", *(foreign(emulator) if emulator else ("--mode=root",)),
+            "--variant=minbase", "--format=tar",
+            f"--architectures={recipe.arch}",
+            *([f"--include={','.join(packages(recipe))}"] if packages(recipe) else []),
             *(f"--aptopt={line}" for line in settings),
             *(f"--dpkgopt=path-exclude={pattern}" for pattern in (*LEAN, *recipe.exclude)),
             *(f"--customize-hook={line}" for line in hooks(recipe, scratch / "packages.txt")),
             debian.suite, str(scratch / "base.tar"), *sources(debian, host))
     # A kernel package makes an initramfs, unless this says no; a guest of Kata's needs none.
-    env = (*environment, ("INITRD", "No"), ("SOURCE_DATE_EPOCH", str(EPOCH)), ("TMPDIR", str(scratch / "tmp")))
+    env = (*environment, ("INITRD", "No"), ("SOURCE_DATE_EPOCH", str(EPOCH)), ("TMPDIR", str(temporary)))
     return p.Step(f"install the packages ({debian.suite}, {recipe.arch})", (
-        p.Remove(scratch), p.MakeDir(scratch / "tmp", mode=0o755), p.MakeDir(place.parent, mode=0o755),
-        p.Run(argv, env=env, deadline=3600), p.Remove(scratch / "tmp"),
+        p.Remove(scratch), p.MakeDir(scratch), p.MakeDir(temporary, mode=0o755), p.MakeDir(place.parent, mode=0o755),
+        p.Run(argv, env=env, deadline=3600), *plan_kernel(recipe, scratch / "base.tar"), p.Remove(temporary),
         p.Run(("mv", "--no-target-directory", str(scratch), str(place))),
-    ), undo=(p.Remove(scratch),), waits=True)
+    ), undo=(p.Remove(temporary), p.Remove(scratch)), waits=True)
+
+
+def foreign(emulator: str) -> tuple[str, ...]:
+    """mmdebstrap's options for an architecture that the host's kernel does not run."""
+    register = (f"mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc && "
+                f"cat {emulator} > /proc/sys/fs/binfmt_misc/register")
+    return ("--mode=unshare", "--skip=check/qemu", f"--setup-hook={register}")
 
 
 def packages(recipe: Recipe) -> tuple[str, ...]:
@@ -83,6 +95,8 @@ def hooks(recipe: Recipe, listing: Path) -> Iterator[str]:
         yield 'chroot "$1" dpkg --install /toolkit.deb && rm "$1"/toolkit.deb'
     # With the hashes of the packages as the signed index has them.
     yield ("chroot \"$1\" dpkg-query -W -f '${binary:Package}=${Version}\\n' | "
-           f'APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" xargs apt-cache show > {shlex.quote(str(listing))}')
+           'APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" xargs apt-cache show > "$1"/packages.txt')
+    yield f"download /packages.txt {shlex.quote(str(listing))}"
+    yield 'rm "$1"/packages.txt'
     yield "rm -rf " + " ".join(f'"$1"/{name}' for name in _CLEAN)
     yield 'mkdir -p "$1"/var/cache "$1"/var/log && : > "$1"/etc/resolv.conf'

@@ -10,14 +10,15 @@ from typing import Any
 
 from vmtool import plan as p
 from vmtool.errors import NotReady, Refused
-from vmtool.rootfs.base import EPOCH, plan_debian
+from vmtool.rootfs.base import plan_debian
 from vmtool.rootfs.buildfacts import BuildFacts
 from vmtool.rootfs.geometry import Geometry, Kind, fit
 from vmtool.rootfs.inputs import base_digest, driver_digest, image_digest
 from vmtool.rootfs.manifest import Promises
 from vmtool.rootfs.overlay import hook_path, make_overlay
 from vmtool.rootfs.recipe import Recipe
-from vmtool.rootfs.store import FILES, Store
+from vmtool.rootfs.rpm import plan_rpm
+from vmtool.rootfs.store import EPOCH, FILES, Store
 from vmtool.rootfs.tools import Tools
 
 NEEDED = 6 << 30
@@ -45,14 +46,13 @@ MKE2FS = """\
 
 
 def plan_build(directory: Path, store: Store, recipe: Recipe, facts: BuildFacts, tools_step: p.Step, tools: Tools,
-               out: Path, *, driver_step: p.Step | None = None, base_step: p.Step | None = None,
-               fresh: bool = False) -> p.Plan:
+               out: Path, *, driver_step: p.Step | None = None, fresh: bool = False) -> p.Plan:
     """From the recipe to the output file.
 
     Args:
         directory: of the journal.
         tools_step: unpacks `tools`.
-        driver_step, base_step: see `vmtool.rootfs.driver` and `vmtool.rootfs.rpm`.
+        driver_step: see `vmtool.rootfs.driver`.
         fresh: use nothing that an earlier build made.
 
     Raises:
@@ -68,8 +68,7 @@ def plan_build(directory: Path, store: Store, recipe: Recipe, facts: BuildFacts,
     if facts.base and not fresh:
         base = p.Step("install the packages", skip="the same ones are in the cache", waits=True)
     else:
-        base = base_step or plan_debian(store, recipe, base_digest(recipe), facts.sources, facts.options,
-                                        facts.environment)
+        base = plan_base(store, recipe, facts)
         base = _anew(base, store.base(base_digest(recipe)))
     steps = [tools_step, base]
     if driver_step:
@@ -80,6 +79,15 @@ def plan_build(directory: Path, store: Store, recipe: Recipe, facts: BuildFacts,
     if facts.stale:
         steps.append(p.Step("remove images of other inputs", tuple(map(p.Remove, facts.stale)), waits=True))
     return p.Plan(subject, directory, (*steps, give))
+
+
+def plan_base(store: Store, recipe: Recipe, facts: BuildFacts) -> p.Step:
+    """Install the packages, of either kind."""
+    digest = base_digest(recipe)
+    if recipe.rpm:
+        return plan_rpm(store, recipe, digest, facts.environment)
+    return plan_debian(store, recipe, digest, facts.sources, facts.options, facts.environment,
+                       facts.emulator)
 
 
 def check_host(store: Store, recipe: Recipe, facts: BuildFacts) -> None:

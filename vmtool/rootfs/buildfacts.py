@@ -15,6 +15,8 @@ from vmtool.rootfs.inputs import base_digest, driver_digest, image_digest
 from vmtool.rootfs.recipe import Recipe
 from vmtool.rootfs.store import FILES, Store
 
+MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
+
 
 @dataclass(frozen=True)
 class BuildFacts:
@@ -26,7 +28,8 @@ class BuildFacts:
         stale: directories with images of other inputs of the recipe.
         missing: programs that are not installed, of those that the build needs.
         environment, sources, options: see `vmtool.image.settings`.
-        foreign: whether the recipe's architecture is another than the host's, and nothing runs its programs.
+        emulator: how the kernel learns to run the recipe's architecture (binfmt.d(5)); empty when it is the host's.
+        foreign: it is another, and no emulator is installed.
         free: bytes where the cache lies; None when unknown.
     """
 
@@ -39,6 +42,7 @@ class BuildFacts:
     environment: Pairs
     sources: tuple[str, ...]
     options: tuple[str, ...]
+    emulator: str
     foreign: bool
     free: int | None
 
@@ -52,6 +56,9 @@ def read_build(reader: Reader, store: Store, recipe: Recipe, out: Path, environ:
     image = store.image(recipe.name, image_digest(recipe))
     needed = ("mmdebstrap", "unshare") if recipe.debian else ("mmdebstrap", "unshare", "dnf", "rpm")
     names = reader.names(str(store.images(recipe.name)))
+    machine = MACHINES[recipe.arch]
+    native = os.uname().machine == machine
+    emulator = "" if native else f"/usr/lib/binfmt.d/qemu-{machine}.conf"
     return BuildFacts(
         base=reader.exists(str(store.base(base_digest(recipe)))),
         driver=bool(recipe.driver) and reader.exists(str(store.driver(driver_digest(recipe)))),
@@ -60,13 +67,8 @@ def read_build(reader: Reader, store: Store, recipe: Recipe, out: Path, environ:
         missing=tuple(name for name in needed if not reader.which(name)),
         environment=build_environment(environ),
         sources=apt_sources(reader, recipe.debian.suite) if recipe.debian else (), options=apt_options(reader),
-        foreign=not runs(reader, recipe.arch), free=read_disk(reader, str(store.cache.root)).free)
-
-
-def runs(reader: Reader, arch: str) -> bool:
-    """Whether programs of the architecture run here: it is the host's, or an emulator is installed."""
-    machine = {"amd64": "x86_64", "arm64": "aarch64"}[arch]
-    return os.uname().machine == machine or reader.which(f"qemu-{machine}-static") is not None
+        emulator=emulator, foreign=not native and not reader.exists(emulator),
+        free=read_disk(reader, str(store.cache.root)).free)
 
 
 def is_given(image: Path, out: Path) -> bool:

@@ -18,17 +18,15 @@ FORMAT = 1
 
 def base_digest(recipe: Recipe) -> str:
     """What the packages and what they were taken from depend on."""
-    kernel = recipe.kernel.package if recipe.kernel else None
     value = {"format": FORMAT, "arch": recipe.arch, "debian": recipe.debian, "rpm": recipe.rpm,
-             "packages": recipe.packages, "exclude": recipe.exclude, "kernel": kernel, "toolkit": recipe.toolkit}
-    parts = [part for part in (recipe.debian, recipe.rpm, recipe.toolkit) if part]
+             "packages": recipe.packages, "exclude": recipe.exclude, "kernel": recipe.kernel, "toolkit": recipe.toolkit}
+    parts = [part for part in (recipe.debian, recipe.rpm, recipe.toolkit, recipe.kernel) if part]
     return _digest(value, (file for part in parts for file in input_files(part)))
 
 
 def driver_digest(recipe: Recipe) -> str:
     """What the driver depends on: its source, and the kernel, which is the base's."""
-    files = [*input_files(recipe.driver), *(input_files(recipe.kernel) if recipe.kernel else [])]
-    return _digest({"base": base_digest(recipe), "driver": recipe.driver}, files)
+    return _digest({"base": base_digest(recipe), "driver": recipe.driver}, input_files(recipe.driver))
 
 
 def image_digest(recipe: Recipe) -> str:

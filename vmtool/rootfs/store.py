@@ -7,6 +7,9 @@ from pathlib import Path
 
 from vmtool.image.cache import Cache
 
+# What every file is dated that has no older date of its own: 2025-06-15, as container images have it.
+EPOCH = 1750000000
+
 
 @dataclass(frozen=True)
 class Store:

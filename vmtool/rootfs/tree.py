@@ -52,13 +52,24 @@ class Tree(Protocol):
 
 
 def resolve(tree: Tree, path: str) -> tuple[str, Node | None]:
-    """Follow links at the end of the path, as the guest would; None when they end nowhere or go round."""
-    for _ in range(_HOPS):
-        node = tree.look(path)
+    """Follow links in the path and at its end, as the guest would; None when they end nowhere or go round."""
+    rest, at, hops = path.strip("/").split("/"), "/", 0
+    node: Node | None = None
+    while rest:
+        part = rest.pop(0)
+        if part in ("", ".", ".."):
+            at = posixpath.dirname(at) if part == ".." else at
+            continue
+        node = tree.look(posixpath.join(at, part))
         if node is None or node.kind != "link":
-            return path, node
-        path = posixpath.normpath(posixpath.join(posixpath.dirname(path), node.target))
-    return path, None
+            at = posixpath.join(at, part)
+            continue
+        hops += 1
+        if hops > _HOPS:
+            return posixpath.join(at, part), None
+        at = "/" if node.target.startswith("/") else at
+        rest = [*node.target.strip("/").split("/"), *rest]
+    return at, node
 
 
 class Ext4Tree:

@@ -92,6 +92,13 @@ def test_package_sources(tmp_path: Path, debian: dict[str, Any], expected: str) 
     assert expected in text(planned(tmp_path, {"debian": {"suite": "bookworm", **debian}}))
 
 
+def test_another_architecture_is_installed_in_a_user_namespace_of_its_own(tmp_path: Path) -> None:
+    lines = text(planned(tmp_path, {"arch": "arm64"}, emulator="/usr/lib/binfmt.d/qemu-aarch64.conf"))
+    assert "--mode=unshare --skip=check/qemu" in lines
+    assert "cat /usr/lib/binfmt.d/qemu-aarch64.conf > /proc/sys/fs/binfmt_misc/register" in lines
+    assert "--mode=root" not in lines
+
+
 def test_the_hosts_own_sources_are_used_when_they_are_for_just_this(tmp_path: Path) -> None:
     lines = text(planned(tmp_path, sources=("/etc/apt/sources.list",)))
     assert " bookworm /c/rootfs/scratch/tiny/base.tar /etc/apt/sources.list\n" in lines

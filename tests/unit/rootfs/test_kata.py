@@ -101,6 +101,12 @@ def test_a_compressed_module_is_not_checked_rather_than_good() -> None:
     assert levels["driver.vermagic"] == "not-checked"
 
 
+def test_a_relative_link_is_followed_from_where_it_really_lies() -> None:
+    tree = FakeTree({"/sbin": Node("link", 0o777, 0, "usr/sbin"), "/usr/lib/systemd/systemd": Node("file", 0o755, 9),
+                     "/usr/sbin/init": Node("link", 0o777, 0, "../lib/systemd/systemd")})
+    assert resolve(tree, "/sbin/init") == ("/usr/lib/systemd/systemd", Node("file", 0o755, 9))
+
+
 def test_links_that_go_round_end() -> None:
     tree = FakeTree({"/a": Node("link", 0o777, 0, "b"), "/b": Node("link", 0o777, 0, "/a")})
     assert resolve(tree, "/a")[1] is None

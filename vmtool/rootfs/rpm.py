@@ -1,0 +1,58 @@
+"""The packages of an RPM guest as one archive: by dnf --installroot, which Debian has too."""
+
+from __future__ import annotations
+
+from vmtool import plan as p
+from vmtool.rootfs.base import packages
+from vmtool.rootfs.kernelfiles import plan_kernel
+from vmtool.rootfs.recipe import Recipe, Repository, Rpm
+from vmtool.rootfs.store import EPOCH, Store
+from vmtool.rootfs.tools import PRIVATE
+
+ARCHES = {"amd64": "x86_64", "arm64": "aarch64"}
+LISTING = "rpm %{NAME} %{VERSION}-%{RELEASE} %{ARCH} %{SHA256HEADER}\\n"
+# What differs from build to build, or belongs to the build host.
+_CLEAN = ("var/cache", "var/log", "var/lib/dnf", "etc/machine-id", "etc/resolv.conf", "etc/hostname", "etc/yum.repos.d",
+          "var/lib/systemd/catalog", "var/lib/systemd/random-seed")
+
+
+def plan_rpm(store: Store, recipe: Recipe, digest: str, environment: p.Pairs) -> p.Step:
+    """From the repositories' packages to base.tar, and packages.txt with what they are.
+
+    Args:
+        digest: of the base's input.
+        environment: the settings that children get, such as proxies.
+    """
+    rpm = recipe.rpm or Rpm(release="0", repositories=(Repository(name="none", source="file:/", unsigned=True),))
+    scratch, place = store.scratch(recipe.name), store.base(digest)
+    tree, repos, tar = scratch / "tree", scratch / "repos", scratch / "base.tar"
+    env = (*environment, ("SOURCE_DATE_EPOCH", str(EPOCH)), ("TMPDIR", str(scratch)))
+    settings = (f"reposdir={repos}", f"cachedir={store.root / 'dnf'}", "logdir=/var/log", "persistdir=/var/lib/dnf",
+                "install_weak_deps=False", "tsflags=nodocs", "keepcache=True", "varsdir=/nonexistent")
+    # Without SOURCE_DATE_EPOCH rpm would write down the time of the installation.
+    dnf = (*PRIVATE, "dnf", "--assumeyes", f"--config={repos / 'dnf.conf'}", f"--installroot={tree}",
+           f"--releasever={rpm.release}", f"--forcearch={ARCHES[recipe.arch]}",
+           *(f"--setopt={line}" for line in settings), "install", *packages(recipe))
+    pack = ("tar", "--create", "--format=posix", "--sort=name", f"--mtime=@{EPOCH}", "--clamp-mtime", "--numeric-owner",
+            "--xattrs", "--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime", f"--file={tar}",
+            f"--directory={tree}", ".")
+    return p.Step(f"install the packages (release {rpm.release}, {recipe.arch})", (
+        p.Remove(scratch), p.MakeDir(tree, mode=0o755), p.MakeDir(repos), p.MakeDir(place.parent, mode=0o755),
+        p.WriteFile(repos / "dnf.conf", "[main]\n"),
+        *(p.WriteFile(repos / f"{each.name}.repo", repository_text(each)) for each in rpm.repositories),
+        p.Run(dnf, env=env, deadline=3600),
+        p.Run(("rpm", f"--root={tree}", "--query", "--all", f"--queryformat={LISTING}"), env=env,
+              stdout=scratch / "packages.txt", deadline=120),
+        *(p.Remove(tree / name) for name in _CLEAN), p.MakeDir(tree / "var/cache", mode=0o755),
+        p.MakeDir(tree / "var/log", mode=0o755), p.Run(pack, deadline=1200),
+        *plan_kernel(recipe, tar), p.Remove(tree), p.Remove(repos),
+        p.Run(("mv", "--no-target-directory", str(scratch), str(place))),
+    ), undo=(p.Remove(scratch),), waits=True)
+
+
+def repository_text(repository: Repository) -> str:
+    """A .repo file of dnf's: packages' signatures are checked, unless the recipe says that there are none."""
+    keys = [f"gpgkey=file://{repository.keys}"] if repository.keys else []
+    lines = [f"[{repository.name}]", f"name={repository.name}", f"baseurl={repository.source}", "enabled=1",
+             f"gpgcheck={int(not repository.unsigned)}", *keys, "skip_if_unavailable=0"]
+    return "\n".join(lines) + "\n"
