@@ -210,6 +210,35 @@ def test_a_missing_promise_has_exit_code_4(tool: Vmtool, kata_image: Path, tmp_p
     assert "✗ hook /usr/share/oci/hooks/prestart/another.sh: absent, promised is executable" in told.out
 
 
+def test_a_hook_and_a_file_are_put_into_an_image_that_is_there(tool: Vmtool, tiny_image: Path, tmp_path: Path) -> None:
+    image = copied(tiny_image, tmp_path)
+    assert "! prestart hook" in tool("rootfs", "inspect", image).out
+    tool("rootfs", "add", "hook", image)
+    (tmp_path / "motd").write_text("hello\n")
+    for text in ("hello\n", "again, longer\n"):
+        (tmp_path / "motd").write_text(text)
+        tool("rootfs", "add", "file", image, "/etc/new/motd", tmp_path / "motd", "--mode", "0640")
+    told = tool("rootfs", "inspect", image).out
+    assert "\u2713 hook nvidia-container-toolkit.sh" in told
+    assert "\u2717" not in tool("rootfs", "verify", image).out
+    found = read_image(image)
+    assert found.rootfs
+    seen = subprocess.run(["debugfs", "-R", "cat /etc/new/motd", f"{image}?offset={found.rootfs.start}"],
+                          capture_output=True, text=True, check=True)
+    assert seen.stdout == "again, longer\n"
+    promised = read_manifest(manifest_path(image)).promises.hook
+    assert promised == "/usr/share/oci/hooks/prestart/nvidia-container-toolkit.sh"
+    assert image.stat().st_size == tiny_image.stat().st_size
+
+
+def test_nothing_is_put_over_a_directory_or_into_erofs(tool: Vmtool, tiny_image: Path, tmp_path: Path) -> None:
+    image = copied(tiny_image, tmp_path)
+    before = content_digest(image)
+    failed = tool("rootfs", "add", "file", image, "/etc", image.with_name(f"{image.name}.lock.json"), status=1)
+    assert "did not get into the image" in failed.err
+    assert content_digest(image) == before
+
+
 def test_the_hook_hands_the_state_on_and_leaves_a_trace(kata_recipe: Path, tmp_path: Path) -> None:
     from vmtool.rootfs.overlay import render
 

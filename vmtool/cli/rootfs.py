@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -20,12 +21,15 @@ from vmtool.host import lock, subjects
 from vmtool.host.look import Machine
 from vmtool.image.cache import Cache
 from vmtool.plan import Plan, plan_lines
+from vmtool.rootfs.add import Addition, plan_add
 from vmtool.rootfs.build import plan_build
 from vmtool.rootfs.buildfacts import read_build
 from vmtool.rootfs.contents import check_contents, read_contents
 from vmtool.rootfs.driver import plan_driver
+from vmtool.rootfs.kata import HOOKS
 from vmtool.rootfs.manifest import Manifest, manifest_path, read_manifest
-from vmtool.rootfs.recipe import find_rootfs_recipe, read_rootfs_recipe
+from vmtool.rootfs.overlay import HOOK, TRACE, render
+from vmtool.rootfs.recipe import find_rootfs_recipe, guest_path, read_rootfs_recipe
 from vmtool.rootfs.resize import ResizeFacts, check_growable, parse_growth, plan_resize
 from vmtool.rootfs.store import Store
 from vmtool.rootfs.tools import Tools, plan_tools, read_tools, tools_dir
@@ -151,6 +155,66 @@ def verify_(image: Path, manifest_file: Path | None, root_hash: str, salt: str, 
         print_findings(findings)
     if failed := [each.title for each in findings if each.level == "fail"]:
         raise VerificationFailed(f"{image}: {', '.join(failed)}: not as promised")
+
+
+@rootfs_command.group("add")
+def add() -> None:
+    """Put the hook or a file into an ext4 IMAGE that is there; hashes and manifest follow."""
+
+
+@add.command("hook")
+@IMAGE
+@click.option("--path", default=HOOKS, show_default=True, help="Kata's guest_hook_path.")
+@click.option("--toolkit", default="/usr/bin/nvidia-container-toolkit", show_default=True, help="The program it calls.")
+@click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
+@click.pass_obj
+def add_hook(state: State, image: Path, path: str, toolkit: str, dry_run: bool) -> None:
+    """Put the prestart hook into IMAGE."""
+    text = render("prestart-hook.sh", toolkit=inside(toolkit), trace=TRACE)
+    put(state, image, Addition(f"{inside(path)}/prestart/{HOOK}", 0o755, text=text, hook=True), dry_run)
+
+
+@add.command("file")
+@IMAGE
+@click.argument("path")
+@click.argument("source", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--mode", default="", metavar="OCTAL", help="[the file's own]")
+@click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
+@click.pass_obj
+def add_file(state: State, image: Path, path: str, source: Path, mode: str, dry_run: bool) -> None:
+    """Put the file SOURCE into IMAGE as PATH, owned by root."""
+    if mode and not re.fullmatch(r"[0-7]{3,4}", mode):
+        raise Refused(f"--mode {mode}: three or four octal digits, as for chmod")
+    if '"' in str(source):
+        raise Refused(f"{source}: debugfs takes no quote in a path", hint="rename the file")
+    bits = int(mode, 8) if mode else source.stat().st_mode & 0o7777
+    put(state, image, Addition(inside(path), bits, source=source.absolute()), dry_run)
+
+
+def inside(path: str) -> str:
+    """A path inside the guest.
+
+    Raises:
+        Refused: it is none.
+    """
+    try:
+        return guest_path(path)
+    except ValueError as error:
+        raise Refused(f"{path}: {error}") from error
+
+
+def put(state: State, image: Path, addition: Addition, dry_run: bool) -> None:
+    """Put something into an image, and say what is next."""
+    image = image.resolve()
+    directory = work_dir(state, image)
+
+    def make() -> Plan:
+        users = read_users(Machine(), str(image), own=os.getpid())
+        return plan_add(directory, read_image(image), users, find_manifest(image, None), addition,
+                        tools("debugfs", "e2fsck"))
+
+    if do(state, directory, f"vmtool rootfs add {image.name}", make, dry_run):
+        click.echo(f"{addition.path} is in {image}; next: vmtool rootfs verify {image}")
 
 
 @rootfs_command.command("boot")

@@ -4,8 +4,9 @@
     python -m vmtool.host.disk place FILE IMAGE START [ROOM]  copy FILE into IMAGE at START, sparse
     python -m vmtool.host.disk label IMAGE GEOMETRY [SALT]    write labels and headers; with a salt also the hashes,
                                                               and their values to verity.json beside GEOMETRY
-    python -m vmtool.host.disk seal MANIFEST IMAGE OUT        write the manifest of what MANIFEST's image has become;
-                                                              OUT's directory may have a verity.json
+    python -m vmtool.host.disk seal MANIFEST IMAGE OUT [HOOK] write the manifest of what MANIFEST's image has become,
+                                                              with its new hook; verity.json may lie beside OUT
+    python -m vmtool.host.disk insert IMAGE START FILE PATH MODE DEBUGFS...   put FILE into the ext4 at START
     python -m vmtool.host.disk mend PROGRAM ARGUMENTS...      run e2fsck; "repaired" (exit status 1) is no failure
 Sizes in bytes. It runs in a process of its own, so that it has a deadline and its memory is its own.
 """
@@ -14,6 +15,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import stat
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -94,14 +97,33 @@ def label(image: Path, geometry: Geometry, salt: str) -> Verity | None:
         os.close(descriptor)
 
 
-def seal(manifest: Path, image: Path, out: Path) -> None:
+def seal(manifest: Path, image: Path, out: Path, hook: str = "") -> None:
     """Write the manifest of a changed image. Its sha256 goes: hashing gigabytes of holes would take too long."""
     made = out.with_name(NAME)
     values = json.loads(made.read_text()) if made.exists() else None
     verity = VerityPart(**values, kernel_verity_params=Verity(**values).kernel_params) if values else None
-    changed = read_manifest(manifest).model_copy(update={
-        "sha256": None, "content": content_digest(image), "size": image.stat().st_size, "verity": verity})
+    old = read_manifest(manifest)
+    promises = old.promises.model_copy(update={"hook": hook or old.promises.hook})
+    changed = old.model_copy(update={"sha256": None, "content": content_digest(image), "size": image.stat().st_size,
+                                     "verity": verity, "promises": promises})
     files.write(out, manifest_text(changed), mode=0o644)
+
+
+def insert(image: Path, start: int, file: Path, path: str, mode: int, debugfs: Sequence[str]) -> None:
+    """Put a file into an ext4, in the place of one that is there. debugfs never fails, so it is read back."""
+    device, (parent, _, name) = f"{image}?offset={start}", path.rpartition("/")
+    directories = [path[:at] for at in range(1, len(parent) + 1) if path[at] == "/"]
+    # mkdir of one that is there fails and leaves a lost inode behind, so each is asked for first.
+    lines = [f'mkdir "{directory}"' for directory in [*directories, parent] if directory and "Type:" not in
+             processes.run((*debugfs, "-R", f'stat "{directory}"', device), deadline=60).out]
+    lines += [f'cd "{parent or "/"}"', f'rm "{name}"', f'write "{file}" "{name}"',
+              f'set_inode_field "{name}" mode 0{stat.S_IFREG | mode:o}', f'set_inode_field "{name}" uid 0',
+              f'set_inode_field "{name}" gid 0']
+    told = processes.run((*debugfs, "-w", "-f", "-", device), deadline=300, stdin="\n".join(lines).encode())
+    seen = processes.run((*debugfs, "-R", f'stat "{path}"', device), deadline=60)
+    if not re.search(rf"Type: regular\s+Mode:\s+{mode:04o}\b", seen.out) or not re.search(
+            rf"\bSize: {file.stat().st_size}\b", seen.out):
+        sys.exit("\n".join([told.out[-2000:], told.err[-2000:], f"{path} did not get into the image"]))
 
 
 def mend(argv: Sequence[str]) -> None:
@@ -122,8 +144,10 @@ def main(words: Sequence[str]) -> None:
             made = label(Path(image), Geometry(**json.loads(Path(geometry).read_text())), *(salt or [""]))
             if made:
                 files.write(Path(geometry).with_name(NAME), json.dumps(asdict(made)) + "\n")
-        case ["seal", manifest, image, out]:
-            seal(Path(manifest), Path(image), Path(out))
+        case ["seal", manifest, image, out, *hook] if len(hook) < 2:
+            seal(Path(manifest), Path(image), Path(out), *hook)
+        case ["insert", image, start, file, path, mode, *debugfs] if debugfs:
+            insert(Path(image), int(start), Path(file), path, int(mode, 8), debugfs)
         case ["mend", *argv] if argv:
             mend(argv)
         case _:

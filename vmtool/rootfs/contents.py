@@ -70,7 +70,7 @@ def check_modules(modules: tuple[Module, ...]) -> Iterator[Finding]:
     """Whether the driver was compiled for the kernel that it lies with."""
     if not modules:
         yield finding("driver.present", "NVIDIA driver", "warn", "no nvidia module for any kernel",
-                      "name it in the recipe's `driver`, or vmtool rootfs add IMAGE driver")
+                      "name it in the recipe's `driver`")
     for module in modules:
         built = module.vermagic.partition(" ")[0]
         title = f"module {module.path.rpartition('/')[2]}"

@@ -90,11 +90,14 @@ def plan_resize(directory: Path, facts: ResizeFacts, wanted: int, tools: Tools) 
     return p.Plan(subject, directory, tuple(steps))
 
 
-def plan_exchange(directory: Path, image: Path, new: Path, manifest: Path | None) -> p.Step:
+def plan_exchange(directory: Path, image: Path, new: Path, manifest: Path | None, *, hook: str = "") -> p.Step:
     """Put a changed image, and the manifest of what it has become, in the old one's place.
 
     Two files cannot be renamed at once. So links to both old ones lie in a directory until both new ones are there,
     and that directory goes at one stroke: before it, the way back leads to the old pair, after it to nothing.
+
+    Args:
+        hook: path of a hook that the image promises from now on.
     """
     old = image.with_name(f".{image.name}.vmtool-old")
     gone, sealed = image.with_name(f".{image.name}.vmtool-gone"), directory / "manifest.json"
@@ -105,7 +108,8 @@ def plan_exchange(directory: Path, image: Path, new: Path, manifest: Path | None
     undo: list[p.Action] = [p.Run(("mv", "--force", str(old / "image"), str(image)), gone=nothing)]
     put = [p.Run(("mv", "--force", "--no-target-directory", str(new), str(image)))]
     if manifest:
-        actions += [p.Run((*DISK, "seal", str(manifest), str(new), str(sealed)), deadline=3600),
+        actions += [p.Run((*DISK, "seal", str(manifest), str(new), str(sealed), *([hook] if hook else [])),
+                          deadline=3600),
                     p.Run(("ln", str(manifest), str(old / "manifest")))]
         undo.append(p.Run(("mv", "--force", str(old / "manifest"), str(manifest)), gone=nothing))
         # Across file systems mv is no rename: first beside it.
