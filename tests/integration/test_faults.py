@@ -201,7 +201,8 @@ def test_a_missing_image_names_the_command_that_builds_it(vmtool: Vmtool, make_s
     ({"model": {"name": "m", "path": "/etc/ssl"}}, "config.json is missing", 2),
     ({"model": {"name": "m", "path": "/nowhere"}}, "/nowhere is no directory with files in it", 2),
     ({"allow_unconfidential": False}, "this launch would not be confidential", 2),
-    ({"runtime": {"handler": "kata", "tee": "snp"}}, "kata", 2),
+    ({"runtime": {"handler": "kata", "tee": "snp"}}, "Kata shims", 3),
+    ({"runtime": {"handler": "libvirt", "tee": "snp"}}, "libvirt is not here yet", 2),
     ({"resources": {"memory": "64Ti", "cpus": 1}}, "but this host has", 3),
     ({"vllm": {"args": "--port 1 --api-key x"}}, "another way in than the front", 2),
 ])
