@@ -25,7 +25,6 @@ from pathlib import Path
 from vmtool.host import files, processes
 from vmtool.rootfs.digest import content_digest
 from vmtool.rootfs.geometry import Geometry, headers
-from vmtool.rootfs.manifest import VerityPart, manifest_text, read_manifest
 from vmtool.rootfs.verity import Verity, hash_tree
 
 NAME = "verity.json"
@@ -99,6 +98,8 @@ def label(image: Path, geometry: Geometry, salt: str) -> Verity | None:
 
 def seal(manifest: Path, image: Path, out: Path, hook: str = "") -> None:
     """Write the manifest of a changed image. Its sha256 goes: hashing gigabytes of holes would take too long."""
+    from vmtool.rootfs.manifest import VerityPart, manifest_text, read_manifest  # pydantic is heavy
+
     made = out.with_name(NAME)
     values = json.loads(made.read_text()) if made.exists() else None
     verity = VerityPart(**values, kernel_verity_params=Verity(**values).kernel_params) if values else None

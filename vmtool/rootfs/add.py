@@ -46,7 +46,7 @@ def plan_add(directory: Path, image: ImageFile, users: tuple[str, ...], manifest
     actions: list[p.Action] = [
         p.Remove(new), p.Remove(directory / "verity.json"),
         *([] if addition.source else [p.WriteFile(source, addition.text)]),
-        p.Run(("cp", "--reflink=auto", "--sparse=always", "--preserve=all", str(image.path), str(new)), deadline=3600),
+        p.Run(("cp", "--reflink=auto", "--preserve=all", str(image.path), str(new)), deadline=3600),
         p.Run((*DISK, "insert", str(new), str(start), str(source), addition.path, f"{addition.mode:04o}",
                *tools.argv("debugfs")), deadline=300),
         p.Run(tools.argv("e2fsck", "-fn", f"{new}?offset={start}"), deadline=3600)]

@@ -152,7 +152,7 @@ def plan_give(image: Path, out: Path, facts: BuildFacts, *, fresh: bool) -> p.St
     for name in names:
         target = out.with_name(out.name + FILES[name])
         new = target.with_name(f".{target.name}.vmtool-new")
-        copies.append(p.Run(("cp", "--reflink=auto", "--sparse=always", "--preserve=timestamps", str(image / name),
+        copies.append(p.Run(("cp", "--reflink=auto", "--preserve=timestamps", str(image / name),
                              str(new)), deadline=3600, gone=("cannot stat",) if name == "vmlinuz" else ()))
         moves.append(p.Run(("mv", "--force", "--no-target-directory", str(new), str(target)),
                            gone=("cannot stat",) if name == "vmlinuz" else ()))

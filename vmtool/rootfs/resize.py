@@ -162,7 +162,7 @@ def _plan_filesystem(image: ImageFile, geometry: Geometry, tools: Tools, file: P
     """Grow a copy of the file system."""
     rootfs = image.rootfs or Extent(0, image.size)
     if image.kind == "bare":
-        copy = p.Run(("cp", "--reflink=auto", "--sparse=always", "--preserve=all", str(image.path), str(file)),
+        copy = p.Run(("cp", "--reflink=auto", "--preserve=all", str(image.path), str(file)),
                      deadline=3600)
     else:
         copy = p.Run((*DISK, "carve", str(image.path), str(rootfs.start), str(rootfs.size), str(file)), deadline=3600)
