@@ -123,7 +123,7 @@ class Resources(Strict):
 class Network(Strict):
     """The container's network; without a name it has one of its own, named like the instance."""
 
-    name: Annotated[str, Field(pattern=NAME.pattern)] | None = None
+    name: Annotated[str, Field(pattern=f"^{NAME.pattern}$")] | None = None
     bridge: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,14}$")] | None = None
     subnet: str = "auto"
     publish: tuple[str, ...] = ()

@@ -103,6 +103,7 @@ def test_wrong_sizes(text: object, message: str) -> None:
     (("spec:", "spec:\n  resources: {memory: 0}"), "spec.resources.memory: Input should be greater than 0"),
     (("spec:", "spec:\n  resources: {accelerators: {bdf: ['17:00.0']}}"), "spec.resources.accelerators.bdf.0"),
     (("spec:", "spec:\n  network: {publish: [0]}"), "0 is not a port"),
+    (("spec:", "spec:\n  network: {name: ../x}"), "spec.network.name: String should match pattern"),
     (("spec:", "spec:\n  vllm: {env: {HF_TOKEN: x}}"), "HF_TOKEN: a secret does not belong into an environment"),
     (("spec:", "spec:\n  hardening: {profile: none}"), "'none' is not one of strict"),
 ])
