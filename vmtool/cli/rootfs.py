@@ -29,7 +29,8 @@ from vmtool.rootfs.driver import plan_driver
 from vmtool.rootfs.kata import HOOKS
 from vmtool.rootfs.manifest import Manifest, manifest_path, read_manifest
 from vmtool.rootfs.overlay import HOOK, TRACE, render
-from vmtool.rootfs.recipe import find_rootfs_recipe, guest_path, read_rootfs_recipe
+from vmtool.rootfs.recipe import guest_path
+from vmtool.rootfs.recipefile import find_rootfs_recipe, read_rootfs_recipe
 from vmtool.rootfs.resize import ResizeFacts, check_growable, parse_growth, plan_resize
 from vmtool.rootfs.store import Store
 from vmtool.rootfs.tools import Tools, plan_tools, read_tools, tools_dir

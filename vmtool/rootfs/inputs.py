@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from vmtool.rootfs.recipe import Recipe, input_files
+from vmtool.rootfs.recipe import Recipe
+from vmtool.rootfs.recipefile import input_files
 from vmtool.rootfs.tools import PACKAGES, SUITE
 from vmtool.shipped import shipped
 

@@ -10,7 +10,8 @@ import yaml
 
 from vmtool.image.cache import Cache
 from vmtool.rootfs.buildfacts import BuildFacts
-from vmtool.rootfs.recipe import Recipe, read_rootfs_recipe
+from vmtool.rootfs.recipe import Recipe
+from vmtool.rootfs.recipefile import read_rootfs_recipe
 from vmtool.rootfs.store import Store
 
 STORE = Store(Cache(Path("/c")))

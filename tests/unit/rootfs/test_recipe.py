@@ -11,7 +11,7 @@ from tests.unit.rootfs.recipes import recipe, write
 from vmtool.errors import Refused
 from vmtool.rootfs.inputs import base_digest, driver_digest, image_digest
 from vmtool.rootfs.overlay import make_overlay
-from vmtool.rootfs.recipe import find_rootfs_recipe, read_rootfs_recipe
+from vmtool.rootfs.recipefile import find_rootfs_recipe, read_rootfs_recipe
 from vmtool.shipped import shipped
 
 SHIPPED = sorted(path.parent.name for path in shipped("images").glob("rootfs-*/recipe.yaml"))
