@@ -2,44 +2,36 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
-from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
-from vmtool.cli.output import Progress, print_json
-from vmtool.doctor.finding import Finding
+from vmtool.cli.output import print_json
+from vmtool.cli.rootfsadd import add_command
+from vmtool.cli.rootfsview import layout_json, layout_lines, print_findings
+from vmtool.cli.rootfswork import IMAGE, do, find_manifest, tools, work_dir
 from vmtool.errors import Refused, VerificationFailed
-from vmtool.facts.imagefile import ImageFile, read_image
+from vmtool.facts.imagefile import read_image
 from vmtool.facts.imageusers import read_users
 from vmtool.facts.memory import read_disk
-from vmtool.host import lock, subjects
+from vmtool.host import lock
 from vmtool.host.look import Machine
 from vmtool.image.cache import Cache
-from vmtool.plan import Plan, plan_lines
-from vmtool.rootfs.add import Addition, plan_add
+from vmtool.plan import Plan
 from vmtool.rootfs.build import plan_build
 from vmtool.rootfs.buildfacts import read_build
 from vmtool.rootfs.contents import check_contents, read_contents
 from vmtool.rootfs.driver import plan_driver
-from vmtool.rootfs.kata import HOOKS
-from vmtool.rootfs.manifest import Manifest, manifest_path, read_manifest
-from vmtool.rootfs.overlay import HOOK, TRACE, render
-from vmtool.rootfs.recipe import guest_path
+from vmtool.rootfs.manifest import manifest_path, read_manifest
 from vmtool.rootfs.recipefile import find_rootfs_recipe, read_rootfs_recipe
 from vmtool.rootfs.resize import ResizeFacts, check_growable, parse_growth, plan_resize
 from vmtool.rootfs.store import Store
-from vmtool.rootfs.tools import Tools, plan_tools, read_tools, tools_dir
+from vmtool.rootfs.tools import Tools, plan_tools, tools_dir
 from vmtool.rootfs.tree import open_tree
 from vmtool.rootfs.verify import Claims, verify
 from vmtool.state import State
-
-IMAGE = click.argument("image", type=click.Path(path_type=Path))
-MARKS = {"ok": "✓", "warn": "!", "fail": "✗", "not-checked": "?"}
 
 
 @click.group()
@@ -159,66 +151,6 @@ def verify_(image: Path, manifest_file: Path | None, root_hash: str, salt: str, 
         raise VerificationFailed(f"{image}: {', '.join(failed)}: not as promised")
 
 
-@rootfs_command.group("add")
-def add() -> None:
-    """Put the hook or a file into an ext4 IMAGE that is there; hashes and manifest follow."""
-
-
-@add.command("hook")
-@IMAGE
-@click.option("--path", default=HOOKS, show_default=True, help="Kata's guest_hook_path.")
-@click.option("--toolkit", default="/usr/bin/nvidia-container-toolkit", show_default=True, help="The program it calls.")
-@click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
-@click.pass_obj
-def add_hook(state: State, image: Path, path: str, toolkit: str, dry_run: bool) -> None:
-    """Put the prestart hook into IMAGE."""
-    text = render("prestart-hook.sh", toolkit=inside(toolkit), trace=TRACE)
-    put(state, image, Addition(f"{inside(path)}/prestart/{HOOK}", 0o755, text=text, hook=True), dry_run)
-
-
-@add.command("file")
-@IMAGE
-@click.argument("path")
-@click.argument("source", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@click.option("--mode", default="", metavar="OCTAL", help="[the file's own]")
-@click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
-@click.pass_obj
-def add_file(state: State, image: Path, path: str, source: Path, mode: str, dry_run: bool) -> None:
-    """Put the file SOURCE into IMAGE as PATH, owned by root."""
-    if mode and not re.fullmatch(r"[0-7]{3,4}", mode):
-        raise Refused(f"--mode {mode}: three or four octal digits, as for chmod")
-    if '"' in str(source):
-        raise Refused(f"{source}: debugfs takes no quote in a path", hint="rename the file")
-    bits = int(mode, 8) if mode else source.stat().st_mode & 0o7777
-    put(state, image, Addition(inside(path), bits, source=source.absolute()), dry_run)
-
-
-def inside(path: str) -> str:
-    """A path inside the guest.
-
-    Raises:
-        Refused: it is none.
-    """
-    try:
-        return guest_path(path)
-    except ValueError as error:
-        raise Refused(f"{path}: {error}") from error
-
-
-def put(state: State, image: Path, addition: Addition, dry_run: bool) -> None:
-    """Put something into an image, and say what is next."""
-    image = image.resolve()
-    directory = work_dir(state, image)
-
-    def make() -> Plan:
-        users = read_users(Machine(), str(image), own=os.getpid())
-        return plan_add(directory, read_image(image), users, find_manifest(image, None), addition,
-                        tools("debugfs", "e2fsck"))
-
-    if do(state, directory, f"vmtool rootfs add {image.name}", make, dry_run):
-        click.echo(f"{addition.path} is in {image}; next: vmtool rootfs verify {image}")
-
-
 @rootfs_command.command("boot")
 @IMAGE
 @click.option("--manifest", "manifest_file", type=click.Path(path_type=Path), help="[IMAGE.manifest.json]")
@@ -236,61 +168,4 @@ def boot(state: State, image: Path, manifest_file: Path | None, kernel: Path | N
     boot_image(state, image, find_manifest(image, manifest_file), kernel, timeout, as_json, dry_run)
 
 
-def find_manifest(image: Path, named: Path | None) -> Manifest | None:
-    """The manifest that was named, or the one beside the image; None when there is none."""
-    if named:
-        return read_manifest(named)
-    beside = manifest_path(image)
-    return read_manifest(beside) if beside.exists() else None
-
-
-def tools(*needed: str) -> Tools:
-    """The file-system tools; see `read_tools`."""
-    return read_tools(Machine(), Cache.at(), *needed)
-
-
-def work_dir(state: State, image: Path) -> Path:
-    """Where the journal of changes to an image lies: named by its path, so that two changes never meet."""
-    return state.root / "rootfs" / f"image-{hashlib.sha256(os.fsencode(image)).hexdigest()[:12]}"
-
-
-def do(state: State, directory: Path, doing: str, make: Callable[[], Plan], dry_run: bool) -> bool:
-    """Make a plan; print or apply it. Whether something was changed."""
-    if dry_run:
-        click.echo("\n".join(plan_lines(make())))
-        return False
-    progress = Progress()
-    try:
-        plan = subjects.undertake(state, directory, doing, make, progress)
-    finally:
-        progress.close()
-    if not plan.changes:
-        for step in plan.steps:
-            progress.skipped(step.title, step.skip)
-    return plan.changes
-
-
-def layout_lines(image: ImageFile) -> list[str]:
-    """What the file is, a line each."""
-    lines = [f"image      {image.path}", f"layout     {image.kind}",
-             f"size       {image.size} bytes, {image.allocated} on disk"]
-    for number, each in enumerate(image.partitions, 1):
-        what = each.holds or ("dm-verity hashes, perhaps" if each == image.hashes else "unknown")
-        lines.append(f"partition  {number}: {what}, {each.size} bytes at {each.start}")
-    if image.superblock:
-        block = image.superblock
-        state = "clean" if block.clean else "NOT clean"
-        lines.append(f"rootfs     ext4, {block.size} bytes, {block.free} free, {state}")
-    return lines
-
-
-def layout_json(image: ImageFile) -> dict[str, object]:
-    return {**asdict(image), "path": str(image.path)}
-
-
-def print_findings(findings: Iterable[Finding]) -> None:
-    """A line for each, and its hint below."""
-    for each in findings:
-        click.echo(f"{MARKS[each.level]} {each.title}: {each.detail}")
-        if each.hint:
-            click.echo(f"  {each.hint}")
+rootfs_command.add_command(add_command)

@@ -7,6 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from vmtool.cli.output import print_json
+from vmtool.cli.rootfsview import print_findings
+from vmtool.cli.rootfswork import do, work_dir
 from vmtool.errors import NotReady, Refused, VerificationFailed, VmtoolError
 from vmtool.facts.cpu import read_cpu
 from vmtool.facts.imagefile import read_image
@@ -31,8 +33,6 @@ def boot_image(state: State, image: Path, manifest: Manifest | None, kernel: Pat
     Raises:
         VerificationFailed: something promised is missing.
     """
-    from vmtool.cli.rootfs import do, print_findings, work_dir
-
     found = read_image(image)
     if found.problem:
         raise Refused(f"{image}: {found.problem}", hint=f"vmtool rootfs inspect {image}")

@@ -1,0 +1,55 @@
+"""What the commands on guest images share: the manifest, the tools, and doing a plan."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from vmtool.cli.output import Progress
+from vmtool.host import subjects
+from vmtool.host.look import Machine
+from vmtool.image.cache import Cache
+from vmtool.plan import Plan, plan_lines
+from vmtool.rootfs.manifest import Manifest, manifest_path, read_manifest
+from vmtool.rootfs.tools import Tools, read_tools
+from vmtool.state import State
+
+IMAGE = click.argument("image", type=click.Path(path_type=Path))
+
+
+def find_manifest(image: Path, named: Path | None) -> Manifest | None:
+    """The manifest that was named, or the one beside the image; None when there is none."""
+    if named:
+        return read_manifest(named)
+    beside = manifest_path(image)
+    return read_manifest(beside) if beside.exists() else None
+
+
+def tools(*needed: str) -> Tools:
+    """The file-system tools; see `read_tools`."""
+    return read_tools(Machine(), Cache.at(), *needed)
+
+
+def work_dir(state: State, image: Path) -> Path:
+    """Where the journal of changes to an image lies: named by its path, so that two changes never meet."""
+    return state.root / "rootfs" / f"image-{hashlib.sha256(os.fsencode(image)).hexdigest()[:12]}"
+
+
+def do(state: State, directory: Path, doing: str, make: Callable[[], Plan], dry_run: bool) -> bool:
+    """Make a plan; print or apply it. Whether something was changed."""
+    if dry_run:
+        click.echo("\n".join(plan_lines(make())))
+        return False
+    progress = Progress()
+    try:
+        plan = subjects.undertake(state, directory, doing, make, progress)
+    finally:
+        progress.close()
+    if not plan.changes:
+        for step in plan.steps:
+            progress.skipped(step.title, step.skip)
+    return plan.changes
