@@ -96,6 +96,18 @@ class StopDaemon:
 
 
 @dataclass(frozen=True)
+class NotePid:
+    """Add the process's start time to a pid file that another program wrote, so that it is known for good."""
+
+    pidfile: Path
+
+    def shell(self) -> str:
+        file = shlex.quote(str(self.pidfile))
+        return (f'printf "%s %s\\n" $(cat {file}) $(cut -d" " -f22 /proc/$(cat {file})/stat) > {file}.new '
+                f"&& mv {file}.new {file}")
+
+
+@dataclass(frozen=True)
 class MakeDir:
     """Create a directory and its parents; `mode` is for the last one."""
 
@@ -390,7 +402,7 @@ class EndGuest:
         return f"pkill -KILL -f -- {shlex.quote(f'^{self.program} .*-name {self.name}')}"
 
 
-Action = (Run | Expect | StartDaemon | StopDaemon | MakeDir | WriteFile | CopySecret | Remove | CallPlugin
+Action = (Run | Expect | StartDaemon | StopDaemon | NotePid | MakeDir | WriteFile | CopySecret | Remove | CallPlugin
           | RemoveBridge | RemoveChain | SweepChains | WriteSysfs | ExpectDriver | AwaitHealth | AskCanary
           | ExpectTee | EndGuest)
 KINDS: dict[str, type[Action]] = {kind.__name__: kind for kind in typing.get_args(Action)}
@@ -406,6 +418,7 @@ class Step:
         undo: in order; each harmless when there is nothing to undo.
         skip: why there is nothing to do; empty when there is.
         waits: the step only waits and looks, so the host lock need not be held for it.
+        clears: when it is done, nothing of what was begun before is left to undo, itself included.
     """
 
     title: str
@@ -413,6 +426,7 @@ class Step:
     undo: tuple[Action, ...] = ()
     skip: str = ""
     waits: bool = False
+    clears: bool = False
 
 
 @dataclass(frozen=True)

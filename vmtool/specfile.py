@@ -38,7 +38,10 @@ def read_spec(path: Path) -> Spec:
 def _anchored(spec: Spec, directory: Path) -> Spec:
     """The spec with its paths made absolute."""
     def anchor(path: Path | None) -> Path | None:
-        return path and directory / path.expanduser()
+        try:
+            return path and directory / path.expanduser()
+        except RuntimeError as error:
+            raise Refused(f"{path}: {error}") from error
 
     model = spec.spec.model.model_copy(update={"path": anchor(spec.spec.model.path)})
     vllm = spec.spec.vllm.model_copy(update={"api_key_file": anchor(spec.spec.vllm.api_key_file)})

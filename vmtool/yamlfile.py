@@ -52,12 +52,14 @@ def read(path: Path) -> Document:
         raise Refused(f"{path}: empty", hint="start from images/quickstart.yaml")
     try:
         node = yaml.compose(data.decode(), yaml.SafeLoader)
+        if node is None:
+            raise Refused(f"{path}: empty", hint="start from images/quickstart.yaml")
         lines: dict[Place, int] = {}
         _walk(node, (), (), lines, path)
         return Document(path, yaml.constructor.SafeConstructor().construct_document(node), lines)
     except UnicodeDecodeError as error:
         raise Refused(f"{path}: not text (byte {error.start})") from error
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError, KeyError) as error:  # PyYAML lets dates and tags raise these
         raise Refused(f"{path}: not YAML", details=str(error).splitlines()[:6]) from error
 
 

@@ -159,7 +159,7 @@ def test_keep_on_failure_keeps_and_rm_removes(vmtool: Vmtool, make_spec: MakeSpe
     vmtool("run", spec, "--keep-on-failure", status=1)
     assert vmtool("ps", "--json").json["instances"][0]["state"] == "kept"
     assert footprint()["netns"] == sorted([*before["netns"], f"vmtool-{NAME}"])
-    vmtool("rm", NAME)
+    vmtool("rm", "--yes", NAME)
     assert footprint() == before
 
 

@@ -131,6 +131,10 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
     (b"? [1]\n: 2\n", "a key must be a plain word"),
     (b"a: " + b"[" * 2000 + b"]" * 2000, "not YAML|too many or too deeply"),
     (b"a: !!python/object/apply:os.system [id]\n", "not YAML"),
+    (b"# only a comment\n", "empty"),
+    (b"a: 2024-13-45\n", "not YAML"),
+    (b"a: !!bool maybe\n", "not YAML"),
+    (b"a: " + b"9" * 5000 + b"\n", "not YAML"),
     (b"#" * (yamlfile.MAX_BYTES + 1), "larger than 1 MiB"),
     (b"a: &a [1,1,1,1,1,1,1,1]\n" + b"".join(b"%c: &%c [*%c,*%c,*%c,*%c,*%c,*%c,*%c]\n" % (
         c, c, c - 1, c - 1, c - 1, c - 1, c - 1, c - 1, c - 1) for c in range(98, 106)), "too many"),

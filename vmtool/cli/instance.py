@@ -92,7 +92,9 @@ def exec_command(state: State, name: str, tty: bool, command: tuple[str, ...]) -
 def stop_command(state: State, name: str, grace: float) -> None:
     """End an instance's process; its network, files and logs stay until `rm`."""
     instance = read_instance(state, name)
-    if instance.state != "running":
+    if instance.state == "starting":
+        raise VmtoolError(f"{name} is starting", hint="end the `vmtool run` that starts it: it undoes everything")
+    if instance.pid is None:
         click.echo(f"{name} does not run: {instance.state}", err=True)
         return
     stop_instance(state, instance, grace)
@@ -106,7 +108,7 @@ def stop_command(state: State, name: str, grace: float) -> None:
 def rm_command(state: State, name: str, yes: bool) -> None:
     """Remove an instance and everything it started."""
     instance = read_instance(state, name)
-    if instance.state in ("running", "starting") and not yes:
+    if (instance.pid or instance.state == "starting") and not yes:
         if not sys.stdin.isatty():
             raise Refused(f"{name} is {instance.state}", hint=f"vmtool rm --yes {name}")
         click.confirm(f"{name} is {instance.state}. Remove it?", abort=True)

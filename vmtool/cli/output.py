@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
@@ -39,14 +40,14 @@ class Progress:
         self._ephemeral(f"… {title}")
 
     def skipped(self, title: str, why: str) -> None:
-        click.echo(f"- {title}: {why}", err=True)
+        _say(f"- {title}: {why}\n")
 
     def note(self, text: str) -> None:
         self._ephemeral(f"… {self.title}: {text}")
 
     def done(self, seconds: float) -> None:
         self._clear()
-        click.echo(f"✓ {self.title} ({seconds:.1f} s)", err=True)
+        _say(f"✓ {self.title} ({seconds:.1f} s)\n")
 
     def close(self) -> None:
         """Leave the terminal's line clean, for the error or summary that follows."""
@@ -54,8 +55,14 @@ class Progress:
 
     def _ephemeral(self, text: str) -> None:
         if self.live:
-            click.echo(f"\r\033[K{text[:100]}", nl=False, err=True)
+            _say(f"\r\033[K{text[:100]}")
 
     def _clear(self) -> None:
         if self.live:
-            click.echo("\r\033[K", nl=False, err=True)
+            _say("\r\033[K")
+
+
+def _say(text: str) -> None:
+    """Write to stderr; a terminal that has gone away must not stop what is being done, or undone."""
+    with contextlib.suppress(OSError):
+        click.echo(text, nl=False, err=True)

@@ -28,7 +28,17 @@ def recover_command(state: State, dry_run: bool) -> None:
                 for line in shell_lines(entry.undo):
                     click.echo(line)
             continue
-        problems += subjects.recover(state, subject.directory, Progress())
-        click.echo(f"recovered: {subject.story.subject}", err=True)
+        left = recover_one(state, subject)
+        problems += left
+        if not left:
+            click.echo(f"recovered: {subject.story.subject}", err=True)
     if problems:
         raise VmtoolError("not everything could be undone", details=problems, hint="vmtool recover")
+
+
+def recover_one(state: State, subject: subjects.Interrupted) -> list[str]:
+    """Recover one subject; its problems must not keep the others from being recovered."""
+    try:
+        return subjects.recover(state, subject.directory, Progress())
+    except (VmtoolError, ValueError) as error:
+        return [f"{subject.story.subject}: {error}"]

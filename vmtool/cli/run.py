@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from vmtool.cli.output import Progress, print_json, print_table
-from vmtool.errors import VmtoolError
+from vmtool.errors import VerificationFailed, VmtoolError
 from vmtool.host import subjects
 from vmtool.host.look import Machine
 from vmtool.launch.facts import read_launch
@@ -82,5 +82,9 @@ def show_summary(state: State, name: str, plan: Plan, seconds: float) -> None:
     print_table(("CLAIM", "VERDICT", "EVIDENCE"), [(claim.id, claim.verdict, claim.evidence) for claim in claims])
     if not record.confidential:
         click.secho("This launch is NOT confidential.", fg="yellow", bold=True)
+    failed = [claim.id for claim in claims if claim.verdict == "failed" and (claim.id != "tee" or record.confidential)]
+    if failed:
+        raise VerificationFailed(f"{name} runs, but not as it was asked for: {', '.join(failed)}",
+                                 hint=f"vmtool logs {name}, then: vmtool rm {name}")
     click.echo(f"key:  {instance.paths.key}")
     click.echo(f'next: vmtool chat {name} "..."   vmtool status {name}   vmtool rm {name}')

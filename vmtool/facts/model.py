@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import posixpath
 from dataclasses import dataclass
 
 from vmtool.facts.reader import Reader
@@ -16,6 +17,7 @@ class ModelFacts:
         files: relative path -> size in bytes, two levels deep; empty when the directory is absent.
         unreadable: those (the directory itself is ".") that a user who is not their owner cannot read.
         architecture: as config.json names it; empty when there is no readable config.json.
+        outside: symbolic links that lead out of the directory.
         canary: (prompt, expected answer) of canary.json, when the model brings one.
     """
 
@@ -24,6 +26,7 @@ class ModelFacts:
     unreadable: tuple[str, ...]
     architecture: str
     canary: tuple[str, str] | None
+    outside: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
@@ -33,8 +36,12 @@ class ModelFacts:
 
 def read_model(reader: Reader, path: str) -> ModelFacts:
     """Look into a model directory."""
-    found = reader.run(("find", "-L", path, "-maxdepth", "2", "-printf", "%y %m %s %P\n"))
-    rows = [line.split(" ", 3) for line in (found.out if found else "").splitlines()]
+    # Names are anybody's: a zero byte ends a record, since a name can hold a line break.
+    found = reader.run(("find", "-L", path, "-maxdepth", "2", "-printf", "%y %m %s %P\\0"))
+    rows = [record.split(" ", 3) for record in (found.out if found else "").split("\0")]
+    links = reader.run(("find", path, "-maxdepth", "2", "-type", "l", "-printf", "%P\\0%l\\0"))
+    words = (links.out if links else "").split("\0")
+    outside = tuple(name for name, target in zip(words[::2], words[1::2], strict=False) if _leaves(name, target))
     files: dict[str, int] = {}
     unreadable = []
     for kind, mode, size, name in (row for row in rows if len(row) == 4):
@@ -43,7 +50,13 @@ def read_model(reader: Reader, path: str) -> ModelFacts:
             unreadable.append(name or ".")
         if kind == "f":
             files[name] = int(size)
-    return ModelFacts(path, files, tuple(unreadable), _architecture(reader, path), _canary(reader, path))
+    return ModelFacts(path, files, tuple(unreadable), _architecture(reader, path), _canary(reader, path), outside)
+
+
+def _leaves(name: str, target: str) -> bool:
+    """Whether a link in the directory leads out of it, where the container sees nothing."""
+    inside = posixpath.normpath(posixpath.join(posixpath.dirname(name), target))
+    return posixpath.isabs(target) or inside.startswith("..")
 
 
 def _architecture(reader: Reader, path: str) -> str:

@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from vmtool import plan as p
-from vmtool.errors import ProgramMissing, VmtoolError
+from vmtool.errors import NotReady, ProgramMissing, VmtoolError
 from vmtool.host import files, lock, signals
 from vmtool.host.journal import Journal
 from vmtool.host.perform import perform
+
+# Seconds to wait for the host's lock before an undo is left to `vmtool recover`.
+UNDO_WAIT = 600.0
 
 
 class Monitor(Protocol):
@@ -55,24 +58,37 @@ def apply(make: Callable[[], p.Plan], monitor: Monitor, *, host_lock: Path, doin
 
 def _do(plan: p.Plan, host: lock.Lock, monitor: Monitor, log: IO[str], keep: bool) -> None:
     journal = Journal(plan.directory)
-    journal.start(plan.subject)
     files.write(plan.directory / "plan.json", json.dumps(p.to_json(plan), indent=1) + "\n")
+    journal.start(plan.subject, clears=any(step.clears for step in plan.steps))
     try:
         _do_steps([step for step in plan.steps if not step.waits], journal, monitor, log)
         host.let_go()
         _do_steps([step for step in plan.steps if step.waits], journal, monitor, log)
         journal.write("applied")
     except BaseException as error:
+        with signals.waiting():
+            _go_back(plan, error, host, monitor, journal, keep)
+        raise
+
+
+def _go_back(plan: p.Plan, error: BaseException, host: lock.Lock, monitor: Monitor, journal: Journal,
+             keep: bool) -> None:
+    """Undo all after an error. Nothing but a host that stays busy may prevent it: no full disk, no lost terminal."""
+    with contextlib.suppress(OSError):
         journal.write("failed", error=str(error) or type(error).__name__)
-        if keep:
-            raise
+    if keep:
+        return
+    with contextlib.suppress(OSError):
         monitor.step("undo everything")
+    host.wait = UNDO_WAIT
+    try:
         host.take()
         problems = undo(plan.directory, monitor)
-        if problems and isinstance(error, VmtoolError):
-            error.details += ("not undone:", *problems)
-            error.hint = "vmtool recover"
-        raise
+    except NotReady as busy:
+        problems = [busy.message]
+    if problems and isinstance(error, VmtoolError):
+        error.details += ("not undone:", *problems)
+        error.hint = "vmtool recover"
 
 
 def undo(directory: Path, monitor: Monitor) -> list[str]:
@@ -89,14 +105,24 @@ def undo(directory: Path, monitor: Monitor) -> list[str]:
     problems: list[str] = []
     with open_log(directory) as log, signals.waiting():
         for entry in reversed(story.entries):
-            monitor.note(f"undo: {entry.title}")
+            with contextlib.suppress(OSError):
+                monitor.note(f"undo: {entry.title}")
             failures = [failure for action in entry.undo if (failure := _undo_action(action, log))]
             problems += [f"{entry.title}: {failure}" for failure in failures]
             if not failures:
-                journal.write("undone", step=entry.number)
+                problems += _record(journal, entry.title, "undone", step=entry.number)
     if not problems and story.state != "none":
-        journal.write("clean")
+        problems += _record(journal, "everything", "clean")
     return problems
+
+
+def _record(journal: Journal, what: str, event: str, **values: int) -> list[str]:
+    """Write a record of an undo; a full disk must not stop the undo."""
+    try:
+        journal.write(event, **values)
+    except OSError as error:
+        return [f"{what}: undone, but that could not be recorded: {error.strerror}"]
+    return []
 
 
 def _do_steps(steps: Iterable[p.Step], journal: Journal, monitor: Monitor, log: IO[str]) -> None:
@@ -115,6 +141,8 @@ def _do_steps(steps: Iterable[p.Step], journal: Journal, monitor: Monitor, log: 
             except OSError as error:
                 raise VmtoolError(f"{step.title}: {error.strerror}: {error.filename or action.shell()}") from error
             journal.write("end", seconds=round(time.monotonic() - begun, 4))
+        if step.clears:
+            journal.forget()
         monitor.done(time.monotonic() - started)
 
 

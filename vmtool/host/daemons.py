@@ -32,6 +32,13 @@ def living(pidfile: Path) -> int | None:
     return int(pid)
 
 
+def note(pidfile: Path) -> None:
+    """Add the start time to a pid file. A process that is gone already stays without: it is not living either."""
+    pid = living(pidfile)
+    if pid:
+        files.write(pidfile, f"{pid} {processes.start_time(pid)}\n")
+
+
 def answers(path: Path) -> bool:
     """Whether something accepts connections on the Unix socket."""
     with socket.socket(socket.AF_UNIX) as client:

@@ -16,6 +16,7 @@ Records: {"at", "event", ...} with event
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -63,9 +64,21 @@ class Journal:
     def __init__(self, directory: Path) -> None:
         self.path = directory / NAME
 
-    def start(self, subject: str) -> None:
-        """Begin a new undertaking; it takes the place of the old one's records at once, never half."""
-        files.write(self.path, _line("plan", {"subject": subject}))
+    def start(self, subject: str, *, clears: bool = False) -> None:
+        """Begin a new undertaking; it takes the place of the old one's records at once, never half.
+
+        What the old one left to undo is carried over when it was interrupted, and when the new one `clears` it: until
+        a step has done so, a kill must not make it forgotten.
+        """
+        old = self.story()
+        carried = old.entries if clears or old.state not in ("applied", "clean") else []
+        lines = [_line("step", {"title": entry.title, "undo": to_json(entry.undo)}) for entry in carried]
+        files.write(self.path, "".join([_line("plan", {"subject": subject}), *lines]))
+
+    def forget(self) -> None:
+        """Note that everything begun so far is undone: the step that clears has done its work."""
+        for entry in self.story().entries:
+            self.write("undone", step=entry.number)
 
     def step(self, step: Step) -> None:
         """Announce a step with its way back."""
@@ -78,7 +91,10 @@ class Journal:
         try:
             size = os.fstat(descriptor).st_size
             torn = size and os.pread(descriptor, 1, size - 1) != b"\n"
-            os.write(descriptor, ("\n" if torn else "").encode() + line.encode())
+            data = ("\n" if torn else "").encode() + line.encode()
+            if os.write(descriptor, data) != len(data):
+                # What follows would be done without a recorded way back.
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
             os.fsync(descriptor)
         finally:
             os.close(descriptor)

@@ -21,7 +21,7 @@ class Lock:
         wait: seconds to wait for another holder.
     """
 
-    def __init__(self, path: Path, doing: str, *, wait: float = 0.0) -> None:
+    def __init__(self, path: Path, doing: str, *, wait: float = 0.5) -> None:
         self.path, self.doing, self.wait = path, doing, wait
         self.descriptor = -1
 
@@ -74,14 +74,15 @@ def is_held(path: Path) -> bool:
     except FileNotFoundError:
         return False
     try:
-        return not _try(descriptor)
+        # Shared, so that two who look do not see each other.
+        return not _try(descriptor, fcntl.LOCK_SH)
     finally:
         os.close(descriptor)
 
 
-def _try(descriptor: int) -> bool:
+def _try(descriptor: int, how: int = fcntl.LOCK_EX) -> bool:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

@@ -26,6 +26,8 @@ def perform(action: p.Action, log: IO[str], note: Callable[[str], None]) -> None
             daemons.start(action)
         case p.StopDaemon():
             daemons.stop(action)
+        case p.NotePid():
+            daemons.note(action.pidfile)
         case p.MakeDir():
             files.make_dir(action.path, mode=action.mode, uid=action.uid)
         case p.WriteFile():

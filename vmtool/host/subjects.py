@@ -14,6 +14,7 @@ from vmtool.plan import Plan
 from vmtool.state import State
 
 WAIT = 60.0
+FINISHED = ("applied", "clean")
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ def read_interrupted(state: State) -> list[Interrupted]:
     found = []
     for path in sorted(state.root.glob(f"*/*/{NAME}")):
         story = Journal(path.parent).story()
-        if story.state not in ("applied", "clean") and not lock.is_held(state.lock(path.parent)):
+        if story.state not in FINISHED and not lock.is_held(state.lock(path.parent)):
             found.append(Interrupted(path.parent, story))
     return found
 
@@ -41,6 +42,8 @@ def recover(state: State, directory: Path, monitor: apply.Monitor) -> list[str]:
         What could not be undone.
     """
     with working_on(state, directory, "vmtool recover"):
+        if Journal(directory).story().state in FINISHED:
+            return []  # Somebody has finished it since it was listed.
         return apply.undo(directory, monitor)
 
 

@@ -72,8 +72,8 @@ def wish_problems(body: Body) -> Iterator[str]:
     if problem := refusal(body.vllm.args):
         yield f"spec.vllm.args: {problem}"
     for path in (body.model.path, body.vllm.api_key_file):
-        if path and set(str(path)) & set(",:\n"):
-            yield f"{path}: a path with a comma, colon or line break cannot be mounted"
+        if path and set(str(path)) & set(",:\n\0"):
+            yield f"{str(path)!r}: a path with a comma, colon, line break or zero byte cannot be mounted"
 
 
 def model_problems(body: Body, model: ModelFacts) -> Iterator[str]:
@@ -85,6 +85,9 @@ def model_problems(body: Body, model: ModelFacts) -> Iterator[str]:
         yield f"spec.model.path: {model.path}/config.json is missing or names no architecture"
     if not any(name.endswith((".safetensors", ".bin", ".gguf")) for name in model.files):
         yield f"spec.model.path: {model.path} holds no weights (*.safetensors)"
+    if model.outside:
+        yield (f"spec.model.path: {', '.join(model.outside[:3])} in {model.path} link out of it, where the container "
+               "sees nothing (copy the directory with its links resolved: cp -rL)")
     if model.unreadable:
         yield (f"spec.model.path: the container's user cannot read {', '.join(model.unreadable[:3])} in {model.path} "
                f"(chmod -R o+rX {model.path})")

@@ -74,7 +74,7 @@ def plan_clearing(earlier: Instance) -> p.Step:
     undo = tuple(action for entry in reversed(earlier.story.entries) for action in entry.undo)
     title = "clear what the earlier launch left"
     old = (earlier.paths.log, earlier.paths.pidfile, earlier.paths.directory / "evidence")
-    return p.Step(title, undo + tuple(p.Remove(path) for path in old), undo)
+    return p.Step(title, undo + tuple(p.Remove(path) for path in old), undo, clears=True)
 
 
 def plan_files(spec: Spec, record: Record, directory: Path) -> p.Step:
@@ -128,7 +128,7 @@ def plan_container(state: State, spec: Spec, endpoint: Endpoint, network: Networ
         config=paths.kata if guest else None,
     )
     run = p.Run(c.run_argv(endpoint, container, *options), deadline=guest.seconds if guest else 120)
-    return p.Step(f"start the container with {body.runtime.handler}", (*made, run),
+    return p.Step(f"start the container with {body.runtime.handler}", (*made, run, p.NotePid(paths.pidfile)),
                   undo=(*awake(state, endpoint), *c.removal(endpoint, spec.name), *(guest.end if guest else ())))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 from vmtool.facts.reader import Reader
 from vmtool.launch.claim import Claim
@@ -74,7 +75,8 @@ def _namespace(reader: Reader, pid: int, name: str) -> Claim:
 
 
 def _memory(reader: Reader, pid: int, wanted: int) -> Claim:
-    """The limit of the process's memory cgroup, version 1 or 2."""
+    """The limit of the process's memory cgroup, version 1 or 2; the kernel rounds it down to whole pages."""
+    wanted -= wanted % os.sysconf("SC_PAGE_SIZE")
     for line in (reader.text(f"/proc/{pid}/cgroup") or "").splitlines():
         _, controllers, path = line.split(":", 2)
         file = {"memory": f"/sys/fs/cgroup/memory{path}/memory.limit_in_bytes",

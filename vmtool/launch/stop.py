@@ -7,6 +7,7 @@ import time
 from vmtool.errors import VmtoolError
 from vmtool.host import apply, daemons, subjects
 from vmtool.host.perform import perform
+from vmtool.launch.containerd import awake
 from vmtool.launch.instance import Instance
 from vmtool.plan import Run
 from vmtool.state import State
@@ -21,6 +22,8 @@ def stop_instance(state: State, instance: Instance, grace: float) -> None:
     endpoint = instance.known().endpoint
     directory = instance.paths.directory
     with subjects.working_on(state, directory, f"vmtool stop {instance.name}"), apply.open_log(directory) as log:
+        for action in awake(state, endpoint):
+            perform(action, log, lambda text: None)
         for signal, wait in (("SIGTERM", grace), ("SIGKILL", 10.0)):
             kill = Run(endpoint.ctr("task", "kill", "--signal", signal, instance.name), gone=("not found",))
             perform(kill, log, lambda text: None)

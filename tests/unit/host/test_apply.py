@@ -78,6 +78,27 @@ def test_keep_leaves_what_failed_for_a_look_and_recover_removes_it(state: State,
     assert subjects.read_interrupted(state) == []
 
 
+def test_a_lost_terminal_does_not_prevent_the_way_back(state: State, tmp_path: Path) -> None:
+    class Lost(Quiet):
+        def step(self, title: str) -> None:
+            if title == "undo everything":
+                raise OSError(5, "Input/output error")
+
+        def note(self, text: str) -> None:
+            raise OSError(5, "Input/output error")
+
+    plan = Plan("instance a", state.instance("a"), (make(tmp_path / "one"), make(tmp_path / "two", IMPOSSIBLE)))
+    with pytest.raises(VmtoolError, match="File exists"):
+        apply.apply(lambda: plan, Lost(), host_lock=state.host_lock, doing="a test")
+    assert not (tmp_path / "one").exists()
+
+
+def test_recover_leaves_alone_what_was_finished_since_it_was_listed(state: State, tmp_path: Path) -> None:
+    do(state, make(tmp_path / "one"))
+    assert subjects.recover(state, state.instance("a"), Quiet()) == []
+    assert (tmp_path / "one").is_dir()
+
+
 def test_an_undo_that_fails_is_told_and_tried_again(state: State, tmp_path: Path) -> None:
     stubborn = Step("stubborn", (MakeDir(tmp_path / "s"),), undo=(IMPOSSIBLE, Remove(tmp_path / "s")))
     do(state, make(tmp_path / "one"), stubborn)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,28 @@ def test_a_torn_last_line_announces_nothing_and_spoils_nothing(tmp_path: Path) -
         assert [entry.title for entry in journal.story().entries] == ["one"]
         journal.write("failed", error="killed")
         assert journal.story().state == "failed"
+
+
+def test_what_an_interrupted_undertaking_left_is_carried_over(tmp_path: Path) -> None:
+    begun(tmp_path, "one")
+    assert [entry.title for entry in begun(tmp_path, "two").story().entries] == ["one", "two"]
+
+
+def test_what_a_finished_one_left_is_carried_over_by_one_that_clears_it(tmp_path: Path) -> None:
+    journal = begun(tmp_path, "one")
+    journal.write("applied")
+    journal.start("instance a", clears=True)
+    assert [entry.title for entry in journal.story().entries] == ["one"]
+    journal.step(Step("clear"))
+    journal.forget()
+    assert journal.story().entries == []
+
+
+def test_a_record_that_does_not_fit_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = begun(tmp_path)
+    monkeypatch.setattr(os, "write", lambda descriptor, data: len(data) - 1)
+    with pytest.raises(OSError, match="No space left"):
+        journal.step(Step("two"))
 
 
 def test_a_new_undertaking_forgets_the_old(tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def test_the_systems_containerd_is_used_when_it_answers() -> None:
     answering = replace(host, containerd=replace(host.containerd, answers=True, snapshotters=("overlayfs",)))
     made = plan(host=answering)
     assert made.steps[1].skip == "the system's answers on /run/containerd/containerd.sock"
-    assert "--address /run/containerd/containerd.sock" in made.steps[5].actions[-1].shell()
+    assert "--address /run/containerd/containerd.sock" in made.steps[5].actions[-2].shell()
 
 
 def test_the_canary_of_the_spec_goes_before_the_models_own() -> None:
@@ -96,19 +96,19 @@ def test_without_a_canary_the_step_says_that_nothing_was_checked() -> None:
 
 
 def test_a_server_for_this_host_lets_in_nobody_but_the_bridge() -> None:
-    [run] = plan().steps[5].actions
+    [run, _] = plan().steps[5].actions
     assert isinstance(run, Run)
     network = next(action for action in actions(plan()) if "network.json" in action.shell())
     gateway = run.argv[run.argv.index("--allow-from") + 1]
     assert gateway.endswith(".1/32")
     assert gateway.removesuffix("1/32") in network.shell()
-    [open_run] = plan(wish(network={"publish": ["0.0.0.0:80:8000"]})).steps[5].actions
+    [open_run, _] = plan(wish(network={"publish": ["0.0.0.0:80:8000"]})).steps[5].actions
     assert "--allow-from" not in open_run.shell()
 
 
 def test_a_model_of_a_hub_gets_a_cache_and_names() -> None:
     made = plan(wish(model={"name": "m", "source": "huggingface", "repository": "o/r"}), model=None)
-    text = made.steps[5].actions[-1].shell()
+    text = made.steps[5].actions[-2].shell()
     assert "--model o/r" in text
     assert "type=bind,src=/s/hub,dst=/models/hub,options=rbind:rw" in text
     assert "src=/etc/resolv.conf" in text

@@ -24,11 +24,11 @@ FILES = {
     "/proc/7/status": STATUS,
     "/proc/7/mountinfo": "1 2 0:3 / /proc rw - proc proc rw\n4 1 0:5 / / ro,relatime - overlay overlay rw\n",
     "/proc/7/cgroup": "4:memory:/vmtool-a\n0::/\n",
-    "/sys/fs/cgroup/memory/vmtool-a/memory.limit_in_bytes": "1024\n",
+    "/sys/fs/cgroup/memory/vmtool-a/memory.limit_in_bytes": "4096\n",
     "/i/a/evidence/canary.json": json.dumps({"right": True, "answer": "yes"}),
 }
 RECORD = Record("a", "d", "runc", "none", "image", "m", "/c.sock", True, "127.0.0.1", 8000, "/var/run/netns/vmtool-a",
-                "/i/a/net/result.json", 1024)
+                "/i/a/net/result.json", 5000)
 
 
 class Proc:
@@ -75,7 +75,7 @@ def test_a_hardened_container_is_proven_and_yet_not_confidential() -> None:
     ("/proc/7/status", "Seccomp:\t2", "Seccomp:\t0", "process.seccomp-filter"),
     ("/proc/7/status", "Uid:\t65532\t65532", "Uid:\t65532\t0", "process.not-root"),
     ("/proc/7/mountinfo", "/ / ro,relatime", "/ / rw,relatime", "rootfs.read-only"),
-    ("/sys/fs/cgroup/memory/vmtool-a/memory.limit_in_bytes", "1024", "9223372036854771712", "memory.limit"),
+    ("/sys/fs/cgroup/memory/vmtool-a/memory.limit_in_bytes", "4096", "9223372036854771712", "memory.limit"),
     ("/i/a/evidence/canary.json", "true", "false", "canary"),
 ])
 def test_what_is_otherwise_fails(file: str, old: str, new: str, claim: str) -> None:
