@@ -365,10 +365,12 @@ def test_signals_in_the_middle_of_a_plugin(host: NetHost, number: int, status: i
         found = host.signalled(number, f"CNI_COMMAND=ADD CNI_CONTAINERID=alpha CNI_NETNS=/var/run/netns/alpha "
                                f"CNI_IFNAME=eth0 CNI_PATH={PLUGINS} {PLUGINS}/{plugin}", delay,
                                "net", "add", "alpha", "--publish", "18000:8000")
-        assert found == status
         if number == signal.SIGKILL:
             host.vmtool("recover")
-        if host.vmtool("net", "show", "--json").json["networks"]:  # the signal came when all was done
+        done = host.vmtool("net", "show", "--json").json["networks"]
+        # A signal that comes when all is done finds vmtool with nothing to undo, on its way out or gone.
+        assert found in ((status, -number, 0) if done else (status,))
+        if done:
             assert host.vmtool("net", "check", "alpha").status == 0
             host.vmtool("net", "del", "alpha")
         assert host.footprint() == before, f"after {delay} s"
