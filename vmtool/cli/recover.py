@@ -22,11 +22,7 @@ def recover_command(state: State, dry_run: bool) -> None:
     problems: list[str] = []
     for subject in interrupted:
         if dry_run:
-            click.echo(f"# {subject.story.subject}")
-            for entry in reversed(subject.story.entries):
-                click.echo(f"# undo: {entry.title}")
-                for line in shell_lines(entry.undo):
-                    click.echo(line)
+            show_undo(subject)
             continue
         left = recover_one(state, subject)
         problems += left
@@ -34,6 +30,13 @@ def recover_command(state: State, dry_run: bool) -> None:
             click.echo(f"recovered: {subject.story.subject}", err=True)
     if problems:
         raise VmtoolError("not everything could be undone", details=problems, hint="vmtool recover")
+
+
+def show_undo(subject: subjects.Interrupted) -> None:
+    """Print the way back as a runbook, newest step first."""
+    click.echo(f"# {subject.story.subject}")
+    for entry in reversed(subject.story.entries):
+        click.echo("\n".join([f"# undo: {entry.title}", *shell_lines(entry.undo)]))
 
 
 def recover_one(state: State, subject: subjects.Interrupted) -> list[str]:
