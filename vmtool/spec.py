@@ -70,12 +70,16 @@ class Runtime(Strict):
 
 
 class Model(Strict):
-    """The model to serve. `path` goes with source local, `repository` (owner/name) with huggingface."""
+    """The model to serve. `path` goes with source local, `repository` (owner/name) with huggingface.
+
+    `engine`: vLLM, or a small server on transformers for small models where vLLM would take minutes to start.
+    """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$")]
     source: Literal["local", "huggingface"] = "local"
     path: Path | None = None
     repository: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")] | None = None
+    engine: Literal["vllm", "transformers"] = "vllm"
 
     @model_validator(mode="after")
     def _one_source(self) -> Model:

@@ -69,6 +69,8 @@ def wish_problems(body: Body) -> Iterator[str]:
         yield f"spec.resources.accelerators: passing GPUs on by {body.runtime.handler} is not here yet: use kata"
     if len({port.container_port for port in body.network.ports}) > 1:
         yield "spec.network.publish: the container serves on one port, so publish that one only"
+    if body.vllm.args and body.model.engine != "vllm":
+        yield f"spec.vllm.args: arguments for vLLM, but spec.model.engine is {body.model.engine}"
     if problem := refusal(body.vllm.args):
         yield f"spec.vllm.args: {problem}"
     for path in (body.model.path, body.vllm.api_key_file):

@@ -145,7 +145,8 @@ def server_command(body: Body, network: Network) -> tuple[str, ...]:
     return (
         "python3", "-m", "vmtool.serving.entrypoint", "--model", model_path(body),
         "--served-model-name", body.model.name, "--listen", f"0.0.0.0:{container_port(body)}",
-        "--api-key-file", KEY, *(("--allow-from", f"{network.gateway}/32") if only_host or not ports else ()),
+        "--api-key-file", KEY, *(("--engine", body.model.engine) if body.model.engine != "vllm" else ()),
+        *(("--allow-from", f"{network.gateway}/32") if only_host or not ports else ()),
         "--", *body.vllm.args,
     )
 

@@ -14,6 +14,8 @@ OWN = ("--model", "--served-model-name", "--uds")
 ANOTHER_WAY_IN = ("--host", "--port", "--api-key", "--ssl-keyfile", "--ssl-certfile", "--ssl-ca-certs",
                   "--ssl-cert-reqs", "--ssl-ciphers", "--enable-ssl-refresh", "--middleware", "--root-path",
                   "--config", "--headless", "--grpc", "--api-server-count")
+# What can serve, and what it is called to a person.
+ENGINES = {"vllm": "vLLM", "transformers": "transformers"}
 REMOTE_CODE = "--trust-remote-code"
 
 
@@ -29,6 +31,7 @@ class Arguments:
         allow_from: networks that peers may come from; empty for any.
         grace: seconds that vLLM gets to end after SIGTERM.
         vllm: further arguments for vLLM, checked.
+        engine: "vllm", or "transformers" for the small server in its place.
     """
 
     model: Path
@@ -38,6 +41,12 @@ class Arguments:
     allow_from: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
     grace: float
     vllm: tuple[str, ...]
+    engine: str = "vllm"
+
+    @property
+    def server(self) -> str:
+        """The engine's name, for a person."""
+        return ENGINES[self.engine]
 
 
 def parse(argv: Sequence[str]) -> Arguments:
@@ -56,11 +65,14 @@ def parse(argv: Sequence[str]) -> Arguments:
     parser.add_argument("--allow-from", type=ipaddress.ip_network, action="append", default=[], metavar="CIDR")
     parser.add_argument("--grace", type=float, default=20.0, metavar="SECONDS")
     parser.add_argument("--allow-remote-code", action="store_true", help="let vLLM run code out of the model")
+    parser.add_argument("--engine", choices=ENGINES, default="vllm", help="who serves the model")
     known = parser.parse_args(own)
+    if extra and known.engine != "vllm":
+        parser.error(f"{extra[0]}: arguments for vLLM, but {known.engine} serves")
     if problem := refusal(extra, remote_code=known.allow_remote_code):
         parser.error(problem)
     return Arguments(known.model, known.served_model_name, known.listen, known.api_key_file,
-                     tuple(known.allow_from), known.grace, tuple(extra))
+                     tuple(known.allow_from), known.grace, tuple(extra), known.engine)
 
 
 def refusal(extra: Sequence[str], *, remote_code: bool = False) -> str:
@@ -84,13 +96,15 @@ def refusal(extra: Sequence[str], *, remote_code: bool = False) -> str:
     return ""
 
 
-def vllm_command(arguments: Arguments, python: str, socket: Path) -> tuple[str, ...]:
-    """vLLM's own command line: it listens on the Unix socket only.
+def engine_command(arguments: Arguments, python: str, socket: Path) -> tuple[str, ...]:
+    """The engine's own command line: it listens on the Unix socket only.
 
     By module, since the `vllm` program asks for its version under a name the CPU build does not have.
     """
-    return (python, "-m", "vllm.entrypoints.openai.api_server",
-            "--model", str(arguments.model), "--served-model-name", arguments.name, "--uds", str(socket),
+    shared = ("--model", str(arguments.model), "--served-model-name", arguments.name, "--uds", str(socket))
+    if arguments.engine == "transformers":
+        return (python, "-m", "vmtool.serving.small", *shared)
+    return (python, "-m", "vllm.entrypoints.openai.api_server", *shared,
             "--disable-uvicorn-access-log", "--disable-fastapi-docs", *arguments.vllm)
 
 

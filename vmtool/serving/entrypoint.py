@@ -1,4 +1,4 @@
-"""PID 1 of the container: starts vLLM on a Unix socket, runs the front, and ends when either does.
+"""PID 1 of the container: starts vLLM (or the small server) on a Unix socket, runs the front, ends when either does.
 
     python3 -m vmtool.serving.entrypoint --model DIR --served-model-name NAME --api-key-file FILE [-- VLLM_ARGUMENTS]
 
@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vmtool.serving.arguments import Arguments, parse, vllm_command
+from vmtool.serving.arguments import Arguments, engine_command, parse
 from vmtool.serving.keys import read_keys
 
 if TYPE_CHECKING:
@@ -58,16 +58,16 @@ async def serve(arguments: Arguments, upstream: Path) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    say("starting vLLM")
+    say(f"starting {arguments.server}")
     # vLLM first: while it imports torch, this process has the time to import what the front needs.
-    child = Child(vllm_command(arguments, sys.executable, upstream))
+    child = Child(arguments.server, engine_command(arguments, sys.executable, upstream))
     loop.add_signal_handler(signal.SIGCHLD, child.reap)
     child.reap()  # it may have ended before the handler was there
     try:
         with contextlib.closing(listening):
             front = make_front(arguments, keys, upstream)
             serving = asyncio.create_task(run_front(front, listening))
-            announcing = asyncio.create_task(announce(front))
+            announcing = asyncio.create_task(announce(front, arguments.server))
             say(f"the front listens on {arguments.listen[0]}:{arguments.listen[1]}")
             ended = asyncio.create_task(child.ended.wait())
             stopped = asyncio.create_task(stop.wait())
@@ -80,14 +80,15 @@ async def serve(arguments: Arguments, upstream: Path) -> int:
     if stop.is_set():
         say("stopped")
         return 0
-    say(f"vLLM died: {describe(child.status)}" if ended.done() else "the front ended")
+    say(f"{arguments.server} died: {describe(child.status)}" if ended.done() else "the front ended")
     return 1
 
 
 class Child:
-    """vLLM in a session of its own, so that signals reach its workers as well."""
+    """The engine in a session of its own, so that signals reach its workers as well."""
 
-    def __init__(self, argv: tuple[str, ...]) -> None:
+    def __init__(self, name: str, argv: tuple[str, ...]) -> None:
+        self.name = name
         self.ended = asyncio.Event()
         self.status = 0
         self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, start_new_session=True)
@@ -102,9 +103,9 @@ class Child:
                     self.ended.set()
 
     async def stop(self, grace: float) -> None:
-        """SIGTERM, wait at most `grace` seconds, SIGKILL; nothing of vLLM's session is left after it."""
+        """SIGTERM, wait at most `grace` seconds, SIGKILL; nothing of its session is left after it."""
         if not self.ended.is_set():
-            say("stopping vLLM")
+            say(f"stopping {self.name}")
             self.signal(signal.SIGTERM)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.ended.wait(), grace)
@@ -155,11 +156,11 @@ async def run_front(front: Front, listening: socket.socket) -> None:
     await Server(config).serve(sockets=[listening])
 
 
-async def announce(front: Front) -> None:
-    """Say once when vLLM answers."""
+async def announce(front: Front, server: str) -> None:
+    """Say once when the engine answers."""
     while not await front.up():
         await asyncio.sleep(0.2)
-    say("vLLM answers")
+    say(f"{server} answers")
 
 
 def use_prepared_cache() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vmtool.serving.arguments import parse, refusal, vllm_command
+from vmtool.serving.arguments import engine_command, parse, refusal
 
 OWN = ["--model", "/models/m", "--served-model-name", "m", "--listen", "0.0.0.0:8000", "--api-key-file", "/k"]
 
@@ -17,7 +17,7 @@ def test_what_comes_after_the_dashes_is_vllms() -> None:
     assert arguments.vllm == ("--dtype", "bfloat16")
     assert arguments.listen == ("0.0.0.0", 8000)
     assert arguments.allow_from == (ipaddress.ip_network("10.0.0.1"), ipaddress.ip_network("fd00::/64"))
-    assert vllm_command(arguments, "python3", Path("/tmp/d/s")) == (
+    assert engine_command(arguments, "python3", Path("/tmp/d/s")) == (
         "python3", "-m", "vllm.entrypoints.openai.api_server", "--model", "/models/m", "--served-model-name", "m",
         "--uds", "/tmp/d/s", "--disable-uvicorn-access-log", "--disable-fastapi-docs", "--dtype", "bfloat16")
 
@@ -64,3 +64,13 @@ def test_the_address_must_be_one(listen: str, capsys: pytest.CaptureFixture[str]
 def test_an_ipv6_address_is_written_in_brackets() -> None:
     words = ["[::1]:8000" if word == "0.0.0.0:8000" else word for word in OWN]
     assert parse(words).listen == ("::1", 8000)
+
+
+def test_the_small_server_takes_vllms_place(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = parse([*OWN, "--engine", "transformers"])
+    assert engine_command(arguments, "python3", Path("/tmp/d/s")) == (
+        "python3", "-m", "vmtool.serving.small", "--model", "/models/m", "--served-model-name", "m",
+        "--uds", "/tmp/d/s")
+    with pytest.raises(SystemExit):
+        parse([*OWN, "--engine", "transformers", "--", "--dtype", "bfloat16"])
+    assert "transformers serves" in capsys.readouterr().err
