@@ -1,4 +1,4 @@
-"""`vmtool rootfs add`: the hook or a file into an image that is there."""
+"""`vmtool rootfs add`: the hook, a file, packages or the driver into an image that is there."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from vmtool.cli.rootfsequip import add_driver, add_package
 from vmtool.cli.rootfswork import IMAGE, do, find_manifest, tools, work_dir
 from vmtool.errors import Refused
 from vmtool.facts.imagefile import read_image
@@ -23,7 +24,7 @@ from vmtool.state import State
 
 @click.group("add")
 def add_command() -> None:
-    """Put the hook or a file into an ext4 IMAGE that is there; hashes and manifest follow."""
+    """Put the hook, a file, packages or the driver into an ext4 IMAGE that is there; hashes and papers follow."""
 
 
 @add_command.command("hook")
@@ -79,3 +80,7 @@ def put(state: State, image: Path, addition: Addition, dry_run: bool) -> None:
 
     if do(state, directory, f"vmtool rootfs add {image.name}", make, dry_run):
         click.echo(f"{addition.path} is in {image}; next: vmtool rootfs verify {image}")
+
+
+add_command.add_command(add_package)
+add_command.add_command(add_driver)

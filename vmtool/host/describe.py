@@ -37,7 +37,7 @@ def describe(directory: Path) -> None:
     driver = json.loads(Path(given["driver"]).read_text()) if given["driver"] else {}
     toolkit = next((each.version for each in packages if each.name == TOOLKIT), "")
     check(given, kernel, driver, toolkit)
-    values = _verity(directory / "verity.json")
+    values = read_verity(directory / "verity.json")
     image = directory / "rootfs.img"
     manifest = Manifest.model_validate({
         **{name: given[name] for name in ("name", "recipe", "architecture", "layout", "filesystem", "epoch",
@@ -63,7 +63,8 @@ def check(given: dict[str, Any], kernel: str, driver: dict[str, Any], toolkit: s
         raise Refused(f"the driver is {driver['version']}, and the recipe wants branch {given['branch']}")
 
 
-def _verity(path: Path) -> VerityPart | None:
+def read_verity(path: Path) -> VerityPart | None:
+    """What `vmtool.host.disk label` wrote; None when the image has no hashes."""
     if not path.exists():
         return None
     values = json.loads(path.read_text())

@@ -15,9 +15,10 @@ from vmtool.rootfs.tools import PRIVATE
 MIRROR, SECURITY = "http://deb.debian.org/debian", "http://security.debian.org/debian-security"
 SNAPSHOT = "http://snapshot.debian.org/archive/debian"
 LEAN = tuple(f"/usr/share/{name}/*" for name in ("man", "info", "locale", "lintian", "bash-completion"))
-# What differs from build to build or belongs to the build host.
-_CLEAN = ("etc/apt/sources.list", "etc/apt/sources.list.d", "etc/machine-id", "etc/hostname", "var/cache", "var/log",
-          "var/lib/apt/lists", "var/lib/systemd/catalog", "var/lib/dbus/machine-id", "var/lib/systemd/random-seed")
+# What differs from build to build or belongs to the build host; mmdebstrap leaves the apt settings that it was given.
+CLEAN = ("etc/apt/sources.list", "etc/apt/sources.list.d", "etc/apt/apt.conf.d/99mmdebstrap", "etc/machine-id",
+         "etc/hostname", "var/cache", "var/log", "var/lib/apt/lists", "var/lib/systemd/catalog",
+         "var/lib/dbus/machine-id", "var/lib/systemd/random-seed")
 
 
 def sources(debian: Debian, host: tuple[str, ...]) -> tuple[str, ...]:
@@ -93,10 +94,14 @@ def hooks(recipe: Recipe, listing: Path) -> Iterator[str]:
     if recipe.toolkit and recipe.toolkit.file:
         yield f"upload {shlex.quote(str(recipe.toolkit.file))} /toolkit.deb"
         yield 'chroot "$1" dpkg --install /toolkit.deb && rm "$1"/toolkit.deb'
-    # With the hashes of the packages as the signed index has them.
+    yield from listing_hooks(listing)
+    yield "rm -rf " + " ".join(f'"$1"/{name}' for name in CLEAN)
+    yield 'mkdir -p "$1"/var/cache "$1"/var/log && : > "$1"/etc/resolv.conf'
+
+
+def listing_hooks(listing: Path) -> Iterator[str]:
+    """What is installed, with the hashes of the packages as the signed index has them."""
     yield ("chroot \"$1\" dpkg-query -W -f '${binary:Package}=${Version}\\n' | "
            'APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" xargs apt-cache show > "$1"/packages.txt')
     yield f"download /packages.txt {shlex.quote(str(listing))}"
     yield 'rm "$1"/packages.txt'
-    yield "rm -rf " + " ".join(f'"$1"/{name}' for name in _CLEAN)
-    yield 'mkdir -p "$1"/var/cache "$1"/var/log && : > "$1"/etc/resolv.conf'

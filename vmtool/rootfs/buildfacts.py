@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from vmtool.facts.memory import read_disk
 from vmtool.facts.reader import Reader
@@ -19,7 +20,16 @@ MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 
 
 @dataclass(frozen=True)
-class BuildFacts:
+class Supply:
+    """Where packages come from on this host, and by which settings: see `vmtool.image.settings`."""
+
+    environment: Pairs
+    sources: tuple[str, ...]
+    options: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class BuildFacts(Supply):
     """What is there.
 
     Args:
@@ -27,7 +37,7 @@ class BuildFacts:
         given: whether the output files are the cached ones, by size and time.
         stale: directories with images of other inputs of the recipe.
         missing: programs that are not installed, of those that the build needs.
-        environment, sources, options: see `vmtool.image.settings`.
+        present: names of the output's files that are there (see FILES), of whatever input.
         emulator: how the kernel learns to run the recipe's architecture (binfmt.d(5)); empty when it is the host's.
         foreign: it is another, and no emulator is installed.
         free: bytes where the cache lies; None when unknown.
@@ -39,9 +49,7 @@ class BuildFacts:
     given: bool
     stale: tuple[Path, ...]
     missing: tuple[str, ...]
-    environment: Pairs
-    sources: tuple[str, ...]
-    options: tuple[str, ...]
+    present: tuple[str, ...]
     emulator: str
     foreign: bool
     free: int | None
@@ -64,11 +72,21 @@ def read_build(reader: Reader, store: Store, recipe: Recipe, out: Path, environ:
         driver=bool(recipe.driver) and reader.exists(str(store.driver(driver_digest(recipe)))),
         image=reader.exists(str(image)), given=is_given(image, out),
         stale=tuple(store.images(recipe.name) / name for name in names if name != image.name),
-        missing=tuple(name for name in needed if not reader.which(name)),
-        environment=build_environment(environ),
-        sources=apt_sources(reader, recipe.debian.suite) if recipe.debian else (), options=apt_options(reader),
+        missing=tuple(name for name in needed if not reader.which(name)), present=present(reader, out),
+        **read_supply(reader, recipe.debian.suite if recipe.debian else "", environ),
         emulator=emulator, foreign=not native and not reader.exists(emulator),
         free=read_disk(reader, str(store.cache.root)).free)
+
+
+def read_supply(reader: Reader, suite: str, environ: Mapping[str, str]) -> dict[str, Any]:
+    """The fields of a `Supply` for a suite of Debian's, or none."""
+    return {"environment": build_environment(environ), "options": apt_options(reader),
+            "sources": apt_sources(reader, suite) if suite else ()}
+
+
+def present(reader: Reader, out: Path) -> tuple[str, ...]:
+    """Names of FILES that lie beside the image, itself included."""
+    return tuple(name for name, suffix in FILES.items() if reader.exists(str(out.with_name(out.name + suffix))))
 
 
 def is_given(image: Path, out: Path) -> bool:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 from vmtool import plan as p
 from vmtool.errors import Refused
 from vmtool.rootfs.base import LEAN, sources
-from vmtool.rootfs.buildfacts import BuildFacts
+from vmtool.rootfs.buildfacts import BuildFacts, Supply
 from vmtool.rootfs.inputs import base_digest, driver_digest
 from vmtool.rootfs.recipe import Debian, Driver, Recipe
 from vmtool.rootfs.store import Store
@@ -25,31 +26,46 @@ def plan_driver(store: Store, recipe: Recipe, facts: BuildFacts, tools: Tools) -
     driver = recipe.driver
     if driver is None:
         return None
-    digest = driver_digest(recipe)
-    scratch, place = store.scratch(f"{recipe.name}-driver"), store.driver(digest)
-    base, tree, depmod = store.base(base_digest(recipe)) / "base.tar", scratch / "tree", tools.argv("depmod")
-    out = scratch / "out"
-    actions: list[p.Action] = [p.Remove(scratch), p.MakeDir(out), p.MakeDir(scratch / "tmp", mode=0o755),
-                               p.MakeDir(place.parent, mode=0o755)]
-    if driver.packages:
-        actions += [_workshop(recipe, driver, facts, store),
-                    p.Run((*PRIVATE, *WORK, "compile", str(tree), str(base), str(out), *depmod), deadline=7200)]
-    elif driver.run:
-        if driver.source is None:
-            raise Refused(f"{recipe.name}: driver.run needs driver.source, the kernel's source tree or headers")
-        actions += [p.MakeDir(tree, mode=0o755),
-                    p.Run((*PRIVATE, *WORK, "install", str(tree), str(base), str(out), str(driver.run),
-                           str(driver.source), *depmod), deadline=7200)]
-    else:
-        actions.append(p.Run((*WORK, "take", str(driver.modules), str(base), str(out), *depmod), deadline=600))
-    ways = {"compile": driver.packages, "install": driver.run, "take": driver.modules}
-    verb = next(name for name, given in ways.items() if given)
-    return p.Step(f"{verb} NVIDIA's kernel modules", (
-        *actions, p.Run(("mv", "--no-target-directory", str(out), str(place))), p.Remove(scratch),
+    scratch, place = store.scratch(f"{recipe.name}-driver"), store.driver(driver_digest(recipe))
+    base = store.base(base_digest(recipe)) / "base.tar"
+    actions = driver_actions(recipe, driver, facts, tools, scratch, base)
+    return p.Step(driver_title(driver), (
+        p.Remove(scratch), *actions, p.MakeDir(place.parent, mode=0o755),
+        p.Run(("mv", "--no-target-directory", str(scratch / "out"), str(place))), p.Remove(scratch),
     ), undo=(p.Remove(scratch),), waits=True)
 
 
-def _workshop(recipe: Recipe, driver: Driver, facts: BuildFacts, store: Store) -> p.Run:
+def driver_title(driver: Driver) -> str:
+    """What is done, for a person."""
+    verb = "compile" if driver.packages else "install" if driver.run else "take"
+    return f"{verb} NVIDIA's kernel modules"
+
+
+def driver_actions(recipe: Recipe, driver: Driver, facts: Supply, tools: Tools, scratch: Path,
+                   base: Path) -> tuple[p.Action, ...]:
+    """Make SCRATCH/out with driver.tar and driver.json.
+
+    Args:
+        base: an archive of the guest, with the kernel's modules.
+
+    Raises:
+        Refused: the recipe's base cannot give what the driver needs.
+    """
+    tree, out, depmod = scratch / "tree", scratch / "out", tools.argv("depmod")
+    start = (p.MakeDir(out), p.MakeDir(scratch / "tmp", mode=0o755))
+    if driver.packages:
+        return (*start, _workshop(recipe, driver, facts, scratch),
+                p.Run((*PRIVATE, *WORK, "compile", str(tree), str(base), str(out), *depmod), deadline=7200))
+    if driver.run:
+        if driver.source is None:
+            raise Refused(f"{recipe.name}: driver.run needs driver.source, the kernel's source tree or headers")
+        return (*start, p.MakeDir(tree, mode=0o755),
+                p.Run((*PRIVATE, *WORK, "install", str(tree), str(base), str(out), str(driver.run),
+                       str(driver.source), *depmod), deadline=7200))
+    return (*start, p.Run((*WORK, "take", str(driver.modules), str(base), str(out), *depmod), deadline=600))
+
+
+def _workshop(recipe: Recipe, driver: Driver, facts: Supply, scratch: Path) -> p.Run:
     """A tree with a compiler, the headers of the guest's kernel and the driver's source.
 
     The driver's packages are unpacked, not installed: installing would compile for the build host's kernel.
@@ -58,7 +74,6 @@ def _workshop(recipe: Recipe, driver: Driver, facts: BuildFacts, store: Store) -
     if recipe.debian is None or not kernel or not kernel.startswith("linux-image-"):
         raise Refused(f"{recipe.name}: a driver from packages needs a Debian base with a linux-image-* package",
                       hint="driver.run or driver.modules")
-    scratch = store.scratch(f"{recipe.name}-driver")
     headers = kernel.replace("linux-image-", "linux-headers-", 1)
     names = " ".join(driver.packages)
     fetch = (f'cd "$1"/root && APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get download -q {names} && '

@@ -14,7 +14,7 @@ from vmtool.rootfs.tools import PACKAGES, SUITE
 from vmtool.shipped import shipped
 
 # Raised when the same recipe gives something else.
-FORMAT = 1
+FORMAT = 2
 
 
 def base_digest(recipe: Recipe) -> str:

@@ -44,7 +44,10 @@ class Promises(Strict):
 
 
 class Manifest(Strict):
-    """The whole of it. `sha256` is absent once the image was grown; `content` is always there: see `digest.py`."""
+    """The whole of it. `sha256` is absent once the image was grown; `content` is always there: see `digest.py`.
+
+    `added` is what came after the build, and so is not in the recipe: lines such as "package curl".
+    """
 
     schema_: Annotated[Literal["vmtool/rootfs/v1"], Field(alias="schema")] = "vmtool/rootfs/v1"
     name: str
@@ -60,6 +63,7 @@ class Manifest(Strict):
     driver: str = ""
     toolkit: str = ""
     agent_sha256: str = ""
+    added: tuple[str, ...] = ()
     epoch: int = 0
     promises: Promises = Promises()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from vmtool.rootfs.manifest import Manifest
@@ -40,7 +40,7 @@ def parse(text: str) -> tuple[Package, ...]:
     return tuple(sorted(found.values()))
 
 
-def lock_text(recipe: str, packages: Sequence[Package], driver: dict[str, str]) -> str:
+def lock_text(recipe: str, packages: Sequence[Package], driver: Mapping[str, object]) -> str:
     """The lock file: every package with version and hash, and the driver."""
     return json.dumps({"schema": "vmtool/rootfs-lock/v1", "recipe": recipe, "driver": driver,
                        "packages": [asdict(each) for each in packages]}, indent=1) + "\n"
@@ -65,7 +65,7 @@ def spdx_text(manifest: Manifest, packages: Sequence[Package]) -> str:
                   "relatedSpdxElement": entry["SPDXID"]} for entry in entries[1:]]
     return json.dumps({
         "spdxVersion": "SPDX-2.3", "dataLicense": "CC0-1.0", "SPDXID": "SPDXRef-DOCUMENT", "name": manifest.name,
-        "documentNamespace": f"urn:vmtool:rootfs:{manifest.recipe}",
+        "documentNamespace": f"urn:vmtool:rootfs:{manifest.sha256 or manifest.content}",
         "creationInfo": {"created": created, "creators": ["Tool: vmtool"]}, "packages": entries,
         "relationships": [{"spdxElementId": "SPDXRef-DOCUMENT", "relationshipType": "DESCRIBES",
                            "relatedSpdxElement": "SPDXRef-image"}, *relations]}, indent=1) + "\n"

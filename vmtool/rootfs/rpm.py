@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from vmtool import plan as p
 from vmtool.rootfs.base import packages
 from vmtool.rootfs.kernelfiles import plan_kernel
@@ -25,29 +27,41 @@ def plan_rpm(store: Store, recipe: Recipe, digest: str, environment: p.Pairs) ->
     """
     rpm = recipe.rpm or Rpm(release="0", repositories=(Repository(name="none", source="file:/", unsigned=True),))
     scratch, place = store.scratch(recipe.name), store.base(digest)
-    tree, repos, tar = scratch / "tree", scratch / "repos", scratch / "base.tar"
+    tree, tar = scratch / "tree", scratch / "base.tar"
     env = (*environment, ("SOURCE_DATE_EPOCH", str(EPOCH)), ("TMPDIR", str(scratch)))
-    settings = (f"reposdir={repos}", f"cachedir={store.root / 'dnf'}", "logdir=/var/log", "persistdir=/var/lib/dnf",
+    return p.Step(f"install the packages (release {rpm.release}, {recipe.arch})", (
+        p.Remove(scratch), p.MakeDir(tree, mode=0o755), p.MakeDir(place.parent, mode=0o755),
+        *install_actions(rpm, recipe.arch, packages(recipe), scratch, store.root / "dnf", env),
+        *(p.Remove(tree / name) for name in _CLEAN), p.MakeDir(tree / "var/cache", mode=0o755),
+        p.MakeDir(tree / "var/log", mode=0o755), pack(tree, tar),
+        *plan_kernel(recipe, tar), p.Remove(tree),
+        p.Run(("mv", "--no-target-directory", str(scratch), str(place))),
+    ), undo=(p.Remove(scratch),), waits=True)
+
+
+def install_actions(rpm: Rpm, arch: str, names: tuple[str, ...], scratch: Path, cache: Path,
+                    env: p.Pairs) -> tuple[p.Action, ...]:
+    """Install packages into SCRATCH/tree, and list all that are in it then in SCRATCH/packages.txt."""
+    tree, repos = scratch / "tree", scratch / "repos"
+    settings = (f"reposdir={repos}", f"cachedir={cache}", "logdir=/var/log", "persistdir=/var/lib/dnf",
                 "install_weak_deps=False", "tsflags=nodocs", "keepcache=True", "varsdir=/nonexistent")
     # Without SOURCE_DATE_EPOCH rpm would write down the time of the installation.
     dnf = (*PRIVATE, "dnf", "--assumeyes", f"--config={repos / 'dnf.conf'}", f"--installroot={tree}",
-           f"--releasever={rpm.release}", f"--forcearch={ARCHES[recipe.arch]}",
-           *(f"--setopt={line}" for line in settings), "install", *packages(recipe))
-    pack = ("tar", "--create", "--format=posix", "--sort=name", f"--mtime=@{EPOCH}", "--clamp-mtime", "--numeric-owner",
-            "--xattrs", "--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime", f"--file={tar}",
-            f"--directory={tree}", ".")
-    return p.Step(f"install the packages (release {rpm.release}, {recipe.arch})", (
-        p.Remove(scratch), p.MakeDir(tree, mode=0o755), p.MakeDir(repos), p.MakeDir(place.parent, mode=0o755),
-        p.WriteFile(repos / "dnf.conf", "[main]\n"),
-        *(p.WriteFile(repos / f"{each.name}.repo", repository_text(each)) for each in rpm.repositories),
-        p.Run(dnf, env=env, deadline=3600),
-        p.Run(("rpm", f"--root={tree}", "--query", "--all", f"--queryformat={LISTING}"), env=env,
-              stdout=scratch / "packages.txt", deadline=120),
-        *(p.Remove(tree / name) for name in _CLEAN), p.MakeDir(tree / "var/cache", mode=0o755),
-        p.MakeDir(tree / "var/log", mode=0o755), p.Run(pack, deadline=1200),
-        *plan_kernel(recipe, tar), p.Remove(tree), p.Remove(repos),
-        p.Run(("mv", "--no-target-directory", str(scratch), str(place))),
-    ), undo=(p.Remove(scratch),), waits=True)
+           f"--releasever={rpm.release}", f"--forcearch={ARCHES[arch]}",
+           *(f"--setopt={line}" for line in settings), "install", *names)
+    return (p.MakeDir(repos), p.WriteFile(repos / "dnf.conf", "[main]\n"),
+            *(p.WriteFile(repos / f"{each.name}.repo", repository_text(each)) for each in rpm.repositories),
+            p.Run(dnf, env=env, deadline=3600),
+            p.Run(("rpm", f"--root={tree}", "--query", "--all", f"--queryformat={LISTING}"), env=env,
+                  stdout=scratch / "packages.txt", deadline=120), p.Remove(repos))
+
+
+def pack(tree: Path, tar: Path) -> p.Run:
+    """A tree as an archive; the same tree gives the same bytes."""
+    return p.Run(("tar", "--create", "--format=posix", "--sort=name", f"--mtime=@{EPOCH}", "--clamp-mtime",
+                  "--numeric-owner", "--xattrs", "--xattrs-include=*",
+                  "--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime", f"--file={tar}",
+                  f"--directory={tree}", "."), deadline=1200)
 
 
 def repository_text(repository: Repository) -> str:

@@ -34,5 +34,6 @@ def recipe(directory: Path, **changes: Any) -> Recipe:
 def facts(**changes: Any) -> BuildFacts:
     """A host with every program, and an empty cache."""
     return dataclasses.replace(BuildFacts(
-        base=False, driver=False, image=False, given=False, stale=(), missing=(), environment=(), sources=(),
-        options=('Acquire::http::Proxy "http://p"',), emulator="", foreign=False, free=100 << 30), **changes)
+        base=False, driver=False, image=False, given=False, stale=(), missing=(), present=(), environment=(),
+        sources=(), options=('Acquire::http::Proxy "http://p"',), emulator="", foreign=False, free=100 << 30),
+        **changes)

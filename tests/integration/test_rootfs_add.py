@@ -1,0 +1,235 @@
+"""Packages and the driver into images that are there; several files exchanged as one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from tests.integration.machine import Vmtool
+from tests.integration.test_rootfs import copied, killed, make_toolkit, recipe
+from vmtool.errors import VmtoolError
+from vmtool.facts.imagefile import read_image
+from vmtool.host.ext4tar import Ext4, convert
+from vmtool.host.perform import perform
+from vmtool.rootfs.digest import content_digest
+from vmtool.rootfs.exchange import Swap, plan_swaps
+from vmtool.rootfs.lockfile import read_lock
+from vmtool.rootfs.manifest import manifest_path, read_manifest
+
+# Two records are written for each action, before it and after it.
+EVERY = 2
+PAPERS = (".manifest.json", ".lock.json", ".spdx.json")
+
+
+@pytest.fixture(autouse=True)
+def needs_root() -> None:
+    if os.geteuid():
+        pytest.skip("needs root: packages are installed in a chroot")
+
+
+@pytest.fixture
+def tool(tmp_path: Path) -> Iterator[Vmtool]:
+    yield Vmtool(tmp_path / "state")
+    assert not [line for line in Path("/proc/mounts").read_text().splitlines() if "rootfs/scratch" in line]
+    assert not list(tmp_path.rglob("*.vmtool-*"))
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """No kernel and no systemd, but hashes and papers."""
+    directory = tmp_path_factory.mktemp("plain")
+    path = recipe(directory / "r", name="rootfs-tiny", packages=[], kernel=None, units={}, size="384Mi")
+    Vmtool(directory / "state")("rootfs", "build", path, "-o", directory / "i.img", timeout=900)
+    return directory / "i.img"
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_toolkit(tmp_path_factory.mktemp("package"), "1.17.8-1")
+
+
+def state_of(path: Path) -> tuple[str, ...]:
+    """The image's content, and every paper's text."""
+    return content_digest(path), *(path.with_name(path.name + suffix).read_text() for suffix in PAPERS)
+
+
+def test_a_package_file_is_installed_and_every_paper_follows(tool: Vmtool, image: Path, package: Path,
+                                                             tmp_path: Path) -> None:
+    before, changed = state_of(image), []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        path = copied(image, tmp_path / name)
+        tool("rootfs", "add", "package", path, package)
+        changed.append(state_of(path))
+    assert changed[0] == changed[1] != before
+    assert "\u2717" not in tool("rootfs", "verify", path).out
+    manifest, (packages, _) = read_manifest(manifest_path(path)), read_lock(path.with_name(f"{path.name}.lock.json"))
+    assert (manifest.added, manifest.toolkit) == (("package toolkit.deb",), "1.17.8-1")
+    added = {each.name for each in packages} - {each.name for each in read_lock(
+        image.with_name(f"{image.name}.lock.json"))[0]}
+    assert added == {"nvidia-container-toolkit"}
+    assert "nvidia-container-toolkit" in path.with_name(f"{path.name}.spdx.json").read_text()
+    assert tool("rootfs", "inspect", path, "--json").json["contents"]["toolkit"] == "1.17.8-1"
+
+
+def test_what_cannot_be_installed_is_named_and_the_image_stays(tool: Vmtool, image: Path, tmp_path: Path) -> None:
+    path = copied(image, tmp_path)
+    before = state_of(path)
+    failed = tool("rootfs", "add", "package", path, "no-such-package-anywhere", status=1, timeout=600)
+    assert "Unable to locate package no-such-package-anywhere" in failed.err
+    old = make_toolkit(tmp_path / "old", "1.17.3-1")
+    assert "1.17.3-1 is refused" in tool("rootfs", "add", "package", path, old, status=1, timeout=600).err
+    assert state_of(path) == before
+    assert not list((tmp_path / "state").glob("rootfs/*/addition"))
+
+
+@pytest.mark.slow
+def test_an_addition_killed_at_every_action_leaves_the_old_or_the_new(tool: Vmtool, image: Path, package: Path,
+                                                                      tmp_path: Path) -> None:
+    number, seen = 1, set()
+    path = copied(image, tmp_path)
+    before = state_of(path)
+    while killed(tool, number, "rootfs", "add", "package", path, package):
+        tool("recover")
+        seen.add(state_of(path))
+        assert not list(tmp_path.glob(".*.vmtool-*"))
+        if state_of(path) != before:
+            path = copied(image, tmp_path)
+        number += EVERY
+    assert number > 30
+    assert before in seen
+    assert len(seen | {state_of(path)}) == 2
+
+
+def test_files_killed_at_every_action_of_an_exchange_are_all_old_or_all_new(tmp_path: Path) -> None:
+    """Every beginning of the exchange, and then its way back; the last one is done, and the way back does nothing."""
+    for optional in (False, True):
+        for there in (True, False):
+            seen = []
+            for count in range(15):
+                directory = tmp_path / f"{optional}{there}{count}"
+                directory.mkdir()
+                seen.append(exchanged(directory, count, there=there, optional=optional))
+            old = {"image": "old", "b": "old"} | ({"a": "old"} if there else {})
+            new = {"image": "new", "b": "new"} | ({} if optional else {"a": "new"})
+            assert [found for found in seen if found not in (old, new)] == []
+            assert (seen[0], seen[-1]) == (old, new)
+
+
+def exchanged(directory: Path, count: int, *, there: bool, optional: bool) -> dict[str, str]:
+    """Do so many actions of an exchange, and its undo; the files that are there then, with their text."""
+    for name in ("a", "b", "image"):
+        if name != "a" or there:
+            (directory / name).write_text("old")
+        if name != "a" or not optional:
+            (directory / f".{name}.vmtool-new").write_text("new")
+    swaps = (Swap(directory / ".a.vmtool-new", directory / "a", there, optional),
+             *(Swap(directory / f".{name}.vmtool-new", directory / name, there=True) for name in ("b", "image")))
+    step = plan_swaps("exchange", directory / "image", swaps)
+    with (directory.parent / "log").open("a") as log:
+        perform_all(list(step.actions[:count]), log)
+        perform_all(list(step.undo), log)
+        perform_all(list(step.undo), log)
+    return {path.name: path.read_text() for path in directory.iterdir()}
+
+
+def perform_all(actions: list[object], log: IO[str]) -> None:
+    for action in actions:
+        perform(action, log, lambda text: None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("options", [("-O", "^metadata_csum"), ("-O", "^extent,^64bit", "-b", "1024"), ("-I", "128")])
+def test_an_ext4_is_read_as_it_was_made(tmp_path: Path, options: tuple[str, ...]) -> None:
+    """What mke2fs put into a file system comes out of it again, whatever its block size and features."""
+    tree, image = tmp_path / "tree", tmp_path / "x.img"
+    (tree / "deep" / "er").mkdir(parents=True)
+    for number in range(300):
+        (tree / "deep" / f"file-{number:03}").write_text(f"{number}\n")
+    (tree / "large").write_bytes(os.urandom(3 << 20) + bytes(1 << 20) + os.urandom(5))
+    with (tree / "sparse").open("wb") as file:
+        file.seek(5 << 20)
+        file.write(b"end")
+    os.link(tree / "large", tree / "deep" / "same")
+    (tree / "short").symlink_to("deep")
+    (tree / "long").symlink_to("x" * 200)
+    os.mknod(tree / "null", 0o20666, os.makedev(1, 3))
+    os.mkfifo(tree / "pipe")
+    os.chown(tree / "short", 900, 901, follow_symlinks=False)
+    (tree / "large").chmod(0o4711)
+    os.setxattr(tree / "large", "user.a", b"\xff\x00b")
+    subprocess.run(["mke2fs", "-q", "-t", "ext4", *options, "-d", tree, image, "32M"], check=True)
+    system = Ext4(image, 0)
+    convert(system, tmp_path / "x.tar")
+    system.close()
+    out = tmp_path / "out"
+    out.mkdir()
+    subprocess.run(["tar", "--extract", "--xattrs-include=*", f"--file={tmp_path / 'x.tar'}", f"--directory={out}"],
+                   check=True)
+    assert subprocess.run(["diff", "--recursive", "--no-dereference", tree / "deep", out / "deep"]).returncode == 0
+    for name in ("large", "sparse"):
+        assert (out / name).read_bytes() == (tree / name).read_bytes()
+    assert (out / "large").stat().st_mode == (tree / "large").stat().st_mode
+    assert (out / "large").stat().st_ino == (out / "deep" / "same").stat().st_ino
+    assert os.getxattr(out / "large", "user.a") == b"\xff\x00b"
+    assert [os.readlink(out / name) for name in ("short", "long")] == ["deep", "x" * 200]
+    assert ((out / "short").lstat().st_uid, (out / "null").stat().st_rdev) == (900, os.makedev(1, 3))
+    assert not (out / "lost+found").exists()
+
+
+def test_an_ext4_that_lies_is_refused_and_never_followed_out_of_the_file(tmp_path: Path) -> None:
+    """Bytes of the inode table and of directories turned over: an error in words each time, or nothing changed."""
+    piece = tmp_path / "x.img"
+    subprocess.run(["mke2fs", "-q", "-t", "ext4", "-d", "/etc/apt", piece, "8M"], check=True)
+    data = bytearray(piece.read_bytes())
+    refused = 0
+    for place in range(4096, 600 << 10, 4093):
+        broken = bytearray(data)
+        broken[place:place + 64] = bytes(255 - byte for byte in broken[place:place + 64])
+        piece.write_bytes(broken)
+        try:
+            system = Ext4(piece, 0)
+            convert(system, tmp_path / "x.tar")
+        except VmtoolError:
+            refused += 1
+    assert refused
+
+
+@pytest.mark.slow
+def test_a_driver_is_added_byte_for_byte_as_a_build_would_make_it(tool: Vmtool, tmp_path: Path) -> None:
+    """Two compilations, of the build and of the addition, give the same modules."""
+    import yaml
+
+    shipped = Path(__file__).parents[2] / "images/rootfs-debian-nvidia/recipe.yaml"
+    value = yaml.safe_load(shipped.read_text())
+    built, bare = tmp_path / "built.img", tmp_path / "bare.img"
+    tool("rootfs", "build", "rootfs-debian-nvidia", "-o", built, timeout=3600)
+    del value["driver"]
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r/recipe.yaml").write_text(yaml.safe_dump(value | {"name": "rootfs-bare"}))
+    tool("rootfs", "build", tmp_path / "r", "-o", bare, timeout=3600)
+    tool("rootfs", "add", "driver", bare, "--package", "nvidia-open-kernel-dkms", "--branch", "535",
+         "--recipe", "rootfs-debian-nvidia", timeout=3600)
+    assert "\u2717" not in tool("rootfs", "verify", bare).out
+    trees = []
+    for path in (built, bare):
+        found = read_image(path)
+        assert found.rootfs
+        system = Ext4(path, found.rootfs.start)
+        convert(system, tmp_path / "x.tar", ["usr/lib/modules"])
+        tree = tmp_path / f"{path.name}.tree"
+        tree.mkdir()
+        subprocess.run(["tar", "--extract", f"--file={tmp_path / 'x.tar'}", f"--directory={tree}"], check=True)
+        trees.append(tree)
+    assert subprocess.run(["diff", "--recursive", *trees]).returncode == 0
+    assert list(trees[1].rglob("nvidia.ko"))
+    manifest = read_manifest(manifest_path(bare))
+    assert (manifest.added, manifest.promises.modules) == (("driver nvidia-open-kernel-dkms",), ("nvidia",))
+    told = tool("rootfs", "boot", bare, timeout=900)
+    assert "\u2713 module nvidia, its dependencies: yes" in told.out
+    shutil.rmtree(trees[0])
