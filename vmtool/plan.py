@@ -402,9 +402,40 @@ class EndGuest:
         return f"pkill -KILL -f -- {shlex.quote(f'^{self.program} .*-name {self.name}')}"
 
 
+@dataclass(frozen=True)
+class AskGuest:
+    """Ask vmtool's agent in a guest of libvirt's, on the Unix socket of a virtio-serial port.
+
+    Args:
+        verb: "report", "network" (with the address and gateway of the CNI result in `source`), "serve" (with the API
+            keys in `source`) or "stop".
+        evidence: file that receives the answer.
+        pidfile: of QEMU; when it ends the answer is not waited for.
+        console: what the guest's kernel and systemd write; its last lines explain a failure.
+        deadline: seconds; a guest that boots answers once it has booted.
+    """
+
+    channel: Path
+    verb: str
+    pidfile: Path
+    console: Path
+    source: Path | None = None
+    evidence: Path | None = None
+    deadline: float = 30.0
+
+    def shell(self) -> str:
+        words = self.verb
+        if self.verb == "network":
+            words += f" $(jq -r '.ips[0] | \"\\(.address) \\(.gateway)\"' {shlex.quote(str(self.source))})"
+        keys = f"cat {shlex.quote(str(self.source))}; echo .; " if self.verb == "serve" else ""
+        told = f" > {shlex.quote(str(self.evidence))}" if self.evidence else ""
+        return (f'{{ echo "{words}"; {keys}}} | socat -t{self.deadline:.0f} - '
+                f"UNIX-CONNECT:{shlex.quote(str(self.channel))}{told}")
+
+
 Action = (Run | Expect | StartDaemon | StopDaemon | NotePid | MakeDir | WriteFile | CopySecret | Remove | CallPlugin
           | RemoveBridge | RemoveChain | SweepChains | WriteSysfs | ExpectDriver | AwaitHealth | AskCanary
-          | ExpectTee | EndGuest)
+          | ExpectTee | EndGuest | AskGuest)
 KINDS: dict[str, type[Action]] = {kind.__name__: kind for kind in typing.get_args(Action)}
 
 

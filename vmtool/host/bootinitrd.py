@@ -1,8 +1,9 @@
-"""The initramfs that a boot test needs, made from the image's own modules: a program of vmtool's own.
+"""The initramfs of a guest that vmtool boots itself, made from the image's own modules: a program of vmtool's own.
 
     python -m vmtool.host.bootinitrd IMAGE (ext4|erofs) START BUSYBOX DIRECTORY OUT READER...
 
-DIRECTORY has init, probe.sh and vmtool-probe.service; READER is how debugfs or dump.erofs is called.
+What lies in DIRECTORY goes into the archive's root; its file `modules` names further modules to insert, a line each.
+READER is how debugfs or dump.erofs is called.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from vmtool.host import cpio
 WANTED = {"ext4": ("virtio_pci", "virtio_blk", "crc32c_generic", "ext4"),
           "erofs": ("virtio_pci", "virtio_blk", "erofs")}
 LARGEST = 32 << 20
+MODULES = "modules"
 
 
 class Image:
@@ -70,14 +72,15 @@ def make(image: Image, busybox: Path, directory: Path, out: Path) -> None:
     kernels = image.names("/usr/lib/modules") or image.names("/lib/modules")
     root = f"/usr/lib/modules/{kernels[0]}" if kernels else ""
     index = image.read(f"{root}/modules.dep").decode(errors="replace") if root else ""
-    modules = choose(index, WANTED[image.holds])
+    names = directory / MODULES
+    further = names.read_text().split() if names.exists() else []
+    modules = choose(index, (*WANTED[image.holds], *further))
     entries: list[tuple[str, int, bytes]] = [(name, stat.S_IFDIR | 0o755, b"") for name in
                                              ("bin", "dev", "modules", "proc", "root", "run", "sys")]
     entries += [("bin/busybox", stat.S_IFREG | 0o755, busybox.read_bytes()),
-                ("init", stat.S_IFREG | 0o755, (directory / "init").read_bytes()),
                 ("load", stat.S_IFREG | 0o644, "".join(f"{path.rpartition('/')[2]}\n" for path in modules).encode())]
-    entries += [(name, stat.S_IFREG | 0o644, (directory / name).read_bytes())
-                for name in ("probe.sh", "vmtool-probe.service")]
+    entries += [(path.name, stat.S_IFREG | (0o755 if path.name == "init" else 0o644), path.read_bytes())
+                for path in sorted(directory.iterdir()) if path.name not in (MODULES, out.name)]
     entries += [(f"modules/{path.rpartition('/')[2]}", stat.S_IFREG | 0o644, image.read(f"{root}/{path}"))
                 for path in modules]
     with out.open("wb") as file:

@@ -44,6 +44,10 @@ def perform(action: p.Action, log: IO[str], note: Callable[[str], None]) -> None
             _serving(action, note)
         case p.ExpectTee() | p.EndGuest():
             _guest(action)
+        case p.AskGuest():
+            from vmtool.host import agent
+
+            agent.ask(action, note)
 
 
 def _network(action: p.CallPlugin | p.RemoveBridge | p.RemoveChain | p.SweepChains, log: IO[str]) -> None:

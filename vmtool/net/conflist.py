@@ -7,14 +7,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from vmtool.errors import NotReady, VmtoolError
 from vmtool.net.network import Network
 from vmtool.net.publish import Publish
-from vmtool.shipped import shipped
+from vmtool.shipped import render_plain
 
-TEMPLATE = "bridge.conflist.j2"
+TEMPLATE = "cni/bridge.conflist"
 # 0.4.0 is the first with CHECK; a newer one than 1.0.0 brings nothing that is used here.
 VERSIONS = ("1.0.0", "0.4.0")
 # The values of the public virtCCA guide.
@@ -46,17 +44,16 @@ def render_conflist(network: Network, *, version: str, data_dir: Path, backend: 
     Raises:
         VmtoolError: the template's result is no sound configuration; every problem is in the details.
     """
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(shipped("templates") / "cni"), autoescape=False,  # noqa: S701  (it is JSON, and every value goes through tojson)
-                                     undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
-    text = environment.get_template(TEMPLATE).render(
-        cni_version=version, name=network.name, bridge=network.bridge, subnet=network.subnet, data_dir=str(data_dir),
-        firewall_backend=backend, **(DEFAULTS | values))
+    # It is JSON, and every value goes through tojson.
+    text = render_plain(
+        TEMPLATE, cni_version=version, name=network.name, bridge=network.bridge, subnet=network.subnet,
+        data_dir=str(data_dir), firewall_backend=backend, **(DEFAULTS | values))
     try:
         problems = list(lint_conflist(json.loads(text)))
     except ValueError as error:
         problems = [str(error)]
     if problems:
-        raise VmtoolError(f"templates/cni/{TEMPLATE} gives no sound network configuration", details=problems)
+        raise VmtoolError(f"templates/{TEMPLATE}.j2 gives no sound network configuration", details=problems)
     return text
 
 

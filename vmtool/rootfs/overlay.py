@@ -9,12 +9,10 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from vmtool.errors import Refused
 from vmtool.rootfs.kata import AGENT
 from vmtool.rootfs.recipe import Recipe
-from vmtool.shipped import shipped
+from vmtool.shipped import render_plain
 
 SYSTEM = "/etc/systemd/system"
 HOOK = "nvidia-container-toolkit.sh"
@@ -24,9 +22,7 @@ _KATA_UNITS = ("kata-agent.service", "kata-containers.target", "tmp.mount")
 
 def render(name: str, **values: object) -> str:
     """A template of templates/rootfs; the same values give the same bytes."""
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(shipped("templates") / "rootfs"),  # noqa: S701  (no markup)
-                                     undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
-    return environment.get_template(f"{name}.j2").render(**values)
+    return render_plain(f"rootfs/{name}", **values)
 
 
 def make_overlay(recipe: Recipe) -> dict[str, Any]:

@@ -1,0 +1,103 @@
+"""Asking a guest's agent, with one that reads from a script at the other end of the socket."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from vmtool.errors import ProgramFailed, VmtoolError
+from vmtool.host import daemons
+from vmtool.host.agent import ask, question_of
+from vmtool.plan import AskGuest
+
+Asked = Callable[..., AskGuest]
+
+
+@pytest.fixture
+def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Asked:
+    """An action for an agent whose QEMU lives as long as the pid file is not empty."""
+    monkeypatch.setattr(daemons, "living", lambda pidfile: pidfile.read_text() or None)
+    (tmp_path / "pid").write_text("7 700\n")
+    (tmp_path / "console").write_text("booting\nvmtool: there is no disk model\n")
+
+    def make(verb: str, source: str | None = None, deadline: float = 5.0) -> AskGuest:
+        if source is not None:
+            (tmp_path / "source").write_text(source)
+        return AskGuest(tmp_path / "agent", verb, tmp_path / "pid", tmp_path / "console",
+                        tmp_path / "source" if source is not None else None, tmp_path / "evidence", deadline)
+
+    return make
+
+
+def agent(path: Path, *pieces: bytes) -> threading.Thread:
+    """A guest that answers its first question with these pieces."""
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(str(path))
+    server.listen()
+
+    def serve() -> None:
+        with server, server.accept()[0] as client:
+            client.recv(4096)
+            for piece in pieces:
+                client.sendall(piece)
+            client.recv(1)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_the_answer_comes_in_pieces_and_is_kept(asked: Asked, tmp_path: Path) -> None:
+    agent(tmp_path / "agent", b"kernel 6.1\nweekend\nen", b"d\n")
+    assert ask(asked("report")) == "kernel 6.1\nweekend\n"
+    assert (tmp_path / "evidence").read_text() == "kernel 6.1\nweekend\n"
+    assert (tmp_path / "evidence").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_refusal_is_an_error(asked: Asked, tmp_path: Path) -> None:
+    agent(tmp_path / "agent", b"refused no network device\nend\n")
+    with pytest.raises(VmtoolError, match="refused report: no network device"):
+        ask(asked("report"))
+
+
+def test_a_guest_that_says_nothing_is_told_with_its_console(asked: Asked, tmp_path: Path) -> None:
+    agent(tmp_path / "agent", b"kernel")
+    with pytest.raises(ProgramFailed, match="did not answer within 0 s") as failed:
+        ask(asked("report", deadline=0.3))
+    assert failed.value.details[-1] == "vmtool: there is no disk model"
+
+
+def test_a_guest_that_ended_is_not_waited_for(asked: Asked, tmp_path: Path) -> None:
+    agent(tmp_path / "agent")
+    (tmp_path / "pid").write_text("")
+    with pytest.raises(ProgramFailed, match="the guest ended"):
+        ask(asked("report"))
+
+
+def test_a_guest_that_never_ends_its_answer_is_not_heard_for_ever(asked: Asked, tmp_path: Path) -> None:
+    agent(tmp_path / "agent", b"x" * (1 << 19))
+    with pytest.raises(ProgramFailed, match="did not answer"):
+        ask(asked("report"))
+
+
+def test_without_a_socket(asked: Asked) -> None:
+    with pytest.raises(ProgramFailed, match="No such file"):
+        ask(asked("report"))
+
+
+def test_what_is_asked(asked: Asked) -> None:
+    result = json.dumps({"ips": [{"address": "10.1.2.3/24", "gateway": "10.1.2.1"}]})
+    assert question_of(asked("network", result)) == b"network 10.1.2.3/24 10.1.2.1\n"
+    assert question_of(asked("serve", "key-one\n\n key-two \n")) == b"serve\nkey-one\nkey-two\n.\n"
+    assert question_of(asked("report")) == b"report\n"
+
+
+@pytest.mark.parametrize(("verb", "source"), [("network", "{}"), ("network", "no json"), ("serve", "key\n.\nmore")])
+def test_a_file_that_is_not_what_it_should_be(asked: Asked, verb: str, source: str) -> None:
+    with pytest.raises(VmtoolError):
+        question_of(asked(verb, source))

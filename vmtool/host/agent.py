@@ -1,0 +1,101 @@
+"""Asking vmtool's agent in a guest: one line out, lines back up to "end". What comes back is a guest's own word."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from vmtool.errors import ProgramFailed, VmtoolError
+from vmtool.host import daemons, files
+from vmtool.host.serving import tail
+from vmtool.plan import AskGuest
+
+LARGEST = 1 << 18
+POLL = 0.2
+
+
+def ask(action: AskGuest, note: Callable[[str], None] = lambda text: None) -> str:
+    """The guest's answer, without its last line.
+
+    Raises:
+        ProgramFailed: QEMU ended, or the deadline passed; the console's last lines are given.
+        VmtoolError: the agent refused.
+    """
+    question = question_of(action)
+    started = time.monotonic()
+    heard = b""
+    with socket.socket(socket.AF_UNIX) as channel:
+        channel.settimeout(POLL)
+        try:
+            channel.connect(str(action.channel))
+            channel.sendall(question)
+            while not whole(heard):
+                waited = time.monotonic() - started
+                note(f"{waited:.0f} s of at most {action.deadline:.0f} s")
+                if not daemons.living(action.pidfile):
+                    raise _failed(action, "the guest ended")
+                if waited > action.deadline or len(heard) > LARGEST:
+                    raise _failed(action, f"the guest did not answer within {action.deadline:.0f} s")
+                heard += _receive(channel)
+        except OSError as error:
+            raise _failed(action, f"{action.channel}: {error.strerror or error}") from error
+    answer = heard.decode(errors="replace").replace("\r", "").removesuffix("end\n")
+    if action.evidence:
+        files.write(action.evidence, answer)
+    if refused := [line for line in answer.splitlines() if line.startswith("refused")]:
+        raise VmtoolError(f"the guest's agent refused {action.verb}: {refused[0].removeprefix('refused ')}",
+                          log=str(action.console))
+    return answer
+
+
+def question_of(action: AskGuest) -> bytes:
+    """What goes to the agent.
+
+    Raises:
+        VmtoolError: the file with the address or the keys is not what it should be.
+    """
+    if action.verb == "network":
+        return f"network {' '.join(_address(action.source))}\n".encode()
+    if action.verb == "serve":
+        lines = [line.strip() for line in _text(action.source).splitlines() if line.strip()]
+        if "." in lines:
+            raise VmtoolError(f"{action.source}: a dot alone is no API key")
+        return "\n".join(["serve", *lines, ".", ""]).encode()
+    return f"{action.verb}\n".encode()
+
+
+def whole(heard: bytes) -> bool:
+    """Whether the last line has come."""
+    return heard == b"end\n" or heard.endswith((b"\nend\n", b"\nend\r\n"))
+
+
+def _address(path: Path | None) -> tuple[str, str]:
+    try:
+        first = json.loads(_text(path))["ips"][0]
+        return str(first["address"]), str(first["gateway"])
+    except (ValueError, LookupError, TypeError) as error:
+        raise VmtoolError(f"{path}: tells no address and gateway for the guest") from error
+
+
+def _text(path: Path | None) -> str:
+    try:
+        return path.read_text() if path else ""
+    except OSError as error:
+        raise VmtoolError(f"{path}: {(error.strerror or 'cannot be read').lower()}") from error
+
+
+def _receive(channel: socket.socket) -> bytes:
+    try:
+        data = channel.recv(4096)
+    except TimeoutError:
+        return b""
+    if not data:
+        time.sleep(POLL)  # the other end is closed: QEMU is ending
+    return data
+
+
+def _failed(action: AskGuest, why: str) -> ProgramFailed:
+    return ProgramFailed(f"asked for {action.verb}, {why}", details=tail(action.console), log=str(action.console))

@@ -1,0 +1,59 @@
+"""What vmtool puts into the initramfs of a guest of libvirt's: how it comes up, its agent, the workload's unit.
+
+None of it depends on addresses or keys, so the same image and spec give the same initramfs, which a TEE measures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vmtool.facts.imagefile import ImageFile
+from vmtool.shipped import render_plain
+
+# Beside the root file system's own: for the other disks, the network, and the agent's port.
+MODULES = ("crc32c_generic", "ext4", "virtio_net", "virtio_console")
+AGENT_PORT, LOG_PORT = "vmtool.agent", "vmtool.log"
+DISKS = ("workload", "model")
+KEY = "/run/credentials/vmtool-workload.service/api-key"
+
+
+def guest_files(image: ImageFile, target: str, command: Sequence[str], env: Sequence[tuple[str, str]] = (), *,
+                devices: bool = False) -> dict[str, str]:
+    """Name to text of every file; the image's own environment is added when the initramfs is made.
+
+    Args:
+        target: systemd's target that the guest boots to.
+        command: the workload's, as seen in its own root file system.
+        env: the workload's, beside its image's.
+        devices: whether it may see the guest's devices, GPUs that were passed on.
+
+    Raises:
+        ValueError: the environment or command holds what a unit cannot.
+    """
+    rootfs = image.rootfs
+    return {
+        "init": render_plain("libvirt/guest-init", filesystem=rootfs.holds if rootfs else "ext4",
+                             partition="" if image.kind == "bare" else "1", target=target, disks=DISKS),
+        "agent.sh": render_plain("libvirt/guest-agent.sh", agent=AGENT_PORT, log=LOG_PORT),
+        "vmtool-agent.service": render_plain("libvirt/guest-agent.service"),
+        "vmtool-ended.service": render_plain("libvirt/guest-ended.service"),
+        "vmtool-workload.service": render_plain(
+            "libvirt/guest-workload.service", command=" ".join(map(unit_word, ("/usr/bin/env", *command))),
+            environment=[unit_word(f"{name}={value}", expands=False) for name, value in env], devices=devices),
+        "modules": "".join(f"{name}\n" for name in MODULES),
+    }
+
+
+def unit_word(word: str, *, expands: bool = True) -> str:
+    """One word of ExecStart= or Environment= as systemd reads it (systemd.service(5), systemd.syntax(7)).
+
+    Args:
+        expands: in ExecStart= a dollar names a variable; in Environment= it is a dollar.
+
+    Raises:
+        ValueError: it holds a line break or a zero byte.
+    """
+    if set(word) & set("\n\r\0"):
+        raise ValueError(f"{word!r} holds a line break or a zero byte, which a guest's unit cannot")
+    text = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+    return f'"{text.replace("$", "$$") if expands else text}"'
