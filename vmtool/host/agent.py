@@ -24,24 +24,27 @@ def ask(action: AskGuest, note: Callable[[str], None] = lambda text: None) -> st
         ProgramFailed: QEMU ended, or the deadline passed; the console's last lines are given.
         VmtoolError: the agent refused.
     """
-    question = question_of(action)
-    started = time.monotonic()
-    heard = b""
-    with socket.socket(socket.AF_UNIX) as channel:
-        channel.settimeout(POLL)
-        try:
+    try:
+        with socket.socket(socket.AF_UNIX) as channel:
             channel.connect(str(action.channel))
-            channel.sendall(question)
-            while not whole(heard):
-                waited = time.monotonic() - started
-                note(f"{waited:.0f} s of at most {action.deadline:.0f} s")
-                if not daemons.living(action.pidfile):
-                    raise _failed(action, "the guest ended")
-                if waited > action.deadline or len(heard) > LARGEST:
-                    raise _failed(action, f"the guest did not answer within {action.deadline:.0f} s")
-                heard += _receive(channel)
-        except OSError as error:
-            raise _failed(action, f"{action.channel}: {error.strerror or error}") from error
+            return converse(channel, action, note)
+    except OSError as error:
+        raise _failed(action, f"{action.channel}: {error.strerror or error}") from error
+
+
+def converse(channel: socket.socket, action: AskGuest, note: Callable[[str], None] = lambda text: None) -> str:
+    """As `ask`, on a channel that is open."""
+    started, heard = time.monotonic(), b""
+    channel.settimeout(POLL)
+    channel.sendall(question_of(action))
+    while not whole(heard):
+        waited = time.monotonic() - started
+        note(f"{waited:.0f} s of at most {action.deadline:.0f} s")
+        if not daemons.living(action.pidfile):
+            raise _failed(action, "the guest ended")
+        if waited > action.deadline or len(heard) > LARGEST:
+            raise _failed(action, f"the guest did not answer within {action.deadline:.0f} s")
+        heard += _receive(channel)
     answer = heard.decode(errors="replace").replace("\r", "").removesuffix("end\n")
     if action.evidence:
         files.write(action.evidence, answer)
