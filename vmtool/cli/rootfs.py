@@ -24,6 +24,7 @@ from vmtool.rootfs.build import plan_build
 from vmtool.rootfs.buildfacts import read_build
 from vmtool.rootfs.contents import check_contents, read_contents
 from vmtool.rootfs.driver import plan_driver
+from vmtool.rootfs.foreign import is_foreign
 from vmtool.rootfs.manifest import manifest_path, read_manifest
 from vmtool.rootfs.recipefile import find_rootfs_recipe, read_rootfs_recipe
 from vmtool.rootfs.resize import ResizeFacts, check_growable, parse_growth, plan_resize
@@ -103,10 +104,16 @@ def resize_(state: State, image: Path, size: str, manifest_file: Path | None, dr
 @rootfs_command.command("inspect")
 @IMAGE
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
-def inspect_(image: Path, as_json: bool) -> None:
+@click.pass_obj
+def inspect_(state: State, image: Path, as_json: bool) -> None:
     """Show what IMAGE is, what is in it, and what Kata would miss."""
-    image = image.absolute()
+    image = image.resolve()
     found = read_image(image)
+    if is_foreign(found):
+        from vmtool.cli.rootfsforeign import inspect_foreign
+
+        inspect_foreign(state, found, as_json)
+        return
     if found.problem:
         if as_json:
             print_json(image=layout_json(found), problem=found.problem)

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from vmtool.cli.rootfsequip import add_driver, add_package
+from vmtool.cli.rootfsforeign import put_foreign
 from vmtool.cli.rootfswork import IMAGE, do, find_manifest, tools, work_dir
 from vmtool.errors import Refused
 from vmtool.facts.imagefile import read_image
@@ -16,6 +17,7 @@ from vmtool.facts.imageusers import read_users
 from vmtool.host.look import Machine
 from vmtool.plan import Plan
 from vmtool.rootfs.add import Addition, plan_add
+from vmtool.rootfs.foreign import is_foreign
 from vmtool.rootfs.kata import HOOKS
 from vmtool.rootfs.overlay import HOOK, TRACE, render
 from vmtool.rootfs.recipe import guest_path
@@ -78,8 +80,13 @@ def put(state: State, image: Path, addition: Addition, dry_run: bool) -> None:
         return plan_add(directory, read_image(image), users, find_manifest(image, None), addition,
                         tools("debugfs", "e2fsck"))
 
-    if do(state, directory, f"vmtool rootfs add {image.name}", make, dry_run):
-        click.echo(f"{addition.path} is in {image}; next: vmtool rootfs verify {image}")
+    if is_foreign(read_image(image)):
+        changed = put_foreign(state, image, addition, dry_run)
+        after = "inspect"
+    else:
+        changed, after = do(state, directory, f"vmtool rootfs add {image.name}", make, dry_run), "verify"
+    if changed:
+        click.echo(f"{addition.path} is in {image}; next: vmtool rootfs {after} {image}")
 
 
 add_command.add_command(add_package)
