@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -87,6 +88,22 @@ def test_what_cannot_be_installed_is_named_and_the_image_stays(tool: Vmtool, ima
     assert "1.17.3-1 is refused" in tool("rootfs", "add", "package", path, old, status=1, timeout=600).err
     assert state_of(path) == before
     assert not list((tmp_path / "state").glob("rootfs/*/addition"))
+
+
+def test_a_build_that_differs_from_its_lock_is_not_given_out(tool: Vmtool, image: Path, tmp_path: Path) -> None:
+    path, lock = image.parent / "r", tmp_path / "lock.json"
+    lock.write_bytes(image.with_name(f"{image.name}.lock.json").read_bytes())
+    tool("rootfs", "build", path, "-o", tmp_path / "same.img", "--lock", lock, timeout=900)
+    value = json.loads(lock.read_text())
+    bash = next(each for each in value["packages"] if each["name"] == "bash")
+    bash["version"] += "+1"
+    value["packages"] = [each for each in value["packages"] if each["name"] != "dash"]
+    lock.write_text(json.dumps(value))
+    failed = tool("rootfs", "build", path, "-o", tmp_path / "other.img", "--lock", lock, status=1, timeout=900)
+    assert f"bash is {bash['version'].removesuffix('+1')}, the lock has {bash['version']}" in failed.err
+    assert "is not in the lock" in failed.err
+    assert "2 differ from" in failed.err
+    assert not list(tmp_path.glob("other.img*"))
 
 
 @pytest.mark.slow
@@ -180,6 +197,11 @@ def test_an_ext4_is_read_as_it_was_made(tmp_path: Path, options: tuple[str, ...]
     assert [os.readlink(out / name) for name in ("short", "long")] == ["deep", "x" * 200]
     assert ((out / "short").lstat().st_uid, (out / "null").stat().st_rdev) == (900, os.makedev(1, 3))
     assert not (out / "lost+found").exists()
+    system = Ext4(image, 0)
+    convert(system, tmp_path / "some.tar", ["deep", "absent"])
+    system.close()
+    told = subprocess.run(["tar", "--list", f"--file={tmp_path / 'some.tar'}"], capture_output=True, text=True).stdout
+    assert len(told.splitlines()) == 303
 
 
 def test_an_ext4_that_lies_is_refused_and_never_followed_out_of_the_file(tmp_path: Path) -> None:

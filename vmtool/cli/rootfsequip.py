@@ -21,6 +21,7 @@ from vmtool.plan import Plan, Step
 from vmtool.rootfs.adddriver import change_driver, driver_of
 from vmtool.rootfs.addpackage import change_debian, change_rpm, read_debian, read_wanted
 from vmtool.rootfs.buildfacts import Supply, present, read_supply
+from vmtool.rootfs.gpufit import check_fit, read_gpus
 from vmtool.rootfs.recipe import Debian, Recipe
 from vmtool.rootfs.recipefile import find_rootfs_recipe, read_rootfs_recipe
 from vmtool.rootfs.remake import Change, Old, check, plan_remake
@@ -68,6 +69,7 @@ def add_package(state: State, image: Path, names: tuple[str, ...], recipe: str |
 @click.option("--modules", type=click.Path(path_type=Path, exists=True, file_okay=False),
               help="Modules that were compiled before.")
 @click.option("--branch", metavar="NUMBER", help="Such as 550; another one is refused.")
+@click.option("--gpu", multiple=True, metavar="TYPE|10de:ID", help="That it is for, such as nvidia-h100 [this host's].")
 @RECIPE
 @COMPONENT
 @DRY_RUN
@@ -76,6 +78,7 @@ def add_driver(state: State, /, image: Path, recipe: str | None, components: tup
                **ways: Any) -> None:
     """Put NVIDIA's kernel modules into IMAGE, compiled for the kernel that it has modules of."""
     driver, read = driver_of(ways), read_recipe(recipe)
+    check_fit(image.name, driver, read_gpus(Machine()))
 
     def change(old: Old, tree: Tree, arch: str, machine: Reader, own: Tools) -> Change:
         debian = (read.debian if read else read_debian(tree, components)) if driver.packages else None

@@ -1,6 +1,6 @@
 """An ext4 file system as an archive, read without mounting it: a program of vmtool's own, run as a step of a plan.
 
-    python -m vmtool.host.ext4tar IMAGE START OUT.tar [PATH...]    all of the file system at START, or some files of it
+    python -m vmtool.host.ext4tar IMAGE START OUT.tar [PATH...]    the file system at START, or some of it
 
 Owners, modes, times, links, device nodes and extended attributes are kept; debugfs's rdump loses the last three. The
 format is Linux's Documentation/filesystems/ext4. Nobody vouches for the bytes: every place is held against the size of
@@ -250,7 +250,7 @@ class Content(io.RawIOBase):
 
 
 def convert(system: Ext4, out: Path, wanted: Sequence[str] = ()) -> None:
-    """Write the archive; `wanted` are paths without a leading slash, none for all.
+    """Write the archive; `wanted` are paths without a leading slash, taken with all below them; none for all.
 
     Raises:
         Refused: something in the file system is broken, or is not read here.
@@ -259,7 +259,7 @@ def convert(system: Ext4, out: Path, wanted: Sequence[str] = ()) -> None:
     budget = 4 * system.size
     with tarfile.open(out, "w", format=tarfile.PAX_FORMAT) as target:
         for name, inode in walk(system):
-            if wanted and name not in wanted:
+            if wanted and not any(name == each or name.startswith(f"{each}/") for each in wanted):
                 continue
             info = describe(system, name, inode, seen)
             if info is None:

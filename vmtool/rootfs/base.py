@@ -13,7 +13,7 @@ from vmtool.rootfs.store import EPOCH, Store
 from vmtool.rootfs.tools import PRIVATE
 
 MIRROR, SECURITY = "http://deb.debian.org/debian", "http://security.debian.org/debian-security"
-SNAPSHOT = "http://snapshot.debian.org/archive/debian"
+SNAPSHOT = "http://snapshot.debian.org/archive"
 LEAN = tuple(f"/usr/share/{name}/*" for name in ("man", "info", "locale", "lintian", "bash-completion"))
 # What differs from build to build or belongs to the build host; mmdebstrap leaves the apt settings that it was given.
 CLEAN = ("etc/apt/sources.list", "etc/apt/sources.list.d", "etc/apt/apt.conf.d/99mmdebstrap", "etc/machine-id",
@@ -28,8 +28,9 @@ def sources(debian: Debian, host: tuple[str, ...]) -> tuple[str, ...]:
         host: source files of the build host that describe the release and nothing else.
     """
     if debian.snapshot:
-        stamp = "[check-valid-until=no] "
-        lines = [f"deb {stamp}{SNAPSHOT}/{debian.snapshot} {debian.suite} {' '.join(debian.components)}"]
+        # The archive's own word on how long it is good has run out; its signature has not.
+        lines = [f"deb [check-valid-until=no] {SNAPSHOT}/{archive}/{debian.snapshot} {suite} "
+                 f"{' '.join(debian.components)}" for archive, suite in _suites(debian)]
     elif host and debian.components == ("main",) and set(debian.pockets) == {"updates", "security"}:
         lines = list(host)
     else:
@@ -41,6 +42,12 @@ def sources(debian: Debian, host: tuple[str, ...]) -> tuple[str, ...]:
         trust = "trusted=yes" if repository.unsigned else f"signed-by={repository.keys}"
         lines.append(f"deb [{trust}] {repository.source}")
     return tuple(lines)
+
+
+def _suites(debian: Debian) -> list[tuple[str, str]]:
+    """(archive, suite) of the release and its pockets."""
+    return [("debian", debian.suite), *(("debian-security" if pocket == "security" else "debian",
+                                         f"{debian.suite}-{pocket}") for pocket in debian.pockets)]
 
 
 def plan_debian(store: Store, recipe: Recipe, digest: str, host: tuple[str, ...], options: tuple[str, ...],

@@ -46,7 +46,8 @@ MKE2FS = """\
 
 
 def plan_build(directory: Path, store: Store, recipe: Recipe, facts: BuildFacts, tools_step: p.Step, tools: Tools,
-               out: Path, *, driver_step: p.Step | None = None, fresh: bool = False) -> p.Plan:
+               out: Path, *, driver_step: p.Step | None = None, fresh: bool = False,
+               lock: Path | None = None) -> p.Plan:
     """From the recipe to the output file.
 
     Args:
@@ -54,6 +55,7 @@ def plan_build(directory: Path, store: Store, recipe: Recipe, facts: BuildFacts,
         tools_step: unpacks `tools`.
         driver_step: see `vmtool.rootfs.driver`.
         fresh: use nothing that an earlier build made.
+        lock: a lock file that what is installed must equal; held against the packages before anything is made of them.
 
     Raises:
         NotReady: programs or space are missing.
@@ -61,16 +63,17 @@ def plan_build(directory: Path, store: Store, recipe: Recipe, facts: BuildFacts,
     """
     subject, digest = f"build of {recipe.name}", image_digest(recipe)
     give = plan_give(store.image(recipe.name, digest), out, facts, fresh=fresh)
+    whole = plan_hold(lock, store.image(recipe.name, digest) / "lock.json", "what is in the image")
     if facts.image and not fresh:
         return p.Plan(subject, directory, (p.Step(f"build {recipe.name}", skip="the same input was built before",
-                                                  waits=True), give))
+                                                  waits=True), *whole, give))
     check_host(store, recipe, facts)
     if facts.base and not fresh:
         base = p.Step("install the packages", skip="the same ones are in the cache", waits=True)
     else:
         base = plan_base(store, recipe, facts)
         base = _anew(base, store.base(base_digest(recipe)))
-    steps = [tools_step, base]
+    steps = [tools_step, base, *plan_hold(lock, store.base(base_digest(recipe)) / "packages.txt", "the packages")]
     if driver_step:
         there = facts.driver and not fresh
         steps.append(p.Step(driver_step.title, skip="it is in the cache", waits=True) if there else
@@ -78,7 +81,16 @@ def plan_build(directory: Path, store: Store, recipe: Recipe, facts: BuildFacts,
     steps.append(_anew(plan_image(store, recipe, digest, tools), store.image(recipe.name, digest)))
     if facts.stale:
         steps.append(p.Step("remove images of other inputs", tuple(map(p.Remove, facts.stale)), waits=True))
-    return p.Plan(subject, directory, (*steps, give))
+    return p.Plan(subject, directory, (*steps, *whole, give))
+
+
+def plan_hold(lock: Path | None, found: Path, what: str) -> tuple[p.Step, ...]:
+    """Hold a list of packages against the lock file, when there is one."""
+    if lock is None:
+        return ()
+    run = p.Run((*PYTHON, "vmtool.host.lockcheck", str(lock), str(found)), deadline=120,
+                hint="build without --lock, compare the lock files, and keep the new one when it is what you want")
+    return (p.Step(f"hold {what} against {lock.name}", (run,), waits=True),)
 
 
 def plan_base(store: Store, recipe: Recipe, facts: BuildFacts) -> p.Step:

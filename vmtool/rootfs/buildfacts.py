@@ -12,6 +12,7 @@ from vmtool.facts.memory import read_disk
 from vmtool.facts.reader import Reader
 from vmtool.image.settings import apt_options, apt_sources, build_environment
 from vmtool.plan import Pairs
+from vmtool.rootfs.gpufit import read_gpus
 from vmtool.rootfs.inputs import base_digest, driver_digest, image_digest
 from vmtool.rootfs.recipe import Recipe
 from vmtool.rootfs.store import FILES, Store
@@ -38,6 +39,7 @@ class BuildFacts(Supply):
         stale: directories with images of other inputs of the recipe.
         missing: programs that are not installed, of those that the build needs.
         present: names of the output's files that are there (see FILES), of whatever input.
+        gpus: device ids of this host's NVIDIA GPUs; read when the recipe has a driver.
         emulator: how the kernel learns to run the recipe's architecture (binfmt.d(5)); empty when it is the host's.
         foreign: it is another, and no emulator is installed.
         free: bytes where the cache lies; None when unknown.
@@ -53,6 +55,7 @@ class BuildFacts(Supply):
     emulator: str
     foreign: bool
     free: int | None
+    gpus: tuple[int, ...] = ()
 
 
 def read_build(reader: Reader, store: Store, recipe: Recipe, out: Path, environ: Mapping[str, str]) -> BuildFacts:
@@ -75,7 +78,7 @@ def read_build(reader: Reader, store: Store, recipe: Recipe, out: Path, environ:
         missing=tuple(name for name in needed if not reader.which(name)), present=present(reader, out),
         **read_supply(reader, recipe.debian.suite if recipe.debian else "", environ),
         emulator=emulator, foreign=not native and not reader.exists(emulator),
-        free=read_disk(reader, str(store.cache.root)).free)
+        free=read_disk(reader, str(store.cache.root)).free, gpus=read_gpus(reader) if recipe.driver else ())
 
 
 def read_supply(reader: Reader, suite: str, environ: Mapping[str, str]) -> dict[str, Any]:

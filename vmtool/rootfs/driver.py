@@ -9,6 +9,7 @@ from vmtool import plan as p
 from vmtool.errors import Refused
 from vmtool.rootfs.base import LEAN, sources
 from vmtool.rootfs.buildfacts import BuildFacts, Supply
+from vmtool.rootfs.gpufit import check_fit
 from vmtool.rootfs.inputs import base_digest, driver_digest
 from vmtool.rootfs.recipe import Debian, Driver, Recipe
 from vmtool.rootfs.store import Store
@@ -21,11 +22,12 @@ def plan_driver(store: Store, recipe: Recipe, facts: BuildFacts, tools: Tools) -
     """From sources, installer or modules to driver.tar; None when the recipe has no driver.
 
     Raises:
-        Refused: the recipe's base cannot give what the driver needs.
+        Refused: the driver does not fit the GPU; or the recipe's base cannot give what it needs.
     """
     driver = recipe.driver
     if driver is None:
         return None
+    check_fit(recipe.name, driver, facts.gpus)
     scratch, place = store.scratch(f"{recipe.name}-driver"), store.driver(driver_digest(recipe))
     base = store.base(base_digest(recipe)) / "base.tar"
     actions = driver_actions(recipe, driver, facts, tools, scratch, base)

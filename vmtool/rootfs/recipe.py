@@ -93,6 +93,7 @@ class Driver(Strict):
         run: NVIDIA's installer, run without questions; `source` is the kernel's source tree, or its headers.
         modules: a directory of modules that were compiled before.
         branch: such as "550"; held against the version that is installed.
+        gpu: what the image is for: types such as nvidia-h100, or device ids such as 10de:2330; the branch must fit.
     """
 
     packages: tuple[Package, ...] = ()
@@ -100,6 +101,7 @@ class Driver(Strict):
     source: Path | None = None
     modules: Path | None = None
     branch: Annotated[str, Field(pattern=r"^\d{3}$")] | None = None
+    gpu: tuple[Annotated[str, Field(pattern=r"^(nvidia-[a-z0-9]+|10de:[0-9a-f]{4})$")], ...] = ()
 
     @model_validator(mode="after")
     def _one(self) -> Driver:

@@ -21,9 +21,10 @@ STEP = p.Step("tools", skip="they are in the cache", waits=True)
 KERNEL = {"package": "linux-image-amd64"}
 
 
-def planned(tmp_path: Path, changes: dict[str, Any] | None = None, *, fresh: bool = False, **found: Any) -> p.Plan:
+def planned(tmp_path: Path, changes: dict[str, Any] | None = None, *, fresh: bool = False, lock: Path | None = None,
+            **found: Any) -> p.Plan:
     read, host = recipe(tmp_path, **changes or {}), facts(**found)
-    return plan_build(Path("/j"), STORE, read, host, STEP, TOOLS, Path("/o/x.img"), fresh=fresh,
+    return plan_build(Path("/j"), STORE, read, host, STEP, TOOLS, Path("/o/x.img"), fresh=fresh, lock=lock,
                       driver_step=plan_driver(STORE, read, host, TOOLS))
 
 
@@ -86,6 +87,8 @@ def test_a_host_that_cannot_is_told_before(tmp_path: Path, found: dict[str, Any]
 @pytest.mark.parametrize(("debian", "expected"), [
     ({}, "deb http://deb.debian.org/debian bookworm-updates main"), ({"snapshot": "20250520T000000Z"},
      "[check-valid-until=no] http://snapshot.debian.org/archive/debian/20250520T000000Z bookworm main"),
+    ({"snapshot": "20250520T000000Z"}, "archive/debian-security/20250520T000000Z bookworm-security main"),
+    ({"snapshot": "20250520T000000Z", "pockets": []}, "20250520T000000Z bookworm main'\n"),
     ({"components": ["main", "contrib"], "pockets": []}, "deb http://deb.debian.org/debian bookworm main contrib"),
     ({"repositories": [{"name": "l", "source": "file:/r ./", "unsigned": True}]}, "deb [trusted=yes] file:/r ./")])
 def test_package_sources(tmp_path: Path, debian: dict[str, Any], expected: str) -> None:
@@ -127,3 +130,22 @@ def test_an_image_that_must_not_be_given_out_is_refused(kernel: str, driver: dic
     with pytest.raises(Refused, match=message):
         check({"toolkit": True, "branch": branch}, kernel, driver, toolkit)
     check({"toolkit": True, "branch": "535"}, "6.1", {"kernel": "6.1", "version": "535.1"}, "1.17.8-1")
+
+
+def test_a_lock_is_held_against_the_packages_first_and_the_whole_before_it_is_given_out(tmp_path: Path) -> None:
+    lock = Path("/l.json")
+    titles = [step.title for step in planned(tmp_path, {"kernel": KERNEL, "driver": {"packages": ["n1"]}},
+                                             lock=lock).steps]
+    assert titles.index("hold the packages against l.json") < titles.index("compile NVIDIA's kernel modules")
+    assert titles[-2:] == ["hold what is in the image against l.json", "write x.img"]
+    again = planned(tmp_path, image=True, lock=lock)
+    assert [step.title for step in again.steps if not step.skip] == ["hold what is in the image against l.json",
+                                                                     "write x.img"]
+    assert "host.lockcheck" not in text(planned(tmp_path))
+
+
+def test_a_branch_that_does_not_drive_the_hosts_gpu_is_refused_before(tmp_path: Path) -> None:
+    changes = {"kernel": KERNEL, "driver": {"packages": ["n1"], "branch": "535"}}
+    with pytest.raises(Refused, match="does not fit the GPU"):
+        planned(tmp_path, changes, gpus=(0x2901,))
+    planned(tmp_path, changes, gpus=(0x2330,))

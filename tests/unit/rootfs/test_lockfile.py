@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from vmtool.errors import Refused
+from vmtool.host.lockcheck import hold
 from vmtool.rootfs.lockfile import completed, differences, read_lock
 from vmtool.rootfs.packagelist import Package, lock_text
 
@@ -51,3 +52,14 @@ def test_each_difference_is_named(found: list[Package], line: Any) -> None:
 def test_a_hash_that_only_the_earlier_list_knows_is_kept() -> None:
     bare = Package("curl", "7.88", "amd64")
     assert completed([bare, Package("jq", "1", "all")], [CURL]) == (CURL, Package("jq", "1", "all"))
+
+
+def test_an_image_is_held_against_a_lock_with_its_driver(tmp_path: Path) -> None:
+    one, other, listing = tmp_path / "one.json", tmp_path / "other.json", tmp_path / "packages.txt"
+    one.write_text(lock_text("r", [CURL], {"version": "535.1", "kernel": "6.1", "modules": []}))
+    other.write_text(lock_text("another recipe", [CURL], {}))
+    listing.write_text(f"Package: curl\nVersion: 7.88\nArchitecture: amd64\nSHA256: {ONE}\n")
+    assert hold(one, one) == hold(one, listing) == []
+    assert hold(one, other) == ["the driver is none, the lock has 535.1 for 6.1"]
+    listing.write_text("")
+    assert hold(one, listing) == ["curl 7.88 of the lock is missing"]
