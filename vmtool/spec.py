@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 from pydantic.alias_generators import to_camel
 
 from vmtool.kata.settings import Kata
+from vmtool.libvirt.settings import Libvirt
 from vmtool.net.publish import Publish
 from vmtool.state import NAME
 
@@ -59,6 +60,7 @@ class Runtime(Strict):
     handler: Literal["runc", "kata", "libvirt"] = "kata"
     tee: Literal["none", "virtcca", "snp", "tdx"] = "none"
     kata: Kata = Kata()
+    libvirt: Libvirt = Libvirt()
 
     @model_validator(mode="after")
     def _tee_needs_a_vm(self) -> Runtime:
@@ -66,6 +68,8 @@ class Runtime(Strict):
             raise ValueError("runc starts no virtual machine, so it has no TEE: choose handler kata or libvirt")
         if self.handler != "kata" and self.kata != Kata():
             raise ValueError(f"kata's settings do nothing with handler {self.handler}")
+        if self.handler != "libvirt" and self.libvirt != Libvirt():
+            raise ValueError(f"libvirt's settings do nothing with handler {self.handler}")
         return self
 
 

@@ -10,6 +10,7 @@ from vmtool.facts.model import ModelFacts
 from vmtool.launch.facts import LaunchFacts
 from vmtool.launch.guest import guest_problems
 from vmtool.launch.instance import subject_of
+from vmtool.launch.vm import vm_problems
 from vmtool.net.check import Wish, wanted_network
 from vmtool.net.network import Network
 from vmtool.serving.arguments import refusal
@@ -25,7 +26,7 @@ def check_launch(spec: Spec, facts: LaunchFacts) -> Network:
     """
     refused = [*wish_problems(spec.spec), *(model_problems(spec.spec, facts.model) if facts.model else ())]
     missing = [*host_problems(spec.spec, facts)]
-    for kind, problem in guest_problems(spec, facts.survey, facts.gpu) if facts.survey else ():
+    for kind, problem in _guest_problems(spec, facts):
         (refused if issubclass(kind, Refused) else missing).append(problem)
     missing = list(dict.fromkeys(missing))
     network, network_error = None, None
@@ -42,6 +43,13 @@ def check_launch(spec: Spec, facts: LaunchFacts) -> Network:
     hint = network_error.hint if network_error and only_network else (
         "correct the spec, then look again with: vmtool plan SPEC" if refused else purpose)
     raise worst(f"{spec.name} cannot be launched", details=refused + missing, hint=hint)
+
+
+def _guest_problems(spec: Spec, facts: LaunchFacts) -> Iterator[tuple[type[VmtoolError], str]]:
+    if facts.survey:
+        yield from guest_problems(spec, facts.survey, facts.gpu)
+    if facts.domain:
+        yield from vm_problems(spec, facts.domain, facts.gpu)
 
 
 def network_wish(spec: Spec, facts: LaunchFacts) -> Wish:
@@ -63,10 +71,8 @@ def wish_problems(body: Body) -> Iterator[str]:
     if body.runtime.tee == "none" and not body.allow_unconfidential:
         yield ("spec.runtime.tee is none, so this launch would not be confidential: name a TEE, or set "
                "spec.allow_unconfidential: true")
-    if body.runtime.handler == "libvirt":
-        yield "spec.runtime.handler libvirt is not here yet: use runc or kata"
-    if body.runtime.handler != "kata" and (body.resources.accelerators.count or body.resources.accelerators.bdf):
-        yield f"spec.resources.accelerators: passing GPUs on by {body.runtime.handler} is not here yet: use kata"
+    if body.runtime.handler == "runc" and (body.resources.accelerators.count or body.resources.accelerators.bdf):
+        yield "spec.resources.accelerators: runc passes no GPU on: use kata or libvirt"
     if len({port.container_port for port in body.network.ports}) > 1:
         yield "spec.network.publish: the container serves on one port, so publish that one only"
     if body.vllm.args and body.model.engine != "vllm":

@@ -10,6 +10,7 @@ from vmtool.facts.reader import DeviceReader
 from vmtool.gpu.accelerators import wish_of
 from vmtool.gpu.facts import GpuFacts, read_gpu
 from vmtool.kata.survey import Survey, survey
+from vmtool.launch.domainfacts import DomainFacts, read_domain
 from vmtool.launch.guest import target_of
 from vmtool.launch.instance import Instance, read_instance, subject_of
 from vmtool.net.clearing import facts_without
@@ -25,6 +26,7 @@ class LaunchFacts:
         model: of a local model; None when the model comes from a hub.
         earlier: the instance of the same name, when there is one in whatever state.
         survey: what Kata would be asked for, and its files; None for other handlers.
+        domain: the guest image and what belongs to it, for handler libvirt.
         gpu: the accelerators, when the spec asks for some and the handler can pass them on.
     """
 
@@ -33,6 +35,7 @@ class LaunchFacts:
     earlier: Instance | None
     survey: Survey | None = None
     gpu: GpuFacts | None = None
+    domain: DomainFacts | None = None
 
 
 def read_launch(reader: DeviceReader, state: State, spec: Spec) -> LaunchFacts:
@@ -43,12 +46,14 @@ def read_launch(reader: DeviceReader, state: State, spec: Spec) -> LaunchFacts:
     if earlier and earlier.state != "running":
         # It is cleared before anything is made, so what it holds of the network is free.
         host = replace(host, network=facts_without(host.network, subject_of(spec.name)))
-    kata = spec.spec.runtime.handler == "kata"
-    wish = wish_of(spec.spec.resources.accelerators, subject_of(spec.name)) if kata else None
+    handler = spec.spec.runtime.handler
+    wish = wish_of(spec.spec.resources.accelerators, subject_of(spec.name)) if handler != "runc" else None
+    model = read_model(reader, str(path)) if path else None
     return LaunchFacts(
         host=host,
-        model=read_model(reader, str(path)) if path else None,
+        model=model,
         earlier=earlier,
-        survey=survey(reader, spec.spec, target_of(host)) if kata else None,
+        survey=survey(reader, spec.spec, target_of(host)) if handler == "kata" else None,
+        domain=read_domain(reader, spec, host, model) if handler == "libvirt" else None,
         gpu=read_gpu(reader, state) if wish else None,
     )

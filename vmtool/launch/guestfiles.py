@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vmtool.facts.imagefile import ImageFile
+from vmtool.launch.domainfacts import GuestImage
 from vmtool.shipped import render_plain
 
 # Beside the root file system's own: for the other disks, the network, and the agent's port.
@@ -17,12 +17,11 @@ DISKS = ("workload", "model")
 KEY = "/run/credentials/vmtool-workload.service/api-key"
 
 
-def guest_files(image: ImageFile, target: str, command: Sequence[str], env: Sequence[tuple[str, str]] = (), *,
+def guest_files(image: GuestImage, command: Sequence[str], env: Sequence[tuple[str, str]] = (), *,
                 devices: bool = False) -> dict[str, str]:
     """Name to text of every file; the image's own environment is added when the initramfs is made.
 
     Args:
-        target: systemd's target that the guest boots to.
         command: the workload's, as seen in its own root file system.
         env: the workload's, beside its image's.
         devices: whether it may see the guest's devices, GPUs that were passed on.
@@ -30,10 +29,9 @@ def guest_files(image: ImageFile, target: str, command: Sequence[str], env: Sequ
     Raises:
         ValueError: the environment or command holds what a unit cannot.
     """
-    rootfs = image.rootfs
     return {
-        "init": render_plain("libvirt/guest-init", filesystem=rootfs.holds if rootfs else "ext4",
-                             partition="" if image.kind == "bare" else "1", target=target, disks=DISKS),
+        "init": render_plain("libvirt/guest-init", filesystem=image.rootfs.holds, partition=image.partition,
+                             target=image.target, disks=DISKS),
         "agent.sh": render_plain("libvirt/guest-agent.sh", agent=AGENT_PORT, log=LOG_PORT),
         "vmtool-agent.service": render_plain("libvirt/guest-agent.service"),
         "vmtool-ended.service": render_plain("libvirt/guest-ended.service"),

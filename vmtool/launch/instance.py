@@ -43,6 +43,16 @@ class Paths:
         return self.directory / "log" / "guest.log"
 
     @property
+    def console(self) -> Path:
+        """What the kernel of a guest of libvirt's writes."""
+        return self.directory / "log" / "console.log"
+
+    @property
+    def guest(self) -> Path:
+        """What such a guest said of itself at the start."""
+        return self.directory / "evidence" / "guest.txt"
+
+    @property
     def network(self) -> Path:
         return self.directory / "net"
 
@@ -67,6 +77,7 @@ class Record:
         devices: PCI addresses that were passed on.
         program, kernel: the emulator and the guest kernel that the rendered configuration names; empty for runc.
         configuration: SHA-256 of that configuration.
+        uri, channel: of handler libvirt: the libvirt that was asked, and the socket of the guest's agent.
     """
 
     name: str
@@ -86,6 +97,8 @@ class Record:
     program: str = ""
     kernel: str = ""
     configuration: str = ""
+    uri: str = ""
+    channel: str = ""
 
     @property
     def endpoint(self) -> Endpoint:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 from vmtool import plan as p
 from vmtool.errors import Refused
 from vmtool.image.reference import full_reference
 from vmtool.launch import container as c
+from vmtool.launch import domain as d
 from vmtool.launch.check import check_launch, netns_name
 from vmtool.launch.containerd import Endpoint, awake, choose_endpoint, plan_containerd
 from vmtool.launch.facts import LaunchFacts
 from vmtool.launch.guest import Guest, guest_of, plan_guest, plan_look
+from vmtool.launch.guestfiles import KEY as GUEST_KEY
 from vmtool.launch.instance import Instance, Paths, Record, record_text, subject_of
 from vmtool.launch.timeouts import canary_deadline, start_deadline
+from vmtool.launch.vm import Vm, vm_of
 from vmtool.net.network import Network, netns_path, result_path
 from vmtool.net.plan import plan_attach, plan_network
 from vmtool.spec import Body, Spec
@@ -47,21 +51,33 @@ def plan_launch(state: State, spec: Spec, facts: LaunchFacts, *, timeout: float 
     network = check_launch(spec, facts)
     endpoint = choose_endpoint(state, bool(facts.host.containerd.answers))
     guest = guest_of(spec, facts.survey, facts.gpu) if facts.survey else None
-    record = _record(spec, endpoint, directory, guest)
+    vm = vm_of(state, spec, facts.domain, facts.gpu, network.bridge) if facts.domain else None
+    record = _record(spec, endpoint, directory, guest, vm)
     return p.Plan(subject, directory, (
         *([plan_clearing(earlier)] if earlier else []),
         plan_files(spec, record, directory),
         plan_containerd(state, endpoint, spec.name),
         plan_image(spec, endpoint, directory),
+        *([d.plan_disks(state, spec, vm, record.image, endpoint.ctr())] if vm else []),
         *plan_network(state, facts.host.network, network),
         plan_attach(state, facts.host.network, network, container_id=spec.name, netns_name=netns_name(spec.name),
                     directory=directory / "net", publish=spec.spec.network.ports, owner=subject),
         *(plan_guest(state, spec, guest, facts.gpu, directory) if guest else ()),
-        plan_container(state, spec, endpoint, network, directory, guest),
+        *(plan_vm(state, spec, vm, facts, network, directory) if vm else
+          (plan_container(state, spec, endpoint, network, directory, guest),)),
         *(plan_look(spec, guest, directory) if guest else ()),
-        plan_health(spec, facts, record, directory, timeout),
-        *plan_canary(spec, facts, record, directory),
+        plan_health(spec, facts, record, directory, timeout, slowdown=d.SLOWDOWN if vm and vm.emulated else 1),
+        *plan_canary(spec, facts, record, directory, slowdown=d.SLOWDOWN if vm and vm.emulated else 1),
     ))
+
+
+def plan_vm(state: State, spec: Spec, vm: Vm, facts: LaunchFacts, network: Network,
+            directory: Path) -> tuple[p.Step, ...]:
+    """From the devices to a guest of libvirt's whose workload was started."""
+    return (*d.plan_binds(state, spec, facts.gpu),
+            d.plan_initrd(spec, vm, server_command(spec.spec, network, key=GUEST_KEY)),
+            d.plan_domain(vm, network, netns_name(spec.name), directory),
+            d.plan_look(spec, vm, directory), *d.plan_greeting(vm, directory))
 
 
 def digest(spec: Spec) -> str:
@@ -137,7 +153,7 @@ def model_path(body: Body) -> str:
     return "/models/local" if body.model.path else str(body.model.repository)
 
 
-def server_command(body: Body, network: Network) -> tuple[str, ...]:
+def server_command(body: Body, network: Network, key: str = KEY) -> tuple[str, ...]:
     """The front and vLLM behind it. When only this host may ask, the front lets in nobody but the bridge's address,
     which is where portmap makes the host's own connections come from; a neighbour on the bridge is turned away."""
     ports = body.network.ports
@@ -145,7 +161,7 @@ def server_command(body: Body, network: Network) -> tuple[str, ...]:
     return (
         "python3", "-m", "vmtool.serving.entrypoint", "--model", model_path(body),
         "--served-model-name", body.model.name, "--listen", f"0.0.0.0:{container_port(body)}",
-        "--api-key-file", KEY, *(("--engine", body.model.engine) if body.model.engine != "vllm" else ()),
+        "--api-key-file", key, *(("--engine", body.model.engine) if body.model.engine != "vllm" else ()),
         *(("--allow-from", f"{network.gateway}/32") if only_host or not ports else ()),
         "--", *body.vllm.args,
     )
@@ -156,16 +172,18 @@ def container_port(body: Body) -> int:
     return body.network.ports[0].container_port if body.network.ports else PORT
 
 
-def plan_health(spec: Spec, facts: LaunchFacts, record: Record, directory: Path, timeout: float | None) -> p.Step:
-    """Wait for the server, as long as memory and model size justify."""
+def plan_health(spec: Spec, facts: LaunchFacts, record: Record, directory: Path, timeout: float | None, *,
+                slowdown: int = 1) -> p.Step:
+    """Wait for the server, as long as memory and model size justify; `slowdown` times that where it is emulated."""
     computed = start_deadline(spec.spec.resources.memory, _model_size(facts), record.confidential)
-    deadline = timeout or spec.spec.timeouts.start or computed
+    deadline = timeout or spec.spec.timeouts.start or computed * slowdown
     paths = Paths(directory)
     return p.Step(f"wait until the server is healthy, at most {deadline:.0f} s",
                   (p.AwaitHealth(record.server, paths.pidfile, paths.log, deadline),), waits=True)
 
 
-def plan_canary(spec: Spec, facts: LaunchFacts, record: Record, directory: Path) -> tuple[p.Step, ...]:
+def plan_canary(spec: Spec, facts: LaunchFacts, record: Record, directory: Path, *,
+                slowdown: int = 1) -> tuple[p.Step, ...]:
     """Ask the spec's question, or the one that the model brings along."""
     canary = spec.spec.canary
     brought = facts.model.canary if facts.model else None
@@ -176,7 +194,7 @@ def plan_canary(spec: Spec, facts: LaunchFacts, record: Record, directory: Path)
     else:
         return (p.Step("ask the canary", skip="NOT CHECKED: the spec and the model name no question with a known "
                                               "answer", waits=True),)
-    deadline = spec.spec.timeouts.canary or canary_deadline(_model_size(facts))
+    deadline = spec.spec.timeouts.canary or canary_deadline(_model_size(facts)) * slowdown
     paths = Paths(directory)
     ask = p.AskCanary(record.server, paths.key, record.model, prompt, expect, match, paths.canary, deadline)
     return (p.Step("ask the canary and compare its answer", (ask,), waits=True),)
@@ -187,7 +205,7 @@ def _model_size(facts: LaunchFacts) -> int:
     return facts.model.size if facts.model else 180 << 30
 
 
-def _record(spec: Spec, endpoint: Endpoint, directory: Path, guest: Guest | None) -> Record:
+def _record(spec: Spec, endpoint: Endpoint, directory: Path, guest: Guest | None, vm: Vm | None) -> Record:
     body = spec.spec
     port = body.network.ports[0] if body.network.ports else None
     host = "127.0.0.1" if port and port.host_ip == "0.0.0.0" else port.host_ip if port else ""  # noqa: S104
@@ -197,6 +215,15 @@ def _record(spec: Spec, endpoint: Endpoint, directory: Path, guest: Guest | None
         socket=str(endpoint.socket), private=endpoint.private,
         host=host, port=port.host_port if port else PORT, netns=str(netns_path(netns_name(spec.name))),
         result=str(result_path(directory / "net")), memory=body.resources.memory,
-        devices=guest.devices if guest else (), program=guest.survey.asked.assets.qemu if guest else "",
-        kernel=guest.survey.asked.assets.kernel if guest else "", configuration=guest.digest if guest else "",
+        **(_guest_part(guest) if guest else _vm_part(vm) if vm else {}),
     )
+
+
+def _guest_part(guest: Guest) -> dict[str, Any]:
+    assets = guest.survey.asked.assets
+    return {"devices": guest.devices, "program": assets.qemu, "kernel": assets.kernel, "configuration": guest.digest}
+
+
+def _vm_part(vm: Vm) -> dict[str, Any]:
+    return {"devices": vm.devices, "program": vm.emulator, "kernel": str(vm.kernel), "configuration": vm.digest,
+            "uri": vm.uri, "channel": str(vm.place.channel)}

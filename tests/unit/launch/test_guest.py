@@ -153,12 +153,12 @@ def test_a_hook_gets_the_variable_that_it_waits_for() -> None:
     assert any("--env NVIDIA_VISIBLE_DEVICES=all" in line for line in plan_lines(made))
 
 
-def test_gpus_go_by_kata_only() -> None:
+def test_runc_passes_no_gpu_on() -> None:
     spec = wish(runtime={"handler": "runc"}, allow_unconfidential=True,
                 resources={"memory": "2Gi", "cpus": 1, "accelerators": GPU})
     with pytest.raises(Refused) as error:
         plan_launch(STATE, spec, LaunchFacts(host(), MODEL, None))
-    assert "by runc is not here yet: use kata" in "\n".join(error.value.details)
+    assert "runc passes no GPU on: use kata or libvirt" in "\n".join(error.value.details)
 
 
 def look(tmp_path: Path, tee: str = "snp", **changes: Any) -> ExpectTee:

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vmtool.facts.imagefile import Extent, ImageFile
+from vmtool.facts.imagefile import Extent
+from vmtool.launch.domainfacts import GuestImage
 from vmtool.launch.guestfiles import guest_files, unit_word
 
-BARE = ImageFile(Path("/i/rootfs.img"), "bare", 1 << 30, 1 << 20, rootfs=Extent(0, 1 << 30, "ext4"))
-KATA = ImageFile(Path("/i/rootfs.img"), "kata", 1 << 30, 1 << 20, rootfs=Extent(1 << 20, 1 << 29, "erofs"))
+BARE = GuestImage(Path("/i/a.img"), Extent(0, 1 << 30, "ext4"), "", "multi-user.target", Path("/i/vmlinuz"))
+KATA = GuestImage(Path("/i/b.img"), Extent(1 << 20, 1 << 29, "erofs"), "1", "multi-user.target", Path("/i/vmlinuz"))
 
 
 def read_words(line: str) -> list[str]:
@@ -34,15 +35,15 @@ def test_a_line_break_would_be_a_line_of_the_unit(word: str) -> None:
 
 
 def test_the_root_is_found_by_the_images_layout() -> None:
-    bare, kata = (guest_files(image, "multi-user.target", ("python3",))["init"] for image in (BARE, KATA))
+    bare, kata = (guest_files(image, ("python3",))["init"] for image in (BARE, KATA))
     assert 'mount -t ext4 -o ro "${disk}" /root' in bare
     assert 'mount -t erofs -o ro "${disk}1" /root' in kata
 
 
 def test_the_workload_runs_with_what_it_was_given() -> None:
-    files = guest_files(KATA, "multi-user.target", ("python3", "-m", "x", "--cost", "5$"), (("A", "b c"), ("P", "$1")))
+    files = guest_files(KATA, ("python3", "-m", "x", "--cost", "5$"), (("A", "b c"), ("P", "$1")))
     unit = files["vmtool-workload.service"].splitlines()
     assert 'ExecStart="/usr/bin/env" "python3" "-m" "x" "--cost" "5$$"' in unit
     assert {'Environment="A=b c"', 'Environment="P=$1"', "PrivateDevices=yes"} <= set(unit)
-    assert "PrivateDevices=yes" not in guest_files(KATA, "t.target", ("x",), devices=True)["vmtool-workload.service"]
+    assert "PrivateDevices=yes" not in guest_files(KATA, ("x",), devices=True)["vmtool-workload.service"]
     assert "vmtool.agent" in files["agent.sh"]

@@ -1,0 +1,122 @@
+"""The steps of a launch by libvirt: the guest image itself boots, with the workload's image and the model as disks.
+
+The guest gets neither an address nor the key before vmtool has looked at the QEMU that runs it.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+
+from vmtool import plan as p
+from vmtool.gpu.accelerators import plan_accelerators, wish_of
+from vmtool.gpu.facts import GpuFacts
+from vmtool.launch.guestfiles import guest_files
+from vmtool.launch.instance import Paths, subject_of
+from vmtool.launch.vm import PROGRAM, Vm
+from vmtool.net.calls import IFNAME
+from vmtool.net.network import Network, result_path
+from vmtool.spec import Spec
+from vmtool.state import State
+
+# libvirt inside vmtool's own process: no daemons beside it, and nothing to register with.
+EMBEDDED = """user = "root"
+group = "root"
+security_driver = "none"
+namespaces = [ ]
+cgroup_controllers = [ ]
+stdio_handler = "file"
+"""
+# Seconds until libvirt has started QEMU: it first asks QEMU what it can, and with a TEE the memory is accepted first.
+START = 300.0
+# How much longer a guest takes that runs without KVM.
+SLOWDOWN = 5
+# Seconds until the agent of a guest answers, with KVM and with emulation.
+BOOT, BOOT_EMULATED = 120.0, 600.0
+
+
+def plan_disks(state: State, spec: Spec, vm: Vm, image: str, ctr: tuple[str, ...]) -> p.Step:
+    """The workload's image as a disk, once for all instances, and the model as one of this instance's own."""
+    directory, tree, cache = vm.place.directory, vm.place.directory / "tree", state.root / "disks"
+    model = spec.spec.model.path
+    megabytes = -(-max(vm.facts.model_size, 1) * 9 // 8 >> 20) + 64
+    make = (sys.executable, "-m", "vmtool.host.workload", image, str(tree), str(cache), str(directory), *ctr)
+    new = ("mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", "-m", "0", "-d", str(model))
+    return p.Step("make the guest's disks: workload and model", (
+        # Others may pass through, so that QEMU can run as a user of its own; nothing in between can be listed.
+        p.MakeDir(state.root, mode=0o711), p.MakeDir(cache, mode=0o711), p.MakeDir(state.root / "domains", mode=0o711),
+        p.MakeDir(directory, mode=0o711), p.MakeDir(tree),
+        p.Run(make, deadline=1800.0),
+        p.WriteFile(directory / "model.img", ""),
+        p.Run((*new, str(directory / "model.img"), f"{megabytes}M"), deadline=3600.0, hint="df shows what is free"),
+    ), undo=(
+        p.Run((*ctr, "images", "unmount", "--rm", str(tree)), gone=("not found", "no such file", "invalid argument")),
+        p.Remove(directory),
+    ))
+
+
+def plan_initrd(spec: Spec, vm: Vm, command: tuple[str, ...]) -> p.Step:
+    """The initramfs, out of the image's own modules."""
+    directory, facts, image, scratch = vm.place.directory, vm.facts, vm.image, vm.place.directory / "initrd.d"
+    files = guest_files(image, command, tuple(spec.spec.vllm.env.items()), devices=bool(vm.devices))
+    reader = facts.tools.argv("debugfs" if image.rootfs.holds == "ext4" else "dump.erofs")
+    make = (sys.executable, "-m", "vmtool.host.bootinitrd", str(image.path), image.rootfs.holds,
+            str(image.rootfs.start), str(facts.busybox), str(scratch), str(directory / "initrd"), *reader)
+    return p.Step("make the guest's initramfs", (
+        p.Remove(scratch), p.MakeDir(scratch), *(p.WriteFile(scratch / name, text) for name, text in files.items()),
+        p.Run(("cp", str(directory / "environment"), str(scratch / "environment"))),
+        p.Run(make, deadline=300.0),
+        p.Run(("install", "-m", "0644", str(image.kernel), str(vm.kernel))),
+        p.Run(("chmod", "0644", str(directory / "initrd"))),
+        p.Remove(scratch),
+    ), undo=(p.Remove(scratch),))
+
+
+def plan_binds(state: State, spec: Spec, gpu: GpuFacts | None) -> tuple[p.Step, ...]:
+    """Bind the devices that are passed on."""
+    wish = wish_of(spec.spec.resources.accelerators, subject_of(spec.name))
+    return plan_accelerators(state, gpu, wish) if wish and gpu else ()
+
+
+def plan_domain(vm: Vm, network: Network, netns: str, directory: Path) -> p.Step:
+    """Define and start the domain. Its address is the one that CNI gave to the namespace, whose own interface goes
+    down: the guest answers for it, on the same bridge."""
+    paths, xml = Paths(directory), vm.place.directory / "domain.xml"
+    embedded = vm.uri.startswith("qemu:///embed")
+    settings = p.WriteFile(vm.place.run / "libvirt" / "etc" / "qemu.conf", EMBEDDED)
+    return p.Step(f"start the domain {vm.place.domain} ({vm.uri.partition('?')[0]})", (
+        p.Run(("ip", "-n", netns, "link", "set", "dev", IFNAME, "down")),
+        p.Run(("ip", "neigh", "flush", "dev", network.bridge)),
+        p.MakeDir(vm.place.run, mode=0o711), *([settings] if embedded else []),
+        p.WriteFile(xml, vm.text),
+        p.Run((*PROGRAM, vm.uri, "start", str(xml)), stdout=paths.pidfile, deadline=START,
+              hint=f"the domain's description: {shlex.quote(str(xml))}"),
+        p.NotePid(paths.pidfile),
+    ), undo=vm.end)
+
+
+def plan_look(spec: Spec, vm: Vm, directory: Path) -> p.Step:
+    """The VM that runs must be the one that was asked for, before it gets anything."""
+    tee = spec.spec.runtime.tee
+    if tee == "none":
+        return p.Step("look whether the guest is confidential", skip="NOT CONFIDENTIAL: no TEE was asked for")
+    look = p.ExpectTee(vm.place.domain, tee, vm.devices, vm.emulator, str(vm.kernel),
+                       directory / "evidence" / "qemu.txt")
+    return p.Step(f"look whether the guest really runs in {tee}", (look,))
+
+
+def plan_greeting(vm: Vm, directory: Path) -> tuple[p.Step, ...]:
+    """Wait for the agent, hear what the guest says of itself, give it its address and, last, the key."""
+    paths = Paths(directory)
+    seconds = BOOT_EMULATED if vm.emulated else BOOT
+
+    def ask(verb: str, source: Path | None = None, evidence: Path | None = None, deadline: float = 60.0) -> p.Action:
+        return p.AskGuest(vm.place.channel, verb, paths.pidfile, paths.console, source, evidence, deadline)
+
+    return (
+        p.Step(f"wait until the guest's agent answers, at most {seconds:.0f} s",
+               (ask("report", evidence=paths.guest, deadline=seconds),), waits=True),
+        p.Step("hand over the address and the key, start the workload",
+               (ask("network", result_path(paths.network)), ask("serve", paths.key)), waits=True),
+    )

@@ -1,0 +1,118 @@
+"""A domain as libvirt is told of it (libvirt.org, formatdomain): a small type for each element that is used."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+# Only a name for what is derived from it: the same instance has the same domain on every host.
+_NAMESPACE = uuid.UUID("6c1d4c0e-6f0a-5d3b-9a39-0b1f6d7a2c55")
+# What a TEE adds to the guest's kernel command line; the virtCCA guide's for libvirt.
+TEE_WORDS = {"virtcca": ("swiotlb=262144,force", "cma=64M", "virtcca_cvm_guest=1", "cvm_guest=1", "kaslr.disabled=1")}
+MACHINES = {"x86_64": "q35", "aarch64": "virt"}
+# virtCCA's QEMU has the TEE in this version of the machine only.
+TEE_MACHINES = {"virtcca": "virt-8.2"}
+# TEEs that measure the firmware, which then loads the kernel that QEMU hands it.
+TEE_FIRMWARE = ("snp", "tdx")
+# The architecture that a TEE exists on.
+TEE_ARCHITECTURES = {"virtcca": "aarch64", "snp": "x86_64", "tdx": "x86_64"}
+CONSOLES = {"x86_64": "ttyS0", "aarch64": "ttyAMA0"}
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """QEMU loads the kernel itself. With `initrd` None the root file system must be in the kernel's reach."""
+
+    path: Path
+    initrd: Path | None
+    words: tuple[str, ...]
+
+    @property
+    def cmdline(self) -> str:
+        return " ".join(self.words)
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A file as a read-only disk, found in the guest by its `serial`.
+
+    Args:
+        shared: others use the file too, so libvirt must not give it to QEMU's user.
+    """
+
+    path: Path
+    serial: str
+    shared: bool = True
+
+
+@dataclass(frozen=True)
+class Nic:
+    """A network device on a bridge of the host's."""
+
+    bridge: str
+    mac: str
+
+
+@dataclass(frozen=True)
+class Port:
+    """A virtio-serial port: on the host a Unix socket that QEMU listens on, or a file that it writes."""
+
+    name: str
+    socket: Path | None = None
+    file: Path | None = None
+
+
+@dataclass(frozen=True)
+class Domain:
+    """A domain.
+
+    Args:
+        emulator: QEMU's file.
+        accelerated: by KVM; else it is emulated.
+        memory: bytes.
+        hostdevs: PCI addresses that vmtool has bound to vfio-pci.
+        tee: none, virtcca, snp or tdx.
+        kernel: None when the firmware boots what the first disk holds.
+        console: file that receives what the guest writes to its first serial port.
+    """
+
+    name: str
+    title: str
+    architecture: str
+    machine: str
+    emulator: str
+    accelerated: bool
+    memory: int
+    vcpus: int
+    tee: str
+    kernel: Kernel | None
+    firmware: Path | None
+    disks: tuple[Disk, ...]
+    nic: Nic | None
+    console: Path
+    ports: tuple[Port, ...] = ()
+    hostdevs: tuple[str, ...] = ()
+
+    @property
+    def uuid(self) -> str:
+        return str(uuid.uuid5(_NAMESPACE, self.name))
+
+
+def mac_of(name: str) -> str:
+    """A hardware address of a domain's own, in QEMU's range of locally administered ones."""
+    return "52:54:00:" + ":".join(hashlib.sha256(name.encode()).hexdigest()[start:start + 2] for start in (0, 2, 4))
+
+
+def machine_of(architecture: str, tee: str, wanted: str | None) -> str:
+    """The machine type."""
+    return wanted or TEE_MACHINES.get(tee) or MACHINES.get(architecture, "q35")
+
+
+def kernel_words(architecture: str, tee: str, target: str, further: tuple[str, ...]) -> tuple[str, ...]:
+    """The guest's kernel command line: the same spec gives the same words in the same order, since a TEE measures
+    them; what the person adds comes last."""
+    console = CONSOLES.get(architecture, "ttyS0")
+    return (f"console={console}", "panic=-1", "net.ifnames=0", f"systemd.unit={target}", *TEE_WORDS.get(tee, ()),
+            *further)

@@ -1,0 +1,35 @@
+"""`spec.runtime.libvirt`: what a person may want of a domain beyond the rest of the spec."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Word = Annotated[str, Field(pattern=r"^[^\x00-\x20\x7f]+$", max_length=4096)]
+
+
+class Libvirt(BaseModel):
+    """libvirt's part of a spec.
+
+    Args:
+        uri: which libvirt is asked. "auto": the system's where it is, else one of vmtool's own inside its process.
+        image: the guest image, of `vmtool rootfs build`.
+        kernel: of the guest; IMAGE.vmlinuz when left out, which `rootfs build` writes.
+        boot: "kernel": QEMU loads the kernel and vmtool's initramfs itself; "firmware": the image's own boot loader.
+            The latter is rendered only: a guest that comes up so has no agent of vmtool's, and is not launched.
+        firmware: OVMF or AAVMF, for boot "firmware"; and for SNP and TDX, where it is a part of what is measured.
+        kernel_params: further words of the guest's kernel command line; they come last, in this order.
+        machine: QEMU's machine type; q35, virt, or for virtCCA virt-8.2 when left out.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+    uri: Literal["auto", "system", "session", "embed"] = "auto"
+    image: Path | None = None
+    kernel: Path | None = None
+    boot: Literal["kernel", "firmware"] = "kernel"
+    firmware: Path | None = None
+    kernel_params: tuple[Word, ...] = ()
+    machine: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")] | None = None
