@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from vmtool.errors import ProgramFailed, VmtoolError
@@ -102,3 +103,16 @@ def _receive(channel: socket.socket) -> bytes:
 
 def _failed(action: AskGuest, why: str) -> ProgramFailed:
     return ProgramFailed(f"asked for {action.verb}, {why}", details=tail(action.console), log=str(action.console))
+
+
+def main(words: Sequence[str]) -> None:
+    """python -m vmtool.host.agent CHANNEL PIDFILE CONSOLE: ask for the report, print it."""
+    channel, pidfile, console = map(Path, words)
+    try:
+        print(ask(AskGuest(channel, "report", pidfile, console)), end="")
+    except VmtoolError as error:
+        sys.exit(error.message)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -8,6 +8,7 @@ import os
 from vmtool.facts.reader import Reader
 from vmtool.launch.claim import Claim
 from vmtool.launch.container import UID
+from vmtool.launch.domainproof import domain_claims
 from vmtool.launch.guestproof import guest_claims
 from vmtool.launch.instance import Instance
 
@@ -18,7 +19,10 @@ def read_claims(reader: Reader, instance: Instance) -> tuple[Claim, ...]:
     canary = _canary(reader, instance)
     if instance.pid is None:
         return (Claim("process.running", "failed", f"the container's process is gone ({instance.state})"), canary)
-    if record.handler != "runc":
+    if record.handler == "libvirt":
+        return (Claim("process.running", "proven", f"pid {instance.pid}"), *domain_claims(reader, instance, record),
+                canary)
+    if record.handler == "kata":
         # The process on the host is the shim's or QEMU's; what holds inside the guest must be asked there.
         inside = Claim("process.hardening", "not-checked", "the workload runs inside a guest, which was not asked")
         return (Claim("process.running", "proven", f"pid {instance.pid}"), inside,
