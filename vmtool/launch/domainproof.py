@@ -1,0 +1,140 @@
+"""What is claimed about a guest of libvirt's: QEMU's arguments, its description, and the guest's own word.
+
+The guest's word is just that: nobody attested it. It can still contradict the wish, and then the claim has failed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from vmtool.facts.qemu import read_qemu, real_path
+from vmtool.facts.reader import Reader
+from vmtool.kata.claims import vm_claims
+from vmtool.launch.claim import Claim
+from vmtool.launch.instance import Instance, Record
+
+ASK = (sys.executable, "-m", "vmtool.host.agent")
+SECONDS = 30.0
+WORD = "the guest says (not attested): "
+# What a guest in a TEE has, as its kernel names it.
+NODES = {"virtcca": "/dev/tsi", "snp": "/dev/sev-guest", "tdx": "/dev/tdx_guest"}
+NOTHING = "0000000000000000"
+
+Report = dict[str, list[str]]
+
+
+def domain_claims(reader: Reader, instance: Instance, record: Record) -> tuple[Claim, ...]:
+    """Look at the QEMU that runs now, and ask the guest."""
+    directory = Path(record.kernel).parent
+    text = reader.text(str(directory / "domain.xml")) or ""
+    report = parse_report(_ask(reader, instance, record))
+    return (*_machine(reader, record, f"vmtool-{record.name}", text), _description(record, text),
+            *guest_claims(report, record, text))
+
+
+def _ask(reader: Reader, instance: Instance, record: Record) -> str | None:
+    paths = instance.paths
+    answer = reader.run((*ASK, record.channel, str(paths.pidfile), str(paths.console)), deadline=SECONDS)
+    return answer.out if answer and answer.status == 0 else None
+
+
+def parse_report(text: str | None) -> Report | None:
+    """The agent's lines by their first word; None when it did not answer."""
+    if text is None:
+        return None
+    report: Report = {}
+    for line in text.splitlines():
+        word, _, rest = line.partition(" ")
+        report.setdefault(word, []).append(rest.strip())
+    return report
+
+
+def _machine(reader: Reader, record: Record, name: str, description: str) -> Iterator[Claim]:
+    found = read_qemu(reader, name)
+    if len(found) != 1:
+        count = f"{len(found)} QEMU processes are" if found else "no QEMU process is"
+        yield Claim("tee", "not-checked" if record.confidential else "failed",
+                    f"{count} named {name}" + ("" if record.confidential else "; NOT CONFIDENTIAL: none was asked for"))
+        return
+    [process] = found
+    emulated = "<domain type='qemu'" in description
+    for claim in vm_claims(process.argv, record.tee, record.devices, {record.kernel, real_path(reader, record.kernel)}):
+        if claim.id == "vm.kvm" and emulated and not record.confidential:
+            # Asked for where KVM runs no guests; a TEE exists with KVM only.
+            yield Claim("vm.kvm", "not-checked", f"{claim.evidence}: emulated, since KVM runs no guests here; slow")
+        else:
+            yield claim
+    right = process.program == real_path(reader, record.program)
+    yield Claim("vm.program", "proven" if right else "failed" if process.program else "not-checked",
+                process.program or f"/proc/{process.pid}/exe does not tell")
+
+
+def _description(record: Record, text: str) -> Claim:
+    """The file is still what was rendered; libvirt read it at the start only."""
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return Claim("configuration.unchanged", "proven" if digest == record.configuration else "failed",
+                 f"domain.xml sha256:{digest}" if text else "domain.xml is gone")
+
+
+def guest_claims(report: Report | None, record: Record, description: str) -> Iterator[Claim]:
+    """What the guest's own words settle; nothing when it did not answer."""
+    if report is None:
+        for claim in ("guest.tee", "guest.cmdline", "workload.hardening"):
+            yield Claim(claim, "not-checked", f"the guest's agent did not answer within {SECONDS:.0f} s")
+        return
+    yield _tee(report, record)
+    wanted = _cmdline(description)
+    heard = " ".join(report.get("cmdline", []))
+    yield Claim("guest.cmdline", "proven" if heard == wanted else "failed", WORD + (heard or "nothing"))
+    root = " ".join(report.get("root", []))
+    yield Claim("guest.root-read-only", "proven" if "ro" in root.rpartition(" ")[2].split(",") else "failed",
+                WORD + (root or "nothing"))
+    yield _hardening(report)
+    if record.devices:
+        yield _drivers(report, record.devices)
+    if cc := report.get("cc"):
+        yield Claim("gpu.cc-status", "not-checked", f"{WORD}{'; '.join(cc)}")
+    if hook := report.get("hook"):
+        yield Claim("guest.hook", "proven", f"{WORD}{hook[-1]}")
+
+
+def _tee(report: Report, record: Record) -> Claim:
+    seen = [*report.get("node", []), *report.get("dmesg", [])]
+    if not record.confidential:
+        return Claim("guest.tee", "not-checked", f"none was asked for; {WORD}{'; '.join(seen) or 'no sign of one'}")
+    if NODES[record.tee] not in report.get("node", []):
+        return Claim("guest.tee", "failed", f"{WORD}there is no {NODES[record.tee]} in it")
+    return Claim("guest.tee", "not-checked", f"{WORD}{'; '.join(seen)}; only an attestation could prove it")
+
+
+def _cmdline(description: str) -> str:
+    try:
+        return ElementTree.fromstring(description).findtext("os/cmdline") or ""  # noqa: S314  (vmtool's own file)
+    except ElementTree.ParseError:
+        return ""
+
+
+def _hardening(report: Report) -> Claim:
+    """/proc/PID/status of the workload's first process (proc(5))."""
+    status = dict(line.split(": ", 1) for line in report.get("status", []) if ": " in line)
+    if not status:
+        return Claim("workload.hardening", "failed", f"{WORD}the workload is {' '.join(report.get('workload', []))}")
+    wanted = {"CapEff": NOTHING, "CapPrm": NOTHING, "CapBnd": NOTHING, "NoNewPrivs": "1", "Seccomp": "2"}
+    wrong = [f"{name}={status.get(name, '?')}" for name, value in wanted.items() if status.get(name) != value]
+    if "0" in status.get("Uid", "0").split():
+        wrong.append("it runs as root")
+    told = ", ".join(wrong) if wrong else f"no capability, no new privileges, seccomp, uid {status['Uid'].split()[0]}"
+    return Claim("workload.hardening", "failed" if wrong else "proven", WORD + told)
+
+
+def _drivers(report: Report, devices: Sequence[str]) -> Claim:
+    """Each display device of the guest, with the driver that is bound to it there; their addresses are its own."""
+    found = [line.split() for line in report.get("pci", [])]
+    bound = sum(len(words) == 3 and words[2] == "nvidia" for words in found)
+    told = "; ".join(" ".join(words) for words in found) or "no display device"
+    return Claim("gpu.driver-in-guest", "proven" if bound else "failed",
+                 f"{WORD}{bound} bound to nvidia of {len(devices)} passed devices ({told})")
