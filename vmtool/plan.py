@@ -412,6 +412,7 @@ class AskGuest:
         evidence: file that receives the answer.
         pidfile: of QEMU; when it ends the answer is not waited for.
         console: what the guest's kernel and systemd write; its last lines explain a failure.
+        fleeting: a guest that ends before it has answered, or does not answer, is no failure.
         deadline: seconds; a guest that boots answers once it has booted.
     """
 
@@ -421,6 +422,7 @@ class AskGuest:
     console: Path
     source: Path | None = None
     evidence: Path | None = None
+    fleeting: bool = False
     deadline: float = 30.0
 
     def shell(self) -> str:

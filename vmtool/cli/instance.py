@@ -79,6 +79,9 @@ def _show(path: Path, lines: int, follow: bool, state: State, instance: Instance
 def exec_command(state: State, name: str, tty: bool, command: tuple[str, ...]) -> None:
     """Run a command inside an instance: vmtool exec NAME -- CMD. Its exit status becomes vmtool's."""
     record = running(state, name).known()
+    if record.handler == "libvirt":
+        raise Refused(f"{name}: its guest lets nobody run commands in it", hint=f"vmtool logs {name}, or vmtool status "
+                      f"{name}, which asks the guest")
     words = ["task", "exec", "--exec-id", f"vmtool-{os.getpid()}", *(["--tty"] if tty else []), name, *command]
     argv = record.endpoint.ctr(*words)
     # The command talks to the user's own terminal and its exit status is the answer, so vmtool steps aside.

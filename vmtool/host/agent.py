@@ -30,7 +30,13 @@ def ask(action: AskGuest, note: Callable[[str], None] = lambda text: None) -> st
             channel.connect(str(action.channel))
             return converse(channel, action, note)
     except OSError as error:
+        if action.fleeting:
+            return ""
         raise _failed(action, f"{action.channel}: {error.strerror or error}") from error
+    except ProgramFailed:
+        if action.fleeting:
+            return ""
+        raise
 
 
 def converse(channel: socket.socket, action: AskGuest, note: Callable[[str], None] = lambda text: None) -> str:

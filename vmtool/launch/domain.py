@@ -112,7 +112,7 @@ def plan_greeting(vm: Vm, directory: Path) -> tuple[p.Step, ...]:
     seconds = BOOT_EMULATED if vm.emulated else BOOT
 
     def ask(verb: str, source: Path | None = None, evidence: Path | None = None, deadline: float = 60.0) -> p.Action:
-        return p.AskGuest(vm.place.channel, verb, paths.pidfile, paths.console, source, evidence, deadline)
+        return p.AskGuest(vm.place.channel, verb, paths.pidfile, paths.console, source, evidence, deadline=deadline)
 
     return (
         p.Step(f"wait until the guest's agent answers, at most {seconds:.0f} s",

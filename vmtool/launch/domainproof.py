@@ -16,6 +16,7 @@ from vmtool.facts.reader import Reader
 from vmtool.kata.claims import vm_claims
 from vmtool.launch.claim import Claim
 from vmtool.launch.instance import Instance, Record
+from vmtool.launch.vm import domain_name
 
 ASK = (sys.executable, "-m", "vmtool.host.agent")
 SECONDS = 30.0
@@ -32,7 +33,7 @@ def domain_claims(reader: Reader, instance: Instance, record: Record) -> tuple[C
     directory = Path(record.kernel).parent
     text = reader.text(str(directory / "domain.xml")) or ""
     report = parse_report(_ask(reader, instance, record))
-    return (*_machine(reader, record, f"vmtool-{record.name}", text), _description(record, text),
+    return (*_machine(reader, record, domain_name(record.name), text), _description(record, text),
             *guest_claims(report, record, text))
 
 

@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 from vmtool.errors import VmtoolError
 from vmtool.host import apply, daemons, subjects
 from vmtool.host.perform import perform
 from vmtool.launch.containerd import awake
-from vmtool.launch.instance import Instance
-from vmtool.plan import Run
+from vmtool.launch.instance import Instance, Record
+from vmtool.launch.vm import PROGRAM, domain_name
+from vmtool.plan import Action, AskGuest, Run
 from vmtool.state import State
 
 
 def stop_instance(state: State, instance: Instance, grace: float) -> None:
-    """SIGTERM to the container's first process, SIGKILL after `grace` seconds.
+    """SIGTERM to the container's first process, SIGKILL after `grace` seconds; a guest of libvirt's is asked to power
+    off, and destroyed.
 
     Raises:
         VmtoolError: the process lives on.
     """
-    endpoint = instance.known().endpoint
     directory = instance.paths.directory
     with subjects.working_on(state, directory, f"vmtool stop {instance.name}"), apply.open_log(directory) as log:
-        for action in awake(state, endpoint):
-            perform(action, log, lambda text: None)
-        for signal, wait in (("SIGTERM", grace), ("SIGKILL", 10.0)):
-            kill = Run(endpoint.ctr("task", "kill", "--signal", signal, instance.name), gone=("not found",))
-            perform(kill, log, lambda text: None)
+        for actions, wait in ((_politely(state, instance), grace), (_by_force(instance), 10.0)):
+            for action in actions:
+                perform(action, log, lambda text: None)
             end = time.monotonic() + wait
             while daemons.living(instance.paths.pidfile):
                 if time.monotonic() > end:
@@ -36,3 +36,21 @@ def stop_instance(state: State, instance: Instance, grace: float) -> None:
                 return
     raise VmtoolError(f"{instance.name}: process {instance.pid} survives SIGKILL", hint="look at dmesg: it may hang in "
                       "the kernel", log=str(directory / "log" / "host.log"))
+
+
+def _politely(state: State, instance: Instance) -> tuple[Action, ...]:
+    record, paths = instance.known(), instance.paths
+    if record.handler == "libvirt":
+        return (AskGuest(Path(record.channel), "stop", paths.pidfile, paths.console, fleeting=True),)
+    return (*awake(state, record.endpoint), _kill(record, "SIGTERM"))
+
+
+def _by_force(instance: Instance) -> tuple[Action, ...]:
+    record = instance.known()
+    if record.handler == "libvirt":
+        return (Run((*PROGRAM, record.uri, "end", domain_name(record.name)), deadline=90.0),)
+    return (_kill(record, "SIGKILL"),)
+
+
+def _kill(record: Record, signal: str) -> Run:
+    return Run(record.endpoint.ctr("task", "kill", "--signal", signal, record.name), gone=("not found",))

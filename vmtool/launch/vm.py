@@ -25,6 +25,11 @@ from vmtool.state import State
 PROGRAM = (sys.executable, "-m", "vmtool.host.domains")
 
 
+def domain_name(instance: str) -> str:
+    """What libvirt and QEMU call an instance's domain."""
+    return f"vmtool-{instance}"
+
+
 @dataclass(frozen=True)
 class Place:
     """Where the files of an instance's domain lie. QEMU may run as a user of its own, so they are apart from the
@@ -35,8 +40,7 @@ class Place:
 
     @property
     def domain(self) -> str:
-        """What libvirt and QEMU call it."""
-        return f"vmtool-{self.name}"
+        return domain_name(self.name)
 
     @property
     def directory(self) -> Path:

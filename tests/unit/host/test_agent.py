@@ -30,7 +30,7 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Asked:
         if source is not None:
             (tmp_path / "source").write_text(source)
         return AskGuest(tmp_path / "agent", verb, tmp_path / "pid", tmp_path / "console",
-                        tmp_path / "source" if source is not None else None, tmp_path / "evidence", deadline)
+                        tmp_path / "source" if source is not None else None, tmp_path / "evidence", deadline=deadline)
 
     return make
 
