@@ -80,8 +80,7 @@ def build(state: State, recipe: str, output: Path | None, arch: str | None, dry_
     click.echo(f"{out}\nsha256     {told.sha256}")
     if told.verity:
         click.echo(f"root hash  {told.verity.root_hash}")
-    if told.layout != "initrd":
-        click.echo(f"next: vmtool rootfs verify {out.name}   vmtool rootfs boot {out.name}")
+    click.echo(f"next: vmtool rootfs verify {out.name}   vmtool rootfs boot {out.name}")
 
 
 @rootfs_command.command("resize")

@@ -11,6 +11,7 @@ import itertools
 import os
 import stat
 import struct
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,7 +109,7 @@ def _image(path: Path, descriptor: int, head: bytes, status: os.stat_result) -> 
     if held in ("ext4", "erofs"):
         return ImageFile(path, "bare", size, allocated, (), Extent(0, size, held), None, parse_superblock(head))
     if held:
-        return ImageFile(path, held, size, allocated)
+        return ImageFile(path, "initrd" if held == "gzip" and is_cpio(head) else held, size, allocated)
     found = parse_label(head)
     if not found:
         return ImageFile(path, "unknown" if size else "empty", size, allocated)
@@ -124,6 +125,14 @@ def _image(path: Path, descriptor: int, head: bytes, status: os.stat_result) -> 
     hashes = partitions[1] if len(partitions) == 2 and not partitions[1].holds else None
     return ImageFile(path, "kata-dax" if dax else "kata", size, allocated, partitions, first, hashes,
                      parse_superblock(heads[0]))
+
+
+def is_cpio(head: bytes) -> bool:
+    """Whether gzip holds an archive as the kernel unpacks it; only its first bytes are unpacked."""
+    try:
+        return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(head, 6) in (b"070701", b"070702")
+    except zlib.error:
+        return False
 
 
 def recognise(head: bytes) -> str:

@@ -1,14 +1,18 @@
 """The initramfs of a guest that vmtool boots itself, made from the image's own modules: a program of vmtool's own.
 
     python -m vmtool.host.bootinitrd IMAGE (ext4|erofs) START BUSYBOX DIRECTORY OUT READER...
+    python -m vmtool.host.bootinitrd add IMAGE BUSYBOX DIRECTORY OUT
 
 What lies in DIRECTORY goes into the archive's root; its file `modules` names further modules to insert, a line each.
-READER is how debugfs or dump.erofs is called.
+READER is how debugfs or dump.erofs is called. `add` is for an IMAGE that is an initrd: the kernel unpacks archives that
+follow each other into one tree (Linux, Documentation/driver-api/early-userspace/buffer-format.rst), so a second one is
+appended to a copy, with all in the directory /vmtool.
 """
 
 from __future__ import annotations
 
 import re
+import shutil
 import stat
 import subprocess
 import sys
@@ -23,6 +27,7 @@ WANTED = {"ext4": ("virtio_pci", "virtio_blk", "crc32c_generic", "ext4"),
           "erofs": ("virtio_pci", "virtio_blk", "erofs")}
 LARGEST = 32 << 20
 MODULES = "modules"
+ADDED = "vmtool"
 
 
 class Image:
@@ -89,8 +94,26 @@ def make(image: Image, busybox: Path, directory: Path, out: Path) -> None:
         cpio.entry(file, "TRAILER!!!", 0, 0, tarfile.TarInfo(), b"")
 
 
+def add(image: Path, busybox: Path, directory: Path, out: Path) -> None:
+    """Write a copy of the initrd with an archive behind it."""
+    files = [path for path in sorted(directory.iterdir()) if path.name != out.name]
+    with out.open("wb") as file:
+        with image.open("rb") as source:
+            shutil.copyfileobj(source, file, 1 << 20)
+        file.write(bytes(-file.tell() % 4))
+        cpio.entry(file, ADDED, 1, stat.S_IFDIR | 0o755, tarfile.TarInfo(ADDED), b"")
+        for number, path in enumerate([busybox, *files], 2):
+            name = f"{ADDED}/{'busybox' if path == busybox else path.name}"
+            mode = stat.S_IFREG | (0o755 if path.name in ("busybox", "init") else 0o644)
+            cpio.entry(file, name, number, mode, tarfile.TarInfo(name), path.read_bytes())
+        cpio.entry(file, "TRAILER!!!", 0, 0, tarfile.TarInfo(), b"")
+
+
 def main(words: Sequence[str]) -> None:
     """See the module's docstring."""
+    if len(words) == 5 and words[0] == "add":
+        add(*map(Path, words[1:]))
+        return
     if len(words) < 7 or words[1] not in WANTED:
         sys.exit(__doc__)
     make(Image(Path(words[0]), words[1], int(words[2]), words[6:]), Path(words[3]), Path(words[4]), Path(words[5]))

@@ -52,6 +52,16 @@ class Boot:
     machine: str = "x86_64"
 
     @property
+    def whole(self) -> bool:
+        """Whether the image is an initrd, which has no disk."""
+        return self.image.kind == "initrd"
+
+    @property
+    def memory(self) -> int:
+        """MiB. An initrd lies in it packed and unpacked, and its file system may take half of it."""
+        return MEMORY + (8 * (self.image.size >> 20) if self.whole else 0)
+
+    @property
     def console(self) -> Path:
         return self.directory / "console.log"
 
@@ -72,22 +82,25 @@ def plan_boot(boot: Boot, tools: Tools, preparation: tuple[p.Step, ...], seconds
     device = "/dev/vda" if boot.image.kind == "bare" else "/dev/vda1"
     units = (boot.target, *boot.promises.units, *([AGENT] if boot.promises.agent else []))
     texts = {
-        "init": render("boot-init", mark=MARK, device=device, filesystem=holds, target=boot.target,
-                       access="ro" if holds == "erofs" or boot.image.hashes or boot.promises.agent else "rw"),
+        "init": render("boot-init-whole" if boot.whole else "boot-init", mark=MARK, device=device, filesystem=holds,
+                       target=boot.target, access="ro" if holds == "erofs" or boot.image.hashes or
+                       boot.promises.agent else "rw"),
         "probe.sh": render("boot-probe.sh", mark=MARK, units=units, hook=boot.promises.hook,
                            modules=boot.promises.modules),
         "vmtool-probe.service": render("boot-probe.service", target=boot.target)}
-    make = (sys.executable, "-m", "vmtool.host.bootinitrd", str(boot.image.path), holds,
-            str(rootfs.start if rootfs else 0), str(boot.busybox), str(scratch), str(scratch / "initrd"))
+    work, initrd = (sys.executable, "-m", "vmtool.host.bootinitrd"), scratch / "initrd"
+    make = (*work, "add", str(boot.image.path), str(boot.busybox), str(scratch), str(initrd)) if boot.whole else (
+        *work, str(boot.image.path), holds, str(rootfs.start if rootfs else 0), str(boot.busybox), str(scratch),
+        str(initrd), *tools.argv("debugfs" if holds == "ext4" else "dump.erofs"))
     return p.Plan(f"boot of {boot.image.path.name}", boot.directory, (
         *preparation,
         p.Step("make the probe's initramfs", (
             p.Remove(scratch), p.Remove(boot.console), p.MakeDir(scratch),
             *(p.WriteFile(scratch / name, text) for name, text in texts.items()),
-            p.Run((*make, *tools.argv("debugfs" if holds == "ext4" else "dump.erofs")), deadline=300),
+            p.Run(make, deadline=300),
         ), undo=(p.Remove(scratch),), waits=True),
         p.Step(f"boot the guest ({'KVM' if boot.kvm else 'TCG'})", (
-            p.Run(qemu_argv(boot, scratch / "initrd"), env=_environment(boot, scratch), deadline=seconds),
+            p.Run(qemu_argv(boot, initrd), env=_environment(boot, scratch), deadline=seconds),
             p.Remove(scratch)), undo=(p.Remove(scratch),), waits=True),
     ))
 
@@ -95,7 +108,12 @@ def plan_boot(boot: Boot, tools: Tools, preparation: tuple[p.Step, ...], seconds
 def qemu_argv(boot: Boot, initrd: Path) -> tuple[str, ...]:
     """QEMU's arguments; it ends when the guest does."""
     machine, board, console = MACHINES[boot.architecture]
-    words = ["quiet", f"console={console}", "panic=-1", "systemd.show_status=0", f"systemd.unit={boot.target}"]
+    words = ["quiet", f"console={console}", "panic=-1", "systemd.show_status=0", f"systemd.unit={boot.target}",
+             *(["rdinit=/vmtool/init"] if boot.whole else [])]
+    # A comma in a path is doubled for QEMU. snapshot: what is written goes to a nameless file in TMPDIR.
+    disk = () if boot.whole else (
+        "-drive", f"file={str(boot.image.path).replace(',', ',,')},format=raw,if=none,id=root,snapshot=on",
+        "-device", "virtio-blk-pci,drive=root,romfile=")
     if boot.qemu:
         start: tuple[str, ...] = (boot.qemu,)
     else:
@@ -107,11 +125,8 @@ def qemu_argv(boot: Boot, initrd: Path) -> tuple[str, ...]:
     return (*start, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-M", board,
             "-accel", "kvm" if boot.kvm else "tcg,thread=multi",
             "-cpu", "host" if boot.kvm else "max" + (",pauth-impdef=on" if boot.architecture == "arm64" else ""),
-            "-smp", "2", "-m", str(MEMORY), "-serial", f"file:{boot.console}", "-kernel", str(boot.kernel),
-            "-initrd", str(initrd), "-append", " ".join(words),
-            # A comma in a path is doubled for QEMU. snapshot: what is written goes to a nameless file in TMPDIR.
-            "-drive", f"file={str(boot.image.path).replace(',', ',,')},format=raw,if=none,id=root,snapshot=on",
-            "-device", "virtio-blk-pci,drive=root,romfile=")
+            "-smp", "2", "-m", str(boot.memory), "-serial", f"file:{boot.console}", "-kernel", str(boot.kernel),
+            "-initrd", str(initrd), "-append", " ".join(words), *disk)
 
 
 def _environment(boot: Boot, scratch: Path) -> p.Pairs:

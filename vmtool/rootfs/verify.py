@@ -34,14 +34,20 @@ class Claims:
 
 def verify(reader: Reader, tools: Tools, image: ImageFile, claims: Claims) -> Iterator[Finding]:
     """Look at every claim."""
-    problem = image.problem
+    problem = "" if image.kind == "initrd" else image.problem
     yield finding("image.sound", "image file", "fail" if problem else "ok",
-                  problem or f"{image.kind}, {image.rootfs.holds if image.rootfs else ''}", _REBUILD)
+                  problem or f"{image.kind}, {image.rootfs.holds if image.rootfs else 'cpio'}", _REBUILD)
     if problem:
         return
     yield from _check_manifest(image, claims.manifest)
     if image.rootfs:
         yield _check_filesystem(reader, tools, image, image.rootfs)
+    else:
+        output = reader.run(("gzip", "--test", str(image.path)), 600.0)
+        said = (output.err.strip().splitlines() or ["gzip says no more"])[-1] if output else ""
+        yield finding("filesystem.clean", "archive", "not-checked" if not output else "fail" if output.status else "ok",
+                      "gzip did not end in time, or is missing" if not output else said if output.status else
+                      "it unpacks to its end", _REBUILD)
     yield _check_verity(image, claims)
 
 

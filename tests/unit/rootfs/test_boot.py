@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from tests.unit.rootfs.make import image, kata_dax
 from tests.unit.rootfs.test_imagefile import EROFS
 from vmtool.facts.imagefile import MIB, read_image
-from vmtool.host.bootinitrd import choose
+from vmtool.host.bootinitrd import add, choose
 from vmtool.plan import plan_lines
 from vmtool.rootfs.boot import Boot, check_report, plan_boot, read_report
 from vmtool.rootfs.geometry import fit
@@ -110,3 +111,28 @@ def test_modules_come_after_what_they_depend_on() -> None:
     assert choose(index, ("virtio_blk", "ext4", "built_in")) == [
         "kernel/virtio.ko", "kernel/drivers/block/virtio_blk.ko.xz", "kernel/fs/mbcache.ko", "kernel/fs/jbd2/jbd2.ko",
         "kernel/fs/ext4/ext4.ko"]
+
+
+def test_an_initrd_is_booted_as_it_is_with_the_probe_behind_it(tmp_path: Path) -> None:
+    path = tmp_path / "i.img"
+    path.write_bytes(gzip.compress(b"070701000") + bytes(64 * MIB))
+    lines = text(boot(path))
+    assert f"vmtool.host.bootinitrd add {path} /bb/busybox /j/boot /j/boot/initrd" in lines
+    assert "rdinit=/vmtool/init" in lines
+    assert "exec /init" in lines
+    assert "-drive" not in lines
+    assert f"-m {768 + 8 * 64}" in lines
+
+
+def test_an_archive_is_appended_to_an_initrd_on_a_boundary_of_four(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    for name in ("init", "probe.sh"):
+        (tmp_path / "d" / name).write_text(name)
+    (tmp_path / "busybox").write_text("bb")
+    (tmp_path / "i").write_bytes(b"12345")
+    add(tmp_path / "i", tmp_path / "busybox", tmp_path / "d", tmp_path / "d" / "initrd")
+    data = (tmp_path / "d" / "initrd").read_bytes()
+    assert data[:14] == b"12345" + bytes(3) + b"070701"
+    places = [data.index(name) for name in (b"vmtool\0", b"vmtool/busybox\0", b"vmtool/init\0", b"TRAILER!!!\0")]
+    assert places == sorted(places)
+    assert b"vmtool/initrd" not in data
