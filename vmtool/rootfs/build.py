@@ -12,6 +12,7 @@ from vmtool import plan as p
 from vmtool.errors import NotReady, Refused
 from vmtool.rootfs.base import plan_debian
 from vmtool.rootfs.buildfacts import BuildFacts
+from vmtool.rootfs.exchange import Swap, plan_swaps
 from vmtool.rootfs.geometry import Geometry, Kind, fit
 from vmtool.rootfs.inputs import base_digest, driver_digest, image_digest
 from vmtool.rootfs.manifest import Promises
@@ -153,23 +154,20 @@ def geometry_of(recipe: Recipe, kind: Kind) -> Geometry:
 
 
 def plan_give(image: Path, out: Path, facts: BuildFacts, *, fresh: bool) -> p.Step:
-    """Copy the files out of the cache; the image gets its name last."""
+    """Copy the files out of the cache; they take their places together, the image last."""
     title = f"write {out.name}"
     if facts.image and facts.given and not fresh:
         return p.Step(title, skip="it is there, with its manifest", waits=True)
-    # An initrd or a recipe without kernel package has no vmlinuz: cp takes what is there.
-    names = [*list(FILES)[1:], "rootfs.img"]
     copies: list[p.Action] = []
-    moves: list[p.Action] = []
-    for name in names:
+    swaps: list[Swap] = []
+    for name in (*list(FILES)[1:], "rootfs.img"):
         target = out.with_name(out.name + FILES[name])
-        new = target.with_name(f".{target.name}.vmtool-new")
-        copies.append(p.Run(("cp", "--reflink=auto", "--preserve=timestamps", str(image / name),
-                             str(new)), deadline=3600, gone=("cannot stat",) if name == "vmlinuz" else ()))
-        moves.append(p.Run(("mv", "--force", "--no-target-directory", str(new), str(target)),
-                           gone=("cannot stat",) if name == "vmlinuz" else ()))
-    undo = tuple(p.Remove(out.with_name(f".{out.name}{suffix}.vmtool-new")) for suffix in FILES.values())
-    return p.Step(title, (*copies, *moves), undo=undo, waits=True)
+        # A recipe without kernel has no vmlinuz; the one of an earlier build then goes.
+        swap = Swap(target.with_name(f".{target.name}.vmtool-new"), target, name in facts.present, name == "vmlinuz")
+        copies.append(p.Run(("cp", "--reflink=auto", "--preserve=timestamps", str(image / name), str(swap.new)),
+                            deadline=3600, gone=("cannot stat",) if swap.optional else ()))
+        swaps.append(swap)
+    return plan_swaps(title, out, tuple(swaps), tuple(copies))
 
 
 def _filesystem(recipe: Recipe, geometry: Geometry | None, digest: str, tools: Tools, scratch: Path) -> list[p.Action]:
