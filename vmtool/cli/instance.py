@@ -6,15 +6,19 @@ import os
 import sys
 import time
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from vmtool.cli.output import Progress, print_json, print_table
+from vmtool.cli.proofview import require_wish, show_claims
 from vmtool.cli.ps import as_row
 from vmtool.errors import Refused, VmtoolError
 from vmtool.host import processes, subjects
 from vmtool.host.look import Machine
+from vmtool.launch.claim import Claim
+from vmtool.launch.evidence import keep_evidence
 from vmtool.launch.instance import Instance, read_instance
 from vmtool.launch.proof import read_claims
 from vmtool.launch.stop import stop_instance
@@ -23,23 +27,35 @@ from vmtool.state import State
 
 @click.command()
 @click.argument("name")
+@click.option("--proof", is_flag=True, help="Ask the guest and hash its image too, and keep the claims as evidence.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
-def status_command(state: State, name: str, as_json: bool) -> None:
-    """Look at an instance now. Exit code 0 when it runs, 1 when it does not."""
+def status_command(state: State, name: str, proof: bool, as_json: bool) -> None:
+    """Look at an instance now. Exit code 0 when it runs, 1 when it does not; with --proof 4 when it is not what was
+    asked for."""
     instance = read_instance(state, name)
-    claims = read_claims(Machine(), instance) if instance.record else ()
+    claims = read_claims(Machine(), instance, whole=proof) if instance.record else ()
+    kept = keep_evidence(state, instance, claims, f"vmtool status {name}") if proof and instance.record else None
     if as_json:
-        print_json(instance=as_row(instance), error=instance.story.error,
-                   claims=[vars(claim) for claim in claims], stages=instance.story.seconds)
+        print_json(instance=as_row(instance), error=instance.story.error, claims=[vars(claim) for claim in claims],
+                   stages=instance.story.seconds, **({"evidence": str(kept)} if kept else {}))
     else:
-        click.echo("  ".join(value for value in as_row(instance).values() if value))
-        if instance.story.error:
-            click.echo(f"last error: {instance.story.error}")
-        print_table(("CLAIM", "VERDICT", "EVIDENCE"), [(claim.id, claim.verdict, claim.evidence) for claim in claims])
-        print_table(("STAGE", "SECONDS"), [(title, f"{seconds:.2f}") for title, seconds in instance.story.seconds])
+        show_status(instance, claims)
+        if kept:
+            click.echo(f"evidence: {kept}")
     if instance.state != "running":
         sys.exit(1)
+    if proof:
+        require_wish(instance.known(), claims)
+
+
+def show_status(instance: Instance, claims: Sequence[Claim]) -> None:
+    """For a person."""
+    click.echo("  ".join(value for value in as_row(instance).values() if value))
+    if instance.story.error:
+        click.echo(f"last error: {instance.story.error}")
+    show_claims(claims)
+    print_table(("STAGE", "SECONDS"), [(title, f"{seconds:.2f}") for title, seconds in instance.story.seconds])
 
 
 @click.command()

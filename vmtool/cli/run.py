@@ -8,10 +8,12 @@ from pathlib import Path
 
 import click
 
-from vmtool.cli.output import Progress, print_json, print_table
-from vmtool.errors import VerificationFailed, VmtoolError
+from vmtool.cli.output import Progress, print_json
+from vmtool.cli.proofview import require_wish, show_claims
+from vmtool.errors import VmtoolError
 from vmtool.host import subjects
 from vmtool.host.look import Machine
+from vmtool.launch.evidence import keep_evidence
 from vmtool.launch.facts import read_launch
 from vmtool.launch.instance import read_instance
 from vmtool.launch.plan import plan_launch
@@ -76,15 +78,13 @@ def show_summary(state: State, name: str, plan: Plan, seconds: float) -> None:
     """Address, what is proven and what is not, and the next commands."""
     instance = read_instance(state, name)
     record = instance.known()
-    claims = read_claims(Machine(), instance)
+    claims = read_claims(Machine(), instance, whole=True)
+    keep_evidence(state, instance, claims, f"vmtool run {name}")
     took = f"ready after {seconds:.1f} s" if plan.changes else "runs already"
     click.echo(f"{name} {took}" + (f" at {record.server.shell()}/v1" if record.host else ""))
-    print_table(("CLAIM", "VERDICT", "EVIDENCE"), [(claim.id, claim.verdict, claim.evidence) for claim in claims])
+    show_claims(claims)
     if not record.confidential:
         click.secho("This launch is NOT confidential.", fg="yellow", bold=True)
-    failed = [claim.id for claim in claims if claim.verdict == "failed" and (claim.id != "tee" or record.confidential)]
-    if failed:
-        raise VerificationFailed(f"{name} runs, but not as it was asked for: {', '.join(failed)}",
-                                 hint=f"vmtool logs {name}, then: vmtool rm {name}")
+    require_wish(record, claims)
     click.echo(f"key:  {instance.paths.key}")
     click.echo(f'next: vmtool chat {name} "..."   vmtool status {name}   vmtool rm {name}')

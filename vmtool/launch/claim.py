@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 Verdict = Literal["proven", "failed", "not-checked"]
+
+# A guest's own word is weaker than an attestation: whoever made another guest can have it say the same.
+WORD = "the guest says (not attested): "
+# What a guest in a TEE has, as its kernel names it.
+NODES = {"virtcca": "/dev/tsi", "snp": "/dev/sev-guest", "tdx": "/dev/tdx_guest"}
 
 
 @dataclass(frozen=True)
@@ -15,3 +21,8 @@ class Claim:
     id: str
     verdict: Verdict
     evidence: str
+
+
+def unmet(claims: Iterable[Claim], *, confidential: bool) -> list[str]:
+    """Ids of what was asked for and is not so. That a guest without a TEE is not confidential was asked for."""
+    return [claim.id for claim in claims if claim.verdict == "failed" and (claim.id != "tee" or confidential)]

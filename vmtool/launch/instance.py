@@ -65,6 +65,11 @@ class Paths:
     def canary(self) -> Path:
         return self.directory / "evidence" / "canary.json"
 
+    @property
+    def proof(self) -> Path:
+        """The claims of the newest whole look."""
+        return self.directory / "evidence" / "proof.json"
+
 
 @dataclass(frozen=True)
 class Record:

@@ -13,8 +13,12 @@ from vmtool.launch.guestproof import guest_claims
 from vmtool.launch.instance import Instance
 
 
-def read_claims(reader: Reader, instance: Instance) -> tuple[Claim, ...]:
-    """Look at the running instance. A claim that could not be looked at is `not-checked`, never proven."""
+def read_claims(reader: Reader, instance: Instance, *, whole: bool = False) -> tuple[Claim, ...]:
+    """Look at the running instance. A claim that could not be looked at is `not-checked`, never proven.
+
+    Args:
+        whole: look also at what takes its time: what the guest says, and the bytes of its image.
+    """
     record = instance.known()
     canary = _canary(reader, instance)
     if instance.pid is None:

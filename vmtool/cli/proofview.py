@@ -1,0 +1,26 @@
+"""Claims for a person, and what follows when one of them failed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vmtool.cli.output import print_table
+from vmtool.errors import VerificationFailed
+from vmtool.launch.claim import Claim, unmet
+from vmtool.launch.instance import Record
+
+
+def show_claims(claims: Sequence[Claim]) -> None:
+    """A line each."""
+    print_table(("CLAIM", "VERDICT", "EVIDENCE"), [(claim.id, claim.verdict, claim.evidence) for claim in claims])
+
+
+def require_wish(record: Record, claims: Sequence[Claim]) -> None:
+    """Nothing that was asked for may have failed.
+
+    Raises:
+        VerificationFailed: a claim has.
+    """
+    if failed := unmet(claims, confidential=record.confidential):
+        raise VerificationFailed(f"{record.name} runs, but not as it was asked for: {', '.join(failed)}",
+                                 hint=f"vmtool logs {record.name}, then: vmtool rm {record.name}")
