@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from tests.integration.machine import Vmtool
+from vmtool.host.ext4tar import Ext4, convert
 
 SPEC = """Name: {name}
 Version: 1
@@ -91,6 +92,11 @@ def test_an_rpm_image_is_built_twice_alike(tool: Vmtool, repository: Path, tmp_p
     assert levels["kata.init"] == levels["kata.machine-id"] == "ok"
     lock = images[0].with_name("one.img.lock.json").read_text()
     assert '"guest-base"' in lock and '"guest-tool"' in lock
+    convert(Ext4(images[0], 0), tmp_path / "x.tar")
+    names = subprocess.run(["tar", "--list", f"--file={tmp_path / 'x.tar'}"], capture_output=True, text=True).stdout
+    assert "var/lib/rpm/" in names
+    # Neither a path nor a home of the build host's.
+    assert "cache/" not in names.replace("var/cache/", "") and "rpmdb/" not in names
 
 
 def test_a_kernel_that_comes_as_files_is_taken(tool: Vmtool, repository: Path, tmp_path: Path) -> None:
@@ -117,3 +123,20 @@ def test_unsigned_packages_are_refused_where_keys_are_given(tool: Vmtool, reposi
     failed = tool("rootfs", "build", path, "-o", tmp_path / "i.img", status=1, timeout=600)
     assert "key" in failed.err.lower() or "signed" in failed.err
     assert not (tmp_path / "i.img").exists()
+
+
+def test_a_package_of_the_recipes_repositories_is_added_alike_each_time(tool: Vmtool, repository: Path,
+                                                                        tmp_path: Path) -> None:
+    path, image = recipe(tmp_path, repository, packages=["guest-base"]), tmp_path / "i.img"
+    tool("rootfs", "build", path, "-o", image, timeout=600)
+    copies = [tmp_path / "one.img", tmp_path / "two.img"]
+    for copy in copies:
+        for paper in image.parent.glob("i.img*"):
+            shutil.copy(paper, copy.with_name(paper.name.replace("i.img", copy.name)))
+        tool("rootfs", "add", "package", copy, "guest-tool", "--recipe", path, timeout=600)
+    assert subprocess.run(["cmp", *copies]).returncode == 0
+    assert "\u2717" not in tool("rootfs", "verify", copies[0]).out
+    lock = copies[0].with_name("one.img.lock.json").read_text()
+    assert '"guest-base"' in lock and '"guest-tool"' in lock
+    refused = tool("rootfs", "add", "package", image, "guest-tool", status=2, timeout=600)
+    assert "--recipe RECIPE" in refused.err

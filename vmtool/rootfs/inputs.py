@@ -15,12 +15,15 @@ from vmtool.shipped import shipped
 
 # Raised when the same recipe gives something else.
 FORMAT = 2
+RPM_FORMAT = 2
 
 
 def base_digest(recipe: Recipe) -> str:
     """What the packages and what they were taken from depend on."""
     value = {"format": FORMAT, "arch": recipe.arch, "debian": recipe.debian, "rpm": recipe.rpm,
              "packages": recipe.packages, "exclude": recipe.exclude, "kernel": recipe.kernel, "toolkit": recipe.toolkit}
+    if recipe.rpm:
+        value["rpm_format"] = RPM_FORMAT
     parts = [part for part in (recipe.debian, recipe.rpm, recipe.toolkit, recipe.kernel) if part]
     return _digest(value, (file for part in parts for file in input_files(part)))
 

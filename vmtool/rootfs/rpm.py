@@ -13,6 +13,10 @@ from vmtool.rootfs.tools import PRIVATE
 
 ARCHES = {"amd64": "x86_64", "arm64": "aarch64"}
 LISTING = "rpm %{NAME} %{VERSION}-%{RELEASE} %{ARCH} %{SHA256HEADER}\\n"
+# Debian's rpm has its database in the caller's home; the guest looks for it here.
+_MACROS = "%_dbpath /var/lib/rpm\n"
+# Directories that a guest has anyway.
+_TOP = ("etc", "home", "mnt", "opt", "root", "run", "srv", "tmp", "usr", "var")
 # What differs from build to build, or belongs to the build host.
 _CLEAN = ("var/cache", "var/log", "var/lib/dnf", "etc/machine-id", "etc/resolv.conf", "etc/hostname", "etc/yum.repos.d",
           "var/lib/systemd/catalog", "var/lib/systemd/random-seed")
@@ -42,18 +46,28 @@ def plan_rpm(store: Store, recipe: Recipe, digest: str, environment: p.Pairs) ->
 def install_actions(rpm: Rpm, arch: str, names: tuple[str, ...], scratch: Path, cache: Path,
                     env: p.Pairs) -> tuple[p.Action, ...]:
     """Install packages into SCRATCH/tree, and list all that are in it then in SCRATCH/packages.txt."""
-    tree, repos = scratch / "tree", scratch / "repos"
+    tree, repos, home = scratch / "tree", scratch / "repos", scratch / "home"
+    env = (*env, ("HOME", str(home)))
     settings = (f"reposdir={repos}", f"cachedir={cache}", "logdir=/var/log", "persistdir=/var/lib/dnf",
                 "install_weak_deps=False", "tsflags=nodocs", "keepcache=True", "varsdir=/nonexistent")
     # Without SOURCE_DATE_EPOCH rpm would write down the time of the installation.
     dnf = (*PRIVATE, "dnf", "--assumeyes", f"--config={repos / 'dnf.conf'}", f"--installroot={tree}",
            f"--releasever={rpm.release}", f"--forcearch={ARCHES[arch]}",
            *(f"--setopt={line}" for line in settings), "install", *names)
-    return (p.MakeDir(repos), p.WriteFile(repos / "dnf.conf", "[main]\n"),
+    return (p.MakeDir(repos), p.WriteFile(repos / "dnf.conf", "[main]\n"), p.WriteFile(home / ".rpmmacros", _MACROS),
             *(p.WriteFile(repos / f"{each.name}.repo", repository_text(each)) for each in rpm.repositories),
             p.Run(dnf, env=env, deadline=3600),
             p.Run(("rpm", f"--root={tree}", "--query", "--all", f"--queryformat={LISTING}"), env=env,
-                  stdout=scratch / "packages.txt", deadline=120), p.Remove(repos))
+                  stdout=scratch / "packages.txt", deadline=120), p.Remove(repos), p.Remove(home),
+            *_tidy(tree, cache.relative_to("/")))
+
+
+def _tidy(tree: Path, cache: Path) -> tuple[p.Action, ...]:
+    """Take away what dnf writes into the tree at its cache's place: a path of the build host's."""
+    parents = [each for each in cache.parents if each.name and (len(each.parts) > 1 or each.name not in _TOP)]
+    return (p.Remove(tree / cache),
+            p.Run(("rmdir", "--ignore-fail-on-non-empty", *(str(tree / each) for each in parents)),
+                  gone=("No such file or directory",)))
 
 
 def pack(tree: Path, tar: Path) -> p.Run:
