@@ -38,7 +38,7 @@ def parse_arguments(argv: Sequence[str]) -> Arguments:
     objects, devices = [], []
     accelerators: list[str] = []
     plain: Properties = {}
-    for option, value in _pairs(argv):
+    for option, value in pairs(argv):
         if option in ("machine", "M"):
             machine |= properties(value)
         elif option == "object":
@@ -82,7 +82,7 @@ def _from_json(text: str) -> Properties:
             words[item] if isinstance(item, bool) else str(item) for name, item in value.items()}
 
 
-def _pairs(argv: Sequence[str]) -> Iterator[tuple[str, str]]:
+def pairs(argv: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Options with their values; one or two dashes mean the same to QEMU."""
     words = list(argv[1:])
     while words:

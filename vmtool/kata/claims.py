@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from vmtool.kata.arguments import Arguments, parse_arguments
+from vmtool.kata.arguments import Arguments, pairs, parse_arguments, properties
 from vmtool.launch.claim import Claim
 
 # Guest policy of AMD's SEV-SNP ABI, table 8: bit 19 lets the host debug the guest, and so read it.
@@ -115,6 +115,38 @@ def _address(text: str) -> str:
 def _kernel(arguments: Arguments, wanted: Collection[str]) -> Claim:
     given = arguments.plain.get("kernel", "")
     return Claim("vm.kernel", "proven" if given in wanted else "failed", given or "no -kernel")
+
+
+def image_claim(argv: Sequence[str], wanted: Collection[str]) -> Claim:
+    """Whether the guest's image is the one that was asked for, as a drive, an NVDIMM or an initrd.
+
+    Args:
+        wanted: its path, as it was written and without links.
+    """
+    given = [value for option, text in pairs(argv) for value in _files(option, text)]
+    found = next((path for path in given if path in wanted), "")
+    return Claim("vm.image", "proven" if found else "failed", found or f"QEMU has {', '.join(given) or 'no image'}")
+
+
+def _files(option: str, text: str) -> list[str]:
+    if option == "initrd":
+        return [text]
+    if option not in ("drive", "blockdev", "object"):
+        return []
+    made = properties(text)
+    return [made[name] for name in ("file", "filename", "file.filename", "mem-path") if made.get(name)
+            and not made[name].startswith("/dev/")]
+
+
+def params_claim(commandline: str, wanted: str) -> Claim:
+    """Whether the guest's kernel was given every word of the configuration's kernel_params.
+
+    Args:
+        commandline: of the guest's kernel, as QEMU was given it.
+    """
+    lacking = [word for word in wanted.split() if word not in commandline.split()]
+    told = f"-append lacks {' '.join(lacking)}" if lacking else f"-append {commandline}"
+    return Claim("vm.kernel-params", "failed" if lacking else "proven", told)
 
 
 def _number(text: str) -> int | None:

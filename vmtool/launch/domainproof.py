@@ -14,27 +14,29 @@ from pathlib import Path
 from vmtool.facts.qemu import read_qemu, real_path
 from vmtool.facts.reader import Reader
 from vmtool.kata.claims import vm_claims
-from vmtool.launch.claim import Claim
+from vmtool.launch.claim import NODES, WORD, Claim
+from vmtool.launch.hardening import wrong_of
+from vmtool.launch.imageproof import bytes_claim, read_promise
 from vmtool.launch.instance import Instance, Record
 from vmtool.launch.vm import domain_name
 
 ASK = (sys.executable, "-m", "vmtool.host.agent")
 SECONDS = 30.0
-WORD = "the guest says (not attested): "
-# What a guest in a TEE has, as its kernel names it.
-NODES = {"virtcca": "/dev/tsi", "snp": "/dev/sev-guest", "tdx": "/dev/tdx_guest"}
-NOTHING = "0000000000000000"
 
 Report = dict[str, list[str]]
 
 
-def domain_claims(reader: Reader, instance: Instance, record: Record) -> tuple[Claim, ...]:
-    """Look at the QEMU that runs now, and ask the guest."""
+def domain_claims(reader: Reader, instance: Instance, record: Record, *, whole: bool = False) -> tuple[Claim, ...]:
+    """Look at the QEMU that runs now, and ask the guest.
+
+    Args:
+        whole: hash the image as well.
+    """
     directory = Path(record.kernel).parent
     text = reader.text(str(directory / "domain.xml")) or ""
     report = parse_report(_ask(reader, instance, record))
     return (*_machine(reader, record, domain_name(record.name), text), _description(record, text),
-            *guest_claims(report, record, text))
+            *_image(reader, text, whole=whole), *guest_claims(report, record, text))
 
 
 def _ask(reader: Reader, instance: Instance, record: Record) -> str | None:
@@ -81,6 +83,13 @@ def _description(record: Record, text: str) -> Claim:
                  f"domain.xml sha256:{digest}" if text else "domain.xml is gone")
 
 
+def _image(reader: Reader, description: str, *, whole: bool) -> Iterator[Claim]:
+    """The first disk is the guest's image; the others are made for each launch."""
+    disk = _described(description).find("devices/disk/source")
+    if disk is not None and (image := disk.get("file")):
+        yield bytes_claim(reader, image, read_promise(reader, image), whole=whole)
+
+
 def guest_claims(report: Report | None, record: Record, description: str) -> Iterator[Claim]:
     """What the guest's own words settle; nothing when it did not answer."""
     if report is None:
@@ -113,10 +122,14 @@ def _tee(report: Report, record: Record) -> Claim:
 
 
 def _cmdline(description: str) -> str:
+    return _described(description).findtext("os/cmdline") or ""
+
+
+def _described(description: str) -> ElementTree.Element:
     try:
-        return ElementTree.fromstring(description).findtext("os/cmdline") or ""  # noqa: S314  (vmtool's own file)
+        return ElementTree.fromstring(description)  # noqa: S314  (vmtool's own file)
     except ElementTree.ParseError:
-        return ""
+        return ElementTree.Element("nothing")
 
 
 def _hardening(report: Report) -> Claim:
@@ -124,10 +137,7 @@ def _hardening(report: Report) -> Claim:
     status = dict(line.split(": ", 1) for line in report.get("status", []) if ": " in line)
     if not status:
         return Claim("workload.hardening", "failed", f"{WORD}the workload is {' '.join(report.get('workload', []))}")
-    wanted = {"CapEff": NOTHING, "CapPrm": NOTHING, "CapBnd": NOTHING, "NoNewPrivs": "1", "Seccomp": "2"}
-    wrong = [f"{name}={status.get(name, '?')}" for name, value in wanted.items() if status.get(name) != value]
-    if "0" in status.get("Uid", "0").split():
-        wrong.append("it runs as root")
+    wrong = wrong_of(status)
     told = ", ".join(wrong) if wrong else f"no capability, no new privileges, seccomp, uid {status['Uid'].split()[0]}"
     return Claim("workload.hardening", "failed" if wrong else "proven", WORD + told)
 

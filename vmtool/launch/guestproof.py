@@ -1,14 +1,20 @@
-"""What is claimed about a guest: QEMU's arguments, its program, the configuration it was started with."""
+"""What is claimed about a guest of Kata's: QEMU's arguments, its program, configuration and image, its own word."""
 
 from __future__ import annotations
 
 import hashlib
-import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from vmtool.facts.qemu import read_qemu, real_path
 from vmtool.facts.reader import Reader
-from vmtool.kata.claims import vm_claims
+from vmtool.kata.arguments import parse_arguments
+from vmtool.kata.claims import image_claim, params_claim, vm_claims
+from vmtool.kata.verity import parse_verity
 from vmtool.launch.claim import Claim
+from vmtool.launch.guestview import not_asked, view_claims
+from vmtool.launch.imageproof import bytes_claim, read_promise, root_hash_claim
 from vmtool.launch.instance import Instance, Record
 
 
@@ -17,12 +23,19 @@ def sandbox_name(instance: str) -> str:
     return f"sandbox-{instance}"
 
 
-def guest_claims(reader: Reader, instance: Instance, record: Record) -> tuple[Claim, ...]:
-    """Look at the QEMU that runs now. Without one to look at nothing is proven."""
+def guest_claims(reader: Reader, instance: Instance, record: Record, *, whole: bool = False) -> tuple[Claim, ...]:
+    """Look at the QEMU that runs now. Without one to look at nothing is proven.
+
+    Args:
+        whole: ask the container as well, and hash the image.
+    """
+    unchanged, settings = _configuration(reader, instance, record)
     found = read_qemu(reader, sandbox_name(instance.name))
-    told = (*_configuration(reader, instance, record), *([_gpus(reader, record)] if record.devices else []),
-            Claim("guest.tee", "not-checked", "the guest itself was not asked, and did not attest"))
-    if len(found) != 1:
+    argv = found[0].argv if len(found) == 1 else ()
+    commandline = parse_arguments(argv).plain.get("append", "") if argv else ""
+    asked = view_claims(reader, record, commandline) if whole else not_asked(record)
+    told = (unchanged, *_image(reader, settings, argv, commandline, whole=whole), *asked)
+    if not argv:
         count = f"{len(found)} QEMU processes are" if found else "no QEMU process is"
         verdict = f"{record.tee} was asked for; {count} named {sandbox_name(instance.name)}"
         return (Claim("tee", "not-checked" if record.confidential else "failed", verdict if record.confidential else
@@ -36,23 +49,33 @@ def guest_claims(reader: Reader, instance: Instance, record: Record) -> tuple[Cl
     return (*claims, program, *told)
 
 
-def _gpus(reader: Reader, record: Record) -> Claim:
-    """Whether the container has them: Kata's agent only logs a hook that fails, and starts the container anyway."""
-    words = ("task", "exec", "--exec-id", f"vmtool-look-{os.getpid()}", record.name, "nvidia-smi", "-L")
-    listed = reader.run(record.endpoint.ctr(*words), deadline=30.0)
-    if listed is None or listed.status:
-        why = "did not answer" if listed is None else f"ended with {listed.status}: {listed.err.strip()[-100:]}"
-        return Claim("gpu.in-container", "not-checked" if listed is None else "failed", f"nvidia-smi -L {why}")
-    found = sum(line.startswith("GPU ") for line in listed.out.splitlines())
-    return Claim("gpu.in-container", "proven" if found else "failed",
-                 f"nvidia-smi -L, as the guest says, lists {found} for {len(record.devices)} passed devices")
-
-
-def _configuration(reader: Reader, instance: Instance, record: Record) -> tuple[Claim, ...]:
-    """The file is still what was rendered; the shim read it at the start only."""
+def _configuration(reader: Reader, instance: Instance, record: Record) -> tuple[Claim, Mapping[str, Any]]:
+    """Whether the file is still what was rendered (the shim read it at the start only), and then its hypervisor's
+    part; nothing of a file that was changed is believed."""
     text = reader.text(str(instance.paths.kata))
     if text is None:
-        return (Claim("configuration.unchanged", "failed", f"{instance.paths.kata} is gone"),)
+        return Claim("configuration.unchanged", "failed", f"{instance.paths.kata} is gone"), {}
     digest = hashlib.sha256(text.encode()).hexdigest()
-    return (Claim("configuration.unchanged", "proven" if digest == record.configuration else "failed",
-                  f"{instance.paths.kata.name} sha256:{digest}"),)
+    evidence = f"{instance.paths.kata.name} sha256:{digest}"
+    if digest != record.configuration:
+        return Claim("configuration.unchanged", "failed", evidence), {}
+    try:
+        settings: Mapping[str, Any] = tomllib.loads(text).get("hypervisor", {}).get("qemu", {})
+    except tomllib.TOMLDecodeError:
+        settings = {}
+    return Claim("configuration.unchanged", "proven", evidence), settings
+
+
+def _image(reader: Reader, settings: Mapping[str, Any], argv: tuple[str, ...], commandline: str, *,
+           whole: bool) -> Iterator[Claim]:
+    """What the configuration names must be what QEMU was given, and what its manifest tells."""
+    image = str(settings.get("image") or settings.get("initrd") or "")
+    if not image:
+        return
+    promise = read_promise(reader, image)
+    if argv:
+        yield image_claim(argv, {image, real_path(reader, image)})
+        yield params_claim(commandline, str(settings.get("kernel_params", "")))
+    named = parse_verity(str(settings.get("kernel_verity_params", ""))).get("root_hash", "")
+    yield root_hash_claim(promise, named, commandline)
+    yield bytes_claim(reader, image, promise, whole=whole)

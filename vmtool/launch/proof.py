@@ -8,6 +8,7 @@ import os
 from vmtool.facts.reader import Reader
 from vmtool.launch.claim import Claim
 from vmtool.launch.container import UID
+from vmtool.launch.deviceproof import driver_claims
 from vmtool.launch.domainproof import domain_claims
 from vmtool.launch.guestproof import guest_claims
 from vmtool.launch.instance import Instance
@@ -24,13 +25,12 @@ def read_claims(reader: Reader, instance: Instance, *, whole: bool = False) -> t
     if instance.pid is None:
         return (Claim("process.running", "failed", f"the container's process is gone ({instance.state})"), canary)
     if record.handler == "libvirt":
-        return (Claim("process.running", "proven", f"pid {instance.pid}"), *domain_claims(reader, instance, record),
-                canary)
+        return (Claim("process.running", "proven", f"pid {instance.pid}"),
+                *domain_claims(reader, instance, record, whole=whole), *driver_claims(reader, record), canary)
     if record.handler == "kata":
         # The process on the host is the shim's or QEMU's; what holds inside the guest must be asked there.
-        inside = Claim("process.hardening", "not-checked", "the workload runs inside a guest, which was not asked")
-        return (Claim("process.running", "proven", f"pid {instance.pid}"), inside,
-                *guest_claims(reader, instance, record), canary)
+        return (Claim("process.running", "proven", f"pid {instance.pid}"),
+                *guest_claims(reader, instance, record, whole=whole), *driver_claims(reader, record), canary)
     return (
         Claim("process.running", "proven", f"pid {instance.pid}"),
         *_hardening(reader, instance.pid),

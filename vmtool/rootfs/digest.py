@@ -1,10 +1,14 @@
-"""Digests of image files, which are mostly holes: neither reads them, and one does not even count them."""
+"""Digests of image files, which are mostly holes: neither reads them, and one does not even count them.
+
+    python -m vmtool.rootfs.digest sha256|content FILE
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 PIECE = 1 << 20
@@ -62,3 +66,18 @@ def _next_data(descriptor: int, at: int, size: int) -> int:
         return os.lseek(descriptor, at, os.SEEK_DATA)
     except OSError:                                    # ENXIO: a hole to the end
         return size
+
+
+def main(words: Sequence[str]) -> None:
+    """See the module's docstring."""
+    made = {"sha256": sha256, "content": content_digest}
+    if len(words) != 2 or words[0] not in made:
+        sys.exit(__doc__)
+    try:
+        print(made[words[0]](Path(words[1])))
+    except OSError as error:
+        sys.exit(f"{words[1]}: {error.strerror}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
