@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -213,6 +214,24 @@ def test_an_ext4_that_lies_is_refused_and_never_followed_out_of_the_file(tmp_pat
         except VmtoolError:
             refused += 1
     assert refused
+
+
+def test_a_map_of_blocks_that_leads_to_itself_comes_to_an_end(tmp_path: Path) -> None:
+    """A double indirect block of ext2's full of its own number would be read a million times for one file."""
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "large").write_bytes(b"x" * (5 << 20))
+    piece = tmp_path / "x.img"
+    subprocess.run(["mke2fs", "-q", "-t", "ext2", "-b", "1024", "-d", tmp_path / "tree", piece, "8M"], check=True)
+    found = subprocess.run(["debugfs", "-R", "stat /large", piece], capture_output=True, text=True, check=True).stdout
+    block = int(re.findall(r"\(DIND\):(\d+)", found)[0])
+    for name, value in (("block[DIND]", block), ("size", 60 << 30)):
+        subprocess.run(["debugfs", "-w", "-R", f"set_inode_field /large {name} {value}", piece], check=True,
+                       capture_output=True)
+    with piece.open("r+b") as file:
+        file.seek(block * 1024)
+        file.write(block.to_bytes(4, "little") * 256)
+    with pytest.raises(VmtoolError, match="larger than the file system"):
+        convert(Ext4(piece, 0), tmp_path / "x.tar")
 
 
 @pytest.mark.slow

@@ -79,6 +79,7 @@ class Ext4:
         if not found.clean:
             raise Refused(f"{image}: the file system was not unmounted", hint="e2fsck -f puts it in order")
         self.block_size, self.size = found.block_size, found.size
+        self.maps = found.size // found.block_size
         raw = head[PLACE:]
         self.per_group, = struct.unpack_from("<I", raw, 0x28)
         self.inodes, = struct.unpack_from("<I", raw, 0x0)
@@ -103,6 +104,17 @@ class Ext4:
         if len(data) != length:
             raise Refused("the file ends before the file system does")
         return data
+
+    def map_block(self, number: int) -> bytes:
+        """A block that tells where others are. Each is asked for once, so there are no more of them than blocks.
+
+        Raises:
+            Refused: they lead round and round.
+        """
+        self.maps -= 1
+        if self.maps < 0:
+            raise Refused("the maps of files are larger than the file system", hint="e2fsck -f tells more")
+        return self.read(number * self.block_size, self.block_size)
 
     def inode(self, number: int) -> Inode:
         """The inode of a number, which counts from one."""
@@ -134,7 +146,7 @@ class Ext4:
         for at in range(12, 12 + 12 * count, 12):
             if level:
                 low, high = struct.unpack_from("<IH", node, at + 4)
-                below = self.read((low | high << 32) * self.block_size, self.block_size)
+                below = self.map_block(low | high << 32)
                 yield from self._extents(below, level)
                 continue
             logical, length, high, low = struct.unpack_from("<IHHI", node, at)
@@ -162,7 +174,7 @@ class Ext4:
             yield from (pointer for _ in range(count))
             return
         per, below = self.block_size // 4, (self.block_size // 4) ** (level - 1)
-        for each in struct.unpack(f"<{per}I", self.read(pointer * self.block_size, self.block_size)):
+        for each in struct.unpack(f"<{per}I", self.map_block(pointer)):
             yield from self._pointers(each, level - 1, min(below, count))
             count -= below
             if count <= 0:
