@@ -26,7 +26,10 @@ from vmtool.state import State
 
 @click.group("add")
 def add_command() -> None:
-    """Put the hook, a file, packages or the driver into an ext4 IMAGE that is there; hashes and papers follow."""
+    """Put the hook, a file, packages or the driver into IMAGE, which is there; hashes and papers follow.
+
+    Packages and the driver want an ext4 image of Kata's layouts; the hook and files get into foreign ones too.
+    """
 
 
 @add_command.command("hook")

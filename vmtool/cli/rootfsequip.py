@@ -32,8 +32,8 @@ from vmtool.state import State
 
 MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 RECIPE = click.option("--recipe", help="Whose package sources are used [the image's own release].")
-COMPONENT = click.option("--component", "components", multiple=True, metavar="NAME", default=("main",),
-                         show_default=True, help="Of the release's archive; with --recipe, its own count.")
+COMPONENT = click.option("--component", "components", multiple=True, metavar="NAME",
+                         help="Of the release's archive, besides main; with --recipe, its own count.")
 DRY_RUN = click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
 
 
@@ -53,7 +53,7 @@ def add_package(state: State, image: Path, names: tuple[str, ...], recipe: str |
         if read and read.rpm:
             need(machine, "dnf", "rpm")
             return change_rpm(old.scratch, read.rpm, arch, read_wanted(names, ".rpm"), supply(machine, None))
-        debian = read.debian if read and read.debian else read_debian(tree, components)
+        debian = read.debian if read and read.debian else read_debian(tree, ("main", *components))
         return change_debian(old.scratch, debian, arch, read_wanted(names, ".deb"), supply(machine, debian))
 
     equip(state, image, change, dry_run)
@@ -81,7 +81,7 @@ def add_driver(state: State, /, image: Path, recipe: str | None, components: tup
     check_fit(image.name, driver, read_gpus(Machine()))
 
     def change(old: Old, tree: Tree, arch: str, machine: Reader, own: Tools) -> Change:
-        debian = (read.debian if read else read_debian(tree, components)) if driver.packages else None
+        debian = (read.debian if read else read_debian(tree, ("main", *components))) if driver.packages else None
         return change_driver(old.scratch, tree, arch, debian, driver, supply(machine, debian), own)
 
     equip(state, image, change, dry_run)
