@@ -289,6 +289,26 @@ class ExpectDriver:
                          for directory, driver in self.devices) or ":"
 
 
+@dataclass(frozen=True)
+class AwaitFree:
+    """Wait until no machine has devices open that VFIO holds: an unbind would wait for it in the kernel, for good.
+
+    While one has, what follows in the same way back is left undone, and is there for another try.
+
+    Args:
+        devices: their directories; one that is gone or on another driver is free.
+        deadline: seconds; a kernel that unpins a large guest's memory takes many.
+    """
+
+    devices: tuple[str, ...]
+    deadline: float = 60.0
+
+    def shell(self) -> str:
+        nodes = "/dev/vfio/$(basename $(readlink {0}/iommu_group)) /dev/vfio/devices/$(ls {0}/vfio-dev)"
+        return "\n".join(f"timeout {self.deadline:.0f} sh -c 'while fuser -s {nodes.format(directory)}; "
+                         "do sleep 0.2; done'" for directory in self.devices)
+
+
 def _holds(directory: str, driver: str) -> str:
     """A test of the shell's that a device is there, has no driver, or is bound to this one."""
     if driver == "*":
@@ -436,7 +456,7 @@ class AskGuest:
 
 
 Action = (Run | Expect | StartDaemon | StopDaemon | NotePid | MakeDir | WriteFile | CopySecret | Remove | CallPlugin
-          | RemoveBridge | RemoveChain | SweepChains | WriteSysfs | ExpectDriver | AwaitHealth | AskCanary
+          | RemoveBridge | RemoveChain | SweepChains | WriteSysfs | ExpectDriver | AwaitFree | AwaitHealth | AskCanary
           | ExpectTee | EndGuest | AskGuest)
 KINDS: dict[str, type[Action]] = {kind.__name__: kind for kind in typing.get_args(Action)}
 

@@ -18,7 +18,7 @@ from vmtool.gpu.record import Record, claims, marks, record_of, record_text, rec
 from vmtool.gpu.restore import PROBED_WITHIN, way_back
 from vmtool.gpu.select import Wish
 from vmtool.gpu.services import holding_services, plan_console, plan_start, plan_stop
-from vmtool.plan import Action, ExpectDriver, MakeDir, Plan, Remove, Run, Step, WriteFile, WriteSysfs
+from vmtool.plan import Action, AwaitFree, ExpectDriver, MakeDir, Plan, Remove, Run, Step, WriteFile, WriteSysfs
 from vmtool.state import State
 
 
@@ -77,11 +77,11 @@ def bind_steps(state: State, facts: GpuFacts, wish: Wish) -> tuple[Step, ...]:
 
 
 def plan_claim(state: State, scope: Sequence[PciDevice], owner: str) -> Step:
-    """Note whom the devices serve, so that nobody else gets them."""
+    """Note whom the devices serve, so that nobody else gets them, as long as it may have them open."""
     paths = [claims(state) / device.bdf for device in scope]
     return Step(f"claim {_names(scope)} for {owner}",
                 (MakeDir(claims(state)), *(WriteFile(path, f"{owner}\n") for path in paths)),
-                undo=tuple(Remove(path) for path in paths))
+                undo=(_freed(scope), *(Remove(path) for path in paths)))
 
 
 def plan_records(state: State, moves: Sequence[Move]) -> Step:
@@ -89,7 +89,12 @@ def plan_records(state: State, moves: Sequence[Move]) -> Step:
     paths = {records(state) / move.device.bdf: record_text(move.record) for move in moves}
     return Step(f"note the drivers of {_names(move.device for move in moves)}",
                 (MakeDir(records(state)), *(WriteFile(path, text) for path, text in paths.items())),
-                undo=tuple(Remove(path) for path in paths))
+                undo=(_freed([move.device for move in moves]), *(Remove(path) for path in paths)))
+
+
+def _freed(devices: Iterable[PciDevice]) -> AwaitFree:
+    """They were waited for when they were given back."""
+    return AwaitFree(tuple(f"{DEVICES}/{device.bdf}" for device in devices), deadline=1.0)
 
 
 def plan_modules(facts: GpuFacts, moves: Sequence[Move]) -> Step:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from vmtool.facts.pci import DEVICES, DRIVERS
 from vmtool.gpu.record import Record, marks
-from vmtool.plan import Action, ExpectDriver, WriteSysfs
+from vmtool.plan import Action, AwaitFree, ExpectDriver, WriteSysfs
 from vmtool.state import State
 
 # Seconds for a driver that the kernel probes later than asked.
@@ -27,6 +27,7 @@ def way_back(state: State, records: Sequence[Record], deadline: float) -> tuple[
                   [(paths[record.bdf], "") for record in driven])] if driven else []
     power = [(paths[record.bdf], item) for record in records for item in _power(record)]
     return (
+        AwaitFree(tuple(paths.values())),
         write([(f"{path}/driver/unbind", bdf) for bdf, path in paths.items()],
               [(paths[record.bdf], record.bound_to) for record in records]),
         write([(f"{paths[record.bdf]}/driver_override", record.override) for record in records],

@@ -94,8 +94,8 @@ def _go_back(plan: p.Plan, error: BaseException, host: lock.Lock, monitor: Monit
 def undo(directory: Path, monitor: Monitor) -> list[str]:
     """Go the way back of every step that the journal in `directory` tells of, newest first.
 
-    Every undo action is tried, also after another has failed. A step is marked as undone only when all of its
-    actions worked, so that a later call finds the rest.
+    Every undo action is tried, also after another has failed (`plan.AwaitFree` is the exception). A step is marked as
+    undone only when all of its actions worked, so that a later call finds the rest.
 
     Returns:
         What could not be undone, a line each; empty when nothing is left.
@@ -107,7 +107,7 @@ def undo(directory: Path, monitor: Monitor) -> list[str]:
         for entry in reversed(story.entries):
             with contextlib.suppress(OSError):
                 monitor.note(f"undo: {entry.title}")
-            failures = [failure for action in entry.undo if (failure := _undo_action(action, log))]
+            failures = _undo_entry(entry.undo, log)
             problems += [f"{entry.title}: {failure}" for failure in failures]
             if not failures:
                 problems += _record(journal, entry.title, "undone", step=entry.number)
@@ -144,6 +144,17 @@ def _do_steps(steps: Iterable[p.Step], journal: Journal, monitor: Monitor, log: 
         if step.clears:
             journal.forget()
         monitor.done(time.monotonic() - started)
+
+
+def _undo_entry(actions: Iterable[p.Action], log: IO[str]) -> list[str]:
+    """Do each undo action, also after another has failed, but for what must wait until a device is free."""
+    failures = []
+    for action in actions:
+        if failure := _undo_action(action, log):
+            failures.append(failure)
+            if isinstance(action, p.AwaitFree):
+                break
+    return failures
 
 
 def _undo_action(action: p.Action, log: IO[str]) -> str:

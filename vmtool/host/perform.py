@@ -40,6 +40,10 @@ def perform(action: p.Action, log: IO[str], note: Callable[[str], None]) -> None
             _network(action, log)
         case p.WriteSysfs() | p.ExpectDriver():
             _device(action, log)
+        case p.AwaitFree():
+            from vmtool.host import holding
+
+            holding.await_free(action)
         case p.AwaitHealth() | p.AskCanary():
             _serving(action, note)
         case p.ExpectTee() | p.EndGuest():

@@ -10,7 +10,7 @@ import pytest
 from tests.fakes.recorded import Recorded
 from tests.fakes.sysfs import FakeKernel
 from vmtool.facts.pci import DEVICES
-from vmtool.host import processes, sysfs
+from vmtool.host import holding, processes, sysfs
 from vmtool.state import State
 
 Boot = Callable[..., FakeKernel]
@@ -39,6 +39,7 @@ def install(kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sysfs, "boot_id", lambda: BOOT_ID)
     monkeypatch.setattr(sysfs, "read_driver", lambda directory: _driver(kernel, directory))
     monkeypatch.setattr(processes, "run", kernel.program)
+    monkeypatch.setattr(holding, "held", lambda directories: [])
 
 
 def _driver(kernel: FakeKernel, directory: str) -> str | None:

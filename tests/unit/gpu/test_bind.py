@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,7 +16,7 @@ from vmtool.facts.pci import DEVICES
 from vmtool.gpu import bind, record
 from vmtool.gpu.facts import read_gpu
 from vmtool.gpu.select import Wish
-from vmtool.host import apply, subjects
+from vmtool.host import apply, holding, subjects
 from vmtool.host.journal import Journal
 from vmtool.host.perform import perform as really_perform
 from vmtool.plan import plan_lines
@@ -204,8 +205,26 @@ def test_the_way_back_of_a_launch_gives_back_only_what_it_bound(boot: Boot, stat
     do_bind(kernel, state, H100[0])
     steps = bind.bind_steps(state, read_gpu(kernel, state), Wish(bdfs=H100[:2], owner="instance a"))
     undo = [action.shell() for step in steps for action in step.undo]
-    assert not [line for line in undo if H100[0] in line and "/sys/" in line]
-    assert [line for line in undo if H100[1] in line and "/sys/" in line]
+    assert not [line for line in undo if H100[0] in line and "> /sys/" in line]
+    assert [line for line in undo if H100[1] in line and "> /sys/" in line]
+
+
+def test_what_a_machine_still_has_open_is_not_given_back_until_it_is_free(boot: Boot, state: State,
+                                                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel would wait in the unbind. The device stays claimed, and its way back on record, for another try."""
+    kernel = boot("hgx-h100", **IDLE)
+    do_bind(kernel, state, H100[0], owner="instance a")
+    lines = [f"{H100[0]} is held in the kernel, by no process that can be seen"]
+    monkeypatch.setattr(holding, "held", lambda directories: lines)
+    clock = SimpleNamespace(monotonic=iter(range(0, 10**6, 100)).__next__, sleep=lambda seconds: None)
+    monkeypatch.setattr(holding, "time", clock)
+    left = apply.undo(bind.directory(state), Quiet())
+    assert len(left) == 3
+    assert all("not given back, since a machine still has it open" in line and lines[0] in line for line in left)
+    assert (kernel.driver(H100[0]), record.read_claims(kernel, state)) == ("vfio-pci", {H100[0]: "instance a"})
+    lines.clear()
+    assert apply.undo(bind.directory(state), Quiet()) == []
+    assert (kernel.driver(H100[0]), record.read_claims(kernel, state)) == ("nvidia", {})
 
 
 class Killed(BaseException):
