@@ -16,10 +16,9 @@ from vmtool.state import State
 @click.pass_obj
 def recover_command(state: State, dry_run: bool) -> None:
     """Undo what interrupted commands left behind. Logs are kept; `vmtool rm NAME` removes them."""
-    interrupted = subjects.read_interrupted(state)
-    if not interrupted:
+    interrupted, problems = subjects.read_interrupted(state), subjects.read_unreadable(state)
+    if not interrupted and not problems:
         click.echo("nothing to recover", err=True)
-    problems: list[str] = []
     for subject in interrupted:
         if dry_run:
             show_undo(subject)

@@ -115,7 +115,10 @@ class Journal:
         """
         story = Story()
         for record in self.records():
-            _tell(story, record)
+            try:
+                _tell(story, record)
+            except (LookupError, TypeError, AttributeError) as error:
+                raise ValueError(f"not a record of this vmtool: {record!r}") from error
         return story
 
 

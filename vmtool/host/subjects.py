@@ -26,12 +26,26 @@ class Interrupted:
 
 
 def read_interrupted(state: State) -> list[Interrupted]:
-    """What a kill, a crash or `--keep-on-failure` left, in every room of the state directory."""
+    """What a kill, a crash or `--keep-on-failure` left, in every room of the state directory; of a journal that
+    another version of vmtool wrote, see `read_unreadable`."""
     found = []
     for path in sorted(state.root.glob(f"*/*/{NAME}")):
-        story = Journal(path.parent).story()
-        if story.state not in FINISHED and not lock.is_held(state.lock(path.parent)):
-            found.append(Interrupted(path.parent, story))
+        with contextlib.suppress(ValueError):
+            story = Journal(path.parent).story()
+            if story.state not in FINISHED and not lock.is_held(state.lock(path.parent)):
+                found.append(Interrupted(path.parent, story))
+    return found
+
+
+def read_unreadable(state: State) -> list[str]:
+    """A line for each journal that this version of vmtool cannot follow, so that nothing in it is guessed at."""
+    found = []
+    for path in sorted(state.root.glob(f"*/*/{NAME}")):
+        try:
+            Journal(path.parent).story()
+        except ValueError as error:
+            told = str(error)[:200]
+            found.append(f"{path.parent}: another version of vmtool wrote its journal, which can undo it: {told}")
     return found
 
 

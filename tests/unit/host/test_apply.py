@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from vmtool.cli.recover import recover_command
 from vmtool.errors import NotReady, VmtoolError
-from vmtool.host import apply, lock, subjects
+from vmtool.host import apply, files, lock, subjects
 from vmtool.host.journal import Journal
 from vmtool.host.perform import perform as really_perform
 from vmtool.plan import Action, MakeDir, Plan, Remove, Step, WriteFile
@@ -137,6 +139,25 @@ def test_a_lock_names_its_holder(state: State) -> None:
     with lock.Lock(state.host_lock, "vmtool run a"), busy, lock.Lock(state.host_lock, "vmtool rm a"):
         pass
     assert not lock.is_held(state.host_lock)
+
+
+def test_a_journal_of_another_version_is_told_and_keeps_no_other_from_being_recovered(
+        state: State, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(VmtoolError):
+        do(state, make(tmp_path / "one"), make(tmp_path / "two", IMPOSSIBLE), keep=True)
+    for name, record in (("0", {"event": "step", "title": "new", "undo": [{"kind": "FromTheFuture"}]}),
+                         ("b", {"event": "plan"}), ("c", {"event": "end", "seconds": 1})):
+        journal = Journal(state.instance(name))
+        files.make_private(journal.path.parent)
+        journal.write(**record)
+    told = CliRunner().invoke(recover_command, obj=state)
+    assert not (tmp_path / "one").exists()
+    assert isinstance(told.exception, VmtoolError)
+    assert told.exception.code == 1
+    assert [detail.partition(":")[0] for detail in told.exception.details] == [
+        str(state.instance(name)) for name in ("0", "b", "c")]
+    assert "FromTheFuture" in told.exception.details[0]
+    assert "another version of vmtool wrote its journal" in told.exception.details[0]
 
 
 def test_recover_leaves_alone_what_is_applied_or_at_work(state: State, tmp_path: Path) -> None:
