@@ -13,6 +13,7 @@ import shutil
 import signal
 import sys
 import tarfile
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from hashlib import sha256
@@ -31,6 +32,7 @@ from vmtool.facts.tee import TeeSupport
 from vmtool.host import processes, subjects
 from vmtool.host.look import Machine
 from vmtool.kata.survey import survey
+from vmtool.launch.claim import Claim
 from vmtool.launch.facts import LaunchFacts
 from vmtool.launch.guest import target_of
 from vmtool.launch.instance import read_instance
@@ -135,6 +137,7 @@ def undertake(vmtool: Vmtool, standin: Path, tee: str) -> None:
     (shared / "virtiofsd").touch()
     image = standin / "guest.img"
     image.write_bytes(partitioned())
+    (standin / "guest.img.manifest.json").write_text(json.dumps({"sha256": sha256(partitioned()).hexdigest()}))
     spec = Spec.model_validate({"apiVersion": "vmtool/v1", "kind": "Runtime", "metadata": {"name": "chat"}, "spec": {
         "runtime": {"handler": "kata", "tee": tee, "kata": {
             "version": "3.15-virtcca", "prefix": str(standin), "qemu": str(standin / "qemu-system-aarch64"),
@@ -165,6 +168,7 @@ def test_a_shim_that_starts_an_ordinary_vm_is_torn_down_with_exit_code_4(vmtool:
     assert processes.start_time(int((standin / "qemu.pid").read_text())) is None
     evidence = vmtool.state / "instances" / "chat" / "evidence" / "qemu.txt"
     assert "sandbox-chat,debug-threads=on" in evidence.read_text()
+    assert not (standin / "key").exists(), "the wrong guest never had the key"
     vmtool("rm", "--yes", "chat")
 
 
@@ -182,17 +186,22 @@ def test_what_the_shim_is_asked_for(vmtool: Vmtool, standin: Path) -> None:
     [network] = [item for item in spec["linux"]["namespaces"] if item["type"] == "network"]
     assert network["path"] == "/var/run/netns/vmtool-chat"
     assert spec["linux"]["seccomp"]["defaultAction"] == "SCMP_ACT_ERRNO"
+    assert not any("secret" in mount["source"] for mount in spec["mounts"])
     vmtool("rm", "--yes", "chat")
 
 
 def test_a_patched_shim_passes_the_look(vmtool: Vmtool, standin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The look is passed; nobody answers on /health, so the launch fails later and is undone as well."""
     (standin / "behaviour").write_text("patched")
+    (standin / "says").write_text("/proc/1/status:Uid:\t65532\n/proc/1/status:CapEff:\t00000000a80425fb\n")
     claims: dict[str, str] = {}
+    keys: list[bytes] = []
 
     def look(self: Silent, text: str) -> None:
         instance = read_instance(State(vmtool.state), "chat")
-        claims.update({claim.id: claim.verdict for claim in read_claims(Machine(), instance)})
+        if not keys:
+            claims.update({claim.id: claim.verdict for claim in read_claims(Machine(), instance, whole=True)})
+            keys.extend(((standin / "key").read_bytes(), instance.paths.key.read_bytes()))
 
     monkeypatch.setattr(Silent, "note", look)
     with pytest.raises(VmtoolError) as error:
@@ -200,19 +209,48 @@ def test_a_patched_shim_passes_the_look(vmtool: Vmtool, standin: Path, monkeypat
     assert error.value.code == 1
     assert {name for name, verdict in claims.items() if verdict == "proven"} >= {
         "tee", "vm.kvm", "vm.program", "vm.kernel", "vm.devices", "configuration.unchanged"}
-    assert claims["guest.tee"] == "not-checked"
+    assert {name: claims[name] for name in ("guest.tee", "image.bytes", "process.hardening", "vm.image")} == {
+        "guest.tee": "not-checked", "image.bytes": "proven", "process.hardening": "failed", "vm.image": "proven"}
+    assert keys[0] == keys[1]
+    vmtool("rm", "--yes", "chat")
+
+
+def look(vmtool: Vmtool) -> dict[str, Claim]:
+    """A plain look at the instance."""
+    return {claim.id: claim for claim in read_claims(Machine(), read_instance(State(vmtool.state), "chat"))}
+
+
+def test_a_vm_that_died_is_told_and_removed(vmtool: Vmtool, standin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (standin / "behaviour").write_text("patched")
+
+    def kill_the_vm(self: Silent, text: str) -> None:
+        if processes.start_time(pid := int((standin / "qemu.pid").read_text())):
+            os.kill(pid, signal.SIGKILL)
+            while "vm.gone" not in look(vmtool):
+                time.sleep(0.05)
+            assert {name: claim.verdict for name, claim in look(vmtool).items()} == {
+                "process.running": "failed", "vm.gone": "proven", "canary": "not-checked"}
+
+    monkeypatch.setattr(Silent, "note", kill_the_vm)
+    with pytest.raises(VmtoolError, match="the container ended before it was healthy"):
+        undertake(vmtool, standin, "virtcca")
     vmtool("rm", "--yes", "chat")
 
 
 def test_a_qemu_whose_shim_died_is_ended_by_rm(vmtool: Vmtool, standin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The VM outlives its shim: it still runs for `status`, and is gone after the way back."""
+    """The VM outlives its shim: it still runs for `status`, which says so, and is gone after the way back."""
     (standin / "behaviour").write_text("patched")
     left: list[int] = []
 
     def kill_the_shim(self: Silent, text: str) -> None:
         if not left:
+            assert look(vmtool)["task.running"].verdict == "proven"
             os.kill(int((standin / "shim.pid").read_text()), signal.SIGKILL)
             left.append(int((standin / "qemu.pid").read_text()))
+            while look(vmtool)["task.running"].verdict == "proven":
+                time.sleep(0.05)
+            assert "only vmtool rm chat ends what runs" in look(vmtool)["task.running"].evidence
+            assert look(vmtool)["process.running"].verdict == "proven"
             assert processes.start_time(left[0])
 
     monkeypatch.setattr(Silent, "note", kill_the_shim)

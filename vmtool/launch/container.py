@@ -19,6 +19,9 @@ CAPABILITIES = (
 )
 # vLLM compiles and caches under /tmp, hence exec; shared memory carries tensors between its processes.
 TMPFS = {"/tmp": "rw,exec,nosuid,nodev,mode=1777", "/dev/shm": "rw,noexec,nosuid,nodev,mode=1777"}  # noqa: S108
+# Where the entrypoint waits for its keys: a file that the host shared would be in a guest before anybody looked at it.
+KEY = "/run/vmtool/api-key"
+SECRETS = {"/run/vmtool": f"rw,noexec,nosuid,nodev,mode=0700,uid={UID},gid={UID}"}
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,7 @@ class Container:
         netns: path of a network namespace; None for one with nothing but a loopback.
         devices: device files to pass on, such as /dev/vfio/81.
         config: Kata configuration file that the shim shall read.
+        keyed: whether `hand_over` brings it keys.
     """
 
     name: str
@@ -46,6 +50,7 @@ class Container:
     netns: Path | None = None
     devices: tuple[Path, ...] = ()
     config: Path | None = None
+    keyed: bool = False
 
 
 def run_argv(endpoint: Endpoint, container: Container, *options: str) -> tuple[str, ...]:
@@ -58,7 +63,7 @@ def run_argv(endpoint: Endpoint, container: Container, *options: str) -> tuple[s
         words += ["--memory-limit", str(container.memory)]
     if container.cpus:
         words += ["--cpus", f"{container.cpus:g}"]
-    for path, options_ in TMPFS.items():
+    for path, options_ in (TMPFS | (SECRETS if container.keyed else {})).items():
         words += ["--mount", f"type=tmpfs,src=tmpfs,dst={path},options={options_.replace(',', ':')}"]
     for (source, inside), how in [*((bind, "ro") for bind in container.binds),
                                   *((bind, "rw") for bind in container.writable)]:
@@ -72,6 +77,13 @@ def run_argv(endpoint: Endpoint, container: Container, *options: str) -> tuple[s
     if container.config:
         words += ["--runtime-config-path", str(container.config)]
     return endpoint.ctr(*words, container.image, container.name, *container.command)
+
+
+def hand_over(endpoint: Endpoint, name: str, key: Path) -> Run:
+    """Give the keys to a container that waits for them; they go through the exec's stdin, to no argument or file."""
+    argv = endpoint.ctr("task", "exec", "--exec-id", "vmtool-key", name, "python3", "-m", "vmtool.serving.receive", KEY)
+    return Run(argv, stdin=key, deadline=60.0, hint="when the log says that an image of an older vmtool runs, build or "
+               f"import it anew; else: vmtool logs {name}")
 
 
 def removal(endpoint: Endpoint, name: str) -> tuple[Action, ...]:

@@ -25,7 +25,6 @@ from vmtool.spec import Body, Spec
 from vmtool.state import State
 
 PORT = 8000
-KEY = "/run/vmtool/api-key"
 HUB = "/models/hub"
 # The image keeps vLLM off the network, except for a model that must be fetched.
 HUB_ENV = (("HF_HOME", HUB), ("HF_HUB_OFFLINE", "0"), ("TRANSFORMERS_OFFLINE", "0"))
@@ -66,6 +65,7 @@ def plan_launch(state: State, spec: Spec, facts: LaunchFacts, *, timeout: float 
         *(plan_vm(state, spec, vm, facts, network, directory) if vm else
           (plan_container(state, spec, endpoint, network, directory, guest),)),
         *(plan_look(spec, guest, directory) if guest else ()),
+        *([] if vm else [plan_key(spec, endpoint, directory)]),
         plan_health(spec, facts, record, directory, timeout, slowdown=d.SLOWDOWN if vm and vm.emulated else 1),
         *plan_canary(spec, facts, record, directory, slowdown=d.SLOWDOWN if vm and vm.emulated else 1),
     ))
@@ -136,7 +136,7 @@ def plan_container(state: State, spec: Spec, endpoint: Endpoint, network: Networ
         name=spec.name, image=full_reference(body.image), command=server_command(body, network),
         handler=body.runtime.handler, memory=0 if guest else body.resources.memory,
         cpus=0 if guest else body.resources.cpus,
-        binds=((paths.key, KEY), *(((body.model.path, model_path(body)),) if body.model.path else (RESOLVER,))),
+        binds=((body.model.path, model_path(body)) if body.model.path else RESOLVER,), keyed=True,
         writable=((hub, HUB),) if body.model.source == "huggingface" else (),
         env=(*(guest.environment if guest else ()), *(HUB_ENV if body.model.source == "huggingface" else ()),
              *body.vllm.env.items()),
@@ -148,12 +148,18 @@ def plan_container(state: State, spec: Spec, endpoint: Endpoint, network: Networ
                   undo=(*awake(state, endpoint), *c.removal(endpoint, spec.name), *(guest.end if guest else ())))
 
 
+def plan_key(spec: Spec, endpoint: Endpoint, directory: Path) -> p.Step:
+    """The workload starts, and so reads the model, only when it has its key: after the look at the guest."""
+    return p.Step("hand over the key, which starts the server",
+                  (c.hand_over(endpoint, spec.name, Paths(directory).key),))
+
+
 def model_path(body: Body) -> str:
     """Where the model is inside the container: a directory, or a repository's name."""
     return "/models/local" if body.model.path else str(body.model.repository)
 
 
-def server_command(body: Body, network: Network, key: str = KEY) -> tuple[str, ...]:
+def server_command(body: Body, network: Network, key: str = c.KEY) -> tuple[str, ...]:
     """The front and vLLM behind it. When only this host may ask, the front lets in nobody but the bridge's address,
     which is where portmap makes the host's own connections come from; a neighbour on the bridge is turned away."""
     ports = body.network.ports

@@ -8,10 +8,11 @@ import os
 from vmtool.facts.reader import Reader
 from vmtool.launch.claim import Claim
 from vmtool.launch.container import UID
-from vmtool.launch.deviceproof import driver_claims
+from vmtool.launch.deviceproof import driver_claims, left_claims, task_claim
 from vmtool.launch.domainproof import domain_claims
-from vmtool.launch.guestproof import guest_claims
+from vmtool.launch.guestproof import guest_claims, sandbox_name
 from vmtool.launch.instance import Instance
+from vmtool.launch.vm import domain_name
 
 
 def read_claims(reader: Reader, instance: Instance, *, whole: bool = False) -> tuple[Claim, ...]:
@@ -23,13 +24,15 @@ def read_claims(reader: Reader, instance: Instance, *, whole: bool = False) -> t
     record = instance.known()
     canary = _canary(reader, instance)
     if instance.pid is None:
-        return (Claim("process.running", "failed", f"the container's process is gone ({instance.state})"), canary)
+        gone = Claim("process.running", "failed", f"the container's process is gone ({instance.state})")
+        name = {"kata": sandbox_name, "libvirt": domain_name}.get(record.handler)
+        return (gone, *(left_claims(reader, record, name(record.name)) if name else ()), canary)
     if record.handler == "libvirt":
         return (Claim("process.running", "proven", f"pid {instance.pid}"),
                 *domain_claims(reader, instance, record, whole=whole), *driver_claims(reader, record), canary)
     if record.handler == "kata":
         # The process on the host is the shim's or QEMU's; what holds inside the guest must be asked there.
-        return (Claim("process.running", "proven", f"pid {instance.pid}"),
+        return (Claim("process.running", "proven", f"pid {instance.pid}"), task_claim(reader, record),
                 *guest_claims(reader, instance, record, whole=whole), *driver_claims(reader, record), canary)
     return (
         Claim("process.running", "proven", f"pid {instance.pid}"),

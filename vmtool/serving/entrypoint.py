@@ -1,5 +1,7 @@
 """PID 1 of the container: starts vLLM (or the small server) on a Unix socket, runs the front, ends when either does.
 
+Before anything else it waits for the file with the keys: whoever launched it may want to look at the guest first.
+
     python3 -m vmtool.serving.entrypoint --model DIR --served-model-name NAME --api-key-file FILE [-- VLLM_ARGUMENTS]
 
 Exit status: 0 stopped by SIGTERM or SIGINT, 1 vLLM died or the front could not listen, 2 wrong arguments.
@@ -51,13 +53,16 @@ async def serve(arguments: Arguments, upstream: Path) -> int:
         OSError: no permission to read the keys or to listen.
         ValueError: the key file holds no usable key.
     """
-    keys = read_keys(arguments.key_file)
-    listening = listen(arguments.listen)
-    use_prepared_cache()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    if not await appears(arguments.key_file, stop):
+        say("stopped before there was a key")
+        return 0
+    keys = read_keys(arguments.key_file)
+    listening = listen(arguments.listen)
+    use_prepared_cache()
     say(f"starting {arguments.server}")
     # vLLM first: while it imports torch, this process has the time to import what the front needs.
     child = Child(arguments.server, engine_command(arguments, sys.executable, upstream))
@@ -82,6 +87,17 @@ async def serve(arguments: Arguments, upstream: Path) -> int:
         return 0
     say(f"{arguments.server} died: {describe(child.status)}" if ended.done() else "the front ended")
     return 1
+
+
+async def appears(file: Path, stop: asyncio.Event) -> bool:
+    """Wait for a file, without end: a launch that fails ends this process. False when it was stopped first."""
+    if not file.exists():
+        say(f"waiting for {file}")
+    while not file.exists():
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), 0.05)
+            return False
+    return True
 
 
 class Child:

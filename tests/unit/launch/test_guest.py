@@ -74,6 +74,7 @@ def test_the_table_of_contents() -> None:
         "render the configuration for Kata 3.30; the lint says: security.measured-root, security.shared-fs",
         "start the container with kata",
         "look whether the guest really runs in snp",
+        "hand over the key, which starts the server",
         "wait until the server is healthy, at most 128 s",
         "ask the canary and compare its answer",
     ]
@@ -100,8 +101,18 @@ def test_the_look_comes_before_anything_waits() -> None:
     made = plan()
     [look] = [action for action in actions(made) if isinstance(action, ExpectTee)]
     assert (look.name, look.tee, look.program) == ("sandbox-chat", "snp", FILES[0])
-    assert [step.waits for step in made.steps] == [False] * 8 + [True] * 2
+    assert [step.waits for step in made.steps] == [False] * 9 + [True] * 2
     assert "sandbox-chat" in "\n".join(plan_lines(made))
+
+
+def test_the_key_comes_after_the_look_and_by_no_file_that_the_guest_shares() -> None:
+    lines = list(plan_lines(plan()))
+    [look] = [number for number, line in enumerate(lines) if "grep -e sev-snp-guest" in line]
+    [key] = [number for number, line in enumerate(lines) if line.endswith("< /s/instances/chat/secret/api-key")]
+    assert look < key
+    assert "task exec --exec-id vmtool-key chat python3 -m vmtool.serving.receive" in lines[key]
+    [start] = [line for line in lines if " run --detach" in line]
+    assert "secret" not in start
 
 
 def test_without_a_tee_the_plan_says_so() -> None:
@@ -217,7 +228,8 @@ def claims(processes: dict[int, Any], text: str | None = "text", record: Record 
 
 def test_status_looks_again() -> None:
     assert claims({9: (FILES[0], argv("snp"))}) == {
-        "process.running": "proven", "process.hardening": "not-checked", "tee": "proven", "vm.kvm": "proven",
+        "process.running": "proven", "task.running": "not-checked", "process.hardening": "not-checked",
+        "tee": "proven", "vm.kvm": "proven",
         "vm.no-debugger": "proven", "vm.devices": "proven", "vm.kernel": "proven", "vm.program": "proven",
         "configuration.unchanged": "proven", "guest.tee": "not-checked", "guest.cmdline": "not-checked",
         "canary": "not-checked"}
@@ -232,13 +244,44 @@ def test_what_changed_meanwhile_fails(processes: dict[int, Any], text: str | Non
     assert {name for name, verdict in claims(processes, text).items() if verdict == "failed"} == failed
 
 
-def test_a_plain_look_starts_no_program(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plain_look_asks_containerd_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     def run(self: Proc, words: tuple[str, ...], deadline: float = 10.0) -> Output | None:
-        raise AssertionError(words)
+        assert words[-2:] == ("task", "list")
+        return Output(0, "TASK    PID    STATUS\nchat    9    RUNNING\n", "")
 
     monkeypatch.setattr(Proc, "run", run)
     found = claims({9: (FILES[0], argv("snp-gpu"))}, record=replace(RECORD, devices=("0000:41:00.0",)))
-    assert (found["gpu.in-container"], found["vm.devices"]) == ("not-checked", "proven")
+    assert (found["gpu.in-container"], found["vm.devices"], found["task.running"]) == (
+        "not-checked", "proven", "proven")
+
+
+@pytest.mark.parametrize("listed", ["TASK    PID    STATUS\n", "TASK    PID    STATUS\nchat    9    STOPPED\n",
+                                    "TASK    PID    STATUS\nother    9    RUNNING\n"])
+def test_a_guest_whose_shim_died_is_told(listed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Proc, "run", lambda self, words, deadline=10.0: Output(0, listed, ""))
+    assert claims({9: (FILES[0], argv("snp"))})["task.running"] == "failed"
+
+
+HELD = "0000:41:00.0 is held in the kernel, by no process that can be seen\n"
+
+
+@pytest.mark.parametrize(("processes", "answer", "expected"), [
+    ({}, Output(0, "", ""), {"vm.gone": "proven", "gpu.free": "proven"}),
+    ({}, Output(0, HELD, ""), {"vm.gone": "proven", "gpu.free": "failed"}),
+    ({}, None, {"vm.gone": "proven", "gpu.free": "not-checked"}),
+    ({9: (FILES[0], argv("snp"))}, Output(0, "", ""), {"vm.gone": "failed", "gpu.free": "proven"}),
+])
+@pytest.mark.parametrize("handler", ["kata", "libvirt"])
+def test_what_a_dead_guest_left_is_told(processes: dict[int, Any], answer: Output | None, expected: dict[str, str],
+                                        handler: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Proc, "run", lambda self, words, deadline=10.0: answer)
+    if handler == "libvirt":
+        processes = {pid: (program, [word.replace("sandbox-chat", "guest=vmtool-chat") for word in words])
+                     for pid, (program, words) in processes.items()}
+    record = replace(RECORD, devices=("0000:41:00.0",), handler=handler)
+    instance = Instance("chat", Paths(Path("/i/chat")), record, "stopped", None, Story(state="applied"))
+    found = {claim.id: claim.verdict for claim in read_claims(Proc(processes), instance)}
+    assert found == {"process.running": "failed", "canary": "not-checked", **expected}
 
 
 def test_without_a_qemu_to_look_at_nothing_is_proven() -> None:

@@ -60,8 +60,9 @@ def test_the_table_of_contents() -> None:
         line_of("make the network a: "),
         "# 5. attach the network namespace vmtool-a to the network a",
         "# 6. start the container with runc",
-        "# 7. wait until the server is healthy, at most 122 s",
-        "# 8. ask the canary and compare its answer",
+        "# 7. hand over the key, which starts the server",
+        "# 8. wait until the server is healthy, at most 122 s",
+        "# 9. ask the canary and compare its answer",
     ]
 
 
@@ -71,7 +72,7 @@ def line_of(title: str) -> str:
 
 
 def test_only_the_last_two_steps_wait() -> None:
-    assert [step.waits for step in plan().steps] == [False] * 6 + [True] * 2
+    assert [step.waits for step in plan().steps] == [False] * 7 + [True] * 2
 
 
 def test_the_systems_containerd_is_used_when_it_answers() -> None:
