@@ -240,11 +240,12 @@ class Guest:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         env = {**os.environ, "HOW": how, "PYTHONPATH": str(root), "TMPDIR": str(root), "PYTHONUNBUFFERED": "1"}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "vmtool.serving.entrypoint", "--model", str(root), "--served-model-name", "m",
-             "--listen", f"127.0.0.1:{self.port}", "--api-key-file", str(root / "key"), *words],
-            env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-            preexec_fn=inherit_orphans)
+        self.log = root / "output"
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "vmtool.serving.entrypoint", "--model", str(root), "--served-model-name", "m",
+                 "--listen", f"127.0.0.1:{self.port}", "--api-key-file", str(root / "key"), *words],
+                env=env, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=inherit_orphans)
 
     def get(self, path: str, key: str = "") -> int:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
@@ -258,8 +259,11 @@ class Guest:
 
     def end(self, number: int = signal.SIGTERM) -> tuple[int, str]:
         self.process.send_signal(number)
-        output = self.process.communicate(timeout=30)[0]
-        return self.process.returncode, output
+        return self.ended()
+
+    def ended(self) -> tuple[int, str]:
+        status = self.process.wait(30)
+        return status, self.log.read_text()
 
 
 @pytest.fixture
@@ -274,7 +278,7 @@ def guest(tmp_path: Path) -> Iterator[Callable[..., Guest]]:
     for one in made:
         if one.process.poll() is None:
             one.process.kill()
-            one.process.communicate()
+            one.process.wait()
     assert not any(str(tmp_path) in argv for argv in commands()), "the entrypoint leaves processes behind"
 
 
@@ -283,6 +287,7 @@ def test_the_entrypoint_serves_until_told_to_stop(guest: Callable[..., Guest], t
     one = guest("serve")
     wait(lambda: one.get("/health") in (200, 503), "the front does not listen")
     wait(lambda: one.get("/health") == 200, "vLLM does not answer")
+    wait(lambda: "vLLM answers" in one.log.read_text(), "nothing tells of it")
     assert (one.get("/v1/models"), one.get("/v1/models", KEY), one.get("/metrics", KEY)) == (401, 200, 404)
     (sock,) = tmp_path.glob("vllm-*/vllm.sock")
     assert sock.parent.stat().st_mode & 0o777 == 0o700
@@ -297,8 +302,8 @@ def test_the_entrypoint_serves_until_told_to_stop(guest: Callable[..., Guest], t
     ("exit", "vLLM died: exit status 7"), ("abort", "vLLM died: killed by SIGABRT")])
 def test_a_vllm_that_dies_ends_the_entrypoint(guest: Callable[..., Guest], how: str, told: str) -> None:
     one = guest(how)
-    output = one.process.communicate(timeout=30)[0]
-    assert one.process.returncode == 1
+    status, output = one.ended()
+    assert status == 1
     assert told in output.splitlines()[-1]
 
 
@@ -324,8 +329,8 @@ def test_a_port_in_use_is_told_before_vllm_starts(guest: Callable[..., Guest]) -
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         one = guest("serve", "--listen", f"127.0.0.1:{taken.getsockname()[1]}")
-        output = one.process.communicate(timeout=30)[0]
-    assert one.process.returncode == 1
+        status, output = one.ended()
+    assert status == 1
     assert "Address already in use" in output
     assert "starting vLLM" not in output
 
@@ -333,8 +338,8 @@ def test_a_port_in_use_is_told_before_vllm_starts(guest: Callable[..., Guest]) -
 def test_a_bad_key_is_told_before_vllm_starts(guest: Callable[..., Guest], tmp_path: Path) -> None:
     (tmp_path / "short").write_text("short")
     one = guest("serve", "--api-key-file", str(tmp_path / "short"))
-    output = one.process.communicate(timeout=30)[0]
-    assert one.process.returncode == 1
+    status, output = one.ended()
+    assert status == 1
     assert "at least 16 characters" in output
     assert "starting vLLM" not in output
 

@@ -40,20 +40,27 @@ FILES = {
 INITRAMFS_MODULES = ("virtio_pci", "virtio_blk", "ext4", "crc32c_generic")
 
 
-def _make_disk(target: Path, scratch: Path, inputs: tuple[Path, ...]) -> None:
-    kernel, tree, drivers = inputs
-    version = (kernel / "version").read_text()
-    root = scratch / "root"
-    run(("cp", "-a", str(tree / "tree"), str(root)), 120)
-    equip(root)
-    modules = root / "lib/modules" / version
-    shutil.copytree(kernel / "modules", modules, symlinks=True)
-    (modules / "updates/dkms").mkdir(parents=True)
-    for module in drivers.glob("*.ko"):
-        shutil.copy(module, modules / "updates/dkms")
-    run(("chroot", str(root), "/sbin/depmod", "-a", version), 120)
-    make_initramfs(target / "initramfs", scratch / "initramfs", modules, kernel / "busybox", kernel / "busybox")
-    make_root(target / "root.img", root, SIZE)
+def disk(name: str, tree: Part, size: str) -> Part:
+    """A root disk of `size` out of a tree, with the lab's kernel modules and drivers, and its initramfs."""
+
+    def make(target: Path, scratch: Path, inputs: tuple[Path, ...]) -> None:
+        kernel, whole, drivers = inputs
+        version = (kernel / "version").read_text()
+        root = scratch / "root"
+        run(("cp", "-a", str(whole / "tree"), str(root)), 120)
+        equip(root)
+        modules = root / "lib/modules" / version
+        shutil.copytree(kernel / "modules", modules, symlinks=True)
+        (modules / "updates/dkms").mkdir(parents=True)
+        for module in drivers.glob("*.ko"):
+            shutil.copy(module, modules / "updates/dkms")
+        run(("chroot", str(root), "/sbin/depmod", "-a", version), 120)
+        make_initramfs(target / "initramfs", scratch / "initramfs", modules, kernel / "busybox", kernel / "busybox")
+        make_root(target / "root.img", root, size)
+
+    recipe = (size, *MASKED, *INITRAMFS_MODULES, *(f"{path}\n{text}" for path, text in FILES.items()),
+              (GUEST / "agent.py").read_text(), (GUEST / "init").read_text())
+    return Part(name, recipe, make, (KERNEL, tree, DRIVERS))
 
 
 def make_root(target: Path, root: Path, size: str) -> None:
@@ -110,6 +117,4 @@ def _plain(path: str) -> str:
     return os.path.basename(path).removesuffix(".xz")
 
 
-RECIPE = (SIZE, *MASKED, *INITRAMFS_MODULES, *(f"{name}\n{text}" for name, text in FILES.items()),
-          (GUEST / "agent.py").read_text(), (GUEST / "init").read_text())
-DISK = Part("disk", RECIPE, _make_disk, (KERNEL, TREE, DRIVERS))
+DISK = disk("disk", TREE, SIZE)

@@ -39,7 +39,6 @@ QEMU_ARGV = ("--variant=extract", "--include=qemu-system-x86,qemu-system-arm,qem
 KERNEL_ARGV = ("--variant=extract", "--include=linux-image-amd64,busybox-static", NO_RECOMMENDS, "bookworm", BOOKWORM)
 TREE_PACKAGES = ("systemd", "systemd-sysv", "udev", "dbus", "python3", "kmod", "pciutils", "iproute2", "procps",
                  "driverctl", "psmisc", "busybox-static")
-TREE_ARGV = ("--variant=minbase", f"--include={','.join(TREE_PACKAGES)}", NO_RECOMMENDS, *NO_DOCS, "bookworm", BOOKWORM)
 SETUP_CFG = Path(__file__).parents[2] / "setup.cfg"
 
 
@@ -102,15 +101,21 @@ def take_kernel(tree: Path, target: Path) -> None:
     shutil.rmtree(target / "modules/kernel/sound", ignore_errors=True)
 
 
-def _make_tree(target: Path, scratch: Path, _inputs: tuple[Path, ...]) -> None:
-    tree = target / "tree"
-    mmdebstrap(tree, scratch, TREE_ARGV)
-    wheels = tree / "usr/local/lib/python3.11/dist-packages"
-    run((sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-warn-script-location",
-         "--target", str(wheels), *requirements()), 600)
-    for name in ("var/cache/apt", "var/lib/apt/lists", "usr/share/bash-completion", "dev"):
-        shutil.rmtree(tree / name, ignore_errors=True)
-    (tree / "dev").mkdir()
+def tree(name: str, packages: tuple[str, ...]) -> Part:
+    """A root tree with these packages and with what vmtool itself takes from PyPI."""
+    argv = ("--variant=minbase", f"--include={','.join(packages)}", NO_RECOMMENDS, *NO_DOCS, "bookworm", BOOKWORM)
+
+    def make(target: Path, scratch: Path, _inputs: tuple[Path, ...]) -> None:
+        root = target / "tree"
+        mmdebstrap(root, scratch, argv)
+        wheels = root / "usr/local/lib/python3.11/dist-packages"
+        run((sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-warn-script-location",
+             "--target", str(wheels), *requirements()), 600)
+        for unneeded in ("var/cache/apt", "var/lib/apt/lists", "usr/share/bash-completion", "dev"):
+            shutil.rmtree(root / unneeded, ignore_errors=True)
+        (root / "dev").mkdir()
+
+    return Part(name, (*argv, *requirements()), make)
 
 
 def requirements() -> tuple[str, ...]:
@@ -125,4 +130,4 @@ def requirements() -> tuple[str, ...]:
 
 QEMU = Part("qemu", QEMU_ARGV, _make_qemu)
 KERNEL = Part("kernel", KERNEL_ARGV, _make_kernel)
-TREE = Part("tree", (*TREE_ARGV, *requirements()), _make_tree)
+TREE = tree("tree", TREE_PACKAGES)

@@ -143,7 +143,8 @@ async def serve(application: Small, socket: str) -> None:
     """Listen, load the model meanwhile, and serve until SIGTERM; a model that does not load ends it."""
     import uvicorn
 
-    server = uvicorn.Server(uvicorn.Config(application, uds=socket, log_level="warning", lifespan="off", ws="none"))
+    server = uvicorn.Server(uvicorn.Config(application, uds=socket, log_level="warning", lifespan="off", ws="none",
+                                           timeout_graceful_shutdown=2))
     serving = asyncio.create_task(server.serve())
     try:
         await application.prepare()

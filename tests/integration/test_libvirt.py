@@ -1,0 +1,213 @@
+"""Guests that libvirt starts, for real: under TCG where KVM runs none. A small server on transformers answers for vLLM,
+which would take minutes there."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.conftest import MakeSpec
+from tests.integration.machine import Vmtool, footprint, output
+from vmtool.serving.canary import PAIRS
+
+NAME = "guest"
+PORT = 18471
+KILLED = Path(__file__).with_name("killed.py")
+SOCKET = Path("/run/libvirt/libvirt-sock")
+
+
+@pytest.fixture(scope="module")
+def image(vmtool: Vmtool, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The guest image that the shipped recipe gives, where QEMU's own user may read it."""
+    directory = Path(tempfile.mkdtemp(prefix="vmtool-guest-", dir="/var/tmp"))  # others must get through
+    directory.chmod(0o711)
+    vmtool("rootfs", "build", "rootfs-minimal", "-o", directory / "rootfs.img", timeout=1200)
+    yield directory / "rootfs.img"
+    shutil.rmtree(directory)
+
+
+MakeGuest = Callable[..., Path]
+
+
+@pytest.fixture
+def make_guest(make_spec: MakeSpec, model: Path, image: Path) -> MakeGuest:
+    """Write the spec of a guest: `make_guest(port=..., libvirt={...})`."""
+
+    def make(port: int | None = None, libvirt: dict[str, object] | None = None, **changes: object) -> Path:
+        runtime = {"handler": "libvirt", "libvirt": {"image": str(image), "uri": "embed"} | (libvirt or {})}
+        body = {"runtime": runtime, "vllm": {},
+                "model": {"name": "canary", "path": str(model), "engine": "transformers"},
+                "resources": {"memory": "2560Mi", "cpus": 2}}
+        return make_spec(NAME, port, **(body | changes))
+
+    return make
+
+
+@pytest.fixture
+def nothing_left(vmtool: Vmtool) -> Iterator[None]:
+    """The machine is afterwards as it was before, also when a test fails half-way."""
+    before = footprint()
+    yield
+    vmtool("recover", status=None)
+    if (vmtool.state / "instances" / NAME).exists():
+        vmtool("rm", "--yes", NAME)
+    assert footprint() == before
+    assert qemus() == []
+    assert not any((vmtool.state / "domains").glob("*"))
+
+
+def qemus() -> list[str]:
+    """The pids of vmtool's domains; one that was killed takes a moment."""
+    for _ in range(50):
+        found = output("pgrep", "-f", f"guest=vmtool-{NAME}").split()
+        if not found:
+            break
+        time.sleep(0.1)
+    return found
+
+
+def records_before(vmtool: Vmtool, spec: Path, text: str) -> int:
+    """How many journal records are written until an action begins whose line holds this text."""
+    count = 0
+    for step in vmtool("plan", spec, "--json").json["plan"]["steps"]:
+        if step["skip"]:
+            continue
+        count += 1
+        for action in step["actions"]:
+            count += 1
+            if text in json.dumps(action):
+                return count
+            count += 1
+    raise AssertionError(f"no action of the plan holds {text}")
+
+
+def killed(vmtool: Vmtool, records: int, spec: Path) -> None:
+    argv = [sys.executable, str(KILLED), str(records), "--state-dir", str(vmtool.state), "run", str(spec)]
+    ended = subprocess.run(argv, capture_output=True, timeout=300, check=False, stdin=subprocess.DEVNULL)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+
+
+@pytest.mark.usefixtures("nothing_left")
+def test_the_image_boots_serves_and_is_proven(vmtool: Vmtool, make_guest: MakeGuest) -> None:
+    spec = make_guest(PORT)
+    vmtool("run", spec, timeout=900)
+    status = vmtool("status", NAME, "--proof", "--json").json
+    claims = {claim["id"]: claim["verdict"] for claim in status["claims"]}
+    assert claims.pop("vm.kvm") in ("proven", "not-checked")  # emulated where KVM runs no guests
+    assert claims == {
+        "process.running": "proven", "tee": "failed", "vm.no-debugger": "proven", "vm.devices": "proven",
+        "vm.kernel": "proven", "vm.program": "proven", "image.bytes": "proven", "configuration.unchanged": "proven",
+        "guest.tee": "not-checked", "guest.cmdline": "proven", "guest.root-read-only": "proven",
+        "workload.hardening": "proven", "canary": "proven"}
+    question, answer = PAIRS[2]
+    assert vmtool("chat", NAME, question).out.strip() == answer
+    assert "runs already" in vmtool("run", spec).out
+    assert "transformers answers" in vmtool("logs", NAME).out
+    assert "lets nobody run commands" in vmtool("exec", NAME, "--", "id", status=2).err
+    # The address is the guest's: nothing of the workload is in the namespace that CNI gave it to.
+    assert output("ip", "netns", "pids", f"vmtool-{NAME}") == ""
+    vmtool("stop", NAME)
+    assert qemus() == []
+    assert vmtool("status", NAME, "--json", status=1).json["instance"]["state"] == "stopped"
+    vmtool("rm", NAME)
+
+
+@pytest.mark.usefixtures("nothing_left")
+@pytest.mark.parametrize("late", [0, 1], ids=["as QEMU starts", "when QEMU runs"])
+def test_sigkill_leaves_no_guest_behind(vmtool: Vmtool, make_guest: MakeGuest, late: int) -> None:
+    spec, before = make_guest(), footprint()
+    killed(vmtool, records_before(vmtool, spec, "vmtool.host.domains") + late, spec)
+    assert len(found := qemus()) == late, [output("ps", "-o", "args=", "-p", pid) for pid in found]
+    assert vmtool("ps", "--json").json["instances"][0]["state"] == "interrupted"
+    vmtool("recover")
+    assert qemus() == []
+    assert footprint() == before
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("nothing_left")
+def test_sigkill_at_every_action(vmtool: Vmtool, make_guest: MakeGuest) -> None:
+    spec, before = make_guest(), footprint()
+    last = records_before(vmtool, spec, "/health")
+    for records in range(1, last):
+        killed(vmtool, records, spec)
+        vmtool("recover")
+        assert qemus() == [], records
+        assert footprint() == before, records
+
+
+@pytest.mark.usefixtures("nothing_left")
+def test_a_guest_that_dies_is_told_and_its_leavings_are_removed(vmtool: Vmtool, make_guest: MakeGuest) -> None:
+    failed = vmtool("run", "--timeout", "1", "--keep-on-failure", make_guest(), status=1)
+    assert "not healthy after 1 s" in failed.err
+    [pid] = output("pgrep", "-f", f"guest=vmtool-{NAME}").split()
+    os.kill(int(pid), signal.SIGKILL)
+    assert qemus() == []
+    claims = vmtool("status", NAME, "--json", status=1).json["claims"]
+    assert [claim["verdict"] for claim in claims if claim["id"] == "process.running"] == ["failed"]
+    vmtool("rm", NAME)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("nothing_left")
+def test_a_workload_that_ends_takes_the_guest_along(vmtool: Vmtool, make_guest: MakeGuest, model: Path,
+                                                    tmp_path: Path) -> None:
+    broken = tmp_path / "model"
+    shutil.copytree(model, broken)
+    (broken / "model.safetensors").write_bytes(b"no weights")
+    for path in (tmp_path, broken):
+        path.chmod(0o755)
+    spec = make_guest(model={"name": "canary", "path": str(broken), "engine": "transformers"})
+    failed = vmtool("run", spec, status=1, timeout=900)
+    assert "the container ended before it was healthy" in failed.err
+    assert "vmtool-workload.service: Main process exited" in failed.err
+
+
+@pytest.fixture
+def libvirtd(tmp_path: Path) -> Iterator[None]:
+    """libvirt's daemons where the system's would be."""
+    if SOCKET.exists():
+        pytest.skip(f"a libvirt has {SOCKET} already")
+    daemons = [subprocess.Popen([name, "--pid-file", str(tmp_path / f"{name}.pid")], stderr=subprocess.DEVNULL)
+               for name in ("virtlogd", "libvirtd")]
+    for _ in range(100):
+        if output("virsh", "-c", "qemu:///system", "version"):
+            break
+        time.sleep(0.1)
+    yield
+    for daemon in reversed(daemons):
+        daemon.terminate()
+        daemon.wait(20)
+    for path in SOCKET.parent.glob("*sock*"):
+        path.unlink()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("nothing_left", "libvirtd")
+def test_the_systems_libvirt_runs_qemu_as_its_own_user(make_guest: MakeGuest, image: Path, model: Path) -> None:
+    root = Path(tempfile.mkdtemp(prefix="vmtool-state-", dir="/var/tmp"))  # others must get through
+    tool = Vmtool(root)
+    try:
+        tool("image", "build", "vllm-cpu", timeout=600)
+        before = image.stat()
+        tool("run", "--timeout", "1", "--keep-on-failure", make_guest(libvirt={"uri": "auto"}), status=1, timeout=600)
+        [pid] = output("pgrep", "-f", f"guest=vmtool-{NAME}").split()
+        assert output("ps", "-o", "user=", "-p", pid).strip().startswith("libvirt")
+        claims = {claim["id"]: claim["verdict"] for claim in tool("status", NAME, "--json", status=None).json["claims"]}
+        assert claims["configuration.unchanged"] == claims["guest.cmdline"] == "proven"
+        assert (image.stat().st_uid, image.stat().st_mode) == (before.st_uid, before.st_mode)
+        tool("rm", "--yes", NAME)
+        assert f"vmtool-{NAME}" not in output("virsh", "-c", "qemu:///system", "list", "--all")
+    finally:
+        tool("recover", status=None)
+        shutil.rmtree(root)
