@@ -43,9 +43,14 @@ def _anchored(spec: Spec, directory: Path) -> Spec:
         except RuntimeError as error:
             raise Refused(f"{path}: {error}") from error
 
+    runtime = spec.spec.runtime
+    libvirt = runtime.libvirt.model_copy(update={name: anchor(getattr(runtime.libvirt, name))
+                                                 for name in ("image", "kernel", "firmware")})
+    runtime = runtime.model_copy(update={"libvirt": libvirt})
     model = spec.spec.model.model_copy(update={"path": anchor(spec.spec.model.path)})
     vllm = spec.spec.vllm.model_copy(update={"api_key_file": anchor(spec.spec.vllm.api_key_file)})
-    return spec.model_copy(update={"spec": spec.spec.model_copy(update={"model": model, "vllm": vllm})})
+    return spec.model_copy(update={"spec": spec.spec.model_copy(update={"runtime": runtime, "model": model,
+                                                                      "vllm": vllm})})
 
 
 def problem_line(document: yamlfile.Document, detail: ErrorDetails, dialect: type[BaseModel]) -> str:

@@ -57,6 +57,9 @@ def test_what_is_left_out_has_safe_defaults(tmp_path: Path) -> None:
 
 def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     assert read(tmp_path, GOOD).spec.model.path == tmp_path / "model"
+    guest = f"{GOOD}  runtime: {{handler: libvirt, libvirt: {{image: i, firmware: ../f}}}}\n"
+    libvirt = read(tmp_path, guest).spec.runtime.libvirt
+    assert (libvirt.image, libvirt.firmware, libvirt.kernel) == (tmp_path / "i", tmp_path / "../f", None)
 
 
 def test_the_shipped_quickstart_is_read() -> None:
