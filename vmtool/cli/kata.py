@@ -47,7 +47,8 @@ def render(spec: Path, output: Path | None, install: bool, kind: str) -> None:
         click.secho(f"on this host: {line}", fg="yellow", err=True)
     show_findings(findings, err=True)
     if install or output:
-        from vmtool.kata.install import install_configuration, write_output
+        from vmtool.host.files import write_output
+        from vmtool.kata.install import install_configuration
 
         path = write_output(output, text) if output else install_configuration(found.target, text)
         check_it = f"; next: vmtool kata check {path}" if kind == KINDS[0] else ""

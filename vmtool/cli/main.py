@@ -31,6 +31,7 @@ COMMANDS = {
     "net": ("net", "Add, check, reset and remove container networks."),
     "gpu": ("gpu", "List GPUs, bind them to VFIO, give them back."),
     "kata": ("kata", "Render, check and explain Kata's configuration."),
+    "libvirt": ("libvirt", "Render libvirt's domains."),
     "completion": ("completion", "Print the completion script of a shell."),
 }
 # The words of a neighbouring tool.

@@ -82,3 +82,17 @@ def copy_secret(path: Path, source: Path | None, uid: int) -> None:
         write(path, source.read_bytes(), mode=0o400, uid=uid)
     except OSError as error:
         raise VmtoolError(f"{source}: {error.strerror}") from error
+
+
+def write_output(path: Path, text: str) -> Path:
+    """Write a file for everybody to read; there is no secret in it.
+
+    Raises:
+        VmtoolError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(path, text, mode=0o644)
+    except OSError as error:
+        raise VmtoolError(f"{path}: {error.strerror}") from error
+    return path

@@ -26,22 +26,8 @@ def install_configuration(target: Target, text: str, path: Path = Path(ETC)) -> 
     try:
         if path.exists() and not os.path.lexists(f"{path}{BEFORE}"):
             files.write(Path(f"{path}{BEFORE}"), path.read_text(), mode=0o644)
-        write_output(path, text)
+        files.write_output(path, text)
     except OSError as error:
         raise VmtoolError(f"{path}{BEFORE}: {error.strerror}",
                           hint="run as root: sudo vmtool kata render SPEC --install") from error
-    return path
-
-
-def write_output(path: Path, text: str) -> Path:
-    """Write a file for everybody to read; there is no secret in it.
-
-    Raises:
-        VmtoolError: it cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        files.write(path, text, mode=0o644)
-    except OSError as error:
-        raise VmtoolError(f"{path}: {error.strerror}") from error
     return path

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from vmtool.doctor import diagnose
 from vmtool.errors import NotReady, Refused, VmtoolError
 from vmtool.facts.model import ModelFacts
+from vmtool.launch.domaincheck import vm_problems
 from vmtool.launch.facts import LaunchFacts
 from vmtool.launch.guest import guest_problems
 from vmtool.launch.instance import subject_of
-from vmtool.launch.vm import vm_problems
 from vmtool.net.check import Wish, wanted_network
 from vmtool.net.network import Network
 from vmtool.serving.arguments import refusal

@@ -87,9 +87,14 @@ def read_domain(reader: Reader, spec: Spec, host: HostFacts, model: ModelFacts |
     problems: list[Problem] = []
     image, manifest = _image(reader, spec.spec.runtime.libvirt, problems)
     machine = ARCHITECTURES[manifest.architecture] if manifest else host.cpu.arch
+    firmware = spec.spec.runtime.libvirt.firmware
+    if firmware and not reader.exists(str(firmware)):
+        problems.append((Refused, f"spec.runtime.libvirt.firmware: {firmware}: no such file"))
     own = machine == host.cpu.arch
     emulator = host.hypervisor.qemu if own else reader.which(f"qemu-system-{machine}")
     busybox, tools = _busybox(reader, cache, machine, own), _tools(reader, cache)
+    if not emulator:
+        problems.append((NotReady, f"qemu-system-{machine} is not installed, which runs the guest"))
     if not busybox:
         problems.append((NotReady, f"no static busybox for {machine}, which the guest's initramfs needs "
                                    "(apt-get install busybox-static)"))
@@ -115,7 +120,7 @@ def _image(reader: Reader, wish: Libvirt, problems: list[Problem]) -> tuple[Gues
         problems.append((type(error), f"{place}: {error.message}"))
         return None, None
     kernel = wish.kernel or wish.image.with_name(f"{wish.image.name}.vmlinuz")
-    if not reader.exists(str(kernel)):
+    if wish.boot == "kernel" and not reader.exists(str(kernel)):
         problems.append((Refused, f"{kernel}: no such file, and an image has no kernel in it (name it as "
                                   "spec.runtime.libvirt.kernel)"))
     if file.problem or not file.rootfs:

@@ -1,22 +1,19 @@
-"""The virtual machine of a launch by libvirt: where its files lie, what it is made of, and what speaks against it."""
+"""The virtual machine of a launch by libvirt: where its files lie, and what it is made of."""
 
 from __future__ import annotations
 
 import hashlib
 import math
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool import plan as p
-from vmtool.errors import Refused, VmtoolError
 from vmtool.gpu.accelerators import chosen_devices, wish_of
 from vmtool.gpu.facts import GpuFacts
 from vmtool.launch.domainfacts import DomainFacts, GuestImage
-from vmtool.launch.guestfiles import AGENT_PORT, LOG_PORT, unit_word
+from vmtool.launch.guestfiles import AGENT_PORT, LOG_PORT
 from vmtool.launch.instance import Paths, subject_of
-from vmtool.libvirt.check import wish_problems
 from vmtool.libvirt.domain import Disk, Domain, Kernel, Nic, Port, kernel_words, mac_of, machine_of
 from vmtool.libvirt.render import render_domain
 from vmtool.spec import Body, Spec
@@ -128,27 +125,6 @@ def domain_of(place: Place, body: Body, facts: DomainFacts, image: GuestImage, d
                                        Disk(directory / "model.img", "model", shared=False)),
         nic=Nic(bridge, mac_of(place.domain)), console=paths.console, hostdevs=devices,
         ports=(Port(AGENT_PORT, socket=place.channel), Port(LOG_PORT, file=paths.log)))
-
-
-def vm_problems(spec: Spec, facts: DomainFacts, gpu: GpuFacts | None) -> Iterator[tuple[type[VmtoolError], str]]:
-    """What speaks against it: with whose fault it is."""
-    body = spec.spec
-    yield from facts.problems
-    yield from wish_problems(body, facts.architecture, facts.libvirt)
-    if body.model.source != "local":
-        yield Refused, "spec.model.source: a guest of libvirt's fetches no model; use a local one"
-    if body.runtime.libvirt.boot == "firmware":
-        yield Refused, ("spec.runtime.libvirt.boot: firmware is only rendered (vmtool libvirt render): such a guest "
-                        "has no agent of vmtool's")
-    for word in (*body.vllm.args, *(f"{name}={value}" for name, value in body.vllm.env.items())):
-        try:
-            unit_word(word)
-        except ValueError as error:
-            yield Refused, f"spec.vllm: {error}"
-    try:
-        devices_of(spec, gpu)
-    except VmtoolError as error:
-        yield from ((type(error), line) for line in (error.details or (error.message,)))
 
 
 def devices_of(spec: Spec, gpu: GpuFacts | None) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,12 @@ TEE_FIRMWARE = ("snp", "tdx")
 # The architecture that a TEE exists on.
 TEE_ARCHITECTURES = {"virtcca": "aarch64", "snp": "x86_64", "tdx": "x86_64"}
 CONSOLES = {"x86_64": "ttyS0", "aarch64": "ttyAMA0"}
+# Bytes of the kernel's command line that it reads (COMMAND_LINE_SIZE of x86 and arm64, less the last zero); it cuts off
+# what follows, without a word.
+LONGEST = 2047
+# All but what XML 1.0 can hold (its production 2); line breaks and tabs inside of a value would come back as other
+# blanks.
+_FOREIGN = re.compile("[^\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 @dataclass(frozen=True)
@@ -98,6 +105,12 @@ class Domain:
     @property
     def uuid(self) -> str:
         return str(uuid.uuid5(_NAMESPACE, self.name))
+
+
+def foreign(text: str) -> str:
+    """The first character of a text that a domain's description cannot hold; empty when there is none."""
+    found = _FOREIGN.search(text)
+    return found[0] if found else ""
 
 
 def mac_of(name: str) -> str:

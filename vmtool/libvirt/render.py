@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 
@@ -11,14 +10,12 @@ import jinja2
 from markupsafe import Markup
 
 from vmtool.errors import Refused, VmtoolError
-from vmtool.libvirt.domain import Domain
+from vmtool.libvirt.domain import Domain, foreign
 from vmtool.shipped import shipped
 
 TEMPLATE = "libvirt/domain.xml.j2"
 # MiB of address space for a GPU's memory, which OVMF sets aside: the largest has 192 GiB, rounded up to a power of 2.
 WINDOW = 262144
-# What XML 1.0 can hold (its production 2); line breaks and tabs inside of a value would come back as other blanks.
-FOREIGN = re.compile("[^\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def render_domain(domain: Domain) -> str:
@@ -37,8 +34,8 @@ def render_domain(domain: Domain) -> str:
     if domain.firmware and domain.hostdevs:
         values["window"] = len(domain.hostdevs) * WINDOW
     for name, value in _texts(values):
-        if found := FOREIGN.search(value):
-            raise Refused(f"{name}: {value[:60]!r} holds {found[0]!r}, which a domain's description cannot")
+        if character := foreign(value):
+            raise Refused(f"{name}: {value[:60]!r} holds {character!r}, which a domain's description cannot")
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(shipped("templates")), autoescape=True,
                                      undefined=jinja2.StrictUndefined, keep_trailing_newline=True, trim_blocks=True,
                                      lstrip_blocks=True)

@@ -9,8 +9,9 @@ import pytest
 
 from tests.fakes.recorded import Recorded
 from vmtool.errors import VmtoolError
+from vmtool.host.files import write_output
 from vmtool.kata.facts import read_target
-from vmtool.kata.install import install_configuration, write_output
+from vmtool.kata.install import install_configuration
 
 NONE = Recorded.load("debian12-pvm")
 

@@ -1,0 +1,68 @@
+"""Wishes, and hosts for them, that the tests of libvirt's domains share."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from tests.fakes.recorded import Recorded
+from vmtool.facts.imagefile import Extent
+from vmtool.gpu.facts import GpuFacts, read_gpu
+from vmtool.launch.domainfacts import DomainFacts, GuestImage
+from vmtool.launch.vm import vm_of
+from vmtool.libvirt.domain import TEE_ARCHITECTURES
+from vmtool.rootfs.tools import Tools
+from vmtool.spec import Spec
+from vmtool.state import State
+
+STATE = State(Path("/s"))
+BRIDGE = "vmt-chat"
+BOOTS = ("kernel", "firmware")
+# All of them make sense: what TEE a guest has, what it boots from and what is passed on are three matters.
+COMBINATIONS = [(tee, gpus, boot) for tee in ("none", "virtcca", "snp", "tdx") for gpus in (0, 1, 2) for boot in BOOTS]
+GPUS = ("0000:81:00.0", "0000:c1:00.0")
+FIRMWARE = {"none": "/usr/share/OVMF/OVMF_CODE.fd", "virtcca": "/usr/share/AAVMF/AAVMF_CODE.fd",
+            "snp": "/usr/share/OVMF/OVMF.amdsev.fd", "tdx": "/usr/share/OVMF/OVMF.inteltdx.fd"}
+
+
+def name_of(tee: str, gpus: int, boot: str) -> str:
+    """The golden file of a combination."""
+    return f"{tee}-{gpus}gpu-{boot}"
+
+
+def wish(tee: str = "none", gpus: int = 0, boot: str = "kernel", libvirt: dict[str, Any] | None = None,
+         **changes: Any) -> Spec:
+    """A spec that the host of `facts` can launch, or render with boot firmware."""
+    wanted: dict[str, Any] = {"image": "/i/rootfs.img", "boot": boot}
+    if boot == "firmware" or tee in ("snp", "tdx"):
+        wanted["firmware"] = FIRMWARE[tee]
+    body = {
+        "runtime": {"handler": "libvirt", "tee": tee, "libvirt": wanted | (libvirt or {})},
+        "allow_unconfidential": tee == "none", "image": "vmtool/x", "model": {"name": "m", "path": "/m"},
+        "resources": {"memory": "20Gi", "cpus": 3.5, "accelerators": {"bdf": GPUS[:gpus]}},
+        "network": {"publish": ["8000"]}}
+    return Spec.model_validate({"apiVersion": "vmtool/v1", "kind": "Runtime", "metadata": {"name": "chat"},
+                                "spec": body | changes})
+
+
+def facts(tee: str = "none", **changes: Any) -> DomainFacts:
+    """A host that can run guests in the TEE."""
+    architecture = TEE_ARCHITECTURES.get(tee, "x86_64")
+    image = GuestImage(Path("/i/rootfs.img"), Extent(0, 1 << 30, "ext4"), "", "multi-user.target",
+                       Path("/i/rootfs.img.vmlinuz"))
+    return replace(DomainFacts(image, architecture, f"/usr/bin/qemu-system-{architecture}", True, True, "12.8.0",
+                               Path("/bin/busybox"), Tools(None), 1 << 20), **changes)
+
+
+@cache
+def gpu_facts() -> GpuFacts:
+    """Two GPUs that nobody uses."""
+    return read_gpu(Recorded.load("gpu-kunpeng-a100"), STATE)
+
+
+def text(spec: Spec, on: DomainFacts | None = None) -> str:
+    """The description, as a launch has it."""
+    wanted = spec.spec.resources.accelerators
+    return vm_of(STATE, spec, on or facts(spec.spec.runtime.tee), gpu_facts() if wanted.bdf else None, BRIDGE).text
