@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 
@@ -41,6 +42,19 @@ def test_the_guides_case_is_rendered_and_checked(spec: Path, tmp_path: Path) -> 
     checked = vmtool("kata", "check", file, "--kata-version", "cc-0.8.0", "--tee", "virtcca", "--gpus", "1")
     assert "0 errors, 2 warnings, 0 notes" in checked.out
     assert "not checked: whether the files that it names are there" in checked.out
+
+
+def test_the_network_of_a_launch_is_rendered(spec: Path) -> None:
+    wish = yaml.safe_load(spec.read_text())
+    wish["spec"]["network"] = {"subnet": "10.211.9.0/24", "bridge": "vmt-shown"}
+    spec.write_text(yaml.safe_dump(wish))
+    network = json.loads(vmtool("kata", "render", spec, "--kind", "cni").out)
+    [bridge, *_] = network["plugins"]
+    assert (network["name"], bridge["bridge"]) == ("arch", "vmt-shown")
+    assert bridge["ipam"]["ranges"] == [[{"subnet": "10.211.9.0/24"}]]
+    wish["spec"]["network"]["subnet"] = "127.0.0.0/24"
+    spec.write_text(yaml.safe_dump(wish))
+    assert "127.0.0.0/24" in vmtool("kata", "render", spec, "--kind", "cni", status=2).err
 
 
 def test_a_typo_is_exit_code_4_and_one_document(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,11 +13,15 @@ from vmtool.cli.kataview import show_findings, show_keys, show_which
 from vmtool.cli.output import print_json
 from vmtool.errors import NotReady, Refused, VerificationFailed
 from vmtool.kata.version import NAMES, release_of
+from vmtool.state import State
+
+if TYPE_CHECKING:
+    from vmtool.spec import Spec
 
 JSON = click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 VERSION = click.option("--kata-version", "version", metavar="V", help=f"One of {', '.join(NAMES)} [the shim's].")
 TEES = ("none", "virtcca", "snp", "tdx")
-KINDS = ("configuration", "handler", "runtimeclass", "udev")
+KINDS = ("configuration", "handler", "runtimeclass", "udev", "cni")
 
 
 @click.group()
@@ -29,7 +34,8 @@ def kata_command() -> None:
 @click.option("-o", "output", type=click.Path(path_type=Path), metavar="FILE", help="Write it there, not to stdout.")
 @click.option("--install", is_flag=True, help="Write it where the shim looks first; the old file is kept beside it.")
 @click.option("--kind", type=click.Choice(KINDS), default=KINDS[0], show_default=True, help="What to render.")
-def render(spec: Path, output: Path | None, install: bool, kind: str) -> None:
+@click.pass_obj
+def render(state: State, spec: Path, output: Path | None, install: bool, kind: str) -> None:
     """Render what a spec amounts to. Findings of the lint go to stderr."""
     from vmtool.host.look import Machine
     from vmtool.kata.render import render_kind
@@ -38,11 +44,12 @@ def render(spec: Path, output: Path | None, install: bool, kind: str) -> None:
 
     if install and (output or kind != KINDS[0]):
         raise Refused("--install is for the configuration, and goes without -o", hint="choose one of them")
-    found = survey(Machine(), read_spec(spec).spec)
+    wanted = read_spec(spec)
+    found = survey(Machine(), wanted.spec)
     problems = found.wish_problems() + (found.host_problems() if install else ())
     if problems:
         raise Refused(f"{spec} gives no configuration of Kata", details=problems, hint="correct the spec")
-    text, findings = render_kind(kind, found.asked)
+    text, findings = (_network(state, wanted), ()) if kind == "cni" else render_kind(kind, found.asked)
     for line in () if install else found.host_problems():
         click.secho(f"on this host: {line}", fg="yellow", err=True)
     show_findings(findings, err=True)
@@ -55,6 +62,14 @@ def render(spec: Path, output: Path | None, install: bool, kind: str) -> None:
         click.echo(f"written: {path}{check_it}", err=True)
     else:
         click.echo(text, nl=False)
+
+
+def _network(state: State, spec: Spec) -> str:
+    from vmtool.facts.network import read_network
+    from vmtool.host.look import Machine
+    from vmtool.launch.rendering import render_network
+
+    return render_network(state, spec, read_network(Machine(), state))
 
 
 @kata_command.command("check")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from vmtool.doctor import diagnose
 from vmtool.errors import NotReady, Refused, VmtoolError
 from vmtool.facts.model import ModelFacts
+from vmtool.facts.network import NetworkFacts
 from vmtool.launch.domaincheck import vm_problems
 from vmtool.launch.facts import LaunchFacts
 from vmtool.launch.guest import guest_problems
@@ -31,7 +32,7 @@ def check_launch(spec: Spec, facts: LaunchFacts) -> Network:
     missing = list(dict.fromkeys(missing))
     network, network_error = None, None
     try:
-        network = wanted_network(facts.host.network, network_wish(spec, facts))
+        network = wanted_network(facts.host.network, network_wish(spec, facts.host.network))
     except VmtoolError as error:
         network_error = error
         (refused if isinstance(error, Refused) else missing).extend(error.details or (error.message,))
@@ -52,10 +53,10 @@ def _guest_problems(spec: Spec, facts: LaunchFacts) -> Iterator[tuple[type[Vmtoo
         yield from vm_problems(spec, facts.domain, facts.gpu)
 
 
-def network_wish(spec: Spec, facts: LaunchFacts) -> Wish:
+def network_wish(spec: Spec, facts: NetworkFacts) -> Wish:
     """What the spec wants of its network: one of `vmtool net add` when it names such a one, else its own."""
     wish = spec.spec.network
-    there = facts.host.network.network(wish.name) if wish.name else None
+    there = facts.network(wish.name) if wish.name else None
     return Wish(wish.name or spec.name, container_id=spec.name, netns_name=netns_name(spec.name),
                 owner=subject_of(spec.name), shared=bool(there and not there.owner), bridge=wish.bridge,
                 subnet=wish.subnet, publish=wish.ports)

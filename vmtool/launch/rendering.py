@@ -1,16 +1,18 @@
-"""What `vmtool libvirt render` shows: the domain that `vmtool run` would define, and what else would stop the run."""
+"""What the `render` commands show of a launch: the domain and the network that `vmtool run` would make."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from vmtool.errors import NotReady, Refused, VmtoolError
+from vmtool.facts.network import NetworkFacts
 from vmtool.launch.check import check_launch, network_wish
 from vmtool.launch.domaincheck import ONLY_RENDERED, vm_problems
 from vmtool.launch.domainfacts import DomainFacts, Problem
 from vmtool.launch.facts import LaunchFacts
 from vmtool.launch.vm import devices_of, vm_of
 from vmtool.net.check import choose_network, form_problems
+from vmtool.net.plan import conflist_text
 from vmtool.spec import Spec
 from vmtool.state import State
 
@@ -38,7 +40,8 @@ def render_launch(state: State, spec: Spec, facts: LaunchFacts) -> Rendering:
     if facts.domain is None:
         raise Refused(f"spec.runtime.handler: {spec.spec.runtime.handler} has no domain",
                       hint="write handler: libvirt" + ("; or: vmtool kata render SPEC" if facts.survey else ""))
-    wish, network = network_wish(spec, facts), facts.host.network
+    network = facts.host.network
+    wish = network_wish(spec, network)
     every: list[Problem] = [*vm_problems(spec, facts.domain, facts.gpu),
                             *((Refused, text) for text in form_problems(network, wish))]
     found = {text: kind for kind, text in every if text != ONLY_RENDERED}
@@ -49,6 +52,18 @@ def render_launch(state: State, spec: Spec, facts: LaunchFacts) -> Rendering:
             f"vmtool doctor --for libvirt --tee {spec.spec.runtime.tee}")
     bridge = (network.network(wish.name) or choose_network(network, wish)).bridge
     return Rendering(vm_of(state, spec, facts.domain, facts.gpu, bridge).text, _stops(spec, facts))
+
+
+def render_network(state: State, spec: Spec, facts: NetworkFacts) -> str:
+    """The configuration list of the spec's network: of the one that is there, or of the one that would be made.
+
+    Raises:
+        Refused: the spec contradicts itself, or the network that has the name.
+    """
+    wish = network_wish(spec, facts)
+    if problems := list(form_problems(facts, wish)):
+        raise Refused(f"the network {wish.name} cannot be made as asked for", details=problems, hint="correct the spec")
+    return conflist_text(state, facts, facts.network(wish.name) or choose_network(facts, wish))
 
 
 def _nameable(spec: Spec, facts: LaunchFacts, domain: DomainFacts) -> bool:
