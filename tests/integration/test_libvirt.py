@@ -17,13 +17,13 @@ from pathlib import Path
 import pytest
 
 from tests.integration.conftest import MakeSpec
+from tests.integration.libvirt_daemons import SOCKET, libvirt_daemons
 from tests.integration.machine import Vmtool, footprint, output
 from vmtool.serving.canary import PAIRS
 
 NAME = "guest"
 PORT = 18471
 KILLED = Path(__file__).with_name("killed.py")
-SOCKET = Path("/run/libvirt/libvirt-sock")
 
 
 @pytest.fixture(scope="module")
@@ -175,21 +175,10 @@ def test_a_workload_that_ends_takes_the_guest_along(vmtool: Vmtool, make_guest: 
 
 @pytest.fixture
 def libvirtd(tmp_path: Path) -> Iterator[None]:
-    """libvirt's daemons where the system's would be."""
     if SOCKET.exists():
         pytest.skip(f"a libvirt has {SOCKET} already")
-    daemons = [subprocess.Popen([name, "--pid-file", str(tmp_path / f"{name}.pid")], stderr=subprocess.DEVNULL)
-               for name in ("virtlogd", "libvirtd")]
-    for _ in range(100):
-        if output("virsh", "-c", "qemu:///system", "version"):
-            break
-        time.sleep(0.1)
-    yield
-    for daemon in reversed(daemons):
-        daemon.terminate()
-        daemon.wait(20)
-    for path in SOCKET.parent.glob("*sock*"):
-        path.unlink()
+    with libvirt_daemons(tmp_path):
+        yield
 
 
 @pytest.mark.slow
