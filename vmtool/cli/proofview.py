@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from vmtool.cli.kataview import printable
 from vmtool.cli.output import print_table
 from vmtool.errors import VerificationFailed
 from vmtool.launch.claim import Claim, unmet
@@ -11,8 +12,9 @@ from vmtool.launch.instance import Record
 
 
 def show_claims(claims: Sequence[Claim]) -> None:
-    """A line each."""
-    print_table(("CLAIM", "VERDICT", "EVIDENCE"), [(claim.id, claim.verdict, claim.evidence) for claim in claims])
+    """A line each. A part of the evidence is a guest's own words."""
+    print_table(("CLAIM", "VERDICT", "EVIDENCE"),
+                [(claim.id, claim.verdict, printable(claim.evidence)) for claim in claims])
 
 
 def require_wish(record: Record, claims: Sequence[Claim]) -> None:

@@ -19,6 +19,7 @@ class Arguments:
         objects, devices: properties of each -object and -device; "type" is its type.
         accelerators: such as ("kvm",), in the order in which QEMU tries them.
         plain: every other option with its value; of a repeated one the last.
+        monitors: properties of each -mon option.
     """
 
     machine: Properties
@@ -26,6 +27,7 @@ class Arguments:
     devices: tuple[Properties, ...]
     accelerators: tuple[str, ...]
     plain: Properties
+    monitors: tuple[Properties, ...] = ()
 
     def object_of(self, kind: str) -> Properties | None:
         """The first object of a type."""
@@ -35,7 +37,7 @@ class Arguments:
 def parse_arguments(argv: Sequence[str]) -> Arguments:
     """Take arguments apart; what is not understood is left in `plain`."""
     machine: Properties = {}
-    objects, devices = [], []
+    objects, devices, monitors = [], [], []
     accelerators: list[str] = []
     plain: Properties = {}
     for option, value in pairs(argv):
@@ -45,13 +47,15 @@ def parse_arguments(argv: Sequence[str]) -> Arguments:
             objects.append(properties(value))
         elif option == "device":
             devices.append(properties(value))
+        elif option == "mon":
+            monitors.append(properties(value))
         elif option == "accel":
             accelerators.append(properties(value).get("type", ""))
         else:
             plain[option] = value
     accelerators += ["kvm"] if "enable-kvm" in plain else []
     accelerators += [word for word in machine.get("accel", "").split(":") if word]
-    return Arguments(machine, tuple(objects), tuple(devices), tuple(accelerators), plain)
+    return Arguments(machine, tuple(objects), tuple(devices), tuple(accelerators), plain, tuple(monitors))
 
 
 def properties(text: str) -> Properties:

@@ -90,9 +90,10 @@ def _accelerated(arguments: Arguments) -> Claim:
 
 
 def _debugging(arguments: Arguments) -> Claim:
-    """QEMU's own debugger and human monitors; QMP is how Kata itself steers it."""
+    """QEMU's own debugger and human monitors; QMP (mode=control) is how Kata and libvirt steer it."""
     open_ = [f"-{name} {arguments.plain[name]}".strip() for name in ("gdb", "s", "monitor") if name in arguments.plain
              and arguments.plain[name] != "none"]
+    open_ += [f"-mon mode={mode}" for item in arguments.monitors if (mode := item.get("mode", "readline")) != "control"]
     return Claim("vm.no-debugger", "failed" if open_ else "proven",
                  f"QEMU was started with {', '.join(open_)}" if open_ else "neither -gdb nor -monitor")
 

@@ -5,19 +5,17 @@ The guest's word is just that: nobody attested it. It can still contradict the w
 
 from __future__ import annotations
 
-import hashlib
 import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from vmtool.facts.qemu import read_qemu, real_path
 from vmtool.facts.reader import Reader
-from vmtool.kata.claims import vm_claims
 from vmtool.launch.claim import NODES, WORD, Claim
-from vmtool.launch.hardening import wrong_of
+from vmtool.launch.hardening import judge_status
 from vmtool.launch.imageproof import bytes_claim, read_promise
 from vmtool.launch.instance import Instance, Record
+from vmtool.launch.qemuproof import cmdline_claim, qemu_claims, unchanged_claim
 from vmtool.launch.vm import domain_name
 
 ASK = (sys.executable, "-m", "vmtool.host.agent")
@@ -32,11 +30,12 @@ def domain_claims(reader: Reader, instance: Instance, record: Record, *, whole: 
     Args:
         whole: hash the image as well.
     """
-    directory = Path(record.kernel).parent
-    text = reader.text(str(directory / "domain.xml")) or ""
+    path = str(Path(record.kernel).with_name("domain.xml"))
+    text = reader.text(path)
+    description = text or ""
     report = parse_report(_ask(reader, instance, record))
-    return (*_machine(reader, record, domain_name(record.name), text), _description(record, text),
-            *_image(reader, text, whole=whole), *guest_claims(report, record, text))
+    return (*_machine(reader, record, description), unchanged_claim(path, text, record.configuration),
+            *_image(reader, description, whole=whole), *guest_claims(report, record, description))
 
 
 def _ask(reader: Reader, instance: Instance, record: Record) -> str | None:
@@ -56,31 +55,14 @@ def parse_report(text: str | None) -> Report | None:
     return report
 
 
-def _machine(reader: Reader, record: Record, name: str, description: str) -> Iterator[Claim]:
-    found = read_qemu(reader, name)
-    if len(found) != 1:
-        count = f"{len(found)} QEMU processes are" if found else "no QEMU process is"
-        yield Claim("tee", "not-checked" if record.confidential else "failed",
-                    f"{count} named {name}" + ("" if record.confidential else "; NOT CONFIDENTIAL: none was asked for"))
-        return
-    [process] = found
-    emulated = "<domain type='qemu'" in description
-    for claim in vm_claims(process.argv, record.tee, record.devices, {record.kernel, real_path(reader, record.kernel)}):
-        if claim.id == "vm.kvm" and emulated and not record.confidential:
+def _machine(reader: Reader, record: Record, description: str) -> Iterator[Claim]:
+    emulated = not record.confidential and _described(description).get("type") == "qemu"
+    for claim in qemu_claims(reader, record, domain_name(record.name))[0]:
+        if claim.id == "vm.kvm" and claim.verdict == "failed" and emulated:
             # Asked for where KVM runs no guests; a TEE exists with KVM only.
             yield Claim("vm.kvm", "not-checked", f"{claim.evidence}: emulated, since KVM runs no guests here; slow")
         else:
             yield claim
-    right = process.program == real_path(reader, record.program)
-    yield Claim("vm.program", "proven" if right else "failed" if process.program else "not-checked",
-                process.program or f"/proc/{process.pid}/exe does not tell")
-
-
-def _description(record: Record, text: str) -> Claim:
-    """The file is still what was rendered; libvirt read it at the start only."""
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    return Claim("configuration.unchanged", "proven" if digest == record.configuration else "failed",
-                 f"domain.xml sha256:{digest}" if text else "domain.xml is gone")
 
 
 def _image(reader: Reader, description: str, *, whole: bool) -> Iterator[Claim]:
@@ -97,9 +79,7 @@ def guest_claims(report: Report | None, record: Record, description: str) -> Ite
             yield Claim(claim, "not-checked", f"the guest's agent did not answer within {SECONDS:.0f} s")
         return
     yield _tee(report, record)
-    wanted = _cmdline(description)
-    heard = " ".join(report.get("cmdline", []))
-    yield Claim("guest.cmdline", "proven" if heard == wanted else "failed", WORD + (heard or "nothing"))
+    yield cmdline_claim(" ".join(report.get("cmdline", [])), _described(description).findtext("os/cmdline") or "")
     root = " ".join(report.get("root", []))
     yield Claim("guest.root-read-only", "proven" if "ro" in root.rpartition(" ")[2].split(",") else "failed",
                 WORD + (root or "nothing"))
@@ -109,7 +89,8 @@ def guest_claims(report: Report | None, record: Record, description: str) -> Ite
     if cc := report.get("cc"):
         yield Claim("gpu.cc-status", "not-checked", f"{WORD}{'; '.join(cc)}")
     if hook := report.get("hook"):
-        yield Claim("guest.hook", "proven", f"{WORD}{hook[-1]}")
+        # The agent tells a hook that failed as well; its trace ends with the status (templates/rootfs/prestart-hook).
+        yield Claim("guest.hook", "proven" if "status=0" in hook[-1].split() else "failed", f"{WORD}{hook[-1]}")
 
 
 def _tee(report: Report, record: Record) -> Claim:
@@ -119,10 +100,6 @@ def _tee(report: Report, record: Record) -> Claim:
     if NODES[record.tee] not in report.get("node", []):
         return Claim("guest.tee", "failed", f"{WORD}there is no {NODES[record.tee]} in it")
     return Claim("guest.tee", "not-checked", f"{WORD}{'; '.join(seen)}; only an attestation could prove it")
-
-
-def _cmdline(description: str) -> str:
-    return _described(description).findtext("os/cmdline") or ""
 
 
 def _described(description: str) -> ElementTree.Element:
@@ -137,9 +114,8 @@ def _hardening(report: Report) -> Claim:
     status = dict(line.split(": ", 1) for line in report.get("status", []) if ": " in line)
     if not status:
         return Claim("workload.hardening", "failed", f"{WORD}the workload is {' '.join(report.get('workload', []))}")
-    wrong = wrong_of(status)
-    told = ", ".join(wrong) if wrong else f"no capability, no new privileges, seccomp, uid {status['Uid'].split()[0]}"
-    return Claim("workload.hardening", "failed" if wrong else "proven", WORD + told)
+    verdict, told = judge_status(status)
+    return Claim("workload.hardening", verdict, WORD + told)
 
 
 def _drivers(report: Report, devices: Sequence[str]) -> Claim:
@@ -147,5 +123,5 @@ def _drivers(report: Report, devices: Sequence[str]) -> Claim:
     found = [line.split() for line in report.get("pci", [])]
     bound = sum(len(words) == 3 and words[2] == "nvidia" for words in found)
     told = "; ".join(" ".join(words) for words in found) or "no display device"
-    return Claim("gpu.driver-in-guest", "proven" if bound else "failed",
+    return Claim("gpu.driver-in-guest", "proven" if bound and bound == len(found) else "failed",
                  f"{WORD}{bound} bound to nvidia of {len(devices)} passed devices ({told})")

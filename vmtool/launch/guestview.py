@@ -14,8 +14,9 @@ from collections.abc import Iterator, Mapping
 
 from vmtool.facts.reader import Output, Reader
 from vmtool.launch.claim import NODES, WORD, Claim
-from vmtool.launch.hardening import wrong_of
+from vmtool.launch.hardening import judge_status
 from vmtool.launch.instance import Record
+from vmtool.launch.qemuproof import cmdline_claim
 
 # Each line comes back behind its file's name; of /proc/cpuinfo the first processor is enough.
 FILES = ("/proc/cmdline", "/proc/cpuinfo", "/proc/misc", "/proc/devices", "/proc/1/status",
@@ -47,7 +48,7 @@ def view_claims(reader: Reader, record: Record, commandline: str) -> Iterator[Cl
             yield Claim(name, "not-checked", f"the container did not answer within {SECONDS:.0f} s, or has no grep")
     else:
         yield _tee(view, record)
-        yield _cmdline(view, commandline)
+        yield cmdline_claim(" ".join(" ".join(view.get("/proc/cmdline", ())).split()), commandline)
         yield _hardening(view)
     if record.devices:
         yield _gpus(reader, record, view)
@@ -86,23 +87,13 @@ def _tee(view: View, record: Record) -> Claim:
     return Claim("guest.tee", "not-checked", f"{told}; only an attestation could prove it")
 
 
-def _cmdline(view: View, wanted: str) -> Claim:
-    """A guest's firmware may add where it put the initrd."""
-    heard = " ".join(" ".join(view.get("/proc/cmdline", ())).split())
-    same = [word for word in heard.split() if not word.startswith("initrd=")] == wanted.split()
-    if not wanted or not heard:
-        return Claim("guest.cmdline", "not-checked", f"{WORD}{heard or 'nothing'}")
-    return Claim("guest.cmdline", "proven" if same else "failed", f"{WORD}{heard}")
-
-
 def _hardening(view: View) -> Claim:
     """/proc/PID/status of the workload's first process (proc(5))."""
     status = dict(line.split(":\t", 1) for line in view.get("/proc/1/status", ()) if ":\t" in line)
     if not status:
         return Claim("process.hardening", "not-checked", f"{WORD}nothing of its first process")
-    wrong = wrong_of(status)
-    told = ", ".join(wrong) or f"no capability, no new privileges, seccomp, uid {status['Uid'].split()[0]}"
-    return Claim("process.hardening", "failed" if wrong else "proven", WORD + told)
+    verdict, told = judge_status(status)
+    return Claim("process.hardening", verdict, WORD + told)
 
 
 def _gpus(reader: Reader, record: Record, view: View) -> Claim:

@@ -85,6 +85,8 @@ def test_all_claims_of_a_good_guest() -> None:
     (argv("snp-gpu", **{"accel=kvm": "accel=tcg"}), "vm.kvm"), (argv("snp-gpu", **{",accel=kvm": ""}), "vm.kvm"),
     ([*argv("snp-gpu"), "-s"], "vm.no-debugger"), ([*argv("snp-gpu"), "--gdb", "tcp::1234"], "vm.no-debugger"),
     ([*argv("snp-gpu"), "-monitor", "stdio"], "vm.no-debugger"), (argv("snp"), "vm.devices"),
+    ([*argv("snp-gpu"), "-mon", "chardev=c,mode=readline"], "vm.no-debugger"),
+    ([*argv("snp-gpu"), "-mon", "c", "-mon", "chardev=d,mode=control"], "vm.no-debugger"),
     (argv("snp-gpu", **{"0000:41:00.0": "0000:42:00.0"}), "vm.devices"),
     ([*argv("snp-gpu"), "-device", "vfio-pci,host=09:00.0"], "vm.devices"),
     (argv("snp-gpu", **{KERNEL: "/tmp/other"}), "vm.kernel"),
