@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import sys
@@ -43,7 +44,9 @@ def converse(channel: socket.socket, action: AskGuest, note: Callable[[str], Non
     """As `ask`, on a channel that is open."""
     started, heard = time.monotonic(), b""
     channel.settimeout(POLL)
-    channel.sendall(question_of(action))
+    question = question_of(action)
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # told below, by what became of QEMU
+        channel.sendall(question)
     while not whole(heard):
         waited = time.monotonic() - started
         note(f"{waited:.0f} s of at most {action.deadline:.0f} s")
@@ -102,6 +105,8 @@ def _receive(channel: socket.socket) -> bytes:
         data = channel.recv(4096)
     except TimeoutError:
         return b""
+    except ConnectionResetError:
+        data = b""  # closed as well, with our question unread: the guest had not opened its port yet
     if not data:
         time.sleep(POLL)  # the other end is closed: QEMU is ending
     return data

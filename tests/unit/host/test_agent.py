@@ -75,6 +75,25 @@ def test_a_guest_that_ended_is_not_waited_for(asked: Asked, tmp_path: Path) -> N
         hear(action)
 
 
+@pytest.mark.parametrize("seconds", [0.0, 0.2], ids=["before it is asked", "with the question unread"])
+def test_a_qemu_that_closes_the_channel_is_looked_for(asked: Asked, tmp_path: Path, seconds: float) -> None:
+    """A guest that dies before it has opened its port: EPIPE, or ECONNRESET, and not what a person should read."""
+    action = asked("report")
+    host, guest = socket.socketpair()
+
+    def die() -> None:
+        (tmp_path / "pid").write_text("")
+        guest.close()
+
+    timer = threading.Timer(seconds, die)
+    timer.start()
+    if not seconds:
+        timer.join()
+    with host, pytest.raises(ProgramFailed, match="asked for report, the guest ended") as failed:
+        converse(host, action)
+    assert failed.value.details[-1] == "vmtool: there is no disk model"
+
+
 def test_a_guest_that_never_ends_its_answer_is_not_heard_for_ever(asked: Asked) -> None:
     with pytest.raises(ProgramFailed, match="did not answer"):
         hear(asked("report"), *[b"x" * 4096] * 65)
