@@ -164,8 +164,12 @@ class Canary(Strict):
 
 
 class Timeouts(Strict):
-    """Seconds; what is left out is computed from memory and model size."""
+    """Seconds; what is left out is computed from memory, devices and model size.
 
+    `boot`: until the agent of a guest of libvirt's answers; `start`: from then until the server is healthy.
+    """
+
+    boot: Annotated[float, Field(gt=0)] | None = None
     start: Annotated[float, Field(gt=0)] | None = None
     canary: Annotated[float, Field(gt=0)] | None = None
 

@@ -5,6 +5,7 @@ The guest gets neither an address nor the key before vmtool has looked at the QE
 
 from __future__ import annotations
 
+import math
 import shlex
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 from vmtool import plan as p
 from vmtool.gpu.accelerators import plan_accelerators, wish_of
 from vmtool.gpu.facts import GpuFacts
+from vmtool.kata.timeouts import dial_seconds
 from vmtool.launch.guestfiles import guest_files
 from vmtool.launch.instance import Paths, subject_of
 from vmtool.launch.vm import PROGRAM, Vm
@@ -28,12 +30,13 @@ namespaces = [ ]
 cgroup_controllers = [ ]
 stdio_handler = "file"
 """
-# Seconds until libvirt has started QEMU: it first asks QEMU what it can, and with a TEE the memory is accepted first.
+# Seconds until libvirt has started QEMU, at least: it first asks QEMU what it can; with a TEE the memory is accepted,
+# and with a GPU it is pinned, before that.
 START = 300.0
 # How much longer a guest takes that runs without KVM.
 SLOWDOWN = 5
-# Seconds until the agent of a guest answers, with KVM and with emulation.
-BOOT, BOOT_EMULATED = 120.0, 600.0
+# Seconds until the agent of a guest answers, at least, with KVM; emulated it gets SLOWDOWN times that.
+BOOT = 120.0
 
 
 def plan_disks(state: State, spec: Spec, vm: Vm, image: str, ctr: tuple[str, ...]) -> p.Step:
@@ -79,7 +82,16 @@ def plan_binds(state: State, spec: Spec, gpu: GpuFacts | None) -> tuple[p.Step, 
     return plan_accelerators(state, gpu, wish) if wish and gpu else ()
 
 
-def plan_domain(vm: Vm, network: Network, netns: str, directory: Path) -> p.Step:
+def boot_seconds(spec: Spec, vm: Vm) -> float:
+    """How long QEMU's start may take, and how long the guest's until its agent answers: it follows the memory and the
+    GPUs, as in a guest of Kata's."""
+    wanted, body = spec.spec.timeouts.boot, spec.spec
+    computed = dial_seconds(body.resources.memory >> 20, math.ceil(body.resources.cpus), len(vm.devices),
+                            body.runtime.tee != "none")
+    return wanted or max(BOOT, computed) * (SLOWDOWN if vm.emulated else 1)
+
+
+def plan_domain(spec: Spec, vm: Vm, network: Network, netns: str, directory: Path) -> p.Step:
     """Define and start the domain. Its address is the one that CNI gave to the namespace, whose own interface goes
     down: the guest answers for it, on the same bridge."""
     paths, xml = Paths(directory), vm.place.directory / "domain.xml"
@@ -90,7 +102,7 @@ def plan_domain(vm: Vm, network: Network, netns: str, directory: Path) -> p.Step
         p.Run(("ip", "neigh", "flush", "dev", network.bridge)),
         p.MakeDir(vm.place.run, mode=0o711), *([settings] if embedded else []),
         p.WriteFile(xml, vm.text),
-        p.Run((*PROGRAM, vm.uri, "start", str(xml)), stdout=paths.pidfile, deadline=START,
+        p.Run((*PROGRAM, vm.uri, "start", str(xml)), stdout=paths.pidfile, deadline=max(START, boot_seconds(spec, vm)),
               hint=f"the domain's description: {shlex.quote(str(xml))}"),
         p.NotePid(paths.pidfile),
     ), undo=vm.end)
@@ -106,10 +118,9 @@ def plan_look(spec: Spec, vm: Vm, directory: Path) -> p.Step:
     return p.Step(f"look whether the guest really runs in {tee}", (look,))
 
 
-def plan_greeting(vm: Vm, directory: Path) -> tuple[p.Step, ...]:
+def plan_greeting(spec: Spec, vm: Vm, directory: Path) -> tuple[p.Step, ...]:
     """Wait for the agent, hear what the guest says of itself, give it its address and, last, the key."""
-    paths = Paths(directory)
-    seconds = BOOT_EMULATED if vm.emulated else BOOT
+    paths, seconds = Paths(directory), boot_seconds(spec, vm)
 
     def ask(verb: str, source: Path | None = None, evidence: Path | None = None, deadline: float = 60.0) -> p.Action:
         return p.AskGuest(vm.place.channel, verb, paths.pidfile, paths.console, source, evidence, deadline=deadline)

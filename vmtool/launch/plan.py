@@ -76,8 +76,8 @@ def plan_vm(state: State, spec: Spec, vm: Vm, facts: LaunchFacts, network: Netwo
     """From the devices to a guest of libvirt's whose workload was started."""
     return (*d.plan_binds(state, spec, facts.gpu),
             d.plan_initrd(spec, vm, server_command(spec.spec, network, key=GUEST_KEY)),
-            d.plan_domain(vm, network, netns_name(spec.name), directory),
-            d.plan_look(spec, vm, directory), *d.plan_greeting(vm, directory))
+            d.plan_domain(spec, vm, network, netns_name(spec.name), directory),
+            d.plan_look(spec, vm, directory), *d.plan_greeting(spec, vm, directory))
 
 
 def digest(spec: Spec) -> str:

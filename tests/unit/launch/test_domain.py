@@ -67,7 +67,7 @@ def test_the_table_of_contents() -> None:
         "make the guest's initramfs",
         "start the domain vmtool-chat (qemu:///system)",
         "look whether the guest really runs in snp",
-        "wait until the guest's agent answers, at most 120 s",
+        "wait until the guest's agent answers, at most 273 s",
         "hand over the address and the key, start the workload",
         "wait until the server is healthy, at most 200 s",
         "ask the canary and compare its answer",
@@ -133,6 +133,17 @@ def test_an_emulated_guest_is_given_time() -> None:
                     if isinstance(action, AskGuest | AwaitHealth)] for accelerated in (True, False))
     assert slow[0] == 5 * quick[0]
     assert slow[-1] == 5 * quick[-1]
+
+
+def test_a_large_guest_is_given_time_to_boot_and_a_spec_can_give_more() -> None:
+    def deadlines(**changes: Any) -> tuple[float, float]:
+        made = actions(plan(wish(gpus=2, **changes)))
+        [start] = [action.deadline for action in made if isinstance(action, Run) and action.argv[-2] == "start"]
+        return start, next(action.deadline for action in made if isinstance(action, AskGuest))
+
+    small, large = deadlines(), deadlines(resources={"memory": "60Gi", "accelerators": {"bdf": GPUS}, "cpus": 16})
+    assert small[0] == 300 and large[0] >= large[1] > small[1]
+    assert deadlines(timeouts={"boot": 900}) == (900, 900)
 
 
 def test_the_guest_alone_answers_for_the_address() -> None:
