@@ -75,7 +75,8 @@ def _image(reader: Reader, description: str, *, whole: bool) -> Iterator[Claim]:
 def guest_claims(report: Report | None, record: Record, description: str) -> Iterator[Claim]:
     """What the guest's own words settle; nothing when it did not answer."""
     if report is None:
-        for claim in ("guest.tee", "guest.cmdline", "workload.hardening"):
+        about = ("guest.tee", "guest.cmdline", "workload.hardening")
+        for claim in (*about, "gpu.driver-in-guest") if record.devices else about:
             yield Claim(claim, "not-checked", f"the guest's agent did not answer within {SECONDS:.0f} s")
         return
     yield _tee(report, record)
@@ -123,5 +124,6 @@ def _drivers(report: Report, devices: Sequence[str]) -> Claim:
     found = [line.split() for line in report.get("pci", [])]
     bound = sum(len(words) == 3 and words[2] == "nvidia" for words in found)
     told = "; ".join(" ".join(words) for words in found) or "no display device"
+    told += "".join(f"; module {name}" for name in report.get("module", []))
     return Claim("gpu.driver-in-guest", "proven" if bound and bound == len(found) else "failed",
                  f"{WORD}{bound} bound to nvidia of {len(devices)} passed devices ({told})")

@@ -36,6 +36,7 @@ RIGHT = {"process.running": "proven", "tee": "proven", "vm.kvm": "proven", "vm.n
          "vm.devices": "proven", "vm.kernel": "proven", "vm.program": "proven", "configuration.unchanged": "proven",
          "image.bytes": "not-checked", "guest.tee": "not-checked", "guest.cmdline": "not-checked",
          "workload.hardening": "not-checked", "canary": "not-checked"}
+ON_THE_GPU = {"gpu.driver-on-host": "proven", "gpu.driver-in-guest": "not-checked"}
 
 
 class Guest(Proc):
@@ -81,14 +82,14 @@ def failed(verdicts: dict[str, str]) -> set[str]:
     ("virtcca-libvirt", "virtcca", ()), ("virtcca-libvirt-gpu", "virtcca", (GPU,)),
 ])
 def test_the_guest_that_was_asked_for(name: str, tee: str, devices: tuple[str, ...]) -> None:
-    assert look(name, tee, *devices) == RIGHT | ({"gpu.driver-on-host": "proven"} if devices else {})
+    assert look(name, tee, *devices) == RIGHT | (ON_THE_GPU if devices else {})
 
 
 @pytest.mark.parametrize(("name", "devices"), [("none-libvirt", ()), ("none-libvirt-gpu", (GPU,))])
 def test_an_ordinary_guest_is_never_called_confidential(name: str, devices: tuple[str, ...]) -> None:
     """`tee` fails although nothing was asked for; nothing else does, and that alone is as it was wished."""
     verdicts = look(name, "none", *devices)
-    assert verdicts == RIGHT | {"tee": "failed"} | ({"gpu.driver-on-host": "proven"} if devices else {})
+    assert verdicts == RIGHT | {"tee": "failed"} | (ON_THE_GPU if devices else {})
 
 
 @pytest.mark.parametrize("tee", ["snp", "tdx", "virtcca"])
@@ -206,6 +207,13 @@ def test_every_display_device_of_the_guest_must_have_the_driver(said: str, verdi
 ])
 def test_the_hooks_trace(said: str, verdict: str | None) -> None:
     assert look("none-libvirt", "none", report=REPORT + said).get("guest.hook") == verdict
+
+
+def test_the_version_of_the_guests_driver_is_told() -> None:
+    record = Record("chat", "d", "libvirt", "none", "i", "m", "/c", True, "", 8000, "/n", "/r", 1, devices=(GPU,))
+    report = parse_report(f"{REPORT}pci 0000:06:00.0 0x10de:0x2330 nvidia\nmodule nvidia 535.261.03\n")
+    [told] = [claim.evidence for claim in guest_claims(report, record, text(wish())) if "driver" in claim.id]
+    assert told.endswith("(0000:06:00.0 0x10de:0x2330 nvidia; module nvidia 535.261.03)")
 
 
 def test_the_confidential_mode_of_a_gpu_is_only_told() -> None:
