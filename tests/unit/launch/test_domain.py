@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from vmtool.errors import NotReady, Refused
 from vmtool.facts.cni import Plugins
 from vmtool.facts.host import HostFacts, read_host
 from vmtool.facts.hypervisor import HypervisorFacts
+from vmtool.facts.imagefile import Extent
 from vmtool.facts.tee import TeeSupport
 from vmtool.host.journal import Story
 from vmtool.launch.domainfacts import DomainFacts
@@ -25,7 +27,20 @@ from vmtool.launch.plan import plan_launch
 from vmtool.launch.rendering import render_launch
 from vmtool.launch.vm import Place
 from vmtool.net.network import Network
-from vmtool.plan import AskGuest, AwaitHealth, CopySecret, EndGuest, ExpectTee, Plan, Run, WriteFile, plan_lines
+from vmtool.plan import (
+    AskGuest,
+    AwaitHealth,
+    CopySecret,
+    EndGuest,
+    ExpectTee,
+    MakeDir,
+    Plan,
+    Remove,
+    Run,
+    Step,
+    WriteFile,
+    plan_lines,
+)
 from vmtool.spec import Spec
 from vmtool.state import State
 
@@ -151,6 +166,49 @@ def test_the_guest_alone_answers_for_the_address() -> None:
     down = next(number for number, line in enumerate(lines) if line.endswith("link set dev eth0 down"))
     start = next(number for number, line in enumerate(lines) if "vmtool.host.domains" in line)
     assert down < start
+
+
+def step(made: Plan, title: str) -> Step:
+    [found] = [each for each in made.steps if each.title.startswith(title)]
+    return found
+
+
+def test_the_guests_disks_can_be_reached_but_not_listed_by_qemus_user() -> None:
+    made = step(plan(), "make the guest's disks")
+    modes = {action.path: action.mode for action in made.actions if isinstance(action, MakeDir)}
+    assert {path: modes[path] for path in modes if path.name != "tree"} == dict.fromkeys(
+        (Path("/s"), Path("/s/disks"), Path("/s/domains"), Path("/s/domains/chat")), 0o711)
+    assert modes[Path("/s/domains/chat/tree")] & 0o077 == 0
+
+
+def test_the_model_has_room_on_its_disk() -> None:
+    made = step(plan(on=facts(model_size=8 << 30)), "make the guest's disks")
+    [make] = [action for action in made.actions if isinstance(action, Run) and action.argv[0] == "mke2fs"]
+    assert make.argv[-2:] == ("/s/domains/chat/model.img", f"{(9 << 10) + 64}M")
+    assert ("-d", "/m") in list(itertools.pairwise(make.argv))
+
+
+def test_what_is_mounted_meanwhile_is_unmounted_before_its_directory_goes() -> None:
+    unmount, remove = step(plan(), "make the guest's disks").undo
+    assert isinstance(unmount, Run) and unmount.argv[-2:] == ("--rm", "/s/domains/chat/tree")
+    assert "not found" in unmount.gone
+    assert remove == Remove(Path("/s/domains/chat"))
+
+
+@pytest.mark.parametrize(("holds", "reader"), [("ext4", "debugfs"), ("erofs", "dump.erofs")])
+def test_the_initramfs_is_made_out_of_the_images_own_modules(holds: str, reader: str) -> None:
+    image = replace(facts().known(), rootfs=Extent(1 << 20, 1 << 30, holds), path=Path("/i/other.img"))
+    made = step(plan(on=facts(image=image)), "make the guest's initramfs")
+    [make] = [action for action in made.actions if isinstance(action, Run) and "vmtool.host.bootinitrd" in action.argv]
+    assert make.argv[3:6] == ("/i/other.img", holds, str(1 << 20))
+    assert reader in make.argv[8:]
+    assert made.actions[0] == made.actions[-1] == Remove(Path("/s/domains/chat/initrd.d")), "nothing of it is left"
+    assert made.undo == (Remove(Path("/s/domains/chat/initrd.d")),)
+
+
+def test_a_gpu_is_passed_to_the_workload_only_when_it_was_asked_for() -> None:
+    units = [written(plan(wish("none", gpus)), "vmtool-workload.service") for gpus in (0, 1)]
+    assert ["PrivateDevices=yes" in unit for unit in units] == [True, False]
 
 
 @pytest.mark.parametrize(("tee", "gpus"), [("none", 0), ("snp", 2), ("tdx", 1)])
