@@ -57,7 +57,7 @@ class Programs:
                     raise LookupError("No space left on device")
             case ["veritysetup", "format", *_]:
                 return f"Root hash:      {'e' * 64}\n"
-            case ["ctr", "--address=x", "images", "list", _]:
+            case ["ctr", "--address=x", "images", "list", *_]:
                 return self.listed
             case ["ctr", "--address=x", "content", "get", digest]:
                 return json.dumps(self.documents[digest])
