@@ -423,6 +423,32 @@ class EndGuest:
 
 
 @dataclass(frozen=True)
+class EndTask:
+    """Delete a task of containerd's, and wait until its shim is gone: containerd may be making it at this moment, for
+    a `ctr` that was killed meanwhile. A shim that containerd knows nothing of is killed.
+
+    Args:
+        socket, namespace: of containerd.
+        deadline: seconds; after a third of it the shim is killed.
+    """
+
+    socket: Path
+    namespace: str
+    name: str
+    deadline: float = 60.0
+
+    @property
+    def argv(self) -> tuple[str, ...]:
+        """How `ctr` is asked for it; it fails when there is no task."""
+        return ("ctr", "--address", str(self.socket), "--namespace", self.namespace, "task", "delete", "--force",
+                self.name)
+
+    def shell(self) -> str:
+        shim = shlex.quote(f"^[^ ]*containerd-shim.* -id {self.name}( |$)")
+        return f"while {shlex.join(self.argv)}; pgrep -f -- {shim}; do sleep 0.2; done"
+
+
+@dataclass(frozen=True)
 class AskGuest:
     """Ask vmtool's agent in a guest of libvirt's, on the Unix socket of a virtio-serial port.
 
@@ -457,7 +483,7 @@ class AskGuest:
 
 Action = (Run | Expect | StartDaemon | StopDaemon | NotePid | MakeDir | WriteFile | CopySecret | Remove | CallPlugin
           | RemoveBridge | RemoveChain | SweepChains | WriteSysfs | ExpectDriver | AwaitFree | AwaitHealth | AskCanary
-          | ExpectTee | EndGuest | AskGuest)
+          | ExpectTee | EndGuest | EndTask | AskGuest)
 KINDS: dict[str, type[Action]] = {kind.__name__: kind for kind in typing.get_args(Action)}
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 VMTOOL = str(Path(sys.executable).with_name("vmtool"))
-OURS = re.compile(r"^\S*(containerd|containerd-shim-runc-v2|runc|ctr) |vllm\.entrypoints|vmtool\.serving|^/usr/lib/cni|guest=vmtool-")
+OURS = re.compile(r"^\S*(containerd|containerd-shim-runc-v2|runc|ctr) |vllm\.entrypoints|vmtool\.serving|^/usr/lib/cni"
+                  r"|guest=vmtool-")
 # The first `ip netns add` of a machine mounts /run/netns on itself, for all and for good.
 MOUNTS = re.compile(r"netns/.|test-state|containerd|/run/vmtool/[0-9a-f]{8}/")
 COUNTERS = re.compile(r"\[\d+:\d+\]|^#.*$", re.MULTILINE)

@@ -136,6 +136,22 @@ def test_ctrl_c_goes_all_the_way_back(vmtool: Vmtool, make_spec: MakeSpec, lefto
     assert footprint() == before
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("later", [0.0, 0.02, 0.05, 0.1, 0.2])
+def test_stopped_while_containerd_makes_the_task(vmtool: Vmtool, make_spec: MakeSpec, leftovers: Path, later: float,
+                                                 number: signal.Signals) -> None:
+    """`ctr` is gone then, but containerd goes on with what it was asked for."""
+    before = footprint()
+    with subprocess.Popen(vmtool.argv("run", make_spec(NAME, PORT)), stderr=subprocess.DEVNULL) as child:
+        while not any(f"-namespace vmtool -id {NAME} " in process for process in footprint()["processes"]):
+            assert child.poll() is None
+        time.sleep(later)
+        child.send_signal(number)
+        assert child.wait(60) in (130, -number)
+    vmtool("recover")
+    assert footprint() == before
+
+
 def test_a_wrong_answer_is_a_failure_that_says_so(vmtool: Vmtool, make_spec: MakeSpec, leftovers: Path) -> None:
     before = footprint()
     canary = {"prompt": "What is confidential computing?", "expect": "A kind of cheese."}

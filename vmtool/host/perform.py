@@ -48,6 +48,10 @@ def perform(action: p.Action, log: IO[str], note: Callable[[str], None]) -> None
             _serving(action, note)
         case p.ExpectTee() | p.EndGuest():
             _guest(action)
+        case p.EndTask():
+            from vmtool.host import shims
+
+            shims.end_task(action, log)
         case p.AskGuest():
             from vmtool.host import agent
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from vmtool.launch.containerd import Endpoint
-from vmtool.plan import Action, Run
+from vmtool.launch.containerd import NAMESPACE, Endpoint
+from vmtool.plan import Action, EndTask, Run
 
 RUNTIMES = {"runc": "io.containerd.runc.v2", "kata": "io.containerd.kata.v2"}
 UID = 65532
@@ -90,7 +90,7 @@ def removal(endpoint: Endpoint, name: str) -> tuple[Action, ...]:
     """Remove a container in whatever state a failed or killed `ctr run` left it; harmless when there is none."""
     gone = ("not found", "does not exist")
     return (
-        Run(endpoint.ctr("task", "delete", "--force", name), gone=gone),
+        EndTask(endpoint.socket, NAMESPACE, name),
         Run(endpoint.ctr("container", "delete", name), gone=gone),
         # `container delete` takes the snapshot along, unless `ctr run` was killed between making the two.
         Run(endpoint.ctr("snapshot", "delete", name), gone=gone),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vmtool.launch.container import CAPABILITIES, Container, removal, run_argv
 from vmtool.launch.containerd import Endpoint
-from vmtool.plan import Run
+from vmtool.plan import EndTask, Run
 
 ENDPOINT = Endpoint(Path("/run/c.sock"), private=True)
 CONTAINER = Container("a", "docker.io/x/y:1", ("serve", "--model", "m"), memory=1 << 30, cpus=1.5,
@@ -49,6 +49,7 @@ def test_kata_differs_by_runtime_device_and_configuration_only() -> None:
 
 def test_removal_takes_whatever_a_killed_run_left_and_forgives_what_is_not_there() -> None:
     actions = removal(ENDPOINT, "a")
-    assert [action.shell().split("vmtool ", 1)[1] for action in actions] == [
+    assert [action.shell().split("--namespace vmtool ", 1)[1].split(";")[0] for action in actions] == [
         "task delete --force a", "container delete a", "snapshot delete a"]
+    assert isinstance(actions[0], EndTask)
     assert all("not found" in action.gone for action in actions if isinstance(action, Run))
