@@ -320,23 +320,6 @@ def test_a_build_killed_at_every_action_leaves_nothing(tool: Vmtool, tiny_recipe
     assert subprocess.run(["cmp", out, tiny_image]).returncode == 0
 
 
-def test_a_growth_killed_at_every_action_leaves_the_old_or_the_new(tool: Vmtool, tiny_image: Path,
-                                                                   tmp_path: Path) -> None:
-    number, sizes = 1, set()
-    image = copied(tiny_image, tmp_path)
-    while killed(tool, number, "rootfs", "resize", image, "+128M"):
-        tool("recover")
-        assert not list(tmp_path.glob(".*.vmtool-*"))
-        manifest = read_manifest(manifest_path(image))
-        assert (manifest.size, manifest.content) == (image.stat().st_size, content_digest(image))
-        sizes.add(image.stat().st_size)
-        if image.stat().st_size != tiny_image.stat().st_size:
-            image = copied(tiny_image, tmp_path)
-        number += EVERY
-    assert number > 20
-    assert sizes >= {tiny_image.stat().st_size}
-
-
 @pytest.mark.slow
 def test_nvidias_open_modules_are_compiled_for_the_guests_kernel(tool: Vmtool, tmp_path: Path) -> None:
     out = tmp_path / "nv.img"

@@ -11,7 +11,7 @@ import click
 from vmtool.cli.output import print_json
 from vmtool.cli.rootfsadd import add_command
 from vmtool.cli.rootfsview import layout_json, layout_lines, print_findings
-from vmtool.cli.rootfswork import IMAGE, do, find_manifest, tools, work_dir
+from vmtool.cli.rootfswork import IMAGE, bring_back, do, find_manifest, tools, work_dir
 from vmtool.errors import Refused, VerificationFailed
 from vmtool.facts.imagefile import read_image
 from vmtool.facts.imageusers import read_users
@@ -87,12 +87,15 @@ def build(state: State, recipe: str, output: Path | None, arch: str | None, dry_
 @IMAGE
 @click.argument("size", metavar="(+20G|40G)")
 @click.option("--manifest", "manifest_file", type=click.Path(path_type=Path), help="[IMAGE.manifest.json]")
+@click.option("--copy", is_flag=True, help="Repair and grow a copy, also when the image can grow in its place.")
 @click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
 @click.pass_obj
-def resize_(state: State, image: Path, size: str, manifest_file: Path | None, dry_run: bool) -> None:
+def resize_(state: State, image: Path, size: str, manifest_file: Path | None, copy: bool, dry_run: bool) -> None:
     """Grow IMAGE by or to a size, file system, partition, hashes and manifest included."""
     image = image.resolve()
-    directory = work_dir(state, image)
+    directory, beside = work_dir(state, image), manifest_path(image)
+    if not dry_run:
+        bring_back(state, image)
     wanted = parse_growth(size, read_image(image).size)
 
     def make() -> Plan:
@@ -100,8 +103,9 @@ def resize_(state: State, image: Path, size: str, manifest_file: Path | None, dr
         check_growable(found)
         machine = Machine()
         facts = ResizeFacts(found, read_users(machine, str(image), own=os.getpid()),
-                            read_disk(machine, str(image.parent)).free, find_manifest(image, manifest_file))
-        return plan_resize(directory, facts, wanted, tools("debugfs", "e2fsck", "resize2fs"))
+                            read_disk(machine, str(image.parent)).free, find_manifest(image, manifest_file),
+                            manifest_file.absolute() if manifest_file else beside, beside.exists())
+        return plan_resize(directory, facts, wanted, tools("debugfs", "e2fsck", "resize2fs"), copy=copy)
 
     if do(state, directory, f"vmtool rootfs resize {image.name}", make, dry_run):
         click.echo(f"{image} has {read_image(image).size} bytes now; next: vmtool rootfs verify {image}")

@@ -10,7 +10,7 @@ import click
 
 from vmtool.cli.rootfsequip import add_driver, add_package
 from vmtool.cli.rootfsforeign import put_foreign
-from vmtool.cli.rootfswork import IMAGE, do, find_manifest, tools, work_dir
+from vmtool.cli.rootfswork import IMAGE, bring_back, do, find_manifest, tools, work_dir
 from vmtool.errors import Refused
 from vmtool.facts.imagefile import read_image
 from vmtool.facts.imageusers import read_users
@@ -77,6 +77,8 @@ def put(state: State, image: Path, addition: Addition, dry_run: bool) -> None:
     """Put something into an image, and say what is next."""
     image = image.resolve()
     directory = work_dir(state, image)
+    if not dry_run:
+        bring_back(state, image)
 
     def make() -> Plan:
         users = read_users(Machine(), str(image), own=os.getpid())

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from vmtool.cli.rootfswork import IMAGE, do, find_manifest, tools, work_dir
+from vmtool.cli.rootfswork import IMAGE, bring_back, do, find_manifest, tools, work_dir
 from vmtool.errors import NotReady, Refused
 from vmtool.facts.imagefile import read_image
 from vmtool.facts.imageusers import read_users
@@ -91,6 +91,8 @@ def equip(state: State, image: Path, change: Callable[[Old, Tree, str, Reader, T
     """Make an image anew with a change, and say what is next."""
     image, machine, cache = image.resolve(), Machine(), Cache.at()
     directory = work_dir(state, image)
+    if not dry_run:
+        bring_back(state, image)
 
     def make() -> Plan:
         found, manifest = read_image(image), find_manifest(image, None)

@@ -10,10 +10,14 @@ from pathlib import Path
 import click
 
 from vmtool.cli.output import Progress
+from vmtool.errors import NotReady
+from vmtool.facts.imagefile import way_back
+from vmtool.facts.imageusers import read_users
 from vmtool.host import subjects
 from vmtool.host.look import Machine
 from vmtool.image.cache import Cache
-from vmtool.plan import Plan, plan_lines
+from vmtool.plan import Plan, Step, plan_lines
+from vmtool.rootfs.growth import plan_back
 from vmtool.rootfs.manifest import Manifest, manifest_path, read_manifest
 from vmtool.rootfs.tools import Tools, read_tools
 from vmtool.state import State
@@ -37,6 +41,21 @@ def tools(*needed: str) -> Tools:
 def work_dir(state: State, image: Path) -> Path:
     """Where the journal of changes to an image lies: named by its path, so that two changes never meet."""
     return state.root / "rootfs" / f"image-{hashlib.sha256(os.fsencode(image)).hexdigest()[:12]}"
+
+
+def bring_back(state: State, image: Path) -> None:
+    """Undo a growth of the image that was interrupted, whichever state directory it was begun with."""
+    if not way_back(image).exists():
+        return
+
+    def make() -> Plan:
+        if users := read_users(Machine(), str(image), own=os.getpid()):
+            raise NotReady(f"{image} is in use", details=users, hint="end what uses it, then try again")
+        back = plan_back(image)
+        return Plan(f"way back of {image.name}", work_dir(state, image),
+                    (Step("bring the image back: growing it was interrupted", back, undo=back, waits=True),))
+
+    do(state, work_dir(state, image), f"way back of {image.name}", make, False)
 
 
 def do(state: State, directory: Path, doing: str, make: Callable[[], Plan], dry_run: bool) -> bool:

@@ -11,6 +11,9 @@ MAGIC = 0xEF53
 _INCOMPAT_64BIT = 0x80
 _INCOMPAT_RECOVER, _INCOMPAT_ENCRYPT = 0x4, 0x10000
 _VALID = 1
+_RESIZE_INODE = 0x10
+# With them the books lie elsewhere or have more to them: sparse_super2; meta_bg, a journal device, MMP; bigalloc.
+_ODD_COMPAT, _ODD_INCOMPAT, _ODD_RO = 0x200, 0x10 | 0x8 | 0x100, 0x200
 # Beyond that ext4's own limits are passed, so the bytes are no file system.
 _LARGEST_BLOCK_SHIFT = 6
 
@@ -24,6 +27,7 @@ class Superblock:
         free: bytes of free blocks.
         clean: it was unmounted, and no journal waits to be replayed.
         encrypted: files in it may be encrypted by the kernel (fscrypt).
+        largest: bytes to which it can grow with every block staying where it is; `size` or less when it cannot.
     """
 
     block_size: int
@@ -33,6 +37,7 @@ class Superblock:
     label: str
     clean: bool
     encrypted: bool
+    largest: int = 0
 
 
 def parse_superblock(data: bytes) -> Superblock | None:
@@ -53,4 +58,21 @@ def parse_superblock(data: bytes) -> Superblock | None:
     label = raw[0x78:0x88].split(b"\0")[0].decode(errors="replace")
     return Superblock(block_size, blocks * block_size, min(free, blocks) * block_size,
                       str(uuid.UUID(bytes=raw[0x68:0x78])), label,
-                      bool(state & _VALID) and not incompat & _INCOMPAT_RECOVER, bool(incompat & _INCOMPAT_ENCRYPT))
+                      bool(state & _VALID) and not incompat & _INCOMPAT_RECOVER, bool(incompat & _INCOMPAT_ENCRYPT),
+                      _largest(raw, blocks, block_size))
+
+
+def _largest(raw: bytes, blocks: int, block_size: int) -> int:
+    """See `Superblock.largest`: as long as the descriptors of all groups fit into the blocks that they have and those
+    that are reserved for them, resize2fs moves nothing (e2fsprogs, resize2fs.c, blocks_to_move())."""
+    compat, incompat, ro_compat = struct.unpack_from("<III", raw, 0x5C)
+    first: int = struct.unpack_from("<I", raw, 0x14)[0]
+    per_group: int = struct.unpack_from("<I", raw, 0x20)[0]
+    reserved, = struct.unpack_from("<H", raw, 0xCE)
+    size: int = struct.unpack_from("<H", raw, 0xFE)[0] if incompat & _INCOMPAT_64BIT else 32
+    if compat & _ODD_COMPAT or incompat & _ODD_INCOMPAT or ro_compat & _ODD_RO or not per_group or not size:
+        return 0
+    per_block = block_size // size
+    groups = -(-(blocks - first) // per_group)
+    room = -(-groups // per_block) + (reserved if compat & _RESIZE_INODE else 0)
+    return (room * per_block * per_group + first) * block_size

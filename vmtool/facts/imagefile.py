@@ -7,6 +7,7 @@ the hashes in partition 2. With the DAX header the file starts with a label for 
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
 import stat
@@ -56,6 +57,8 @@ class ImageFile:
         rootfs: where the root file system lies, when it is one of Kata's layouts.
         hashes: where the dm-verity hashes may lie: partition 2, when no file system is in it.
         superblock: of an ext4 root file system.
+        shared: the file has further names (hard links), which would change with it.
+        torn: growing it was interrupted, and its way back lies beside it.
     """
 
     path: Path
@@ -66,10 +69,14 @@ class ImageFile:
     rootfs: Extent | None = None
     hashes: Extent | None = None
     superblock: Superblock | None = None
+    shared: bool = False
+    torn: bool = False
 
     @property
     def problem(self) -> str:
         """Why it is no sound image, or nothing."""
+        if self.torn:
+            return "growing it was interrupted: vmtool recover brings it back"
         for number, each in enumerate(self.partitions, 1):
             if each.start + each.size > self.size:
                 return f"truncated: partition {number} ends at byte {each.start + each.size}, the file at {self.size}"
@@ -80,6 +87,11 @@ class ImageFile:
             return (f"truncated: the file system has {self.superblock.size} bytes, and only "
                     f"{self.rootfs.size} are there")
         return ""
+
+
+def way_back(image: Path) -> Path:
+    """The file beside an image that is being grown: see `vmtool.host.wayback`."""
+    return image.with_name(f".{image.name}.vmtool-undo")
 
 
 def read_image(path: Path) -> ImageFile:
@@ -98,7 +110,8 @@ def read_image(path: Path) -> ImageFile:
         if not stat.S_ISREG(status.st_mode):
             raise Refused(f"{path}: not a regular file")
         head = os.pread(descriptor, HEAD, 0)
-        return _image(path, descriptor, head, status)
+        found = _image(path, descriptor, head, status)
+        return dataclasses.replace(found, shared=status.st_nlink > 1, torn=way_back(path).exists())
     finally:
         os.close(descriptor)
 

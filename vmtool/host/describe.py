@@ -17,7 +17,7 @@ from typing import Any
 from vmtool.errors import Refused, VmtoolError
 from vmtool.host import files
 from vmtool.rootfs import packagelist
-from vmtool.rootfs.digest import content_digest, sha256
+from vmtool.rootfs.digest import read_content, sha256
 from vmtool.rootfs.kata import TOOLKIT_LEAST, is_safe
 from vmtool.rootfs.manifest import Manifest, VerityPart, manifest_text
 from vmtool.rootfs.verity import Verity
@@ -42,7 +42,7 @@ def describe(directory: Path) -> None:
     manifest = Manifest.model_validate({
         **{name: given[name] for name in ("name", "recipe", "architecture", "layout", "filesystem", "epoch",
                                           "promises")},
-        "size": image.stat().st_size, "sha256": sha256(image), "content": content_digest(image), "verity": values,
+        **read_content(image), "sha256": sha256(image), "verity": values,
         "kernel": kernel, "driver": driver.get("version", ""), "toolkit": toolkit,
         "agent_sha256": sha256(Path(given["agent"])) if given["agent"] else ""})
     files.write(directory / "manifest.json", manifest_text(manifest), mode=0o644)

@@ -23,7 +23,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from vmtool.host import files, processes
-from vmtool.rootfs.digest import content_digest
+from vmtool.rootfs.digest import read_content
 from vmtool.rootfs.geometry import Geometry, headers
 from vmtool.rootfs.verity import Verity, hash_tree
 
@@ -105,8 +105,8 @@ def seal(manifest: Path, image: Path, out: Path, hook: str = "") -> None:
     verity = VerityPart(**values, kernel_verity_params=Verity(**values).kernel_params) if values else None
     old = read_manifest(manifest)
     promises = old.promises.model_copy(update={"hook": hook or old.promises.hook})
-    changed = old.model_copy(update={"sha256": None, "content": content_digest(image), "size": image.stat().st_size,
-                                     "verity": verity, "promises": promises})
+    changed = old.model_copy(update={**read_content(image), "sha256": None, "verity": verity,
+                                     "promises": promises})
     files.write(out, manifest_text(changed), mode=0o644)
 
 

@@ -18,7 +18,7 @@ from vmtool.errors import Refused, VmtoolError
 from vmtool.host import files
 from vmtool.host.describe import TOOLKIT, check, read_verity
 from vmtool.rootfs import packagelist
-from vmtool.rootfs.digest import content_digest, sha256
+from vmtool.rootfs.digest import read_content, sha256
 from vmtool.rootfs.lockfile import completed, read_lock
 from vmtool.rootfs.manifest import Manifest, manifest_text
 
@@ -43,7 +43,7 @@ def redescribe(directory: Path, image: Path) -> None:
     check({"toolkit": bool(toolkit), "branch": given["branch"]}, kernel, new_driver, toolkit)
     modules = dict.fromkeys((*old.promises.modules, *given["modules"]))
     manifest = old.model_copy(update={
-        "size": image.stat().st_size, "sha256": sha256(image), "content": content_digest(image),
+        **read_content(image), "sha256": sha256(image),
         "verity": read_verity(directory / "verity.json"), "kernel": old.kernel or kernel, "toolkit": toolkit,
         "driver": new_driver.get("version", old.driver), "added": (*old.added, *given["added"]),
         "promises": old.promises.model_copy(update={"modules": tuple(modules)})})

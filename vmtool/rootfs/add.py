@@ -9,9 +9,9 @@ from pathlib import Path
 from vmtool import plan as p
 from vmtool.errors import NotReady, Refused
 from vmtool.facts.imagefile import ImageFile
+from vmtool.rootfs.exchange import DISK, plan_exchange
 from vmtool.rootfs.geometry import KINDS, Geometry
 from vmtool.rootfs.manifest import Manifest, manifest_path
-from vmtool.rootfs.resize import DISK, plan_exchange
 from vmtool.rootfs.tools import Tools
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 PIECE = 1 << 20
 _ZEROS = bytes(PIECE)
@@ -18,47 +19,71 @@ _ZEROS = bytes(PIECE)
 def sha256(path: Path) -> str:
     """SHA-256 of every byte, as sha256sum gives it; two gigabytes of holes take about a second."""
     total = hashlib.sha256()
-    for piece in _pieces(path):
-        total.update(piece if isinstance(piece, bytes) else memoryview(_ZEROS)[:piece])
+    with path.open("rb") as file:
+        for piece in _pieces(file.fileno()):
+            total.update(piece if isinstance(piece, bytes) else memoryview(_ZEROS)[:piece])
     return total.hexdigest()
 
 
 def content_digest(path: Path) -> str:
-    """A digest in which stretches of zeros count by their place only: as strong, and quick for a large sparse file.
+    """A digest in which stretches of zeros count by their place only: as strong, and quick for a large sparse file."""
+    with path.open("rb") as file:
+        return content(os.fstat(file.fileno()).st_size, piece_digests(file.fileno()))
 
-    SHA-256 over the size and, for each 1 MiB piece that is not all zeros, its place and its bytes.
+
+def content(size: int, pieces: Mapping[int, str]) -> str:
+    """The content digest of a file of `size` bytes with these pieces; the others are all zeros.
+
+    SHA-256 over the size and, in order, each piece's number and SHA-256; numbers have 8 bytes, the most significant
+    first.
     """
-    size = path.stat().st_size
-    total, at = hashlib.sha256(size.to_bytes(8)), 0
-    for piece in _pieces(path):
-        if isinstance(piece, bytes):
-            if piece != _ZEROS[:len(piece)]:
-                total.update(at.to_bytes(8) + piece)
-            at += len(piece)
-        else:
-            at += piece
+    total = hashlib.sha256(size.to_bytes(8))
+    for number, digest in sorted(pieces.items()):
+        total.update(number.to_bytes(8) + bytes.fromhex(digest))
     return total.hexdigest()
 
 
-def _pieces(path: Path) -> Iterator[bytes | int]:
-    """The file in 1 MiB pieces (the last may be shorter): its bytes, or the length of one that is a hole."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        size, at, data = os.fstat(descriptor).st_size, 0, 0
-        while at < size:
-            length = min(PIECE, size - at)
-            if data <= at:
-                data = _next_data(descriptor, at, size)
-            if data >= at + length:
-                yield length
-            else:
-                piece = b""
-                while len(piece) < length and (more := os.pread(descriptor, length - len(piece), at + len(piece))):
-                    piece += more
-                yield piece.ljust(length, b"\0")       # the file was cut short meanwhile
-            at += length
-    finally:
-        os.close(descriptor)
+def read_content(path: Path) -> dict[str, Any]:
+    """What a manifest says of an image's bytes: its `size`, `content` and `pieces`."""
+    with path.open("rb") as file:
+        size, pieces = os.fstat(file.fileno()).st_size, piece_digests(file.fileno())
+    return {"size": size, "content": content(size, pieces), "pieces": pieces}
+
+
+def piece_digests(descriptor: int) -> dict[int, str]:
+    """SHA-256 of each 1 MiB piece that is not all zeros, by its number; the last piece may be shorter."""
+    return {number: digest for number, piece in enumerate(_pieces(descriptor)) if (digest := _digest(piece))}
+
+
+def piece_digest(descriptor: int, number: int) -> str:
+    """SHA-256 of one piece; empty when it is all zeros."""
+    data = bytearray()
+    while more := os.pread(descriptor, PIECE - len(data), number * PIECE + len(data)):
+        data += more
+    return _digest(bytes(data))
+
+
+def _digest(piece: bytes | int) -> str:
+    if isinstance(piece, int) or piece == _ZEROS[:len(piece)]:
+        return ""
+    return hashlib.sha256(piece).hexdigest()
+
+
+def _pieces(descriptor: int) -> Iterator[bytes | int]:
+    """The file in pieces (the last may be shorter): its bytes, or the length of one that is a hole."""
+    size, at, data = os.fstat(descriptor).st_size, 0, 0
+    while at < size:
+        length = min(PIECE, size - at)
+        if data <= at:
+            data = _next_data(descriptor, at, size)
+        if data >= at + length:
+            yield length
+        else:
+            piece = b""
+            while len(piece) < length and (more := os.pread(descriptor, length - len(piece), at + len(piece))):
+                piece += more
+            yield piece.ljust(length, b"\0")           # the file was cut short meanwhile
+        at += length
 
 
 def _next_data(descriptor: int, at: int, size: int) -> int:

@@ -6,10 +6,16 @@ directory goes at one stroke: before it, the way back leads to the old files, af
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool import plan as p
+from vmtool.facts.imagefile import way_back
+from vmtool.rootfs.manifest import manifest_path
+
+PYTHON = (sys.executable, "-m")
+DISK = (*PYTHON, "vmtool.host.disk")
 
 # What mv and ln say when there is nothing to do; before an exchange both names are of one file, which mv refuses.
 _NOTHING = ("cannot stat", "are the same file", "No such file or directory", "Not a directory")
@@ -50,9 +56,31 @@ def plan_swaps(title: str, image: Path, swaps: tuple[Swap, ...], before: tuple[p
         put.append(p.Run(("mv", "--force", "--no-target-directory", str(swap.new), str(swap.target)),
                          gone=("cannot stat",) if swap.optional else ()))
     actions = (*before, p.Remove(old), p.Remove(gone), p.MakeDir(old), *keep, *put,
-               p.Run(("mv", "--no-target-directory", str(old), str(gone))), p.Remove(gone))
+               p.Run(("mv", "--no-target-directory", str(old), str(gone))), p.Remove(gone),
+               # Of a growth that was interrupted: it leads to an image that is there no more.
+               p.Remove(way_back(image)))
     rest = (*(swap.new for swap in swaps), old, gone)
     return p.Step(title, actions, undo=(*undo, *map(p.Remove, rest)), waits=True)
+
+
+def plan_exchange(directory: Path, image: Path, new: Path, manifest: Path | None, *, there: bool = True,
+                  hook: str = "") -> p.Step:
+    """Put a changed image, and the manifest of what it has become, in the old one's place.
+
+    Args:
+        directory: of the journal; verity.json may lie there.
+        manifest: of what the image was; None when it has none.
+        there: a manifest lies beside the image.
+        hook: path of a hook that the image promises from now on.
+    """
+    swaps, before = [Swap(new, image, there=True)], []
+    if manifest:
+        target, sealed = manifest_path(image), directory / "manifest.json"
+        beside = target.with_name(f".{target.name}.vmtool-new")
+        before = [p.Run((*DISK, "seal", str(manifest), str(new), str(sealed), *([hook] if hook else [])),
+                        deadline=3600), p.Run(("cp", str(sealed), str(beside)))]
+        swaps.insert(0, Swap(beside, target, there))
+    return plan_swaps("put it in the old one's place", image, tuple(swaps), tuple(before))
 
 
 def _move(source: Path, target: Path) -> p.Run:

@@ -11,7 +11,8 @@ from pydantic import Field, ValidationError
 from vmtool.errors import Refused
 from vmtool.spec import Strict
 
-LARGEST = 1 << 20
+# With the digests of 50 GiB of data.
+LARGEST = 4 << 20
 Hex = Annotated[str, Field(pattern=r"^([0-9a-f]{2})*$", max_length=512)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -46,6 +47,8 @@ class Promises(Strict):
 class Manifest(Strict):
     """The whole of it. `sha256` is absent once the image was grown; `content` is always there: see `digest.py`.
 
+    `pieces` are what `content` is made of, so that a growth need not read what it leaves as it is: what has been
+    changed since the build besides does not become right by it.
     `added` is what came after the build, and so is not in the recipe: lines such as "package curl".
     """
 
@@ -66,6 +69,7 @@ class Manifest(Strict):
     added: tuple[str, ...] = ()
     epoch: int = 0
     promises: Promises = Promises()
+    pieces: dict[Annotated[int, Field(ge=0)], Digest] = Field(default_factory=dict)
 
 
 def manifest_path(image: Path) -> Path:

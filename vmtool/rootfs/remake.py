@@ -6,7 +6,6 @@ The new image has the old one's layout, size and file-system UUID, and lies besi
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,14 +15,12 @@ from vmtool.errors import NotReady, Refused
 from vmtool.facts.imagefile import ImageFile
 from vmtool.rootfs.add import check_writable
 from vmtool.rootfs.build import MKE2FS
-from vmtool.rootfs.exchange import Swap, plan_swaps
+from vmtool.rootfs.exchange import DISK, PYTHON, Swap, plan_swaps
 from vmtool.rootfs.geometry import STARTS, Geometry
 from vmtool.rootfs.manifest import Manifest
-from vmtool.rootfs.resize import DISK
 from vmtool.rootfs.store import EPOCH, FILES
 from vmtool.rootfs.tools import Tools
 
-PYTHON = (sys.executable, "-m")
 # The guest's own, whatever an installation makes of them.
 KEPT = ("etc/apt", "etc/hostname", "etc/machine-id", "etc/resolv.conf")
 # What an installation leaves; an image of vmtool's has nothing else there either.

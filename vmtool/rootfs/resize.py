@@ -1,17 +1,18 @@
-"""Growing an image: in a copy that takes its place when it is whole and clean; nothing is mounted."""
+"""Growing an image: what is refused, how large it becomes, and which of the two ways it goes. Nothing is mounted."""
 
 from __future__ import annotations
 
-import json
 import re
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool import plan as p
 from vmtool.errors import NotReady, Refused
-from vmtool.facts.imagefile import Extent, ImageFile
+from vmtool.facts.imagefile import ImageFile
+from vmtool.rootfs.exchange import plan_exchange
 from vmtool.rootfs.geometry import GRAIN, KINDS, STARTS, Geometry, fit, round_up
+from vmtool.rootfs.growcopy import plan_disk, plan_filesystem
+from vmtool.rootfs.growth import plan_growth
 from vmtool.rootfs.manifest import Manifest, manifest_path
 from vmtool.rootfs.tools import Tools
 from vmtool.spec import parse_size
@@ -19,7 +20,6 @@ from vmtool.spec import parse_size
 # Inode tables, bitmaps and the journal of what is new, at the default ratio; and the hashes, one block in 128.
 _OVERHEAD = 64
 _HASHES = 127
-DISK = (sys.executable, "-m", "vmtool.host.disk")
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,16 @@ class ResizeFacts:
         image: with its path free of symbolic links.
         users: who uses the image now, a line each.
         free: bytes free beside it; None when unknown.
-        manifest: None when there is none.
+        manifest: None when there is none; `papers` is the file that it was read from.
+        beside: whether a manifest lies beside the image.
     """
 
     image: ImageFile
     users: tuple[str, ...]
     free: int | None
     manifest: Manifest | None
+    papers: Path | None = None
+    beside: bool = True
 
 
 def parse_growth(text: str, size: int) -> int:
@@ -58,11 +61,12 @@ def parse_growth(text: str, size: int) -> int:
     return wanted
 
 
-def plan_resize(directory: Path, facts: ResizeFacts, wanted: int, tools: Tools) -> p.Plan:
+def plan_resize(directory: Path, facts: ResizeFacts, wanted: int, tools: Tools, *, copy: bool = False) -> p.Plan:
     """From the image to a larger one.
 
     Args:
         directory: of the journal.
+        copy: grow a copy although the image could be grown in its place.
 
     Raises:
         Refused: the image cannot be grown.
@@ -81,44 +85,30 @@ def plan_resize(directory: Path, facts: ResizeFacts, wanted: int, tools: Tools) 
         raise Refused(f"{image.path}: {error}") from error
     if facts.users:
         raise NotReady(f"{image.path} is in use", details=facts.users, hint="end what uses it, then try again")
-    _check_space(facts, geometry)
+    papers = (facts.papers or manifest_path(image.path)) if facts.manifest else None
+    why = "you asked for it" if copy else why_copy(image, geometry)
+    _check_space(facts, geometry, bool(why))
+    if not why:
+        verity = facts.manifest.verity if facts.manifest and salt else None
+        return p.Plan(subject, directory, (plan_growth(directory, image, geometry, verity, papers, tools),))
     new, piece = (image.path.with_name(f".{image.path.name}.vmtool-{word}") for word in ("new", "part"))
-    steps = [_plan_filesystem(image, geometry, tools, new if image.kind == "bare" else piece)]
+    steps = [plan_filesystem(image, geometry, tools, new if image.kind == "bare" else piece, why)]
     if image.kind != "bare":
-        steps.append(_plan_disk(image, geometry, piece, new, directory / "geometry.json", salt))
-    steps.append(plan_exchange(directory, image.path, new, manifest_path(image.path) if facts.manifest else None))
+        steps.append(plan_disk(image, geometry, piece, new, directory / "geometry.json", salt))
+    steps.append(plan_exchange(directory, image.path, new, papers, there=facts.beside))
     return p.Plan(subject, directory, tuple(steps))
 
 
-def plan_exchange(directory: Path, image: Path, new: Path, manifest: Path | None, *, hook: str = "") -> p.Step:
-    """Put a changed image, and the manifest of what it has become, in the old one's place.
-
-    Two files cannot be renamed at once. So links to both old ones lie in a directory until both new ones are there,
-    and that directory goes at one stroke: before it, the way back leads to the old pair, after it to nothing.
-
-    Args:
-        hook: path of a hook that the image promises from now on.
-    """
-    old = image.with_name(f".{image.name}.vmtool-old")
-    gone, sealed = image.with_name(f".{image.name}.vmtool-gone"), directory / "manifest.json"
-    actions: list[p.Action] = [p.Remove(old), p.Remove(gone), p.MakeDir(old),
-                               p.Run(("ln", str(image), str(old / "image")))]
-    # Before the exchange both names are of one file, which mv refuses.
-    nothing = ("cannot stat", "are the same file")
-    undo: list[p.Action] = [p.Run(("mv", "--force", str(old / "image"), str(image)), gone=nothing)]
-    put = [p.Run(("mv", "--force", "--no-target-directory", str(new), str(image)))]
-    if manifest:
-        actions += [p.Run((*DISK, "seal", str(manifest), str(new), str(sealed), *([hook] if hook else [])),
-                          deadline=3600),
-                    p.Run(("ln", str(manifest), str(old / "manifest")))]
-        undo.append(p.Run(("mv", "--force", str(old / "manifest"), str(manifest)), gone=nothing))
-        # Across file systems mv is no rename: first beside it.
-        beside = manifest.with_name(f".{manifest.name}.vmtool-new")
-        put += [p.Run(("cp", str(sealed), str(beside))), p.Run(("mv", "--force", str(beside), str(manifest)))]
-        undo.append(p.Remove(beside))
-    return p.Step("put it in the old one's place", (
-        *actions, *put, p.Run(("mv", "--no-target-directory", str(old), str(gone))), p.Remove(gone),
-    ), undo=(*undo, p.Remove(new), p.Remove(old), p.Remove(gone)), waits=True)
+def why_copy(image: ImageFile, geometry: Geometry) -> str:
+    """Why the image cannot be grown in its place; empty when it can."""
+    block = image.superblock
+    if image.shared:
+        return "the file has other names, which keep the old image"
+    if not block or not block.clean:
+        return "the file system must be repaired"
+    if geometry.size > block.largest:
+        return "blocks in use have to move"
+    return ""
 
 
 def check_growable(image: ImageFile) -> None:
@@ -148,41 +138,12 @@ def _salt(facts: ResizeFacts) -> str:
     return facts.manifest.verity.salt
 
 
-def _check_space(facts: ResizeFacts, geometry: Geometry) -> None:
+def _check_space(facts: ResizeFacts, geometry: Geometry, copied: bool) -> None:
     image = facts.image
-    copies = 1 if image.kind == "bare" else 2
+    copies = 0 if not copied else 1 if image.kind == "bare" else 2
     needed = copies * image.allocated + (geometry.total - image.size) // _OVERHEAD + (
         geometry.size // _HASHES if geometry.hash_size else 0)
     if facts.free is not None and facts.free < needed:
-        raise NotReady(f"{image.path.parent}: {facts.free >> 20} MiB free, {needed >> 20} MiB are needed for the copy "
-                       "that takes the image's place", hint="make room there")
-
-
-def _plan_filesystem(image: ImageFile, geometry: Geometry, tools: Tools, file: Path) -> p.Step:
-    """Grow a copy of the file system."""
-    rootfs = image.rootfs or Extent(0, image.size)
-    if image.kind == "bare":
-        copy = p.Run(("cp", "--reflink=auto", "--preserve=all", str(image.path), str(file)),
-                     deadline=3600)
-    else:
-        copy = p.Run((*DISK, "carve", str(image.path), str(rootfs.start), str(rootfs.size), str(file)), deadline=3600)
-    check = p.Run((*DISK, "mend", *tools.argv("e2fsck", "-fp", file)), deadline=3600)
-    return p.Step("grow a copy of the file system", (
-        p.Remove(file), copy, check,
-        p.Run(tools.argv("resize2fs", file, f"{geometry.size // 1024}K"), deadline=3600),
-        p.Run(("truncate", f"--size={geometry.size}", str(file))),
-        p.Run(tools.argv("e2fsck", "-fn", file), deadline=3600),
-    ), undo=(p.Remove(file),), waits=True)
-
-
-def _plan_disk(image: ImageFile, geometry: Geometry, piece: Path, new: Path, file: Path, salt: str) -> p.Step:
-    """Put the file system into a new image, with its label and its hashes."""
-    return p.Step("put the image together", (
-        p.Remove(new), p.Remove(file.with_name("verity.json")),
-        p.WriteFile(file, json.dumps(geometry.to_json()) + "\n"),
-        p.Run(("cp", "--attributes-only", "--preserve=all", str(image.path), str(new))),
-        p.Run(("truncate", f"--size={geometry.total}", str(new))),
-        p.Run((*DISK, "place", str(piece), str(new), str(geometry.start)), deadline=3600),
-        p.Run((*DISK, "label", str(new), str(file), *([salt] if salt else [])), deadline=3600),
-        p.Remove(piece),
-    ), undo=(p.Remove(piece), p.Remove(new)), waits=True)
+        what = "for the copy that takes the image's place" if copied else "for inode tables, bitmaps and hashes"
+        raise NotReady(f"{image.path.parent}: {facts.free >> 20} MiB free, {needed >> 20} MiB are needed {what}",
+                       hint="make room there")

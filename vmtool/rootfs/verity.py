@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 BLOCK = 4096
@@ -54,48 +54,65 @@ def hash_tree(descriptor: int, start: int, size: int, salt: bytes) -> tuple[str,
     Args:
         start, size: the piece of the file in bytes; the size is a multiple of 4096.
     """
-    levels = [_padded(_hashes(_blocks(descriptor, start, size), salt))]
+    return tree_over(leaves(_runs(descriptor, start, size), salt), salt)
+
+
+def tree_over(lowest: bytes, salt: bytes) -> tuple[str, bytes]:
+    """The root hash and the tree, as `hash_tree` gives them, over the hashes of the data."""
+    levels = [_padded(lowest)]
     while len(levels[-1]) > BLOCK:
-        below = levels[-1]
-        levels.append(_padded(_hashes((below[at:at + BLOCK] for at in range(0, len(below), BLOCK)), salt)))
+        levels.append(_padded(leaves([levels[-1]], salt)))
     root = hashlib.sha256(salt + levels[-1]).hexdigest()
     return root, b"".join(reversed(levels))
 
 
-def _blocks(descriptor: int, start: int, size: int) -> Iterator[bytes]:
-    """The data, block by block; a hole is not read."""
-    at, end, zeros = start, start + size, bytes(BLOCK)
+def lowest_level(tree: bytes, data_blocks: int) -> bytes:
+    """The hashes of the data, out of a tree."""
+    levels = level_blocks(data_blocks)
+    start = sum(levels[1:]) * BLOCK
+    return tree[start:start + data_blocks * DIGEST]
+
+
+def leaves(runs: Iterable[bytes | int], salt: bytes) -> bytes:
+    """The hash of each block; a number stands for so many blocks of zeros, bytes are whole blocks."""
+    salted, digests = hashlib.sha256(salt), bytearray()
+    # In the upper levels of a large sparse image most blocks are alike.
+    last, of_last = bytes(BLOCK), hashlib.sha256(salt + bytes(BLOCK)).digest()
+    of_zeros = of_last
+    for run in runs:
+        if isinstance(run, int):
+            digests += of_zeros * run
+            continue
+        for place in range(0, len(run), BLOCK):
+            block = run[place:place + BLOCK]
+            if block != last:
+                one = salted.copy()
+                one.update(block)
+                last, of_last = block, one.digest()
+            digests += of_last
+    return bytes(digests)
+
+
+def _runs(descriptor: int, start: int, size: int) -> Iterator[bytes | int]:
+    """The data in pieces of whole blocks, or the number of blocks in a hole, which is not read."""
+    at, end = start, start + size
     while at < end:
         try:
             data = min(os.lseek(descriptor, at, os.SEEK_DATA), end)
         except OSError:                                # ENXIO: a hole to the end
             data = end
         # A hole ends at a block of the host's file system, which need not be one of ours.
-        for _ in range((data - at) // BLOCK):
-            yield zeros
-        at += (data - at) // BLOCK * BLOCK
+        if blocks := (data - at) // BLOCK:
+            yield blocks
+        at += blocks * BLOCK
         piece = os.pread(descriptor, min(_PIECE, end - at), at) if at < end else b""
         if not piece and at < end:
             raise EOFError(f"the file ends at byte {at}, {end} were expected")
         whole = len(piece) // BLOCK * BLOCK or len(piece)
-        for place in range(0, whole, BLOCK):
-            yield piece[place:place + BLOCK].ljust(BLOCK, b"\0")
+        if whole:
+            yield _padded(piece[:whole])
         at += whole
 
 
-def _hashes(blocks: Iterator[bytes], salt: bytes) -> bytes:
-    salted = hashlib.sha256(salt)
-    zeros, digests = bytes(BLOCK), bytearray()
-    of_zeros = hashlib.sha256(salt + zeros).digest()
-    for block in blocks:
-        if block is zeros or block == zeros:
-            digests += of_zeros
-            continue
-        one = salted.copy()
-        one.update(block)
-        digests += one.digest()
-    return bytes(digests)
-
-
-def _padded(digests: bytes) -> bytes:
-    return digests + bytes(-len(digests) % BLOCK)
+def _padded(data: bytes) -> bytes:
+    return data + bytes(-len(data) % BLOCK)

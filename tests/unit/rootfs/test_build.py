@@ -42,7 +42,8 @@ def test_a_first_build_makes_everything(tmp_path: Path) -> None:
     assert "assume_storage_prezeroed=1" in lines
     put = lines.splitlines().index("mv --force --no-target-directory /o/.x.img.vmtool-new /o/x.img")
     assert lines.splitlines()[put + 1:] == ["mv --no-target-directory /o/.x.img.vmtool-old /o/.x.img.vmtool-gone",
-                                            "rm -rf --one-file-system /o/.x.img.vmtool-gone"]
+                                            "rm -rf --one-file-system /o/.x.img.vmtool-gone",
+                                            "rm -rf --one-file-system /o/.x.img.vmtool-undo"]
 
 
 def test_files_of_an_earlier_build_are_kept_until_all_new_ones_are_there(tmp_path: Path) -> None:

@@ -143,8 +143,9 @@ def test_an_exchange_links_what_is_there_and_takes_back_what_was_not() -> None:
     step = plan_swaps("exchange", Path("/o/b"), swaps)
     lines = [action.shell() for action in step.actions]
     assert "ln /o/b /o/.b.vmtool-old/1" in lines
-    assert lines[-2:] == ["mv --no-target-directory /o/.b.vmtool-old /o/.b.vmtool-gone",
-                          "rm -rf --one-file-system /o/.b.vmtool-gone"]
+    assert lines[-3:] == ["mv --no-target-directory /o/.b.vmtool-old /o/.b.vmtool-gone",
+                          "rm -rf --one-file-system /o/.b.vmtool-gone",
+                          "rm -rf --one-file-system /o/.b.vmtool-undo"]
     assert [action.shell() for action in step.undo][:2] == [
         "mv --force --no-target-directory /o/a /o/.b.vmtool-old/new-0",
         "mv --force --no-target-directory /o/.b.vmtool-old/1 /o/b"]

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.fakes.recorded import Recorded
-from tests.unit.rootfs.make import image, kata_dax
+from tests.unit.rootfs.make import image, kata_dax, superblock
 from tests.unit.rootfs.test_imagefile import EROFS, LUKS
 from vmtool.errors import NotReady, Refused
-from vmtool.facts.imagefile import MIB, read_image
+from vmtool.facts.imagefile import MIB, read_image, way_back
 from vmtool.facts.imageusers import read_users
 from vmtool.plan import plan_lines
 from vmtool.rootfs.geometry import fit
@@ -29,8 +31,8 @@ def facts(path: Path, **changes: Any) -> ResizeFacts:
     return dataclasses.replace(ResizeFacts(read_image(path), (), 100 * GIB, None), **changes)
 
 
-def lines(found: ResizeFacts, wanted: int = 2 * GIB) -> list[str]:
-    return list(plan_lines(plan_resize(Path("/j"), found, wanted, Tools(None))))
+def lines(found: ResizeFacts, wanted: int = 2 * GIB, *, copy: bool = False) -> list[str]:
+    return list(plan_lines(plan_resize(Path("/j"), found, wanted, Tools(None), copy=copy)))
 
 
 @pytest.mark.parametrize(("text", "wanted"), [
@@ -46,19 +48,54 @@ def test_what_is_no_growth_is_refused(text: str, message: str) -> None:
         parse_growth(text, GIB)
 
 
-def test_a_bare_image_grows_in_one_copy(tmp_path: Path) -> None:
+def test_an_image_grows_in_its_place_and_its_way_back_goes_last(tmp_path: Path) -> None:
     path = image(tmp_path / "i.img", fit("bare", GIB, verity=False))
     plan = lines(facts(path))
-    assert [line for line in plan if line.startswith("#")] == [
-        "# 1. grow a copy of the file system", "# 2. put it in the old one's place"]
-    assert any(line.startswith("cp --reflink=auto") for line in plan)
-    assert any(line.endswith(".i.img.vmtool-new 2097152K") for line in plan)
-    assert not any(" seal " in line for line in plan)
+    assert [line for line in plan if line.startswith("#")] == ["# 1. grow the image in its place"]
+    assert [line for line in plan if line.endswith(" resize2fs") or line.startswith(("e2fsck", "rm"))] == [
+        f"{sys.executable} -m vmtool.host.grow {path} /j/growth.json resize2fs", f"e2fsck -fn {path}",
+        f"rm -rf --one-file-system {way_back(path)}"]
 
 
 def test_partition_and_hashes_move_along(tmp_path: Path) -> None:
     path = kata_dax(tmp_path / "i.img", verity=True)
     text = "\n".join(lines(facts(path, manifest=MANIFEST)))
+    geometry = fit("kata-dax", 2 * GIB, verity=True)
+    assert f'"new": {json.dumps(geometry.to_json())}' in text
+    assert '"verity": {"root_hash": "' + "c" * 64 + '", "salt": "aabb", "data_blocks": 1}' in text
+    assert f"e2fsck -fn '{path}?offset=3145728'" in text
+    assert f"mv --force --no-target-directory {tmp_path}/.i.img.manifest.json.vmtool-new {path}.manifest.json" in text
+
+
+@pytest.mark.parametrize(("filesystem", "wanted", "why"), [
+    ({"state": 2}, 2 * GIB, "must be repaired"), ({"incompat": 0x84}, 2 * GIB, "must be repaired"),
+    ({"compat": 0}, 7 * GIB, ""), ({"compat": 0}, 9 * GIB, "blocks in use have to move"),
+    ({}, 512 * GIB, ""), ({}, 513 * GIB, "blocks in use have to move"), ({"reserved": 0}, 9 * GIB, "have to move"),
+    # sparse_super2, meta_bg, MMP
+    ({"compat": 0x210}, 2 * GIB, "have to move"), ({"incompat": 0x90}, 2 * GIB, "have to move"),
+    ({"incompat": 0x180}, 2 * GIB, "have to move")])
+def test_what_cannot_grow_in_its_place_grows_in_a_copy(tmp_path: Path, filesystem: dict[str, int], wanted: int,
+                                                       why: str) -> None:
+    geometry = fit("bare", GIB, verity=False)
+    path = image(tmp_path / "i.img", geometry, superblock(geometry.size, **filesystem))
+    plan = lines(facts(path, free=1 << 50), wanted)
+    if not why:
+        assert plan[0] == "# 1. grow the image in its place"
+        return
+    assert plan[0].startswith("# 1. grow a copy of the file system: ") and plan[0].endswith(why)
+    assert any(line.startswith("cp --reflink=auto") for line in plan)
+    assert any(line.endswith(f".i.img.vmtool-new {wanted // 1024}K") for line in plan)
+
+
+def test_an_image_with_other_names_grows_in_a_copy(tmp_path: Path) -> None:
+    path = image(tmp_path / "i.img", fit("bare", GIB, verity=False))
+    (tmp_path / "other").hardlink_to(path)
+    assert "which keep the old image" in lines(facts(path))[0]
+
+
+def test_a_copy_that_was_asked_for_has_partition_and_hashes(tmp_path: Path) -> None:
+    path = kata_dax(tmp_path / "i.img", verity=True)
+    text = "\n".join(lines(facts(path, manifest=MANIFEST), copy=True))
     geometry = fit("kata-dax", 2 * GIB, verity=True)
     assert f"resize2fs {tmp_path}/.i.img.vmtool-part {geometry.size // 1024}K" in text
     assert f'"hash_start": {geometry.hash_start}' in text
@@ -66,11 +103,20 @@ def test_partition_and_hashes_move_along(tmp_path: Path) -> None:
     assert f"seal {path}.manifest.json" in text
 
 
+def test_a_torn_image_is_refused(tmp_path: Path) -> None:
+    path = kata_dax(tmp_path / "i.img")
+    way_back(path).touch()
+    with pytest.raises(Refused, match="vmtool recover brings it back"):
+        lines(facts(path))
+
+
 def test_every_step_can_be_undone_also_when_nothing_is_there(tmp_path: Path) -> None:
-    plan = plan_resize(Path("/j"), facts(kata_dax(tmp_path / "i")), 2 * GIB, Tools(None))
-    for step in plan.steps:
-        assert step.undo
-        assert all(type(action).__name__ == "Remove" or getattr(action, "gone", ()) for action in step.undo)
+    for copy in (False, True):
+        plan = plan_resize(Path("/j"), facts(kata_dax(tmp_path / "i")), 2 * GIB, Tools(None), copy=copy)
+        for step in plan.steps:
+            assert step.undo
+            assert all(type(action).__name__ == "Remove" or getattr(action, "gone", ()) or "wayback" in action.shell()
+                       for action in step.undo)
 
 
 def test_the_size_is_kept_when_it_is_enough(tmp_path: Path) -> None:
@@ -81,6 +127,7 @@ def test_the_size_is_kept_when_it_is_enough(tmp_path: Path) -> None:
 
 def test_kata_images_grow_in_128_mib(tmp_path: Path) -> None:
     assert '"total": 402653184' in "\n".join(lines(facts(kata_dax(tmp_path / "i")), 257 * MIB))
+    assert not any("grow" in line for line in lines(facts(kata_dax(tmp_path / "j")), 256 * MIB)[1:])
 
 
 @pytest.mark.parametrize(("head", "message"), [
@@ -92,7 +139,6 @@ def test_other_images_are_refused(tmp_path: Path, head: bytes, message: str) -> 
 
 
 def test_an_encrypted_file_system_is_refused(tmp_path: Path) -> None:
-    from tests.unit.rootfs.make import superblock
     path = image(tmp_path / "i", fit("bare", 64 * MIB, verity=False), superblock(64 * MIB, incompat=0x10080))
     with pytest.raises(Refused, match="fscrypt"):
         lines(facts(path))

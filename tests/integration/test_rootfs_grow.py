@@ -1,0 +1,345 @@
+"""Images grown in their place: any ext4, killed at any write, brought back byte for byte.
+
+The file systems are made here by mke2fs, so that nothing need be built.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from tests.integration.machine import Vmtool
+from tests.integration.test_rootfs import killed
+from vmtool.facts.imagefile import MIB, read_image, way_back
+from vmtool.host.disk import label
+from vmtool.host.ext4tar import Ext4, convert
+from vmtool.plan import Run
+from vmtool.rootfs.digest import read_content, sha256
+from vmtool.rootfs.geometry import Geometry, Kind, fit
+from vmtool.rootfs.growth import plan_growth
+from vmtool.rootfs.manifest import Manifest, VerityPart, manifest_path, manifest_text, read_manifest
+from vmtool.rootfs.tools import Tools
+from vmtool.rootfs.verity import Verity, hash_tree
+
+KILLED = Path(__file__).with_name("killed_write.py")
+SIZE = 128 * MIB
+# What vmtool's own images have, and what others may have: blocks of 1 KiB, no checksums, no flex_bg, old ext3.
+KINDS = {"own": (), "small-blocks": ("-b", "1024"), "no-checksums": ("-O", "^metadata_csum,^64bit"),
+         "no-flex": ("-O", "^flex_bg"), "ext3": ("-O", "^extent,^64bit,^metadata_csum,^flex_bg,^huge_file")}
+BESIDE = ("own", "small-blocks")
+
+
+@pytest.fixture
+def tool(tmp_path: Path) -> Iterator[Vmtool]:
+    """Nothing is left beside the images."""
+    yield Vmtool(tmp_path / "state")
+    assert not list(tmp_path.rglob("*.vmtool-*"))
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Files with bytes of their own, one of them in pieces."""
+    directory = tmp_path_factory.mktemp("tree")
+    for number in range(400):
+        (directory / f"{number:03}").write_bytes(hashlib.sha256(bytes([number % 251])).digest() * (number * 7 + 1))
+    with (directory / "sparse").open("wb") as file:
+        for number in range(0, 40, 2):
+            file.seek(number * 65536)
+            file.write(os.urandom(4096))
+    return directory
+
+
+def bare(path: Path, tree: Path, *options: str, size: int = SIZE) -> Path:
+    """An ext4 with deleted files' bytes in many free blocks."""
+    path.write_bytes(b"")
+    with path.open("r+b") as file:
+        for at in range(0, size, MIB):
+            file.seek(at)
+            file.write(b"\xa5" * 8192)
+        file.truncate(size)
+    subprocess.run(["mke2fs", "-q", "-F", "-t", "ext4", "-E", "nodiscard", *options, "-d", tree, path], check=True)
+    return path
+
+
+def kata(path: Path, tree: Path, kind: Kind, *options: str, verity: bool) -> Path:
+    """Kata's layout, with a manifest."""
+    geometry = fit(kind, SIZE, verity=verity)
+    piece = bare(path.with_name("piece"), tree, *options, size=geometry.size)
+    subprocess.run(["truncate", f"--size={geometry.total}", path], check=True)
+    subprocess.run(["dd", f"if={piece}", f"of={path}", "bs=1M", f"seek={geometry.start // MIB}", "conv=notrunc"],
+                   check=True, capture_output=True)
+    piece.unlink()
+    made = label(path, geometry, "aabb" if verity else "")
+    describe(path, kind, made)
+    return path
+
+
+def describe(path: Path, kind: Kind, verity: Verity | None) -> None:
+    part = VerityPart(**asdict(verity), kernel_verity_params=verity.kernel_params) if verity else None
+    told = Manifest(name="x", recipe="a" * 64, architecture="amd64", layout=kind, filesystem="ext4", verity=part,
+                    **read_content(path))
+    manifest_path(path).write_text(manifest_text(told))
+
+
+def digest(path: Path) -> str:
+    return sha256(path)
+
+
+def state_of(path: Path) -> tuple[int, str, str]:
+    """Size and sha256 of the image, and its manifest."""
+    manifest = manifest_path(path)
+    return path.stat().st_size, digest(path), manifest.read_text() if manifest.exists() else ""
+
+
+def files_in(path: Path, scratch: Path) -> str:
+    """A digest of all that is in the image's file system."""
+    found = read_image(path)
+    assert found.rootfs
+    system = Ext4(path, found.rootfs.start)
+    convert(system, scratch / "files.tar")
+    system.close()
+    return digest(scratch / "files.tar")
+
+
+@pytest.mark.parametrize("options", KINDS.values(), ids=KINDS)
+def test_any_ext4_grows_in_its_place_and_keeps_its_files(tool: Vmtool, tree: Path, tmp_path: Path,
+                                                         options: tuple[str, ...]) -> None:
+    image = bare(tmp_path / "i.img", tree, *options)
+    inode, files = image.stat().st_ino, files_in(image, tmp_path)
+    for more in ("+64M", "+3G"):
+        assert "grow the image in its place" in tool("rootfs", "resize", image, more).err
+        subprocess.run(["e2fsck", "-fn", image], check=True, capture_output=True)
+    found = read_image(image)
+    assert found.superblock
+    assert found.superblock.size == found.size == SIZE + (64 << 20) + (3 << 30)
+    assert (image.stat().st_ino, files_in(image, tmp_path)) == (inode, files)
+
+
+@pytest.mark.parametrize("kind", ["kata", "kata-dax"])
+@pytest.mark.parametrize("options", [KINDS[name] for name in BESIDE], ids=BESIDE)
+def test_hashes_and_manifest_are_those_that_are_made_anew(tool: Vmtool, tree: Path, tmp_path: Path, kind: Kind,
+                                                          options: tuple[str, ...]) -> None:
+    """Only what changed is hashed, and the result is that of hashing everything."""
+    image = kata(tmp_path / "i.img", tree, kind, *options, verity=True)
+    files = files_in(image, tmp_path)
+    # A little, so that the old hashes lie where the new ones begin, and much.
+    for more in ("+128M", "+2G"):
+        assert "in its place" in tool("rootfs", "resize", image, more).err
+        found, manifest = read_image(image), read_manifest(manifest_path(image))
+        assert found.rootfs and found.hashes and manifest.verity
+        with image.open("rb") as file:
+            root, stored = hash_tree(file.fileno(), found.rootfs.start, found.rootfs.size, bytes.fromhex("aabb"))
+            file.seek(found.hashes.start)
+            assert (root, stored) == (manifest.verity.root_hash, file.read(len(stored)))
+        assert {name: getattr(manifest, name) for name in ("size", "content", "pieces")} == read_content(image)
+        assert "\u2717" not in tool("rootfs", "verify", image).out
+    assert files_in(image, tmp_path) == files
+
+
+@pytest.mark.parametrize("number", [9, 399], ids=["touched", "elsewhere"])
+def test_a_change_that_somebody_made_does_not_become_right(tool: Vmtool, tree: Path, tmp_path: Path,
+                                                           number: int) -> None:
+    """In a piece that growing touches it is found at once, elsewhere by the next verification."""
+    image = kata(tmp_path / "i.img", tree, "kata", verity=True)
+    with image.open("r+b") as file:
+        at = file.read().index(hashlib.sha256(bytes([number % 251])).digest() * (number * 7 + 1))
+        file.seek(at)
+        file.write(b"#")
+    before = state_of(image)
+    failed = tool("rootfs", "resize", image, "+128M", status=None)
+    if failed.status:
+        assert "are not what the manifest says" in failed.err
+        assert state_of(image) == before
+    told = tool("rootfs", "verify", image, status=4).out
+    assert "\u2717 bytes" in told and "\u2717 dm-verity root hash" in told
+    assert bool(failed.status) is (number == 9)
+
+
+def test_hashes_that_are_not_the_manifests_are_refused(tool: Vmtool, tree: Path, tmp_path: Path) -> None:
+    image = kata(tmp_path / "i.img", tree, "kata", verity=True)
+    hashes = read_image(image).hashes
+    assert hashes
+    with image.open("r+b") as file:
+        file.seek(hashes.start + 5 * 4096)
+        file.write(b"#")
+    before = state_of(image)
+    failed = tool("rootfs", "resize", image, "+128M", status=1)
+    assert "are not those of the manifest's root hash" in failed.err
+    assert state_of(image) == before
+
+
+def test_a_damaged_file_system_is_as_it_was_and_a_copy_of_it_is_repaired(tool: Vmtool, tree: Path,
+                                                                         tmp_path: Path) -> None:
+    """Its superblock says that it is clean, so only e2fsck finds out, after the image was written to."""
+    image = bare(tmp_path / "i.img", tree)
+    told = subprocess.run(["debugfs", "-R", "stat /300", image], check=True, capture_output=True, text=True).stdout
+    block = int(re.findall(r"\(0-\d+\):(\d+)", told)[0])
+    subprocess.run(["debugfs", "-w", "-R", f"freeb {block} 4", image], check=True, capture_output=True)
+    before = state_of(image)
+    failed = tool("rootfs", "resize", image, "+1G", status=1)
+    assert "e2fsck" in failed.err and "--copy" in failed.err
+    assert state_of(image) == before
+    tool("rootfs", "resize", image, "+1G", "--copy")
+    subprocess.run(["e2fsck", "-fn", image], check=True, capture_output=True)
+    assert image.stat().st_size == SIZE + (1 << 30)
+
+
+@pytest.mark.parametrize(("why", "options"), [
+    ("blocks in use have to move", ("-O", "^resize_inode")), ("the file system must be repaired", ()),
+    ("the file has other names", ())], ids=["move", "unclean", "link"])
+def test_what_cannot_grow_in_its_place_grows_in_a_copy(tool: Vmtool, tree: Path, tmp_path: Path, why: str,
+                                                       options: tuple[str, ...]) -> None:
+    image = bare(tmp_path / "i.img", tree, *options)
+    files, inode = files_in(image, tmp_path), image.stat().st_ino
+    if "repaired" in why:
+        subprocess.run(["debugfs", "-w", "-R", "ssv state 0", image], check=True, capture_output=True)
+    if "names" in why:
+        (tmp_path / "other").hardlink_to(image)
+    assert why in tool("rootfs", "resize", image, "+20G").err
+    subprocess.run(["e2fsck", "-fn", image], check=True, capture_output=True)
+    assert files_in(image, tmp_path) == files
+    assert image.stat().st_ino != inode
+    if "names" in why:
+        assert (tmp_path / "other").stat().st_size == SIZE
+
+
+@pytest.mark.parametrize("copy", [False, True], ids=["place", "copy"])
+def test_killed_at_every_action_it_is_the_old_or_the_new_one(tool: Vmtool, tree: Path, tmp_path: Path,
+                                                             copy: bool) -> None:
+    """Once by `recover`, once by the next command on the image."""
+    given = kata(tmp_path / "given.img", tree, "kata-dax", verity=True)
+    image = tmp_path / "i.img"
+    number, seen, old = 1, set(), (given.stat().st_size, digest(given), manifest_path(given).read_text())
+    copied(given, image)
+    while killed(tool, number, "rootfs", "resize", image, "+128M", *(["--copy"] if copy else [])):
+        if number % 4 == 1 or copy:
+            tool("recover")
+        else:
+            tool("rootfs", "resize", image, "+0")
+        seen.add(state_of(image))
+        assert not list(tmp_path.glob(".*.vmtool-*"))
+        if state_of(image) != old:
+            copied(given, image)
+        # Two records are written for each action, before it and after it.
+        number += 2 if copy else 1
+    # Which bytes of the new file system differ from run to run is resize2fs's: it notes the time.
+    assert {each for each in seen if each[0] == SIZE} == {old}
+    assert number > 8
+    assert "\u2717" not in tool("rootfs", "verify", image).out
+
+
+def copied(given: Path, image: Path) -> None:
+    subprocess.run(["cp", "--sparse=always", given, image], check=True)
+    shutil.copy(manifest_path(given), manifest_path(image))
+
+
+def killed_in(number: int, argv: tuple[str, ...]) -> bool:
+    """Run `python -m MODULE ...` until its change of a file of that number; whether it was killed there."""
+    done = subprocess.run([argv[0], KILLED, str(number), *argv[2:]], capture_output=True, timeout=300, check=False)
+    assert done.returncode in (0, -9), done.stderr.decode()
+    return done.returncode == -9
+
+
+def test_killed_in_any_write_it_goes_back_byte_for_byte(tree: Path, tmp_path: Path) -> None:
+    """A growth that is killed in each of its writes, and then its way back likewise."""
+    given = kata(tmp_path / "given.img", tree, "kata-dax", verity=True)
+    image = tmp_path / "i.img"
+    copied(given, image)
+    old, number = state_of(image), 1
+    grow, back = actions(image, tmp_path)
+    while killed_in(number, grow):
+        assert not subprocess.run(back, check=False).returncode
+        assert state_of(image) == old
+        number += 1
+    assert number > 40
+    saved = way_back(image).read_bytes()
+    assert read_image(image).torn
+    grown, number = tmp_path / "grown.img", 1
+    image.rename(grown)
+    # In a file of the same inode number, else it is refused.
+    grown.rename(image)
+    subprocess.run(["cp", "--sparse=always", image, grown], check=True)
+    while killed_in(number, back):
+        subprocess.run(back, check=True)
+        assert state_of(image) == old
+        subprocess.run(["cp", "--sparse=always", grown, image], check=True)
+        way_back(image).write_bytes(saved)
+        number += 1
+    assert number > 10
+    assert state_of(image) == old
+    assert not way_back(image).exists()
+
+
+def actions(image: Path, directory: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The argv that grows an image, its order written; and that of the way back."""
+    found, manifest = read_image(image), manifest_path(image)
+    new = fit("kata-dax", 512 * MIB, verity=True)
+    step = plan_growth(directory, found, new, read_manifest(manifest).verity, manifest, Tools(None))
+    hashes = found.hashes
+    assert found.rootfs and hashes
+    old = Geometry("kata-dax", found.size, found.rootfs.start, found.rootfs.size, hashes.start, hashes.size)
+    order = directory / "growth.json"
+    text = getattr(step.actions[0], "text", "")
+    assert json.loads(text)["old"] == old.to_json()
+    order.write_text(text)
+    grow, back = step.actions[1], step.undo[0]
+    assert isinstance(grow, Run) and isinstance(back, Run)
+    return grow.argv, back.argv
+
+
+def test_a_torn_image_is_not_used_and_the_next_command_brings_it_back(tool: Vmtool, tree: Path,
+                                                                      tmp_path: Path) -> None:
+    image = kata(tmp_path / "i.img", tree, "kata-dax", verity=True)
+    old, changed = state_of(image), image.stat().st_mtime_ns
+    grow, _ = actions(image, tmp_path)
+    subprocess.run(grow, check=True)
+    for words in (("inspect", image), ("boot", image)):
+        assert "vmtool recover brings it back" in tool("rootfs", *words, status=2).err
+    assert "vmtool recover brings it back" in tool("rootfs", "verify", image, status=4).out
+    with image.open("rb"):
+        assert "is in use" in tool("rootfs", "resize", image, f"{SIZE}", status=3).err
+    told = tool("rootfs", "resize", image, f"{SIZE}")
+    assert "bring the image back" in told.err
+    assert (state_of(image), image.stat().st_mtime_ns) == (old, changed)
+
+
+def test_a_way_back_that_is_of_another_file_changes_nothing(tool: Vmtool, tree: Path, tmp_path: Path) -> None:
+    image, other = bare(tmp_path / "i.img", tree), tmp_path / "other.img"
+    subprocess.run(["cp", "--sparse=always", image, other], check=True)
+    found = read_image(image)
+    step = plan_growth(tmp_path, found, fit("bare", 512 * MIB, verity=False), None, None, Tools(None))
+    (tmp_path / "growth.json").write_text(getattr(step.actions[0], "text", ""))
+    subprocess.run(getattr(step.actions[1], "argv", ()), check=True)
+    os.replace(other, image)
+    before = state_of(image)
+    failed = tool("rootfs", "resize", image, "+1G", status=1)
+    assert "is not the file that was being grown" in failed.err
+    assert state_of(image) == before
+    way_back(image).unlink()
+
+
+def test_who_opens_the_image_while_it_is_written_must_wait_or_is_noticed(tree: Path, tmp_path: Path) -> None:
+    image = bare(tmp_path / "i.img", tree)
+    step = plan_growth(tmp_path, read_image(image), fit("bare", 512 * MIB, verity=False), None, None, Tools(None))
+    (tmp_path / "growth.json").write_text(getattr(step.actions[0], "text", ""))
+    before = state_of(image)
+    with image.open("rb"):
+        refused = subprocess.run(getattr(step.actions[1], "argv", ()), capture_output=True, text=True, check=False)
+    assert refused.returncode == 1 and "is in use" in refused.stderr
+    assert state_of(image) == before
+
+
+def test_python_is_the_one_of_the_tests() -> None:
+    """The plan's programs run with this interpreter, so `killed_in` can take their first two words away."""
+    assert plan_growth(Path("/j"), read_image(Path(__file__).parents[2] / "README.md"), fit("bare", SIZE, verity=False),
+                       None, None, Tools(None)).undo[0].argv[:2] == (sys.executable, "-m")  # type: ignore[union-attr]

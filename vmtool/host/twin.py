@@ -1,0 +1,112 @@
+"""Growing an ext4 in a twin: a sparse file with its books and none of its data, so that the image stays as it is.
+
+resize2fs reads and writes nothing else as long as no block has to move (`Superblock.largest`), so what it changed in
+the twin is what must change in the image, and every byte of it is known before the first one is written there. That
+nothing else was touched is not taken on trust: a change to a block that is neither its own nor was free is refused.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from vmtool.errors import Refused
+from vmtool.facts.ext4groups import Books, Read, read_books
+from vmtool.host import processes
+
+# Blocks that are read at a time.
+LONGEST = 256
+# Zeros are written and not punched, and new inode tables stay as they are until the guest's kernel clears them, as
+# with resize2fs on a kernel that knows ext4.
+ENVIRONMENT = (("UNIX_IO_NOZEROOUT", "1"), ("RESIZE2FS_FORCE_LAZY_ITABLE_INIT", "1"))
+
+
+def reader(descriptor: int, start: int) -> Read:
+    """Reads bytes of the file system that starts there; behind the end of the file are zeros."""
+    def read(at: int, length: int) -> bytes:
+        return os.pread(descriptor, length, start + at).ljust(length, b"\0")
+    return read
+
+
+def grow(image: int, start: int, size: int, twin: Path, resize2fs: Sequence[str]) -> Iterator[tuple[int, bytes]]:
+    """Yield (place, bytes) for everything in [0, `size`) of the file system that growing to `size` changes.
+
+    Args:
+        image: open; the file system starts at byte `start` of it, and what lies behind it counts as zeros.
+        size: in bytes.
+        twin: a file that is made, and left for the caller to remove.
+        resize2fs: how it is called.
+
+    Raises:
+        Refused: it would change blocks that are in use.
+        ProgramFailed: resize2fs did not like the file system.
+    """
+    old, place = reader(image, start), os.open(twin, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        books = read_books(old)
+        for blocks in books.kept():
+            at, length = blocks.start * books.block_size, len(blocks) * books.block_size
+            os.pwrite(place, old(at, length), at)
+        os.ftruncate(place, size)
+        # Its own look, whether the file system was checked lately, is `-f`'s: the image is checked after.
+        argv = (*resize2fs, "-f", os.fspath(twin), f"{size // 1024}K")
+        processes.check(argv, processes.run(argv, deadline=3600, env=ENVIRONMENT))
+        yield from _compare(books, old, reader(place, 0), written(place, size))
+    finally:
+        os.close(place)
+
+
+def written(descriptor: int, size: int, at: int = 0) -> Iterator[tuple[int, int]]:
+    """(start, end) in bytes of what is no hole between `at` and `size`."""
+    while at < size:
+        try:
+            at = os.lseek(descriptor, at, os.SEEK_DATA)
+        except OSError:                                # ENXIO: a hole to the end
+            return
+        hole = min(os.lseek(descriptor, at, os.SEEK_HOLE), size)
+        yield at, hole
+        at = hole
+
+
+def _compare(books: Books, old: Read, new: Read, written: Iterator[tuple[int, int]]) -> Iterator[tuple[int, bytes]]:
+    size = books.block_size
+    mine = {number for blocks in books.kept() for number in blocks}.union(_newly_used(books, old, new))
+    asked = mine.union(*(range(start // size, -(-end // size)) for start, end in written))
+    changed, zeros = [], bytes(size)
+    for blocks in _stretches(sorted(asked)):
+        before, after = (read(blocks.start * size, len(blocks) * size) for read in (old, new))
+        for at, number in zip(range(0, len(after), size), blocks, strict=True):
+            block = after[at:at + size]
+            if number >= books.count or number in mine:
+                changed += [number] if number >= books.count or block != before[at:at + size] else []
+            elif block != zeros:                       # zeros: a smaller block beside one that was written
+                raise Refused(f"resize2fs would change block {number}, which is not its own",
+                              hint="vmtool rootfs resize --copy grows a copy")
+    for blocks in _stretches(changed):
+        yield blocks.start * size, new(blocks.start * size, len(blocks) * size)
+
+
+def _newly_used(books: Books, old: Read, new: Read) -> Iterator[int]:
+    """Blocks that were free: what was deleted in them must not be taken for an inode table."""
+    grown = read_books(new)
+    for number in range(len(books.groups)):
+        bits = grown.used(number, new) & ~books.used(number, old)
+        start = books.first + number * books.per_group
+        while bits:
+            low = bits & -bits
+            block = start + low.bit_length() - 1
+            if block < books.count:
+                yield block
+            bits ^= low
+
+
+def _stretches(numbers: Sequence[int]) -> Iterator[range]:
+    """Ranges of neighbours, none longer than LONGEST."""
+    at = 0
+    while at < len(numbers):
+        end = at
+        while end + 1 < len(numbers) and numbers[end + 1] == numbers[end] + 1 and end - at + 1 < LONGEST:
+            end += 1
+        yield range(numbers[at], numbers[end] + 1)
+        at = end + 1
