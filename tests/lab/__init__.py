@@ -2,5 +2,6 @@
 
 cache.py     parts that are slow to make, kept and verified      parts.py, drivers.py, images.py  what they are
 topology.py  which devices a machine has, as data                qemu.py, vfu.py  QEMU and the devices it is served
+launchhost.py  a machine that launches guests of its own, and what they need
 channel.py   commands to the agent in the guest (guest/agent.py) vm.py  LabVm, what a test holds
 """

@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.lab.cache import LabError
@@ -40,7 +41,7 @@ def arguments(lab: Lab, topology: Topology) -> list[str]:
         *lab.program(f"qemu-system-{topology.arch}"), "-L", str(lab.qemu.path / "qemu"),
         "-L", str(lab.qemu.path / "seabios"), "-nodefaults", "-no-user-config", "-display", "none", "-net", "none",
         "-M", f"{machine},memory-backend=mem", "-accel", "tcg,thread=multi", "-smp", "2", "-m", str(topology.memory),
-        *([] if x86 else ["-cpu", "max,pauth-impdef=on"]),
+        *(["-cpu", topology.cpu] if topology.cpu else [] if x86 else ["-cpu", "max,pauth-impdef=on"]),
         "-object", f"memory-backend-memfd,id=mem,size={topology.memory}M,share=on",
         *(["-device", iommu] if x86 else []),
         "-kernel", str(lab.kernel.path / "vmlinuz"), "-initrd", str(lab.disk.path / "initramfs"),
@@ -59,6 +60,13 @@ def _argument(number: int, device: object) -> str:
         key, _, value = option.partition("=")
         options[key] = value == "on" if value in ("on", "off") else value
     return json.dumps(options)
+
+
+def read_only(disks: Sequence[Path]) -> list[str]:
+    """The arguments for further disks, raw files that the machine only reads: vdb and so on."""
+    return [word for number, disk in enumerate(disks) for word in (
+        "-drive", f"file={disk},format=raw,if=none,id=more{number},readonly=on",
+        "-device", f"virtio-blk-pci,drive=more{number},bus=pcie.0,addr={0x10 + number:#x},romfile=")]
 
 
 def start(lab: Lab, topology: Topology, directory: Path, *extra: str, interactive: bool = False

@@ -47,6 +47,7 @@ class Topology:
         kernel_args: added to the kernel's command line.
         intremap: whether the IOMMU remaps interrupts.
         memory: MiB.
+        cpu: QEMU's model and features; the default one when empty.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Topology:
     intremap: bool = True
     kernel_args: tuple[str, ...] = ()
     memory: int = 768
+    cpu: str = field(default="", repr=False)           # a snapshot's key has QEMU's arguments, and so this as well
     fakes: tuple[Fake, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -107,6 +109,9 @@ RESETS = Topology("resets", (port("port0", "addr=6"), port("port1", "addr=7"), G
                              Device("e1000e", ("bus=pcie.0", "addr=8"))), kernel_args=NO_NVIDIA)
 # Two H100s, each behind a port, with NVIDIA's real kernel driver bound to both at boot.
 NVIDIA_PAIR = Topology("nvidia-pair", (port("port0", "addr=4"), port("port1", "addr=5"), h100("port0"), h100("port1")))
+# The same with room for a guest: 1 GiB for it, and 2 that vmtool wants to see on every host. QEMU's default processor
+# has SVM without nested paging, and KVM's guests fault on it as they boot; without five-level tables they boot sooner.
+LAUNCH_HOST = Topology("launch-host", NVIDIA_PAIR.devices, memory=4096, cpu="max,la57=off")
 # The same hardware where the NVIDIA driver does not load.
 H100_PAIR = Topology("h100-pair", NVIDIA_PAIR.devices, kernel_args=NO_NVIDIA)
 # One card with the four functions of an NVIDIA card: 3D, audio, xHCI, UCSI; one group, since they lack ACS.

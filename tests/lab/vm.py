@@ -36,11 +36,13 @@ class LabVm:
     Args:
         from_boot: boot it even where a snapshot could be had.
         interactive: its console is our terminal.
+        disks: further disks, raw and only read; such a machine is booted, since its snapshot would not have them.
     """
 
-    def __init__(self, lab: Lab, topology: Topology, *, from_boot: bool = False, interactive: bool = False) -> None:
-        self.lab, self.topology = lab, topology
-        self._from_boot, self._interactive = from_boot, interactive
+    def __init__(self, lab: Lab, topology: Topology, *, from_boot: bool = False, interactive: bool = False,
+                 disks: Sequence[Path] = ()) -> None:
+        self.lab, self.topology, self._disks = lab, topology, disks
+        self._from_boot, self._interactive = from_boot or bool(disks), interactive
         self._stack = contextlib.ExitStack()
         self._boot = ""
 
@@ -155,7 +157,7 @@ class LabVm:
     def _start(self, stack: contextlib.ExitStack) -> None:
         if self.topology.fakes:
             stack.callback(qemu.end, qemu.serve_fakes(self.topology, self.directory))
-        extra = () if self._from_boot else ("-loadvm", SNAPSHOT)
+        extra = qemu.read_only(self._disks) if self._from_boot else ["-loadvm", SNAPSHOT]
         self.process, monitor, agent = qemu.start(self.lab, self.topology, self.directory, *extra,
                                                   interactive=self._interactive)
         stack.callback(qemu.end, self.process)

@@ -1,4 +1,4 @@
-"""Stands in for vLLM in a guest that is emulated inside of an emulated machine, where torch alone takes too long to import.
+"""Stands in for vLLM in a guest inside of an emulated machine, where torch alone takes minutes to import.
 
 It speaks what vmtool's front asks of an engine, on its Unix socket. It has no model: whatever it is asked, it answers
 with the NVIDIA devices that a process in the workload's own sandbox sees, and the drivers that are bound to them.
@@ -20,8 +20,8 @@ def seen(devices: Path = Path("/sys/bus/pci/devices")) -> str:
     found = []
     for device in sorted(devices.iterdir()):
         if (device / "vendor").read_text().strip() == NVIDIA:
-            driver = device / "driver"
-            found.append(f"{(device / 'device').read_text().strip()} {driver.resolve().name if driver.exists() else '-'}")
+            driver = (device / "driver").resolve().name if (device / "driver").exists() else "-"
+            found.append(f"{(device / 'device').read_text().strip()} {driver}")
     return ", ".join(found) or "no NVIDIA device"
 
 
@@ -33,8 +33,8 @@ class Answers(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers.get("content-length") or 0))
-        message = {"role": "assistant", "content": seen()}
-        self._send({"object": "chat.completion", "choices": [{"index": 0, "finish_reason": "stop", "message": message}]})
+        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": seen()}}
+        self._send({"object": "chat.completion", "choices": [choice]})
 
     def address_string(self) -> str:
         return "front"  # a Unix socket's peer has no address
