@@ -2,39 +2,21 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 
 from vmtool.kata.settings import Kata
 from vmtool.libvirt.settings import Libvirt
 from vmtool.net.publish import Publish
 from vmtool.state import NAME
+from vmtool.strict import Size, Strict
 
-UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12,
-         "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
 SECRET = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL)S?$", re.IGNORECASE)
-
-
-def parse_size(value: Any) -> int:
-    """Bytes of a Kubernetes quantity such as 48Gi, 512Mi, 2G or 1048576.
-
-    Raises:
-        ValueError: it is none.
-    """
-    match = re.fullmatch(r"(\d{1,15})\s*([A-Za-z]*)", str(value).strip())
-    if isinstance(value, bool) or not match:
-        raise ValueError("not a size; write a whole number and a unit, such as 8Gi")
-    number, unit = match.groups()
-    if unit not in UNITS:
-        near = difflib.get_close_matches(unit.removesuffix("B").removesuffix("b").capitalize(), UNITS, n=1, cutoff=0.3)
-        raise ValueError(f"unknown unit {unit!r}" + (f"; did you mean {number}{near[0]}?" if near else ""))
-    return int(number) * UNITS[unit]
 
 
 def parse_words(value: Any) -> Any:
@@ -42,16 +24,7 @@ def parse_words(value: Any) -> Any:
     return shlex.split(value) if isinstance(value, str) else value
 
 
-Size = Annotated[int, BeforeValidator(parse_size), Field(gt=0)]
 Words = Annotated[tuple[str, ...], BeforeValidator(parse_words)]
-
-
-class Strict(BaseModel):
-    """Frozen; unknown keys are errors."""
-
-    # Built at the first use, when every model inside is built along; else each would be built several times at import.
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_by_name=True, validate_by_alias=True,
-                              defer_build=True)
 
 
 class Runtime(Strict):
@@ -98,7 +71,7 @@ class Vllm(Strict):
     """vLLM's own settings. `api_key_file` holds one key a line; without it a random key is made."""
 
     args: Words = ()
-    env: dict[str, str] = {}
+    env: dict[str, str] = Field(default_factory=dict)
     api_key_file: Path | None = None
 
     @field_validator("env", mode="before")

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from vmtool.spec import Accelerators, Body, Metadata, Model, Resources, Scaling, Size, Spec, Strict
+from vmtool.spec import Accelerators, Body, Metadata, Model, Resources, Scaling, Spec
+from vmtool.strict import Size, Strict
 
 
 class VllmdResources(Strict):

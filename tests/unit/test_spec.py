@@ -10,8 +10,9 @@ import pytest
 from vmtool import yamlfile
 from vmtool.errors import Refused
 from vmtool.shipped import shipped
-from vmtool.spec import Spec, parse_size
+from vmtool.spec import Spec
 from vmtool.specfile import read_spec
+from vmtool.strict import parse_size
 
 GOOD = """\
 apiVersion: vmtool/v1

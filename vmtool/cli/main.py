@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 
 import click
 
 from vmtool import __version__
+from vmtool.cli.lazy import LazyGroup
 from vmtool.errors import NotReady, VmtoolError
 from vmtool.state import State
 
@@ -40,26 +40,7 @@ ALIASES = {"precheck": "doctor", "infer": "chat", "apply": "run"}
 STATELESS = ("doctor", "precheck", "completion", "gpu", "kata", "rootfs")
 
 
-class LazyGroup(click.Group):
-    """A group that knows its commands' names and help lines without importing them."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        name = ALIASES.get(cmd_name, cmd_name)
-        if name not in COMMANDS:
-            return None
-        module = importlib.import_module(f"vmtool.cli.{COMMANDS[name][0]}")
-        command: click.Command = getattr(module, f"{name}_command")
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
-
-
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, rooms=COMMANDS, aliases=ALIASES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--state-dir", metavar="DIR", help="Where vmtool remembers [VMTOOL_STATE_DIR, /var/lib/vmtool].")
 @click.version_option(__version__, prog_name="vmtool")
 @click.pass_context

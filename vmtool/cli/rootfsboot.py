@@ -6,9 +6,11 @@ import os
 from dataclasses import asdict
 from pathlib import Path
 
+import click
+
 from vmtool.cli.output import print_json
 from vmtool.cli.rootfsview import print_findings
-from vmtool.cli.rootfswork import do, work_dir
+from vmtool.cli.rootfswork import IMAGE, do, find_manifest, work_dir
 from vmtool.errors import NotReady, Refused, VerificationFailed, VmtoolError
 from vmtool.facts.cpu import read_cpu
 from vmtool.facts.imagefile import read_image
@@ -26,9 +28,24 @@ from vmtool.state import State
 ARCHES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
+@click.command()
+@IMAGE
+@click.option("--manifest", "manifest_file", type=click.Path(path_type=Path), help="[IMAGE.manifest.json]")
+@click.option("--kernel", type=click.Path(path_type=Path), help="[IMAGE.vmlinuz]")
+@click.option("--timeout", type=float, default=300.0, show_default=True, metavar="S", help="Seconds for the guest.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
+@click.pass_obj
+def boot_command(state: State, image: Path, manifest_file: Path | None, kernel: Path | None, timeout: float,
+                 as_json: bool, dry_run: bool) -> None:
+    """Boot IMAGE under QEMU, without changing it. Exit code 4 when something promised is missing."""
+    image = image.resolve()
+    boot_image(state, image, find_manifest(image, manifest_file), kernel, timeout, as_json, dry_run)
+
+
 def boot_image(state: State, image: Path, manifest: Manifest | None, kernel: Path | None, timeout: float, as_json: bool,
                dry_run: bool) -> None:
-    """See the module's docstring.
+    """Boot and report.
 
     Raises:
         VerificationFailed: something promised is missing.

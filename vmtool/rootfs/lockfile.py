@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError
 
 from vmtool.errors import Refused
 from vmtool.rootfs.packagelist import Package
-from vmtool.spec import Strict
+from vmtool.strict import Strict
 
 LARGEST = 16 << 20
 

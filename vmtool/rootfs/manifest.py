@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError
 
 from vmtool.errors import Refused
-from vmtool.spec import Strict
+from vmtool.strict import Strict
 
 # With the digests of 50 GiB of data.
 LARGEST = 4 << 20

@@ -11,8 +11,8 @@ from pydantic import Field, field_validator, model_validator
 
 from vmtool.image.recipe import PACKAGE
 from vmtool.rootfs.kata import HOOKS
-from vmtool.spec import Size, Strict
 from vmtool.state import NAME
+from vmtool.strict import Size, Strict
 
 MIB = 1 << 20
 Unit = Annotated[str, Field(pattern=r"^[A-Za-z0-9@._:\\-]+\.(service|target|mount|socket|timer|path)$")]

@@ -11,9 +11,9 @@ from vmtool import yamlfile
 from vmtool.errors import Refused
 from vmtool.rootfs.recipe import Recipe
 from vmtool.shipped import shipped
-from vmtool.spec import Strict
 from vmtool.specfile import problem_line
 from vmtool.state import NAME
+from vmtool.strict import Strict
 
 
 def find_rootfs_recipe(name: str) -> Path:

@@ -15,7 +15,7 @@ from vmtool.rootfs.growcopy import plan_disk, plan_filesystem
 from vmtool.rootfs.growth import plan_growth
 from vmtool.rootfs.manifest import Manifest, manifest_path
 from vmtool.rootfs.tools import Tools
-from vmtool.spec import parse_size
+from vmtool.strict import parse_size
 
 # Inode tables, bitmaps and the journal of what is new, at the default ratio; and the hashes, one block in 128.
 _OVERHEAD = 64
