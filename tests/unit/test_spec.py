@@ -9,10 +9,10 @@ import pytest
 
 from vmtool import yamlfile
 from vmtool.errors import Refused
+from vmtool.quantity import parse_size
 from vmtool.shipped import shipped
 from vmtool.spec import Spec
 from vmtool.specfile import read_spec
-from vmtool.strict import parse_size
 
 GOOD = """\
 apiVersion: vmtool/v1

@@ -8,12 +8,11 @@ from pathlib import Path
 import click
 
 from vmtool.cli.rootfswork import IMAGE, bring_back, do, find_manifest, tools, work_dir
-from vmtool.facts.imagefile import read_image
+from vmtool.facts.imagefile import manifest_path, read_image
 from vmtool.facts.imageusers import read_users
 from vmtool.facts.memory import read_disk
 from vmtool.host.look import Machine
 from vmtool.plan import Plan
-from vmtool.rootfs.manifest import manifest_path
 from vmtool.rootfs.resize import ResizeFacts, check_growable, parse_growth, plan_resize
 from vmtool.state import State
 

@@ -6,31 +6,36 @@ import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from vmtool.cli.output import Progress
 from vmtool.errors import NotReady
-from vmtool.facts.imagefile import way_back
+from vmtool.facts.imagefile import manifest_path, way_back
 from vmtool.facts.imageusers import read_users
 from vmtool.host import subjects
 from vmtool.host.look import Machine
 from vmtool.image.cache import Cache
 from vmtool.plan import Plan, Step, plan_lines
 from vmtool.rootfs.growth import plan_back
-from vmtool.rootfs.manifest import Manifest, manifest_path, read_manifest
 from vmtool.rootfs.tools import Tools, read_tools
 from vmtool.state import State
+
+if TYPE_CHECKING:
+    from vmtool.rootfs.manifest import Manifest
 
 IMAGE = click.argument("image", type=click.Path(path_type=Path))
 
 
 def find_manifest(image: Path, named: Path | None) -> Manifest | None:
     """The manifest that was named, or the one beside the image; None when there is none."""
-    if named:
-        return read_manifest(named)
     beside = manifest_path(image)
-    return read_manifest(beside) if beside.exists() else None
+    if not named and not beside.exists():
+        return None
+    from vmtool.rootfs.manifest import read_manifest  # pydantic is heavy, and many images have no manifest
+
+    return read_manifest(named or beside)
 
 
 def tools(*needed: str) -> Tools:

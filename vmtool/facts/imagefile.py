@@ -94,6 +94,11 @@ def way_back(image: Path) -> Path:
     return image.with_name(f".{image.name}.vmtool-undo")
 
 
+def manifest_path(image: Path) -> Path:
+    """Where the manifest of an image lies when no other place is named."""
+    return image.with_name(f"{image.name}.manifest.json")
+
+
 def read_image(path: Path) -> ImageFile:
     """Look at the head of an image, and at the head of its first partition.
 

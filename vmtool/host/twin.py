@@ -8,7 +8,7 @@ nothing else was touched is not taken on trust: a change to a block that is neit
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from vmtool.errors import Refused
@@ -52,7 +52,10 @@ def grow(image: int, start: int, size: int, twin: Path, resize2fs: Sequence[str]
         # Its own look, whether the file system was checked lately, is `-f`'s: the image is checked after.
         argv = (*resize2fs, "-f", os.fspath(twin), f"{size // 1024}K")
         processes.check(argv, processes.run(argv, deadline=3600, env=ENVIRONMENT))
-        yield from _compare(books, old, reader(place, 0), written(place, size))
+        def is_hole(at: int, length: int) -> bool:
+            return not any(written(image, start + at + length, start + at))
+
+        yield from _compare(books, old, reader(place, 0), written(place, size), is_hole)
     finally:
         os.close(place)
 
@@ -69,10 +72,21 @@ def written(descriptor: int, size: int, at: int = 0) -> Iterator[tuple[int, int]
         at = hole
 
 
-def _compare(books: Books, old: Read, new: Read, written: Iterator[tuple[int, int]]) -> Iterator[tuple[int, bytes]]:
+def _compare(books: Books, old: Read, new: Read, written: Iterable[tuple[int, int]],
+             is_hole: Callable[[int, int], bool]) -> Iterator[tuple[int, bytes]]:
+    """The changes.
+
+    Args:
+        written: (start, end) in bytes of what is no hole in the twin.
+        is_hole: whether so many bytes of the image are one.
+    """
     size = books.block_size
-    mine = {number for blocks in books.kept() for number in blocks}.union(_newly_used(books, old, new))
-    asked = mine.union(*(range(start // size, -(-end // size)) for start, end in written))
+    kept, fresh = {number for blocks in books.kept() for number in blocks}, _newly_used(books, old, new)
+    mine = kept | fresh
+    asked = kept.union(*(range(start // size, -(-end // size)) for start, end in written))
+    # What is a hole in both needs no look.
+    asked.update(*(blocks for blocks in _stretches(sorted(fresh - asked))
+                   if not is_hole(blocks.start * size, len(blocks) * size)))
     changed, zeros = [], bytes(size)
     for blocks in _stretches(sorted(asked)):
         before, after = (read(blocks.start * size, len(blocks) * size) for read in (old, new))
@@ -87,9 +101,9 @@ def _compare(books: Books, old: Read, new: Read, written: Iterator[tuple[int, in
         yield blocks.start * size, new(blocks.start * size, len(blocks) * size)
 
 
-def _newly_used(books: Books, old: Read, new: Read) -> Iterator[int]:
+def _newly_used(books: Books, old: Read, new: Read) -> set[int]:
     """Blocks that were free: what was deleted in them must not be taken for an inode table."""
-    grown = read_books(new)
+    grown, found = read_books(new), set()
     for number in range(len(books.groups)):
         bits = grown.used(number, new) & ~books.used(number, old)
         start = books.first + number * books.per_group
@@ -97,8 +111,9 @@ def _newly_used(books: Books, old: Read, new: Read) -> Iterator[int]:
             low = bits & -bits
             block = start + low.bit_length() - 1
             if block < books.count:
-                yield block
+                found.add(block)
             bits ^= low
+    return found
 
 
 def _stretches(numbers: Sequence[int]) -> Iterator[range]:

@@ -57,9 +57,12 @@ def piece_digests(descriptor: int) -> dict[int, str]:
 
 def piece_digest(descriptor: int, number: int) -> str:
     """SHA-256 of one piece; empty when it is all zeros."""
-    data = bytearray()
-    while more := os.pread(descriptor, PIECE - len(data), number * PIECE + len(data)):
-        data += more
+    start = at = number * PIECE
+    end = min(start + PIECE, os.fstat(descriptor).st_size)
+    data = bytearray(max(0, end - start))
+    while (at := _next_data(descriptor, at, end)) < end:
+        hole = min(os.lseek(descriptor, at, os.SEEK_HOLE), end)
+        at += os.preadv(descriptor, [memoryview(data)[at - start:hole - start]], at) or end
     return _digest(bytes(data))
 
 

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool import plan as p
-from vmtool.facts.imagefile import way_back
-from vmtool.rootfs.manifest import manifest_path
+from vmtool.facts.imagefile import manifest_path, way_back
 
 PYTHON = (sys.executable, "-m")
 DISK = (*PYTHON, "vmtool.host.disk")

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vmtool import plan as p
-from vmtool.facts.imagefile import Extent, ImageFile, way_back
+from vmtool.facts.imagefile import Extent, ImageFile, manifest_path, way_back
 from vmtool.rootfs.exchange import PYTHON
 from vmtool.rootfs.geometry import Geometry
-from vmtool.rootfs.manifest import VerityPart, manifest_path
 from vmtool.rootfs.tools import Tools
+
+if TYPE_CHECKING:
+    from vmtool.rootfs.manifest import VerityPart
 
 
 def plan_growth(directory: Path, image: ImageFile, geometry: Geometry, verity: VerityPart | None, papers: Path | None,

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError
 
 from vmtool.errors import Refused
+from vmtool.facts.imagefile import manifest_path as manifest_path
 from vmtool.strict import Strict
 
 # With the digests of 50 GiB of data.
@@ -70,11 +71,6 @@ class Manifest(Strict):
     epoch: int = 0
     promises: Promises = Promises()
     pieces: dict[Annotated[int, Field(ge=0)], Digest] = Field(default_factory=dict)
-
-
-def manifest_path(image: Path) -> Path:
-    """Where the manifest of an image lies when no other place is named."""
-    return image.with_name(f"{image.name}.manifest.json")
 
 
 def read_manifest(path: Path) -> Manifest:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vmtool import plan as p
 from vmtool.errors import NotReady, Refused
-from vmtool.facts.imagefile import ImageFile
+from vmtool.facts.imagefile import ImageFile, manifest_path
+from vmtool.quantity import parse_size
 from vmtool.rootfs.exchange import plan_exchange
 from vmtool.rootfs.geometry import GRAIN, KINDS, STARTS, Geometry, fit, round_up
 from vmtool.rootfs.growcopy import plan_disk, plan_filesystem
 from vmtool.rootfs.growth import plan_growth
-from vmtool.rootfs.manifest import Manifest, manifest_path
 from vmtool.rootfs.tools import Tools
-from vmtool.strict import parse_size
+
+if TYPE_CHECKING:
+    from vmtool.rootfs.manifest import Manifest
 
 # Inode tables, bitmaps and the journal of what is new, at the default ratio; and the hashes, one block in 128.
 _OVERHEAD = 64
