@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import subprocess
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.integration.machine import Vmtool, footprint
+from tests.integration.machine import Vmtool, footprint, output
 
 CACHE = Path(os.environ.get("VMTOOL_CACHE") or Path.home() / ".cache" / "vmtool")
 IMAGE = "vmtool/vllm-cpu:latest"
@@ -26,11 +29,26 @@ def vmtool() -> Vmtool:
     if os.geteuid():
         pytest.skip("needs root")
     tool = Vmtool(CACHE / "test-state")
-    tool("recover")
+    recover(tool)
     for instance in tool("ps", "--json").json["instances"]:
         tool("rm", "--yes", instance["name"])
     tool("image", "build", "vllm-cpu", timeout=2400)
     return tool
+
+
+def recover(tool: Vmtool) -> None:
+    """Recover what a test run left that was cut off. What a vmtool under development left, a later one may not be able
+    to undo; a cache heals itself, so it is removed then."""
+    left = tool("recover", status=None)
+    if not left.status:
+        return
+    warnings.warn(f"{tool.state} is made anew: {left.err}", stacklevel=1)
+    for pid in output("pgrep", "-f", f"^containerd --config {tool.state}/").split():
+        os.kill(int(pid), signal.SIGKILL)
+    for point in reversed([line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]):
+        if Path(point).is_relative_to(tool.state):
+            subprocess.run(["umount", point], check=True)
+    shutil.rmtree(tool.state)
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ import pytest
 from tests.integration.conftest import MakeSpec
 from tests.integration.libvirt_daemons import SOCKET, libvirt_daemons
 from tests.integration.machine import Vmtool, footprint, output
+from vmtool.facts.imagefile import read_image
 from vmtool.serving.canary import PAIRS
 
 NAME = "guest"
@@ -122,6 +123,33 @@ def test_the_image_boots_serves_and_is_proven(vmtool: Vmtool, make_guest: MakeGu
     vmtool("rm", NAME)
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("nothing_left")
+def test_a_guest_that_verifies_its_disks_serves(vmtool: Vmtool, make_guest: MakeGuest) -> None:
+    vmtool("run", make_guest(PORT, libvirt={"verity": True}), timeout=900)
+    claims = {claim["id"]: claim for claim in vmtool("status", NAME, "--json").json["claims"]}
+    assert claims["guest.disks"]["verdict"] == "proven", claims["guest.disks"]
+    question, answer = PAIRS[0]
+    assert vmtool("chat", NAME, question).out.strip() == answer
+    vmtool("rm", "--yes", NAME)
+
+
+@pytest.mark.usefixtures("nothing_left")
+def test_a_guest_does_not_read_an_altered_disk(vmtool: Vmtool, make_guest: MakeGuest, image: Path) -> None:
+    altered = image.with_name("altered.img")
+    for name in ("", ".vmlinuz", ".manifest.json"):
+        shutil.copyfile(f"{image}{name}", f"{altered}{name}")
+    rootfs = read_image(altered).rootfs
+    assert rootfs
+    with altered.open("r+b") as file:
+        # ext4 leaves its first KiB to boot loaders: a guest without verity would not notice.
+        file.seek(rootfs.start + 100)
+        file.write(b"\1")
+    failed = vmtool("run", make_guest(libvirt={"verity": True, "image": str(altered)}), status=1, timeout=900)
+    assert "is corrupted" in failed.err
+    assert "ended" in failed.err
+
+
 @pytest.mark.usefixtures("nothing_left")
 @pytest.mark.parametrize("late", [0, 1], ids=["as QEMU starts", "when QEMU runs"])
 def test_sigkill_leaves_no_guest_behind(vmtool: Vmtool, make_guest: MakeGuest, late: int) -> None:
@@ -129,6 +157,9 @@ def test_sigkill_leaves_no_guest_behind(vmtool: Vmtool, make_guest: MakeGuest, l
     killed(vmtool, records_before(vmtool, spec, "vmtool.host.domains") + late, spec)
     assert len(found := qemus()) == late, [output("ps", "-o", "args=", "-p", pid) for pid in found]
     assert vmtool("ps", "--json").json["instances"][0]["state"] == "interrupted"
+    # As after a restart of the machine.
+    for pid in output("pgrep", "-f", f"^containerd --config {vmtool.state}/").split():
+        os.kill(int(pid), signal.SIGKILL)
     vmtool("recover")
     assert qemus() == []
     assert footprint() == before

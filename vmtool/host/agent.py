@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import socket
 import sys
 import time
@@ -17,6 +18,9 @@ from vmtool.plan import AskGuest
 
 LARGEST = 1 << 18
 POLL = 0.2
+# Of a console: how many of the last lines are told, and which of the ones before.
+LAST = 12
+REASON = re.compile(r"^vmtool: |Kernel panic|is corrupted|Out of memory")
 
 
 def ask(action: AskGuest, note: Callable[[str], None] = lambda text: None) -> str:
@@ -113,7 +117,14 @@ def _receive(channel: socket.socket) -> bytes:
 
 
 def _failed(action: AskGuest, why: str) -> ProgramFailed:
-    return ProgramFailed(f"asked for {action.verb}, {why}", details=tail(action.console), log=str(action.console))
+    return ProgramFailed(f"asked for {action.verb}, {why}", details=last_words(action.console),
+                         log=str(action.console))
+
+
+def last_words(console: Path) -> list[str]:
+    """The last lines, and before them those of the lines above that tell why: a kernel's trace follows its reason."""
+    said = tail(console, 500)
+    return [*[line for line in said[:-LAST] if REASON.search(line)][-4:], *said[-LAST:]]
 
 
 def main(words: Sequence[str]) -> None:

@@ -3,7 +3,8 @@
     python -m vmtool.host.bootinitrd IMAGE (ext4|erofs) START BUSYBOX DIRECTORY OUT READER...
     python -m vmtool.host.bootinitrd add IMAGE BUSYBOX DIRECTORY OUT
 
-What lies in DIRECTORY goes into the archive's root; its file `modules` names further modules to insert, a line each.
+What lies in DIRECTORY goes into the archive's root; its file `modules` names further modules to insert, a line each,
+its file `programs` programs of this machine that come along with their libraries.
 READER is how debugfs or dump.erofs is called. `add` is for an IMAGE that is an initrd: the kernel unpacks archives that
 follow each other into one tree (Linux, Documentation/driver-api/early-userspace/buffer-format.rst), so a second one is
 appended to a copy, with all in the directory /vmtool.
@@ -26,7 +27,7 @@ from vmtool.host import cpio
 WANTED = {"ext4": ("virtio_pci", "virtio_blk", "crc32c_generic", "ext4"),
           "erofs": ("virtio_pci", "virtio_blk", "erofs")}
 LARGEST = 32 << 20
-MODULES = "modules"
+MODULES, PROGRAMS = "modules", "programs"
 ADDED = "vmtool"
 
 
@@ -72,6 +73,17 @@ def choose(index: str, wanted: Sequence[str]) -> list[str]:
     return found
 
 
+def programs(directory: Path) -> dict[str, bytes]:
+    """Place to content of the wanted programs and of every library that the loader would give them."""
+    wanted = directory / PROGRAMS
+    found: dict[str, bytes] = {}
+    for program in wanted.read_text().split() if wanted.exists() else ():
+        told = subprocess.run(("ldd", program), capture_output=True, timeout=60, check=True).stdout.decode()
+        libraries = re.findall(r"^\t(?:\S+ => )?(/\S+) \(", told, re.MULTILINE)
+        found |= {path.lstrip("/"): Path(path).read_bytes() for path in (program, *libraries)}
+    return found
+
+
 def make(image: Image, busybox: Path, directory: Path, out: Path) -> None:
     """Write the archive."""
     kernels = image.names("/usr/lib/modules") or image.names("/lib/modules")
@@ -80,12 +92,15 @@ def make(image: Image, busybox: Path, directory: Path, out: Path) -> None:
     names = directory / MODULES
     further = names.read_text().split() if names.exists() else []
     modules = choose(index, (*WANTED[image.holds], *further))
-    entries: list[tuple[str, int, bytes]] = [(name, stat.S_IFDIR | 0o755, b"") for name in
-                                             ("bin", "dev", "modules", "proc", "root", "run", "sys")]
+    brought = programs(directory)
+    directories = {"bin", "dev", "modules", "proc", "root", "run", "sys"}
+    directories |= {str(parent) for name in brought for parent in Path(name).parents if str(parent) != "."}
+    entries: list[tuple[str, int, bytes]] = [(name, stat.S_IFDIR | 0o755, b"") for name in sorted(directories)]
+    entries += [(name, stat.S_IFREG | 0o755, content) for name, content in sorted(brought.items())]
     entries += [("bin/busybox", stat.S_IFREG | 0o755, busybox.read_bytes()),
                 ("load", stat.S_IFREG | 0o644, "".join(f"{path.rpartition('/')[2]}\n" for path in modules).encode())]
     entries += [(path.name, stat.S_IFREG | (0o755 if path.name == "init" else 0o644), path.read_bytes())
-                for path in sorted(directory.iterdir()) if path.name not in (MODULES, out.name)]
+                for path in sorted(directory.iterdir()) if path.name not in (MODULES, PROGRAMS, out.name)]
     entries += [(f"modules/{path.rpartition('/')[2]}", stat.S_IFREG | 0o644, image.read(f"{root}/{path}"))
                 for path in modules]
     with out.open("wb") as file:

@@ -3,8 +3,8 @@
     python -m vmtool.host.workload IMAGE TREE CACHE DIRECTORY CTR...
 
 The image's root file system becomes CACHE/DIGEST.ext4, once for all instances, and is linked as DIRECTORY/workload.img;
-its environment becomes DIRECTORY/environment. TREE is an empty directory that the image is mounted on meanwhile. CTR is
-how ctr is called.
+its table for dm-verity becomes DIRECTORY/workload.verity, its environment DIRECTORY/environment. TREE is an empty
+directory that the image is mounted on meanwhile. CTR is how ctr is called.
 """
 
 from __future__ import annotations
@@ -13,16 +13,20 @@ import json
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from vmtool.host.protect import protect
+from vmtool.launch.guestfiles import DRIVER
+
 # Increase when the same image would give another disk.
-FORMAT = 1
+FORMAT = 3
 # Where an instance's own files come in; the disk is read-only, so their places must be there.
-PLACES = ("models/local", "models/hub")
+PLACES = ("models/local", "models/hub", DRIVER.lstrip("/"))
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 MIB = 1 << 20
 BLOCK = 4096
@@ -52,6 +56,10 @@ class Store:
             if words[:1] == [image] and (found := re.search(r"sha256:[0-9a-f]{64}", line)):
                 return found[0]
         sys.exit(f"there is no image {image}")
+
+    def digests(self) -> set[str]:
+        """The digests of all images."""
+        return set(re.findall(r"sha256:([0-9a-f]{64})", self.call("images", "list")))
 
     def document(self, digest: str) -> dict[str, Any]:
         """A JSON document of the content store."""
@@ -83,21 +91,48 @@ def size_of(tree: Path) -> tuple[int, int]:
 
 
 def make_disk(tree: Path, disk: Path) -> None:
-    """Write a file system with what is below `tree`; whole or not at all."""
+    """Write a file system with what is below `tree`, and beside it dm-verity's table; whole or not at all."""
     size, files = size_of(tree)
     # Inodes of 256 bytes, block bitmaps, directories' indexes and extents: an eighth is plenty, and costs no disk.
     total = size + size // 8 + files * 512 + 64 * MIB
     new = disk.with_suffix(".new")
     new.unlink(missing_ok=True)
-    argv = ("mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", "-m", "0", "-N", str(files + 1024), "-d", str(tree),
-            str(new), f"{total >> 10}k")
+    argv = ("mke2fs", "-q", "-t", "ext4", "-b", str(BLOCK), "-O", "^has_journal", "-m", "0", "-N", str(files + 1024),
+            "-d", str(tree), str(new), f"{total >> 10}k")
     result = subprocess.run(argv, capture_output=True, timeout=1800, check=False)
     if result.returncode:
         new.unlink(missing_ok=True)
         sys.exit(f"mke2fs: {result.stderr.decode(errors='replace').strip()[-300:]}")
+    table_of(disk).write_text(f"{protect(new)}\n")
     # A workload's image is no secret, and QEMU may run as a user of its own.
     new.chmod(0o644)
     new.replace(disk)
+
+
+def table_of(disk: Path) -> Path:
+    """dm-verity's table of a disk; it is written before the disk takes its name."""
+    return disk.with_suffix(".verity")
+
+
+def prune(cache: Path, store: Store) -> None:
+    """Remove the disks that nobody uses, of images that are gone or of another format, and halves that a kill left;
+    one process at a time makes disks, under the host's lock."""
+    for half in cache.glob("*.new"):
+        half.unlink()
+    kept = {f"{digest}-{FORMAT}.ext4" for digest in store.digests()}
+    for disk in cache.glob("*.ext4"):
+        if disk.name not in kept and disk.stat().st_nlink == 1:
+            disk.unlink()
+            table_of(disk).unlink(missing_ok=True)
+
+
+def finding_driver(lines: Sequence[str]) -> list[str]:
+    """An environment in which programs find the guest's NVIDIA libraries, if it has any, after the image's own."""
+    name, place = "LD_LIBRARY_PATH", f"{DRIVER}/lib64"
+    [*_, old] = ["", *(line.partition("=")[2] for line in lines if line.startswith(f"{name}="))]
+    places = [each for each in old.split(":") if each]
+    others = [line for line in lines if not line.startswith(f"{name}=")]
+    return [*others, f"{name}={':'.join([*places, *([place] if place not in places else [])])}"]
 
 
 def quoted(line: str) -> str:
@@ -122,10 +157,12 @@ def main(words: Sequence[str]) -> None:
             make_disk(tree, disk)
         finally:
             store.call("images", "unmount", "--rm", str(tree))
+    prune(cache, store)
     link = directory / "workload.img"
     link.unlink(missing_ok=True)
     os.link(disk, link)
-    lines = [quoted(line) for line in store.environment(digest)]
+    shutil.copyfile(table_of(disk), table_of(link))
+    lines = map(quoted, finding_driver(store.environment(digest)))
     (directory / "environment").write_text("".join(f"{line}\n" for line in lines))
     print(digest)
 

@@ -14,9 +14,11 @@ from vmtool import plan as p
 from vmtool.gpu.accelerators import plan_accelerators, wish_of
 from vmtool.gpu.facts import GpuFacts
 from vmtool.kata.timeouts import dial_seconds
-from vmtool.launch.guestfiles import guest_files
+from vmtool.launch.containerd import Endpoint, awake
+from vmtool.launch.guestfiles import DISKS, guest_files
 from vmtool.launch.instance import Paths, subject_of
 from vmtool.launch.vm import PROGRAM, Vm
+from vmtool.libvirt.verity import is_verified
 from vmtool.net.calls import IFNAME
 from vmtool.net.network import Network, result_path
 from vmtool.spec import Spec
@@ -39,13 +41,17 @@ SLOWDOWN = 5
 BOOT = 120.0
 
 
-def plan_disks(state: State, spec: Spec, vm: Vm, image: str, ctr: tuple[str, ...]) -> p.Step:
+def plan_disks(state: State, spec: Spec, vm: Vm, image: str, endpoint: Endpoint) -> p.Step:
     """The workload's image as a disk, once for all instances, and the model as one of this instance's own."""
     directory, tree, cache = vm.place.directory, vm.place.directory / "tree", state.root / "disks"
     model = spec.spec.model.path
     megabytes = -(-max(vm.facts.model_size, 1) * 9 // 8 >> 20) + 64
-    make = (sys.executable, "-m", "vmtool.host.workload", image, str(tree), str(cache), str(directory), *ctr)
-    new = ("mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", "-m", "0", "-d", str(model))
+    make = (sys.executable, "-m", "vmtool.host.workload", image, str(tree), str(cache), str(directory),
+            *endpoint.ctr())
+    # dm-verity's blocks are 4096 bytes, and a small file system's own would be fewer.
+    new = ("mke2fs", "-q", "-t", "ext4", "-b", "4096", "-O", "^has_journal", "-m", "0", "-d", str(model))
+    protect = p.Run((sys.executable, "-m", "vmtool.host.protect", str(directory / "model.img"),
+                     str(directory / "model.verity")), deadline=3700.0)
     return p.Step("make the guest's disks: workload and model", (
         # Others may pass through, so that QEMU can run as a user of its own; nothing in between can be listed.
         p.MakeDir(state.root, mode=0o711), p.MakeDir(cache, mode=0o711), p.MakeDir(state.root / "domains", mode=0o711),
@@ -53,8 +59,11 @@ def plan_disks(state: State, spec: Spec, vm: Vm, image: str, ctr: tuple[str, ...
         p.Run(make, deadline=1800.0),
         p.WriteFile(directory / "model.img", ""),
         p.Run((*new, str(directory / "model.img"), f"{megabytes}M"), deadline=3600.0, hint="df shows what is free"),
+        *([protect] if is_verified(spec.spec) else []),
     ), undo=(
-        p.Run((*ctr, "images", "unmount", "--rm", str(tree)), gone=("not found", "no such file", "invalid argument")),
+        *awake(state, endpoint),
+        p.Run(endpoint.ctr("images", "unmount", "--rm", str(tree)),
+              gone=("not found", "no such file", "invalid argument")),
         p.Remove(directory),
     ))
 
@@ -62,13 +71,15 @@ def plan_disks(state: State, spec: Spec, vm: Vm, image: str, ctr: tuple[str, ...
 def plan_initrd(spec: Spec, vm: Vm, command: tuple[str, ...]) -> p.Step:
     """The initramfs, out of the image's own modules."""
     directory, facts, image, scratch = vm.place.directory, vm.facts, vm.image, vm.place.directory / "initrd.d"
-    files = guest_files(image, command, tuple(spec.spec.vllm.env.items()), devices=bool(vm.devices))
+    dmsetup = facts.dmsetup if is_verified(spec.spec) else ""
+    files = guest_files(image, command, tuple(spec.spec.vllm.env.items()), devices=bool(vm.devices), dmsetup=dmsetup)
+    made = ["environment", *(f"{name}.verity" for name in DISKS if dmsetup)]
     reader = facts.tools.argv("debugfs" if image.rootfs.holds == "ext4" else "dump.erofs")
     make = (sys.executable, "-m", "vmtool.host.bootinitrd", str(image.path), image.rootfs.holds,
             str(image.rootfs.start), str(facts.busybox), str(scratch), str(directory / "initrd"), *reader)
     return p.Step("make the guest's initramfs", (
         p.Remove(scratch), p.MakeDir(scratch), *(p.WriteFile(scratch / name, text) for name, text in files.items()),
-        p.Run(("cp", str(directory / "environment"), str(scratch / "environment"))),
+        p.Run(("cp", *(str(directory / name) for name in made), str(scratch))),
         p.Run(make, deadline=300.0),
         p.Run(("install", "-m", "0644", str(image.kernel), str(vm.kernel))),
         p.Run(("chmod", "0644", str(directory / "initrd"))),

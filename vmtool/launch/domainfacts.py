@@ -13,7 +13,7 @@ from vmtool.facts.reader import Reader
 from vmtool.image.cache import Cache
 from vmtool.libvirt.settings import Libvirt
 from vmtool.rootfs.boot import BUSYBOX
-from vmtool.rootfs.manifest import Manifest, manifest_path, read_manifest
+from vmtool.rootfs.manifest import Manifest, VerityPart, manifest_path, read_manifest
 from vmtool.rootfs.tools import Tools, read_tools, tools_dir
 from vmtool.spec import Spec
 
@@ -34,6 +34,7 @@ class GuestImage:
         partition: of the disk, "" or "1".
         target: systemd's target that it boots to.
         kernel: its file.
+        verity: what its manifest says of dm-verity; None when it has no hashes.
     """
 
     path: Path
@@ -41,6 +42,7 @@ class GuestImage:
     partition: str
     target: str
     kernel: Path
+    verity: VerityPart | None = None
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class DomainFacts:
         system: whether the system's libvirt is there.
         libvirt: its version; None when unknown.
         busybox: a static one of the guest's architecture; None when there is none.
+        dmsetup: the program, for a guest of this host's architecture, and veritysetup are there; empty when not.
         model_size: bytes.
         problems: what of this is missing, with whose fault it is.
     """
@@ -68,6 +71,7 @@ class DomainFacts:
     busybox: Path | None
     tools: Tools
     model_size: int
+    dmsetup: str = ""
     problems: tuple[Problem, ...] = ()
 
     def known(self) -> GuestImage:
@@ -103,7 +107,7 @@ def read_domain(reader: Reader, spec: Spec, host: HostFacts, model: ModelFacts |
                                    "e2fsprogs)"))
     return DomainFacts(image, machine, emulator or "", host.kvm.verdict == "runs" and own, host.hypervisor.socket,
                        host.hypervisor.libvirt_version, busybox, tools or Tools(None), model.size if model else 0,
-                       tuple(problems))
+                       (reader.which("dmsetup") or "") if own and reader.which("veritysetup") else "", tuple(problems))
 
 
 def _image(reader: Reader, wish: Libvirt, problems: list[Problem]) -> tuple[GuestImage | None, Manifest | None]:
@@ -127,8 +131,9 @@ def _image(reader: Reader, wish: Libvirt, problems: list[Problem]) -> tuple[Gues
         problems.append((Refused, f"{place}: {wish.image}: {file.problem}"))
         return None, manifest
     target = manifest.promises.target if manifest else ""
+    verity = manifest.verity if manifest and file.hashes else None
     return GuestImage(wish.image.absolute(), file.rootfs, "" if file.kind == "bare" else "1", target or TARGET,
-                      kernel.absolute()), manifest
+                      kernel.absolute(), verity), manifest
 
 
 def _tools(reader: Reader, cache: Cache) -> Tools | None:

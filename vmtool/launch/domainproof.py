@@ -12,6 +12,7 @@ from pathlib import Path
 
 from vmtool.facts.reader import Reader
 from vmtool.launch.claim import NODES, WORD, Claim
+from vmtool.launch.guestfiles import DISKS
 from vmtool.launch.hardening import judge_status
 from vmtool.launch.imageproof import bytes_claim, read_promise
 from vmtool.launch.instance import Instance, Record
@@ -20,6 +21,7 @@ from vmtool.launch.vm import domain_name
 
 ASK = (sys.executable, "-m", "vmtool.host.agent")
 SECONDS = 30.0
+VERIFIED = {"root", *DISKS}
 
 Report = dict[str, list[str]]
 
@@ -84,14 +86,24 @@ def guest_claims(report: Report | None, record: Record, description: str) -> Ite
     root = " ".join(report.get("root", []))
     yield Claim("guest.root-read-only", "proven" if "ro" in root.rpartition(" ")[2].split(",") else "failed",
                 WORD + (root or "nothing"))
+    if (disks := _disks(report)) or record.confidential:
+        yield Claim("guest.disks", "proven" if disks >= VERIFIED else "failed",
+                    f"{WORD}dm-verity over {', '.join(sorted(disks)) or 'none'} of {', '.join(sorted(VERIFIED))}")
     yield _hardening(report)
     if record.devices:
         yield _drivers(report, record.devices)
+        yield _libraries(report)
     if cc := report.get("cc"):
         yield Claim("gpu.cc-status", "not-checked", f"{WORD}{'; '.join(cc)}")
     if hook := report.get("hook"):
         # The agent tells a hook that failed as well; its trace ends with the status (templates/rootfs/prestart-hook).
         yield Claim("guest.hook", "proven" if "status=0" in hook[-1].split() else "failed", f"{WORD}{hook[-1]}")
+
+
+def _disks(report: Report) -> set[str]:
+    """The disks that are read through dm-verity; the initramfs gave them these names and uuids."""
+    return {words[0] for words in map(str.split, report.get("dm", []))
+            if len(words) == 2 and words[1] == f"VERITY-{words[0]}"}
 
 
 def _tee(report: Report, record: Record) -> Claim:
@@ -127,3 +139,10 @@ def _drivers(report: Report, devices: Sequence[str]) -> Claim:
     told += "".join(f"; module {name}" for name in report.get("module", []))
     return Claim("gpu.driver-in-guest", "proven" if bound and bound == len(found) else "failed",
                  f"{WORD}{bound} bound to nvidia of {len(devices)} passed devices ({told})")
+
+
+def _libraries(report: Report) -> Claim:
+    """What the workload got of the driver: without libcuda no engine finds a GPU."""
+    given = report.get("library", [])
+    return Claim("gpu.libraries", "proven" if "libcuda.so.1" in given else "failed",
+                 f"{WORD}the workload has {', '.join(given) or 'no library'} of the guest's NVIDIA driver")

@@ -57,7 +57,7 @@ def plan_launch(state: State, spec: Spec, facts: LaunchFacts, *, timeout: float 
         plan_files(spec, record, directory),
         plan_containerd(state, endpoint, spec.name),
         plan_image(spec, endpoint, directory),
-        *([d.plan_disks(state, spec, vm, record.image, endpoint.ctr())] if vm else []),
+        *([d.plan_disks(state, spec, vm, record.image, endpoint)] if vm else []),
         *plan_network(state, facts.host.network, network),
         plan_attach(state, facts.host.network, network, container_id=spec.name, netns_name=netns_name(spec.name),
                     directory=directory / "net", publish=spec.spec.network.ports, owner=subject),

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from vmtool.errors import NotReady, Refused, VmtoolError
 from vmtool.libvirt.domain import TEE_ARCHITECTURES, TEE_FIRMWARE, TEE_MACHINES, foreign
 from vmtool.libvirt.settings import Libvirt
+from vmtool.libvirt.verity import is_verified
 from vmtool.spec import Body
 
 # The first libvirt that knows the launchSecurity type (its NEWS). virtCCA's is in openEuler's patched libvirt only,
@@ -27,6 +28,8 @@ def wish_problems(body: Body, architecture: str, version: str | None) -> Iterato
         yield Refused, f"spec.runtime.tee: {tee} exists on {TEE_ARCHITECTURES[tee]}, the guest image is {architecture}"
     yield from _boot(body.runtime.libvirt, tee)
     yield from _machine(body, tee)
+    if tee != "none" and not is_verified(body):
+        yield Refused, f"spec.runtime.libvirt.verity: without it the host of a guest in {tee} could alter its disks"
     yield from _texts(body.runtime.libvirt)
     if version is None:
         yield NotReady, "libvirt is not installed (apt-get install libvirt-daemon-system libvirt-clients)"

@@ -21,6 +21,7 @@ class Libvirt(BaseModel):
             The latter is rendered only: a guest that comes up so has no agent of vmtool's, and is not launched.
         firmware: OVMF or AAVMF, for boot "firmware"; and for SNP and TDX, where it is a part of what is measured.
         kernel_params: further words of the guest's kernel command line; they come last, in this order.
+        verity: whether the guest holds each disk against its root hash; with a TEE when left out.
         machine: QEMU's machine type; q35, virt, or for virtCCA virt-8.2 when left out.
     """
 
@@ -32,4 +33,5 @@ class Libvirt(BaseModel):
     boot: Literal["kernel", "firmware"] = "kernel"
     firmware: Path | None = None
     kernel_params: tuple[Word, ...] = ()
+    verity: bool | None = None
     machine: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")] | None = None

@@ -13,7 +13,7 @@ import pytest
 
 from vmtool.errors import ProgramFailed, VmtoolError
 from vmtool.host import daemons
-from vmtool.host.agent import converse, question_of
+from vmtool.host.agent import LAST, converse, last_words, question_of
 from vmtool.plan import AskGuest
 
 Asked = Callable[..., AskGuest]
@@ -60,6 +60,14 @@ def test_the_answer_comes_in_pieces_and_is_kept(asked: Asked, tmp_path: Path) ->
 def test_a_refusal_is_an_error(asked: Asked) -> None:
     with pytest.raises(VmtoolError, match="refused report: no network device"):
         hear(asked("report"), b"refused no network device\nend\n")
+
+
+def test_the_reason_is_told_before_the_trace_that_follows_it(tmp_path: Path) -> None:
+    reasons = ["device-mapper: verity: 253:0: data block 0 is corrupted", "Kernel panic - not syncing: dm-verity"]
+    trace = [f"  frame {number}" for number in range(40)]
+    (tmp_path / "console").write_text("\n".join(["booting", *reasons, *trace]))
+    assert last_words(tmp_path / "console") == [*reasons, *trace[-LAST:]]
+    assert last_words(tmp_path / "nothing") == []
 
 
 def test_a_guest_that_says_nothing_is_told_with_its_console(asked: Asked) -> None:

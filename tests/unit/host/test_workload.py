@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vmtool.host import workload
-from vmtool.host.workload import Store, make_disk, quoted, size_of
+from vmtool.host.workload import Store, finding_driver, make_disk, quoted, size_of
 
 WHOLE = b"disk" * 1024
 IMAGE = "docker.io/vmtool/x:latest"
@@ -96,7 +96,8 @@ def test_the_disk_is_made_and_linked(programs: Programs, words: list[str], tmp_p
     assert programs.mounted is None
     assert (tmp_path / "tree" / "models" / "local").is_dir(), "nobody can make it later: the disk is read-only"
     assert (tmp_path / "a" / "environment").read_text().splitlines() == [
-        'PATH="/usr/bin:/bin"', 'Q="say \\"\\$HOME\\" \\\\ \\`x\\`"', 'EMPTY=""']
+        'PATH="/usr/bin:/bin"', 'Q="say \\"\\$HOME\\" \\\\ \\`x\\`"', 'EMPTY=""',
+        'LD_LIBRARY_PATH="/usr/local/nvidia/lib64"']
 
 
 def test_it_is_made_once_for_all_instances(programs: Programs, words: list[str], tmp_path: Path) -> None:
@@ -124,6 +125,17 @@ def test_a_full_disk_leaves_neither_half_a_disk_nor_a_mount(programs: Programs, 
     workload.main(words)
     assert [path.read_bytes() for path in (tmp_path / "cache").glob("*.ext4")] == [WHOLE]
     assert not list((tmp_path / "cache").glob("*.new"))
+
+
+def test_disks_of_images_that_are_gone_go_unless_an_instance_has_them(programs: Programs, words: list[str],
+                                                                      tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    for name in ("gone.ext4", "gone.verity", "used.ext4", "used.verity", "half.new"):
+        (cache / name).write_text("")
+    (tmp_path / "used").hardlink_to(cache / "used.ext4")
+    workload.main(words)
+    assert {path.name for path in cache.iterdir()} == {
+        "used.ext4", "used.verity", *(f"{'a' * 64}-{workload.FORMAT}.{kind}" for kind in ("ext4", "verity"))}
 
 
 @pytest.mark.parametrize("listed", ["REF TYPE DIGEST\n", f"REF\n{IMAGE}2 x {INDEX}\n", f"REF\n{IMAGE} x none\n"])
@@ -190,3 +202,13 @@ def test_whatever_a_value_holds_systemd_reads_it_back(value: str) -> None:
 def test_the_program_without_its_words_tells_how_it_is_called() -> None:
     with pytest.raises(SystemExit, match="IMAGE TREE CACHE DIRECTORY CTR"):
         workload.main(["x"])
+
+
+@pytest.mark.parametrize(("lines", "expected"), [
+    (["A=1"], ["A=1", "LD_LIBRARY_PATH=/usr/local/nvidia/lib64"]),
+    (["LD_LIBRARY_PATH=/a::/b", "A=1"], ["A=1", "LD_LIBRARY_PATH=/a:/b:/usr/local/nvidia/lib64"]),
+    (["LD_LIBRARY_PATH=/usr/local/nvidia/lib:/usr/local/nvidia/lib64"],
+     ["LD_LIBRARY_PATH=/usr/local/nvidia/lib:/usr/local/nvidia/lib64"]),
+])
+def test_the_guests_nvidia_libraries_are_found_after_the_images_own(lines: list[str], expected: list[str]) -> None:
+    assert finding_driver(lines) == expected

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.recorded import Recorded
-from tests.unit.launch.test_plan import MODEL, NETWORK, actions
+from tests.unit.launch.test_plan import MODEL, NETWORK, actions, asleep
 from tests.unit.libvirt.cases import GPUS, STATE, facts, gpu_facts, wish
 from vmtool.errors import NotReady, Refused
 from vmtool.facts.cni import Plugins
@@ -87,6 +87,10 @@ def test_the_table_of_contents() -> None:
         "wait until the server is healthy, at most 200 s",
         "ask the canary and compare its answer",
     ]
+
+
+def test_the_way_back_works_after_a_restart_of_the_machine() -> None:
+    assert asleep(plan()) == []
 
 
 def test_nothing_is_handed_over_before_the_look() -> None:
@@ -189,7 +193,7 @@ def test_the_model_has_room_on_its_disk() -> None:
 
 
 def test_what_is_mounted_meanwhile_is_unmounted_before_its_directory_goes() -> None:
-    unmount, remove = step(plan(), "make the guest's disks").undo
+    *_, unmount, remove = step(plan(), "make the guest's disks").undo
     assert isinstance(unmount, Run) and unmount.argv[-2:] == ("--rm", "/s/domains/chat/tree")
     assert "not found" in unmount.gone
     assert remove == Remove(Path("/s/domains/chat"))

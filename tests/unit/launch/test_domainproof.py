@@ -164,6 +164,15 @@ def test_what_the_guest_says_is_held_against_the_wish() -> None:
         "workload.hardening": "proven"}
 
 
+@pytest.mark.parametrize(("tee", "disks", "verdict"), [
+    ("snp", "root workload model", "proven"), ("none", "root workload model", "proven"),
+    ("snp", "root workload", "failed"), ("none", "root model", "failed"), ("snp", "", "failed"), ("none", "", None)])
+def test_each_disk_is_read_through_its_root_hash(tee: str, disks: str, verdict: str | None) -> None:
+    said = REPORT + "".join(f"dm {name} VERITY-{name}\n" for name in disks.split()) + "dm other CRYPT-PLAIN-other\n"
+    report = said if tee == "none" else f"{said}node /dev/sev-guest\n"
+    assert look(f"{tee}-libvirt", tee, report=report).get("guest.disks") == verdict
+
+
 @pytest.mark.parametrize(("old", "new", "claim", "verdict"), [
     ("panic=-1", "panic=-1 init=/bin/sh", "guest.cmdline", "failed"), (f"cmdline {WORDS}\n", "", "guest.cmdline",
                                                                       "not-checked"),
@@ -199,6 +208,14 @@ def test_a_guest_never_proves_its_tee_but_can_contradict_it(tee: str, node: str)
 ])
 def test_every_display_device_of_the_guest_must_have_the_driver(said: str, verdict: str) -> None:
     assert look("none-libvirt-gpu", "none", GPU, report=REPORT + said)["gpu.driver-in-guest"] == verdict
+
+
+@pytest.mark.parametrize(("said", "verdict"), [
+    ("library libcuda.so.1\nlibrary libnvidia-ml.so.1\n", "proven"), ("library libnvidia-ml.so.1\n", "failed"),
+    ("", "failed"),
+])
+def test_the_workload_must_have_the_drivers_library(said: str, verdict: str) -> None:
+    assert look("none-libvirt-gpu", "none", GPU, report=REPORT + said)["gpu.libraries"] == verdict
 
 
 @pytest.mark.parametrize(("said", "verdict"), [

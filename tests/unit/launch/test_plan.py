@@ -20,7 +20,7 @@ from vmtool.launch.instance import Instance, Paths, Record
 from vmtool.launch.plan import digest, plan_launch
 from vmtool.launch.timeouts import start_deadline
 from vmtool.net.network import Network
-from vmtool.plan import AskCanary, AwaitHealth, Plan, Remove, Run, plan_lines
+from vmtool.plan import AskCanary, AwaitHealth, Plan, Remove, Run, Step, plan_lines
 from vmtool.spec import Spec
 from vmtool.state import State
 
@@ -64,6 +64,20 @@ def test_the_table_of_contents() -> None:
         "# 8. wait until the server is healthy, at most 122 s",
         "# 9. ask the canary and compare its answer",
     ]
+
+
+def test_the_way_back_works_after_a_restart_of_the_machine() -> None:
+    assert asleep(plan()) == []
+
+
+def asleep(made: Plan) -> list[str]:
+    """Steps whose undo talks to the private containerd without starting it, which may have been killed since."""
+    return [step.title for step in made.steps
+            if "containerd.sock --namespace" in step_undo(step).partition("setsid containerd")[0]]
+
+
+def step_undo(step: Step) -> str:
+    return "\n".join(action.shell() for action in step.undo)
 
 
 def line_of(title: str) -> str:

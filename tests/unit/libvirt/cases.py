@@ -13,6 +13,7 @@ from vmtool.gpu.facts import GpuFacts, read_gpu
 from vmtool.launch.domainfacts import DomainFacts, GuestImage
 from vmtool.launch.vm import vm_of
 from vmtool.libvirt.domain import TEE_ARCHITECTURES
+from vmtool.rootfs.manifest import VerityPart
 from vmtool.rootfs.tools import Tools
 from vmtool.spec import Spec
 from vmtool.state import State
@@ -51,9 +52,9 @@ def facts(tee: str = "none", **changes: Any) -> DomainFacts:
     """A host that can run guests in the TEE."""
     architecture = TEE_ARCHITECTURES.get(tee, "x86_64")
     image = GuestImage(Path("/i/rootfs.img"), Extent(0, 1 << 30, "ext4"), "", "multi-user.target",
-                       Path("/i/rootfs.img.vmlinuz"))
+                       Path("/i/rootfs.img.vmlinuz"), VerityPart(root_hash="ab" * 32, salt="cd", data_blocks=100))
     return replace(DomainFacts(image, architecture, f"/usr/bin/qemu-system-{architecture}", True, True, "12.8.0",
-                               Path("/bin/busybox"), Tools(None), 1 << 20), **changes)
+                               Path("/bin/busybox"), Tools(None), 1 << 20, "/usr/sbin/dmsetup"), **changes)
 
 
 @cache

@@ -26,6 +26,7 @@ def gpu(machine: str, **more: Any) -> Spec:
     return wish("none", 1, libvirt={"machine": machine}, **more)
 
 
+IMAGE = facts().known()
 # What is wrong; the spec; the host; whose fault it is; what is told. Nothing else may be told.
 BAD: list[tuple[str, Spec, DomainFacts, type[VmtoolError], str]] = [
     ("no image", wish(), facts(image=None, problems=((Refused, "name a guest image"),)), Refused, "name a guest image"),
@@ -65,6 +66,12 @@ BAD: list[tuple[str, Spec, DomainFacts, type[VmtoolError], str]] = [
      "spec.vllm: 'a\\nb' holds a line break"),
     ("a zero byte in the environment", wish(vllm={"env": {"A": "b\0"}}), facts(), Refused,
      "spec.vllm: 'A=b\\x00' holds a line break or a zero byte"),
+    ("unverified disks in a TEE", wish("virtcca", libvirt={"verity": False}), facts("virtcca"), Refused,
+     "spec.runtime.libvirt.verity: without it the host of a guest in virtcca could alter its disks"),
+    ("an image without hashes", wish("virtcca"), facts("virtcca", image=replace(IMAGE, verity=None)), Refused,
+     "spec.runtime.libvirt.image: /i/rootfs.img has no root hash"),
+    ("no tool for verified disks", wish(libvirt={"verity": True}), facts(dmsetup=""), NotReady,
+     "dmsetup and veritysetup for x86_64 are not installed"),
     ("no such device", wish(resources={"accelerators": {"bdf": ["0000:99:00.0"]}}), facts(), Refused,
      "0000:99:00.0"),
 ]
