@@ -389,6 +389,7 @@ class ExpectTee:
         program: the emulator that must run; empty for any.
         evidence: file that receives the arguments.
         deadline: seconds until such a QEMU must be there.
+        handler: who started it, kata or libvirt.
     """
 
     name: str
@@ -398,6 +399,7 @@ class ExpectTee:
     kernel: str
     evidence: Path
     deadline: float = 10.0
+    handler: str = "kata"
 
     def shell(self) -> str:
         kind = {"virtcca": "tmm-guest", "snp": "sev-snp-guest"}.get(self.tee, "tdx-guest")

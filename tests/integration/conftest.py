@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.integration.kills import Pace
 from tests.integration.machine import Vmtool, footprint, output
 
 CACHE = Path(os.environ.get("VMTOOL_CACHE") or Path.home() / ".cache" / "vmtool")
@@ -57,6 +58,12 @@ def model(vmtool: Vmtool) -> Path:
     path = vmtool.state / "models" / "canary"
     vmtool("model", "canary", path, "--image", "vmtool/vllm-cpu")
     return path
+
+
+@pytest.fixture(scope="session")
+def pace(pytestconfig: pytest.Config) -> Pace:
+    """With --slow tests stop vmtool at every action."""
+    return Pace(every=bool(pytestconfig.getoption("--slow")))
 
 
 @pytest.fixture

@@ -7,8 +7,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.conftest import MakeSpec
+from tests.integration.kills import killed
 from tests.integration.libvirt_daemons import SOCKET, libvirt_daemons
 from tests.integration.machine import Vmtool, footprint, output
 from vmtool.facts.imagefile import read_image
@@ -24,7 +23,6 @@ from vmtool.serving.canary import PAIRS
 
 NAME = "guest"
 PORT = 18471
-KILLED = Path(__file__).with_name("killed.py")
 
 
 @pytest.fixture(scope="module")
@@ -92,12 +90,6 @@ def records_before(vmtool: Vmtool, spec: Path, text: str) -> int:
     raise AssertionError(f"no action of the plan holds {text}")
 
 
-def killed(vmtool: Vmtool, records: int, spec: Path) -> None:
-    argv = [sys.executable, str(KILLED), str(records), "--state-dir", str(vmtool.state), "run", str(spec)]
-    ended = subprocess.run(argv, capture_output=True, timeout=300, check=False, stdin=subprocess.DEVNULL)
-    assert ended.returncode == -signal.SIGKILL, ended.stderr
-
-
 @pytest.mark.usefixtures("nothing_left")
 def test_the_image_boots_serves_and_is_proven(vmtool: Vmtool, make_guest: MakeGuest) -> None:
     spec = make_guest(PORT)
@@ -154,7 +146,7 @@ def test_a_guest_does_not_read_an_altered_disk(vmtool: Vmtool, make_guest: MakeG
 @pytest.mark.parametrize("late", [0, 1], ids=["as QEMU starts", "when QEMU runs"])
 def test_sigkill_leaves_no_guest_behind(vmtool: Vmtool, make_guest: MakeGuest, late: int) -> None:
     spec, before = make_guest(), footprint()
-    killed(vmtool, records_before(vmtool, spec, "vmtool.host.domains") + late, spec)
+    assert killed(vmtool, records_before(vmtool, spec, "vmtool.host.domains") + late, "run", spec)
     assert len(found := qemus()) == late, [output("ps", "-o", "args=", "-p", pid) for pid in found]
     assert vmtool("ps", "--json").json["instances"][0]["state"] == "interrupted"
     # As after a restart of the machine.
@@ -171,7 +163,7 @@ def test_sigkill_at_every_action(vmtool: Vmtool, make_guest: MakeGuest) -> None:
     spec, before = make_guest(), footprint()
     last = records_before(vmtool, spec, "/health")
     for records in range(1, last):
-        killed(vmtool, records, spec)
+        assert killed(vmtool, records, "run", spec)
         vmtool("recover")
         assert qemus() == [], records
         assert footprint() == before, records

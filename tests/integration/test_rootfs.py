@@ -8,20 +8,19 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
+from tests.integration.kills import PER_ACTION, Pace, killed
 from tests.integration.machine import Vmtool, command, output
 from vmtool.facts.imagefile import read_image
 from vmtool.rootfs.digest import content_digest
 from vmtool.rootfs.manifest import manifest_path, read_manifest
 
 MINIMAL = yaml.safe_load((Path(__file__).parents[2] / "images/rootfs-minimal/recipe.yaml").read_text())
-KILLED = Path(__file__).with_name("killed.py")
 AGENT = "#!/bin/sh\nexec sleep 3600\n"
 GIB = 1 << 30
 TOOLKIT = """Package: nvidia-container-toolkit
@@ -277,13 +276,6 @@ def test_what_cannot_be_built_is_told_and_leaves_nothing(tool: Vmtool, tmp_path:
     assert not list(tmp_path.glob("i.img*"))
 
 
-def killed(tool: Vmtool, number: int, *words: str | Path) -> bool:
-    """Run vmtool until its journal has that many records; whether it was killed there."""
-    done = subprocess.run([sys.executable, KILLED, str(number), *tool.argv(*words)[1:]], capture_output=True,
-                          timeout=900, stdin=subprocess.DEVNULL)
-    return done.returncode == -9
-
-
 @pytest.fixture(scope="session")
 def tiny_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """No kernel and no systemd: quick to make many times."""
@@ -297,14 +289,10 @@ def tiny_image(tiny_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     return directory / "tiny.img"
 
 
-# Two records are written for each action, before it and after it: a kill after one action is a kill before the next.
-EVERY = 2
-
-
-def test_a_build_killed_at_every_action_leaves_nothing(tool: Vmtool, tiny_recipe: Path, tiny_image: Path,
-                                                       tmp_path: Path) -> None:
+def test_a_build_killed_at_any_action_leaves_nothing(tool: Vmtool, tiny_recipe: Path, tiny_image: Path,
+                                                     tmp_path: Path, pace: Pace) -> None:
     cache = Path(os.environ.get("VMTOOL_CACHE") or Path.home() / ".cache" / "vmtool") / "rootfs"
-    out, number = tmp_path / "i.img", 1
+    out, number = tmp_path / "i.img", pace.first
     shutil.rmtree(cache / "images" / "rootfs-tiny")
     while killed(tool, number, "rootfs", "build", tiny_recipe, "-o", out):
         tool("recover")
@@ -315,7 +303,7 @@ def test_a_build_killed_at_every_action_leaves_nothing(tool: Vmtool, tiny_recipe
         # From then on files are exchanged, which test_rootfs_add.py stops at each action without building anything.
         made = any((cache / "images" / "rootfs-tiny").glob("*"))
         shutil.rmtree(cache / "images" / "rootfs-tiny", ignore_errors=True)
-        number += 3 * EVERY if made else EVERY
+        number += pace.step * (3 * PER_ACTION if made else PER_ACTION)
     assert number > 20
     assert subprocess.run(["cmp", out, tiny_image]).returncode == 0
 

@@ -13,8 +13,9 @@ from typing import IO
 
 import pytest
 
+from tests.integration.kills import PER_ACTION, killed
 from tests.integration.machine import Vmtool
-from tests.integration.test_rootfs import copied, killed, make_toolkit, recipe
+from tests.integration.test_rootfs import copied, make_toolkit, recipe
 from vmtool.errors import VmtoolError
 from vmtool.facts.imagefile import read_image
 from vmtool.host.ext4tar import Ext4, convert
@@ -24,8 +25,6 @@ from vmtool.rootfs.exchange import Swap, plan_swaps
 from vmtool.rootfs.lockfile import read_lock
 from vmtool.rootfs.manifest import manifest_path, read_manifest
 
-# Two records are written for each action, before it and after it.
-EVERY = 2
 PAPERS = (".manifest.json", ".lock.json", ".spdx.json")
 
 
@@ -112,7 +111,7 @@ def test_an_addition_killed_at_every_action_leaves_the_old_or_the_new(tool: Vmto
         assert not list(tmp_path.glob(".*.vmtool-*"))
         if state_of(path) != before:
             path = copied(image, tmp_path)
-        number += EVERY
+        number += PER_ACTION
     assert number > 30
     assert before in seen
     assert len(seen | {state_of(path)}) == 2

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.kills import killed
 from tests.integration.machine import Vmtool, command, output
-from tests.integration.test_rootfs import killed
 from vmtool.cli.rootfsforeign import read_appliance
 from vmtool.facts.imagefile import read_image
 from vmtool.host.look import Machine

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.kills import PER_ACTION, Pace, killed
 from tests.integration.machine import Vmtool
-from tests.integration.test_rootfs import killed
 from vmtool.facts.imagefile import MIB, read_image, way_back
 from vmtool.host.disk import label
 from vmtool.host.ext4tar import Ext4, convert
@@ -214,15 +214,15 @@ def test_what_cannot_grow_in_its_place_grows_in_a_copy(tool: Vmtool, tree: Path,
 
 
 @pytest.mark.parametrize("copy", [False, True], ids=["place", "copy"])
-def test_killed_at_every_action_it_is_the_old_or_the_new_one(tool: Vmtool, tree: Path, tmp_path: Path,
-                                                             copy: bool) -> None:
+def test_killed_at_any_action_it_is_the_old_or_the_new_one(tool: Vmtool, tree: Path, tmp_path: Path, copy: bool,
+                                                           pace: Pace) -> None:
     """Once by `recover`, once by the next command on the image."""
     given = kata(tmp_path / "given.img", tree, "kata-dax", verity=True)
     image = tmp_path / "i.img"
-    number, seen, old = 1, set(), (given.stat().st_size, digest(given), manifest_path(given).read_text())
+    number, seen, old = pace.first, set(), (given.stat().st_size, digest(given), manifest_path(given).read_text())
     copied(given, image)
     while killed(tool, number, "rootfs", "resize", image, "+128M", *(["--copy"] if copy else [])):
-        if number % 4 == 1 or copy:
+        if number % 3 == 1 or copy:
             tool("recover")
         else:
             tool("rootfs", "resize", image, "+0")
@@ -230,8 +230,7 @@ def test_killed_at_every_action_it_is_the_old_or_the_new_one(tool: Vmtool, tree:
         assert not list(tmp_path.glob(".*.vmtool-*"))
         if state_of(image) != old:
             copied(given, image)
-        # Two records are written for each action, before it and after it.
-        number += 2 if copy else 1
+        number += pace.step * (PER_ACTION if copy else 1)
     # Which bytes of the new file system differ from run to run is resize2fs's: it notes the time.
     assert {each for each in seen if each[0] == SIZE} == {old}
     assert number > 8

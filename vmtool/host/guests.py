@@ -32,7 +32,7 @@ def expect_tee(action: ExpectTee, reader: Reader | None = None) -> None:
         failed.append(f"vm.program: {process.program or 'unknown'} runs, not {action.program}")
     if failed:
         raise VerificationFailed(f"{action.name}: the guest that runs is not what was asked for", details=failed,
-                                 hint="vmtool doctor --for kata --tee " + action.tee)
+                                 hint=f"vmtool doctor --for {action.handler} --tee {action.tee}")
 
 
 def _await(reader: Reader, action: ExpectTee) -> QemuProcess:

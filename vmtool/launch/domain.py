@@ -125,7 +125,7 @@ def plan_look(spec: Spec, vm: Vm, directory: Path) -> p.Step:
     if tee == "none":
         return p.Step("look whether the guest is confidential", skip="NOT CONFIDENTIAL: no TEE was asked for")
     look = p.ExpectTee(vm.place.domain, tee, vm.devices, vm.emulator, str(vm.kernel),
-                       directory / "evidence" / "qemu.txt")
+                       directory / "evidence" / "qemu.txt", handler="libvirt")
     return p.Step(f"look whether the guest really runs in {tee}", (look,))
 
 

@@ -42,7 +42,7 @@ def _boot(wish: Libvirt, tee: str) -> Iterator[Problem]:
     if tee in TEE_FIRMWARE and not wish.firmware:
         yield Refused, (f"spec.runtime.libvirt.firmware: {tee} measures the firmware: name an OVMF that was built for "
                         "it (such as OVMF.amdsev.fd or OVMF.inteltdx.fd)")
-    if tee == "none" and wish.boot == "kernel" and wish.firmware:
+    if tee not in TEE_FIRMWARE and wish.boot == "kernel" and wish.firmware:
         yield Refused, "spec.runtime.libvirt.firmware: is not used when QEMU loads the kernel (boot: firmware)"
     if tee not in TEE_FIRMWARE and wish.boot == "firmware" and not wish.firmware:
         yield Refused, "spec.runtime.libvirt.boot: firmware needs the path of one (spec.runtime.libvirt.firmware)"

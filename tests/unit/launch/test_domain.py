@@ -106,8 +106,8 @@ def test_nothing_is_handed_over_before_the_look() -> None:
 
 def test_the_look_knows_what_was_asked_for() -> None:
     [look] = [action for action in actions(plan(wish("snp", 2))) if isinstance(action, ExpectTee)]
-    assert (look.name, look.tee, look.devices, look.program, look.kernel) == (
-        "vmtool-chat", "snp", GPUS, "/usr/bin/qemu-system-x86_64", "/s/domains/chat/kernel")
+    assert (look.name, look.tee, look.devices, look.program, look.kernel, look.handler) == (
+        "vmtool-chat", "snp", GPUS, "/usr/bin/qemu-system-x86_64", "/s/domains/chat/kernel", "libvirt")
     assert any(step.skip == "NOT CONFIDENTIAL: no TEE was asked for" for step in plan().steps)
 
 

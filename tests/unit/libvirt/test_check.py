@@ -38,6 +38,8 @@ BAD: list[tuple[str, Spec, DomainFacts, type[VmtoolError], str]] = [
     ("TDX without firmware", wish("tdx", libvirt={"firmware": None}), facts("tdx"), Refused, "OVMF.inteltdx.fd"),
     ("an unused firmware", wish(libvirt={"firmware": "/f"}), facts(), Refused,
      "is not used when QEMU loads the kernel"),
+    ("an unused firmware in virtCCA", wish("virtcca", libvirt={"firmware": "/f"}), facts("virtcca"), Refused,
+     "is not used when QEMU loads the kernel"),
     ("no firmware to boot", wish(boot="firmware", libvirt={"firmware": None}), facts(), Refused,
      "boot: firmware needs the path of one"),
     ("a kernel beside the firmware", wish("virtcca", boot="firmware", libvirt={"kernel": "/k"}), facts("virtcca"),
