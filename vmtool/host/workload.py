@@ -1,10 +1,10 @@
 """A container image as a disk for a guest that libvirt starts: a program of vmtool's own.
 
-    python -m vmtool.host.workload IMAGE TREE CACHE DIRECTORY CTR...
+    python -m vmtool.host.workload IMAGE (plain|verity) TREE CACHE DIRECTORY CTR...
 
-The image's root file system becomes CACHE/DIGEST.ext4, once for all instances, and is linked as DIRECTORY/workload.img;
-its table for dm-verity becomes DIRECTORY/workload.verity, its environment DIRECTORY/environment. TREE is an empty
-directory that the image is mounted on meanwhile. CTR is how ctr is called.
+The image's root file system becomes CACHE/DIGEST...ext4, once for all instances, and is linked as
+DIRECTORY/workload.img; its environment becomes DIRECTORY/environment and, with `verity`, its table for dm-verity
+DIRECTORY/workload.verity. TREE is an empty directory that the image is mounted on meanwhile. CTR is how ctr is called.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from vmtool.launch.guestfiles import DRIVER
 FORMAT = 3
 # Where an instance's own files come in; the disk is read-only, so their places must be there.
 PLACES = ("models/local", "models/hub", DRIVER.lstrip("/"))
+KINDS = ("plain", "verity")
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 MIB = 1 << 20
 BLOCK = 4096
@@ -90,8 +91,8 @@ def size_of(tree: Path) -> tuple[int, int]:
     return size, files
 
 
-def make_disk(tree: Path, disk: Path) -> None:
-    """Write a file system with what is below `tree`, and beside it dm-verity's table; whole or not at all."""
+def make_disk(tree: Path, disk: Path, *, verity: bool = False) -> None:
+    """Write a file system with what is below `tree`; with `verity` also dm-verity's table; whole or not at all."""
     size, files = size_of(tree)
     # Inodes of 256 bytes, block bitmaps, directories' indexes and extents: an eighth is plenty, and costs no disk.
     total = size + size // 8 + files * 512 + 64 * MIB
@@ -103,7 +104,8 @@ def make_disk(tree: Path, disk: Path) -> None:
     if result.returncode:
         new.unlink(missing_ok=True)
         sys.exit(f"mke2fs: {result.stderr.decode(errors='replace').strip()[-300:]}")
-    table_of(disk).write_text(f"{protect(new)}\n")
+    if verity:
+        table_of(disk).write_text(f"{protect(new)}\n")
     # A workload's image is no secret, and QEMU may run as a user of its own.
     new.chmod(0o644)
     new.replace(disk)
@@ -114,12 +116,17 @@ def table_of(disk: Path) -> Path:
     return disk.with_suffix(".verity")
 
 
+def disk_name(digest: str, kind: str) -> str:
+    """Of an image's disk in the cache."""
+    return f"{digest}-{FORMAT}-{kind}.ext4"
+
+
 def prune(cache: Path, store: Store) -> None:
     """Remove the disks that nobody uses, of images that are gone or of another format, and halves that a kill left;
     one process at a time makes disks, under the host's lock."""
     for half in cache.glob("*.new"):
         half.unlink()
-    kept = {f"{digest}-{FORMAT}.ext4" for digest in store.digests()}
+    kept = {disk_name(digest, kind) for digest in store.digests() for kind in KINDS}
     for disk in cache.glob("*.ext4"):
         if disk.name not in kept and disk.stat().st_nlink == 1:
             disk.unlink()
@@ -143,25 +150,27 @@ def quoted(line: str) -> str:
 
 def main(words: Sequence[str]) -> None:
     """See the module's docstring."""
-    if len(words) < 5:
+    if len(words) < 6 or words[1] not in KINDS:
         sys.exit(__doc__)
-    image, tree, cache, directory = words[0], Path(words[1]), Path(words[2]), Path(words[3])
-    store = Store(words[4:])
+    image, kind = words[:2]
+    tree, cache, directory = map(Path, words[2:5])
+    store = Store(words[5:])
     digest = store.digest(image)
-    disk = cache / f"{digest.partition(':')[2]}-{FORMAT}.ext4"
+    disk = cache / disk_name(digest.partition(":")[2], kind)
     if not disk.exists():
         store.call("images", "mount", "--rw", image, str(tree))
         try:
             for place in PLACES:
                 (tree / place).mkdir(parents=True, exist_ok=True)
-            make_disk(tree, disk)
+            make_disk(tree, disk, verity=kind == "verity")
         finally:
             store.call("images", "unmount", "--rm", str(tree))
     prune(cache, store)
     link = directory / "workload.img"
     link.unlink(missing_ok=True)
     os.link(disk, link)
-    shutil.copyfile(table_of(disk), table_of(link))
+    if kind == "verity":
+        shutil.copyfile(table_of(disk), table_of(link))
     lines = map(quoted, finding_driver(store.environment(digest)))
     (directory / "environment").write_text("".join(f"{line}\n" for line in lines))
     print(digest)

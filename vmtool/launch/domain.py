@@ -44,10 +44,10 @@ BOOT = 120.0
 def plan_disks(state: State, spec: Spec, vm: Vm, image: str, endpoint: Endpoint) -> p.Step:
     """The workload's image as a disk, once for all instances, and the model as one of this instance's own."""
     directory, tree, cache = vm.place.directory, vm.place.directory / "tree", state.root / "disks"
-    model = spec.spec.model.path
+    model, verified = spec.spec.model.path, is_verified(spec.spec)
     megabytes = -(-max(vm.facts.model_size, 1) * 9 // 8 >> 20) + 64
-    make = (sys.executable, "-m", "vmtool.host.workload", image, str(tree), str(cache), str(directory),
-            *endpoint.ctr())
+    make = (sys.executable, "-m", "vmtool.host.workload", image, "verity" if verified else "plain", str(tree),
+            str(cache), str(directory), *endpoint.ctr())
     # dm-verity's blocks are 4096 bytes, and a small file system's own would be fewer.
     new = ("mke2fs", "-q", "-t", "ext4", "-b", "4096", "-O", "^has_journal", "-m", "0", "-d", str(model))
     protect = p.Run((sys.executable, "-m", "vmtool.host.protect", str(directory / "model.img"),
@@ -59,7 +59,7 @@ def plan_disks(state: State, spec: Spec, vm: Vm, image: str, endpoint: Endpoint)
         p.Run(make, deadline=1800.0),
         p.WriteFile(directory / "model.img", ""),
         p.Run((*new, str(directory / "model.img"), f"{megabytes}M"), deadline=3600.0, hint="df shows what is free"),
-        *([protect] if is_verified(spec.spec) else []),
+        *([protect] if verified else []),
     ), undo=(
         *awake(state, endpoint),
         p.Run(endpoint.ctr("images", "unmount", "--rm", str(tree)),

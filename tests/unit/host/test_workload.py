@@ -84,13 +84,13 @@ def words(tmp_path: Path) -> list[str]:
     """The program's words, with the directories that the plan makes."""
     for name in ("tree", "cache", "a"):
         (tmp_path / name).mkdir()
-    return [IMAGE, *(str(tmp_path / name) for name in ("tree", "cache", "a")), "ctr", "--address=x"]
+    return [IMAGE, "verity", *(str(tmp_path / name) for name in ("tree", "cache", "a")), "ctr", "--address=x"]
 
 
 def test_the_disk_is_made_and_linked(programs: Programs, words: list[str], tmp_path: Path) -> None:
     workload.main(words)
     [disk] = (tmp_path / "cache").glob("*.ext4")
-    assert disk.name == f"{'a' * 64}-{workload.FORMAT}.ext4"
+    assert disk.name == f"{'a' * 64}-{workload.FORMAT}-verity.ext4"
     assert (tmp_path / "a" / "workload.img").samefile(disk)
     assert disk.stat().st_mode & 0o777 == 0o644, "QEMU may run as a user of its own"
     assert programs.mounted is None
@@ -100,12 +100,18 @@ def test_the_disk_is_made_and_linked(programs: Programs, words: list[str], tmp_p
         'LD_LIBRARY_PATH="/usr/local/nvidia/lib64"']
 
 
+def test_without_verity_nothing_is_hashed(programs: Programs, words: list[str], tmp_path: Path) -> None:
+    workload.main([words[0], "plain", *words[2:]])
+    assert "veritysetup" not in programs.calls
+    assert {path.name for path in (tmp_path / "a").iterdir()} == {"workload.img", "environment"}
+
+
 def test_it_is_made_once_for_all_instances(programs: Programs, words: list[str], tmp_path: Path) -> None:
     workload.main(words)
     programs.calls.clear()
     (tmp_path / "b").mkdir()
-    workload.main([*words[:3], str(tmp_path / "b"), *words[4:]])
-    workload.main([*words[:3], str(tmp_path / "b"), *words[4:]])  # over what a killed one left
+    workload.main([*words[:4], str(tmp_path / "b"), *words[5:]])
+    workload.main([*words[:4], str(tmp_path / "b"), *words[5:]])  # over what a killed one left
     assert "mke2fs" not in programs.calls
     assert "images mount" not in programs.calls
     assert (tmp_path / "b" / "workload.img").samefile(tmp_path / "a" / "workload.img")
@@ -119,7 +125,7 @@ def test_a_full_disk_leaves_neither_half_a_disk_nor_a_mount(programs: Programs, 
     assert list((tmp_path / "cache").iterdir()) == []
     assert programs.mounted is None
     programs.full = False
-    (tmp_path / "cache" / f"{'a' * 64}-{workload.FORMAT}.new").write_text("left by a kill")
+    (tmp_path / "cache" / f"{'a' * 64}-{workload.FORMAT}-verity.new").write_text("left by a kill")
     (tmp_path / "tree" / "etc" / "passwd").unlink()
     (tmp_path / "tree" / "etc").rmdir()
     workload.main(words)
@@ -135,7 +141,7 @@ def test_disks_of_images_that_are_gone_go_unless_an_instance_has_them(programs: 
     (tmp_path / "used").hardlink_to(cache / "used.ext4")
     workload.main(words)
     assert {path.name for path in cache.iterdir()} == {
-        "used.ext4", "used.verity", *(f"{'a' * 64}-{workload.FORMAT}.{kind}" for kind in ("ext4", "verity"))}
+        "used.ext4", "used.verity", *(f"{'a' * 64}-{workload.FORMAT}-verity.{kind}" for kind in ("ext4", "verity"))}
 
 
 @pytest.mark.parametrize("listed", ["REF TYPE DIGEST\n", f"REF\n{IMAGE}2 x {INDEX}\n", f"REF\n{IMAGE} x none\n"])
@@ -200,7 +206,7 @@ def test_whatever_a_value_holds_systemd_reads_it_back(value: str) -> None:
 
 
 def test_the_program_without_its_words_tells_how_it_is_called() -> None:
-    with pytest.raises(SystemExit, match="IMAGE TREE CACHE DIRECTORY CTR"):
+    with pytest.raises(SystemExit, match=r"IMAGE \(plain|verity\) TREE CACHE DIRECTORY CTR"):
         workload.main(["x"])
 
 
