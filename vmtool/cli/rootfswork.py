@@ -12,7 +12,7 @@ import click
 
 from vmtool.cli.output import Progress
 from vmtool.errors import NotReady
-from vmtool.facts.imagefile import manifest_path, way_back
+from vmtool.facts.imagefile import is_torn, manifest_path
 from vmtool.facts.imageusers import read_users
 from vmtool.host import subjects
 from vmtool.host.look import Machine
@@ -50,7 +50,7 @@ def work_dir(state: State, image: Path) -> Path:
 
 def bring_back(state: State, image: Path) -> None:
     """Undo a growth of the image that was interrupted, whichever state directory it was begun with."""
-    if not way_back(image).exists():
+    if not is_torn(image):
         return
 
     def make() -> Plan:

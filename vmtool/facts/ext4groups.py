@@ -10,6 +10,7 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from vmtool.errors import Refused
 from vmtool.facts.ext4 import PLACE, SIZE
 
 _INCOMPAT_64BIT, _SPARSE_SUPER = 0x80, 0x1
@@ -75,7 +76,11 @@ class Books:
 
 
 def read_books(read: Read) -> Books:
-    """Read superblock and group descriptors. The caller has looked at the superblock's features."""
+    """Read superblock and group descriptors. The caller has looked at the superblock: `Superblock.largest`.
+
+    Raises:
+        Refused: books lie outside the file system.
+    """
     raw = read(PLACE, SIZE)
     number = {name: struct.unpack_from("<I", raw, place)[0] for name, place in (
         ("count", 0x4), ("first", 0x14), ("shift", 0x18), ("per_group", 0x20), ("inodes_per_group", 0x28),
@@ -90,6 +95,11 @@ def read_books(read: Read) -> Books:
     blocks = -(-many * size // block_size)
     table = read((number["first"] + 1) * block_size, blocks * block_size)
     groups = tuple(_group(table[at:at + size]) for at in range(0, many * size, size))
+    for at, each in enumerate(groups):
+        if not (0 < each.blocks < count and 0 < each.inodes < count
+                and 0 < each.table <= count - -(-number["inodes_per_group"] * inode_size // block_size)):
+            raise Refused(f"the file system is damaged: bitmaps or inodes of group {at} lie behind its end",
+                          hint="vmtool rootfs resize --copy lets e2fsck repair a copy")
     resize = read(groups[0].table * block_size + (_RESIZE_INODE - 1) * inode_size, inode_size)
     pointers, = struct.unpack_from("<I", resize, _DOUBLY)
     return Books(block_size, number["first"], count, number["per_group"], blocks + reserved,

@@ -12,12 +12,12 @@ import itertools
 import os
 import stat
 import struct
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool.errors import Refused
 from vmtool.facts.ext4 import Superblock, parse_superblock
+from vmtool.facts.signature import is_cpio, recognise
 
 MIB = 1 << 20
 HEAD = 4 * MIB
@@ -25,15 +25,6 @@ SECTOR = 512
 DAX_PLACE, DAX_SIGNATURE = 4096, b"NVDIMM_PFN_INFO\0"
 _EXTENDED = (0x05, 0x0F, 0x85)
 _GPT_PROTECTIVE = 0xEE
-# What else an image can be: (place, bytes, name).
-_SIGNATURES = (
-    (0, b"QFI\xfb", "qcow2"), (0, b"KDMV", "vmdk"), (0, b"# Disk DescriptorFile", "vmdk"), (0, b"conectix", "vhd"),
-    (0, b"vhdxfile", "vhdx"), (64, b"\x7f\x10\xda\xbe", "vdi"), (0, b"LUKS\xba\xbe", "luks"), (0, b"070701", "initrd"),
-    (0, b"070702", "initrd"), (0, b"\x1f\x8b", "gzip"), (0, b"\x28\xb5\x2f\xfd", "zstd"), (0, b"\xfd7zXZ\0", "xz"),
-    (0, b"hsqs", "squashfs"), (0, b"XFSB", "xfs"), (0x10040, b"_BHRfS_M", "btrfs"), (257, b"ustar", "tar"),
-    (0x218, b"LVM2 001", "lvm"), (0, b"\x7fELF", "program"), (0x8001, b"CD001", "iso9660"),
-)
-_EROFS = b"\xe2\xe1\xf5\xe0"
 
 
 @dataclass(frozen=True)
@@ -94,6 +85,11 @@ def way_back(image: Path) -> Path:
     return image.with_name(f".{image.name}.vmtool-undo")
 
 
+def is_torn(image: Path) -> bool:
+    """Whether there is such a file. A link to nowhere is one; with too long a name there is none."""
+    return os.path.lexists(way_back(image))
+
+
 def manifest_path(image: Path) -> Path:
     """Where the manifest of an image lies when no other place is named."""
     return image.with_name(f"{image.name}.manifest.json")
@@ -116,7 +112,7 @@ def read_image(path: Path) -> ImageFile:
             raise Refused(f"{path}: not a regular file")
         head = os.pread(descriptor, HEAD, 0)
         found = _image(path, descriptor, head, status)
-        return dataclasses.replace(found, shared=status.st_nlink > 1, torn=way_back(path).exists())
+        return dataclasses.replace(found, shared=status.st_nlink > 1, torn=is_torn(path))
     finally:
         os.close(descriptor)
 
@@ -143,23 +139,6 @@ def _image(path: Path, descriptor: int, head: bytes, status: os.stat_result) -> 
     hashes = partitions[1] if len(partitions) == 2 and not partitions[1].holds else None
     return ImageFile(path, "kata-dax" if dax else "kata", size, allocated, partitions, first, hashes,
                      parse_superblock(heads[0]))
-
-
-def is_cpio(head: bytes) -> bool:
-    """Whether gzip holds an archive as the kernel unpacks it; only its first bytes are unpacked."""
-    try:
-        return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(head, 6) in (b"070701", b"070702")
-    except zlib.error:
-        return False
-
-
-def recognise(head: bytes) -> str:
-    """The name of what starts with these bytes; empty for nothing known."""
-    if parse_superblock(head):
-        return "ext4"
-    if head[1024:1028] == _EROFS:
-        return "erofs"
-    return next((name for place, magic, name in _SIGNATURES if head[place:place + len(magic)] == magic), "")
 
 
 def parse_label(head: bytes) -> list[Extent] | str:

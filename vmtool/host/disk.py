@@ -18,10 +18,11 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from vmtool.facts.sparse import written
 from vmtool.host import files, processes
 from vmtool.rootfs.digest import read_content
 from vmtool.rootfs.geometry import Geometry, headers
@@ -32,28 +33,13 @@ NAME = "verity.json"
 
 def copy_sparse(source: int, start: int, size: int, target: int, to: int) -> None:
     """Copy a piece between two open files; holes stay holes, so the target must be new or zero there."""
-    for at, length in _data(source, start, start + size):
-        done = 0
+    for at, hole in written(source, start + size, start):
+        length, done = hole - at, 0
         while done < length:
             copied = os.copy_file_range(source, target, length - done, at + done, to + at - start + done)
             if not copied:
                 raise EOFError(f"the file ends at byte {at + done}, {start + size} were expected")
             done += copied
-
-
-def _data(descriptor: int, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """(place, length) of what is no hole."""
-    at = start
-    while at < end:
-        try:
-            at = os.lseek(descriptor, at, os.SEEK_DATA)
-        except OSError:                                # ENXIO: a hole to the end
-            return
-        if at >= end:
-            return
-        hole = min(os.lseek(descriptor, at, os.SEEK_HOLE), end)
-        yield at, hole - at
-        at = hole
 
 
 def carve(image: Path, start: int, size: int, out: Path) -> None:

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from vmtool.facts.sparse import next_data, written
+
 PIECE = 1 << 20
 _ZEROS = bytes(PIECE)
 
@@ -57,12 +59,11 @@ def piece_digests(descriptor: int) -> dict[int, str]:
 
 def piece_digest(descriptor: int, number: int) -> str:
     """SHA-256 of one piece; empty when it is all zeros."""
-    start = at = number * PIECE
+    start = number * PIECE
     end = min(start + PIECE, os.fstat(descriptor).st_size)
     data = bytearray(max(0, end - start))
-    while (at := _next_data(descriptor, at, end)) < end:
-        hole = min(os.lseek(descriptor, at, os.SEEK_HOLE), end)
-        at += os.preadv(descriptor, [memoryview(data)[at - start:hole - start]], at) or end
+    for at, hole in written(descriptor, end, start):
+        os.preadv(descriptor, [memoryview(data)[at - start:hole - start]], at)
     return _digest(bytes(data))
 
 
@@ -78,7 +79,7 @@ def _pieces(descriptor: int) -> Iterator[bytes | int]:
     while at < size:
         length = min(PIECE, size - at)
         if data <= at:
-            data = _next_data(descriptor, at, size)
+            data = next_data(descriptor, at, size)
         if data >= at + length:
             yield length
         else:
@@ -87,13 +88,6 @@ def _pieces(descriptor: int) -> Iterator[bytes | int]:
                 piece += more
             yield piece.ljust(length, b"\0")           # the file was cut short meanwhile
         at += length
-
-
-def _next_data(descriptor: int, at: int, size: int) -> int:
-    try:
-        return os.lseek(descriptor, at, os.SEEK_DATA)
-    except OSError:                                    # ENXIO: a hole to the end
-        return size
 
 
 def main(words: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +21,10 @@ from vmtool.rootfs.tools import Tools
 if TYPE_CHECKING:
     from vmtool.rootfs.manifest import Manifest
 
-# Inode tables, bitmaps and the journal of what is new, at the default ratio; and the hashes, one block in 128.
+# Inode tables, bitmaps and the journal of what is new, at the default ratio.
 _OVERHEAD = 64
-_HASHES = 127
+# Of a file's name, in bytes: beside IMAGE lies .IMAGE.manifest.json.12345678.tmp for a moment, and a name has 255.
+_LONGEST_NAME = 220
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,8 @@ def why_copy(image: ImageFile, geometry: Geometry) -> str:
         return "the file has other names, which keep the old image"
     if not block or not block.clean:
         return "the file system must be repaired"
+    if not block.largest:
+        return "the file system has features, or numbers, that only a copy can grow with"
     if geometry.size > block.largest:
         return "blocks in use have to move"
     return ""
@@ -122,6 +126,13 @@ def check_growable(image: ImageFile) -> None:
     if image.problem or image.kind not in KINDS or image.rootfs is None:
         raise Refused(f"{image.path} cannot be grown: {image.problem or image.kind}",
                       hint=f"vmtool rootfs inspect {image.path}")
+    if len(image.partitions) > 1 and not image.hashes:
+        raise Refused(f"{image.path} cannot be grown: partition 2 holds {image.partitions[1].holds}, which would "
+                      "be lost",
+                      hint="only dm-verity hashes move along; vmtool rootfs build makes an image of one partition")
+    if len(os.fsencode(image.path.name)) > _LONGEST_NAME:
+        raise Refused(f"{image.path}: the name is too long for what lies beside the image while it grows",
+                      hint=f"rename the image: at most {_LONGEST_NAME} bytes")
     if image.superblock and image.superblock.encrypted:
         raise Refused(f"{image.path} cannot be grown: its files are encrypted (fscrypt)")
     if "?" in str(image.path):
@@ -144,8 +155,10 @@ def _salt(facts: ResizeFacts) -> str:
 def _check_space(facts: ResizeFacts, geometry: Geometry, copied: bool) -> None:
     image = facts.image
     copies = 0 if not copied else 1 if image.kind == "bare" else 2
-    needed = copies * image.allocated + (geometry.total - image.size) // _OVERHEAD + (
-        geometry.size // _HASHES if geometry.hash_size else 0)
+    # In its place: once in the image and once in the twin; and the old hashes in the way back.
+    books = (geometry.total - image.size) // _OVERHEAD * (1 if copied else 2)
+    hashes = geometry.hash_size + (image.hashes.size if image.hashes and not copied else 0)
+    needed = copies * image.allocated + books + hashes
     if facts.free is not None and facts.free < needed:
         what = "for the copy that takes the image's place" if copied else "for inode tables, bitmaps and hashes"
         raise NotReady(f"{image.path.parent}: {facts.free >> 20} MiB free, {needed >> 20} MiB are needed {what}",

@@ -12,6 +12,8 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from vmtool.facts.sparse import next_data
+
 BLOCK = 4096
 DIGEST = 32
 PER_BLOCK = BLOCK // DIGEST
@@ -97,10 +99,7 @@ def _runs(descriptor: int, start: int, size: int) -> Iterator[bytes | int]:
     """The data in pieces of whole blocks, or the number of blocks in a hole, which is not read."""
     at, end = start, start + size
     while at < end:
-        try:
-            data = min(os.lseek(descriptor, at, os.SEEK_DATA), end)
-        except OSError:                                # ENXIO: a hole to the end
-            data = end
+        data = next_data(descriptor, at, end)
         # A hole ends at a block of the host's file system, which need not be one of ours.
         if blocks := (data - at) // BLOCK:
             yield blocks

@@ -8,10 +8,16 @@ from pathlib import Path
 from vmtool.facts.imagefile import MIB
 from vmtool.rootfs.geometry import Geometry, fit, headers
 
+FIELDS = {"first": (0x14, "<I"), "per_group": (0x20, "<I"), "revision": (0x4C, "<I"), "inode": (0x58, "<H"),
+          "descriptor": (0xFE, "<H")}
+
 
 def superblock(size: int, *, incompat: int = 0x80, state: int = 1, shift: int = 2, compat: int = 0x10,
-               reserved: int = 63) -> bytes:
-    """The first 2 KiB of an ext4 of `size` bytes with 4 KiB blocks, half of them free, and room to grow to 512 GiB."""
+               reserved: int = 63, **others: int) -> bytes:
+    """The first 2 KiB of an ext4 of `size` bytes with 4 KiB blocks, half of them free, and room to grow to 512 GiB.
+
+    `others` are further fields by their names in `FIELDS`.
+    """
     blocks = size >> (10 + shift)
     data = bytearray(2048)
     struct.pack_into("<III", data, 1024 + 0x4, blocks & 0xFFFFFFFF, 0, blocks // 2)
@@ -19,9 +25,14 @@ def superblock(size: int, *, incompat: int = 0x80, state: int = 1, shift: int = 
     struct.pack_into("<HH", data, 1024 + 0x38, 0xEF53, state)
     struct.pack_into("<II", data, 1024 + 0x5C, compat, incompat)
     struct.pack_into("<I", data, 1024 + 0x20, 32768)
+    struct.pack_into("<I", data, 1024 + 0x4C, 1)
+    struct.pack_into("<H", data, 1024 + 0x58, 256)
     struct.pack_into("<H", data, 1024 + 0xCE, reserved)
     struct.pack_into("<H", data, 1024 + 0xFE, 64)
     struct.pack_into("<I", data, 1024 + 0x150, blocks >> 32)
+    for name, value in others.items():
+        place, kind = FIELDS[name]
+        struct.pack_into(kind, data, 1024 + place, value)
     return bytes(data)
 
 

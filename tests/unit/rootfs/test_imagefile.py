@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from tests.unit.rootfs.make import image, kata_dax, superblock
 from vmtool.errors import Refused
 from vmtool.facts.ext4 import parse_superblock
-from vmtool.facts.imagefile import MIB, parse_label, read_image, recognise
+from vmtool.facts.imagefile import MIB, parse_label, read_image
+from vmtool.facts.signature import recognise
 from vmtool.rootfs.geometry import Kind, dax_info, fit
 
 LUKS = b"LUKS\xba\xbe\x00\x02"

@@ -72,8 +72,8 @@ def test_partition_and_hashes_move_along(tmp_path: Path) -> None:
     ({"compat": 0}, 7 * GIB, ""), ({"compat": 0}, 9 * GIB, "blocks in use have to move"),
     ({}, 512 * GIB, ""), ({}, 513 * GIB, "blocks in use have to move"), ({"reserved": 0}, 9 * GIB, "have to move"),
     # sparse_super2, meta_bg, MMP
-    ({"compat": 0x210}, 2 * GIB, "have to move"), ({"incompat": 0x90}, 2 * GIB, "have to move"),
-    ({"incompat": 0x180}, 2 * GIB, "have to move")])
+    ({"compat": 0x210}, 2 * GIB, "a copy can grow with"), ({"incompat": 0x90}, 2 * GIB, "a copy can grow with"),
+    ({"incompat": 0x180}, 2 * GIB, "a copy can grow with"), ({"compat": 0x1010}, 2 * GIB, "a copy can grow with")])
 def test_what_cannot_grow_in_its_place_grows_in_a_copy(tmp_path: Path, filesystem: dict[str, int], wanted: int,
                                                        why: str) -> None:
     geometry = fit("bare", GIB, verity=False)
@@ -108,6 +108,31 @@ def test_a_torn_image_is_refused(tmp_path: Path) -> None:
     way_back(path).touch()
     with pytest.raises(Refused, match="vmtool recover brings it back"):
         lines(facts(path))
+
+
+def test_a_second_partition_with_files_is_not_lost(tmp_path: Path) -> None:
+    path = kata_dax(tmp_path / "i.img", verity=True)
+    hashes = read_image(path).hashes
+    assert hashes
+    with path.open("r+b") as file:
+        file.seek(hashes.start)
+        file.write(superblock(64 * MIB))
+    for copy in (False, True):
+        with pytest.raises(Refused, match="partition 2 holds ext4, which would be lost"):
+            lines(facts(path, manifest=MANIFEST), copy=copy)
+
+
+def test_a_name_that_leaves_no_room_beside_it_is_refused(tmp_path: Path) -> None:
+    path = image(tmp_path / ("i" * 244), fit("bare", GIB, verity=False))
+    with pytest.raises(Refused, match="the name is too long") as refused:
+        lines(facts(path))
+    assert "220 bytes" in refused.value.hint
+
+
+def test_a_planted_link_in_the_way_backs_place_is_seen(tmp_path: Path) -> None:
+    path = kata_dax(tmp_path / "i.img")
+    way_back(path).symlink_to("nowhere")
+    assert read_image(path).torn
 
 
 def test_every_step_can_be_undone_also_when_nothing_is_there(tmp_path: Path) -> None:
