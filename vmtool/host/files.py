@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import subprocess
 from pathlib import Path
 
 from vmtool.errors import VmtoolError
@@ -47,11 +48,12 @@ def make_private(path: Path) -> None:
 
 
 def make_dir(path: Path, *, mode: int = 0o700, uid: int = 0) -> None:
-    """Create a directory with its parents (mode 0700); the last one gets `mode` and the owner `uid`."""
+    """Create a directory with its parents (mode 0700); the last one gets `mode` and the owner `uid`, 0 for oneself."""
     make_private(path)
+    owner = uid or os.geteuid()
     path.chmod(mode)
-    if uid != path.stat().st_uid:
-        os.chown(path, uid, -1)
+    if owner != path.stat().st_uid:
+        os.chown(path, owner, -1)
 
 
 def remove(path: Path) -> None:
@@ -63,7 +65,13 @@ def remove(path: Path) -> None:
     mounted = next((point for point in mount_points() if f"{point}/".startswith(below)), None)
     if mounted:
         raise VmtoolError(f"{path}: {mounted} is mounted there, so it is not removed", hint=f"umount {mounted}")
-    shutil.rmtree(path)
+    try:
+        shutil.rmtree(path)
+    except PermissionError:
+        # Packages have users of their own; unpacked by an ordinary user, who has further ids for that (subuid(5)).
+        argv = ("unshare", "--map-root-user", "--map-auto", "rm", "-rf", "--one-file-system", os.fspath(path))
+        if os.geteuid() == 0 or subprocess.run(argv, capture_output=True, timeout=600, check=False).returncode:
+            raise
 
 
 def mount_points() -> list[str]:

@@ -7,6 +7,7 @@ built, the host's own tools will do.
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +21,11 @@ SUITE = "trixie"
 PACKAGES = ("busybox-static", "e2fsprogs", "erofs-utils", "kmod", "libarchive13t64")
 LOADERS = {"x86_64": ("x86_64-linux-gnu", "ld-linux-x86-64.so.2"),
            "aarch64": ("aarch64-linux-gnu", "ld-linux-aarch64.so.1")}
+# An ordinary user has further ids (subuid(5)) for the users that packages have. What would end with vmtool forgets that
+# when it gets other ids (prctl(2), PR_SET_PDEATHSIG), so it is told again.
+OWN_IDS = ("unshare", "--map-root-user", "--map-auto", "setpriv", "--pdeathsig", "KILL")
 # What has /proc, a mount and a process of its own: whatever ends it, nothing of it is left.
-PRIVATE = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
+PRIVATE = (*(OWN_IDS if os.geteuid() else ()), "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
 _PROGRAMS = {"mkfs.erofs": "erofs-utils", "dump.erofs": "erofs-utils", "fsck.erofs": "erofs-utils",
              "depmod": "kmod", "modinfo": "kmod"}
 _PLACES = {"mkfs.erofs": "usr/bin", "dump.erofs": "usr/bin", "fsck.erofs": "usr/bin", "busybox": "usr/bin"}
@@ -73,7 +77,13 @@ def plan_tools(reader: Reader, cache: Cache, options: tuple[str, ...], environme
         options: apt's, such as the host's proxy.
         what: that it is, for a person.
         arch: as Debian names it, when not the host's.
+
+    Raises:
+        NotReady: an ordinary user cannot have the ids that packages need.
     """
+    if os.geteuid() and not reader.which("newuidmap"):
+        raise NotReady("newuidmap: no such program; with it packages get ids of their own without root",
+                       hint="apt-get install uidmap, or become root")
     title, place = f"unpack {what} of Debian {SUITE}", tools_dir(cache, packages, arch)
     if reader.exists(str(place)):
         return p.Step(title, skip="in the cache", waits=True)
