@@ -8,12 +8,13 @@ from vmtool.facts.host import HostFacts, read_host
 from vmtool.facts.model import ModelFacts, read_model
 from vmtool.facts.reader import DeviceReader
 from vmtool.gpu.accelerators import wish_of
+from vmtool.gpu.clearing import facts_without as gpu_without
 from vmtool.gpu.facts import GpuFacts, read_gpu
 from vmtool.kata.survey import Survey, survey
 from vmtool.launch.domainfacts import DomainFacts, read_domain
 from vmtool.launch.guest import target_of
 from vmtool.launch.instance import Instance, read_instance, subject_of
-from vmtool.net.clearing import facts_without
+from vmtool.net.clearing import facts_without as network_without
 from vmtool.spec import Spec
 from vmtool.state import State
 
@@ -43,11 +44,14 @@ def read_launch(reader: DeviceReader, state: State, spec: Spec) -> LaunchFacts:
     path = spec.spec.model.path
     host = read_host(reader, state.root, probe_kvm=spec.spec.runtime.handler != "runc")
     earlier = read_instance(state, spec.name) if state.instance(spec.name).is_dir() else None
-    if earlier and earlier.state != "running":
-        # It is cleared before anything is made, so what it holds of the network is free.
-        host = replace(host, network=facts_without(host.network, subject_of(spec.name)))
     handler = spec.spec.runtime.handler
     wish = wish_of(spec.spec.resources.accelerators, subject_of(spec.name)) if handler != "runc" else None
+    gpu = read_gpu(reader, state) if wish else None
+    if earlier and earlier.state != "running":
+        # It is cleared before anything is made, so what it holds of the network and of the devices is free.
+        host = replace(host, network=network_without(host.network, subject_of(spec.name)))
+        gpu = gpu and gpu_without(gpu, subject_of(spec.name),
+                                  (action for entry in earlier.story.entries for action in entry.undo))
     model = read_model(reader, str(path)) if path else None
     return LaunchFacts(
         host=host,
@@ -55,5 +59,5 @@ def read_launch(reader: DeviceReader, state: State, spec: Spec) -> LaunchFacts:
         earlier=earlier,
         survey=survey(reader, spec.spec, target_of(host)) if handler == "kata" else None,
         domain=read_domain(reader, spec, host, model) if handler == "libvirt" else None,
-        gpu=read_gpu(reader, state) if wish else None,
+        gpu=gpu,
     )

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from tests.unit.gpu.acting import do_bind
+from tests.fakes.sysfs import FakeKernel
+from tests.unit.gpu.acting import Quiet, do_bind
 from tests.unit.gpu.conftest import Boot
 from tests.unit.gpu.test_bind import H100, IDLE
 from vmtool.errors import NotReady
 from vmtool.facts.pci import DEVICES
 from vmtool.gpu.accelerators import chosen_devices, device_paths, plan_accelerators, wish_of
+from vmtool.gpu.clearing import facts_without
 from vmtool.gpu.facts import read_gpu
 from vmtool.gpu.select import Wish
+from vmtool.host import apply, subjects
+from vmtool.plan import Plan
 from vmtool.spec import Accelerators
 from vmtool.state import State
 
@@ -55,3 +59,43 @@ def test_a_device_without_a_group_has_no_node(boot: Boot, state: State) -> None:
     kernel = boot("kunpeng-a100", **IDLE)
     with pytest.raises(NotReady, match="has no IOMMU group"):
         device_paths(read_gpu(kernel, state).inventory, ["0000:81:00.0"], "group")
+
+
+def do_claim(kernel: FakeKernel, state: State, *bdfs: str) -> Plan:
+    """What a launch does with its devices, in a journal of its own."""
+    directory = state.instance("a")
+    wish = Wish(bdfs=bdfs, owner="instance a")
+
+    def make() -> Plan:
+        return Plan("instance a", directory, plan_accelerators(state, read_gpu(kernel, state), wish))
+
+    return subjects.undertake(state, directory, "a test", make, Quiet())
+
+
+@pytest.mark.parametrize("bound_before", [False, True])
+def test_a_launch_after_another_finds_the_devices_as_they_are_when_that_one_is_cleared(boot: Boot, state: State,
+                                                                                       bound_before: bool) -> None:
+    kernel = boot("hgx-h100", **IDLE)
+    if bound_before:
+        do_bind(kernel, state, H100[0])
+    before = read_gpu(kernel, state)
+    first = do_claim(kernel, state, H100[0])
+    while_it_runs = read_gpu(kernel, state)
+    undo = [action for step in first.steps for action in step.undo]
+    as_if_cleared = facts_without(while_it_runs, "instance a", undo)
+    assert not apply.undo(state.instance("a"), Quiet())
+    cleared = read_gpu(kernel, state)
+    for facts in (as_if_cleared, cleared):
+        titles = [(step.title, step.skip) for step in plan_accelerators(state, facts, Wish(bdfs=H100[:1], owner="b"))]
+        assert titles == [(step.title.replace("instance a", "b"), "loaded" if "load" in step.title else step.skip)
+                          for step in first.steps]
+        assert facts.inventory.find(H100[0]) == before.inventory.find(H100[0])
+        assert facts.inventory.claims == {}
+        assert facts.inventory.records == before.inventory.records
+
+
+def test_what_others_have_is_not_cleared(boot: Boot, state: State) -> None:
+    kernel = boot("hgx-h100", **IDLE)
+    do_claim(kernel, state, H100[0])
+    facts = read_gpu(kernel, state)
+    assert facts_without(facts, "instance b", ()) == facts
