@@ -56,6 +56,11 @@ class Books:
     pointers: int
     groups: tuple[Group, ...]
 
+    @property
+    def size(self) -> int:
+        """Of the file system in bytes."""
+        return self.count * self.block_size
+
     def kept(self) -> Iterator[range]:
         """The blocks that growing reads, and all in use that it may change."""
         yield range(self.first + 1)

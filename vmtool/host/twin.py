@@ -1,4 +1,5 @@
 """Growing an ext4 in a twin: a sparse file with its books and none of its data, so that the image stays as it is.
+The twin has no name that anybody could put another file in the place of, and is gone with the process.
 
 resize2fs reads and writes nothing else as long as no block has to move (`Superblock.largest`), so what it changed in
 the twin is what must change in the image, and every byte of it is known before the first one is written there. That
@@ -8,15 +9,18 @@ nothing else was touched is not taken on trust: a change to a block that is neit
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from vmtool.errors import Refused
 from vmtool.facts.ext4groups import Books, Read, read_books
+from vmtool.facts.sparse import written
 from vmtool.host import processes
 
 # Blocks that are read at a time.
 LONGEST = 256
+_HINT = "vmtool rootfs resize --copy grows a copy"
 # Zeros are written and not punched, and new inode tables stay as they are until the guest's kernel clears them, as
 # with resize2fs on a kernel that knows ext4.
 ENVIRONMENT = (("UNIX_IO_NOZEROOUT", "1"), ("RESIZE2FS_FORCE_LAZY_ITABLE_INIT", "1"))
@@ -29,47 +33,35 @@ def reader(descriptor: int, start: int) -> Read:
     return read
 
 
-def grow(image: int, start: int, size: int, twin: Path, resize2fs: Sequence[str]) -> Iterator[tuple[int, bytes]]:
+def grow(image: int, start: int, size: int, directory: Path, resize2fs: Sequence[str]) -> Iterator[tuple[int, bytes]]:
     """Yield (place, bytes) for everything in [0, `size`) of the file system that growing to `size` changes.
 
     Args:
         image: open; the file system starts at byte `start` of it, and what lies behind it counts as zeros.
         size: in bytes.
-        twin: a file that is made, and left for the caller to remove.
+        directory: where there is room for the twin.
         resize2fs: how it is called.
 
     Raises:
         Refused: it would change blocks that are in use.
         ProgramFailed: resize2fs did not like the file system.
     """
-    old, place = reader(image, start), os.open(twin, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
-    try:
+    old = reader(image, start)
+    with tempfile.TemporaryFile(dir=directory, buffering=0) as twin:
+        place = twin.fileno()
         books = read_books(old)
         for blocks in books.kept():
             at, length = blocks.start * books.block_size, len(blocks) * books.block_size
             os.pwrite(place, old(at, length), at)
         os.ftruncate(place, size)
         # Its own look, whether the file system was checked lately, is `-f`'s: the image is checked after.
-        argv = (*resize2fs, "-f", os.fspath(twin), f"{size // 1024}K")
-        processes.check(argv, processes.run(argv, deadline=3600, env=ENVIRONMENT))
+        argv = (*resize2fs, "-f", f"/proc/{os.getpid()}/fd/{place}", f"{size // 1024}K")
+        processes.check(argv, processes.run(argv, deadline=3600, env=ENVIRONMENT), _HINT)
+
         def is_hole(at: int, length: int) -> bool:
             return not any(written(image, start + at + length, start + at))
 
         yield from _compare(books, old, reader(place, 0), written(place, size), is_hole)
-    finally:
-        os.close(place)
-
-
-def written(descriptor: int, size: int, at: int = 0) -> Iterator[tuple[int, int]]:
-    """(start, end) in bytes of what is no hole between `at` and `size`."""
-    while at < size:
-        try:
-            at = os.lseek(descriptor, at, os.SEEK_DATA)
-        except OSError:                                # ENXIO: a hole to the end
-            return
-        hole = min(os.lseek(descriptor, at, os.SEEK_HOLE), size)
-        yield at, hole
-        at = hole
 
 
 def _compare(books: Books, old: Read, new: Read, written: Iterable[tuple[int, int]],
@@ -92,11 +84,12 @@ def _compare(books: Books, old: Read, new: Read, written: Iterable[tuple[int, in
         before, after = (read(blocks.start * size, len(blocks) * size) for read in (old, new))
         for at, number in zip(range(0, len(after), size), blocks, strict=True):
             block = after[at:at + size]
-            if number >= books.count or number in mine:
-                changed += [number] if number >= books.count or block != before[at:at + size] else []
-            elif block != zeros:                       # zeros: a smaller block beside one that was written
-                raise Refused(f"resize2fs would change block {number}, which is not its own",
-                              hint="vmtool rootfs resize --copy grows a copy")
+            # Behind the old end are zeros already.
+            if block == (before[at:at + size] if number in mine and number < books.count else zeros):
+                continue
+            if number < books.count and number not in mine:
+                raise Refused(f"resize2fs would change block {number}, which is not its own", hint=_HINT)
+            changed.append(number)
     for blocks in _stretches(changed):
         yield blocks.start * size, new(blocks.start * size, len(blocks) * size)
 

@@ -1,110 +1,80 @@
-"""The way back of a change to an image in its place: what it was, in one file beside it, before the first byte changes.
+"""The way back of a change to an image in its place, byte for byte.
 
-    python -m vmtool.host.wayback IMAGE     bring the image back; without such a file, nothing
+    python -m vmtool.host.wayback IMAGE     bring the image back; without an undo file beside it, nothing
 
-The file has one line of JSON, {"inode", "size" and "times" of the image, "ranges": [[place, length]...], "papers":
-{path: text or null}}, and then the bytes of the ranges. While it is there the image is of no use (`ImageFile.problem`);
-removing it is what makes the change good. Going back may be interrupted too, and started again.
+While there is an undo file (see `undofile`) the image is of no use (`ImageFile.problem`); removing it is what makes a
+change good. Going back may be interrupted too, and started again.
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
-import json
 import os
-import signal
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from vmtool.errors import NotReady, Refused, VmtoolError
-from vmtool.facts.imagefile import way_back
-from vmtool.host import files
+from vmtool.errors import Refused, VmtoolError
+from vmtool.facts.imagefile import manifest_path
+from vmtool.host import beside, lease
+from vmtool.host.undofile import Piece, Undo, find, unfinished
 
-_PIECE = 8 << 20
-# Seconds for processes of a vmtool that was killed to be gone.
-_WAIT = 5.0
-
-
-def be_alone(image: Path, descriptor: int) -> None:
-    """Refuse an image that somebody else has open, and let nobody open it until it is closed here.
-
-    A lease for writing is given for a file that nobody else has open, and who opens it then waits (fcntl(2)).
-    """
-    signal.signal(signal.SIGIO, signal.SIG_IGN)        # somebody waits
-    end = time.monotonic() + _WAIT
-    while True:
-        try:
-            fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_WRLCK)
-            return
-        except OSError as error:
-            if error.errno != errno.EAGAIN:
-                return                                 # no leases on this file system; the planner has asked /proc
-        if time.monotonic() > end:
-            raise NotReady(f"{image} is in use", hint="end what uses it, then try again")
-        time.sleep(0.05)
-
-
-def save(image: Path, descriptor: int, ranges: Sequence[tuple[int, int]], papers: Sequence[Path]) -> None:
-    """Write the file, durably.
-
-    Args:
-        descriptor: of the image.
-        ranges: (place, length) of what will change; behind the image's end nothing need be saved.
-        papers: files that go back with the image; null stands for one that is not there.
-    """
-    status, file = os.fstat(descriptor), way_back(image)
-    size = status.st_size
-    kept = [(at, min(length, size - at)) for at, length in ranges if at < size]
-    head = {"inode": status.st_ino, "size": size, "times": [status.st_atime_ns, status.st_mtime_ns], "ranges": kept,
-            "papers": {str(path): path.read_text() if path.exists() else None for path in papers}}
-    beside = file.with_name(f"{file.name}.new")
-    with open(beside, "wb", opener=_private) as out:
-        out.write(json.dumps(head).encode() + b"\n")
-        for at, length in kept:
-            for place in range(at, at + length, _PIECE):
-                out.write(os.pread(descriptor, min(_PIECE, at + length - place), place))
-        out.flush()
-        os.fsync(out.fileno())
-    beside.rename(file)
-    files.sync_directory(file.parent)
+# What a disk writes whole.
+_SECTOR = 512
 
 
 def restore(image: Path) -> None:
-    """Bring the image and its papers back, and remove the file.
+    """Bring the image and its manifest back, and remove the undo file.
 
     Raises:
-        Refused: another image has its place now; no byte of it is changed.
+        Refused: somebody else has changed the image, or another has its place now; no byte of it is changed.
+        NotReady: it is in use.
     """
-    file = way_back(image)
-    if not file.exists():
-        return
-    descriptor = os.open(image, os.O_RDWR)
-    try:
-        be_alone(image, descriptor)
-        with file.open("rb") as saved:
-            head = json.loads(saved.readline())
-            if head["inode"] != os.fstat(descriptor).st_ino:
-                raise Refused(f"{image} is not the file that was being grown any more",
-                              hint=f"if it is as you want it: rm {file}")
-            for at, length in head["ranges"]:
-                for place in range(at, at + length, _PIECE):
-                    write(descriptor, saved.read(min(_PIECE, at + length - place)), place)
-        os.ftruncate(descriptor, head["size"])
-        # By size and time a build knows what it has given out.
-        os.utime(descriptor, ns=tuple(head["times"]))
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    for name, text in head["papers"].items():
-        if text is None:
-            Path(name).unlink(missing_ok=True)
-        else:
-            files.write(Path(name), text, mode=0o644)
-    file.unlink()
-    files.sync_directory(file.parent)
+    unfinished(image).unlink(missing_ok=True)
+    with find(image) as undo:
+        if not undo:
+            return
+        try:
+            with lease.alone(image) as held:
+                go_back(held, undo)
+        except FileNotFoundError as error:
+            raise Refused(f"{image}: growing it was interrupted, and it is not there any more",
+                          hint=f"put it back; if it shall be gone: rm {undo.path}") from error
+
+
+def go_back(held: lease.Held, undo: Undo) -> None:
+    """See `restore`."""
+    head, descriptor = undo.head(), held.descriptor
+    if not all(_is_between(piece, os.pread(descriptor, len(piece.old), piece.at)) for piece in undo.pieces()):
+        raise Refused(f"{held.image} is not the file that was being grown any more, or was changed since",
+                      hint=f"if it is as you want it: rm {undo.path}")
+    # What was written behind the file system goes.
+    os.ftruncate(descriptor, min(head["end"], head["size"]))
+    os.ftruncate(descriptor, head["size"])
+    for piece in undo.pieces():
+        # Zeros that are a hole stay one: on a full disk there is no room for others.
+        if os.pread(descriptor, len(piece.old), piece.at) != piece.old:
+            write(descriptor, piece.old, piece.at)
+    # By size and time a build knows what it has given out.
+    os.utime(descriptor, ns=tuple(head["times"]))
+    os.fsync(descriptor)
+    if "manifest" in head:
+        _bring_back(manifest_path(held.image), head["manifest"])
+    undo.remove()
+
+
+def _is_between(piece: Piece, now: bytes) -> bool:
+    """Whether every sector is what it was or what it should become; a power cut leaves any mixture of the two."""
+    return not piece.new or now in (piece.old, piece.new) or all(
+        now[at:at + _SECTOR] in (piece.old[at:at + _SECTOR], piece.new[at:at + _SECTOR])
+        for at in range(0, len(piece.old), _SECTOR))
+
+
+def _bring_back(manifest: Path, text: str | None) -> None:
+    if text is None:
+        manifest.unlink(missing_ok=True)
+    elif not manifest.exists() or manifest.read_text() != text:
+        beside.rewrite(manifest, text)
 
 
 def write(descriptor: int, data: bytes, at: int) -> None:
@@ -115,8 +85,12 @@ def write(descriptor: int, data: bytes, at: int) -> None:
         rest, at = rest[done:], at + done
 
 
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
+def told(image: Path, error: VmtoolError | OSError) -> str:
+    """An error as lines for a person."""
+    if isinstance(error, OSError):
+        hint = f"make room there: df -h {image.parent}" if error.errno == errno.ENOSPC else ""
+        error = VmtoolError(f"{error.filename or image}: {(error.strerror or str(error)).lower()}", hint=hint)
+    return "\n".join([*error.details, error.message, *([f"hint: {error.hint}"] if error.hint else [])])
 
 
 def main(words: Sequence[str]) -> None:
@@ -125,8 +99,8 @@ def main(words: Sequence[str]) -> None:
         sys.exit(__doc__)
     try:
         restore(Path(words[0]))
-    except VmtoolError as error:
-        sys.exit(f"{error.message}\nhint: {error.hint}")
+    except (VmtoolError, OSError) as error:
+        sys.exit(told(Path(words[0]), error))
 
 
 if __name__ == "__main__":

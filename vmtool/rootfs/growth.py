@@ -1,4 +1,4 @@
-"""Growing an image in its place: its way back lies beside it from before the first change until it is found clean."""
+"""Growing an image in its place: one program does it, and its way back lies beside the image until it is done."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vmtool import plan as p
-from vmtool.facts.imagefile import Extent, ImageFile, manifest_path, way_back
+from vmtool.facts.imagefile import Extent, ImageFile
 from vmtool.rootfs.exchange import PYTHON
 from vmtool.rootfs.geometry import Geometry
 from vmtool.rootfs.tools import Tools
@@ -26,34 +26,18 @@ def plan_growth(directory: Path, image: ImageFile, geometry: Geometry, verity: V
         papers: the manifest to follow; None when there is none. The new one lies beside the image.
     """
     path, order = image.path, directory / "growth.json"
+    device = f"{path}?offset={geometry.start}" if geometry.start else str(path)
     rootfs, hashes = image.rootfs or Extent(0, image.size), image.hashes or Extent(0, 0)
     old = Geometry(geometry.kind, image.size, rootfs.start, rootfs.size, hashes.start, hashes.size)
     told = {"root_hash": verity.root_hash, "salt": verity.salt, "data_blocks": verity.data_blocks} if verity else None
     given = {"old": old.to_json(), "new": geometry.to_json(), "verity": told, "manifest": str(papers or ""),
-             "beside": str(manifest_path(path))}
-    device = f"{path}?offset={geometry.start}" if geometry.start else str(path)
-    put = p.Run(("mv", "--force", "--no-target-directory", str(_sealed(path)), str(manifest_path(path))))
+             "resize2fs": tools.argv("resize2fs"), "e2fsck": tools.argv("e2fsck", "-fn", device)}
     return p.Step("grow the image in its place", (
         p.WriteFile(order, json.dumps(given) + "\n"),
-        p.Run((*PYTHON, "vmtool.host.grow", str(path), str(order), *tools.argv("resize2fs")), deadline=3600,
-              hint="vmtool rootfs resize --copy grows a copy, which e2fsck repairs first"),
-        p.Run(tools.argv("e2fsck", "-fn", device), deadline=3600,
-              hint="vmtool rootfs resize --copy grows a copy, which e2fsck repairs first"),
-        *([put] if papers else []),
-        # From here on it is grown.
-        p.Remove(way_back(path)),
+        p.Run((*PYTHON, "vmtool.host.grow", str(path), str(order)), deadline=7200),
     ), undo=plan_back(path), waits=True)
 
 
 def plan_back(image: Path) -> tuple[p.Action, ...]:
     """Bring an image back whose growth was interrupted."""
-    file = way_back(image)
-    return (p.Run((*PYTHON, "vmtool.host.wayback", str(image)), deadline=3600),
-            p.Remove(file.with_name(f"{file.name}.new")), p.Remove(image.with_name(f".{image.name}.vmtool-twin")),
-            p.Remove(_sealed(image)))
-
-
-def _sealed(image: Path) -> Path:
-    """The new manifest, until it takes its place."""
-    target = manifest_path(image)
-    return target.with_name(f".{target.name}.vmtool-new")
+    return (p.Run((*PYTHON, "vmtool.host.wayback", str(image)), deadline=3600),)
