@@ -33,7 +33,7 @@ SPEC = {"apiVersion": "vmtool/v1", "kind": "Runtime", "metadata": {"name": NAME}
     "model": {"name": "standin", "path": f"{PAYLOAD}/model"},
     "resources": {"memory": "1Gi", "cpus": 2, "accelerators": {"count": 1, "type": "nvidia-h100"}},
     # What the stand-in answers is what a process in the workload's sandbox sees of the device.
-    "canary": {"prompt": "Which NVIDIA devices are there?", "expect": "0x2330 nvidia"},
+    "canary": {"prompt": "Which NVIDIA devices are there?", "expect": "0x2330 nvidia; libcuda.so.1"},
     # With one core to itself the guest's agent answers after a minute, and the stand-in after half of one.
     "timeouts": {"boot": 600, "start": 600, "canary": 120},
 }}
@@ -85,7 +85,8 @@ def test_an_h100_goes_to_a_guest_whose_own_driver_binds_to_it_and_comes_back(hos
         "vm.devices": "proven", "vm.kernel": "proven", "vm.program": "proven", "configuration.unchanged": "proven",
         "image.bytes": "proven", "guest.tee": "not-checked", "guest.cmdline": "proven",
         "guest.root-read-only": "proven", "workload.hardening": "proven", "gpu.driver-in-guest": "proven",
-        "gpu.driver-on-host": "proven", "canary": "proven"}
+        "gpu.libraries": "proven", "gpu.cc-status": "not-checked", "gpu.driver-on-host": "proven", "canary": "proven"}
+    assert "libcuda.so.1" in found["gpu.libraries"][1]
     assert PAIR[0] in found["vm.devices"][1]
     assert "1 bound to nvidia of 1 passed devices" in found["gpu.driver-in-guest"][1]
     assert "module nvidia 535." in found["gpu.driver-in-guest"][1]
@@ -109,6 +110,12 @@ def test_an_h100_comes_back_from_a_guest_that_was_killed_as_it_booted(host: LabV
     assert (failed.status, "the guest ended" in failed.err) == (1, True), failed.err
     found = claims(host, status=1)
     assert [found[name][0] for name in ("process.running", "vm.gone", "gpu.free")] == ["failed", "proven", "proven"]
+
+    again = host.vmtool("run", "gpu.yaml", deadline=1800)
+    assert again.status == 0, again.err
+    assert "clear what the earlier launch left" in again.err
+    assert drivers(host, *PAIR) == ["vfio-pci", "nvidia"]
+    host.vmtool("stop", NAME, deadline=300)
     removed = host.vmtool("rm", NAME, deadline=300)
     assert removed.status == 0, removed.err
     assert drivers(host, *PAIR) == ["nvidia", "nvidia"]

@@ -1,12 +1,14 @@
 """Stands in for vLLM in a guest inside of an emulated machine, where torch alone takes minutes to import.
 
 It speaks what vmtool's front asks of an engine, on its Unix socket. It has no model: whatever it is asked, it answers
-with the NVIDIA devices that a process in the workload's own sandbox sees, and the drivers that are bound to them.
+with the NVIDIA devices that a process in the workload's own sandbox sees, the drivers that are bound to them, and
+whether it finds the driver's own library.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import socketserver
 from http.server import BaseHTTPRequestHandler
@@ -22,7 +24,16 @@ def seen(devices: Path = Path("/sys/bus/pci/devices")) -> str:
         if (device / "vendor").read_text().strip() == NVIDIA:
             driver = (device / "driver").resolve().name if (device / "driver").exists() else "-"
             found.append(f"{(device / 'device').read_text().strip()} {driver}")
-    return ", ".join(found) or "no NVIDIA device"
+    return f"{', '.join(found) or 'no NVIDIA device'}; {library()}"
+
+
+def library(name: str = "libcuda.so.1") -> str:
+    """The library's name when the loader finds it and all that it needs, else what is missing."""
+    try:
+        ctypes.CDLL(name)
+    except OSError as error:
+        return str(error)
+    return name
 
 
 class Answers(BaseHTTPRequestHandler):
