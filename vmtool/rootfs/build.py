@@ -81,7 +81,7 @@ def plan_build(directory: Path, store: Store, recipe: Recipe, facts: BuildFacts,
                      _anew(driver_step, store.driver(driver_digest(recipe))))
     steps.append(_anew(plan_image(store, recipe, digest, tools), store.image(recipe.name, digest)))
     if facts.stale:
-        steps.append(p.Step("remove images of other inputs", tuple(map(p.Remove, facts.stale)), waits=True))
+        steps.append(p.Step("remove what the cache has in vain", tuple(map(p.Remove, facts.stale)), waits=True))
     return p.Plan(subject, directory, (*steps, *whole, give))
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ from vmtool.rootfs.inputs import base_digest, driver_digest, image_digest
 from vmtool.rootfs.recipe import Recipe
 from vmtool.rootfs.store import FILES, Store
 
+# Seconds that a part of the cache stays there unread.
+KEPT = 30 * 86400
 MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 
 
@@ -36,7 +40,8 @@ class BuildFacts(Supply):
     Args:
         base, driver, image: whether that part of this very input is in the cache.
         given: whether the output files are the cached ones, by size and time.
-        stale: directories with images of other inputs of the recipe.
+        stale: directories of the cache with images of other inputs of the recipe, and with what no build has read for
+            long.
         missing: programs that are not installed, of those that the build needs.
         present: names of the output's files that are there (see FILES), of whatever input.
         gpus: device ids of this host's NVIDIA GPUs; read when the recipe has a driver.
@@ -74,7 +79,8 @@ def read_build(reader: Reader, store: Store, recipe: Recipe, out: Path, environ:
         base=reader.exists(str(store.base(base_digest(recipe)))),
         driver=bool(recipe.driver) and reader.exists(str(store.driver(driver_digest(recipe)))),
         image=reader.exists(str(image)), given=is_given(image, out),
-        stale=tuple(store.images(recipe.name) / name for name in names if name != image.name),
+        stale=(*(store.images(recipe.name) / name for name in names if name != image.name),
+               *unread(store, {store.base(base_digest(recipe)), store.driver(driver_digest(recipe))}, time.time())),
         missing=tuple(name for name in needed if not reader.which(name)), present=present(reader, out),
         **read_supply(reader, recipe.debian.suite if recipe.debian else "", environ),
         emulator=emulator, foreign=not native and not reader.exists(emulator),
@@ -90,6 +96,18 @@ def read_supply(reader: Reader, suite: str, environ: Mapping[str, str]) -> dict[
 def present(reader: Reader, out: Path) -> tuple[str, ...]:
     """Names of FILES that lie beside the image, itself included."""
     return tuple(name for name, suffix in FILES.items() if reader.exists(str(out.with_name(out.name + suffix))))
+
+
+def unread(store: Store, needed: Collection[Path], now: float) -> tuple[Path, ...]:
+    """Packages and drivers that nothing has read since KEPT; Linux notes the last reading once a day (mount(8),
+    relatime), and else there is the time when they were made."""
+    found = []
+    for archive in sorted((*store.root.glob("bases/*/base.tar"), *store.root.glob("drivers/*/driver.tar"))):
+        with contextlib.suppress(OSError):
+            status = archive.stat()
+            if archive.parent not in needed and now - max(status.st_atime, status.st_mtime) > KEPT:
+                found.append(archive.parent)
+    return tuple(found)
 
 
 def is_given(image: Path, out: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,11 @@ from tests.unit.rootfs.recipes import STORE, facts, recipe
 from vmtool import plan as p
 from vmtool.errors import NotReady, Refused
 from vmtool.host.describe import check
+from vmtool.image.cache import Cache
 from vmtool.rootfs.build import plan_build
+from vmtool.rootfs.buildfacts import unread
 from vmtool.rootfs.driver import plan_driver
+from vmtool.rootfs.store import Store
 from vmtool.rootfs.tools import Tools
 
 TOOLS = Tools(Path("/t"), "x86_64")
@@ -164,3 +168,20 @@ def test_a_branch_that_does_not_drive_the_hosts_gpu_is_refused_before(tmp_path: 
     with pytest.raises(Refused, match="does not fit the GPU"):
         planned(tmp_path, changes, gpus=(0x2901,))
     planned(tmp_path, changes, gpus=(0x2330,))
+
+
+def test_what_no_build_has_read_for_long_goes_from_the_cache(tmp_path: Path) -> None:
+    store, now = Store(Cache(tmp_path)), 1_800_000_000.0
+    old, used, young, needed = (store.base(name) for name in ("old", "used", "young", "needed"))
+    driver = store.driver("old")
+    for directory, archive, read, made in ((old, "base.tar", 40, 50), (used, "base.tar", 2, 50),
+                                           (young, "base.tar", 50, 3), (needed, "base.tar", 40, 50),
+                                           (driver, "driver.tar", 31, 50)):
+        directory.mkdir(parents=True)
+        (directory / archive).write_bytes(b"")
+        os.utime(directory / archive, (now - read * 86400, now - made * 86400))
+    assert unread(store, {needed}, now) == (old, driver)
+
+
+def test_what_is_not_used_any_more_goes_after_the_image_is_made(tmp_path: Path) -> None:
+    assert planned(tmp_path, stale=(Path("/c/old"),)).steps[-2].actions == (p.Remove(Path("/c/old")),)
