@@ -377,6 +377,31 @@ def test_who_opens_the_image_while_it_is_written_must_wait_or_is_noticed(tree: P
     assert state_of(image) == before
 
 
+# A disk that is full at the third write.
+FULL = """
+import sys
+from vmtool.host import grow, wayback
+real, left = wayback.write, [3]
+def write(*arguments):
+    left[0] -= 1
+    if not left[0]:
+        raise OSError(28, "No space left on device")
+    real(*arguments)
+wayback.write = write
+grow.main(sys.argv[1:])
+"""
+
+
+def test_on_a_full_disk_the_image_is_as_it_was(tree: Path, tmp_path: Path) -> None:
+    (directory := tmp_path / "images").mkdir()
+    image = kata(directory / "i.img", tree, "kata-dax", verity=True)
+    before, (grow, _) = state_of(image), actions(image, tmp_path)
+    failed = subprocess.run([sys.executable, "-c", FULL, *grow[3:]], capture_output=True, text=True, check=False)
+    assert failed.returncode == 1 and "no space left on device\nhint: make room there" in failed.stderr
+    assert state_of(image) == before
+    assert sorted(os.listdir(directory)) == ["i.img", "i.img.manifest.json"]
+
+
 # Starts somebody who opens the file $1 to write to it, which must wait; then it is the program that follows $2.
 MEANWHILE = """
 import os, subprocess, sys, time

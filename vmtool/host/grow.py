@@ -102,6 +102,7 @@ def _write(held: lease.Held, new: Geometry, seal: Seal, changes: Changes) -> str
     Returns:
         The new manifest; empty when there is none.
     """
+    held.check()
     os.ftruncate(held.descriptor, seal.end)
     os.ftruncate(held.descriptor, new.total)
     for at, data in changes:

@@ -20,6 +20,8 @@ from vmtool.host import processes
 
 # Blocks that are read at a time.
 LONGEST = 256
+# What resize2fs says of a disk without room for the twin.
+_FULL = ("No space left", "short write")
 _HINT = "vmtool rootfs resize --copy grows a copy"
 # Zeros are written and not punched, and new inode tables stay as they are until the guest's kernel clears them, as
 # with resize2fs on a kernel that knows ext4.
@@ -56,7 +58,9 @@ def grow(image: int, start: int, size: int, directory: Path, resize2fs: Sequence
         os.ftruncate(place, size)
         # Its own look, whether the file system was checked lately, is `-f`'s: the image is checked after.
         argv = (*resize2fs, "-f", f"/proc/{os.getpid()}/fd/{place}", f"{size // 1024}K")
-        processes.check(argv, processes.run(argv, deadline=3600, env=ENVIRONMENT), _HINT)
+        result = processes.run(argv, deadline=3600, env=ENVIRONMENT)
+        full = any(text in result.err for text in _FULL)
+        processes.check(argv, result, f"make room there: df -h {directory}" if full else _HINT)
 
         def is_hole(at: int, length: int) -> bool:
             return not any(written(image, start + at + length, start + at))

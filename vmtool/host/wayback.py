@@ -48,12 +48,13 @@ def go_back(held: lease.Held, undo: Undo) -> None:
     if not all(_is_between(piece, os.pread(descriptor, len(piece.old), piece.at)) for piece in undo.pieces()):
         raise Refused(f"{held.image} is not the file that was being grown any more, or was changed since",
                       hint=f"if it is as you want it: rm {undo.path}")
-    # What was written behind the file system goes.
-    os.ftruncate(descriptor, min(head["end"], head["size"]))
-    os.ftruncate(descriptor, head["size"])
+    if os.fstat(descriptor).st_size != head["size"] or any(_differs(descriptor, piece) for piece in undo.pieces()):
+        # What was written behind the file system goes.
+        os.ftruncate(descriptor, min(head["end"], head["size"]))
+        os.ftruncate(descriptor, head["size"])
     for piece in undo.pieces():
         # Zeros that are a hole stay one: on a full disk there is no room for others.
-        if os.pread(descriptor, len(piece.old), piece.at) != piece.old:
+        if _differs(descriptor, piece):
             write(descriptor, piece.old, piece.at)
     # By size and time a build knows what it has given out.
     os.utime(descriptor, ns=tuple(head["times"]))
@@ -68,6 +69,10 @@ def _is_between(piece: Piece, now: bytes) -> bool:
     return not piece.new or now in (piece.old, piece.new) or all(
         now[at:at + _SECTOR] in (piece.old[at:at + _SECTOR], piece.new[at:at + _SECTOR])
         for at in range(0, len(piece.old), _SECTOR))
+
+
+def _differs(descriptor: int, piece: Piece) -> bool:
+    return os.pread(descriptor, len(piece.old), piece.at) != piece.old
 
 
 def _bring_back(manifest: Path, text: str | None) -> None:

@@ -77,7 +77,7 @@ def plan_exchange(directory: Path, image: Path, new: Path, manifest: Path | None
         target, sealed = manifest_path(image), directory / "manifest.json"
         beside = target.with_name(f".{target.name}.vmtool-new")
         before = [p.Run((*DISK, "seal", str(manifest), str(new), str(sealed), *([hook] if hook else [])),
-                        deadline=3600), p.Run(("cp", str(sealed), str(beside)))]
+                        deadline=3600), p.Run(("cp", "--remove-destination", str(sealed), str(beside)))]
         swaps.insert(0, Swap(beside, target, there))
     return plan_swaps("put it in the old one's place", image, tuple(swaps), tuple(before))
 

@@ -99,6 +99,8 @@ def test_a_copy_that_was_asked_for_has_partition_and_hashes(tmp_path: Path) -> N
     assert f'"hash_start": {geometry.hash_start}' in text
     assert "/j/geometry.json aabb" in text
     assert f"seal {path}.manifest.json" in text
+    # A link that somebody planted there is not written through.
+    assert "cp --remove-destination /j/manifest.json" in text
 
 
 def test_a_torn_image_is_refused(tmp_path: Path) -> None:

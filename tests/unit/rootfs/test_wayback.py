@@ -13,7 +13,7 @@ import pytest
 
 from vmtool.errors import NotReady, Refused
 from vmtool.facts.imagefile import manifest_path, way_back
-from vmtool.host import beside, lease, wayback
+from vmtool.host import beside, files, lease, wayback
 from vmtool.host.undofile import Piece, create, find, unfinished
 
 OLD, NEW, TAIL = b"o" * 4096, b"n" * 4096, b"t" * 1000
@@ -59,6 +59,24 @@ def test_every_byte_is_as_it_was_and_holes_are(image: Path) -> None:
     assert image.stat().st_blocks * 512 <= 4 * 4096
     assert os.listdir(image.parent) == [image.name]
     wayback.restore(image)
+
+
+def test_an_image_that_is_as_it_was_is_not_written_to(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody may have been let in before the first write."""
+    with growing(image):
+        pass
+    monkeypatch.setattr(os, "pwrite", None)
+    monkeypatch.setattr(os, "ftruncate", None)
+    wayback.restore(image)
+    assert not way_back(image).exists()
+
+
+def test_the_removal_of_the_undo_file_is_durable(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[Path, bool]] = []
+    with growing(image):
+        monkeypatch.setattr(files, "sync_directory", lambda path: seen.append((path, way_back(image).exists())))
+    wayback.restore(image)
+    assert seen == [(image.parent, False)]
 
 
 def test_a_power_cut_leaves_any_mixture_of_sectors(image: Path) -> None:
