@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import sys
@@ -184,6 +185,14 @@ def test_an_image_in_use_is_refused_with_its_users(tmp_path: Path) -> None:
 def test_missing_space_is_told_before(tmp_path: Path) -> None:
     with pytest.raises(NotReady, match="1 MiB free"):
         lines(facts(kata_dax(tmp_path / "i"), free=MIB), 100 * GIB)
+
+
+@pytest.mark.parametrize(("free", "enough"), [(1 << 30, False), (3 << 30, True)])
+def test_there_is_room_for_the_new_books_in_the_image_and_in_its_twin(tmp_path: Path, free: int,
+                                                                      enough: bool) -> None:
+    found = facts(image(tmp_path / "i.img", fit("bare", GIB, verity=False)), free=free)
+    with contextlib.nullcontext() if enough else pytest.raises(NotReady, match="2048 MiB are needed"):
+        lines(found, 65 * GIB)
 
 
 def test_users_are_processes_mappings_and_loop_devices() -> None:
