@@ -98,6 +98,12 @@ def make_spec(model: Path, tmp_path_factory: pytest.TempPathFactory) -> MakeSpec
     return make
 
 
+@pytest.fixture(scope="session")
+def small_server(model: Path) -> dict[str, object]:
+    """Changes of a spec for what vLLM need not show: the server on transformers is there in seconds."""
+    return {"model": {"name": "canary", "path": str(model), "engine": "transformers"}, "vllm": {}}
+
+
 @pytest.fixture
 def own_state(tmp_path: Path) -> Iterator[Vmtool]:
     """vmtool on a state directory of the test's own, with no image."""

@@ -96,10 +96,10 @@ def test_sigkill_while_waiting_for_the_model_recovers_all(vmtool: Vmtool, make_s
     assert not contents(vmtool) - kept
 
 
-def test_sigkill_at_any_moment_recovers_all(vmtool: Vmtool, make_spec: MakeSpec, leftovers: Path) -> None:
+def test_sigkill_at_any_moment_recovers_all(vmtool: Vmtool, make_spec: MakeSpec, leftovers: Path, pace: Pace) -> None:
     spec, before = make_spec(NAME, PORT), footprint()
-    moments = random.Random(7)
-    for _ in range(8):
+    moments = random.Random()
+    for _ in range(8 if pace.every else 3):
         with subprocess.Popen(vmtool.argv("run", spec), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
             time.sleep(moments.uniform(0.3, 2.5))
             child.kill()
@@ -127,8 +127,12 @@ def test_ctrl_c_goes_all_the_way_back(vmtool: Vmtool, make_spec: MakeSpec, lefto
     assert footprint() == before
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-@pytest.mark.parametrize("later", [0.0, 0.02, 0.05, 0.1, 0.2])
+@pytest.mark.parametrize(("later", "number"), [
+    (0.02, signal.SIGKILL), (0.05, signal.SIGINT), (0.2, signal.SIGKILL),
+    *(pytest.param(later, number, marks=pytest.mark.slow) for later, number in (
+        (0.0, signal.SIGKILL), (0.05, signal.SIGKILL), (0.1, signal.SIGKILL), (0.0, signal.SIGINT),
+        (0.02, signal.SIGINT), (0.1, signal.SIGINT), (0.2, signal.SIGINT))),
+])
 def test_stopped_while_containerd_makes_the_task(vmtool: Vmtool, make_spec: MakeSpec, leftovers: Path, later: float,
                                                  number: signal.Signals) -> None:
     """`ctr` is gone then, but containerd goes on with what it was asked for."""
@@ -143,10 +147,11 @@ def test_stopped_while_containerd_makes_the_task(vmtool: Vmtool, make_spec: Make
     assert footprint() == before
 
 
-def test_a_wrong_answer_is_a_failure_that_says_so(vmtool: Vmtool, make_spec: MakeSpec, leftovers: Path) -> None:
+def test_a_wrong_answer_is_a_failure_that_says_so(vmtool: Vmtool, make_spec: MakeSpec, leftovers: Path,
+                                                  small_server: dict[str, object]) -> None:
     before = footprint()
     canary = {"prompt": "What is confidential computing?", "expect": "A kind of cheese."}
-    failed = vmtool("run", make_spec(NAME, PORT, canary=canary), status=4)
+    failed = vmtool("run", make_spec(NAME, PORT, canary=canary, **small_server), status=4)
     assert "the model's answer to the canary's question is wrong" in failed.err
     assert "expected: 'A kind of cheese.'" in failed.err
     assert footprint() == before
@@ -174,15 +179,17 @@ def test_keep_on_failure_keeps_and_rm_removes(vmtool: Vmtool, make_spec: MakeSpe
     assert footprint() == before
 
 
-def test_a_failed_start_can_be_tried_again(vmtool: Vmtool, make_spec: MakeSpec, leftovers: Path) -> None:
+def test_a_failed_start_can_be_tried_again(vmtool: Vmtool, make_spec: MakeSpec, leftovers: Path,
+                                           small_server: dict[str, object]) -> None:
     vmtool("run", make_spec(NAME, PORT, vllm={"args": ["--dtype", "sausage"]}), "--keep-on-failure", status=1)
-    vmtool("run", make_spec(NAME, PORT))
+    vmtool("run", make_spec(NAME, PORT, **small_server))
     assert vmtool("status", NAME, "--json").json["instance"]["state"] == "running"
 
 
-def test_containerd_killed_during_the_run(vmtool: Vmtool, make_spec: MakeSpec, leftovers: Path) -> None:
-    before = footprint()
-    with subprocess.Popen(vmtool.argv("run", make_spec(NAME, PORT)), stderr=subprocess.PIPE, text=True) as child:
+def test_containerd_killed_during_the_run(vmtool: Vmtool, make_spec: MakeSpec, leftovers: Path,
+                                          small_server: dict[str, object]) -> None:
+    before, spec = footprint(), make_spec(NAME, PORT, **small_server)
+    with subprocess.Popen(vmtool.argv("run", spec), stderr=subprocess.PIPE, text=True) as child:
         pidfile = State(vmtool.state).run / "containerd.pid"
         end = time.monotonic() + 20
         while "/health" not in (leftovers / JOURNAL).read_text(errors="replace") if (

@@ -130,6 +130,7 @@ def test_a_damaged_cache_is_noticed_and_made_good(workshop: Workshop) -> None:
     assert len(workshop.references()) == 2
 
 
+@pytest.mark.slow
 def test_the_same_input_gives_the_same_image(workshop: Workshop) -> None:
     workshop.write("RUN echo same > /marker")
     digests = []
@@ -162,7 +163,7 @@ def test_a_killed_build_is_recovered(workshop: Workshop) -> None:
     build = workshop.start("sleep 62")
     build.kill()
     build.communicate()
-    wait(lambda: not any("sleep 62" in argv for argv in commands()), "the build outlives vmtool")
+    wait(lambda: not any("sleep 62" in argv for argv in commands()), "the build outlives vmtool", 20)
     assert workshop.left() != [], "else this test shows nothing"
     workshop.vmtool("recover")
     assert workshop.left() == []

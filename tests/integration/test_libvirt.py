@@ -126,6 +126,7 @@ def test_a_guest_that_verifies_its_disks_serves(vmtool: Vmtool, make_guest: Make
     vmtool("rm", "--yes", NAME)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("nothing_left")
 def test_a_guest_does_not_read_an_altered_disk(vmtool: Vmtool, make_guest: MakeGuest, image: Path) -> None:
     altered = image.with_name("altered.img")

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.integration.kills import PER_ACTION, Pace
 from tests.integration.machine import output
 from tests.integration.nethost import ADDRESS, NEIGHBOUR, PLUGINS, NetHost
 
@@ -312,12 +313,12 @@ def test_an_instances_own_network_comes_and_goes_with_it(host: NetHost) -> None:
 
 
 @pytest.mark.parametrize("way_back", ["del", "recover"])
-def test_kill_9_at_any_record_of_an_add_leaves_nothing_after_the_way_back(host: NetHost, way_back: str) -> None:
+def test_kill_9_at_any_record_of_an_add_leaves_nothing_after_the_way_back(host: NetHost, way_back: str,
+                                                                          pace: Pace) -> None:
     podman(host)
     before = host.footprint()
     records = 0
-    # Each action has two records, before and after it, so every other record stops between any two actions.
-    for record in range(1, 80, 2):
+    for record in range(pace.first, 80, pace.step * PER_ACTION):
         if not host.killed(record, "net", "add", "alpha", "--publish", "18000:8000", "--publish",
                            "0.0.0.0:18001:8000"):
             break
@@ -326,7 +327,7 @@ def test_kill_9_at_any_record_of_an_add_leaves_nothing_after_the_way_back(host: 
         if "nothing to recover" in said:  # Killed after the last record: it is done, and stays.
             host.vmtool("net", "del", "alpha")
         assert host.footprint() == before, f"killed at record {record}"
-    assert records > 30
+    assert records > 20
     host.vmtool("net", "del", "alpha")
     assert host.footprint() == before
 
@@ -343,10 +344,10 @@ def test_kill_9_at_any_record_of_a_del_leaves_nothing_after_another(host: NetHos
     assert host.footprint() == before
 
 
-def test_kill_9_at_any_record_of_a_reset_can_be_mended(host: NetHost) -> None:
+def test_kill_9_at_any_record_of_a_reset_can_be_mended(host: NetHost, pace: Pace) -> None:
     before = host.footprint()
     host.vmtool("net", "add", "alpha", "--publish", "18000:8000")
-    for record in range(1, 80, 5):
+    for record in range(pace.first, 80, pace.step * 3):
         if not host.killed(record, "net", "reset", "alpha"):
             break
         host.vmtool("net", "reset", "alpha")

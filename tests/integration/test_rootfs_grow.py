@@ -255,15 +255,15 @@ def killed_in(number: int, argv: tuple[str, ...]) -> bool:
     return done.returncode == -9
 
 
-def test_killed_in_any_write_it_goes_back_byte_for_byte(tree: Path, tmp_path: Path) -> None:
-    """A growth that is killed in each of its writes, and then its way back likewise."""
+def test_killed_in_any_write_it_goes_back_byte_for_byte(tree: Path, tmp_path: Path, pace: Pace) -> None:
+    """A growth that is killed in its writes, and then its way back likewise."""
     given = kata(tmp_path / "given.img", tree, "kata-dax", verity=True)
     image = tmp_path / "i.img"
     copied(given, image)
-    old, number = state_of(image), 1
+    old, number = state_of(image), pace.first
     grow, back = actions(image, tmp_path)
     while killed_in(number, grow):
-        number += 1
+        number += pace.step
         if way_back(image).exists() or image.stat().st_size == SIZE:
             subprocess.run(back, check=True)
             assert state_of(image) == old
@@ -273,14 +273,14 @@ def test_killed_in_any_write_it_goes_back_byte_for_byte(tree: Path, tmp_path: Pa
     assert not way_back(image).exists()
     copied(given, image)
     torn(image, tmp_path)
-    saved, grown, number = way_back(image).read_bytes(), tmp_path / "grown.img", 1
+    saved, grown, number = way_back(image).read_bytes(), tmp_path / "grown.img", pace.first
     subprocess.run(["cp", "--sparse=always", image, grown], check=True)
     while killed_in(number, back):
         subprocess.run(back, check=True)
         assert state_of(image) == old
         subprocess.run(["cp", "--sparse=always", grown, image], check=True)
         way_back(image).write_bytes(saved)
-        number += 1
+        number += pace.step
     assert number > 10
     assert state_of(image) == old
     assert not way_back(image).exists()

@@ -182,9 +182,10 @@ def test_a_taken_port_is_told_before_anything_is_done(vmtool: Vmtool, make_spec:
     assert not (vmtool.state / "instances" / "second" / JOURNAL).exists()
 
 
-def test_two_instances_at_once_and_stop_and_start(vmtool: Vmtool, make_spec: MakeSpec, running: object) -> None:
+def test_two_instances_at_once_and_stop_and_start(vmtool: Vmtool, make_spec: MakeSpec, running: object,
+                                                  small_server: dict[str, object]) -> None:
     before = footprint()
-    other = make_spec("second", PORT + 1)
+    other = make_spec("second", PORT + 1, **small_server)
     vmtool("run", other)
     try:
         assert vmtool("chat", "second", QUESTION).out == vmtool("chat", "answers", QUESTION).out

@@ -76,6 +76,7 @@ def test_an_h100_goes_to_a_guest_whose_own_driver_binds_to_it_and_comes_back(hos
     before = settings(host, *PAIR), host.sh(FOOTPRINT)
     assert drivers(host, *PAIR) == ["nvidia", "nvidia"]
     ran = host.vmtool("run", "gpu.yaml", deadline=1800)
+    print(ran.err, ran.out)
     assert ran.status == 0, ran.err
     assert drivers(host, *PAIR) == ["vfio-pci", "nvidia"]
 

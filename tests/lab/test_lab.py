@@ -8,6 +8,8 @@ from tests.lab import topology
 from tests.lab.sysfs import GIVE_BACK, PCI, bind, class_of, driver, group, resets, viable
 from tests.lab.vm import LabVm
 
+# What the tests of vmtool's own commands see of these machines anyway is looked at one by one here.
+pytestmark = pytest.mark.slow
 GPU = "0000:00:05.0"
 GROUPS = [
     pytest.param(topology.SOLE, {GPU: ("030000", "")}, id="sole"),

@@ -89,7 +89,7 @@ class TestAgent:
             running.wait(5)
 
 
-@pytest.mark.parametrize("hard", [False, True], ids=["orderly", "reset button"])
+@pytest.mark.parametrize("hard", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["orderly", "reset button"])
 @pytest.mark.parametrize("vm", [topology.NVIDIA_PAIR], indirect=True)
 def test_a_reboot_keeps_the_disk_and_nothing_else(vm: LabVm, hard: bool) -> None:
     bind(vm, "0000:01:00.0")

@@ -10,6 +10,7 @@ from vmtool.image import wheels
 from vmtool.image.cache import Cache, checksum
 from vmtool.image.facts import BuildFacts
 from vmtool.image.recipe import DIGEST, SERVING, Recipe, base_digest
+from vmtool.namespaces import PRIVATE
 
 # What every file in base and layers is dated, so that the same input gives the same bytes: 2025-06-15.
 EPOCH = "1750000000"
@@ -156,7 +157,8 @@ def plan_image(cache: Cache, recipe: Recipe, digest: str, facts: BuildFacts, ups
     buildah = ("buildah", "--root", str(cache.storage), "--runroot", str(cache.runroot), "--storage-driver", "overlay")
     # Always the same name there, so that `rmi --prune` finds what earlier builds left.
     local = f"{recipe.reference}:build"
-    build = (*buildah, "build", "--isolation=chroot", "--layers", "--format=oci", f"--timestamp={EPOCH}",
+    # What an instruction runs would go on when buildah is killed.
+    build = (*PRIVATE, *buildah, "build", "--isolation=chroot", "--layers", "--format=oci", f"--timestamp={EPOCH}",
              f"--platform={recipe.platform}", *arguments, f"--tag={local}", str(context))
     # zstd at its fastest: writing is half as long as with gzip, and reading it back is as quick as no compression.
     push = (*buildah, "push", "--quiet", "--compression-format=zstd", "--compression-level=1", local,

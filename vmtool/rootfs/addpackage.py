@@ -10,13 +10,13 @@ from pathlib import Path
 
 from vmtool import plan as p
 from vmtool.errors import Refused
+from vmtool.namespaces import PRIVATE
 from vmtool.rootfs.base import CLEAN, listing_hooks, sources
 from vmtool.rootfs.buildfacts import Supply
 from vmtool.rootfs.recipe import Debian, Rpm
 from vmtool.rootfs.remake import Change
 from vmtool.rootfs.rpm import install_actions, pack
 from vmtool.rootfs.store import EPOCH
-from vmtool.rootfs.tools import PRIVATE
 from vmtool.rootfs.tree import Tree
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_:~=-]*")

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vmtool import plan as p
+from vmtool.namespaces import PRIVATE
 from vmtool.rootfs.kernelfiles import plan_kernel
 from vmtool.rootfs.recipe import Debian, Recipe
 from vmtool.rootfs.store import EPOCH, Store
-from vmtool.rootfs.tools import PRIVATE
 
 MIRROR, SECURITY = "http://deb.debian.org/debian", "http://security.debian.org/debian-security"
 SNAPSHOT = "http://snapshot.debian.org/archive"

@@ -7,13 +7,14 @@ from pathlib import Path
 
 from vmtool import plan as p
 from vmtool.errors import Refused
+from vmtool.namespaces import PRIVATE
 from vmtool.rootfs.base import LEAN, sources
 from vmtool.rootfs.buildfacts import BuildFacts, Supply
 from vmtool.rootfs.gpufit import check_fit
 from vmtool.rootfs.inputs import base_digest, driver_digest
 from vmtool.rootfs.recipe import Debian, Driver, Recipe
 from vmtool.rootfs.store import Store
-from vmtool.rootfs.tools import PRIVATE, Tools
+from vmtool.rootfs.tools import Tools
 
 WORK = (sys.executable, "-m", "vmtool.host.driver")
 

@@ -15,9 +15,10 @@ from vmtool.errors import NotReady, Refused
 from vmtool.facts.imagefile import ImageFile
 from vmtool.facts.qcow2 import read_qcow2_problem
 from vmtool.facts.reader import Reader
+from vmtool.namespaces import PRIVATE
 from vmtool.rootfs.add import Addition
 from vmtool.rootfs.exchange import Swap, plan_swaps
-from vmtool.rootfs.tools import PRIVATE, Tools
+from vmtool.rootfs.tools import Tools
 
 KINDS = {"qcow2": "qcow2", "gpt": "raw", "disk": "raw", "lvm": "raw", "xfs": "raw", "btrfs": "raw"}
 KERNELS = {"amd64": ("linux-image-cloud-amd64",), "arm64": ("linux-image-cloud-arm64",)}

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from vmtool import plan as p
+from vmtool.namespaces import PRIVATE
 from vmtool.rootfs.base import packages
 from vmtool.rootfs.kernelfiles import plan_kernel
 from vmtool.rootfs.recipe import Recipe, Repository, Rpm
 from vmtool.rootfs.store import EPOCH, Store
-from vmtool.rootfs.tools import PRIVATE
 
 ARCHES = {"amd64": "x86_64", "arm64": "aarch64"}
 LISTING = "rpm %{NAME} %{VERSION}-%{RELEASE} %{ARCH} %{SHA256HEADER}\\n"

@@ -16,16 +16,12 @@ from vmtool import plan as p
 from vmtool.errors import NotReady
 from vmtool.facts.reader import Reader
 from vmtool.image.cache import Cache
+from vmtool.namespaces import PRIVATE
 
 SUITE = "trixie"
 PACKAGES = ("busybox-static", "e2fsprogs", "erofs-utils", "kmod", "libarchive13t64")
 LOADERS = {"x86_64": ("x86_64-linux-gnu", "ld-linux-x86-64.so.2"),
            "aarch64": ("aarch64-linux-gnu", "ld-linux-aarch64.so.1")}
-# An ordinary user has further ids (subuid(5)) for the users that packages have. What would end with vmtool forgets that
-# when it gets other ids (prctl(2), PR_SET_PDEATHSIG), so it is told again.
-OWN_IDS = ("unshare", "--map-root-user", "--map-auto", "setpriv", "--pdeathsig", "KILL")
-# What has /proc, a mount and a process of its own: whatever ends it, nothing of it is left.
-PRIVATE = (*(OWN_IDS if os.geteuid() else ()), "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
 _PROGRAMS = {"mkfs.erofs": "erofs-utils", "dump.erofs": "erofs-utils", "fsck.erofs": "erofs-utils",
              "depmod": "kmod", "modinfo": "kmod"}
 _PLACES = {"mkfs.erofs": "usr/bin", "dump.erofs": "usr/bin", "fsck.erofs": "usr/bin", "busybox": "usr/bin"}

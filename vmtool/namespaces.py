@@ -1,0 +1,11 @@
+"""A place of their own for programs that mount or that start others."""
+
+from __future__ import annotations
+
+import os
+
+# An ordinary user has further ids (subuid(5)) for the users that packages have. What would end with vmtool forgets that
+# when it gets other ids (prctl(2), PR_SET_PDEATHSIG), so it is told again.
+OWN_IDS = ("unshare", "--map-root-user", "--map-auto", "setpriv", "--pdeathsig", "KILL")
+# What has /proc, a mount and a process of its own: whatever ends it, nothing of it is left.
+PRIVATE = (*(OWN_IDS if os.geteuid() else ()), "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
