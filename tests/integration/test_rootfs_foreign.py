@@ -16,8 +16,8 @@ from vmtool.cli.rootfsforeign import read_appliance
 from vmtool.facts.imagefile import read_image
 from vmtool.host.look import Machine
 from vmtool.host.perform import perform
+from vmtool.namespaces import PRIVATE
 from vmtool.rootfs.foreign import WORK
-from vmtool.rootfs.tools import PRIVATE
 
 DISK = Path(__file__).with_name("foreigndisk.py")
 
