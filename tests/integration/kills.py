@@ -21,7 +21,7 @@ class Pace:
     """At which journal records to kill.
 
     Args:
-        every: all of them; else one in four, others in each run, since each takes seconds.
+        every: all of them; else one in six, others in each run, since each takes seconds.
     """
 
     every: bool
@@ -32,7 +32,7 @@ class Pace:
 
     @property
     def step(self) -> int:
-        return 1 if self.every else 4
+        return 1 if self.every else 6
 
 
 def killed(tool: Vmtool, records: int, *words: str | Path) -> bool:

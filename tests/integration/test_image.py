@@ -57,7 +57,8 @@ class Workshop:
     def start(self, until: str) -> subprocess.Popen[str]:
         """Start a build and return once a process with `until` in its command line runs below it."""
         build = subprocess.Popen(self.vmtool.argv("image", "build", self.recipe), stderr=subprocess.PIPE, text=True)
-        wait(lambda: any(until in argv for argv in commands()), f"no process with {until}")
+        wait(lambda: build.poll() is not None or any(until in argv for argv in commands()), f"no process with {until}")
+        assert build.poll() is None, build.communicate()[1]
         return build
 
     def left(self) -> list[str]:

@@ -8,7 +8,7 @@ from tests.lab import topology
 from tests.lab.sysfs import GIVE_BACK, PCI, bind, class_of, driver, group, resets, viable
 from tests.lab.vm import LabVm
 
-# What the tests of vmtool's own commands see of these machines anyway is looked at one by one here.
+# The lab itself; the tests of vmtool's commands there would tell that it is broken, without saying where.
 pytestmark = pytest.mark.slow
 GPU = "0000:00:05.0"
 GROUPS = [

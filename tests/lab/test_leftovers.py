@@ -19,6 +19,8 @@ from tests.lab.topology import Topology
 from tests.lab.vm import LabVm
 from vmtool.host.processes import start_time
 
+# The lab itself; the tests of vmtool's commands there would tell that it is broken, without saying where.
+pytestmark = pytest.mark.slow
 KILLED = """
 import sys
 from tests.lab.lab import prepare
@@ -30,7 +32,7 @@ with LabVm(prepare(), H100_PAIR) as vm:
 """
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_session_that_is_ended_leaves_nothing(lab: Lab, how: signal.Signals) -> None:
     session = subprocess.Popen([sys.executable, "-c", KILLED], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                stderr=subprocess.DEVNULL, text=True)

@@ -14,6 +14,8 @@ from tests.lab.running import DeadlinePassed
 from tests.lab.sysfs import PCI, bind, driver
 from tests.lab.vm import LabVm
 
+# The lab itself; the tests of vmtool's commands there would tell that it is broken, without saying where.
+pytestmark = pytest.mark.slow
 GPU = "0000:00:05.0"
 
 
@@ -89,7 +91,7 @@ class TestAgent:
             running.wait(5)
 
 
-@pytest.mark.parametrize("hard", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["orderly", "reset button"])
+@pytest.mark.parametrize("hard", [False, True], ids=["orderly", "reset button"])
 @pytest.mark.parametrize("vm", [topology.NVIDIA_PAIR], indirect=True)
 def test_a_reboot_keeps_the_disk_and_nothing_else(vm: LabVm, hard: bool) -> None:
     bind(vm, "0000:01:00.0")
