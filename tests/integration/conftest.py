@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import warnings
 from collections.abc import Callable, Iterator
@@ -18,7 +17,7 @@ import pytest
 import yaml
 
 from tests.integration.kills import Pace
-from tests.integration.machine import Vmtool, footprint, output
+from tests.integration.machine import Vmtool, footprint, kill_containerd
 
 CACHE = Path(os.environ.get("VMTOOL_CACHE") or Path.home() / ".cache" / "vmtool")
 IMAGE = "vmtool/vllm-cpu:latest"
@@ -44,8 +43,7 @@ def recover(tool: Vmtool) -> None:
     if not left.status:
         return
     warnings.warn(f"{tool.state} is made anew: {left.err}", stacklevel=1)
-    for pid in output("pgrep", "-f", f"^containerd --config {tool.state}/").split():
-        os.kill(int(pid), signal.SIGKILL)
+    kill_containerd(tool)
     for point in reversed([line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]):
         if Path(point).is_relative_to(tool.state):
             subprocess.run(["umount", point], check=True)

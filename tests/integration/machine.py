@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -53,6 +54,12 @@ class Result:
 def output(*argv: str) -> str:
     """A program's standard output; empty when it fails."""
     return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False).stdout
+
+
+def kill_containerd(tool: Vmtool) -> None:
+    """End its private containerd as a restart of the machine does."""
+    for pid in output("pgrep", "-f", f"^containerd --config {tool.state}/").split():
+        os.kill(int(pid), signal.SIGKILL)
 
 
 def footprint() -> dict[str, Any]:

@@ -17,7 +17,7 @@ import pytest
 from tests.integration.conftest import MakeSpec
 from tests.integration.kills import killed
 from tests.integration.libvirt_daemons import SOCKET, libvirt_daemons
-from tests.integration.machine import Vmtool, footprint, output
+from tests.integration.machine import Vmtool, footprint, kill_containerd, output
 from vmtool.facts.imagefile import read_image
 from vmtool.serving.canary import PAIRS
 
@@ -150,9 +150,7 @@ def test_sigkill_leaves_no_guest_behind(vmtool: Vmtool, make_guest: MakeGuest, l
     assert killed(vmtool, records_before(vmtool, spec, "vmtool.host.domains") + late, "run", spec)
     assert len(found := qemus()) == late, [output("ps", "-o", "args=", "-p", pid) for pid in found]
     assert vmtool("ps", "--json").json["instances"][0]["state"] == "interrupted"
-    # As after a restart of the machine.
-    for pid in output("pgrep", "-f", f"^containerd --config {vmtool.state}/").split():
-        os.kill(int(pid), signal.SIGKILL)
+    kill_containerd(vmtool)
     vmtool("recover")
     assert qemus() == []
     assert footprint() == before

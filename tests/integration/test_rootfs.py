@@ -16,9 +16,9 @@ import yaml
 
 from tests.integration.kills import PER_ACTION, Pace, killed
 from tests.integration.machine import Vmtool, command, output
-from vmtool.facts.imagefile import read_image
+from vmtool.facts.imagefile import manifest_path, read_image
 from vmtool.rootfs.digest import content_digest
-from vmtool.rootfs.manifest import manifest_path, read_manifest
+from vmtool.rootfs.manifest import read_manifest
 
 MINIMAL = yaml.safe_load((Path(__file__).parents[2] / "images/rootfs-minimal/recipe.yaml").read_text())
 AGENT = "#!/bin/sh\nexec sleep 3600\n"

@@ -17,13 +17,13 @@ from tests.integration.kills import PER_ACTION, killed
 from tests.integration.machine import Vmtool
 from tests.integration.test_rootfs import copied, make_toolkit, recipe
 from vmtool.errors import VmtoolError
-from vmtool.facts.imagefile import read_image
+from vmtool.facts.imagefile import manifest_path, read_image
 from vmtool.host.ext4tar import Ext4, convert
 from vmtool.host.perform import perform
 from vmtool.rootfs.digest import content_digest
 from vmtool.rootfs.exchange import Swap, plan_swaps
 from vmtool.rootfs.lockfile import read_lock
-from vmtool.rootfs.manifest import manifest_path, read_manifest
+from vmtool.rootfs.manifest import read_manifest
 
 PAPERS = (".manifest.json", ".lock.json", ".spdx.json")
 

@@ -21,14 +21,14 @@ import pytest
 
 from tests.integration.kills import PER_ACTION, Pace, killed
 from tests.integration.machine import Vmtool
-from vmtool.facts.imagefile import MIB, read_image, way_back
+from vmtool.facts.imagefile import MIB, manifest_path, read_image, way_back
 from vmtool.host.disk import label
 from vmtool.host.ext4tar import Ext4, convert
 from vmtool.plan import Run
 from vmtool.rootfs.digest import read_content, sha256
 from vmtool.rootfs.geometry import Kind, fit
 from vmtool.rootfs.growth import plan_growth
-from vmtool.rootfs.manifest import Manifest, VerityPart, manifest_path, manifest_text, read_manifest
+from vmtool.rootfs.manifest import Manifest, VerityPart, manifest_text, read_manifest
 from vmtool.rootfs.tools import Tools
 from vmtool.rootfs.verity import Verity, hash_tree
 

@@ -9,6 +9,7 @@ import click
 
 from vmtool.cli.rootfswork import do
 from vmtool.errors import Refused
+from vmtool.facts.imagefile import manifest_path
 from vmtool.host import lock
 from vmtool.host.look import Machine
 from vmtool.image.cache import Cache
@@ -17,7 +18,7 @@ from vmtool.rootfs.build import plan_build
 from vmtool.rootfs.buildfacts import read_build
 from vmtool.rootfs.driver import plan_driver
 from vmtool.rootfs.lockfile import read_lock
-from vmtool.rootfs.manifest import manifest_path, read_manifest
+from vmtool.rootfs.manifest import read_manifest
 from vmtool.rootfs.recipefile import find_rootfs_recipe, read_rootfs_recipe
 from vmtool.rootfs.store import Store
 from vmtool.rootfs.tools import Tools, plan_tools, tools_dir

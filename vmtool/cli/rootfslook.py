@@ -11,11 +11,10 @@ from vmtool.cli.output import print_json
 from vmtool.cli.rootfsview import layout_json, layout_lines, print_findings
 from vmtool.cli.rootfswork import IMAGE, find_manifest, tools
 from vmtool.errors import Refused, VerificationFailed
-from vmtool.facts.imagefile import read_image
+from vmtool.facts.imagefile import manifest_path, read_image
 from vmtool.host.look import Machine
 from vmtool.rootfs.contents import check_contents, read_contents
 from vmtool.rootfs.foreign import is_foreign
-from vmtool.rootfs.manifest import manifest_path
 from vmtool.rootfs.tools import Tools
 from vmtool.rootfs.tree import open_tree
 from vmtool.rootfs.verify import Claims, verify

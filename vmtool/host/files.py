@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 from vmtool.errors import VmtoolError
+from vmtool.namespaces import OWN_IDS
 
 
 def write(path: Path, data: bytes | str, *, mode: int = 0o600, uid: int | None = None) -> None:
@@ -68,8 +69,8 @@ def remove(path: Path) -> None:
     try:
         shutil.rmtree(path)
     except PermissionError:
-        # Packages have users of their own; unpacked by an ordinary user, who has further ids for that (subuid(5)).
-        argv = ("unshare", "--map-root-user", "--map-auto", "rm", "-rf", "--one-file-system", os.fspath(path))
+        # Packages that an ordinary user unpacked: their users' files belong to the ids that were given to those.
+        argv = (*OWN_IDS, "rm", "-rf", "--one-file-system", os.fspath(path))
         if os.geteuid() == 0 or subprocess.run(argv, capture_output=True, timeout=600, check=False).returncode:
             raise
 

@@ -14,7 +14,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from vmtool.libvirt.verity import BLOCK, table_line
+from vmtool.libvirt.verity import table_line
+from vmtool.rootfs.verity import BLOCK
 
 
 def protect(disk: Path) -> str:

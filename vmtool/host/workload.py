@@ -22,15 +22,17 @@ from typing import Any
 
 from vmtool.host.protect import protect
 from vmtool.launch.guestfiles import DRIVER
+from vmtool.libvirt.verity import MAKE_DISK
+from vmtool.rootfs.verity import BLOCK
 
 # Increase when the same image would give another disk.
 FORMAT = 3
 # Where an instance's own files come in; the disk is read-only, so their places must be there.
 PLACES = ("models/local", "models/hub", DRIVER.lstrip("/"))
+SEARCHED = "LD_LIBRARY_PATH"
 KINDS = ("plain", "verity")
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 MIB = 1 << 20
-BLOCK = 4096
 
 
 class Store:
@@ -98,8 +100,7 @@ def make_disk(tree: Path, disk: Path, *, verity: bool = False) -> None:
     total = size + size // 8 + files * 512 + 64 * MIB
     new = disk.with_suffix(".new")
     new.unlink(missing_ok=True)
-    argv = ("mke2fs", "-q", "-t", "ext4", "-b", str(BLOCK), "-O", "^has_journal", "-m", "0", "-N", str(files + 1024),
-            "-d", str(tree), str(new), f"{total >> 10}k")
+    argv = (*MAKE_DISK, "-N", str(files + 1024), "-d", str(tree), str(new), f"{total >> 10}k")
     result = subprocess.run(argv, capture_output=True, timeout=1800, check=False)
     if result.returncode:
         new.unlink(missing_ok=True)
@@ -135,11 +136,10 @@ def prune(cache: Path, store: Store) -> None:
 
 def finding_driver(lines: Sequence[str]) -> list[str]:
     """An environment in which programs find the guest's NVIDIA libraries, if it has any, after the image's own."""
-    name, place = "LD_LIBRARY_PATH", f"{DRIVER}/lib64"
-    [*_, old] = ["", *(line.partition("=")[2] for line in lines if line.startswith(f"{name}="))]
-    places = [each for each in old.split(":") if each]
-    others = [line for line in lines if not line.startswith(f"{name}=")]
-    return [*others, f"{name}={':'.join([*places, *([place] if place not in places else [])])}"]
+    values = dict(line.partition("=")[::2] for line in lines)
+    places = filter(None, values.pop(SEARCHED, "").split(":"))
+    values[SEARCHED] = ":".join(dict.fromkeys((*places, f"{DRIVER}/lib64")))
+    return [f"{name}={value}" for name, value in values.items()]
 
 
 def quoted(line: str) -> str:

@@ -18,7 +18,7 @@ from vmtool.launch.containerd import Endpoint, awake
 from vmtool.launch.guestfiles import DISKS, guest_files
 from vmtool.launch.instance import Paths, subject_of
 from vmtool.launch.vm import PROGRAM, Vm
-from vmtool.libvirt.verity import is_verified
+from vmtool.libvirt.verity import MAKE_DISK, is_verified
 from vmtool.net.calls import IFNAME
 from vmtool.net.network import Network, result_path
 from vmtool.spec import Spec
@@ -48,8 +48,7 @@ def plan_disks(state: State, spec: Spec, vm: Vm, image: str, endpoint: Endpoint)
     megabytes = -(-max(vm.facts.model_size, 1) * 9 // 8 >> 20) + 64
     make = (sys.executable, "-m", "vmtool.host.workload", image, "verity" if verified else "plain", str(tree),
             str(cache), str(directory), *endpoint.ctr())
-    # dm-verity's blocks are 4096 bytes, and a small file system's own would be fewer.
-    new = ("mke2fs", "-q", "-t", "ext4", "-b", "4096", "-O", "^has_journal", "-m", "0", "-d", str(model))
+    new = (*MAKE_DISK, "-d", str(model))
     protect = p.Run((sys.executable, "-m", "vmtool.host.protect", str(directory / "model.img"),
                      str(directory / "model.verity")), deadline=3700.0)
     return p.Step("make the guest's disks: workload and model", (

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from vmtool.errors import NotReady, Refused, VmtoolError
 from vmtool.facts.host import HostFacts
-from vmtool.facts.imagefile import Extent, read_image
+from vmtool.facts.imagefile import Extent, manifest_path, read_image
 from vmtool.facts.model import ModelFacts
 from vmtool.facts.reader import Reader
 from vmtool.image.cache import Cache
 from vmtool.libvirt.settings import Libvirt
 from vmtool.rootfs.boot import BUSYBOX
-from vmtool.rootfs.manifest import Manifest, VerityPart, manifest_path, read_manifest
+from vmtool.rootfs.manifest import Manifest, VerityPart, read_manifest
 from vmtool.rootfs.tools import Tools, read_tools, tools_dir
 from vmtool.spec import Spec
 

@@ -6,10 +6,13 @@ None of it depends on addresses or keys, so the same image and spec give the sam
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from vmtool.launch.domainfacts import GuestImage
 from vmtool.libvirt.verity import table_line
 from vmtool.shipped import render_plain
+
+if TYPE_CHECKING:
+    from vmtool.launch.domainfacts import GuestImage
 
 # Beside the root file system's own: for the other disks, the network, and the agent's port.
 MODULES = ("crc32c_generic", "ext4", "virtio_net", "virtio_console")

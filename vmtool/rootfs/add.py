@@ -8,10 +8,10 @@ from pathlib import Path
 
 from vmtool import plan as p
 from vmtool.errors import NotReady, Refused
-from vmtool.facts.imagefile import ImageFile
+from vmtool.facts.imagefile import ImageFile, manifest_path
 from vmtool.rootfs.exchange import DISK, plan_exchange
 from vmtool.rootfs.geometry import KINDS, Geometry
-from vmtool.rootfs.manifest import Manifest, manifest_path
+from vmtool.rootfs.manifest import Manifest
 from vmtool.rootfs.tools import Tools
 
 

@@ -9,7 +9,6 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError
 
 from vmtool.errors import Refused
-from vmtool.facts.imagefile import manifest_path as manifest_path
 from vmtool.strict import Strict
 
 # With the digests of 50 GiB of data.

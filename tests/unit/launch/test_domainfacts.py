@@ -14,11 +14,11 @@ from tests.unit.launch.test_plan import MODEL
 from tests.unit.libvirt.cases import wish
 from tests.unit.rootfs.make import image, kata_dax, superblock
 from vmtool.errors import NotReady, Refused, VmtoolError
-from vmtool.facts.imagefile import MIB, Extent
+from vmtool.facts.imagefile import MIB, Extent, manifest_path
 from vmtool.image.cache import Cache
 from vmtool.launch.domainfacts import DomainFacts, read_domain
 from vmtool.rootfs.geometry import fit
-from vmtool.rootfs.manifest import Manifest, Promises, manifest_path, manifest_text
+from vmtool.rootfs.manifest import Manifest, Promises, manifest_text
 from vmtool.rootfs.tools import tools_dir
 
 STATIC = "\tnot a dynamic executable"
