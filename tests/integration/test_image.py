@@ -5,6 +5,7 @@ Nothing here needs a registry. The cache and the state are the tests' own.
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import http.client
 import json
@@ -24,6 +25,7 @@ from tests.integration.machine import Vmtool, command
 from vmtool.image.archive import read_archive
 from vmtool.image.cache import Cache
 from vmtool.image.facts import is_intact
+from vmtool.serving.entrypoint import listen
 
 RECIPE = """kind: ContainerImage
 name: tiny
@@ -335,6 +337,23 @@ def test_a_port_in_use_is_told_before_vllm_starts(guest: Callable[..., Guest]) -
     assert status == 1
     assert "Address already in use" in output
     assert "starting vLLM" not in output
+
+
+def test_an_answer_waits_for_no_acknowledgement() -> None:
+    async def accepted() -> int:
+        connected: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        def note(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            connected.set_result(writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        with listen(("127.0.0.1", 0)) as listening:
+            async with await asyncio.start_server(note, sock=listening):
+                _, writer = await asyncio.open_connection(*listening.getsockname())
+                writer.close()
+                return await asyncio.wait_for(connected, 30)
+
+    assert asyncio.run(accepted()) == 1, "TCP_NODELAY is not set on what the front accepts"
 
 
 def test_a_bad_key_is_told_before_vllm_starts(guest: Callable[..., Guest], tmp_path: Path) -> None:
