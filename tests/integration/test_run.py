@@ -78,6 +78,23 @@ def test_curl_from_the_host_gets_a_completion(vmtool: Vmtool, running: object) -
     assert json.loads(body)["choices"][0]["message"]["content"].strip() == expected(vmtool)
 
 
+@pytest.mark.parametrize(("path", "asked"), [
+    ("chat/completions", {"messages": [{"role": "user", "content": QUESTION}], "logprobs": True, "top_logprobs": 2}),
+    ("completions", {"prompt": QUESTION, "logprobs": 1}),
+    ("completions", {"prompt": QUESTION, "prompt_logprobs": 1}),
+], ids=["chat", "completion", "prompt"])
+def test_log_probabilities_are_answered_and_end_nothing(vmtool: Vmtool, running: object, path: str,
+                                                        asked: dict[str, object]) -> None:
+    key = vmtool.state / "instances" / "answers" / "secret" / "api-key"
+    body = json.dumps({"model": "canary", "max_tokens": 3, **asked})
+    status, answer = curl("-H", "Content-Type: application/json", "-d", body, f"http://127.0.0.1:{PORT}/v1/{path}",
+                          key=key)
+    assert status == "200", answer
+    (choice,) = json.loads(answer)["choices"]
+    assert choice["prompt_logprobs"] if "prompt_logprobs" in asked else choice["logprobs"]
+    assert curl(f"http://127.0.0.1:{PORT}/health")[0] == "200"
+
+
 def test_without_the_key_or_beside_the_api_there_is_nothing(running: object) -> None:
     assert completion(f"127.0.0.1:{PORT}", None)[0] == "401"
     for path in ("/metrics", "/docs", "/tokenize", "/invocations", "/version"):
