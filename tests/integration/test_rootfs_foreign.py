@@ -70,7 +70,7 @@ def test_a_qcow2_that_leads_to_a_file_of_the_hosts_is_refused(tool: Vmtool, tmp_
 def test_the_program_tells_how_it_is_called() -> None:
     done = subprocess.run([*WORK, "look"], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
-    assert "python -m vmtool.host.foreign look KERNEL" in done.stderr
+    assert "python -I -m vmtool.host.foreign look KERNEL" in done.stderr
 
 
 @pytest.mark.slow

@@ -250,7 +250,7 @@ def copied(given: Path, image: Path) -> None:
 
 def killed_in(number: int, argv: tuple[str, ...]) -> bool:
     """Run `python -m MODULE ...` until its change of a file of that number; whether it was killed there."""
-    done = subprocess.run([argv[0], KILLED, str(number), *argv[2:]], capture_output=True, timeout=300, check=False)
+    done = subprocess.run([argv[0], KILLED, str(number), *argv[3:]], capture_output=True, timeout=300, check=False)
     assert done.returncode in (0, -9), done.stderr.decode()
     return done.returncode == -9
 
@@ -396,7 +396,7 @@ def test_on_a_full_disk_the_image_is_as_it_was(tree: Path, tmp_path: Path) -> No
     (directory := tmp_path / "images").mkdir()
     image = kata(directory / "i.img", tree, "kata-dax", verity=True)
     before, (grow, _) = state_of(image), actions(image, tmp_path)
-    failed = subprocess.run([sys.executable, "-c", FULL, *grow[3:]], capture_output=True, text=True, check=False)
+    failed = subprocess.run([sys.executable, "-c", FULL, *grow[4:]], capture_output=True, text=True, check=False)
     assert failed.returncode == 1 and "no space left on device\nhint: make room there" in failed.stderr
     assert state_of(image) == before
     assert sorted(os.listdir(directory)) == ["i.img", "i.img.manifest.json"]
@@ -438,6 +438,6 @@ def test_a_guest_that_starts_meanwhile_finds_the_old_or_the_new_image(tree: Path
 
 
 def test_python_is_the_one_of_the_tests() -> None:
-    """The plan's programs run with this interpreter, so `killed_in` can take their first two words away."""
+    """The plan's programs run with this interpreter, so `killed_in` can take their first three words away."""
     assert plan_growth(Path("/j"), read_image(Path(__file__).parents[2] / "README.md"), fit("bare", SIZE, verity=False),
-                       None, None, Tools(None)).undo[0].argv[:2] == (sys.executable, "-m")  # type: ignore[union-attr]
+                       None, None, Tools(None)).undo[0].argv[:3] == (sys.executable, "-I", "-m")  # type: ignore[union-attr]

@@ -1,6 +1,7 @@
 """Running programs: argv tuples, a small fixed environment, /dev/null on stdin, a deadline on each.
 
-A child gets a session of its own, so a deadline or Ctrl-C ends its whole group; and it dies with vmtool
+A child starts in the root directory and never sees the caller's: what lies where a person stands is not ours to run.
+It gets a session of its own, so a deadline or Ctrl-C ends its whole group; and it dies with vmtool
 (PR_SET_PDEATHSIG), so a killed vmtool leaves no half-done build running.
 """
 
@@ -53,7 +54,8 @@ def run(argv: Sequence[str], *, deadline: float, env: Sequence[tuple[str, str]] 
         source = subprocess.PIPE if isinstance(stdin, bytes) else files.enter_context(open(stdin or os.devnull, "rb"))
         target = files.enter_context(_private_file(stdout)) if stdout else subprocess.PIPE
         child = subprocess.Popen([executable, *argv[1:]], stdin=source, stdout=target, stderr=subprocess.PIPE,
-                                 env=ENVIRONMENT | dict(env), start_new_session=True, preexec_fn=_die_with_parent)
+                                 env=ENVIRONMENT | dict(env), cwd="/", start_new_session=True,
+                                 preexec_fn=_die_with_parent)
         try:
             out, err = child.communicate(stdin if isinstance(stdin, bytes) else None, timeout=deadline)
         except subprocess.TimeoutExpired:

@@ -38,7 +38,7 @@ def plan_canary(state: State, endpoint: Endpoint, image: str, target: Path) -> p
     # On the same file system, so that the model appears in one move. Only this directory is open to the container.
     staging = target.parent / f".{target.name}.{name}"
     container = c.Container(name=f"vmtool-{name}", image=image, memory=MEMORY, writable=((staging, "/out"),),
-                            command=("python3", "-m", "vmtool.serving.canary", "/out/model"))
+                            command=("python3", "-P", "-m", "vmtool.serving.canary", "/out/model"))
     gone = c.removal(endpoint, container.name)
     user = f"work-{name}"
     return p.Plan(f"model {target}", directory, (

@@ -35,8 +35,8 @@ def fetch(recipe: Recipe, lock: Path, directory: Path, environment: Pairs, pytho
             f"manylinux2010_{machine}", f"manylinux1_{machine}", f"linux_{machine}"]
     version = recipe.python.replace(".", "")
     return Run((
-        python, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--require-hashes",
-        "--only-binary=:all:", f"--python-version={recipe.python}", "--implementation=cp", f"--abi=cp{version}",
+        python, "-I", "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps",
+        "--require-hashes", "--only-binary=:all:", f"--python-version={recipe.python}", "--implementation=cp", f"--abi=cp{version}",
         "--abi=abi3", "--abi=none", *(f"--platform={tag}" for tag in tags), f"--dest={directory}",
         f"--requirement={lock}"), env=environment, deadline=3600, hint=HINT if lock.name == "torch.lock" else "")
 

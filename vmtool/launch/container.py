@@ -81,7 +81,8 @@ def run_argv(endpoint: Endpoint, container: Container, *options: str) -> tuple[s
 
 def hand_over(endpoint: Endpoint, name: str, key: Path) -> Run:
     """Give the keys to a container that waits for them; they go through the exec's stdin, to no argument or file."""
-    argv = endpoint.ctr("task", "exec", "--exec-id", "vmtool-key", name, "python3", "-m", "vmtool.serving.receive", KEY)
+    argv = endpoint.ctr("task", "exec", "--exec-id", "vmtool-key", name,
+                        "python3", "-P", "-m", "vmtool.serving.receive", KEY)
     return Run(argv, stdin=key, deadline=60.0, hint="when the log says that an image of an older vmtool runs, build or "
                f"import it anew; else: vmtool logs {name}")
 

@@ -12,7 +12,7 @@ from vmtool.gpu.driver import is_vfio
 from vmtool.launch.claim import Claim
 from vmtool.launch.instance import Record
 
-HELD = (sys.executable, "-m", "vmtool.host.holding")
+HELD = (sys.executable, "-I", "-m", "vmtool.host.holding")
 
 
 def driver_claims(reader: Reader, record: Record) -> Iterator[Claim]:

@@ -46,10 +46,10 @@ def plan_disks(state: State, spec: Spec, vm: Vm, image: str, endpoint: Endpoint)
     directory, tree, cache = vm.place.directory, vm.place.directory / "tree", state.root / "disks"
     model, verified = spec.spec.model.path, is_verified(spec.spec)
     megabytes = -(-max(vm.facts.model_size, 1) * 9 // 8 >> 20) + 64
-    make = (sys.executable, "-m", "vmtool.host.workload", image, "verity" if verified else "plain", str(tree),
+    make = (sys.executable, "-I", "-m", "vmtool.host.workload", image, "verity" if verified else "plain", str(tree),
             str(cache), str(directory), *endpoint.ctr())
     new = (*MAKE_DISK, "-d", str(model))
-    protect = p.Run((sys.executable, "-m", "vmtool.host.protect", str(directory / "model.img"),
+    protect = p.Run((sys.executable, "-I", "-m", "vmtool.host.protect", str(directory / "model.img"),
                      str(directory / "model.verity")), deadline=3700.0)
     return p.Step("make the guest's disks: workload and model", (
         # Others may pass through, so that QEMU can run as a user of its own; nothing in between can be listed.
@@ -74,7 +74,7 @@ def plan_initrd(spec: Spec, vm: Vm, command: tuple[str, ...]) -> p.Step:
     files = guest_files(image, command, tuple(spec.spec.vllm.env.items()), devices=bool(vm.devices), dmsetup=dmsetup)
     made = ["environment", *(f"{name}.verity" for name in DISKS if dmsetup)]
     reader = facts.tools.argv("debugfs" if image.rootfs.holds == "ext4" else "dump.erofs")
-    make = (sys.executable, "-m", "vmtool.host.bootinitrd", str(image.path), image.rootfs.holds,
+    make = (sys.executable, "-I", "-m", "vmtool.host.bootinitrd", str(image.path), image.rootfs.holds,
             str(image.rootfs.start), str(facts.busybox), str(scratch), str(directory / "initrd"), *reader)
     return p.Step("make the guest's initramfs", (
         p.Remove(scratch), p.MakeDir(scratch), *(p.WriteFile(scratch / name, text) for name, text in files.items()),

@@ -19,7 +19,7 @@ from vmtool.launch.instance import Instance, Record
 from vmtool.launch.qemuproof import cmdline_claim, qemu_claims, unchanged_claim
 from vmtool.launch.vm import domain_name
 
-ASK = (sys.executable, "-m", "vmtool.host.agent")
+ASK = (sys.executable, "-I", "-m", "vmtool.host.agent")
 SECONDS = 30.0
 VERIFIED = {"root", *DISKS}
 

@@ -10,7 +10,7 @@ from vmtool.facts.reader import Reader
 from vmtool.launch.claim import Claim
 
 # A program of its own has a deadline. It skips holes, so a large image takes as long as what was written to it.
-HASH = (sys.executable, "-m", "vmtool.rootfs.digest")
+HASH = (sys.executable, "-I", "-m", "vmtool.rootfs.digest")
 SECONDS = 1800.0
 
 

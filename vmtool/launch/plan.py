@@ -165,7 +165,7 @@ def server_command(body: Body, network: Network, key: str = c.KEY) -> tuple[str,
     ports = body.network.ports
     only_host = bool(ports) and all(port.loopback for port in ports)
     return (
-        "python3", "-m", "vmtool.serving.entrypoint", "--model", model_path(body),
+        "python3", "-P", "-m", "vmtool.serving.entrypoint", "--model", model_path(body),
         "--served-model-name", body.model.name, "--listen", f"0.0.0.0:{container_port(body)}",
         "--api-key-file", key, *(("--engine", body.model.engine) if body.model.engine != "vllm" else ()),
         *(("--allow-from", f"{network.gateway}/32") if only_host or not ports else ()),

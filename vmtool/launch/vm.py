@@ -19,7 +19,7 @@ from vmtool.libvirt.render import render_domain
 from vmtool.spec import Body, Spec
 from vmtool.state import State
 
-PROGRAM = (sys.executable, "-m", "vmtool.host.domains")
+PROGRAM = (sys.executable, "-I", "-m", "vmtool.host.domains")
 
 
 def domain_name(instance: str) -> str:

@@ -88,7 +88,7 @@ def plan_boot(boot: Boot, tools: Tools, preparation: tuple[p.Step, ...], seconds
         "probe.sh": render("boot-probe.sh", mark=MARK, units=units, hook=boot.promises.hook,
                            modules=boot.promises.modules),
         "vmtool-probe.service": render("boot-probe.service", target=boot.target)}
-    work, initrd = (sys.executable, "-m", "vmtool.host.bootinitrd"), scratch / "initrd"
+    work, initrd = (sys.executable, "-I", "-m", "vmtool.host.bootinitrd"), scratch / "initrd"
     make = (*work, "add", str(boot.image.path), str(boot.busybox), str(scratch), str(initrd)) if boot.whole else (
         *work, str(boot.image.path), holds, str(rootfs.start if rootfs else 0), str(boot.busybox), str(scratch),
         str(initrd), *tools.argv("debugfs" if holds == "ext4" else "dump.erofs"))

@@ -23,7 +23,7 @@ from vmtool.rootfs.store import EPOCH, FILES, Store
 from vmtool.rootfs.tools import Tools
 
 NEEDED = 6 << 30
-PYTHON = (sys.executable, "-m")
+PYTHON = (sys.executable, "-I", "-m")
 # Each feature by name, so that no configuration of the build host's decides; all are older than Linux 5.10.
 MKE2FS = """\
 [defaults]

@@ -16,7 +16,7 @@ from vmtool.rootfs.recipe import Debian, Driver, Recipe
 from vmtool.rootfs.store import Store
 from vmtool.rootfs.tools import Tools
 
-WORK = (sys.executable, "-m", "vmtool.host.driver")
+WORK = (sys.executable, "-I", "-m", "vmtool.host.driver")
 
 
 def plan_driver(store: Store, recipe: Recipe, facts: BuildFacts, tools: Tools) -> p.Step | None:

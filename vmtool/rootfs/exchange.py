@@ -13,7 +13,7 @@ from pathlib import Path
 from vmtool import plan as p
 from vmtool.facts.imagefile import manifest_path, way_back
 
-PYTHON = (sys.executable, "-m")
+PYTHON = (sys.executable, "-I", "-m")
 DISK = (*PYTHON, "vmtool.host.disk")
 
 # What mv and ln say when there is nothing to do; before an exchange both names are of one file, which mv refuses.

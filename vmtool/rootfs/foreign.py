@@ -23,7 +23,7 @@ from vmtool.rootfs.tools import Tools
 KINDS = {"qcow2": "qcow2", "gpt": "raw", "disk": "raw", "lvm": "raw", "xfs": "raw", "btrfs": "raw"}
 KERNELS = {"amd64": ("linux-image-cloud-amd64",), "arm64": ("linux-image-cloud-arm64",)}
 BINDING = "python3-guestfs"
-WORK = (sys.executable, "-m", "vmtool.host.foreign")
+WORK = (sys.executable, "-I", "-m", "vmtool.host.foreign")
 # supermin makes the guest once for all; under TCG that and a boot take half a minute on a slow machine.
 DEADLINE = 600.0
 

@@ -103,8 +103,8 @@ def engine_command(arguments: Arguments, python: str, socket: Path) -> tuple[str
     """
     shared = ("--model", str(arguments.model), "--served-model-name", arguments.name, "--uds", str(socket))
     if arguments.engine == "transformers":
-        return (python, "-m", "vmtool.serving.small", *shared)
-    return (python, "-m", "vllm.entrypoints.openai.api_server", *shared,
+        return (python, "-P", "-m", "vmtool.serving.small", *shared)
+    return (python, "-P", "-m", "vllm.entrypoints.openai.api_server", *shared,
             "--disable-uvicorn-access-log", "--disable-fastapi-docs", *arguments.vllm)
 
 

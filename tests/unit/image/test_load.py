@@ -92,7 +92,7 @@ def test_the_canary_is_trained_without_a_network_and_appears_in_one_move(tmp_pat
     plan = plan_canary(STATE, PRIVATE, "docker.io/vmtool/vllm-cpu:latest", tmp_path / "models" / "canary")
     train = list(shell_lines(plan.steps[2].actions))
     (run,) = [line for line in train if " run " in line]
-    assert run.endswith("python3 -m vmtool.serving.canary /out/model")
+    assert run.endswith("python3 -P -m vmtool.serving.canary /out/model")
     assert {"--read-only", "--seccomp", "--rm"} <= set(run.split())
     assert "--with-ns" not in run
     assert "--net-host" not in run

@@ -136,7 +136,7 @@ def test_which_libvirt_is_asked(wanted: str, system: bool, uri: str) -> None:
     spec = wish(libvirt={"uri": wanted})
     made = plan(spec, on=facts(system=system))
     [start] = [action for action in actions(made) if isinstance(action, Run) and "start" in action.argv]
-    assert start.argv[3].startswith(uri)
+    assert any(word.startswith(uri) for word in start.argv)
     embedded = any(isinstance(action, WriteFile) and action.path.name == "qemu.conf" for action in actions(made))
     assert embedded == (uri == "qemu:///embed?root=")
 
@@ -204,8 +204,8 @@ def test_the_initramfs_is_made_out_of_the_images_own_modules(holds: str, reader:
     image = replace(facts().known(), rootfs=Extent(1 << 20, 1 << 30, holds), path=Path("/i/other.img"))
     made = step(plan(on=facts(image=image)), "make the guest's initramfs")
     [make] = [action for action in made.actions if isinstance(action, Run) and "vmtool.host.bootinitrd" in action.argv]
-    assert make.argv[3:6] == ("/i/other.img", holds, str(1 << 20))
-    assert reader in make.argv[8:]
+    assert f" /i/other.img {holds} {1 << 20} " in make.shell()
+    assert reader in make.argv
     assert made.actions[0] == made.actions[-1] == Remove(Path("/s/domains/chat/initrd.d")), "nothing of it is left"
     assert made.undo == (Remove(Path("/s/domains/chat/initrd.d")),)
 

@@ -45,7 +45,7 @@ class Guest(Proc):
     report: str | None = None
 
     def run(self, argv: tuple[str, ...], deadline: float = 10.0) -> Output | None:
-        return Output(0, self.report, "") if argv[:3] == ASK and self.report is not None else None
+        return Output(0, self.report, "") if argv[:len(ASK)] == ASK and self.report is not None else None
 
 
 def look(name: str, tee: str, *devices: str, report: str | None = None, description: str | None = None,

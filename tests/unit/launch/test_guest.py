@@ -110,7 +110,7 @@ def test_the_key_comes_after_the_look_and_by_no_file_that_the_guest_shares() -> 
     [look] = [number for number, line in enumerate(lines) if "grep -e sev-snp-guest" in line]
     [key] = [number for number, line in enumerate(lines) if line.endswith("< /s/instances/chat/secret/api-key")]
     assert look < key
-    assert "task exec --exec-id vmtool-key chat python3 -m vmtool.serving.receive" in lines[key]
+    assert "task exec --exec-id vmtool-key chat python3 -P -m vmtool.serving.receive" in lines[key]
     [start] = [line for line in lines if " run --detach" in line]
     assert "secret" not in start
 

@@ -53,7 +53,7 @@ def test_one_program_grows_an_image_in_its_place(tmp_path: Path) -> None:
     path = image(tmp_path / "i.img", fit("bare", GIB, verity=False))
     plan = lines(facts(path))
     assert [line for line in plan if line.startswith("#")] == ["# 1. grow the image in its place"]
-    assert plan[-1] == f"{sys.executable} -m vmtool.host.grow {path} /j/growth.json"
+    assert plan[-1] == f"{sys.executable} -I -m vmtool.host.grow {path} /j/growth.json"
     assert f'"resize2fs": ["resize2fs"], "e2fsck": ["e2fsck", "-fn", "{path}"]' in "\n".join(plan)
 
 

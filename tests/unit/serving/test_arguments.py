@@ -18,7 +18,7 @@ def test_what_comes_after_the_dashes_is_vllms() -> None:
     assert arguments.listen == ("0.0.0.0", 8000)
     assert arguments.allow_from == (ipaddress.ip_network("10.0.0.1"), ipaddress.ip_network("fd00::/64"))
     assert engine_command(arguments, "python3", Path("/tmp/d/s")) == (
-        "python3", "-m", "vllm.entrypoints.openai.api_server", "--model", "/models/m", "--served-model-name", "m",
+        "python3", "-P", "-m", "vllm.entrypoints.openai.api_server", "--model", "/models/m", "--served-model-name", "m",
         "--uds", "/tmp/d/s", "--disable-uvicorn-access-log", "--disable-fastapi-docs", "--dtype", "bfloat16")
 
 
@@ -69,7 +69,7 @@ def test_an_ipv6_address_is_written_in_brackets() -> None:
 def test_the_small_server_takes_vllms_place(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = parse([*OWN, "--engine", "transformers"])
     assert engine_command(arguments, "python3", Path("/tmp/d/s")) == (
-        "python3", "-m", "vmtool.serving.small", "--model", "/models/m", "--served-model-name", "m",
+        "python3", "-P", "-m", "vmtool.serving.small", "--model", "/models/m", "--served-model-name", "m",
         "--uds", "/tmp/d/s")
     with pytest.raises(SystemExit):
         parse([*OWN, "--engine", "transformers", "--", "--dtype", "bfloat16"])
