@@ -36,8 +36,8 @@ def fetch(recipe: Recipe, lock: Path, directory: Path, environment: Pairs, pytho
     version = recipe.python.replace(".", "")
     return Run((
         python, "-I", "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps",
-        "--require-hashes", "--only-binary=:all:", f"--python-version={recipe.python}", "--implementation=cp", f"--abi=cp{version}",
-        "--abi=abi3", "--abi=none", *(f"--platform={tag}" for tag in tags), f"--dest={directory}",
+        "--require-hashes", "--only-binary=:all:", f"--python-version={recipe.python}", "--implementation=cp",
+        f"--abi=cp{version}", "--abi=abi3", "--abi=none", *(f"--platform={tag}" for tag in tags), f"--dest={directory}",
         f"--requirement={lock}"), env=environment, deadline=3600, hint=HINT if lock.name == "torch.lock" else "")
 
 
