@@ -1,0 +1,112 @@
+"""What an earlier vmtool left on a machine is read, and can be undone: tests/data/journals, instances and records."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from tests.fakes.recorded import Recorded
+from vmtool.cli.main import vmtool
+from vmtool.gpu.record import read_records, records
+from vmtool.host.journal import NAME, Journal
+from vmtool.launch.instance import read_instance
+from vmtool.launch.plan import digest
+from vmtool.net.network import attachment_of, network_of
+from vmtool.net.publish import Publish
+from vmtool.plan import KINDS
+from vmtool.spec import Spec
+from vmtool.state import State
+
+DATA = Path(__file__).parents[2] / "data"
+JOURNALS = tuple(sorted(path.stem for path in (DATA / "journals").glob("*.jsonl")))
+HANDLERS = tuple(sorted(path.name for path in (DATA / "instances").iterdir()))
+
+
+def expected(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((DATA / "journals" / f"{name}.expected.json").read_text())
+    return found
+
+
+def placed(name: str, directory: Path) -> Path:
+    """A journal as it lies in its subject's directory."""
+    directory.mkdir(parents=True)
+    shutil.copy(DATA / "journals" / f"{name}.jsonl", directory / NAME)
+    return directory
+
+
+def test_there_is_a_journal_of_each_kind_of_launch_and_of_what_else_changes_a_host() -> None:
+    assert set(JOURNALS) == {"launch-runc", "launch-kata", "launch-libvirt", "gpu-bind", "net-add", "rootfs-build",
+                             "rootfs-resize", "rootfs-resize-copy", "image-build", "every-kind"}
+
+
+def test_together_they_hold_every_kind_of_action() -> None:
+    held = {kind for name in JOURNALS for entry in expected(name)["entries"] for kind, _ in entry["undo"]}
+    assert held == set(KINDS)
+
+
+@pytest.mark.parametrize("name", JOURNALS)
+def test_an_earlier_journal_is_read_as_it_was_meant(name: str, tmp_path: Path) -> None:
+    story = Journal(placed(name, tmp_path / "subject")).story()
+    assert {"state": story.state, "subject": story.subject, "error": story.error, "entries": [
+        {"number": entry.number, "title": entry.title,
+         "undo": [[type(action).__name__, action.shell()] for action in entry.undo]}
+        for entry in story.entries]} == expected(name)
+
+
+@pytest.mark.parametrize("name", JOURNALS)
+def test_recover_shows_the_lines_that_undo_an_earlier_journal(name: str, tmp_path: Path) -> None:
+    """As it is typed after an upgrade: newest step first, and nothing of one that ended well."""
+    told = expected(name)
+    placed(name, tmp_path / "instances" / "subject")
+    result = CliRunner().invoke(vmtool, ["--state-dir", str(tmp_path), "recover", "--dry-run"])
+    assert (result.exit_code, result.exception) == (0, None)
+    if told["state"] == "applied":
+        assert (result.stdout, result.stderr) == ("", "nothing to recover\n")
+        return
+    shown = [f"# {told['subject']}"]
+    for entry in reversed(told["entries"]):
+        shown += [f"# undo: {entry['title']}", *(line for _, line in entry["undo"])]
+    assert result.stdout == "\n".join(shown) + "\n"
+
+
+@pytest.mark.parametrize("handler", HANDLERS)
+def test_an_earlier_instance_is_known(handler: str, tmp_path: Path) -> None:
+    state, written = State(tmp_path), json.loads((DATA / "instances" / handler / "instance.json").read_text())
+    directory = placed(f"launch-{handler}", state.instance(written["name"]))
+    shutil.copy(DATA / "instances" / handler / "instance.json", directory)
+    instance = read_instance(state, written["name"])
+    assert (instance.state, instance.known().handler) == ("stopped", handler)
+    assert json.loads(json.dumps(asdict(instance.known()))) == written
+
+
+def test_there_is_an_instance_of_each_launcher() -> None:
+    assert HANDLERS == ("kata", "libvirt", "runc")
+
+
+@pytest.mark.parametrize("handler", HANDLERS)
+def test_the_spec_of_an_earlier_launch_is_recognised(handler: str) -> None:
+    """Else `run` of the same file, after an upgrade, is refused: it would seem to be another spec."""
+    spec, record = ((DATA / "instances" / handler / f"{name}.json").read_text() for name in ("spec", "instance"))
+    assert digest(Spec.model_validate_json(spec)) == json.loads(record)["digest"]
+
+
+def test_an_earlier_record_of_a_bound_device_tells_where_it_came_from() -> None:
+    state, text = State(Path("/s")), (DATA / "records" / "gpu-device.json").read_text()
+    found = read_records(Recorded({"texts": {f"{records(state)}/0000:2a:00.0": text}}), state)["0000:2a:00.0"]
+    assert asdict(found) == {"bdf": "0000:2a:00.0", "driver": "nvidia", "module": "nvidia", "override": "",
+                             "power_control": "on", "d3cold_allowed": "1", "bound_to": "vfio-pci"}
+
+
+def test_earlier_records_of_a_network_are_read() -> None:
+    network = network_of((DATA / "records" / "network.json").read_text())
+    assert network and (network.name, network.bridge, network.subnet, network.owner) == (
+        "lab", "vmt-lab", "10.55.0.0/24", "")
+    attached = attachment_of((DATA / "records" / "net-attachment.json").read_text())
+    assert attached and (attached.network, attached.container_id, attached.netns, attached.publish) == (
+        "lab", "lab", "lab", (Publish(18000, 8000),))
