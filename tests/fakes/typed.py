@@ -1,0 +1,53 @@
+"""Commands as they are typed, in this process, on a recorded host in the place of the real one."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from tests.fakes.recorded import HOSTS, Recorded
+from vmtool.cli.main import vmtool
+from vmtool.host.look import Machine
+
+# Where recorded hosts have vmtool's state, and where a test puts it.
+STATE = "/var/lib/vmtool"
+READS = ("text", "guarded", "names", "link", "exists", "which", "run")
+
+
+def recorded(state: Path, *names: str, **more: Any) -> Recorded:
+    """Recordings below tests/data laid upon each other (such as "hosts/epyc-snp"), with vmtool's state in `state`;
+    `more` are entries of their tables."""
+    data: dict[str, Any] = {}
+    for name in names:
+        merge(data, json.loads((HOSTS.parent / f"{name}.json").read_text().replace(STATE, str(state))))
+    return Recorded(merge(data, more))
+
+
+def merge(data: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+    """Tables of one recording into another's."""
+    for table, entries in copy.deepcopy(more).items():
+        if isinstance(entries, dict):
+            data.setdefault(table, {}).update(entries)
+        else:
+            data[table] = [*data.get(table, []), *entries]
+    return data
+
+
+def install(host: Recorded, patch: pytest.MonkeyPatch) -> None:
+    """Let every reading of the real machine read this host: whichever module reads, and wherever it lies."""
+    for name in READS:
+        patch.setattr(Machine, name, _reading(getattr(host, name)))
+
+
+def _reading(read: Any) -> Any:
+    return lambda self, *words, **options: read(*words, **options)
+
+
+def typed(state: Path, *words: str) -> Result:
+    """The command's output and exit code; what it raises is in the result."""
+    return CliRunner().invoke(vmtool, ["--state-dir", str(state), *words], prog_name="vmtool")

@@ -1,0 +1,288 @@
+"""Every `--json` document, on recorded hosts, byte for byte: programs read them.
+
+To write the files of tests/golden/cli/json anew: `VMTOOL_WRITE_GOLDEN=1 python -m pytest tests/unit/cli`, then look at
+the difference. What differs from run to run (paths, seconds, times) is replaced; what a unit test cannot do is done
+beforehand: a guest's console, an answer of a model, a plugin's look at its network.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shlex
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import click
+import pytest
+import yaml
+
+from tests.fakes.recorded import HOSTS
+from tests.fakes.typed import STATE, install, recorded, typed
+from tests.unit.rootfs.make import kata_dax
+from vmtool.cli.main import vmtool
+from vmtool.errors import NotReady, VerificationFailed
+from vmtool.host import cni, daemons, serving, subjects
+
+DATA = HOSTS.parent
+GOLDEN = DATA.parent / "golden" / "cli" / "json"
+IDLE = {"/proc": ()}
+Patch = pytest.MonkeyPatch
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one command is typed: the state directory, another for its files, and what stands in for the rest."""
+
+    state: Path
+    files: Path
+    patch: Patch
+
+    def on(self, *names: str, **more: object) -> None:
+        install(recorded(self.state, *names, **more), self.patch)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A command line and what it is typed on; `{files}` in a word is the directory of its files.
+
+    Args:
+        code: its exit code, also when an error ends it after the document.
+    """
+
+    words: str
+    prepare: Callable[[Place], None]
+    code: int = 0
+
+
+def host(*names: str, **more: object) -> Callable[[Place], None]:
+    return lambda place: place.on(*names, **more)
+
+
+def instances(place: Place) -> None:
+    """One of each launcher, none of which runs."""
+    for source in sorted((DATA / "instances").iterdir()):
+        written = json.loads((source / "instance.json").read_text())
+        name = written["name"] = source.name
+        directory = place.state / "instances" / name
+        directory.mkdir(parents=True)
+        (directory / "instance.json").write_text(json.dumps(written).replace(STATE, str(place.state)))
+        shutil.copy(DATA / "journals" / f"launch-{name}.jsonl", directory / "journal.jsonl")
+    place.on()
+
+
+def running(place: Place) -> None:
+    """The same, and all of them run; the machine tells nothing about their processes."""
+    instances(place)
+    place.patch.setattr(daemons, "living", lambda pidfile: 4242)
+
+
+def answering(place: Place) -> None:
+    running(place)
+    place.patch.setattr(serving, "ask", lambda *words, **options: "So.")
+
+
+def networks(place: Place) -> None:
+    """Two networks of vmtool's, one of them with an address; the plugins have nothing against them."""
+    result = {"cniVersion": "1.0.0", "interfaces": [{"name": "veth1", "mac": "0a:00:00:00:00:02"},
+                                                    {"name": "eth0", "mac": "0a:00:00:00:00:03", "sandbox": "/n"}],
+              "ips": [{"interface": 1, "address": "10.206.173.2/24", "gateway": "10.206.173.1"}]}
+    address = [{"addr_info": [{"family": "inet", "local": "10.206.173.2", "prefixlen": 24}]}]
+    place.on("net/ours", texts={f"{place.state}/networks/alpha/net/result.json": json.dumps(result)}, outputs={
+        "ip -n alpha -j addr show dev eth0": {"out": json.dumps(address)},
+        "ip -n alpha -j route show default": {"out": json.dumps([{"gateway": "10.206.173.1"}])}})
+    place.patch.setattr(cni, "call", lambda action, log: None)
+
+
+def wish(place: Place) -> None:
+    """A spec that can be launched with runc, and a host for it."""
+    model = {"/m/config.json": json.dumps({"architectures": ["LlamaForCausalLM"]}),
+             "/m/canary.json": json.dumps({"prompt": "Why?", "expect": "So."})}
+    find = "find -L /m -maxdepth 2 -printf '%y %m %s %P\\0'"
+    place.on("hosts/debian12-pvm", "net/plain", texts=model, which={"iptables": "/usr/sbin/iptables"},
+             outputs={find: {"out": "d 755 0 \0f 644 9 config.json\0f 644 1048576 model.safetensors\0"}})
+    (place.files / "spec.yaml").write_text(yaml.safe_dump({
+        "apiVersion": "vmtool/v1", "kind": "Runtime", "metadata": {"name": "a"}, "spec": {
+            "runtime": {"handler": "runc"}, "allow_unconfidential": True, "image": "vmtool/x",
+            "model": {"name": "m", "path": "/m"}, "resources": {"memory": "2Gi", "cpus": 1},
+            "network": {"publish": ["8000"]}}}))
+
+
+def images(place: Place) -> None:
+    """An image in the records of a private containerd that sleeps."""
+    directory, name, digest = place.state / "images" / "tiny", "docker.io/vmtool/tiny:latest", "sha256:" + "a" * 64
+    directory.mkdir(parents=True)
+    (directory / "image.json").write_text(json.dumps({
+        "name": "tiny", "references": ["localhost/vmtool/tiny:ab", name], "input": "ab" * 32,
+        "socket": "/run/vmtool/0/containerd.sock", "private": True}))
+    listing = f"{name} application/vnd.oci.image.index.v1+json {digest} 20.5 MiB linux/amd64 -\n"
+    (directory / "listing.txt").write_text(listing)
+    blobs = place.state / "containerd/root/io.containerd.content.v1.content/blobs/sha256"
+    place.on(texts={str(directory / "listing.txt"): listing}, exists=[str(blobs / ("a" * 64))])
+
+
+def guest_image(place: Place) -> None:
+    """Kata's layout with an ext4 in which debugfs finds a Debian; it has no manifest."""
+    path, start = kata_dax(place.files / "i.img"), 3145728
+    inside = {'stat "/etc/os-release"': "Type: regular Mode: 0644 Size: 40",
+              'cat "/etc/os-release"': 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"',
+              'stat "/sbin/init"': "Type: regular Mode: 0755 Size: 40",
+              'ls -p "/usr/lib/modules"': "/12/040755/0/0/6.1.0-50-amd64//"}
+    place.on(which={"debugfs": "/usr/sbin/debugfs", "e2fsck": "/usr/sbin/e2fsck"}, outputs={
+        f"e2fsck -fn '{path}?offset={start}'": {"status": 0},
+        **{shlex.join(("debugfs", "-R", asked, f"{path}?offset={start}")): {"out": out}
+           for asked, out in inside.items()}})
+
+
+def broken_image(place: Place) -> None:
+    (place.files / "i.img").write_bytes(b"\x00" * 8192)
+    place.on()
+
+
+def booted(place: Place) -> None:
+    """A guest that was booted and whose report is on the console."""
+    guest_image(place)
+    (place.files / "i.img.vmlinuz").write_bytes(b"")
+    lines = ("mounted yes", "kernel 6.1.0-50-amd64", "unit multi-user.target active", "failed", "end")
+    left_behind(place, "console.log", "".join(f"VMTOOL-REPORT {line}\n" for line in lines))
+
+
+def foreign(place: Place) -> None:
+    """A disk that only a guest can read, and what the guest's program wrote down of it."""
+    (place.files / "i.img").write_bytes(b"QFI\xfb" + (3).to_bytes(4, "big") + b"\x00" * 8184)
+    place.on()
+    left_behind(place, "foreign.json", json.dumps({
+        "virtual_size": 1 << 30, "table": "gpt", "root": "/dev/sda1", "filesystems": [
+            {"device": "/dev/sda1", "holds": "xfs", "size": 1 << 29}], "contents": {
+            "system": "openEuler 24.03", "kernels": ["6.6.0"], "modules": [], "toolkit": "", "has_toolkit": False,
+            "hooks": []}, "findings": [{"id": "kata.init", "level": "ok", "title": "first process",
+                                        "detail": "/sbin/init", "hint": ""}]}))
+
+
+def left_behind(place: Place, name: str, text: str) -> None:
+    """In the place of a plan's application: the file that it would leave in its subject's directory."""
+    def leave(state: object, directory: Path, *words: object, **options: object) -> SimpleNamespace:
+        directory.mkdir(parents=True)
+        (directory / name).write_text(text)
+        return SimpleNamespace(changes=True)
+
+    place.patch.setattr(subjects, "undertake", leave)
+
+
+def compared(place: Place) -> None:
+    """Another host's document is compared with this one's."""
+    place.on("hosts/epyc-snp")
+    made = typed(place.state, "doctor", "--for", "kata", "--tee", "snp", "--json").stdout
+    (place.files / "good.json").write_text(made.replace('"available": true', '"available": false'))
+
+
+def shipped(place: Place) -> None:
+    """A configuration of the shipped form with a word that is misspelt."""
+    text = (GOLDEN.parents[1] / "kata" / "4.1-snp.toml").read_text()
+    (place.files / "c.toml").write_text(text.replace("confidential_guest", "confidental_guest"))
+    place.on("hosts/epyc-snp")
+
+
+CASES = {
+    "doctor": Case("doctor --for kata --tee snp --json", host("hosts/epyc-snp")),
+    "doctor-compare": Case("doctor --compare {files}/good.json --json", compared, VerificationFailed.code),
+    "plan": Case("plan {files}/spec.yaml --json", wish),
+    "ps": Case("ps --json", instances),
+    "status-runc": Case("status runc --json", running),
+    "status-kata": Case("status kata --json", running),
+    "status-libvirt": Case("status libvirt --json", running),
+    "status-stopped": Case("status libvirt --json", instances, 1),
+    "chat": Case("chat runc Why? --json", answering),
+    "image-list": Case("image list --json", images),
+    "rootfs-inspect": Case("rootfs inspect {files}/i.img --json", guest_image),
+    "rootfs-inspect-foreign": Case("rootfs inspect {files}/i.img --json", foreign),
+    "rootfs-inspect-broken": Case("rootfs inspect {files}/i.img --json", broken_image),
+    "rootfs-verify": Case("rootfs verify {files}/i.img --root-hash " + "ab" * 32 + " --json", guest_image,
+                          VerificationFailed.code),
+    "rootfs-boot": Case("rootfs boot {files}/i.img --json", booted),
+    "net-show": Case("net show --json", networks),
+    "net-show-one": Case("net show alpha --json", networks),
+    "net-check": Case("net check alpha --json", networks, VerificationFailed.code),
+    "gpu-list": Case("gpu list --json", host("hosts/gpu-grace", names=IDLE)),
+    "gpu-status": Case("gpu status 0009:01:00.0 --json", host("hosts/gpu-grace", names=IDLE)),
+    "gpu-cc-mode-show": Case("gpu cc-mode show --json", host("hosts/gpu-kunpeng-a100", names=IDLE)),
+    "gpu-cc-mode-show-unknown": Case("gpu cc-mode show 0000:18:00.0 --json", host("hosts/gpu-hgx-h100", names=IDLE),
+                                     NotReady.code),
+    "kata-check": Case("kata check {files}/c.toml --kata-version 4.1 --tee snp --json", shipped,
+                       VerificationFailed.code),
+    "kata-which": Case("kata which --json", host("hosts/epyc-snp")),
+    "kata-keys": Case("kata keys confidential_guest --json", host()),
+}
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    (tmp_path / "files").mkdir()
+    monkeypatch.setenv("VMTOOL_CACHE", str(tmp_path / "cache"))
+    return Place(tmp_path / "state", tmp_path / "files", monkeypatch)
+
+
+def document(place: Place, case: Case) -> str:
+    """What the command prints, with what differs from run to run replaced."""
+    case.prepare(place)
+    result = typed(place.state, *(word.replace("{files}", str(place.files)) for word in case.words.split()))
+    told = getattr(result.exception, "code", result.exit_code)
+    assert told == case.code, (result.output, result.exception)
+    text = result.stdout.replace(str(place.state), STATE).replace(str(place.files), "/files")
+    assert str(place.files.parent) not in text
+    for name, value in (("seconds", "0.0"), ("allocated", "4096")):
+        text = re.sub(rf'"{name}": [0-9.]+', f'"{name}": {value}', text)
+    # What is called after the state directory's or an image's path has another name in each run.
+    return re.sub(r"(image-|/run/vmtool/)[0-9a-f]{8,12}\b", r"\g<1>01234567", text)
+
+
+def golden(name: str, text: str) -> None:
+    file = GOLDEN / f"{name}.json"
+    if os.environ.get("VMTOOL_WRITE_GOLDEN"):
+        file.write_text(text)
+    assert file.is_file(), f"a new document: write {file.name}, as the head of this file says"
+    assert file.read_text() == text
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_document(name: str, place: Place) -> None:
+    text = document(place, CASES[name])
+    golden(name, text)
+    made = json.loads(text)
+    assert (next(iter(made)), made["schema"]) == ("schema", "vmtool/v1"), "one document, and it says of which form"
+
+
+def test_evidence_that_is_kept(place: Place) -> None:
+    """The document of `status --proof` that stays in the instance's directory, for others to check."""
+    running(place)
+    assert typed(place.state, "status", "runc", "--proof").exit_code == 0
+    text = (place.state / "instances" / "runc" / "evidence" / "proof.json").read_text()
+    text = re.sub(r'"at": "[^"]+"', '"at": "2026-01-01T00:00:00Z"', text)
+    digest = hashlib.sha256((place.state / "instances" / "runc" / "instance.json").read_bytes()).hexdigest()
+    golden("evidence", text.replace(digest, "ab" * 32))
+    assert json.loads(text)["files"] == {"instance.json": digest}
+
+
+def with_json(command: click.Command, words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    if any("--json" in parameter.opts for parameter in command.params):
+        yield words
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            if found := command.get_command(context, name):
+                yield from with_json(found, (*words, name))
+
+
+def test_every_command_with_a_document_is_in_the_table() -> None:
+    known = [tuple(case.words.split()) for case in CASES.values()]
+    missing = [words for words in with_json(vmtool) if not any(case[:len(words)] == words for case in known)]
+    assert missing == []
+
+
+def test_there_is_no_golden_file_too_many() -> None:
+    assert {path.stem for path in GOLDEN.glob("*.json")} == {*CASES, "evidence"}
