@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from click.testing import CliRunner, Result
 
 from tests.fakes.recorded import HOSTS, Recorded
@@ -51,3 +52,18 @@ def _reading(read: Any) -> Any:
 def typed(state: Path, *words: str) -> Result:
     """The command's output and exit code; what it raises is in the result."""
     return CliRunner().invoke(vmtool, ["--state-dir", str(state), *words], prog_name="vmtool")
+
+
+def launchable(state: Path, file: Path, patch: pytest.MonkeyPatch) -> None:
+    """Write a spec that can be launched with runc, and install a host for it."""
+    model = {"/m/config.json": json.dumps({"architectures": ["LlamaForCausalLM"]}),
+             "/m/canary.json": json.dumps({"prompt": "Why?", "expect": "So."})}
+    find = "find -L /m -maxdepth 2 -printf '%y %m %s %P\\0'"
+    listed = "d 755 0 \0f 644 9 config.json\0f 644 1048576 model.safetensors\0"
+    install(recorded(state, "hosts/debian12-pvm", "net/plain", texts=model, which={"iptables": "/usr/sbin/iptables"},
+                     outputs={find: {"out": listed}}), patch)
+    file.write_text(yaml.safe_dump({
+        "apiVersion": "vmtool/v1", "kind": "Runtime", "metadata": {"name": "a"}, "spec": {
+            "runtime": {"handler": "runc"}, "allow_unconfidential": True, "image": "vmtool/x",
+            "model": {"name": "m", "path": "/m"}, "resources": {"memory": "2Gi", "cpus": 1},
+            "network": {"publish": ["8000"]}}}))

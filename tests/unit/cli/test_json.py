@@ -20,10 +20,9 @@ from types import SimpleNamespace
 
 import click
 import pytest
-import yaml
 
 from tests.fakes.recorded import HOSTS
-from tests.fakes.typed import STATE, install, recorded, typed
+from tests.fakes.typed import STATE, install, launchable, recorded, typed
 from tests.unit.rootfs.make import kata_dax
 from vmtool.cli.main import vmtool
 from vmtool.errors import NotReady, VerificationFailed
@@ -100,17 +99,7 @@ def networks(place: Place) -> None:
 
 
 def wish(place: Place) -> None:
-    """A spec that can be launched with runc, and a host for it."""
-    model = {"/m/config.json": json.dumps({"architectures": ["LlamaForCausalLM"]}),
-             "/m/canary.json": json.dumps({"prompt": "Why?", "expect": "So."})}
-    find = "find -L /m -maxdepth 2 -printf '%y %m %s %P\\0'"
-    place.on("hosts/debian12-pvm", "net/plain", texts=model, which={"iptables": "/usr/sbin/iptables"},
-             outputs={find: {"out": "d 755 0 \0f 644 9 config.json\0f 644 1048576 model.safetensors\0"}})
-    (place.files / "spec.yaml").write_text(yaml.safe_dump({
-        "apiVersion": "vmtool/v1", "kind": "Runtime", "metadata": {"name": "a"}, "spec": {
-            "runtime": {"handler": "runc"}, "allow_unconfidential": True, "image": "vmtool/x",
-            "model": {"name": "m", "path": "/m"}, "resources": {"memory": "2Gi", "cpus": 1},
-            "network": {"publish": ["8000"]}}}))
+    launchable(place.state, place.files / "spec.yaml", place.patch)
 
 
 def images(place: Place) -> None:

@@ -1,0 +1,109 @@
+"""Exit codes, and the order in which an error is shown: scripts decide by the one, people read the other."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+import vmtool
+from tests.fakes.typed import launchable, typed
+from vmtool import errors as e
+from vmtool.cli import main as cli
+
+CODES: dict[type[e.VmtoolError], int] = {
+    e.VmtoolError: 1, e.Refused: 2, e.NotReady: 3, e.VerificationFailed: 4, e.ProgramMissing: 3, e.ProgramFailed: 1,
+    e.Interrupted: 130,
+}
+
+
+def family(kind: type[e.VmtoolError]) -> Iterator[type[e.VmtoolError]]:
+    yield kind
+    for child in kind.__subclasses__():
+        yield from family(child)
+
+
+def test_every_class_of_error_is_in_the_table() -> None:
+    """Also one that is defined far from the others."""
+    for module in pkgutil.walk_packages(vmtool.__path__, "vmtool."):
+        if module.name == "vmtool.__main__":
+            continue
+        try:
+            importlib.import_module(module.name)
+        except ModuleNotFoundError as error:
+            # A library that only an image, or only some hosts have.
+            assert not str(error.name).startswith("vmtool")
+    assert {kind for kind in family(e.VmtoolError) if kind.__module__.startswith("vmtool.")} == set(CODES)
+
+
+@pytest.mark.parametrize(("kind", "code"), CODES.items(), ids=lambda value: getattr(value, "__name__", str(value)))
+def test_an_error_has_its_code_and_is_shown_in_one_order(kind: type[e.VmtoolError], code: int,
+                                                         monkeypatch: pytest.MonkeyPatch,
+                                                         capsys: pytest.CaptureFixture[str]) -> None:
+    error = kind("it failed", details=("one", "two"), hint="vmtool doctor", log="/l/host.log")
+    assert (kind.code, ended(error, monkeypatch)) == (code, code)
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.splitlines() == ["error: it failed", "  one", "  two", "hint: vmtool doctor", "log: /l/host.log"]
+
+
+@pytest.mark.parametrize(("error", "code", "shown"), [
+    (click.UsageError("no such option"), 2, "Error: no such option\n"),
+    (click.ClickException("it failed"), 1, "Error: it failed\n"),
+    (click.exceptions.Exit(4), 4, ""),
+    (click.Abort(), 130, ""),
+    (KeyboardInterrupt(), 130, ""),
+    (BrokenPipeError(), 1, ""),
+    (PermissionError(13, "Permission denied", "/s/x"), 3, "error: /s/x: permission denied\nhint: become root\n"),
+], ids=lambda value: type(value).__name__)
+def test_what_else_ends_a_command(error: BaseException, code: int, shown: str, monkeypatch: pytest.MonkeyPatch,
+                                  capsys: pytest.CaptureFixture[str]) -> None:
+    assert ended(error, monkeypatch) == code
+    assert capsys.readouterr() == ("", shown)
+
+
+def test_a_fault_of_vmtools_own_is_1_and_says_so(monkeypatch: pytest.MonkeyPatch,
+                                                 capsys: pytest.CaptureFixture[str]) -> None:
+    assert ended(ZeroDivisionError("here"), monkeypatch) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("Traceback")
+    assert told.splitlines()[-2:] == [
+        "ZeroDivisionError: here",
+        "This is a fault of vmtool itself. Please report it with the lines above."]
+
+
+@pytest.mark.parametrize(("status", "code"), [(None, 0), (0, 0), (7, 7)])
+def test_a_status_of_a_command_is_the_programs(status: int | None, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli.vmtool, "main", lambda standalone_mode: status)
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == code
+
+
+def ended(error: BaseException, patch: pytest.MonkeyPatch) -> object:
+    """With what code the program ends when a command raises this."""
+    def fail(standalone_mode: bool) -> None:
+        raise error
+
+    patch.setattr(cli.vmtool, "main", fail)
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    return end.value.code
+
+
+@pytest.mark.parametrize(("words", "code"), [
+    (("plan", "{}/spec.yaml", "--exit-code"), 5), (("plan", "{}/spec.yaml"), 0),
+    (("status", "absent"), 1), (("plan", "{}/absent.yaml"), 2), (("status", "Not A Name"), 2),
+    (("run",), 2), (("frobnicate",), 2), (("kata", "which"), 3), (("kata", "keys", "no-such-key"), 2),
+    (("doctor", "--for", "kata"), 3), (("gpu", "cc-mode", "set", "on", "x"), 2), (("net", "check", "absent"), 1),
+    (("rm", "absent"), 1), (("recover",), 0), (("ps",), 0),
+], ids=lambda value: " ".join(value) if isinstance(value, tuple) else str(value))
+def test_commands_end_with_the_code_of_their_answer(words: tuple[str, ...], code: int, tmp_path: Path,
+                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+    launchable(tmp_path / "state", tmp_path / "spec.yaml", monkeypatch)
+    result = typed(tmp_path / "state", *(word.format(tmp_path) for word in words))
+    assert getattr(result.exception, "code", result.exit_code) == code, (result.output, result.exception)
