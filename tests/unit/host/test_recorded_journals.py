@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 from dataclasses import asdict
@@ -19,7 +20,7 @@ from vmtool.launch.instance import read_instance
 from vmtool.launch.plan import digest
 from vmtool.net.network import attachment_of, network_of
 from vmtool.net.publish import Publish
-from vmtool.plan import KINDS
+from vmtool.plan import KINDS, Run
 from vmtool.spec import Spec
 from vmtool.state import State
 
@@ -57,6 +58,15 @@ def test_an_earlier_journal_is_read_as_it_was_meant(name: str, tmp_path: Path) -
         {"number": entry.number, "title": entry.title,
          "undo": [[type(action).__name__, action.shell()] for action in entry.undo]}
         for entry in story.entries]} == expected(name)
+
+
+def test_the_programs_that_an_earlier_journal_undoes_with_are_there(tmp_path: Path) -> None:
+    """Its undo runs modules of vmtool's by their names: one that has moved would not be found any more."""
+    entries = [entry for name in JOURNALS for entry in Journal(placed(name, tmp_path / name)).story().entries]
+    argvs = [action.argv for entry in entries for action in entry.undo if isinstance(action, Run)]
+    modules = {argv[argv.index("-m") + 1] for argv in argvs if argv[0].endswith("python")}
+    assert len(modules) == 2, "one ends a domain, one brings an image back"
+    assert [name for name in sorted(modules) if importlib.util.find_spec(name) is None] == []
 
 
 @pytest.mark.parametrize("name", JOURNALS)
