@@ -9,13 +9,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from vmtool.facts.reader import Output
+from vmtool.machine import Output
 
 HOSTS = Path(__file__).parents[1] / "data" / "hosts"
 
 
 class Recorded:
-    """A `vmtool.facts.reader.Reader` that knows what was recorded; everything else is absent.
+    """A `vmtool.machine.Reader` that knows what was recorded; everything else is absent.
 
     The form: `texts` path -> text; `names` directory -> names; `links` path -> target; `exists` list of paths;
     `which` program -> path; `outputs` command line -> {status, out, err}, where vmtool's own Python is "python".

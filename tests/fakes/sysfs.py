@@ -1,7 +1,7 @@
 """A kernel's PCI bus that reacts: unbind removes the driver, a probe honours driver_override, writes fail and hang.
 
-It stands in for `vmtool.facts.reader.Reader` and for the children that `vmtool.host.sysfs` starts, so the real planners
-and the real `apply` work on it.
+It stands in for `vmtool.machine.Reader` and for the children that `vmtool.gpu.sysfs_writes` starts, so the real
+planners and the real `apply` work on it.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.fakes.recorded import Recorded
-from vmtool.facts.pci import BDF, DEVICES, DRIVERS
-from vmtool.facts.reader import Output
-from vmtool.host.attempt import Failure, Write
+from vmtool.gpu.pci import BDF, DEVICES, DRIVERS
+from vmtool.gpu.write_child import Failure, Write
+from vmtool.machine import Output
 
 MODULES = {"vfio-pci": "vfio-pci", "nvgrace_gpu_vfio_pci": "nvgrace_gpu_vfio_pci", "nvidia": "nvidia"}
 
@@ -92,7 +92,7 @@ class FakeKernel(Recorded):
     # The writer's side.
 
     def start(self, writes: list[Write]) -> FakeAttempt:
-        """In the place of `vmtool.host.sysfs.start`."""
+        """In the place of `vmtool.gpu.sysfs_writes.start`."""
         return FakeAttempt(self, writes)
 
     def write(self, path: str, text: str) -> int | None:
@@ -189,7 +189,7 @@ class FakeKernel(Recorded):
 
 
 class FakeAttempt:
-    """In the place of `vmtool.host.attempt.Attempt`; one that hangs never becomes readable and cannot be killed."""
+    """In the place of `vmtool.gpu.write_child.Attempt`; one that hangs never becomes readable and cannot be killed."""
 
     def __init__(self, kernel: FakeKernel, writes: list[Write]) -> None:
         self.writes = tuple(writes)

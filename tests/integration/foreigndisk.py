@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from vmtool.host.foreign import opened, prepare
+from vmtool.rootfs.add.workers.guestfs import opened, prepare
 
 RELEASE = 'NAME="openEuler"\nID="openEuler"\nVERSION_ID="24.03"\nPRETTY_NAME="openEuler 24.03 (test)"\n'
 KERNEL = "6.6.0-1.x86_64"

@@ -11,7 +11,7 @@ import sys
 from typing import Any
 
 from vmtool.cli.main import main
-from vmtool.host.journal import Journal
+from vmtool.engine.journal import Journal
 
 deadline = int(sys.argv.pop(1))
 written = 0

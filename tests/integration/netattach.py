@@ -8,16 +8,16 @@ from __future__ import annotations
 import sys
 
 from vmtool.cli.output import Progress
-from vmtool.facts.network import read_network
-from vmtool.host import subjects
-from vmtool.host.look import Machine
+from vmtool.engine import transactions
+from vmtool.host.local import Machine
 from vmtool.net.check import Wish, wanted_network
+from vmtool.net.cni_result import address_of
+from vmtool.net.facts import read_network
 from vmtool.net.network import result_path
 from vmtool.net.plan import plan_attach, plan_network
-from vmtool.net.publish import Publish
-from vmtool.net.result import address_of
+from vmtool.net.published_port import Publish
+from vmtool.paths import State
 from vmtool.plan import Plan
-from vmtool.state import State
 
 verb, box, name = sys.argv[1:4]
 publish = tuple(map(Publish.parse, sys.argv[4:]))
@@ -35,7 +35,7 @@ def make() -> Plan:
 
 
 if verb == "attach":
-    subjects.undertake(state, directory, f"attach {box}", make, Progress())
+    transactions.undertake(state, directory, f"attach {box}", make, Progress())
     print(address_of(result_path(directory / "net").read_text()).ip, end="")
 else:
-    subjects.remove(state, directory, f"detach {box}", Progress())
+    transactions.remove(state, directory, f"detach {box}", Progress())

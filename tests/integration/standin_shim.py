@@ -165,7 +165,7 @@ class Exec:
 
     def run(self) -> None:
         said = b""
-        if "vmtool.serving.receive" in self.words:
+        if "vmtool.serving.receive_keys" in self.words:
             (HERE / "key").write_bytes(Path(self.stdin).read_bytes())
             self.status = 0
         elif self.words[0] == "grep" and (HERE / "says").exists():

@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
-from vmtool.facts.containerd import read_containerd
+from vmtool.containerd.facts import read_containerd
 from vmtool.facts.kvm import PROBE
-from vmtool.host.look import Machine
+from vmtool.host.local import Machine
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 VMTOOL = (sys.executable, "-m", "vmtool")
@@ -177,7 +177,7 @@ def test_broken_file_is_refused(tmp_path: Path) -> None:
 # An ordinary user may not be able to read the checkout, so the modules are loaded before the rights are dropped.
 AS_NOBODY = """
 import os, sys
-import vmtool.cli.doctor, vmtool.cli.main
+import vmtool.doctor.commands, vmtool.cli.main
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
 sys.argv = ["vmtool", "doctor", "--for", "kata", "--json"]
 vmtool.cli.main.main()

@@ -16,11 +16,11 @@ import pytest
 from tests.integration.conftest import MakeSpec
 from tests.integration.kills import Pace, killed
 from tests.integration.machine import Vmtool, footprint, output
+from vmtool.containerd.endpoint import private_endpoint, start_daemon
+from vmtool.engine.journal import NAME as JOURNAL
 from vmtool.host import daemons
-from vmtool.host.journal import NAME as JOURNAL
-from vmtool.launch.containerd import private_endpoint, start_daemon
+from vmtool.paths import State
 from vmtool.plan import StopDaemon
-from vmtool.state import State
 
 PORT = 18461
 NAME = "faulty"

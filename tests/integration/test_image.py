@@ -22,8 +22,8 @@ from pathlib import Path
 import pytest
 
 from tests.integration.machine import Vmtool, command
+from vmtool.cache import Cache
 from vmtool.image.archive import read_archive
-from vmtool.image.cache import Cache
 from vmtool.image.facts import is_intact
 from vmtool.serving.entrypoint import listen
 

@@ -23,24 +23,25 @@ from typing import Any
 import pytest
 
 from tests.integration.machine import Vmtool, footprint
-from tests.unit.launch.test_plan import MODEL
+from tests.unit.launch.test_pipeline import MODEL
+from vmtool.claims import Claim
+from vmtool.doctor.host import HostFacts, read_host
+from vmtool.engine import transactions
 from vmtool.errors import VerificationFailed, VmtoolError
-from vmtool.facts.host import HostFacts, read_host
-from vmtool.facts.kata import KataFacts, KataShim
-from vmtool.facts.kata_config import ConfigChoice
-from vmtool.facts.tee import TeeSupport
-from vmtool.host import processes, subjects
-from vmtool.host.look import Machine
-from vmtool.kata.survey import survey
-from vmtool.launch.claim import Claim
+from vmtool.host import processes
+from vmtool.host.local import Machine
+from vmtool.instance.instance import read_instance
+from vmtool.kata.config_choice import ConfigChoice
+from vmtool.kata.launcher import target_of
+from vmtool.kata.request import survey
+from vmtool.kata.shims import KataFacts, KataShim
+from vmtool.launch.claims import read_claims
 from vmtool.launch.facts import LaunchFacts
-from vmtool.launch.guest import target_of
-from vmtool.launch.instance import read_instance
-from vmtool.launch.plan import plan_launch
-from vmtool.launch.proof import read_claims
+from vmtool.launch.pipeline import plan_launch
+from vmtool.paths import State
 from vmtool.plan import Plan
-from vmtool.spec import Spec
-from vmtool.state import State
+from vmtool.spec.runtime import Spec
+from vmtool.tee.facts import TeeSupport
 
 STANDIN = Path(__file__).with_name("standin_shim.py")
 IMAGE = "docker.io/vmtool/nothing:latest"
@@ -150,7 +151,7 @@ def undertake(vmtool: Vmtool, standin: Path, tee: str) -> None:
         facts = LaunchFacts(found, MODEL, None, survey(Machine(), spec.spec, target_of(found)))
         return plan_launch(state, spec, facts, timeout=3)
 
-    subjects.undertake(state, state.instance("chat"), "test", make, Silent(), keep=False)
+    transactions.undertake(state, state.instance("chat"), "test", make, Silent(), keep=False)
 
 
 def partitioned() -> bytes:

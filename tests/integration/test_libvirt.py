@@ -18,8 +18,8 @@ from tests.integration.conftest import MakeSpec
 from tests.integration.kills import killed
 from tests.integration.libvirt_daemons import SOCKET, libvirt_daemons
 from tests.integration.machine import Vmtool, footprint, kill_containerd, output
-from vmtool.facts.imagefile import read_image
-from vmtool.serving.canary import PAIRS
+from vmtool.rootfs.format.image_file import read_image
+from vmtool.serving.train_canary import PAIRS
 
 NAME = "guest"
 PORT = 18471
@@ -147,7 +147,7 @@ def test_a_guest_does_not_read_an_altered_disk(vmtool: Vmtool, make_guest: MakeG
 @pytest.mark.parametrize("late", [0, 1], ids=["as QEMU starts", "when QEMU runs"])
 def test_sigkill_leaves_no_guest_behind(vmtool: Vmtool, make_guest: MakeGuest, late: int) -> None:
     spec, before = make_guest(), footprint()
-    assert killed(vmtool, records_before(vmtool, spec, "vmtool.host.domains") + late, "run", spec)
+    assert killed(vmtool, records_before(vmtool, spec, "vmtool.libvirt.workers.domains") + late, "run", spec)
     assert len(found := qemus()) == late, [output("ps", "-o", "args=", "-p", pid) for pid in found]
     assert vmtool("ps", "--json").json["instances"][0]["state"] == "interrupted"
     kill_containerd(vmtool)

@@ -18,9 +18,9 @@ import yaml
 
 from tests.integration.machine import Result, Vmtool, output
 from tests.unit.libvirt.cases import COMBINATIONS, GPUS, name_of
-from vmtool.kata.claims import vm_claims
 from vmtool.libvirt.check import LEAST
 from vmtool.libvirt.domain import mac_of
+from vmtool.qemu.claims import vm_claims
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "libvirt"
 OWN = Path(__file__).parents[1] / "data" / "libvirt" / "domain.rng"

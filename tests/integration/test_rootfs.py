@@ -16,9 +16,9 @@ import yaml
 
 from tests.integration.kills import PER_ACTION, Pace, killed
 from tests.integration.machine import Vmtool, command, output
-from vmtool.facts.imagefile import manifest_path, read_image
-from vmtool.rootfs.digest import content_digest
-from vmtool.rootfs.manifest import read_manifest
+from vmtool.rootfs.format.digest import content_digest
+from vmtool.rootfs.format.image_file import manifest_path, read_image
+from vmtool.rootfs.metadata.manifest import read_manifest
 
 MINIMAL = yaml.safe_load((Path(__file__).parents[2] / "images/rootfs-minimal/recipe.yaml").read_text())
 AGENT = "#!/bin/sh\nexec sleep 3600\n"
@@ -236,7 +236,7 @@ def test_nothing_is_put_over_a_directory_or_into_erofs(tool: Vmtool, tiny_image:
 
 
 def test_the_hook_hands_the_state_on_and_leaves_a_trace(kata_recipe: Path, tmp_path: Path) -> None:
-    from vmtool.rootfs.overlay import render
+    from vmtool.rootfs.recipe.overlay import render
 
     toolkit, trace = tmp_path / "toolkit", tmp_path / "trace"
     toolkit.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/args\ncat > {tmp_path}/state\nexit 3\n')

@@ -16,14 +16,14 @@ import pytest
 from tests.integration.kills import PER_ACTION, killed
 from tests.integration.machine import Vmtool
 from tests.integration.test_rootfs import copied, make_toolkit, recipe
+from vmtool.engine.perform import perform
 from vmtool.errors import VmtoolError
-from vmtool.facts.imagefile import manifest_path, read_image
-from vmtool.host.ext4tar import Ext4, convert
-from vmtool.host.perform import perform
-from vmtool.rootfs.digest import content_digest
-from vmtool.rootfs.exchange import Swap, plan_swaps
-from vmtool.rootfs.lockfile import read_lock
-from vmtool.rootfs.manifest import read_manifest
+from vmtool.rootfs.add.workers.ext4_to_tar import Ext4, convert
+from vmtool.rootfs.build.replace_files import Swap, plan_swaps
+from vmtool.rootfs.format.digest import content_digest
+from vmtool.rootfs.format.image_file import manifest_path, read_image
+from vmtool.rootfs.metadata.lock_file import read_lock
+from vmtool.rootfs.metadata.manifest import read_manifest
 
 PAPERS = (".manifest.json", ".lock.json", ".spdx.json")
 

@@ -12,12 +12,12 @@ import pytest
 
 from tests.integration.kills import killed
 from tests.integration.machine import Vmtool, command, output
-from vmtool.cli.rootfsforeign import read_appliance
-from vmtool.facts.imagefile import read_image
-from vmtool.host.look import Machine
-from vmtool.host.perform import perform
-from vmtool.namespaces import PRIVATE
-from vmtool.rootfs.foreign import WORK
+from vmtool.engine.perform import perform
+from vmtool.host.local import Machine
+from vmtool.isolation import PRIVATE
+from vmtool.rootfs.add.plan_guestfs import WORK
+from vmtool.rootfs.commands.foreign import read_appliance
+from vmtool.rootfs.format.image_file import read_image
 
 DISK = Path(__file__).with_name("foreigndisk.py")
 
@@ -70,7 +70,7 @@ def test_a_qcow2_that_leads_to_a_file_of_the_hosts_is_refused(tool: Vmtool, tmp_
 def test_the_program_tells_how_it_is_called() -> None:
     done = subprocess.run([*WORK, "look"], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
-    assert "python -I -m vmtool.host.foreign look KERNEL" in done.stderr
+    assert "python -I -m vmtool.rootfs.add.workers.guestfs look KERNEL" in done.stderr
 
 
 @pytest.mark.slow

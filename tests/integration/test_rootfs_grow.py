@@ -21,16 +21,16 @@ import pytest
 
 from tests.integration.kills import PER_ACTION, Pace, killed
 from tests.integration.machine import Vmtool
-from vmtool.facts.imagefile import MIB, manifest_path, read_image, way_back
-from vmtool.host.disk import label
-from vmtool.host.ext4tar import Ext4, convert
+from vmtool.debian.tools import Tools
 from vmtool.plan import Run
-from vmtool.rootfs.digest import read_content, sha256
-from vmtool.rootfs.geometry import Kind, fit
-from vmtool.rootfs.growth import plan_growth
-from vmtool.rootfs.manifest import Manifest, VerityPart, manifest_text, read_manifest
-from vmtool.rootfs.tools import Tools
-from vmtool.rootfs.verity import Verity, hash_tree
+from vmtool.rootfs.add.workers.ext4_to_tar import Ext4, convert
+from vmtool.rootfs.build.workers.image_bytes import label
+from vmtool.rootfs.format.digest import read_content, sha256
+from vmtool.rootfs.format.hash_tree import Verity, hash_tree
+from vmtool.rootfs.format.image_file import MIB, manifest_path, read_image, way_back
+from vmtool.rootfs.format.layout import Kind, fit
+from vmtool.rootfs.grow.plan_in_place import plan_growth
+from vmtool.rootfs.metadata.manifest import Manifest, VerityPart, manifest_text, read_manifest
 
 KILLED = Path(__file__).with_name("killed_write.py")
 SIZE = 128 * MIB
@@ -380,15 +380,15 @@ def test_who_opens_the_image_while_it_is_written_must_wait_or_is_noticed(tree: P
 # A disk that is full at the third write.
 FULL = """
 import sys
-from vmtool.host import grow, wayback
-real, left = wayback.write, [3]
+from vmtool.rootfs.grow.workers import grow_in_place, roll_back
+real, left = roll_back.write, [3]
 def write(*arguments):
     left[0] -= 1
     if not left[0]:
         raise OSError(28, "No space left on device")
     real(*arguments)
-wayback.write = write
-grow.main(sys.argv[1:])
+roll_back.write = write
+grow_in_place.main(sys.argv[1:])
 """
 
 

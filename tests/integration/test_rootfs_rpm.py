@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from tests.integration.machine import Vmtool
-from vmtool.host.ext4tar import Ext4, convert
+from vmtool.rootfs.add.workers.ext4_to_tar import Ext4, convert
 
 SPEC = """Name: {name}
 Version: 1

@@ -13,7 +13,7 @@ import pytest
 
 from tests.integration.conftest import MakeSpec
 from tests.integration.machine import Vmtool, footprint
-from vmtool.host.journal import NAME as JOURNAL
+from vmtool.engine.journal import NAME as JOURNAL
 
 PORT = 18431
 QUESTION = "What is confidential computing?"

@@ -11,8 +11,8 @@ import pytest
 
 from tests.integration.conftest import MakeSpec
 from tests.integration.machine import Vmtool
+from vmtool.containerd.endpoint import SYSTEM
 from vmtool.host import daemons
-from vmtool.launch.containerd import SYSTEM
 
 PORT = 18481
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tests.lab.cache import LabError
 from tests.lab.channel import Request
-from vmtool.facts.reader import Output
+from vmtool.machine import Output
 
 
 class DeadlinePassed(LabError):

@@ -24,7 +24,7 @@ from tests.lab.qmp import Qmp
 from tests.lab.rundir import run_directory
 from tests.lab.running import Running
 from tests.lab.topology import Topology
-from vmtool.facts.reader import Output
+from vmtool.machine import Output
 
 BOOT_DEADLINE = 240.0
 SNAPSHOT = "booted"

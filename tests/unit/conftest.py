@@ -11,6 +11,8 @@ from typing import Any, NoReturn
 
 import pytest
 
+from vmtool.host import files
+
 KERNEL = ("/sys/", "/proc/")
 
 
@@ -35,3 +37,11 @@ def _guarded(real: Any) -> Any:
         return real(file, *args, **kwargs)
 
     return guarded
+
+
+@pytest.fixture(autouse=True)
+def mounts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Nothing is mounted, unless a test appends a mount point."""
+    points: list[str] = []
+    monkeypatch.setattr(files, "mount_points", lambda: points)
+    return points

@@ -9,7 +9,7 @@ import pytest
 
 from tests.fakes.recorded import HOSTS, Recorded
 from vmtool.doctor import PURPOSES, TEES, Finding, Purpose, Tee, diagnose, group_of
-from vmtool.facts.host import HostFacts, read_host
+from vmtool.doctor.host import HostFacts, read_host
 
 STATE = "/var/lib/vmtool"
 MACHINE = ["user.root", "cpu.arch", "kernel.overlayfs", "memory.limits", "kernel.options", "memory.available",
@@ -68,7 +68,7 @@ def test_hosts(host: str, purpose: Purpose, tee: Tee, ids: list[str], not_ok: di
 
 
 USER = {"texts": {"/proc/self/status": "Uid:\t1000\t1000\t1000\t1000\n"}}
-PROBE = "python -I -m vmtool.facts.kvmprobe"
+PROBE = "python -I -m vmtool.facts.kvm_probe"
 # The probe hangs while a child that does nothing ends.
 HANGS: dict[str, Any] = {PROBE: None, "python -I -c pass": {}}
 CTR = "ctr --address /run/containerd/containerd.sock --connect-timeout 1s"

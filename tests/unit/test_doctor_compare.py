@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from tests.fakes.recorded import Recorded
-from vmtool.cli.doctor import document
 from vmtool.doctor import diagnose
+from vmtool.doctor.commands import document
 from vmtool.doctor.compare import ABSENT, LIMIT, Difference, differences, read_document
+from vmtool.doctor.host import read_host
 from vmtool.errors import Refused
-from vmtool.facts.host import read_host
 
 
 def doctor(host: str, **changes: dict[str, Any]) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def test_a_host_does_not_differ_from_itself() -> None:
     {"outputs": {"stat -f -c '%a %S %T' /var/lib": {"out": f"{1000 << 18} 4096 xfs\n"}}},
     {"outputs": {"ss -Htln": {"out": "LISTEN 0 128 0.0.0.0:22 0.0.0.0:*\n"}}},
     {"outputs": {"ip -j route show table all": {"out": '[{"dst":"10.1.0.0/16","dev":"eth9"}]\n'}}},
-    {"outputs": {"python -I -m vmtool.facts.kvmprobe": {"out": json.dumps(
+    {"outputs": {"python -I -m vmtool.facts.kvm_probe": {"out": json.dumps(
         {"stage": "run", "machine": "x86_64", "api": 12, "virtcca_extension": 0, "guest": "halted", "seconds": 0.0002,
          "instructions": 200002})}}},
 ], ids=["memory", "disk", "listener", "route", "speed of the probe"])

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from vmtool import yamlfile
+from vmtool import documents
 from vmtool.errors import Refused
 from vmtool.quantity import parse_size
-from vmtool.shipped import shipped
-from vmtool.spec import Spec
-from vmtool.specfile import read_spec
+from vmtool.rendering import shipped
+from vmtool.spec.load import read_spec
+from vmtool.spec.runtime import Spec
 
 GOOD = """\
 apiVersion: vmtool/v1
@@ -139,7 +139,7 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
     (b"a: 2024-13-45\n", "not YAML"),
     (b"a: !!bool maybe\n", "not YAML"),
     (b"a: " + b"9" * 5000 + b"\n", "not YAML"),
-    (b"#" * (yamlfile.MAX_BYTES + 1), "larger than 1 MiB"),
+    (b"#" * (documents.MAX_BYTES + 1), "larger than 1 MiB"),
     (b"a: &a [1,1,1,1,1,1,1,1]\n" + b"".join(b"%c: &%c [*%c,*%c,*%c,*%c,*%c,*%c,*%c]\n" % (
         c, c, c - 1, c - 1, c - 1, c - 1, c - 1, c - 1, c - 1) for c in range(98, 106)), "too many"),
 ])

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-# name -> (module below vmtool.cli, the line of --help). The command in the module is named like the command.
+# name -> (module below vmtool, the line of --help). The command in the module is named like the command.
 Rooms = Mapping[str, tuple[str, str]]
 
 
@@ -30,7 +30,7 @@ class LazyGroup(click.Group):
         name = self.aliases.get(cmd_name, cmd_name)
         if name not in self.rooms:
             return None
-        module = importlib.import_module(f"vmtool.cli.{self.rooms[name][0]}")
+        module = importlib.import_module(f"vmtool.{self.rooms[name][0]}")
         command: click.Command = getattr(module, f"{name}_command")
         return command
 

@@ -10,29 +10,29 @@ import click
 from vmtool import __version__
 from vmtool.cli.lazy import LazyGroup
 from vmtool.errors import NotReady, VmtoolError
-from vmtool.state import State
+from vmtool.paths import State
 
-# name -> (module below vmtool.cli, the line of --help). The command in the module is named like the command.
+# name -> (module below vmtool, the line of --help). The command in the module is named like the command.
 COMMANDS = {
-    "doctor": ("doctor", "Look whether this host can do it; every finding has a hint."),
-    "plan": ("run", "Show what `run` would do."),
-    "run": ("run", "Start the runtime of a spec and prove that it answers."),
-    "ps": ("ps", "List the instances."),
-    "status": ("instance", "Look at an instance now: what is proven, what was not checked."),
-    "logs": ("instance", "Show what an instance wrote."),
-    "exec": ("instance", "Run a command inside an instance."),
-    "stop": ("instance", "End an instance's process; keep the rest."),
-    "rm": ("instance", "Remove an instance and everything it started."),
-    "recover": ("recover", "Undo what interrupted commands left behind."),
-    "chat": ("chat", "Ask an instance's model a question."),
-    "image": ("image", "Build, import and list container images."),
-    "rootfs": ("rootfs", "Build, grow, equip, inspect, verify and boot guest images."),
-    "model": ("model", "Make the canary model."),
-    "net": ("net", "Add, check, reset and remove container networks."),
-    "gpu": ("gpu", "List GPUs, bind them to VFIO, give them back."),
-    "kata": ("kata", "Render, check and explain Kata's configuration."),
-    "libvirt": ("libvirt", "Render libvirt's domains."),
-    "completion": ("completion", "Print the completion script of a shell."),
+    "doctor": ("doctor.commands", "Look whether this host can do it; every finding has a hint."),
+    "plan": ("launch.commands.run", "Show what `run` would do."),
+    "run": ("launch.commands.run", "Start the runtime of a spec and prove that it answers."),
+    "ps": ("launch.commands.ps", "List the instances."),
+    "status": ("launch.commands.instance", "Look at an instance now: what is proven, what was not checked."),
+    "logs": ("launch.commands.instance", "Show what an instance wrote."),
+    "exec": ("launch.commands.instance", "Run a command inside an instance."),
+    "stop": ("launch.commands.instance", "End an instance's process; keep the rest."),
+    "rm": ("launch.commands.instance", "Remove an instance and everything it started."),
+    "recover": ("cli.recover", "Undo what interrupted commands left behind."),
+    "chat": ("launch.commands.chat", "Ask an instance's model a question."),
+    "image": ("image.commands", "Build, import and list container images."),
+    "rootfs": ("rootfs.commands.group", "Build, grow, equip, inspect, verify and boot guest images."),
+    "model": ("models.commands", "Make the canary model."),
+    "net": ("net.commands", "Add, check, reset and remove container networks."),
+    "gpu": ("gpu.commands.show", "List GPUs, bind them to VFIO, give them back."),
+    "kata": ("kata.commands", "Render, check and explain Kata's configuration."),
+    "libvirt": ("libvirt.commands", "Render libvirt's domains."),
+    "completion": ("cli.completion", "Print the completion script of a shell."),
 }
 # The words of a neighbouring tool.
 ALIASES = {"precheck": "doctor", "infer": "chat", "apply": "run"}

@@ -28,7 +28,7 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 class Progress:
-    """A `vmtool.host.apply.Monitor`: one ephemeral line on a terminal, plain lines elsewhere; all on stderr."""
+    """A `vmtool.engine.apply.Monitor`: one ephemeral line on a terminal, plain lines elsewhere; all on stderr."""
 
     def __init__(self) -> None:
         self.live = sys.stderr.isatty()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import click
 
 from vmtool.cli.output import Progress
+from vmtool.engine import transactions
 from vmtool.errors import VmtoolError
-from vmtool.host import subjects
+from vmtool.paths import State
 from vmtool.plan import shell_lines
-from vmtool.state import State
 
 
 @click.command()
@@ -16,7 +16,7 @@ from vmtool.state import State
 @click.pass_obj
 def recover_command(state: State, dry_run: bool) -> None:
     """Undo what interrupted commands left behind. Logs are kept; `vmtool rm NAME` removes them."""
-    interrupted, problems = subjects.read_interrupted(state), subjects.read_unreadable(state)
+    interrupted, problems = transactions.read_interrupted(state), transactions.read_unreadable(state)
     if not interrupted and not problems:
         click.echo("nothing to recover", err=True)
     for subject in interrupted:
@@ -31,16 +31,16 @@ def recover_command(state: State, dry_run: bool) -> None:
         raise VmtoolError("not everything could be undone", details=problems, hint="vmtool recover")
 
 
-def show_undo(subject: subjects.Interrupted) -> None:
+def show_undo(subject: transactions.Interrupted) -> None:
     """Print the way back as a runbook, newest step first."""
     click.echo(f"# {subject.story.subject}")
     for entry in reversed(subject.story.entries):
         click.echo("\n".join([f"# undo: {entry.title}", *shell_lines(entry.undo)]))
 
 
-def recover_one(state: State, subject: subjects.Interrupted) -> list[str]:
+def recover_one(state: State, subject: transactions.Interrupted) -> list[str]:
     """Recover one subject; its problems must not keep the others from being recovered."""
     try:
-        return subjects.recover(state, subject.directory, Progress())
+        return transactions.recover(state, subject.directory, Progress())
     except (VmtoolError, ValueError) as error:
         return [f"{subject.story.subject}: {error}"]

@@ -1,16 +1,16 @@
 """Facts of a host against a purpose: what is there, what is missing, what could not be looked at, and the next move.
 
-Nothing here looks at the machine; `vmtool.facts.host.read_host` did.
+Nothing here looks at the machine; `vmtool.doctor.host.read_host` did.
 """
 
 from __future__ import annotations
 
 from vmtool.doctor.confidential import confidential_findings
 from vmtool.doctor.containers import container_findings
-from vmtool.doctor.finding import LEVELS, PURPOSES, TEES, Finding, Level, Purpose, Tee
 from vmtool.doctor.guests import guest_findings
+from vmtool.doctor.host import HostFacts
 from vmtool.doctor.machine import machine_findings
-from vmtool.facts.host import HostFacts
+from vmtool.findings import LEVELS, PURPOSES, TEES, Finding, Level, Purpose, Tee
 
 __all__ = ["LEVELS", "PURPOSES", "TEES", "Finding", "Level", "Purpose", "Tee", "diagnose", "group_of"]
 

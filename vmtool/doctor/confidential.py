@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vmtool.doctor.finding import Finding, Level, Tee, finding
-from vmtool.facts.host import HostFacts
+from vmtool.doctor.host import HostFacts
+from vmtool.findings import Finding, Level, Tee, finding
 
 TITLES = {"virtcca": "virtCCA", "snp": "AMD SEV-SNP", "tdx": "Intel TDX"}
 HINTS = {

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import combinations
 
-from vmtool.doctor.finding import Finding, Purpose, finding
+from vmtool.doctor.host import HostFacts
 from vmtool.errors import NotReady
-from vmtool.facts.cni import PLUGINS
-from vmtool.facts.host import HostFacts
+from vmtool.findings import Finding, Purpose, finding
+from vmtool.net.cni_facts import PLUGINS
 from vmtool.net.subnet import choose_subnet, network_or_none
 
 # The oldest that vmtool was tried with is 1.6.20; ctr's options for seccomp and cgroups came with 1.5 and 1.6.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vmtool.doctor.finding import Finding, Level, Purpose, Tee, finding
-from vmtool.facts.host import HostFacts
-from vmtool.facts.kata import KataHandler, KataShim
+from vmtool.doctor.host import HostFacts
+from vmtool.findings import Finding, Level, Purpose, Tee, finding
+from vmtool.kata.shims import KataHandler, KataShim
 
 QEMU_PACKAGE = {"x86_64": "qemu-system-x86", "aarch64": "qemu-system-arm"}
 

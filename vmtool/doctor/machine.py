@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vmtool.doctor.finding import Finding, Level, Purpose, finding, size
-from vmtool.facts.host import HostFacts
+from vmtool.doctor.host import HostFacts
 from vmtool.facts.kernel import KernelFacts
+from vmtool.findings import Finding, Level, Purpose, finding, size
 
 GIB = 1 << 30
 # The smallest model under vLLM took 1.5 GiB; a Kata guest has 2 GiB by default.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from vmtool.facts.reader import Reader
+from vmtool.machine import Reader
 
 # Implementer codes of the Arm architecture reference manual (MIDR_EL1), as /proc/cpuinfo prints them.
 ARM_IMPLEMENTERS = {"0x41": "ARM", "0x48": "HiSilicon", "0x4e": "NVIDIA", "0x50": "APM", "0xc0": "Ampere"}

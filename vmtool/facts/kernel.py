@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from vmtool.facts.reader import Reader
+from vmtool.machine import Reader
 
 # The options that vmtool's findings look at; a whole configuration has thousands.
 OPTIONS = ("OVERLAY_FS", "NET_NS", "PID_NS", "UTS_NS", "IPC_NS", "VETH", "BRIDGE", "NF_NAT", "SECCOMP_FILTER", "MEMCG",

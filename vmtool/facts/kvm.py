@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from vmtool.facts.cpu import CpuFacts
-from vmtool.facts.reader import Reader
+from vmtool.machine import Reader
 
 # Verdicts: a guest runs at the processor's speed; it runs hundreds of times slower or under a hypervisor that cannot
 # run ordinary guests; /dev/kvm opens and no guest runs; there is no /dev/kvm; nobody could or wanted to look.
 Verdict = Literal["runs", "emulated-only", "opens-but-does-not-run", "absent", "not-checked"]
-PROBE = (sys.executable, "-I", "-m", "vmtool.facts.kvmprobe")
+PROBE = (sys.executable, "-I", "-m", "vmtool.facts.kvm_probe")
 # The same interpreter doing nothing.
 CONTROL = (sys.executable, "-I", "-c", "pass")
 DEADLINE = 5.0

@@ -6,7 +6,7 @@ import os
 import re
 from dataclasses import dataclass
 
-from vmtool.facts.reader import Reader
+from vmtool.machine import Reader
 
 CGROUP = "/sys/fs/cgroup"
 

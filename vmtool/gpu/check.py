@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from vmtool.errors import NotReady, Refused
-from vmtool.facts.holders import Holder
-from vmtool.facts.pci import PciDevice
-from vmtool.gpu.devices import BRIDGES, is_accelerator, is_companion
-from vmtool.gpu.driver import choose_driver, is_vfio
+from vmtool.gpu.device_types import BRIDGES, is_accelerator, is_companion
+from vmtool.gpu.device_users import Holder
 from vmtool.gpu.facts import GpuFacts
 from vmtool.gpu.inventory import Inventory
+from vmtool.gpu.pci import PciDevice
 from vmtool.gpu.select import Problem, Wish, address_problems, select
 from vmtool.gpu.services import KNOWN
+from vmtool.gpu.vfio_driver import choose_driver, is_vfio
 
 REBOOT = "reboot the machine; nothing else is known to free it"
 

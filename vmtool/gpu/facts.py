@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from vmtool.facts.anchors import Anchor, read_anchors
 from vmtool.facts.cpu import read_cpu, read_is_root
-from vmtool.facts.holders import SHARED, Console, Holder, read_consoles, read_holders, read_nodes
-from vmtool.facts.iommu import read_iommu
 from vmtool.facts.kernel import read_kernel
-from vmtool.facts.pci import PciDevice
-from vmtool.facts.reader import DeviceReader, Reader
-from vmtool.facts.vfio import VfioFacts, read_vfio
+from vmtool.gpu.device_users import SHARED, Console, Holder, read_consoles, read_holders, read_nodes
+from vmtool.gpu.host_critical import Anchor, read_anchors
 from vmtool.gpu.inventory import Inventory, read_inventory
-from vmtool.state import State
+from vmtool.gpu.iommu import read_iommu
+from vmtool.gpu.pci import PciDevice
+from vmtool.gpu.vfio_facts import VfioFacts, read_vfio
+from vmtool.machine import DeviceReader, Reader
+from vmtool.paths import State
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from vmtool.facts.pci import PciDetails, PciDevice, read_details, read_pci
-from vmtool.facts.reader import DeviceReader
-from vmtool.gpu.devices import is_accelerator
-from vmtool.gpu.record import Record, read_claims, read_hung, read_records
-from vmtool.state import State
+from vmtool.gpu.device_types import is_accelerator
+from vmtool.gpu.pci import PciDetails, PciDevice, read_details, read_pci
+from vmtool.gpu.saved_state import Record, read_claims, read_hung, read_records
+from vmtool.machine import DeviceReader
+from vmtool.paths import State
 
 
 @dataclass(frozen=True)

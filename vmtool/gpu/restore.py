@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vmtool.facts.pci import DEVICES, DRIVERS
-from vmtool.gpu.record import Record, marks
+from vmtool.gpu.pci import DEVICES, DRIVERS
+from vmtool.gpu.saved_state import Record, marks
+from vmtool.paths import State
 from vmtool.plan import Action, AwaitFree, ExpectDriver, WriteSysfs
-from vmtool.state import State
 
 # Seconds for a driver that the kernel probes later than asked.
 PROBED_WITHIN = 5.0

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from vmtool.errors import NotReady, Refused, VmtoolError
-from vmtool.facts.pci import BDF, PciDevice
-from vmtool.gpu.devices import is_accelerator, kind_of, memory_of, type_of
-from vmtool.gpu.driver import is_vfio
+from vmtool.gpu.device_types import is_accelerator, kind_of, memory_of, type_of
 from vmtool.gpu.facts import GpuFacts
 from vmtool.gpu.inventory import Inventory
+from vmtool.gpu.pci import BDF, PciDevice
+from vmtool.gpu.vfio_driver import is_vfio
 
 LIST = "vmtool gpu list shows what there is"
 

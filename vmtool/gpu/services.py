@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from vmtool.facts.pci import PciDevice
 from vmtool.gpu.facts import GpuFacts
+from vmtool.gpu.pci import PciDevice
 from vmtool.plan import Action, Run, Step, WriteSysfs
 
 # Each can be stopped and started without loss. Display managers are not among them: a user's work ends with them.

@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 from vmtool.errors import VmtoolError
-from vmtool.namespaces import OWN_IDS
+from vmtool.isolation import OWN_IDS
 
 
 def write(path: Path, data: bytes | str, *, mode: int = 0o600, uid: int | None = None) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO
 
 from vmtool.errors import ProgramFailed, ProgramMissing
-from vmtool.facts.reader import Output
+from vmtool.machine import Output
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ENVIRONMENT = {"PATH": PATH, "LANG": "C.UTF-8", "HOME": "/root"}

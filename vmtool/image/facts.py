@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from vmtool.cache import Cache, checksum
+from vmtool.debian.settings import apt_options, apt_sources, build_environment
 from vmtool.facts.memory import read_disk
-from vmtool.facts.reader import Reader
-from vmtool.image.cache import Cache, checksum
 from vmtool.image.recipe import Recipe, base_digest
-from vmtool.image.settings import apt_options, apt_sources, build_environment
 from vmtool.image.wheels import file_digest, wheels_missing
+from vmtool.machine import Reader
 from vmtool.plan import Pairs
 
 

@@ -7,11 +7,11 @@ import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from vmtool.containerd.endpoint import Endpoint
 from vmtool.errors import VmtoolError
-from vmtool.facts.reader import Reader
 from vmtool.host.daemons import living
-from vmtool.launch.containerd import Endpoint
-from vmtool.state import State
+from vmtool.machine import Reader
+from vmtool.paths import State
 
 RECORD = "image.json"
 LISTING = "listing.txt"

@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from vmtool import yamlfile
+from vmtool import documents
 from vmtool.errors import Refused
-from vmtool.shipped import shipped
-from vmtool.state import NAME
+from vmtool.paths import NAME
+from vmtool.rendering import shipped
 
 # Raised when build.py makes something else out of the same recipe.
 FORMAT = 1
@@ -75,7 +75,7 @@ def read_recipe(directory: Path) -> Recipe:
     Raises:
         Refused: with every problem and its line.
     """
-    document = yamlfile.read(directory / "recipe.yaml")
+    document = documents.read(directory / "recipe.yaml")
     value = document.value if isinstance(document.value, dict) else {}
     problems = [f"{document.where(place)}: {text}" for place, text in _problems(value)]
     problems += [f"{directory / name}: missing" for name in _needed(value) if not (directory / name).is_file()]
@@ -110,7 +110,7 @@ def _needed(value: dict[str, Any]) -> tuple[str, ...]:
     return ("Containerfile", *(("requirements.lock", "pip.lock") if value.get("python") else ()))
 
 
-def _problems(value: dict[str, Any]) -> Iterator[tuple[yamlfile.Place, str]]:
+def _problems(value: dict[str, Any]) -> Iterator[tuple[documents.Place, str]]:
     known = ("kind", "name", "base", "platform", "python")
     for key in value:
         if key not in known:
@@ -127,7 +127,7 @@ def _problems(value: dict[str, Any]) -> Iterator[tuple[yamlfile.Place, str]]:
     yield from _base_problems(value.get("base"))
 
 
-def _base_problems(base: Any) -> Iterator[tuple[yamlfile.Place, str]]:
+def _base_problems(base: Any) -> Iterator[tuple[documents.Place, str]]:
     if not isinstance(base, dict) or set(base) not in ({"suite", "packages"}, {"upstream"}):
         yield ("base",), "must have either suite and packages, or upstream"
         return

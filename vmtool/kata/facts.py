@@ -7,12 +7,12 @@ import re
 from dataclasses import dataclass
 
 from vmtool.facts.cpu import read_cpu
-from vmtool.facts.kata import KataFacts, KataShim, read_kata
-from vmtool.facts.kata_config import resolve
 from vmtool.facts.memory import read_memory
-from vmtool.facts.reader import Reader
+from vmtool.kata.assets import Assets
+from vmtool.kata.config_choice import resolve
 from vmtool.kata.image import ImageFacts, read_hooks, read_image
-from vmtool.kata.paths import Assets
+from vmtool.kata.shims import KataFacts, KataShim, read_kata
+from vmtool.machine import Reader
 
 RUNTIME = "io.containerd.kata.v2"
 

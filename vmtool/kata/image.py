@@ -6,8 +6,8 @@ import json
 import posixpath
 from dataclasses import dataclass
 
-from vmtool.facts.reader import Reader
-from vmtool.kata.verity import verity_problem
+from vmtool.kata.verity_params import verity_problem
+from vmtool.machine import Reader
 
 HEAD = 2048
 SECTOR = 512
@@ -97,7 +97,8 @@ def _head(reader: Reader, path: str) -> bytes:
 def _manifest(reader: Reader, path: str) -> tuple[str, str]:
     """dm-verity's parameters and the file system; what is not whole counts as absent.
 
-    vmtool.rootfs.manifest has the form; its strict models are not needed for two values, and take a while to import.
+    vmtool.rootfs.metadata.manifest has the form; its strict models are not needed for two values, and take
+    a while to import.
     """
     try:
         manifest = json.loads(reader.text(f"{path}.manifest.json") or "{}")

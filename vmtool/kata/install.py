@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 from vmtool.errors import VmtoolError
-from vmtool.facts.kata_config import ETC
 from vmtool.host import files
+from vmtool.kata.config_choice import ETC
 from vmtool.kata.facts import Target
 
 BEFORE = ".before-vmtool"

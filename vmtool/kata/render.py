@@ -9,12 +9,12 @@ from typing import Any
 import jinja2
 
 from vmtool.errors import VmtoolError
-from vmtool.facts.kata_config import ETC
+from vmtool.kata.config_choice import ETC
 from vmtool.kata.document import parse
 from vmtool.kata.finding import Finding
 from vmtool.kata.lint import Subject, lint
 from vmtool.kata.values import Asked, Values, values_of
-from vmtool.shipped import shipped
+from vmtool.rendering import shipped
 
 NAME = "configuration.toml"
 BESIDE = {"handler": "kata/handler.toml.j2", "runtimeclass": "k8s/runtimeclass.yaml.j2", "udev": "kata/udev.rules.j2"}

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vmtool.kata.assets import Assets, assets_of
 from vmtool.kata.lint.confidential import VIRTCCA_PARAM
-from vmtool.kata.paths import Assets, assets_of
-from vmtool.kata.settings import Kata
+from vmtool.kata.releases import Release
 from vmtool.kata.timeouts import create_seconds, dial_seconds
-from vmtool.kata.version import Release
-from vmtool.spec import Body
+from vmtool.spec.kata import Kata
+from vmtool.spec.runtime import Body
 
 MIB = 1 << 20
 ARCH = {"virtcca": "aarch64", "snp": "x86_64", "tdx": "x86_64"}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vmtool.facts.kata import KataFacts, KataShim
-from vmtool.facts.kata_config import ConfigChoice, choose_config, default_paths, resolve
-from vmtool.facts.reader import Reader
+from vmtool.kata.config_choice import ConfigChoice, choose_config, default_paths, resolve
+from vmtool.kata.shims import KataFacts, KataShim
+from vmtool.machine import Reader
 
 
 @dataclass(frozen=True)

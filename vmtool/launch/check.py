@@ -6,16 +6,16 @@ from collections.abc import Iterator
 
 from vmtool.doctor import diagnose
 from vmtool.errors import NotReady, Refused, VmtoolError
-from vmtool.facts.model import ModelFacts
-from vmtool.facts.network import NetworkFacts
-from vmtool.launch.domaincheck import vm_problems
+from vmtool.instance.instance import subject_of
+from vmtool.kata.launcher import guest_problems
 from vmtool.launch.facts import LaunchFacts
-from vmtool.launch.guest import guest_problems
-from vmtool.launch.instance import subject_of
+from vmtool.libvirt.launch_check import vm_problems
+from vmtool.models.facts import ModelFacts
 from vmtool.net.check import Wish, wanted_network
+from vmtool.net.facts import NetworkFacts
 from vmtool.net.network import Network
 from vmtool.serving.arguments import refusal
-from vmtool.spec import Body, Spec
+from vmtool.spec.runtime import Body, Spec
 
 
 def check_launch(spec: Spec, facts: LaunchFacts) -> Network:

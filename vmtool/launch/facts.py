@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from vmtool.facts.host import HostFacts, read_host
-from vmtool.facts.model import ModelFacts, read_model
-from vmtool.facts.reader import DeviceReader
-from vmtool.gpu.accelerators import wish_of
-from vmtool.gpu.clearing import facts_without as gpu_without
+from vmtool.doctor.host import HostFacts, read_host
+from vmtool.gpu.after_cleanup import facts_without as gpu_without
 from vmtool.gpu.facts import GpuFacts, read_gpu
-from vmtool.kata.survey import Survey, survey
-from vmtool.launch.domainfacts import DomainFacts, read_domain
-from vmtool.launch.guest import target_of
-from vmtool.launch.instance import Instance, read_instance, subject_of
-from vmtool.net.clearing import facts_without as network_without
-from vmtool.spec import Spec
-from vmtool.state import State
+from vmtool.gpu.launch_devices import wish_of
+from vmtool.instance.instance import Instance, read_instance, subject_of
+from vmtool.kata.launcher import target_of
+from vmtool.kata.request import Survey, survey
+from vmtool.libvirt.facts import DomainFacts, read_domain
+from vmtool.machine import DeviceReader
+from vmtool.models.facts import ModelFacts, read_model
+from vmtool.net.after_cleanup import facts_without as network_without
+from vmtool.paths import State
+from vmtool.spec.runtime import Spec
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from vmtool.containerd.endpoint import awake
+from vmtool.engine import apply, transactions
+from vmtool.engine.perform import perform
 from vmtool.errors import VmtoolError
-from vmtool.host import apply, daemons, subjects
-from vmtool.host.perform import perform
-from vmtool.launch.containerd import awake
-from vmtool.launch.instance import Instance, Record
-from vmtool.launch.vm import PROGRAM, domain_name
+from vmtool.host import daemons
+from vmtool.instance.instance import Instance, Record
+from vmtool.libvirt.launch_domain import PROGRAM, domain_name
+from vmtool.paths import State
 from vmtool.plan import Action, AskGuest, Run
-from vmtool.state import State
 
 
 def stop_instance(state: State, instance: Instance, grace: float) -> None:
@@ -23,7 +24,7 @@ def stop_instance(state: State, instance: Instance, grace: float) -> None:
         VmtoolError: the process lives on.
     """
     directory = instance.paths.directory
-    with subjects.working_on(state, directory, f"vmtool stop {instance.name}"), apply.open_log(directory) as log:
+    with transactions.working_on(state, directory, f"vmtool stop {instance.name}"), apply.open_log(directory) as log:
         for actions, wait in ((_politely(state, instance), grace), (_by_force(instance), 10.0)):
             for action in actions:
                 perform(action, log, lambda text: None)

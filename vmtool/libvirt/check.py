@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from vmtool.errors import NotReady, Refused, VmtoolError
 from vmtool.libvirt.domain import TEE_ARCHITECTURES, TEE_FIRMWARE, TEE_MACHINES, foreign
-from vmtool.libvirt.settings import Libvirt
-from vmtool.libvirt.verity import is_verified
-from vmtool.spec import Body
+from vmtool.libvirt.verity_table import is_verified
+from vmtool.spec.libvirt import Libvirt
+from vmtool.spec.runtime import Body
 
 # The first libvirt that knows the launchSecurity type (its NEWS). virtCCA's is in openEuler's patched libvirt only,
 # whose version number does not tell.

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from vmtool.errors import Refused, VmtoolError
 from vmtool.libvirt.domain import Domain, foreign
-from vmtool.shipped import shipped
+from vmtool.rendering import shipped
 
 TEMPLATE = "libvirt/domain.xml.j2"
 # MiB of address space for a GPU's memory, which OVMF sets aside: the largest has 192 GiB, rounded up to a power of 2.

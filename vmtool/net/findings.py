@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vmtool.doctor.finding import Finding, finding
-from vmtool.facts.netns import Inside
-from vmtool.facts.network import NetworkFacts
+from vmtool.findings import Finding, finding
+from vmtool.net.attachment_facts import Inside
+from vmtool.net.facts import NetworkFacts
 from vmtool.net.network import Attachment, Network, container_chains
 
 

@@ -2,16 +2,16 @@
 
 How a launch uses this room:
 
-    facts = read_network(reader, state)     # vmtool.facts.network
+    facts = read_network(reader, state)     # vmtool.net.facts
     wish = Wish(name, container_id, netns_name, owner=..., shared=..., bridge=..., subnet=..., publish=...)
     network = wanted_network(facts, wish)   # vmtool.net.check; raises with all problems at once
     steps = (*plan_network(state, facts, network),
              plan_attach(state, facts, network, container_id=..., netns_name=..., directory=..., publish=...,
                          owner=...))
 
-After the attach step `result_path(directory)` holds the result, `address_of(text)` (vmtool.net.result) reads the
+After the attach step `result_path(directory)` holds the result, `address_of(text)` (vmtool.net.cni_result) reads the
 container's address from it, and the namespace is at `netns_path(netns_name)` (vmtool.net.network). When the plan begins
-by clearing what an earlier launch left, `facts_without(facts, owner)` (vmtool.net.clearing) comes first.
+by clearing what an earlier launch left, `facts_without(facts, owner)` (vmtool.net.after_cleanup) comes first.
 """
 
 from __future__ import annotations
@@ -20,10 +20,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vmtool import plan as p
-from vmtool.facts.network import NetworkFacts
-from vmtool.net import rules
-from vmtool.net.calls import Calls
+from vmtool.net import firewall_rules
 from vmtool.net.conflist import choose_version, plugin_configs, render_conflist
+from vmtool.net.facts import NetworkFacts
 from vmtool.net.network import (
     MARKER,
     RECORD,
@@ -33,8 +32,9 @@ from vmtool.net.network import (
     netns_path,
     record_text,
 )
-from vmtool.net.publish import Publish
-from vmtool.state import State
+from vmtool.net.plugin_calls import Calls
+from vmtool.net.published_port import Publish
+from vmtool.paths import State
 
 # The chains that the plugins make once per host and never remove (plugins/meta/{portmap,firewall}).
 TOP_CHAINS = (("nat", "CNI-HOSTPORT-DNAT"), ("nat", "CNI-HOSTPORT-SETMARK"), ("nat", "CNI-HOSTPORT-MASQ"),
@@ -83,7 +83,7 @@ def plan_attach(state: State, facts: NetworkFacts, network: Network, *, containe
     record = Attachment(network.name, container_id, netns_name, str(directory), owner, tuple(publish))
     registered = state.network(network.name) / "attached" / f"{container_id}.json"
     call = Calls(Path(facts.plugins.directory), container_id, netns_path(netns_name), directory, network.bridge)
-    host_rules = rules.host_rules(network, container_id, publish, firewalld=facts.firewalld)
+    host_rules = firewall_rules.host_rules(network, container_id, publish, firewalld=facts.firewalld)
     actions: list[p.Action] = [
         p.Expect(("ls", str(state.network(network.name))), RECORD, hint=f"vmtool net add {network.name}"),
         p.MakeDir(directory),
@@ -95,7 +95,7 @@ def plan_attach(state: State, facts: NetworkFacts, network: Network, *, containe
         *(p.Run(rule.add) for rule in host_rules),
     ]
     undo: list[p.Action] = [
-        *(p.Run(rule.delete, gone=rules.GONE) for rule in reversed(host_rules)),
+        *(p.Run(rule.delete, gone=firewall_rules.GONE) for rule in reversed(host_rules)),
         *call.delete([name for name, _ in configs]),
         # bridge forgets its masquerading chain when the namespace is gone before DEL (plugins 1.1.1).
         *(p.RemoveChain(table, chain) for table, chain in container_chains(network.name, container_id)),

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Network
 
 from vmtool.errors import NotReady
-from vmtool.facts.network import NetworkFacts
+from vmtool.net.facts import NetworkFacts
 
 AUTO = "auto"
 # Private ranges that no container tool takes by default (podman and CRI-O 10.88 and 10.89.., Docker 172.17-31 and

@@ -103,7 +103,7 @@ def engine_command(arguments: Arguments, python: str, socket: Path) -> tuple[str
     """
     shared = ("--model", str(arguments.model), "--served-model-name", arguments.name, "--uds", str(socket))
     if arguments.engine == "transformers":
-        return (python, "-P", "-m", "vmtool.serving.small", *shared)
+        return (python, "-P", "-m", "vmtool.serving.transformers_engine", *shared)
     return (python, "-P", "-m", "vllm.entrypoints.openai.api_server", *shared,
             "--disable-uvicorn-access-log", "--disable-fastapi-docs", *arguments.vllm)
 

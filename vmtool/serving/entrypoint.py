@@ -23,8 +23,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vmtool.serving.api_keys import read_keys
 from vmtool.serving.arguments import Arguments, engine_command, parse
-from vmtool.serving.keys import read_keys
 
 if TYPE_CHECKING:
     from vmtool.serving.front import Front

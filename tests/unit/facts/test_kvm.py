@@ -13,7 +13,7 @@ from vmtool.facts.cpu import CpuFacts
 from vmtool.facts.kvm import read_kvm
 
 CPU = CpuFacts("x86_64", "GenuineIntel", "Xeon", 8, "vmx", False)
-PROBE = "python -I -m vmtool.facts.kvmprobe"
+PROBE = "python -I -m vmtool.facts.kvm_probe"
 RAN = {"stage": "run", "machine": "x86_64", "api": 12, "virtcca_extension": 0, "guest": "halted", "seconds": 0.0001,
        "instructions": 200002}
 

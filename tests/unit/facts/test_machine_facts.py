@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from tests.fakes.recorded import HOSTS, Recorded
+from vmtool.doctor.host import read_host
 from vmtool.facts.cpu import CpuFacts, read_cpu, read_is_root
-from vmtool.facts.host import read_host
-from vmtool.facts.hypervisor import read_hypervisor
-from vmtool.facts.iommu import read_iommu
 from vmtool.facts.kernel import KernelFacts, read_kernel
 from vmtool.facts.memory import CgroupFacts, DiskFacts, read_cgroups, read_disk, read_memory
+from vmtool.gpu.iommu import read_iommu
+from vmtool.libvirt.installed import read_hypervisor
 
 STATE = "/var/lib/vmtool"
 NOTHING = Recorded({})

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from tests.fakes.sysfs import FakeKernel
-from vmtool.gpu import bind, release
+from vmtool.engine import transactions
+from vmtool.gpu import plan_bind, plan_release
 from vmtool.gpu.facts import read_gpu
 from vmtool.gpu.select import Wish
-from vmtool.host import subjects
+from vmtool.paths import State
 from vmtool.plan import Plan
-from vmtool.state import State
 
 
 class Quiet:
@@ -31,18 +31,18 @@ class Quiet:
 
 def planned(kernel: FakeKernel, state: State, *bdfs: str, **wish: Any) -> Plan:
     """The plan of a bind."""
-    return bind.plan_bind(state, read_gpu(kernel, state), Wish(bdfs=bdfs, **wish))
+    return plan_bind.plan_bind(state, read_gpu(kernel, state), Wish(bdfs=bdfs, **wish))
 
 
 def do_bind(kernel: FakeKernel, state: State, *bdfs: str, **wish: Any) -> Plan:
     """Bind."""
-    return subjects.undertake(state, bind.directory(state), "a test", lambda: planned(kernel, state, *bdfs, **wish),
-                              Quiet())
+    return transactions.undertake(state, plan_bind.directory(state), "a test",
+                                  lambda: planned(kernel, state, *bdfs, **wish), Quiet())
 
 
 def do_release(kernel: FakeKernel, state: State, *bdfs: str) -> Plan:
     """Give back."""
     def make() -> Plan:
-        return release.plan_release(state, read_gpu(kernel, state), bdfs, frozenset())
+        return plan_release.plan_release(state, read_gpu(kernel, state), bdfs, frozenset())
 
-    return subjects.undertake(state, release.directory(state), "a test", make, Quiet())
+    return transactions.undertake(state, plan_release.directory(state), "a test", make, Quiet())

@@ -9,9 +9,10 @@ import pytest
 
 from tests.fakes.recorded import Recorded
 from tests.fakes.sysfs import FakeKernel
-from vmtool.facts.pci import DEVICES
-from vmtool.host import holding, processes, sysfs
-from vmtool.state import State
+from vmtool.gpu import sysfs_writes, vfio_in_use
+from vmtool.gpu.pci import DEVICES
+from vmtool.host import processes
+from vmtool.paths import State
 
 Boot = Callable[..., FakeKernel]
 BOOT_ID = "5f0f6a0e-9d41-4a53-8d0c-6f7d1f1f0a11"
@@ -35,11 +36,11 @@ def boot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Boot:
 
 def install(kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the effects act on this kernel."""
-    monkeypatch.setattr(sysfs, "start", kernel.start)
-    monkeypatch.setattr(sysfs, "boot_id", lambda: BOOT_ID)
-    monkeypatch.setattr(sysfs, "read_driver", lambda directory: _driver(kernel, directory))
+    monkeypatch.setattr(sysfs_writes, "start", kernel.start)
+    monkeypatch.setattr(sysfs_writes, "boot_id", lambda: BOOT_ID)
+    monkeypatch.setattr(sysfs_writes, "read_driver", lambda directory: _driver(kernel, directory))
     monkeypatch.setattr(processes, "run", kernel.program)
-    monkeypatch.setattr(holding, "held", lambda directories: [])
+    monkeypatch.setattr(vfio_in_use, "held", lambda directories: [])
 
 
 def _driver(kernel: FakeKernel, directory: str) -> str | None:

@@ -8,10 +8,10 @@ import pytest
 
 from tests.unit.gpu.acting import planned
 from tests.unit.gpu.conftest import Boot
-from tests.unit.gpu.test_bind import CARD, H100, IDLE
+from tests.unit.gpu.test_plan_bind import CARD, H100, IDLE
 from vmtool.errors import NotReady, Refused, VmtoolError
-from vmtool.facts.pci import DEVICES
-from vmtool.state import State
+from vmtool.gpu.pci import DEVICES
+from vmtool.paths import State
 
 
 def problems(error: VmtoolError) -> list[str]:

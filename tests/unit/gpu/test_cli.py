@@ -10,18 +10,18 @@ from click.testing import CliRunner, Result
 
 from tests.fakes.sysfs import FakeKernel
 from tests.unit.gpu.conftest import Boot
-from tests.unit.gpu.test_bind import H100, IDLE
-from vmtool.cli import gpu, gpubind, gpucc
+from tests.unit.gpu.test_plan_bind import H100, IDLE
 from vmtool.cli.main import vmtool
 from vmtool.errors import NotReady, Refused
-from vmtool.state import State
+from vmtool.gpu.commands import bind, cc_mode, show
+from vmtool.paths import State
 
 
 @pytest.fixture
 def typed(boot: Boot, state: State, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Type a command on a host; what it raises is in the result."""
     def run(kernel: FakeKernel, *words: str) -> Result:
-        for module in (gpu, gpubind, gpucc):
+        for module in (bind, cc_mode, show):
             monkeypatch.setattr(module, "Machine", lambda: kernel)
         return CliRunner().invoke(vmtool, ["--state-dir", str(state.root), "gpu", *words])
 

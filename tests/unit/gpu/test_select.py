@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from tests.unit.gpu.conftest import Boot
-from tests.unit.gpu.test_bind import H100, IDLE
-from vmtool.facts.pci import PciDevice
-from vmtool.gpu.devices import has_cc_mode, kind_of, type_of
+from tests.unit.gpu.test_plan_bind import H100, IDLE
+from vmtool.gpu.device_types import has_cc_mode, kind_of, type_of
 from vmtool.gpu.facts import read_gpu
+from vmtool.gpu.pci import PciDevice
 from vmtool.gpu.select import Wish, select
-from vmtool.state import State
+from vmtool.paths import State
 
 
 def device(vendor: int, number: int, class_code: int) -> PciDevice:

@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from vmtool.image.cache import Cache
+from vmtool.cache import Cache
 from vmtool.image.facts import BuildFacts
 from vmtool.image.recipe import Recipe
 

@@ -9,14 +9,14 @@ import pytest
 
 from tests.fakes.recorded import Recorded
 from tests.unit.image.make import CACHE, DIGEST, recipe
+from vmtool.cache import Cache
+from vmtool.containerd.endpoint import Endpoint
+from vmtool.debian.settings import apt_options, apt_sources, build_environment
 from vmtool.errors import NotReady, VmtoolError
 from vmtool.image import installed as i
-from vmtool.image.cache import Cache
 from vmtool.image.facts import is_intact, read_builder
-from vmtool.image.settings import apt_options, apt_sources, build_environment
 from vmtool.image.wheels import fetch, wheels_missing
-from vmtool.launch.containerd import Endpoint
-from vmtool.state import State
+from vmtool.paths import State
 
 SYSTEM = Endpoint(Path("/run/containerd/containerd.sock"), private=False)
 LIST = "ctr --address /run/containerd/containerd.sock --namespace vmtool images list"

@@ -6,10 +6,10 @@ import tomllib
 from typing import Any
 
 from vmtool.kata.document import Document, parse
+from vmtool.kata.releases import RELEASES, release_of
 from vmtool.kata.render import render, to_toml
 from vmtool.kata.values import ARCH, Asked
-from vmtool.kata.version import RELEASES, release_of
-from vmtool.spec import Body
+from vmtool.spec.runtime import Body
 
 COMBINATIONS = [(release.name, tee, gpu) for release in RELEASES for tee, gpu in release.combinations]
 

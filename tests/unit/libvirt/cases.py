@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from tests.fakes.recorded import Recorded
-from vmtool.facts.imagefile import Extent
+from vmtool.debian.tools import Tools
 from vmtool.gpu.facts import GpuFacts, read_gpu
-from vmtool.launch.domainfacts import DomainFacts, GuestImage
-from vmtool.launch.vm import vm_of
 from vmtool.libvirt.domain import TEE_ARCHITECTURES
-from vmtool.rootfs.manifest import VerityPart
-from vmtool.rootfs.tools import Tools
-from vmtool.spec import Spec
-from vmtool.state import State
+from vmtool.libvirt.facts import DomainFacts, GuestImage
+from vmtool.libvirt.launch_domain import vm_of
+from vmtool.paths import State
+from vmtool.rootfs.format.image_file import Extent
+from vmtool.rootfs.metadata.manifest import VerityPart
+from vmtool.spec.runtime import Spec
 
 STATE = State(Path("/s"))
 BRIDGE = "vmt-chat"

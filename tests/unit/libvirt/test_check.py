@@ -12,11 +12,10 @@ import pytest
 
 from tests.unit.libvirt.cases import facts, gpu_facts, wish
 from vmtool.errors import NotReady, Refused, VmtoolError
-from vmtool.launch import domaincheck
-from vmtool.launch.domaincheck import vm_problems
-from vmtool.launch.domainfacts import DomainFacts
-from vmtool.libvirt import check
-from vmtool.spec import Spec
+from vmtool.libvirt import check, launch_check
+from vmtool.libvirt.facts import DomainFacts
+from vmtool.libvirt.launch_check import vm_problems
+from vmtool.spec.runtime import Spec
 
 LOCAL = {"name": "m", "path": "/m"}
 HUB = {"name": "m", "source": "huggingface", "repository": "o/r"}
@@ -78,7 +77,7 @@ BAD: list[tuple[str, Spec, DomainFacts, type[VmtoolError], str]] = [
      "0000:99:00.0"),
 ]
 # A firmware's boot is refused by itself, whatever else is wrong with it.
-ONLY = domaincheck.ONLY_RENDERED
+ONLY = launch_check.ONLY_RENDERED
 
 
 def problems(spec: Spec, on: DomainFacts) -> list[tuple[type[VmtoolError], str]]:
@@ -97,7 +96,7 @@ def test_a_bad_spec_is_told_by_its_rule_alone(spec: Spec, on: DomainFacts, kind:
 def test_every_rule_has_a_bad_spec() -> None:
     """A rule is a `yield` of the two modules; which of them speaks, its generator's frame tells."""
     spoken = {place for _, spec, on, _, _ in BAD for place in speaking(vm_problems(spec, on, gpu_facts()))}
-    rules = {(file, first, last) for module in (check, domaincheck) for file, first, last in yields(module.__file__)}
+    rules = {(file, first, last) for module in (check, launch_check) for file, first, last in yields(module.__file__)}
     silent = {rule for rule in rules if not any(rule[0] == file and rule[1] <= line <= rule[2]
                                                 for file, line in spoken)}
     assert not silent, "write a bad spec for the rules at these lines"

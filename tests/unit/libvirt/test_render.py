@@ -24,11 +24,11 @@ from tests.unit.libvirt.cases import (
     wish,
 )
 from vmtool.errors import Refused, VmtoolError
-from vmtool.launch.domaincheck import ONLY_RENDERED, vm_problems
 from vmtool.libvirt import render as rendering
 from vmtool.libvirt.domain import Disk, Domain, Kernel, Nic, Port, kernel_words
+from vmtool.libvirt.launch_check import ONLY_RENDERED, vm_problems
 from vmtool.libvirt.render import read_back, render_domain
-from vmtool.spec import Spec
+from vmtool.spec.runtime import Spec
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "libvirt"
 QEMU = "{http://libvirt.org/schemas/domain/qemu/1.0}"

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.recorded import Recorded
-from vmtool.facts.network import NetworkFacts, read_network
-from vmtool.state import State
+from vmtool.net.facts import NetworkFacts, read_network
+from vmtool.paths import State
 
 DATA = Path(__file__).parents[2] / "data" / "net"
 Host = Callable[[str], NetworkFacts]

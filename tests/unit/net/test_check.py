@@ -8,11 +8,11 @@ import pytest
 
 from tests.unit.net.conftest import Host
 from vmtool.errors import NotReady, Refused
-from vmtool.facts.cni import Plugins
-from vmtool.facts.network import NetworkFacts
 from vmtool.net.check import Wish, wanted_network
+from vmtool.net.cni_facts import Plugins
+from vmtool.net.facts import NetworkFacts
 from vmtool.net.network import BRIDGE_LENGTH, Network, bridge_names
-from vmtool.net.publish import Publish
+from vmtool.net.published_port import Publish
 
 WISH = Wish("gamma", "gamma", "gamma")
 

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from vmtool.errors import NotReady, VmtoolError
-from vmtool.facts.reader import Output
-from vmtool.host import chains, cni, processes
+from vmtool.host import processes
+from vmtool.machine import Output
+from vmtool.net import chains, plugin_exec
 from vmtool.plan import CallPlugin, SweepChains
 
 RESULT = {"cniVersion": "1.0.0", "ips": [{"address": "10.0.0.2/24"}]}
@@ -58,7 +59,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
                                   "again_without": "vmt-a", **changes}
         action = CallPlugin(command, values.pop("plugin", plugin_path), values.pop("config", tmp_path / "bridge.json"),
                             "box", Path("/var/run/netns/box"), "eth0", **values)
-        cni.call(action, io.StringIO())
+        plugin_exec.call(action, io.StringIO())
         return action
 
     return do

@@ -10,13 +10,13 @@ import pytest
 from tests.fakes.recorded import Recorded
 from tests.unit.net.conftest import Host
 from vmtool.errors import NotReady, Refused, VmtoolError
-from vmtool.facts.cni import Lease
-from vmtool.facts.netns import Inside, read_inside
-from vmtool.net.add import plan_add
+from vmtool.net.attachment_facts import Inside, read_inside
+from vmtool.net.cni_facts import Lease
+from vmtool.net.cni_result import Address, address_of
 from vmtool.net.findings import attachment_findings, network_findings
-from vmtool.net.publish import Publish
-from vmtool.net.result import Address, address_of
-from vmtool.state import State
+from vmtool.net.plan_add import plan_add
+from vmtool.net.published_port import Publish
+from vmtool.paths import State
 
 RESULT = {"cniVersion": "1.0.0", "interfaces": [{"name": "vmt-alpha", "mac": "0a:00:00:00:00:01"},
                                                 {"name": "veth1", "mac": "0a:00:00:00:00:02"},

@@ -8,16 +8,16 @@ from pathlib import Path
 
 from tests.unit.net.conftest import Host
 from vmtool import plan as p
-from vmtool.facts.cni import Lease
-from vmtool.facts.network import NetworkFacts
-from vmtool.net.add import plan_add
-from vmtool.net.clearing import facts_without
+from vmtool.net.after_cleanup import facts_without
+from vmtool.net.cni_facts import Lease
+from vmtool.net.facts import NetworkFacts
 from vmtool.net.network import Attachment, Network, container_chains
 from vmtool.net.plan import plan_attach, plan_network
-from vmtool.net.publish import Publish
-from vmtool.net.reset import plan_check, plan_reset
+from vmtool.net.plan_add import plan_add
+from vmtool.net.plan_reset import plan_check, plan_reset
+from vmtool.net.published_port import Publish
+from vmtool.paths import State
 from vmtool.plan import action_from_json, to_json
-from vmtool.state import State
 
 GAMMA = Network("gamma", "vmt-gamma", "10.55.0.0/24")
 ROOM = Path("/var/lib/vmtool/networks/gamma")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.unit.net.conftest import Host
 from vmtool.errors import NotReady
-from vmtool.facts.network import NetworkFacts, Route
+from vmtool.net.facts import NetworkFacts, Route
 from vmtool.net.subnet import PODMAN, choose_subnet, form_problems, occupied, overlap_problems
 
 

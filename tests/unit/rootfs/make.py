@@ -5,8 +5,8 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
-from vmtool.facts.imagefile import MIB
-from vmtool.rootfs.geometry import Geometry, fit, headers
+from vmtool.rootfs.format.image_file import MIB
+from vmtool.rootfs.format.layout import Geometry, fit, headers
 
 FIELDS = {"first": (0x14, "<I"), "per_group": (0x20, "<I"), "revision": (0x4C, "<I"), "inode": (0x58, "<H"),
           "descriptor": (0xFE, "<H")}

@@ -8,11 +8,11 @@ from typing import Any
 
 import yaml
 
-from vmtool.image.cache import Cache
-from vmtool.rootfs.buildfacts import BuildFacts
-from vmtool.rootfs.recipe import Recipe
-from vmtool.rootfs.recipefile import read_rootfs_recipe
-from vmtool.rootfs.store import Store
+from vmtool.cache import Cache
+from vmtool.rootfs.build.facts import BuildFacts
+from vmtool.rootfs.build.store import Store
+from vmtool.rootfs.recipe.load import read_rootfs_recipe
+from vmtool.rootfs.recipe.models import Recipe
 
 STORE = Store(Cache(Path("/c")))
 MINIMAL: dict[str, Any] = {"kind": "GuestImage", "name": "tiny", "debian": {"suite": "bookworm"},

@@ -11,9 +11,9 @@ import pytest
 
 from tests.unit.rootfs.make import superblock
 from vmtool.errors import Refused
-from vmtool.facts.ext4 import parse_superblock
-from vmtool.facts.ext4groups import read_books
-from vmtool.facts.sparse import next_data, written
+from vmtool.rootfs.format.block_groups import read_books
+from vmtool.rootfs.format.sparse import next_data, written
+from vmtool.rootfs.format.superblock import parse_superblock
 
 GIB = 1 << 30
 

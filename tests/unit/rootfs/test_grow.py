@@ -10,11 +10,11 @@ import pytest
 
 from tests.unit.rootfs.make import image, superblock
 from vmtool.errors import NotReady, Refused
-from vmtool.facts.ext4groups import Books, Group, Read
-from vmtool.facts.imagefile import way_back
-from vmtool.host import twin
-from vmtool.host.grow import grow
-from vmtool.rootfs.geometry import fit
+from vmtool.rootfs.format.block_groups import Books, Group, Read
+from vmtool.rootfs.format.image_file import way_back
+from vmtool.rootfs.format.layout import fit
+from vmtool.rootfs.grow import scratch_filesystem
+from vmtool.rootfs.grow.workers.grow_in_place import grow
 
 GIB = 1 << 30
 BOOKS = Books(4096, 0, 100, 32768, 10, True, 1, 0, (Group(50, 51, 52, True),))
@@ -47,9 +47,9 @@ def changed(monkeypatch: pytest.MonkeyPatch, old: dict[int, bytes], new: dict[in
             return b"".join(blocks.get(number, b"\0") * 4096 for number in range(at // 4096, (at + length) // 4096))
         return read
 
-    monkeypatch.setattr(twin, "_newly_used", lambda books, old, new: set())
+    monkeypatch.setattr(scratch_filesystem, "_newly_used", lambda books, old, new: set())
     written = [(number * 4096, (number + 1) * 4096) for number in new]
-    found = twin._compare(BOOKS, reader(old), reader(new), written, lambda at, length: True)
+    found = scratch_filesystem._compare(BOOKS, reader(old), reader(new), written, lambda at, length: True)
     return [(at // 4096, len(data) // 4096) for at, data in found]
 
 

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from vmtool.errors import Refused
-from vmtool.facts.imagefile import MIB
-from vmtool.host.growseal import read_seal
-from vmtool.rootfs.digest import read_content
-from vmtool.rootfs.geometry import Geometry, fit
-from vmtool.rootfs.verity import BLOCK, Verity, hash_tree
+from vmtool.rootfs.format.digest import read_content
+from vmtool.rootfs.format.hash_tree import BLOCK, Verity, hash_tree
+from vmtool.rootfs.format.image_file import MIB
+from vmtool.rootfs.format.layout import Geometry, fit
+from vmtool.rootfs.grow.updated_hashes import read_seal
 
 CHANGES = [(2 * MIB, b"x" * 4096)]
 END = 5 * MIB

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from tests.unit.rootfs.make import image, kata_dax, superblock
 from vmtool.errors import Refused
-from vmtool.facts.ext4 import parse_superblock
-from vmtool.facts.imagefile import MIB, parse_label, read_image
-from vmtool.facts.signature import recognise
-from vmtool.rootfs.geometry import Kind, dax_info, fit
+from vmtool.rootfs.format.image_file import MIB, parse_label, read_image
+from vmtool.rootfs.format.layout import Kind, dax_info, fit
+from vmtool.rootfs.format.signatures import recognise
+from vmtool.rootfs.format.superblock import parse_superblock
 
 LUKS = b"LUKS\xba\xbe\x00\x02"
 EROFS = bytes(1024) + b"\xe2\xe1\xf5\xe0"

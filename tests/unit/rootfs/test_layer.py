@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from vmtool.errors import Refused
-from vmtool.host.layer import lay
-from vmtool.rootfs.packagelist import Package, parse
+from vmtool.rootfs.build.workers.merge_layers import lay
+from vmtool.rootfs.metadata.packages import Package, parse
 
 UNIT = "[Unit]\nDescription=x\n[Install]\nWantedBy=multi-user.target \\\n graphical.target\nAlias=y.service\n"
 BASE: dict[str, str] = {

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from tests.unit.rootfs.test_remake import manifest
+from tests.unit.rootfs.add.test_plan_rebuild import manifest
 from vmtool.errors import Refused
-from vmtool.host.redescribe import redescribe
-from vmtool.rootfs.lockfile import read_lock
-from vmtool.rootfs.manifest import read_manifest
-from vmtool.rootfs.packagelist import Package, lock_text
+from vmtool.rootfs.metadata.lock_file import read_lock
+from vmtool.rootfs.metadata.manifest import read_manifest
+from vmtool.rootfs.metadata.packages import Package, lock_text
+from vmtool.rootfs.metadata.update_metadata import redescribe
 
 ONE, OTHER = "1" * 64, "2" * 64
 LISTING = "Package: curl\nVersion: 7.88\nArchitecture: amd64\n\nPackage: {name}\nVersion: {version}\n" \

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from vmtool.errors import NotReady, Refused
-from vmtool.facts.imagefile import manifest_path, way_back
-from vmtool.host import beside, files, lease, wayback
-from vmtool.host.undofile import Piece, create, find, unfinished
+from vmtool.host import files, leases, safe_open
+from vmtool.rootfs.format.image_file import manifest_path, way_back
+from vmtool.rootfs.grow.undo_file import Piece, create, find, unfinished
+from vmtool.rootfs.grow.workers import roll_back
 
 OLD, NEW, TAIL = b"o" * 4096, b"n" * 4096, b"t" * 1000
 SIZE, END = 65536, 32768
@@ -55,11 +56,11 @@ def grown(image: Path, **head: object) -> bytes:
 
 def test_every_byte_is_as_it_was_and_holes_are(image: Path) -> None:
     allocated, before = image.stat().st_blocks, grown(image)
-    wayback.restore(image)
+    roll_back.restore(image)
     assert (image.read_bytes(), image.stat().st_mtime_ns) == (before, 2 * 10**9)
     assert image.stat().st_blocks == allocated
     assert os.listdir(image.parent) == [image.name]
-    wayback.restore(image)
+    roll_back.restore(image)
 
 
 def test_an_image_that_is_as_it_was_is_not_written_to(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,7 +69,7 @@ def test_an_image_that_is_as_it_was_is_not_written_to(image: Path, monkeypatch: 
         pass
     monkeypatch.setattr(os, "pwrite", None)
     monkeypatch.setattr(os, "ftruncate", None)
-    wayback.restore(image)
+    roll_back.restore(image)
     assert not way_back(image).exists()
 
 
@@ -76,7 +77,7 @@ def test_the_removal_of_the_undo_file_is_durable(image: Path, monkeypatch: pytes
     seen: list[tuple[Path, bool]] = []
     with growing(image):
         monkeypatch.setattr(files, "sync_directory", lambda path: seen.append((path, way_back(image).exists())))
-    wayback.restore(image)
+    roll_back.restore(image)
     assert seen == [(image.parent, False)]
 
 
@@ -86,7 +87,7 @@ def test_a_power_cut_leaves_any_mixture_of_sectors(image: Path) -> None:
         for at in (512, 2048, 4096 + 1024):
             file.seek(at)
             file.write(OLD[:512])
-    wayback.restore(image)
+    roll_back.restore(image)
     assert image.read_bytes() == before
 
 
@@ -98,7 +99,7 @@ def test_a_sector_that_is_neither_old_nor_new_shows_another_hand(image: Path, at
         file.write(b"#")
     changed = image.read_bytes()
     with pytest.raises(Refused, match="not the file that was being grown any more, or was changed since") as refused:
-        wayback.restore(image)
+        roll_back.restore(image)
     assert refused.value.hint.endswith(f"rm {way_back(image)}")
     assert image.read_bytes() == changed
     assert way_back(image).exists()
@@ -110,10 +111,10 @@ def test_an_undo_file_that_is_not_whole_changes_nothing(image: Path, cut: int) -
     torn = image.read_bytes()
     os.truncate(way_back(image), way_back(image).stat().st_size - cut)
     with pytest.raises(Refused, match="is not whole"):
-        wayback.restore(image)
+        roll_back.restore(image)
     way_back(image).write_bytes(b"{}\n")
     with pytest.raises(Refused, match="is not whole"):
-        wayback.restore(image)
+        roll_back.restore(image)
     assert image.read_bytes() == torn
 
 
@@ -123,15 +124,15 @@ def test_a_planted_undo_file_changes_nothing(image: Path, tmp_path: Path, monkey
     with monkeypatch.context() as other:
         other.setattr(os, "geteuid", lambda: os.getuid() + 1)
         with pytest.raises(Refused, match="belongs to another user"):
-            wayback.restore(image)
+            roll_back.restore(image)
     way_back(image).rename(tmp_path / "elsewhere")
     way_back(image).symlink_to(tmp_path / "elsewhere")
     with pytest.raises(Refused, match="not a regular file"):
-        wayback.restore(image)
+        roll_back.restore(image)
     way_back(image).unlink()
     os.mkfifo(way_back(image))
     with pytest.raises(Refused, match="not a regular file"):
-        wayback.restore(image)
+        roll_back.restore(image)
     assert image.read_bytes() == torn
 
 
@@ -149,13 +150,13 @@ def test_an_image_that_is_a_link_or_a_pipe_is_not_opened(tmp_path: Path) -> None
     (tmp_path / "link").symlink_to("i.img")
     os.mkfifo(tmp_path / "pipe")
     for name in ("link", "pipe"):
-        with pytest.raises(Refused, match="not a regular file"), lease.alone(tmp_path / name):
+        with pytest.raises(Refused, match="not a regular file"), leases.alone(tmp_path / name):
             pass
 
 
 def test_another_vmtools_growth_is_not_undone(image: Path) -> None:
     with growing(image), pytest.raises(NotReady, match="another vmtool is growing"):
-        wayback.restore(image)
+        roll_back.restore(image)
     with growing(image), find(image.with_name("other")) as none:
         assert none is None
 
@@ -164,7 +165,7 @@ def test_an_image_that_is_gone_is_told(image: Path) -> None:
     grown(image)
     image.unlink()
     with pytest.raises(Refused, match="it is not there any more") as refused:
-        wayback.restore(image)
+        roll_back.restore(image)
     assert f"rm {way_back(image)}" in refused.value.hint
 
 
@@ -175,7 +176,7 @@ def test_only_the_manifest_beside_it_comes_back_with_its_mode(image: Path, kept:
     grown(image, manifest=kept)
     manifest.write_text("new")
     manifest.chmod(0o600)
-    wayback.restore(image)
+    roll_back.restore(image)
     assert (manifest.read_text() if manifest.exists() else None) == left
     if left:
         assert manifest.stat().st_mode & 0o777 == 0o600
@@ -189,14 +190,14 @@ def test_a_manifest_keeps_its_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     path = tmp_path / "m"
     path.write_text("old")
     path.chmod(0o640)
-    beside.rewrite(path, "new")
+    safe_open.rewrite(path, "new")
     status = path.stat()
     assert (path.read_text(), status.st_mode & 0o777) == ("new", 0o640)
     assert changed == [(status.st_uid, -1), (-1, status.st_gid)]
 
 
 def test_a_disk_that_is_full_is_told_without_a_copy(tmp_path: Path) -> None:
-    told = wayback.told(tmp_path / "i.img", OSError(errno.ENOSPC, "No space left on device"))
+    told = roll_back.told(tmp_path / "i.img", OSError(errno.ENOSPC, "No space left on device"))
     assert told == f"{tmp_path}/i.img: no space left on device\nhint: make room there: df -h {tmp_path}"
 
 
@@ -211,7 +212,7 @@ def test_a_full_disk_leaves_no_half_undo_file(image: Path, monkeypatch: pytest.M
 
 
 def test_who_waits_to_write_is_noticed(image: Path) -> None:
-    with lease.alone(image) as held:
+    with leases.alone(image) as held:
         held.check()
         with pytest.raises(BlockingIOError):
             os.open(image, os.O_RDONLY | os.O_NONBLOCK)
@@ -220,7 +221,7 @@ def test_who_waits_to_write_is_noticed(image: Path) -> None:
             os.open(image, os.O_RDWR | os.O_NONBLOCK)
         with pytest.raises(NotReady, match="somebody opened it meanwhile"):
             held.check()
-    with lease.unwritten(image), image.open("rb"), pytest.raises(BlockingIOError):
+    with leases.unwritten(image), image.open("rb"), pytest.raises(BlockingIOError):
         os.open(image, os.O_RDWR | os.O_NONBLOCK)
 
 
@@ -232,9 +233,9 @@ def test_only_a_file_system_without_leases_does_without(image: Path, monkeypatch
 
     monkeypatch.setattr(fcntl, "fcntl", refuse)
     if leased is None:
-        with pytest.raises((NotReady, OSError)), lease.alone(image):
+        with pytest.raises((NotReady, OSError)), leases.alone(image):
             pass
         return
-    with lease.alone(image) as held:
+    with leases.alone(image) as held:
         assert held.leased is leased
         held.check()

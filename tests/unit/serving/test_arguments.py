@@ -69,7 +69,7 @@ def test_an_ipv6_address_is_written_in_brackets() -> None:
 def test_the_small_server_takes_vllms_place(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = parse([*OWN, "--engine", "transformers"])
     assert engine_command(arguments, "python3", Path("/tmp/d/s")) == (
-        "python3", "-P", "-m", "vmtool.serving.small", "--model", "/models/m", "--served-model-name", "m",
+        "python3", "-P", "-m", "vmtool.serving.transformers_engine", "--model", "/models/m", "--served-model-name", "m",
         "--uds", "/tmp/d/s")
     with pytest.raises(SystemExit):
         parse([*OWN, "--engine", "transformers", "--", "--dtype", "bfloat16"])

@@ -5,8 +5,8 @@ from __future__ import annotations
 from vmtool.kata.finding import SEVERITIES, Finding
 from vmtool.kata.lint.confidential import confidential_findings
 from vmtool.kata.lint.keys import key_findings
+from vmtool.kata.lint.rules import RULES, Host, Subject
 from vmtool.kata.lint.security import security_findings
-from vmtool.kata.lint.subject import RULES, Host, Subject
 from vmtool.kata.lint.values import value_findings
 
 __all__ = ["RULES", "Host", "Subject", "lint"]

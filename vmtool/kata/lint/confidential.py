@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vmtool.kata.finding import Finding
-from vmtool.kata.lint.subject import AGENT, FACTORY, QEMU, RUNTIME, Subject
+from vmtool.kata.lint.rules import AGENT, FACTORY, QEMU, RUNTIME, Subject
 from vmtool.kata.timeouts import dial_seconds
 
 VIRTCCA_PARAM = "virtcca_cvm_guest=1"

@@ -7,7 +7,7 @@ from typing import Any
 
 from vmtool.kata.finding import Finding
 from vmtool.kata.keys import Key, find_key, known_sections, nearest
-from vmtool.kata.lint.subject import QEMU, Subject
+from vmtool.kata.lint.rules import QEMU, Subject
 
 BITS = {"uint": 64, "uint32": 32, "uint64": 64}
 # Old keys that guides still show.

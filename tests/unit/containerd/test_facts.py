@@ -1,0 +1,49 @@
+"""containerd: binaries, the daemon's answer, and who may not ask."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.fakes.recorded import Recorded
+from vmtool.containerd.facts import ADDRESS, read_containerd, read_runc
+
+CTR = f"ctr --address {ADDRESS} --connect-timeout 1s"
+SOCKET, WRITABLE = f"stat -c %F {ADDRESS}", f"test -w {ADDRESS}"
+
+
+@pytest.mark.parametrize(("host", "versions", "answers", "server", "snapshotters"), [
+    ("debian12-pvm", ("1.6.20~ds1", "1.6.20~ds1"), False, None, ()),
+    ("epyc-snp", ("1.7.27", "1.7.27"), True, "1.7.27", ("native", "overlayfs")),
+])
+def test_recorded(host: str, versions: tuple[str, str], answers: bool, server: str | None,
+                  snapshotters: tuple[str, ...]) -> None:
+    facts = read_containerd(Recorded.load(host))
+    assert (facts.version, facts.ctr_version) == versions
+    assert (facts.answers, facts.server_version, facts.snapshotters) == (answers, server, snapshotters)
+    assert facts.shim == "/usr/bin/containerd-shim-runc-v2"
+
+
+@pytest.mark.parametrize(("outputs", "answers"), [
+    ({SOCKET: {"status": 1, "err": "stat: cannot statx: No such file or directory\n"}}, False),
+    ({SOCKET: {"status": 1, "err": "stat: cannot statx: Permission denied\n"}}, None),
+    ({WRITABLE: {"status": 1}}, None),
+    ({f"{CTR} version": {"status": 1, "out": "Client:\n  Version:  1.7.27\n", "err": "ctr: failed to dial\n"}}, False),
+    ({f"{CTR} version": None}, False),
+    ({f"{CTR} version": {"out": "Client:\n  Version:  1.7.27\n"}}, False),
+    ({f"{CTR} plugins ls": None}, True),
+], ids=["no socket", "closed directory", "not writable", "nobody behind it", "hangs", "no server", "no plugins told"])
+def test_answers(outputs: dict[str, Any], answers: bool | None) -> None:
+    facts = read_containerd(Recorded.load("epyc-snp", outputs=outputs))
+    assert facts.answers is answers
+    assert facts.snapshotters == ()
+
+
+def test_without_ctr_nobody_can_ask() -> None:
+    assert read_containerd(Recorded.load("epyc-snp", which={"ctr": None})).answers is None
+
+
+def test_runc() -> None:
+    runc = read_runc(Recorded.load("debian12-pvm"))
+    assert (runc.binary, runc.version) == ("/usr/sbin/runc", "1.1.5+ds1")

@@ -1,0 +1,121 @@
+"""The plan of an import, its way back, and the plan of a canary model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from vmtool.containerd.endpoint import Endpoint
+from vmtool.errors import Refused
+from vmtool.image.archive import Contents
+from vmtool.image.installed import Record
+from vmtool.image.plan_import import built_record, foreign_record, plan_import
+from vmtool.models.canary import plan_canary
+from vmtool.paths import State
+from vmtool.plan import Plan, shell_lines
+from vmtool.serving.train_canary import PAIRS
+
+STATE = State(Path("/s"))
+PRIVATE = Endpoint(Path("/run/p.sock"), private=True)
+SYSTEM = Endpoint(Path("/run/containerd/containerd.sock"), private=False)
+ARCHIVE = Path("/a.tar")
+DIGEST = "ab" * 32
+NEW = built_record("tiny", "docker.io/vmtool/tiny", DIGEST, PRIVATE)
+
+
+def lines(plan: Plan, step: int) -> list[str]:
+    return [line.partition("vmtool ")[2] for line in shell_lines(plan.steps[step].actions) if line.startswith("ctr ")]
+
+
+def undo(plan: Plan, step: int) -> list[str]:
+    return list(shell_lines(plan.steps[step].undo))
+
+
+def test_a_built_image_is_known_by_its_input_and_as_the_latest() -> None:
+    assert NEW.references == ("docker.io/vmtool/tiny:abababababab", "docker.io/vmtool/tiny:latest")
+    plan = plan_import(STATE, PRIVATE, ARCHIVE, NEW, None, tag=(NEW.references[0], NEW.references[1]))
+    assert lines(plan, 1)[:2] == [
+        "images import /a.tar",
+        "images tag --force docker.io/vmtool/tiny:abababababab docker.io/vmtool/tiny:latest"]
+    assert plan.steps[1].actions[-1].shell().startswith("install -m 0600 /dev/stdin /s/images/tiny/image.json")
+
+
+def test_an_older_build_goes_and_the_way_back_forgets_everything() -> None:
+    old = Record("tiny", ("docker.io/vmtool/tiny:000000000000", "docker.io/vmtool/tiny:latest"), "0", "x", True)
+    plan = plan_import(STATE, PRIVATE, ARCHIVE, NEW, old)
+    assert "images remove docker.io/vmtool/tiny:000000000000" in lines(plan, 1)
+    assert "images remove docker.io/vmtool/tiny:latest" not in lines(plan, 1)
+    for reference in (*old.references, *NEW.references):
+        assert any(line.endswith(f"images remove {reference}") for line in undo(plan, 1))
+
+
+def test_a_private_containerd_is_woken_for_it_and_put_to_rest() -> None:
+    plan = plan_import(STATE, PRIVATE, ARCHIVE, NEW, None)
+    assert "containerd --config" in "\n".join(shell_lines(plan.steps[0].actions))
+    assert any("setsid containerd" in line for line in undo(plan, 1)), "rm must reach it as well"
+    assert "users/image-tiny" in "\n".join(shell_lines(plan.steps[2].actions))
+
+
+def test_the_systems_containerd_is_left_alone() -> None:
+    plan = plan_import(STATE, SYSTEM, ARCHIVE, built_record("tiny", "docker.io/vmtool/tiny", DIGEST, SYSTEM), None)
+    assert [bool(step.skip) for step in plan.steps] == [True, False, True]
+    assert not any("setsid" in line for line in undo(plan, 1))
+
+
+def test_an_archive_from_elsewhere_keeps_its_names() -> None:
+    record, base = foreign_record(Contents("docker", ("docker.io/acme/llm:1.2", "ghcr.io/a/b:x"), ()), ARCHIVE, SYSTEM)
+    assert (record.name, record.references, record.input, base) == (
+        "acme-llm-1-2", ("docker.io/acme/llm:1.2", "ghcr.io/a/b:x"), "", "")
+
+
+def test_an_archive_with_a_tag_only_gets_a_name() -> None:
+    record, base = foreign_record(Contents("oci", (), ("v1",)), ARCHIVE, SYSTEM, "docker.io/acme/llm")
+    assert record.references == ("docker.io/acme/llm:v1",)
+    plan = plan_import(STATE, SYSTEM, ARCHIVE, record, None, base_name=base)
+    assert lines(plan, 1)[0] == "images import --base-name docker.io/acme/llm /a.tar"
+
+
+@pytest.mark.parametrize(("contents", "name", "why"), [
+    (Contents("oci", (), ("v1",)), "", "no full name"), (Contents("oci", (), ("v1",)), "UPPER/x", "no full name"),
+    (Contents("oci", (), ("v1",)), "x y/z; rm", "no full name"), (Contents("oci", (), ("",)), "a/b", "neither name"),
+    (Contents("oci", ("a/b:1",), ()), "c/d", "already"), (Contents("oci", ("a/b:1",), ("x",)), "", "several"),
+    (Contents("oci", (), ("x", "y")), "a/b", "several"),
+])
+def test_names_are_neither_guessed_nor_overruled(contents: Contents, name: str, why: str) -> None:
+    with pytest.raises(Refused, match=why):
+        foreign_record(contents, ARCHIVE, SYSTEM, name)
+
+
+def test_the_canary_is_trained_without_a_network_and_appears_in_one_move(tmp_path: Path) -> None:
+    plan = plan_canary(STATE, PRIVATE, "docker.io/vmtool/vllm-cpu:latest", tmp_path / "models" / "canary")
+    train = list(shell_lines(plan.steps[2].actions))
+    (run,) = [line for line in train if " run " in line]
+    assert run.endswith("python3 -P -m vmtool.serving.train_canary /out/model")
+    assert {"--read-only", "--seccomp", "--rm"} <= set(run.split())
+    assert "--with-ns" not in run
+    assert "--net-host" not in run
+    assert train[-2].startswith("mv --no-target-directory")
+    assert train[-2].endswith(f" {tmp_path}/models/canary")
+    staging = run.partition("type=bind,src=")[2].partition(",")[0]
+    assert Path(staging).parent == tmp_path / "models"
+    assert f"rm -rf --one-file-system {staging}" in undo(plan, 2)
+
+
+def test_a_canary_that_is_there_is_not_trained_again(tmp_path: Path) -> None:
+    record = {"pairs": [{"prompt": prompt, "expect": expect} for prompt, expect in PAIRS]}
+    (tmp_path / "canary.json").write_text(json.dumps(record))
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).write_text("")
+    assert not plan_canary(STATE, PRIVATE, "i", tmp_path).changes
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(Refused, match="not this vmtool's canary model"):
+        plan_canary(STATE, PRIVATE, "i", tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"pairs": [{"prompt": "a", "expect": "b"}]}', '{"pairs": [1]}'])
+def test_another_model_is_never_overwritten(tmp_path: Path, text: str) -> None:
+    (tmp_path / "canary.json").write_text(text)
+    with pytest.raises(Refused, match="holds something"):
+        plan_canary(STATE, PRIVATE, "i", tmp_path)

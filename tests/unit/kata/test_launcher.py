@@ -1,0 +1,330 @@
+"""A launch by Kata: the plan, every problem at once, the look at what was started, and the claims afterwards."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakes.recorded import Recorded
+from tests.unit.launch.test_pipeline import MODEL, NETWORK, STATE, actions
+from tests.unit.qemu.test_claims import Proc, argv
+from vmtool.doctor.host import HostFacts, read_host
+from vmtool.engine.journal import Story
+from vmtool.errors import NotReady, Refused, VerificationFailed, VmtoolError
+from vmtool.gpu.facts import read_gpu
+from vmtool.host import processes
+from vmtool.instance.instance import Instance, Paths, Record
+from vmtool.kata.launcher import target_of
+from vmtool.kata.request import survey
+from vmtool.kata.shims import read_kata
+from vmtool.launch.claims import read_claims
+from vmtool.launch.facts import LaunchFacts
+from vmtool.launch.pipeline import plan_launch
+from vmtool.machine import DeviceReader, Output
+from vmtool.plan import EndGuest, ExpectTee, Plan, Run, WriteFile, plan_lines
+from vmtool.qemu.running_guest import end_guest, expect_tee
+from vmtool.spec.runtime import Spec
+from vmtool.tee.facts import TeeSupport
+
+ASSETS = "/opt/kata/share/kata-containers"
+FILES = ["/opt/kata/bin/qemu-system-x86_64-snp-experimental", f"{ASSETS}/vmlinuz.container",
+         "/opt/kata/share/ovmf/AMDSEV.fd", "/opt/kata/bin/qemu-system-x86_64", f"{ASSETS}/vmlinux.container",
+         "/opt/kata/libexec/virtiofsd",
+         f"{ASSETS}/kata-containers-confidential.img", f"{ASSETS}/kata-containers.img", "/g.img", "/g.kernel"]
+YES = TeeSupport(True, ("said so",))
+
+
+def host() -> HostFacts:
+    """An SNP machine with Kata 3.30 and all that a launch needs."""
+    plain = read_host(Recorded.load("debian12-pvm"), "/s", probe_kvm=False)
+    kata = read_kata(Recorded.load("epyc-snp"), "x86_64")
+    config = dict.fromkeys((*plain.kernel.config, "VHOST_VSOCK", "VFIO", "VFIO_PCI", "VFIO_IOMMU_TYPE1"), "y")
+    return replace(plain, network=NETWORK, kata=kata, kernel=replace(plain.kernel, config=config),
+                   kvm=replace(plain.kvm, verdict="runs", vhost_vsock=True),
+                   tee=replace(plain.tee, snp=YES, virtcca=YES), iommu=replace(plain.iommu, groups=9, vfio_group=True))
+
+
+def wish(**changes: Any) -> Spec:
+    body = {"runtime": {"handler": "kata", "tee": "snp"}, "image": "vmtool/x", "model": {"name": "m", "path": "/m"},
+            "resources": {"memory": "2Gi", "cpus": 1}, "network": {"publish": ["8000"]}}
+    return Spec.model_validate({"apiVersion": "vmtool/v1", "kind": "Runtime", "metadata": {"name": "chat"},
+                                "spec": body | changes})
+
+
+def facts(spec: Spec, gpus: DeviceReader | None = None, on: HostFacts | None = None) -> LaunchFacts:
+    found = on or host()
+    looked = survey(Recorded({"exists": FILES}), spec.spec, target_of(found))
+    return LaunchFacts(found, MODEL, None, looked, read_gpu(gpus, STATE) if gpus else None)
+
+
+def plan(spec: Spec | None = None, **more: Any) -> Plan:
+    spec = spec or wish()
+    return plan_launch(STATE, spec, facts(spec, **more))
+
+
+def test_the_table_of_contents() -> None:
+    titles = [step.title for step in plan().steps]
+    assert titles[4].startswith("attach the network namespace")
+    assert titles[5:] == [
+        "render the configuration for Kata 3.30; the lint says: security.measured-root, security.shared-fs",
+        "start the container with kata",
+        "look whether the guest really runs in snp",
+        "hand over the key, which starts the server",
+        "wait until the server is healthy, at most 128 s",
+        "ask the canary and compare its answer",
+    ]
+
+
+def test_the_shim_is_given_the_instances_own_configuration_and_no_limit() -> None:
+    made = plan()
+    [run, _] = made.steps[6].actions
+    assert isinstance(run, Run)
+    text = run.shell()
+    assert "--runtime io.containerd.kata.v2" in text
+    assert "--runtime-config-path /s/instances/chat/kata/configuration.toml" in text
+    assert "--memory-limit" not in text
+    assert "--cpus" not in text
+    assert run.deadline > 120
+    [written] = [action for action in made.steps[5].actions if isinstance(action, WriteFile)]
+    assert written.path == Path("/s/instances/chat/kata/configuration.toml")
+    assert "\ndefault_memory = 2048\n" in written.text
+    record = next(action for action in actions(made) if isinstance(action, WriteFile) and "digest" in action.text)
+    assert hashlib.sha256(written.text.encode()).hexdigest() in record.text
+
+
+def test_the_look_comes_before_anything_waits() -> None:
+    made = plan()
+    [look] = [action for action in actions(made) if isinstance(action, ExpectTee)]
+    assert (look.name, look.tee, look.program) == ("sandbox-chat", "snp", FILES[0])
+    assert [step.waits for step in made.steps] == [False] * 9 + [True] * 2
+    assert "sandbox-chat" in "\n".join(plan_lines(made))
+
+
+def test_the_key_comes_after_the_look_and_by_no_file_that_the_guest_shares() -> None:
+    lines = list(plan_lines(plan()))
+    [look] = [number for number, line in enumerate(lines) if "grep -e sev-snp-guest" in line]
+    [key] = [number for number, line in enumerate(lines) if line.endswith("< /s/instances/chat/secret/api-key")]
+    assert look < key
+    assert "task exec --exec-id vmtool-key chat python3 -P -m vmtool.serving.receive_keys" in lines[key]
+    [start] = [line for line in lines if " run --detach" in line]
+    assert "secret" not in start
+
+
+def test_without_a_tee_the_plan_says_so() -> None:
+    made = plan(wish(runtime={"handler": "kata"}, allow_unconfidential=True))
+    assert made.steps[7].skip == "NOT CONFIDENTIAL: no TEE was asked for"
+
+
+def test_a_machine_without_kata_is_not_ready_and_runc_is_never_taken() -> None:
+    bare = read_host(Recorded.load("debian12-pvm"), "/s", probe_kvm=False)
+    with pytest.raises(NotReady) as error:
+        plan(on=replace(bare, network=NETWORK))
+    told = "\n".join(error.value.details)
+    assert "no containerd-shim-kata*-v2 found" in told
+    assert error.value.hint == "vmtool doctor --for kata --tee snp"
+
+
+def test_every_problem_of_the_wish_and_the_host_at_once() -> None:
+    bad = wish(runtime={"handler": "kata", "tee": "virtcca", "kata": {"version": "4.1", "image": "/a", "initrd": "/b"}},
+               resources={"memory": "64Ti", "cpus": 1})
+    with pytest.raises(Refused) as error:
+        plan(bad)
+    told = "\n".join(error.value.details)
+    for part in ("Kata 4.1 has no virtcca", "image and initrd", "/b is not there", "spec.runtime.tee: virtcca needs"):
+        assert part in told
+    assert sum("spec.resources.memory" in line for line in error.value.details) == 1
+
+
+GPU = {"bdf": ["0000:c1:00.0"]}
+VIRTCCA = {"handler": "kata", "tee": "none", "kata": {"version": "4.1", "image": "/g.img", "kernel": "/g.kernel",
+                                                      "firmware": "/g.kernel"}}
+
+
+def test_a_gpu_is_bound_and_passed_on_by_its_group() -> None:
+    spec = wish(runtime=VIRTCCA, allow_unconfidential=True, resources={"memory": "2Gi", "cpus": 1, "accelerators": GPU})
+    made = plan(spec, gpus=Recorded.load("gpu-kunpeng-a100"))
+    titles = [step.title for step in made.steps]
+    start = titles.index("start the container with kata")
+    assert any(title.startswith("bind ") for title in titles[:start])
+    assert "--device /dev/vfio/" in made.steps[start].actions[-2].shell()
+    [text] = [action.text for action in actions(made) if isinstance(action, WriteFile)
+              and action.path.name == "configuration.toml" and "kata" in str(action.path)]
+    assert 'cold_plug_vfio = "root-port"' in text
+
+
+def test_a_hook_gets_the_variable_that_it_waits_for() -> None:
+    runtime = VIRTCCA | {"kata": VIRTCCA["kata"] | {"injection": "hook"}}  # type: ignore[operator]
+    spec = wish(runtime=runtime, allow_unconfidential=True, resources={"memory": "2Gi", "cpus": 1, "accelerators": GPU})
+    made = plan(spec, gpus=Recorded.load("gpu-kunpeng-a100"))
+    assert any("--env NVIDIA_VISIBLE_DEVICES=all" in line for line in plan_lines(made))
+
+
+def test_runc_passes_no_gpu_on() -> None:
+    spec = wish(runtime={"handler": "runc"}, allow_unconfidential=True,
+                resources={"memory": "2Gi", "cpus": 1, "accelerators": GPU})
+    with pytest.raises(Refused) as error:
+        plan_launch(STATE, spec, LaunchFacts(host(), MODEL, None))
+    assert "runc passes no GPU on: use kata or libvirt" in "\n".join(error.value.details)
+
+
+def look(tmp_path: Path, tee: str = "snp", **changes: Any) -> ExpectTee:
+    return replace(ExpectTee("sandbox-chat", tee, (), FILES[0], f"{ASSETS}/vmlinuz.container", tmp_path / "qemu.txt",
+                             deadline=0.0), **changes)
+
+
+def test_the_right_guest_passes_and_its_arguments_are_kept(tmp_path: Path) -> None:
+    expect_tee(look(tmp_path), Proc({9: (FILES[0], argv("snp"))}))
+    lines = (tmp_path / "qemu.txt").read_text().splitlines()
+    assert lines[0] == FILES[0]
+    assert lines[1:] == argv("snp")
+
+
+def test_kata_passes_files_on_without_links(tmp_path: Path) -> None:
+    """vmlinuz.container is a link of the release archive; QEMU is given what it leads to."""
+    words = [word.replace("vmlinuz.container", "vmlinuz-6.12") for word in argv("snp")]
+    links = {f"{ASSETS}/vmlinuz.container": "vmlinuz-6.12", FILES[0]: "/usr/lib/qemu-snp"}
+    proc = Proc({9: ("/usr/lib/qemu-snp", words)}, {"/i/chat/kata/configuration.toml": "text"}, links)
+    expect_tee(look(tmp_path), proc)
+    instance = Instance("chat", Paths(Path("/i/chat")), RECORD, "running", 9, Story(state="applied"))
+    told = {claim.id: claim.verdict for claim in read_claims(proc, instance)}
+    assert (told["vm.kernel"], told["vm.program"]) == ("proven", "proven")
+
+
+@pytest.mark.parametrize(("processes", "changes", "message"), [
+    ({9: (FILES[0], argv("none"))}, {}, "an ordinary VM"),
+    ({9: (FILES[0], argv("stock-arm64"))}, {"tee": "virtcca"}, "a stock shim ignores confidential_guest"),
+    ({9: ("/tmp/qemu-system-x86_64", argv("snp"))}, {}, "/tmp/qemu-system-x86_64 runs, not"),
+    ({9: (FILES[0], argv("snp"))}, {"devices": ("0000:41:00.0",)}, "asked for: 0000:41:00.0"),
+])
+def test_another_guest_than_was_asked_for_is_exit_code_4(tmp_path: Path, processes: dict[int, Any],
+                                                         changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(VerificationFailed) as error:
+        expect_tee(look(tmp_path, **changes), Proc(processes))
+    assert message in "\n".join(error.value.details)
+    assert error.value.code == 4
+    assert (tmp_path / "qemu.txt").exists(), "what it showed is kept"
+
+
+@pytest.mark.parametrize("processes", [{}, {8: (FILES[0], argv("snp")), 9: (FILES[0], argv("snp"))}])
+def test_no_single_qemu_is_no_proof(tmp_path: Path, processes: dict[int, Any]) -> None:
+    with pytest.raises(VerificationFailed, match="not known what runs"):
+        expect_tee(look(tmp_path), Proc(processes))
+
+
+RECORD = Record("chat", "d", "kata", "snp", "i", "m", "/c", True, "127.0.0.1", 8000, "/n", "/r", 1, program=FILES[0],
+                kernel=f"{ASSETS}/vmlinuz.container", configuration=hashlib.sha256(b"text").hexdigest())
+
+
+def claims(processes: dict[int, Any], text: str | None = "text", record: Record = RECORD) -> dict[str, str]:
+    files = {"/i/chat/kata/configuration.toml": text} if text is not None else {}
+    instance = Instance("chat", Paths(Path("/i/chat")), record, "running", 9, Story(state="applied"))
+    return {claim.id: claim.verdict for claim in read_claims(Proc(processes, files), instance)}
+
+
+def test_status_looks_again() -> None:
+    assert claims({9: (FILES[0], argv("snp"))}) == {
+        "process.running": "proven", "task.running": "not-checked", "process.hardening": "not-checked",
+        "tee": "proven", "vm.kvm": "proven",
+        "vm.no-debugger": "proven", "vm.devices": "proven", "vm.kernel": "proven", "vm.program": "proven",
+        "configuration.unchanged": "proven", "guest.tee": "not-checked", "guest.cmdline": "not-checked",
+        "canary": "not-checked"}
+
+
+@pytest.mark.parametrize(("processes", "text", "failed"), [
+    ({9: (FILES[0], argv("none"))}, "text", {"tee"}), ({9: ("/x/qemu-system", argv("snp"))}, "text", {"vm.program"}),
+    ({9: (FILES[0], argv("snp"))}, "changed", {"configuration.unchanged"}),
+    ({9: (FILES[0], argv("snp"))}, None, {"configuration.unchanged"}),
+])
+def test_what_changed_meanwhile_fails(processes: dict[int, Any], text: str | None, failed: set[str]) -> None:
+    assert {name for name, verdict in claims(processes, text).items() if verdict == "failed"} == failed
+
+
+def test_a_plain_look_asks_containerd_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(self: Proc, words: tuple[str, ...], deadline: float = 10.0) -> Output | None:
+        assert words[-2:] == ("task", "list")
+        return Output(0, "TASK    PID    STATUS\nchat    9    RUNNING\n", "")
+
+    monkeypatch.setattr(Proc, "run", run)
+    found = claims({9: (FILES[0], argv("snp-gpu"))}, record=replace(RECORD, devices=("0000:41:00.0",)))
+    assert (found["gpu.in-container"], found["vm.devices"], found["task.running"]) == (
+        "not-checked", "proven", "proven")
+
+
+@pytest.mark.parametrize("listed", ["TASK    PID    STATUS\n", "TASK    PID    STATUS\nchat    9    STOPPED\n",
+                                    "TASK    PID    STATUS\nother    9    RUNNING\n"])
+def test_a_guest_whose_shim_died_is_told(listed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Proc, "run", lambda self, words, deadline=10.0: Output(0, listed, ""))
+    assert claims({9: (FILES[0], argv("snp"))})["task.running"] == "failed"
+
+
+HELD = "0000:41:00.0 is held in the kernel, by no process that can be seen\n"
+
+
+@pytest.mark.parametrize(("processes", "answer", "expected"), [
+    ({}, Output(0, "", ""), {"vm.gone": "proven", "gpu.free": "proven"}),
+    ({}, Output(0, HELD, ""), {"vm.gone": "proven", "gpu.free": "failed"}),
+    ({}, None, {"vm.gone": "proven", "gpu.free": "not-checked"}),
+    ({9: (FILES[0], argv("snp"))}, Output(0, "", ""), {"vm.gone": "failed", "gpu.free": "proven"}),
+])
+@pytest.mark.parametrize("handler", ["kata", "libvirt"])
+def test_what_a_dead_guest_left_is_told(processes: dict[int, Any], answer: Output | None, expected: dict[str, str],
+                                        handler: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Proc, "run", lambda self, words, deadline=10.0: answer)
+    if handler == "libvirt":
+        processes = {pid: (program, [word.replace("sandbox-chat", "guest=vmtool-chat") for word in words])
+                     for pid, (program, words) in processes.items()}
+    record = replace(RECORD, devices=("0000:41:00.0",), handler=handler)
+    instance = Instance("chat", Paths(Path("/i/chat")), record, "stopped", None, Story(state="applied"))
+    found = {claim.id: claim.verdict for claim in read_claims(Proc(processes), instance)}
+    assert found == {"process.running": "failed", "canary": "not-checked", **expected}
+
+
+def test_without_a_qemu_to_look_at_nothing_is_proven() -> None:
+    assert claims({})["tee"] == "not-checked"
+    assert claims({}, record=replace(RECORD, tee="none"))["tee"] == "failed"
+
+
+def test_the_way_back_ends_qemu_before_a_device_is_given_back() -> None:
+    spec = wish(runtime=VIRTCCA, allow_unconfidential=True, resources={"memory": "2Gi", "cpus": 1, "accelerators": GPU})
+    made = plan(spec, gpus=Recorded.load("gpu-kunpeng-a100"))
+    undo = [action for step in reversed(made.steps) for action in step.undo]
+    kinds = [type(action).__name__ for action in undo]
+    assert kinds.index("EndGuest") < kinds.index("WriteSysfs")
+    assert undo[kinds.index("EndGuest")] == EndGuest("sandbox-chat", "/opt/kata/bin/qemu-system-x86_64")
+
+
+class Kernel:
+    """Processes that die when they are killed, or do not."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, stubborn: bool = False) -> None:
+        self.alive, self.killed, self.stubborn = {8: "80", 9: "90"}, [], stubborn
+        monkeypatch.setattr(processes, "start_time", self.alive.get)
+        monkeypatch.setattr(os, "kill", self.kill)
+
+    killed: list[int]
+
+    def kill(self, pid: int, number: int) -> None:
+        self.killed.append(pid)
+        if not self.stubborn:
+            del self.alive[pid]
+
+
+RUNNING = Proc({8: ("/other/qemu-system-x86_64", argv("snp")), 9: (FILES[0], argv("snp"))})
+
+
+def test_only_the_guests_own_qemu_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = Kernel(monkeypatch)
+    end_guest(EndGuest("sandbox-chat", FILES[0]), RUNNING)
+    end_guest(EndGuest("sandbox-other", FILES[0]), RUNNING)
+    assert kernel.killed == [9]
+
+
+def test_a_qemu_that_does_not_die_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    Kernel(monkeypatch, stubborn=True)
+    with pytest.raises(VmtoolError, match="survives SIGKILL and still holds its devices"):
+        end_guest(EndGuest("sandbox-chat", FILES[0], deadline=0.0), RUNNING)

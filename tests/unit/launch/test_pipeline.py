@@ -1,0 +1,212 @@
+"""Spec and facts in, the plan's lines out; every problem told at once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakes.recorded import Recorded
+from vmtool.doctor.host import read_host
+from vmtool.engine.journal import Entry, Story
+from vmtool.errors import NotReady, Refused
+from vmtool.instance.instance import Instance, Paths, Record
+from vmtool.launch.facts import LaunchFacts
+from vmtool.launch.pipeline import digest, plan_launch
+from vmtool.launch.timeouts import start_deadline
+from vmtool.models.facts import ModelFacts
+from vmtool.net.cni_facts import Plugins
+from vmtool.net.facts import Listener, NetworkFacts
+from vmtool.net.network import Network
+from vmtool.paths import State
+from vmtool.plan import AskCanary, AwaitHealth, Plan, Remove, Run, Step, plan_lines
+from vmtool.spec.runtime import Spec
+
+STATE = State(Path("/s"))
+PLUGINS = Plugins(directory="/usr/lib/cni", missing=(), versions=("0.4.0", "1.0.0"))
+NETWORK = NetworkFacts(plugins=PLUGINS, iptables=True, links=(("lo", ""),))
+MODEL = ModelFacts("/m", {"model.safetensors": 1 << 20, "config.json": 9}, (), "LlamaForCausalLM", ("Why?", "So."))
+
+
+def facts(**changes: Any) -> LaunchFacts:
+    host = read_host(Recorded.load("debian12-pvm"), "/s", probe_kvm=False)
+    host = replace(changes.pop("host", host), network=changes.pop("network", NETWORK))
+    return replace(LaunchFacts(host=host, model=MODEL, earlier=None), **changes)
+
+
+def wish(**changes: Any) -> Spec:
+    body = {"runtime": {"handler": "runc"}, "allow_unconfidential": True, "image": "vmtool/x",
+            "model": {"name": "m", "path": "/m"}, "resources": {"memory": "2Gi", "cpus": 1},
+            "network": {"publish": ["8000"]}}
+    return Spec.model_validate({"apiVersion": "vmtool/v1", "kind": "Runtime", "metadata": {"name": "a"},
+                                "spec": body | changes})
+
+
+def plan(spec: Spec | None = None, **changes: Any) -> Plan:
+    return plan_launch(STATE, spec or wish(), facts(**changes))
+
+
+def actions(made: Plan) -> list[Any]:
+    return [action for step in made.steps for action in step.actions]
+
+
+def test_the_table_of_contents() -> None:
+    assert [line for line in plan_lines(plan()) if line.startswith("# ")] == [
+        "# 1. write the instance's files",
+        "# 2. containerd: start a private one",
+        "# 3. find the image docker.io/vmtool/x:latest",
+        line_of("make the network a: "),
+        "# 5. attach the network namespace vmtool-a to the network a",
+        "# 6. start the container with runc",
+        "# 7. hand over the key, which starts the server",
+        "# 8. wait until the server is healthy, at most 122 s",
+        "# 9. ask the canary and compare its answer",
+    ]
+
+
+def test_the_way_back_works_after_a_restart_of_the_machine() -> None:
+    assert asleep(plan()) == []
+
+
+def asleep(made: Plan) -> list[str]:
+    """Steps whose undo talks to the private containerd without starting it, which may have been killed since."""
+    return [step.title for step in made.steps
+            if "containerd.sock --namespace" in step_undo(step).partition("setsid containerd")[0]]
+
+
+def step_undo(step: Step) -> str:
+    return "\n".join(action.shell() for action in step.undo)
+
+
+def line_of(title: str) -> str:
+    [line] = [line for line in plan_lines(plan()) if title in line and line.startswith("# ")]
+    return line
+
+
+def test_only_the_last_two_steps_wait() -> None:
+    assert [step.waits for step in plan().steps] == [False] * 7 + [True] * 2
+
+
+def test_the_systems_containerd_is_used_when_it_answers() -> None:
+    host = facts().host
+    answering = replace(host, containerd=replace(host.containerd, answers=True, snapshotters=("overlayfs",)))
+    made = plan(host=answering)
+    assert made.steps[1].skip == "the system's answers on /run/containerd/containerd.sock"
+    assert "--address /run/containerd/containerd.sock" in made.steps[5].actions[-2].shell()
+
+
+def test_the_canary_of_the_spec_goes_before_the_models_own() -> None:
+    [own] = [action for action in actions(plan()) if isinstance(action, AskCanary)]
+    assert (own.prompt, own.expect, own.match) == ("Why?", "So.", "exact")
+    canary = {"prompt": "P", "expect": "E", "match": "contains"}
+    [given] = [action for action in actions(plan(wish(canary=canary))) if isinstance(action, AskCanary)]
+    assert (given.prompt, given.expect, given.match) == ("P", "E", "contains")
+
+
+def test_without_a_canary_the_step_says_that_nothing_was_checked() -> None:
+    made = plan(model=replace(MODEL, canary=None))
+    assert made.steps[-1].skip.startswith("NOT CHECKED")
+
+
+def test_a_server_for_this_host_lets_in_nobody_but_the_bridge() -> None:
+    [run, _] = plan().steps[5].actions
+    assert isinstance(run, Run)
+    network = next(action for action in actions(plan()) if "network.json" in action.shell())
+    gateway = run.argv[run.argv.index("--allow-from") + 1]
+    assert gateway.endswith(".1/32")
+    assert gateway.removesuffix("1/32") in network.shell()
+    [open_run, _] = plan(wish(network={"publish": ["0.0.0.0:80:8000"]})).steps[5].actions
+    assert "--allow-from" not in open_run.shell()
+
+
+def test_a_model_of_a_hub_gets_a_cache_and_names() -> None:
+    made = plan(wish(model={"name": "m", "source": "huggingface", "repository": "o/r"}), model=None)
+    text = made.steps[5].actions[-2].shell()
+    assert "--model o/r" in text
+    assert "type=bind,src=/s/hub,dst=/models/hub,options=rbind:rw" in text
+    assert "src=/etc/resolv.conf" in text
+    assert "HF_HOME=/models/hub" in text
+
+
+def earlier(state: str, **changes: Any) -> Instance:
+    record = Record("a", digest(wish()), "runc", "none", "i", "m", "/c", True, "127.0.0.1", 8000, "/n", "/r", 1)
+    story = Story(state="failed", entries=[Entry(0, "one", (Remove(Path("/1")),)), Entry(1, "two", (
+        Remove(Path("/2")),))])
+    return Instance("a", Paths(Path("/s/instances/a")), replace(record, **changes), state, None, story)
+
+
+def test_a_running_instance_of_the_same_spec_is_left_alone() -> None:
+    made = plan(earlier=earlier("running"))
+    assert not made.changes
+
+
+def test_a_running_instance_of_another_spec_is_refused() -> None:
+    with pytest.raises(Refused, match="runs already, with another spec"):
+        plan(earlier=earlier("running", digest="other"))
+
+
+@pytest.mark.parametrize("state", ["stopped", "kept", "interrupted"])
+def test_what_an_earlier_launch_left_is_cleared_newest_first(state: str) -> None:
+    first = plan(earlier=earlier(state)).steps[0]
+    assert first.title == "clear what the earlier launch left"
+    assert first.actions[:2] == (Remove(Path("/2")), Remove(Path("/1")))
+    assert first.undo == first.actions[:2], "killed in between, the rest is still known"
+
+
+def test_every_problem_is_told_at_once() -> None:
+    spec = wish(allow_unconfidential=False, vllm={"args": "--api-key x"}, resources={"memory": "64Ti", "cpus": 999},
+                network={"publish": ["8000"], "subnet": "10.0.0.0/7"})
+    busy = replace(NETWORK, listeners=(Listener("0.0.0.0", 8000),))
+    with pytest.raises(Refused) as error:
+        plan(spec, network=busy, model=replace(MODEL, files={}))
+    told = "\n".join(error.value.details)
+    for part in ("spec.allow_unconfidential", "spec.vllm.args: --api-key", "/m is no directory", "MiB, but",
+                 "spec.resources.cpus: 999", "10.0.0.0/7"):
+        assert part in told
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"network": replace(NETWORK, plugins=Plugins())}, "CNI plugin"),
+    ({"network": replace(NETWORK, iptables=False)}, "iptables is not installed"),
+    ({"network": replace(NETWORK, listeners=(Listener("127.0.0.1", 8000),))}, "published port 127.0.0.1:8000:8000"),
+])
+def test_a_host_that_is_not_ready(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(NotReady) as error:
+        plan(**change)
+    assert message in "\n".join(error.value.details)
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"architecture": ""}, "config.json is missing"),
+    ({"files": {"config.json": 9}}, "holds no weights"),
+    ({"unreadable": ("model.safetensors",)}, "chmod -R o+rX /m"),
+])
+def test_a_model_that_cannot_be_served(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(Refused) as error:
+        plan(model=replace(MODEL, **change))
+    assert message in "\n".join(error.value.details)
+
+
+def test_a_host_without_the_programs_is_told_so() -> None:
+    bare = read_host(Recorded.load("old-bare"), "/s", probe_kvm=False)
+    with pytest.raises(NotReady) as error:
+        plan(host=bare)
+    assert "apt-get install" in "\n".join(error.value.details)
+
+
+def test_a_network_of_net_add_is_shared_and_stays() -> None:
+    shared = Network("lab", "br0", "10.9.0.0/24")
+    made = plan(wish(network={"name": "lab", "publish": ["8000"]}), network=replace(NETWORK, ours=(shared,)))
+    assert "make the network lab" in made.steps[3].title
+    assert made.steps[3].skip
+    assert made.steps[4].title == "attach the network namespace vmtool-a to the network lab"
+
+
+def test_deadlines_follow_memory_and_model() -> None:
+    gib = 1 << 30
+    assert start_deadline(2 * gib, gib, False) < start_deadline(2 * gib, 60 * gib, False)
+    assert start_deadline(64 * gib, gib, False) < start_deadline(64 * gib, gib, True)
+    [health] = [action for action in actions(plan(wish(timeouts={"start": 7}))) if isinstance(action, AwaitHealth)]
+    assert health.deadline == 7

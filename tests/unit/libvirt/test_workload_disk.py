@@ -1,0 +1,221 @@
+"""A container image as a disk: made once, whole or not at all, with the image's own environment beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vmtool.libvirt.workers import workload_disk
+from vmtool.libvirt.workers.workload_disk import Store, finding_driver, make_disk, quoted, size_of
+
+WHOLE = b"disk" * 1024
+IMAGE = "docker.io/vmtool/x:latest"
+INDEX, AMD, ARM, CONFIG = (f"sha256:{letter * 64}" for letter in "abcd")
+DOCUMENTS: dict[str, Any] = {
+    INDEX: {"manifests": [{"digest": ARM, "platform": {"architecture": "arm64"}},
+                          {"digest": AMD, "platform": {"architecture": "amd64"}}]},
+    AMD: {"config": {"digest": CONFIG}}, ARM: {"config": {"digest": INDEX}},
+    CONFIG: {"config": {"Env": ["PATH=/usr/bin:/bin", 'Q=say "$HOME" \\ `x`', "EMPTY="]}},
+}
+
+
+class Programs:
+    """ctr with a content store and one image; mke2fs and veritysetup."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.calls: list[str] = []
+        self.documents = dict(DOCUMENTS)
+        self.listed = f"REF TYPE DIGEST SIZE\n{IMAGE} application/vnd.oci.image.index.v1+json {INDEX} 1.2 GiB\n"
+        self.full = False
+        self.made: list[str] = []
+        self.mounted: Path | None = None
+        monkeypatch.setattr(subprocess, "run", self.run)
+
+    def run(self, argv: Sequence[str], **options: Any) -> subprocess.CompletedProcess[bytes]:
+        assert options["timeout"], "each program has a deadline"
+        words = list(argv)
+        self.calls.append(" ".join(words[2:4] if words[0] == "ctr" else words[:1]))
+        try:
+            return subprocess.CompletedProcess(argv, 0, self._answer(words).encode(), b"")
+        except LookupError as error:
+            return subprocess.CompletedProcess(argv, 1, b"", str(error).encode())
+
+    def _answer(self, words: list[str]) -> str:
+        match words:
+            case ["mke2fs", *_, disk, _]:
+                self.made = words
+                Path(disk).write_bytes(b"half" if self.full else WHOLE)
+                if self.full:
+                    raise LookupError("No space left on device")
+            case ["veritysetup", "format", *_]:
+                return f"Root hash:      {'e' * 64}\n"
+            case ["ctr", "--address=x", "images", "list", *_]:
+                return self.listed
+            case ["ctr", "--address=x", "content", "get", digest]:
+                return json.dumps(self.documents[digest])
+            case ["ctr", "--address=x", "images", "mount", "--rw", _, tree]:
+                self.mounted = Path(tree)
+                (self.mounted / "etc").mkdir()
+                (self.mounted / "etc" / "passwd").write_text("root")
+            case ["ctr", "--address=x", "images", "unmount", "--rm", tree]:
+                assert self.mounted == Path(tree)
+                self.mounted = None
+            case _:
+                raise AssertionError(words)
+        return ""
+
+
+@pytest.fixture
+def programs(monkeypatch: pytest.MonkeyPatch) -> Programs:
+    monkeypatch.setattr("vmtool.libvirt.workers.workload_disk.platform.machine", lambda: "x86_64")
+    return Programs(monkeypatch)
+
+
+@pytest.fixture
+def words(tmp_path: Path) -> list[str]:
+    """The program's words, with the directories that the plan makes."""
+    for name in ("tree", "cache", "a"):
+        (tmp_path / name).mkdir()
+    return [IMAGE, "verity", *(str(tmp_path / name) for name in ("tree", "cache", "a")), "ctr", "--address=x"]
+
+
+def test_the_disk_is_made_and_linked(programs: Programs, words: list[str], tmp_path: Path) -> None:
+    workload_disk.main(words)
+    [disk] = (tmp_path / "cache").glob("*.ext4")
+    assert disk.name == f"{'a' * 64}-{workload_disk.FORMAT}-verity.ext4"
+    assert (tmp_path / "a" / "workload.img").samefile(disk)
+    assert disk.stat().st_mode & 0o777 == 0o644, "QEMU may run as a user of its own"
+    assert programs.mounted is None
+    assert (tmp_path / "tree" / "models" / "local").is_dir(), "nobody can make it later: the disk is read-only"
+    assert (tmp_path / "a" / "environment").read_text().splitlines() == [
+        'PATH="/usr/bin:/bin"', 'Q="say \\"\\$HOME\\" \\\\ \\`x\\`"', 'EMPTY=""',
+        'LD_LIBRARY_PATH="/usr/local/nvidia/lib64"']
+
+
+def test_without_verity_nothing_is_hashed(programs: Programs, words: list[str], tmp_path: Path) -> None:
+    workload_disk.main([words[0], "plain", *words[2:]])
+    assert "veritysetup" not in programs.calls
+    assert {path.name for path in (tmp_path / "a").iterdir()} == {"workload.img", "environment"}
+
+
+def test_it_is_made_once_for_all_instances(programs: Programs, words: list[str], tmp_path: Path) -> None:
+    workload_disk.main(words)
+    programs.calls.clear()
+    (tmp_path / "b").mkdir()
+    workload_disk.main([*words[:4], str(tmp_path / "b"), *words[5:]])
+    workload_disk.main([*words[:4], str(tmp_path / "b"), *words[5:]])  # over what a killed one left
+    assert "mke2fs" not in programs.calls
+    assert "images mount" not in programs.calls
+    assert (tmp_path / "b" / "workload.img").samefile(tmp_path / "a" / "workload.img")
+
+
+def test_a_full_disk_leaves_neither_half_a_disk_nor_a_mount(programs: Programs, words: list[str],
+                                                           tmp_path: Path) -> None:
+    programs.full = True
+    with pytest.raises(SystemExit, match="mke2fs: No space left on device"):
+        workload_disk.main(words)
+    assert list((tmp_path / "cache").iterdir()) == []
+    assert programs.mounted is None
+    programs.full = False
+    (tmp_path / "cache" / f"{'a' * 64}-{workload_disk.FORMAT}-verity.new").write_text("left by a kill")
+    (tmp_path / "tree" / "etc" / "passwd").unlink()
+    (tmp_path / "tree" / "etc").rmdir()
+    workload_disk.main(words)
+    assert [path.read_bytes() for path in (tmp_path / "cache").glob("*.ext4")] == [WHOLE]
+    assert not list((tmp_path / "cache").glob("*.new"))
+
+
+def test_disks_of_images_that_are_gone_go_unless_an_instance_has_them(programs: Programs, words: list[str],
+                                                                      tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    for name in ("gone.ext4", "gone.verity", "used.ext4", "used.verity", "half.new"):
+        (cache / name).write_text("")
+    (tmp_path / "used").hardlink_to(cache / "used.ext4")
+    workload_disk.main(words)
+    assert {path.name for path in cache.iterdir()} == {
+        "used.ext4", "used.verity",
+        *(f"{'a' * 64}-{workload_disk.FORMAT}-verity.{kind}" for kind in ("ext4", "verity"))}
+
+
+@pytest.mark.parametrize("listed", ["REF TYPE DIGEST\n", f"REF\n{IMAGE}2 x {INDEX}\n", f"REF\n{IMAGE} x none\n"])
+def test_an_image_that_is_not_there(programs: Programs, words: list[str], listed: str) -> None:
+    programs.listed = listed
+    with pytest.raises(SystemExit, match=f"there is no image {IMAGE}"):
+        workload_disk.main(words)
+
+
+def test_what_ctr_says_is_told(programs: Programs) -> None:
+    del programs.documents[CONFIG]
+    with pytest.raises(SystemExit, match="ctr content get: 'sha256:dddd"):
+        Store(("ctr", "--address=x")).environment(INDEX)
+
+
+def test_the_environment_is_that_of_the_image_for_this_machine(programs: Programs) -> None:
+    store = Store(("ctr", "--address=x"))
+    assert store.environment(AMD) == store.environment(INDEX) == DOCUMENTS[CONFIG]["config"]["Env"]
+    programs.documents[INDEX] = {"manifests": [{"digest": AMD}]}
+    assert store.environment(INDEX) == DOCUMENTS[CONFIG]["config"]["Env"], "an index may name no platform"
+    programs.documents[CONFIG] = {}
+    assert store.environment(AMD) == []
+    programs.documents[AMD] = ["no", "manifest"]
+    with pytest.raises(SystemExit, match="is no document"):
+        store.environment(AMD)
+
+
+def test_the_disk_has_room_for_what_is_in_the_tree(programs: Programs, tmp_path: Path) -> None:
+    (tmp_path / "t").mkdir()
+    (tmp_path / "t" / "large").write_bytes(b"")
+    os.truncate(tmp_path / "t" / "large", 1 << 30)
+    (tmp_path / "t" / "link").symlink_to("/etc/passwd")
+    for number in range(50):
+        (tmp_path / "t" / str(number)).write_text("x")
+    size, files = size_of(tmp_path / "t")
+    assert files == 52
+    assert size >= (1 << 30) + 51 * 4096
+    make_disk(tmp_path / "t", tmp_path / "disk.ext4")
+    seen = programs.made
+    assert int(seen[-1].removesuffix("k")) << 10 > size * 1.1
+    assert int(seen[seen.index("-N") + 1]) > files
+
+
+def read_environment(line: str) -> tuple[str, str]:
+    """One quoted line of an EnvironmentFile, as systemd's parser reads it: in double quotes a backslash protects only
+    the characters that a shell would take, and before others it stands for itself."""
+    name, _, rest = line.partition("=")
+    assert rest.startswith('"')
+    value, place = "", 1
+    while rest[place] != '"':
+        if rest[place] == "\\" and rest[place + 1] in '"\\`$':
+            place += 1
+        value += rest[place]
+        place += 1
+    assert place == len(rest) - 1, "nothing stands behind the closing quote"
+    return name, value
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=40))
+def test_whatever_a_value_holds_systemd_reads_it_back(value: str) -> None:
+    assert read_environment(quoted(f"NAME={value}")) == ("NAME", value)
+
+
+def test_the_program_without_its_words_tells_how_it_is_called() -> None:
+    with pytest.raises(SystemExit, match=r"IMAGE \(plain|verity\) TREE CACHE DIRECTORY CTR"):
+        workload_disk.main(["x"])
+
+
+@pytest.mark.parametrize(("lines", "expected"), [
+    (["A=1"], ["A=1", "LD_LIBRARY_PATH=/usr/local/nvidia/lib64"]),
+    (["LD_LIBRARY_PATH=/a::/b", "A=1"], ["A=1", "LD_LIBRARY_PATH=/a:/b:/usr/local/nvidia/lib64"]),
+    (["LD_LIBRARY_PATH=/usr/local/nvidia/lib:/usr/local/nvidia/lib64"],
+     ["LD_LIBRARY_PATH=/usr/local/nvidia/lib:/usr/local/nvidia/lib64"]),
+])
+def test_the_guests_nvidia_libraries_are_found_after_the_images_own(lines: list[str], expected: list[str]) -> None:
+    assert finding_driver(lines) == expected

@@ -1,0 +1,172 @@
+"""QEMU's arguments in, claims out: the wish against what was started."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vmtool.machine import Output
+from vmtool.qemu.arguments import parse_arguments, properties
+from vmtool.qemu.claims import tee_claim, vm_claims
+from vmtool.qemu.processes import name_of, read_qemu, real_path
+
+FILES = Path(__file__).parents[2] / "data" / "qemu"
+TEES = ("virtcca", "snp", "tdx")
+KERNEL = "/opt/kata/share/kata-containers/vmlinuz.container"
+
+
+def argv(name: str, **changes: str) -> list[str]:
+    """The list of a file, with pieces of its words replaced."""
+    words: list[str] = json.loads((FILES / f"{name}.json").read_text())
+    for old, new in changes.items():
+        assert any(old in word for word in words)
+        words = [word.replace(old, new) for word in words]
+    return words
+
+
+def verdicts(words: list[str], tee: str, *devices: str) -> dict[str, str]:
+    return {claim.id: claim.verdict for claim in vm_claims(words, tee, devices, {KERNEL})}
+
+
+@pytest.mark.parametrize("name", [path.stem for path in sorted(FILES.glob("*.json"))])
+@pytest.mark.parametrize("tee", TEES)
+def test_a_tee_is_proven_by_its_own_arguments_only(name: str, tee: str) -> None:
+    claim = tee_claim(parse_arguments(argv(name)), tee)
+    assert claim.verdict == ("proven" if name.partition("-")[0] == tee else "failed"), claim
+    assert ("NOT CONFIDENTIAL" in claim.evidence) == (claim.verdict == "failed")
+
+
+def test_the_stock_shims_silent_ordinary_vm() -> None:
+    claim = tee_claim(parse_arguments(argv("stock-arm64")), "virtcca")
+    assert claim.evidence == (
+        "NOT CONFIDENTIAL: virtcca was asked for, but QEMU runs an ordinary VM, without kvm-type=cvm and -object "
+        "tmm-guest: a stock shim ignores confidential_guest (machine virt)")
+
+
+def test_what_is_proven_says_what_it_rests_on() -> None:
+    claim = tee_claim(parse_arguments(argv("virtcca")), "virtcca")
+    assert claim.evidence == ("QEMU runs with kvm-type=cvm, -object tmm-guest,id=tmm0 (machine virt); the guest was "
+                              "not attested")
+
+
+@pytest.mark.parametrize(("name", "tee", "changes", "message"), [
+    ("virtcca", "virtcca", {"kvm-type=cvm": "kvm-type=normal"}, "kvm-type=normal, not cvm"),
+    ("virtcca", "virtcca", {"tmm-guest,": "tmm-other,"}, "there is no -object tmm-guest"),
+    ("snp", "snp", {",confidential-guest-support=snp": ""}, "does not use the object"),
+    ("snp", "snp", {"guest-support=snp": "guest-support=other"}, "confidential-guest-support=other"),
+    ("snp", "snp", {"policy=0x30000": "policy=0xb0000"}, "lets the host debug it"),
+    ("snp", "snp", {"policy=0x30000": "policy=zzz"}, "lets the host debug it"),
+    ("snp", "snp", {"sev-snp-guest": "sev-guest"}, "with -object sev-guest, without -object sev-snp-guest"),
+    ("tdx", "tdx", {'"id":"tdx"': '"id":"tdx","attributes":1'}, "let the host debug it"),
+    ("tdx", "tdx", {'"id":"tdx"': '"id":"tdx","debug":true'}, "let the host debug it"),
+    ("tdx", "tdx", {'{"qom-type"': '{"qom-type'}, "an ordinary VM"),
+    ("none", "snp", {}, "an ordinary VM"),
+])
+def test_what_looks_like_a_tee_and_is_none(name: str, tee: str, changes: dict[str, str], message: str) -> None:
+    claim = tee_claim(parse_arguments(argv(name, **changes)), tee)
+    assert claim.verdict == "failed"
+    assert message in claim.evidence
+
+
+def test_without_a_wish_it_is_never_called_confidential() -> None:
+    assert tee_claim(parse_arguments(argv("snp")), "none").verdict == "failed"
+
+
+def test_all_claims_of_a_good_guest() -> None:
+    assert verdicts(argv("snp-gpu"), "snp", "0000:41:00.0") == {
+        "tee": "proven", "vm.kvm": "proven", "vm.no-debugger": "proven", "vm.devices": "proven", "vm.kernel": "proven"}
+
+
+@pytest.mark.parametrize(("words", "claim"), [
+    (argv("snp-gpu", **{"accel=kvm": "accel=tcg"}), "vm.kvm"), (argv("snp-gpu", **{",accel=kvm": ""}), "vm.kvm"),
+    ([*argv("snp-gpu"), "-s"], "vm.no-debugger"), ([*argv("snp-gpu"), "--gdb", "tcp::1234"], "vm.no-debugger"),
+    ([*argv("snp-gpu"), "-monitor", "stdio"], "vm.no-debugger"), (argv("snp"), "vm.devices"),
+    ([*argv("snp-gpu"), "-mon", "chardev=c,mode=readline"], "vm.no-debugger"),
+    ([*argv("snp-gpu"), "-mon", "c", "-mon", "chardev=d,mode=control"], "vm.no-debugger"),
+    (argv("snp-gpu", **{"0000:41:00.0": "0000:42:00.0"}), "vm.devices"),
+    ([*argv("snp-gpu"), "-device", "vfio-pci,host=09:00.0"], "vm.devices"),
+    (argv("snp-gpu", **{KERNEL: "/tmp/other"}), "vm.kernel"),
+])
+def test_one_thing_wrong_fails_one_claim(words: list[str], claim: str) -> None:
+    told = verdicts(words, "snp", "0000:41:00.0")
+    assert [name for name, verdict in told.items() if verdict == "failed"] == [claim]
+
+
+@pytest.mark.parametrize(("text", "found"), [
+    ("q35,accel=kvm,nvdimm", {"type": "q35", "accel": "kvm", "nvdimm": "on"}),
+    ("type=virt,gic-version=3", {"type": "virt", "gic-version": "3"}),
+    ("file=/a,,b,id=c", {"file": "/a,b", "id": "c"}), ("driver=vfio-pci,host=1", {"type": "vfio-pci", "host": "1"}),
+    ('{"qom-type":"x","id":"y","a":true}', {"type": "x", "id": "y", "a": "on"}), ("{", {}), ("{[]}", {}),
+])
+def test_properties(text: str, found: dict[str, str]) -> None:
+    assert properties(text) == found
+
+
+def test_later_machine_options_count_as_qemu_counts_them() -> None:
+    words = [*argv("virtcca"), "-machine", "kvm-type=normal"]
+    assert tee_claim(parse_arguments(words), "virtcca").verdict == "failed"
+
+
+@given(st.lists(st.text(max_size=30) | st.sampled_from(["-machine", "-object", "-device", "-accel", "--s", "-", "--"])),
+       st.sampled_from(("none", *TEES)))
+def test_whatever_the_arguments_are_they_are_judged(words: list[str], tee: str) -> None:
+    claims = {claim.id: claim for claim in vm_claims(["qemu", *words], tee, ["0000:01:00.0"], {"/k"})}
+    assert claims["tee"].verdict == "failed"
+
+
+class Proc:
+    """A /proc of a few processes: pid -> (program, arguments); and some files and links."""
+
+    def __init__(self, processes: dict[int, tuple[str, list[str]]], texts: dict[str, str] | None = None,
+                 links: dict[str, str] | None = None) -> None:
+        self.processes, self.texts, self.links = processes, texts or {}, links or {}
+
+    def text(self, path: str) -> str | None:
+        found = self.processes.get(int(path.split("/")[2])) if path.endswith("/cmdline") else None
+        return "\0".join(found[1]) + "\0" if found else self.texts.get(path)
+
+    def names(self, path: str) -> tuple[str, ...]:
+        return ("self", *map(str, self.processes)) if path == "/proc" else ()
+
+    def link(self, path: str) -> str | None:
+        found = self.processes.get(int(path.split("/")[2])) if path.endswith("/exe") else None
+        return found[0] or None if found else self.links.get(path)
+
+    def exists(self, path: str) -> bool:
+        return False
+
+    def which(self, program: str) -> str | None:
+        return None
+
+    def run(self, argv: tuple[str, ...], deadline: float = 10.0) -> Output | None:
+        return None
+
+
+def test_the_qemu_of_a_name_is_found_and_no_other() -> None:
+    qemu = "/opt/kata/bin/qemu-system-x86_64"
+    other = [word.replace("sandbox-chat", "sandbox-chat2") for word in argv("snp")]
+    proc = Proc({1: ("/sbin/init", ["init"]), 9: (f"{qemu} (deleted)", argv("snp")), 8: (qemu, other), 7: ("", []),
+                 5: ("/usr/bin/python3.11", argv("snp"))})
+    [found] = read_qemu(proc, "sandbox-chat")
+    assert (found.pid, found.program) == (9, qemu), "a program that only says it is QEMU is none"
+    assert found.argv == tuple(argv("snp"))
+
+
+@pytest.mark.parametrize(("path", "real"), [
+    ("/opt/kata/share/vmlinux.container", "/srv/kata/share/vmlinux-6.12"), ("/srv/kata/bin/q", "/srv/kata/bin/q"),
+    ("/opt/kata/../x/./y", "/srv/x/y"), ("/loop/a", "/loop/a"), ("/", "/"),
+])
+def test_paths_without_links(path: str, real: str) -> None:
+    """The release archive's kernels are links, and Kata resolves them and the directories above."""
+    links = {"/opt/kata": "/srv/kata", "/srv/kata/share/vmlinux.container": "vmlinux-6.12", "/loop": "loop"}
+    assert real_path(Proc({}, links=links), path) == real
+
+
+def test_names() -> None:
+    assert name_of(("q", "-name", "guest=a,debug-threads=on")) == "a"
+    assert name_of(("q", "-name", "a")) == "a"
+    assert name_of(("q", "-smp", "2")) == ""

@@ -1,0 +1,1 @@
+"""The room of containerd: its socket and configuration, the containers and tasks that vmtool asks it for."""

@@ -1,0 +1,98 @@
+"""The container: one argv builder for runc and Kata, so that what is tested on a plain machine is what runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from vmtool.containerd.endpoint import NAMESPACE, Endpoint
+from vmtool.plan import Action, EndTask, Run
+
+RUNTIMES = {"runc": "io.containerd.runc.v2", "kata": "io.containerd.kata.v2"}
+UID = 65532
+# `ctr run --cap-drop CAP_ALL` drops nothing and says nothing: all of its defaults are named (containerd 1.6 and 1.7,
+# oci/spec.go defaultUnixCaps).
+CAPABILITIES = (
+    "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER", "CAP_MKNOD", "CAP_NET_RAW", "CAP_SETGID",
+    "CAP_SETUID", "CAP_SETFCAP", "CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_KILL",
+    "CAP_AUDIT_WRITE",
+)
+# vLLM compiles and caches under /tmp, hence exec; shared memory carries tensors between its processes.
+TMPFS = {"/tmp": "rw,exec,nosuid,nodev,mode=1777", "/dev/shm": "rw,noexec,nosuid,nodev,mode=1777"}  # noqa: S108
+# Where the entrypoint waits for its keys: a file that the host shared would be in a guest before anybody looked at it.
+KEY = "/run/vmtool/api-key"
+SECRETS = {"/run/vmtool": f"rw,noexec,nosuid,nodev,mode=0700,uid={UID},gid={UID}"}
+
+
+@dataclass(frozen=True)
+class Container:
+    """What `ctr run` is asked for.
+
+    Args:
+        handler: runc or kata.
+        memory: bytes; cpus: a number of CPUs. Zero means no limit.
+        binds: (host path, path inside), read-only.
+        netns: path of a network namespace; None for one with nothing but a loopback.
+        devices: device files to pass on, such as /dev/vfio/81.
+        config: Kata configuration file that the shim shall read.
+        keyed: whether `hand_over` brings it keys.
+    """
+
+    name: str
+    image: str
+    command: tuple[str, ...]
+    handler: str = "runc"
+    memory: int = 0
+    cpus: float = 0.0
+    binds: tuple[tuple[Path, str], ...] = ()
+    writable: tuple[tuple[Path, str], ...] = ()
+    env: tuple[tuple[str, str], ...] = ()
+    netns: Path | None = None
+    devices: tuple[Path, ...] = ()
+    config: Path | None = None
+    keyed: bool = False
+
+
+def run_argv(endpoint: Endpoint, container: Container, *options: str) -> tuple[str, ...]:
+    """The whole `ctr run`; `options` say how it ends: `--rm`, or `--detach` with a pid file and a log."""
+    words = ["run", *options, "--runtime", RUNTIMES[container.handler], "--read-only", "--seccomp"]
+    for capability in CAPABILITIES:
+        words += ["--cap-drop", capability]
+    words += ["--cgroup", f"/vmtool-{container.name}"]
+    if container.memory:
+        words += ["--memory-limit", str(container.memory)]
+    if container.cpus:
+        words += ["--cpus", f"{container.cpus:g}"]
+    for path, options_ in (TMPFS | (SECRETS if container.keyed else {})).items():
+        words += ["--mount", f"type=tmpfs,src=tmpfs,dst={path},options={options_.replace(',', ':')}"]
+    for (source, inside), how in [*((bind, "ro") for bind in container.binds),
+                                  *((bind, "rw") for bind in container.writable)]:
+        words += ["--mount", f"type=bind,src={source},dst={inside},options=rbind:{how}"]
+    for name, value in container.env:
+        words += ["--env", f"{name}={value}"]
+    if container.netns:
+        words += ["--with-ns", f"network:{container.netns}"]
+    for device in container.devices:
+        words += ["--device", str(device)]
+    if container.config:
+        words += ["--runtime-config-path", str(container.config)]
+    return endpoint.ctr(*words, container.image, container.name, *container.command)
+
+
+def hand_over(endpoint: Endpoint, name: str, key: Path) -> Run:
+    """Give the keys to a container that waits for them; they go through the exec's stdin, to no argument or file."""
+    argv = endpoint.ctr("task", "exec", "--exec-id", "vmtool-key", name,
+                        "python3", "-P", "-m", "vmtool.serving.receive_keys", KEY)
+    return Run(argv, stdin=key, deadline=60.0, hint="when the log says that an image of an older vmtool runs, build or "
+               f"import it anew; else: vmtool logs {name}")
+
+
+def removal(endpoint: Endpoint, name: str) -> tuple[Action, ...]:
+    """Remove a container in whatever state a failed or killed `ctr run` left it; harmless when there is none."""
+    gone = ("not found", "does not exist")
+    return (
+        EndTask(endpoint.socket, NAMESPACE, name),
+        Run(endpoint.ctr("container", "delete", name), gone=gone),
+        # `container delete` takes the snapshot along, unless `ctr run` was killed between making the two.
+        Run(endpoint.ctr("snapshot", "delete", name), gone=gone),
+    )

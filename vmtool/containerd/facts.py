@@ -1,0 +1,93 @@
+"""containerd, ctr and runc: what is installed, and what answers on the system's socket."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from vmtool.machine import Reader
+
+ADDRESS = "/run/containerd/containerd.sock"
+SHIM = "containerd-shim-runc-v2"
+
+
+@dataclass(frozen=True)
+class ContainerdFacts:
+    """containerd on this host.
+
+    Args:
+        binary, ctr, shim: absolute paths of containerd, ctr and runc's shim; None when not installed.
+        version, ctr_version: of the binaries, such as "1.6.20~ds1".
+        address: the system's socket.
+        answers: whether a daemon answers there; None when this user may not ask.
+        server_version: of the daemon that answers.
+        snapshotters: of that daemon, those in order.
+    """
+
+    binary: str | None
+    version: str | None
+    ctr: str | None
+    ctr_version: str | None
+    shim: str | None
+    address: str
+    answers: bool | None
+    server_version: str | None
+    snapshotters: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RuncFacts:
+    """runc; None when not installed."""
+
+    binary: str | None
+    version: str | None
+
+
+def read_containerd(reader: Reader, address: str = ADDRESS) -> ContainerdFacts:
+    """Look for the binaries and ask the daemon on `address`, if there is one."""
+    binary, ctr = reader.which("containerd"), reader.which("ctr")
+    answers, server, snapshotters = _ask(reader, ctr, address)
+    return ContainerdFacts(
+        binary=binary,
+        version=_version(reader, binary, r"containerd \S+ v?(\S+)"),
+        ctr=ctr,
+        ctr_version=_version(reader, ctr, r"ctr \S+ v?(\S+)"),
+        shim=reader.which(SHIM),
+        address=address,
+        answers=answers,
+        server_version=server,
+        snapshotters=snapshotters,
+    )
+
+
+def read_runc(reader: Reader) -> RuncFacts:
+    """Look for runc and its version."""
+    binary = reader.which("runc")
+    return RuncFacts(binary, _version(reader, binary, r"runc version (\S+)"))
+
+
+def _version(reader: Reader, program: str | None, pattern: str) -> str | None:
+    output = reader.run((program, "--version")) if program else None
+    found = re.search(pattern, output.out) if output else None
+    return found[1] if found else None
+
+
+def _ask(reader: Reader, ctr: str | None, address: str) -> tuple[bool | None, str | None, tuple[str, ...]]:
+    """Whether the daemon answers, its version, its snapshotters. ctr tries until its own timeout, hence one second."""
+    looked = reader.run(("stat", "-c", "%F", address))
+    if looked and looked.status != 0:
+        # Its directory is often closed to ordinary users; then nobody knows whether it is there.
+        return (None if "Permission denied" in looked.err else False), None, ()
+    writable = reader.run(("test", "-w", address))
+    if not ctr or not looked or not writable or writable.status != 0:
+        return None, None, ()
+    client = ("ctr", "--address", address, "--connect-timeout", "1s")
+    output = reader.run((*client, "version"), deadline=3.0)
+    found = re.search(r"Server:\s+Version:\s+v?(\S+)", output.out) if output else None
+    if not output or output.status != 0 or not found:
+        return False, None, ()
+    plugins = reader.run((*client, "plugins", "ls"), deadline=3.0)
+    # Type, id, platforms, status.
+    rows = [line.split() for line in (plugins.out if plugins else "").splitlines()]
+    usable = [row for row in rows if len(row) == 4 and row[3] == "ok"]
+    return True, found[1], tuple(row[1] for row in usable if row[0].startswith("io.containerd.snapshotter."))

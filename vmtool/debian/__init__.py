@@ -1,0 +1,1 @@
+"""Debian's own tools on the build host."""

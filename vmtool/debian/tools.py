@@ -1,0 +1,95 @@
+"""The file-system tools of one known Debian release: unpacked into the cache, never installed, run by their own loader.
+
+Bookworm's mke2fs does not give the same bytes twice and takes no archive; 1.47.2 of trixie does both. Where nothing is
+built, the host's own tools will do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+from vmtool import plan as p
+from vmtool.cache import Cache
+from vmtool.errors import NotReady
+from vmtool.isolation import PRIVATE
+from vmtool.machine import Reader
+
+SUITE = "trixie"
+PACKAGES = ("busybox-static", "e2fsprogs", "erofs-utils", "kmod", "libarchive13t64")
+LOADERS = {"x86_64": ("x86_64-linux-gnu", "ld-linux-x86-64.so.2"),
+           "aarch64": ("aarch64-linux-gnu", "ld-linux-aarch64.so.1")}
+_PROGRAMS = {"mkfs.erofs": "erofs-utils", "dump.erofs": "erofs-utils", "fsck.erofs": "erofs-utils",
+             "depmod": "kmod", "modinfo": "kmod"}
+_PLACES = {"mkfs.erofs": "usr/bin", "dump.erofs": "usr/bin", "fsck.erofs": "usr/bin", "busybox": "usr/bin"}
+
+
+@dataclass(frozen=True)
+class Tools:
+    """Where the tools are; `root` is the unpacked tree, None for the host's own."""
+
+    root: Path | None
+    machine: str = "x86_64"
+
+    def argv(self, program: str, *words: str | Path) -> tuple[str, ...]:
+        """How the program is called."""
+        if not self.root:
+            return (program, *map(str, words))
+        triplet, loader = LOADERS[self.machine]
+        library = self.root / "usr/lib" / triplet
+        return (str(library / loader), "--library-path", str(library),
+                str(self.root / _PLACES.get(program, "usr/sbin") / program), *map(str, words))
+
+
+def tools_dir(cache: Cache, packages: tuple[str, ...] = PACKAGES, arch: str = "") -> Path:
+    """Where the unpacked tree of some packages is, or will be; `arch` as Debian names it, when not the host's."""
+    words = (SUITE, platform.machine(), *packages, *([arch] if arch else []))
+    return cache.root / "rootfs" / "tools" / hashlib.sha256(" ".join(words).encode()).hexdigest()[:12]
+
+
+def read_tools(reader: Reader, cache: Cache, *needed: str) -> Tools:
+    """The tree in the cache, or the host's tools when it has all that is needed.
+
+    Raises:
+        NotReady: neither is there.
+    """
+    own = tools_dir(cache)
+    if reader.exists(str(own)):
+        return Tools(own, platform.machine())
+    if missing := [name for name in needed if not reader.which(name)]:
+        packages = sorted({_PROGRAMS.get(name, "e2fsprogs") for name in missing})
+        raise NotReady(f"{', '.join(missing)}: no such program", hint=f"apt-get install {' '.join(packages)}")
+    return Tools(None)
+
+
+def plan_tools(reader: Reader, cache: Cache, options: tuple[str, ...], environment: p.Pairs,
+               packages: tuple[str, ...] = PACKAGES, *, what: str = "the file-system tools", arch: str = "") -> p.Step:
+    """Unpack packages, once for all builds.
+
+    Args:
+        options: apt's, such as the host's proxy.
+        what: that it is, for a person.
+        arch: as Debian names it, when not the host's.
+
+    Raises:
+        NotReady: an ordinary user cannot have the ids that packages need.
+    """
+    if os.geteuid() and not reader.which("newuidmap"):
+        raise NotReady("newuidmap: no such program; with it packages get ids of their own without root",
+                       hint="apt-get install uidmap, or become root")
+    title, place = f"unpack {what} of Debian {SUITE}", tools_dir(cache, packages, arch)
+    if reader.exists(str(place)):
+        return p.Step(title, skip="in the cache", waits=True)
+    scratch = cache.root / "rootfs" / "scratch" / f"tools-{place.name}"
+    settings = ('APT::Install-Recommends "false"', 'Acquire::Languages "none"', *options)
+    argv = (*PRIVATE, "mmdebstrap", "--mode=root", "--variant=extract", "--format=directory",
+            *([f"--architectures={arch}"] if arch else []), f"--include={','.join(packages)}",
+            *(f"--aptopt={line}" for line in settings), SUITE, str(scratch / "tree"))
+    return p.Step(title, (
+        p.Remove(scratch), p.MakeDir(scratch), p.MakeDir(place.parent, mode=0o755),
+        p.Run(argv, env=(*environment, ("TMPDIR", str(scratch))), deadline=1200),
+        p.Run(("mv", "--no-target-directory", str(scratch / "tree"), str(place))), p.Remove(scratch),
+    ), undo=(p.Remove(scratch),), waits=True)

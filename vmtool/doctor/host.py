@@ -1,0 +1,68 @@
+"""Everything that launching and `vmtool doctor` need to know about the host, read in one go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from vmtool.containerd.facts import ContainerdFacts, RuncFacts, read_containerd, read_runc
+from vmtool.facts.cpu import CpuFacts, read_cpu, read_is_root
+from vmtool.facts.kernel import KernelFacts, read_kernel
+from vmtool.facts.kvm import KvmFacts, read_kvm
+from vmtool.facts.memory import CgroupFacts, DiskFacts, MemoryFacts, read_cgroups, read_disk, read_memory
+from vmtool.gpu.iommu import IommuFacts, read_iommu
+from vmtool.kata.shims import KataFacts, read_kata
+from vmtool.libvirt.installed import HypervisorFacts, read_hypervisor
+from vmtool.machine import Reader
+from vmtool.net.facts import NetworkFacts, read_network
+from vmtool.paths import State
+from vmtool.tee.facts import TeeFacts, read_tee
+
+
+@dataclass(frozen=True)
+class HostFacts:
+    """One host at one moment; `is_root` says whether the one who looked could see everything."""
+
+    is_root: bool
+    cpu: CpuFacts
+    kernel: KernelFacts
+    kvm: KvmFacts
+    tee: TeeFacts
+    iommu: IommuFacts
+    memory: MemoryFacts
+    cgroups: CgroupFacts
+    disk: DiskFacts
+    containerd: ContainerdFacts
+    runc: RuncFacts
+    kata: KataFacts
+    hypervisor: HypervisorFacts
+    network: NetworkFacts
+
+
+def read_host(reader: Reader, state_root: Path | str, probe_kvm: bool = True) -> HostFacts:
+    """Read all facts.
+
+    Args:
+        state_root: vmtool's state directory, whose file system must have room; it need not exist.
+        probe_kvm: run a guest to judge KVM: tenths of a second where KVM is emulated, at most five seconds where it
+            hangs. Without it KVM is "not-checked", and so is virtCCA.
+    """
+    cpu = read_cpu(reader)
+    kernel = read_kernel(reader)
+    kvm = read_kvm(reader, cpu, probe_kvm)
+    return HostFacts(
+        is_root=read_is_root(reader),
+        cpu=cpu,
+        kernel=kernel,
+        kvm=kvm,
+        tee=read_tee(reader, cpu, kvm),
+        iommu=read_iommu(reader, cpu, kernel),
+        memory=read_memory(reader),
+        cgroups=read_cgroups(reader),
+        disk=read_disk(reader, str(state_root)),
+        containerd=read_containerd(reader),
+        runc=read_runc(reader),
+        kata=read_kata(reader, cpu.arch),
+        hypervisor=read_hypervisor(reader, cpu.arch),
+        network=read_network(reader, State(Path(state_root))),
+    )

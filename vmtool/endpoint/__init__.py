@@ -1,0 +1,1 @@
+"""The HTTP side of a launch: health, the canary, a chat."""

@@ -1,0 +1,1 @@
+"""Doing a plan under its journal, and undoing what a journal records."""

@@ -1,0 +1,46 @@
+"""The accelerators as they will be when what an earlier launch left is cleared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from vmtool.gpu.facts import GpuFacts
+from vmtool.gpu.pci import PciDetails, PciDevice
+from vmtool.gpu.saved_state import Record
+from vmtool.plan import Action, WriteSysfs
+
+
+def facts_without(facts: GpuFacts, owner: str, undo: Iterable[Action]) -> GpuFacts:
+    """The facts after an owner such as "instance chat" gave back what it had.
+
+    Args:
+        undo: the owner's way back. A device that was bound before it came is in none of its actions, and stays bound.
+    """
+    inventory = facts.inventory
+    freed = {value for action in undo if isinstance(action, WriteSysfs) for path, value in action.writes
+             if path.endswith("/driver/unbind")}
+    back = {bdf: record for bdf, record in inventory.records.items() if bdf in freed}
+    cleared = {bdf for bdf, claimant in inventory.claims.items() if claimant == owner}
+    return replace(
+        facts,
+        inventory=replace(
+            inventory,
+            devices=tuple(_device_back(device, back) for device in inventory.devices),
+            details={bdf: _details_back(details, back.get(bdf)) for bdf, details in inventory.details.items()},
+            records={bdf: record for bdf, record in inventory.records.items() if bdf not in back},
+            claims={bdf: claimant for bdf, claimant in inventory.claims.items() if bdf not in cleared}),
+        # Nobody but its guest can have it open; that one is ended, and waited for, before anything is given back.
+        nodes={bdf: frozenset() if bdf in cleared else nodes for bdf, nodes in facts.nodes.items()})
+
+
+def _device_back(device: PciDevice, back: Mapping[str, Record]) -> PciDevice:
+    record = back.get(device.bdf)
+    return replace(device, driver=record.driver) if record else device
+
+
+def _details_back(details: PciDetails, record: Record | None) -> PciDetails:
+    if record is None:
+        return details
+    return replace(details, override=record.override, module=record.module, vfio_node=None,
+                   power_control=record.power_control or details.power_control, d3cold_allowed=record.d3cold_allowed)

@@ -1,0 +1,107 @@
+"""Who uses a device: processes that have its node open or mapped, and the text consoles on it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from vmtool.gpu.pci import BDF
+from vmtool.machine import DeviceReader, Reader
+
+# Every node that may belong to an accelerator or to another function of its card.
+NODES = re.compile(r"/dev/(nvidia|dri/|vfio/|kfd|accel/|hl|davinci|hisi_hdc|devmm|snd/(?!timer|seq))")
+# The nodes of a driver and not of one device; which NVSwitch a node is of, nothing tells.
+SHARED = {"nvidia": ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-modeset", "/dev/nvidia-caps"),
+          "nvidia-nvswitch": ("/dev/nvidia-nvswitch",), "amdgpu": ("/dev/kfd",)}
+# Class directories whose entries are nodes with a `device` link to their PCI device.
+CLASSES = (("/sys/class/drm", "/dev/dri/{}"), ("/sys/class/accel", "/dev/accel/{}"),
+           ("/sys/class/vfio-dev", "/dev/vfio/devices/{}"), ("/sys/class/sound", "/dev/snd/{}"))
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A process that uses devices.
+
+    Args:
+        command: its name, as the kernel has it.
+        unit: the systemd unit that it belongs to, such as nvidia-persistenced.service; empty when to none.
+        nodes: device nodes that it has open or mapped.
+    """
+
+    pid: int
+    command: str
+    unit: str
+    nodes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Console:
+    """A text console drawn by a device; `path` takes 0 to let go of it and 1 to take it again."""
+
+    bdf: str
+    path: str
+
+
+def read_holders(reader: Reader) -> tuple[Holder, ...]:
+    """Every process with a node of `NODES` open or mapped. Only root sees other users' processes."""
+    found = []
+    for pid in reader.names("/proc"):
+        if pid.isdecimal() and (nodes := _open(reader, pid) | _mapped(reader, pid)):
+            found.append(Holder(int(pid), (reader.text(f"/proc/{pid}/comm") or "?").strip(), _unit(reader, pid),
+                                tuple(sorted(nodes))))
+    return tuple(found)
+
+
+def read_nodes(reader: DeviceReader, groups: Mapping[str, int | None]) -> dict[str, frozenset[str]]:
+    """The nodes of each device.
+
+    Args:
+        groups: address -> IOMMU group; a group's node belongs to all of its devices.
+    """
+    nodes: dict[str, set[str]] = {bdf: set() for bdf in groups}
+    files = tuple(path for bdf in groups if reader.exists(path := f"/proc/driver/nvidia/gpus/{bdf}/information"))
+    answers = reader.guarded(files) if files else {}
+    for bdf, group in groups.items():
+        if group is not None:
+            nodes[bdf] |= {f"/dev/vfio/{group}", f"/dev/vfio/noiommu-{group}"}
+        # NVIDIA's numbers are its own: the minor is told here only.
+        text = answers.get(f"/proc/driver/nvidia/gpus/{bdf}/information") or ""
+        if minor := re.search(r"Device Minor:\s*(\d+)", text):
+            nodes[bdf].add(f"/dev/nvidia{minor[1]}")
+    for directory, node in CLASSES:
+        for name in reader.names(directory):
+            # The entry itself is a link into the device tree: .../0000:01:00.0/drm/card0
+            ancestors = BDF.findall(reader.link(f"{directory}/{name}") or "")
+            if ancestors and ancestors[-1] in nodes:
+                nodes[ancestors[-1]].add(node.format(name))
+    return {bdf: frozenset(found) for bdf, found in nodes.items()}
+
+
+def read_consoles(reader: Reader) -> tuple[Console, ...]:
+    """Text consoles on a frame buffer, when that frame buffer is a PCI device's (Documentation/fb/fbcon.rst)."""
+    drawn = [bdf[-1] for name in reader.names("/sys/class/graphics")
+             if name.startswith("fb") and (bdf := BDF.findall(reader.link(f"/sys/class/graphics/{name}") or ""))]
+    found = []
+    for name in reader.names("/sys/class/vtconsole"):
+        path = f"/sys/class/vtconsole/{name}"
+        bound = (reader.text(f"{path}/bind") or "").strip() == "1"
+        if bound and "frame buffer" in (reader.text(f"{path}/name") or ""):
+            found += [Console(bdf, f"{path}/bind") for bdf in drawn]
+    return tuple(found)
+
+
+def _open(reader: Reader, pid: str) -> set[str]:
+    links = (reader.link(f"/proc/{pid}/fd/{number}") for number in reader.names(f"/proc/{pid}/fd"))
+    return {link for link in links if link and NODES.match(link)}
+
+
+def _mapped(reader: Reader, pid: str) -> set[str]:
+    """A mapping outlives the descriptor it was made with (proc(5), /proc/PID/maps: the path is the sixth field)."""
+    text = reader.text(f"/proc/{pid}/maps") or ""
+    return {match[1] for match in re.finditer(r" (/dev/\S+)$", text, re.MULTILINE) if NODES.match(match[1])}
+
+
+def _unit(reader: Reader, pid: str) -> str:
+    path = (reader.text(f"/proc/{pid}/cgroup") or "").strip().rpartition("\n")[2].rpartition(":")[2]
+    return next((part for part in reversed(path.split("/")) if part.endswith(".service")), "")

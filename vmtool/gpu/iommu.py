@@ -1,0 +1,64 @@
+"""The IOMMU: whether devices are isolated in groups, and which kernel parameter this processor needs for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vmtool.facts.cpu import CpuFacts
+from vmtool.facts.kernel import KernelFacts
+from vmtool.machine import Reader
+
+PARAMETERS = ("iommu", "intel_iommu", "amd_iommu", "iommu.passthrough", "iommu.strict", "arm_smmu.disable_bypass",
+              "arm_smmu_v3.disable_ecmdq", "arm_smmu_v3.disable_bypass", "pcie_acs_override")
+
+
+@dataclass(frozen=True)
+class IommuFacts:
+    """The IOMMU.
+
+    Args:
+        groups: number of IOMMU groups; 0 when devices cannot be passed to a guest.
+        units: the IOMMUs the kernel drives, such as dmar0, ivhd0, smmu3.0x...
+        parameters: words of the kernel command line that concern it.
+        enable: what to do on this processor so that groups appear.
+        vfio_group: /dev/vfio/vfio exists, the node that legacy VFIO goes through.
+        iommufd: /dev/iommu exists, the node that newer VFIO goes through.
+    """
+
+    groups: int
+    units: tuple[str, ...]
+    parameters: tuple[str, ...]
+    enable: str
+    vfio_group: bool
+    iommufd: bool
+
+
+def read_iommu(reader: Reader, cpu: CpuFacts, kernel: KernelFacts) -> IommuFacts:
+    """Read /sys/kernel/iommu_groups, /sys/class/iommu and the VFIO nodes."""
+    named = [(name, kernel.parameter(name)) for name in PARAMETERS]
+    return IommuFacts(
+        groups=len(reader.names("/sys/kernel/iommu_groups")),
+        units=reader.names("/sys/class/iommu"),
+        parameters=tuple(f"{name}={value}" if value else name for name, value in named if value is not None),
+        enable=_enable(cpu, kernel),
+        vfio_group=reader.exists("/dev/vfio/vfio"),
+        iommufd=reader.exists("/dev/iommu"),
+    )
+
+
+def _enable(cpu: CpuFacts, kernel: KernelFacts) -> str:
+    """Intel's is off by default in many kernels; AMD's and Arm's are on once the firmware describes them.
+
+    Documentation/admin-guide/kernel-parameters.txt: there is no `amd_iommu=on`.
+    """
+    if cpu.in_guest:
+        return "this host is itself a virtual machine: give it a virtual IOMMU, or use a bare machine"
+    if cpu.vendor == "GenuineIntel":
+        return "turn on VT-d in the firmware and boot with the kernel parameter intel_iommu=on"
+    if cpu.vendor in ("AuthenticAMD", "HygonGenuine"):
+        off = kernel.parameter("amd_iommu") == "off" or kernel.parameter("iommu") == "off"
+        return "turn on IOMMU (AMD-Vi) in the firmware" + (
+            " and boot without amd_iommu=off and iommu=off" if off else "; no kernel parameter is needed")
+    if cpu.arch == "aarch64":
+        return "turn on SMMU in the firmware; no kernel parameter is needed"
+    return "turn on the IOMMU in the firmware"

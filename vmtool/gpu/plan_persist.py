@@ -1,0 +1,81 @@
+"""Binding again at every boot: a file per device, and a unit that runs before udev loads any driver.
+
+A udev rule per device would come too late: another device's event may have loaded the driver already, and a driver
+takes all devices that it matches when it is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from vmtool.gpu.vfio_driver import Choice
+from vmtool.machine import Reader
+from vmtool.plan import MakeDir, Remove, Run, Step, WriteFile
+from vmtool.rendering import shipped
+
+DIRECTORY = Path("/etc/vmtool/gpu.d")
+SCRIPT = Path("/etc/vmtool/gpu-boot")
+UNIT = Path("/etc/systemd/system/vmtool-gpu.service")
+
+
+def read_persisted(reader: Reader) -> frozenset[str]:
+    """The devices that are bound again at every boot."""
+    return frozenset(reader.names(str(DIRECTORY)))
+
+
+def plan_persist(choices: Sequence[tuple[str, Choice]]) -> tuple[Step, ...]:
+    """Write the files and enable the unit; nothing of it touches a device now."""
+    paths = {DIRECTORY / bdf: f"{choice.driver} {choice.module}\n" for bdf, choice in choices}
+    return (
+        Step(
+            f"bind {', '.join(bdf for bdf, _ in choices)} at every boot",
+            (
+                MakeDir(DIRECTORY, mode=0o755),
+                *(WriteFile(path, text, mode=0o644) for path, text in paths.items()),
+                WriteFile(SCRIPT, render("boot"), mode=0o755),
+                WriteFile(UNIT, render("vmtool-gpu.service"), mode=0o644),
+                Run(("systemctl", "enable", UNIT.name), deadline=30),
+            ),
+            # Without its files the unit does nothing (ConditionDirectoryNotEmpty), so it may stay for other devices.
+            undo=tuple(Remove(path) for path in paths),
+        ),
+    )
+
+
+def plan_forget(bdfs: Iterable[str], *, last: bool) -> Step:
+    """Bind these no more at boot; with the last one the unit goes too."""
+    bdfs = list(bdfs)
+    files = tuple(Remove(DIRECTORY / bdf) for bdf in bdfs)
+    if last:
+        disable = Run(("systemctl", "disable", UNIT.name), deadline=30, gone=("does not exist",))
+        return Step(f"bind {', '.join(bdfs)} at boot no more",
+                    (*files, disable, Remove(UNIT), Remove(SCRIPT), Remove(DIRECTORY)))
+    return Step(f"bind {', '.join(bdfs)} at boot no more", files)
+
+
+def render(name: str) -> str:
+    """A file of templates/gpu."""
+    import jinja2  # heavy, and few binds persist
+
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(shipped("templates") / "gpu"), autoescape=False,  # noqa: S701  (a unit and a shell script, filled with constants only)
+                                     undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
+    return environment.get_template(f"{name}.j2").render(directory=DIRECTORY, script=SCRIPT)
+
+
+def initramfs_drivers(reader: Reader, release: str, drivers: Iterable[str]) -> tuple[str, ...] | None:
+    """Those of the drivers that the initramfs of the running kernel brings: it would bind before the unit runs.
+
+    Returns:
+        None when no program here can look into it.
+    """
+    wanted = {driver.replace("-", "_") for driver in drivers if driver}
+    for argv in (("lsinitramfs", f"/boot/initrd.img-{release}"), ("lsinitrd", f"/boot/initramfs-{release}.img")):
+        output = reader.run(argv, 60.0) if reader.which(argv[0]) else None
+        if output and output.status == 0:
+            names = {line.rpartition("/")[2].partition(".ko")[0].replace("-", "_")
+                     for line in output.out.splitlines() if ".ko" in line}
+            # NVIDIA's packages rename their module: nvidia-current, nvidia-current-open.
+            return tuple(sorted({name for name in names if any(name == driver or name.startswith(f"{driver}_current")
+                                                               for driver in wanted)}))
+    return None

@@ -1,0 +1,106 @@
+"""Giving devices back to the drivers they came from, also long after the bind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from vmtool.errors import NotReady
+from vmtool.gpu.check import held, refuse, stuck
+from vmtool.gpu.facts import GpuFacts
+from vmtool.gpu.pci import PciDevice
+from vmtool.gpu.plan_persist import plan_forget
+from vmtool.gpu.restore import way_back
+from vmtool.gpu.saved_state import Record, records
+from vmtool.gpu.select import Problem, address_problems
+from vmtool.gpu.vfio_driver import is_vfio
+from vmtool.paths import State
+from vmtool.plan import Plan, Remove, Run, Step
+
+
+def directory(state: State) -> Path:
+    """Where the journal of a release lies; one at a time."""
+    return state.root / "gpu" / "release"
+
+
+def plan_release(state: State, facts: GpuFacts, bdfs: Sequence[str], persisted: frozenset[str],
+                 deadline: float = 20.0) -> Plan:
+    """The plan of `vmtool gpu release`; without addresses, of everything that vmtool bound.
+
+    It has no way back: what is given back stays so, and what could not be is still on record for another try.
+
+    Raises:
+        Refused, NotReady: with every problem.
+    """
+    inventory = facts.inventory
+    chosen = _chosen(facts, [bdf.lower() for bdf in bdfs]) if bdfs else list(inventory.records.values())
+    problems = [problem for bdf in bdfs for problem in address_problems(inventory, bdf)
+                if bdf.lower() not in inventory.records]
+    for bdf in bdfs:
+        device = inventory.find(bdf.lower())
+        if device and bdf.lower() not in inventory.records and is_vfio(device.driver):
+            problems.append(Problem(f"{bdf} was not given to {device.driver} by vmtool, so where it came from is not "
+                                    "known", f"driverctl unset-override {bdf}, or what has bound it", NotReady))
+    for record in chosen:
+        problems += _problems(facts, record)
+    refuse(problems, "nothing was given back")
+    return Plan("gpu release", directory(state), tuple(_steps(state, facts, chosen, persisted, deadline))
+                or (Step("give back", skip="vmtool holds no device" if not bdfs else "not bound by vmtool"),))
+
+
+def _chosen(facts: GpuFacts, bdfs: Iterable[str]) -> list[Record]:
+    """The records of these devices, and of those that went along: same card or same group."""
+    devices = [device for bdf in bdfs if (device := facts.inventory.find(bdf))]
+    names = {*bdfs, *(other.bdf for device in devices for other in facts.inventory.devices if _together(device, other))}
+    return [record for bdf, record in sorted(facts.inventory.records.items()) if bdf in names]
+
+
+def _together(device: PciDevice, other: PciDevice) -> bool:
+    return other.card == device.card or (other.group is not None and other.group == device.group)
+
+
+def _problems(facts: GpuFacts, record: Record) -> Iterable[Problem]:
+    device = facts.inventory.find(record.bdf)
+    owner = facts.inventory.claims.get(record.bdf)
+    if owner:
+        yield Problem(f"{record.bdf} serves {owner}", f"vmtool rm {owner.rpartition(' ')[2]} gives it back", NotReady)
+    if not facts.is_root:
+        yield Problem("giving back needs root", "sudo vmtool gpu release ...", NotReady)
+    if device:
+        yield from stuck(facts.inventory, device)
+    if device and device.driver == record.bound_to:
+        # Unbinding vfio-pci from a device that a machine has open waits for that machine, for good.
+        yield from (held(device, holder) for holder in facts.holders_of(device))
+
+
+def _steps(state: State, facts: GpuFacts, chosen: Sequence[Record], persisted: frozenset[str],
+           deadline: float) -> Iterable[Step]:
+    ours = [record for record in chosen if _is_ours(facts, record)]
+    missing = sorted({record.module for record in ours if record.module and record.driver not in facts.vfio.drivers})
+    if missing:
+        yield Step(f"load {', '.join(missing)}", tuple(Run(("modprobe", module), deadline=120) for module in missing))
+    if ours:
+        origins = ", ".join(f"{record.bdf} to {record.driver or 'no driver'}" for record in ours)
+        yield Step(f"give back {origins}", way_back(state, ours, deadline))
+    for record in chosen:
+        if record not in ours:
+            yield Step(f"give back {record.bdf}", skip=_drift(facts, record))
+    again = [bdf for record in chosen if (bdf := record.bdf) in persisted]
+    if again:
+        yield plan_forget(again, last=persisted <= set(again))
+    if chosen:
+        paths: list[Path] = [records(state) / record.bdf for record in chosen]
+        yield Step("forget where they came from", tuple(Remove(path) for path in paths))
+
+
+def _is_ours(facts: GpuFacts, record: Record) -> bool:
+    """Whether the device is still where vmtool put it, or at least nowhere else."""
+    device = facts.inventory.find(record.bdf)
+    return device is not None and device.driver in (record.bound_to, "")
+
+
+def _drift(facts: GpuFacts, record: Record) -> str:
+    device = facts.inventory.find(record.bdf)
+    if device is None:
+        return "it is not there any more"
+    return "it is back already" if device.driver == record.driver else f"someone else bound it to {device.driver}"

@@ -1,0 +1,88 @@
+"""What vmtool remembers of a device that it took: where it came from, so that it goes back there exactly."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from vmtool.gpu.pci import PciDetails, PciDevice
+from vmtool.machine import Reader
+from vmtool.paths import State
+
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
+
+
+@dataclass(frozen=True)
+class Record:
+    """A device before it was bound, and since.
+
+    Args:
+        driver: the driver it had, empty for none; `module` is that driver's, to be loaded again if it is gone.
+        override: driver_override as it was, empty for none.
+        power_control, d3cold_allowed: as they were; None when the device has no such attribute.
+        bound_to: the VFIO driver that it was given to.
+    """
+
+    bdf: str
+    driver: str
+    module: str
+    override: str
+    power_control: str | None
+    d3cold_allowed: str | None
+    bound_to: str
+
+
+def record_of(device: PciDevice, details: PciDetails, bound_to: str) -> Record:
+    """The record of a device as it is now."""
+    return Record(device.bdf, device.driver, details.module, details.override, details.power_control or None,
+                  details.d3cold_allowed, bound_to)
+
+
+def record_text(record: Record) -> str:
+    """The record as it is written."""
+    return json.dumps(dataclasses.asdict(record), indent=2) + "\n"
+
+
+def records(state: State) -> Path:
+    """The directory of the records, a file per device."""
+    return state.root / "gpu" / "devices"
+
+
+def marks(state: State) -> Path:
+    """The directory of the devices that hung: the first line is the boot it happened in, the rest where."""
+    return state.root / "gpu" / "hung"
+
+
+def claims(state: State) -> Path:
+    """The directory that tells whom a device serves: a file per device with, say, "instance chat" in it."""
+    return state.root / "gpu" / "claims"
+
+
+def read_claims(reader: Reader, state: State) -> dict[str, str]:
+    """Whom each claimed device serves."""
+    names = reader.names(str(claims(state)))
+    return {bdf: owner for bdf in names if (owner := (reader.text(f"{claims(state)}/{bdf}") or "").strip())}
+
+
+def read_records(reader: Reader, state: State) -> dict[str, Record]:
+    """The records by address; a torn or foreign file is none."""
+    found = {}
+    for name in reader.names(str(records(state))):
+        try:
+            record = Record(**json.loads(reader.text(f"{records(state)}/{name}") or ""))
+        except (ValueError, TypeError):
+            continue
+        found[record.bdf] = record
+    return found
+
+
+def read_hung(reader: Reader, state: State) -> dict[str, tuple[str, ...]]:
+    """The devices that hung since the machine was booted, with the lines that tell where."""
+    boot, found = (reader.text(BOOT_ID) or "").strip(), {}
+    for bdf in reader.names(str(marks(state))):
+        first, _, rest = (reader.text(f"{marks(state)}/{bdf}") or "").partition("\n")
+        if first == boot:
+            found[bdf] = tuple(rest.splitlines())
+    return found

@@ -1,0 +1,90 @@
+"""How `vmtool gpu` shows devices: a table, JSON values, all about one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+from vmtool.gpu.device_types import kind_of, memory_of, type_of
+from vmtool.gpu.inventory import Inventory
+from vmtool.gpu.pci import PciDevice
+from vmtool.gpu.pci_names import PciNames
+from vmtool.gpu.vfio_driver import is_vfio
+
+HEAD = ("BDF", "TYPE", "DRIVER", "GROUP", "NUMA", "STATE", "NAME")
+
+
+def state_of(inventory: Inventory, device: PciDevice) -> str:
+    """One word on where a device is: hung, busy, in-use (an instance's), bound, host or driverless."""
+    details = inventory.details.get(device.bdf)
+    if device.bdf in inventory.hung:
+        return "hung"
+    if details and details.busy:
+        return "busy"
+    if device.bdf in inventory.claims:
+        return "in-use"
+    return "bound" if is_vfio(device.driver) else "host" if device.driver else "driverless"
+
+
+def row(inventory: Inventory, names: PciNames, device: PciDevice, persisted: frozenset[str]) -> dict[str, Any]:
+    """A device as a JSON value."""
+    details, record = inventory.details.get(device.bdf), inventory.records.get(device.bdf)
+    name = names.name(device)
+    return {
+        "bdf": device.bdf, "kind": kind_of(device), "type": type_of(device, name), "name": name,
+        "vendor": f"{device.vendor:04x}", "device": f"{device.device:04x}", "subsystem": device.subsystem,
+        "class": f"{device.class_code:06x}", "memory": memory_of(device), "driver": device.driver or None,
+        "iommu_group": device.group, "group_members": [other.bdf for other in inventory.members(device)],
+        "state": state_of(inventory, device), "claimed_by": inventory.claims.get(device.bdf),
+        "came_from": asdict(record) if record else None, "persisted": device.bdf in persisted,
+        **(asdict(details) if details else {}),
+    }
+
+
+def cells(item: dict[str, Any]) -> tuple[str, ...]:
+    """A row of the table."""
+    def shown(value: object) -> str:
+        return "-" if value is None or value == "" else str(value)
+
+    state = item["state"] + (f" ({item['claimed_by']})" if item["claimed_by"] else "")
+    kind = f"({item['class'][:4]})" if item["kind"] in ("", "bridge") else item["type"]
+    return (item["bdf"], kind, shown(item["driver"]), shown(item["iommu_group"]), shown(item.get("numa_node")), state,
+            shown(item["name"]))
+
+
+def details(item: dict[str, Any], members: Iterable[tuple[PciDevice, str]]) -> list[str]:
+    """All about one device, for a person."""
+    came, link = item["came_from"], item.get("link") or "none"
+    memory = f", {item['memory'] >> 30} GiB" if item["memory"] else ""
+    lines = [
+        f"{item['bdf']}  {item['type']}{memory}  {item['name']}".rstrip(),
+        f"  driver    {item['driver'] or 'none'}" + (f", override {item['override']}" if item.get("override") else ""),
+        f"  state     {item['state']}" + (f", serves {item['claimed_by']}" if item["claimed_by"] else "")
+        + (", bound at every boot" if item["persisted"] else ""),
+        f"  group     {'none' if item['iommu_group'] is None else item['iommu_group']}",
+    ]
+    lines += [f"            with {other.bdf} (class {other.base_class:04x}, {other.driver or 'no driver'}"
+              + (f", {name})" if name else ")") for other, name in members]
+    lines += [
+        f"  link      {link}" + (f" of {item['link_max']}" if item.get("link_max") else ""),
+        f"  power     {item.get('power_state')}, control {item.get('power_control') or 'none'}, d3cold "
+        + {"0": "off", "1": "allowed"}.get(item.get("d3cold_allowed") or "", "not known"),
+        f"  reset     {' '.join(item.get('reset_methods', ())) or 'none: a guest leaves it to the next as it is'}",
+    ]
+    if item.get("total_vfs"):
+        lines.append(f"  sr-iov    {item['vfs']} of {item['total_vfs']} virtual functions")
+    if item.get("boot_vga"):
+        lines.append("  display   the machine boots on it")
+    if came:
+        lines.append(f"  came from {came['driver'] or 'no driver'}; vmtool gpu release {item['bdf']} gives it back")
+    if item["state"] == "bound":
+        nodes = [f"/dev/vfio/{item['iommu_group']}"]
+        nodes += [f"/dev/vfio/devices/{item['vfio_node']}"] if item.get("vfio_node") else []
+        lines.append(f"  node      {' or '.join(nodes)}")
+    for use in item.get("holders", ()):
+        lines.append(f"  used by   {use['command']} (pid {use['pid']}{', ' + use['unit'] if use['unit'] else ''}): "
+                     f"{', '.join(use['nodes'])}")
+    if item.get("persistence_mode"):
+        lines.append("  used by   NVIDIA's persistence mode")
+    return [*lines, *(f"  hung at   {line}" for line in item.get("hung_at", ()))]

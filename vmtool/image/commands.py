@@ -1,0 +1,158 @@
+"""`vmtool image`: build, import, list and remove container images."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from vmtool.cache import Cache
+from vmtool.cli.output import Progress, print_json, print_table
+from vmtool.containerd.endpoint import Endpoint, choose_endpoint
+from vmtool.containerd.facts import read_containerd
+from vmtool.engine import transactions
+from vmtool.errors import Refused, VmtoolError
+from vmtool.host import locks
+from vmtool.host.local import Machine
+from vmtool.image.archive import read_archive
+from vmtool.image.facts import read_build
+from vmtool.image.installed import Record, images_dir, is_present, read_images, read_record, read_records
+from vmtool.image.plan_build import check_upstream, plan_build
+from vmtool.image.plan_import import built_record, foreign_record, plan_import
+from vmtool.image.recipe import Recipe, find_recipe, input_digest, read_recipe
+from vmtool.image.reference import full_reference
+from vmtool.instance.instance import read_instances
+from vmtool.paths import State
+from vmtool.plan import Plan, plan_lines
+
+
+@click.group()
+def image_command() -> None:
+    """Build, import, list and remove container images."""
+
+
+@image_command.command("build")
+@click.argument("recipe")
+@click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
+@click.option("--no-cache", is_flag=True, help="Make everything anew, also with the same input.")
+@click.option("--upstream-digest", default="", metavar="sha256:...", help="Of a recipe's upstream image.")
+@click.pass_obj
+def build(state: State, recipe: str, dry_run: bool, no_cache: bool, upstream_digest: str) -> None:
+    """Build RECIPE, a folder of images/ or a path, and hand it to containerd. Unchanged input builds nothing."""
+    read = read_recipe(find_recipe(recipe))
+    check_upstream(read, upstream_digest)
+    digest, endpoint = input_digest(read, upstream_digest), this_endpoint(state)
+    wanted = built_record(read.name, read.reference, digest, endpoint)
+    earlier = read_record(images_dir(state) / read.name)
+    if earlier == wanted and not no_cache and is_present(Machine(), state, earlier):
+        click.echo(f"nothing to do: {wanted.references[-1]} is there, built from this very input", err=True)
+        return
+    plans = _Build(state, read, digest, wanted, upstream_digest, no_cache)
+    if dry_run:
+        click.echo("\n".join(line for plan in (plans.build(), plans.load()) for line in plan_lines(plan)))
+        return
+    doing = f"vmtool image build {read.name}"
+    with locks.Lock(plans.cache.lock, doing):
+        built = do(state, state.root / "builds" / read.name, doing, plans.build)
+        if not built.changes:
+            Progress().skipped(built.steps[0].title, built.steps[0].skip)
+        do(state, images_dir(state) / read.name, doing, plans.load)
+    click.echo(f"{wanted.references[-1]} is there, also as {wanted.references[0]}")
+    click.echo("next: vmtool model canary DIR   vmtool run images/quickstart.yaml")
+
+
+class _Build:
+    """The two halves of a build; the second is planned when the first is done."""
+
+    def __init__(self, state: State, recipe: Recipe, digest: str, wanted: Record, upstream: str, fresh: bool) -> None:
+        self.state, self.recipe, self.digest, self.wanted = state, recipe, digest, wanted
+        self.upstream, self.fresh, self.cache = upstream, fresh, Cache.at()
+
+    def build(self) -> Plan:
+        facts = read_build(Machine(), self.cache, self.recipe, self.digest, os.environ)
+        return plan_build(self.cache, self.state.root / "builds" / self.recipe.name, self.recipe, self.digest, facts,
+                          upstream_digest=self.upstream, fresh=self.fresh)
+
+    def load(self) -> Plan:
+        return plan_import(self.state, self.wanted.endpoint, self.cache.archive(self.recipe.name, self.digest),
+                           self.wanted, read_record(images_dir(self.state) / self.recipe.name),
+                           tag=(self.wanted.references[0], self.wanted.references[1]))
+
+
+@image_command.command("import")
+@click.argument("archive", type=click.Path(path_type=Path))
+@click.option("--name", default="", metavar="REGISTRY/NAME", help="For an archive that holds a tag only.")
+@click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
+@click.pass_obj
+def import_(state: State, archive: Path, name: str, dry_run: bool) -> None:
+    """Import an image ARCHIVE: an OCI layout or the output of `docker save`."""
+    archive = archive.absolute()
+    record, base_name = foreign_record(read_archive(archive), archive, this_endpoint(state), name)
+    directory = images_dir(state) / record.name
+
+    def make() -> Plan:
+        return plan_import(state, record.endpoint, archive, record, read_record(directory), base_name=base_name)
+
+    if dry_run:
+        click.echo("\n".join(plan_lines(make())))
+        return
+    do(state, directory, f"vmtool image import {archive}", make)
+    click.echo("\n".join(record.references))
+
+
+@image_command.command("list")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@click.pass_obj
+def list_(state: State, as_json: bool) -> None:
+    """List the images that instances can use."""
+    images = read_images(Machine(), state, this_endpoint(state))
+    if as_json:
+        print_json(images=[vars(image) for image in images])
+    elif images:
+        print_table(("IMAGE", "DIGEST", "SIZE", "PRESENT"),
+                    [(image.reference, image.digest[:19], image.size, "yes" if image.present else "NO")
+                     for image in images])
+    else:
+        click.echo("no images; make one with: vmtool image build vllm-cpu", err=True)
+
+
+@image_command.command("rm")
+@click.argument("image")
+@click.pass_obj
+def rm(state: State, image: str) -> None:
+    """Remove IMAGE from containerd. The build cache stays, so that building it again is quick."""
+    record = find_record(state, image)
+    users = [one.name for one in read_instances(state)
+             if one.record and one.record.image in record.references and one.state in ("running", "starting")]
+    if users:
+        raise Refused(f"{image} is used by {', '.join(users)}", hint=f"vmtool rm {users[0]}")
+    transactions.remove(state, images_dir(state) / record.name, f"vmtool image rm {image}", Progress())
+    click.echo(f"removed {', '.join(record.references)}; the build cache stays in {Cache.at().root}", err=True)
+
+
+def find_record(state: State, image: str) -> Record:
+    """The record that a person means by a reference or by its short name.
+
+    Raises:
+        VmtoolError: vmtool did not import such an image.
+    """
+    for record in read_records(state):
+        if image == record.name or full_reference(image) in record.references:
+            return record
+    raise VmtoolError(f"vmtool knows no image {image!r}", hint="vmtool image list")
+
+
+def this_endpoint(state: State) -> Endpoint:
+    """The containerd that images go to: the same that instances use."""
+    return choose_endpoint(state, bool(read_containerd(Machine()).answers))
+
+
+def do(state: State, directory: Path, doing: str, make: Callable[[], Plan]) -> Plan:
+    """Make and apply the plan of the subject in `directory`, with progress on stderr."""
+    progress = Progress()
+    try:
+        return transactions.undertake(state, directory, doing, make, progress)
+    finally:
+        progress.close()

@@ -1,0 +1,84 @@
+"""The plan of an import: from an archive to an image in containerd. Its way back is `vmtool image rm`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from vmtool import plan as p
+from vmtool.containerd.endpoint import Endpoint, awake, plan_containerd, start_daemon
+from vmtool.errors import Refused
+from vmtool.image.archive import Contents
+from vmtool.image.installed import LISTING, RECORD, Record, images_dir, record_text
+from vmtool.paths import State
+
+
+def plan_import(state: State, endpoint: Endpoint, archive: Path, record: Record, earlier: Record | None, *,
+                base_name: str = "", tag: tuple[str, str] | None = None) -> p.Plan:
+    """From an archive to an image that `ctr run` finds.
+
+    Args:
+        record: what will be there.
+        earlier: what an earlier import under the same name left.
+        base_name: name for an image that carries a tag only.
+        tag: (present name, further name).
+    """
+    directory = images_dir(state) / record.name
+    old = tuple(name for name in (earlier.references if earlier else ()) if name not in record.references)
+    words = ("images", "import", *(("--base-name", base_name) if base_name else ()), str(archive))
+    actions: list[p.Action] = [p.MakeDir(directory), p.Remove(directory / RECORD),
+                               p.Run(endpoint.ctr(*words), deadline=1800)]
+    if tag:
+        actions.append(p.Run(endpoint.ctr("images", "tag", "--force", *tag)))
+    actions += [p.Expect(endpoint.ctr("images", "list", "--quiet", f"name=={name}"), name,
+                         hint="the archive holds another name than it says: ctr images import it by hand and look")
+                for name in record.references]
+    filters = (f"name=={name}" for name in record.references)
+    actions += [p.Run(endpoint.ctr("images", "list", *filters), stdout=directory / LISTING),
+                *_forget(endpoint, old), p.WriteFile(directory / RECORD, record_text(record))]
+    undo = (p.Remove(directory / RECORD), *awake(state, endpoint), *_forget(endpoint, (*old, *record.references)))
+    user = f"image-{record.name}"
+    return p.Plan(f"image {record.name}", directory, (
+        plan_containerd(state, endpoint, user),
+        p.Step(f"import {record.references[-1]}", tuple(actions), undo=undo),
+        plan_release(state, endpoint, user),
+    ))
+
+
+def plan_release(state: State, endpoint: Endpoint, user: str) -> p.Step:
+    """The reverse of `plan_containerd`: a private containerd runs only while something needs it."""
+    if not endpoint.private:
+        return p.Step("leave containerd alone", skip="it is the system's")
+    users = state.containerd / "users"
+    return p.Step("stop the private containerd, unless an instance needs it",
+                  (p.Remove(users / user), p.StopDaemon(start_daemon(state).pidfile, users)))
+
+
+def built_record(name: str, reference: str, digest: str, endpoint: Endpoint) -> Record:
+    """The record of an image that was built here: tagged by its input, and as the latest."""
+    return Record(name, (f"{reference}:{digest[:12]}", f"{reference}:latest"), digest, str(endpoint.socket),
+                  endpoint.private)
+
+
+def foreign_record(contents: Contents, archive: Path, endpoint: Endpoint, name: str = "") -> tuple[Record, str]:
+    """The record of an archive from elsewhere, and the base name that the import must be given.
+
+    Raises:
+        Refused: the archive does not name its images and `name` is not given, or it is given needlessly.
+    """
+    if len(contents.unnamed) > 1 or (contents.unnamed and contents.references):
+        raise Refused(f"{archive}: several images, not all of them named", hint="save them one by one")
+    if contents.references and name:
+        raise Refused(f"{archive}: is named {contents.references[0]} already", hint="leave --name out")
+    if contents.unnamed and not contents.unnamed[0]:
+        raise Refused(f"{archive}: the image in it has neither name nor tag", hint="save it again under a name")
+    if contents.unnamed and not re.fullmatch(r"[a-z0-9.-]+(:\d+)?(/[a-z0-9._-]+)+", name):
+        raise Refused(f"{archive}: the image in it has the tag {contents.unnamed[0]!r} and no full name",
+                      hint=f"vmtool image import {archive} --name docker.io/vmtool/NAME")
+    references = contents.references or (f"{name}:{contents.unnamed[0]}",)
+    slug = re.sub(r"[^a-z0-9]+", "-", references[0].removeprefix("docker.io/").lower()).strip("-")[:60].strip("-")
+    return Record(slug, references, "", str(endpoint.socket), endpoint.private), name
+
+
+def _forget(endpoint: Endpoint, references: tuple[str, ...]) -> tuple[p.Action, ...]:
+    return tuple(p.Run(endpoint.ctr("images", "remove", name), gone=("not found",)) for name in references)

@@ -1,0 +1,1 @@
+"""One launch as its directory records it."""

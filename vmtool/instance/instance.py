@@ -1,0 +1,192 @@
+"""An instance as its directory tells: what was launched, and what has become of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from vmtool.containerd.endpoint import Endpoint
+from vmtool.engine.journal import Journal, Story
+from vmtool.errors import VmtoolError
+from vmtool.host import daemons, locks
+from vmtool.paths import State
+from vmtool.plan import Server
+
+
+@dataclass(frozen=True)
+class Paths:
+    """The files of an instance's directory."""
+
+    directory: Path
+
+    @property
+    def record(self) -> Path:
+        return self.directory / "instance.json"
+
+    @property
+    def spec(self) -> Path:
+        return self.directory / "spec.json"
+
+    @property
+    def key(self) -> Path:
+        return self.directory / "secret" / "api-key"
+
+    @property
+    def pidfile(self) -> Path:
+        return self.directory / "container.pid"
+
+    @property
+    def log(self) -> Path:
+        """What the workload writes."""
+        return self.directory / "log" / "guest.log"
+
+    @property
+    def console(self) -> Path:
+        """What the kernel of a guest of libvirt's writes."""
+        return self.directory / "log" / "console.log"
+
+    @property
+    def guest(self) -> Path:
+        """What such a guest said of itself at the start."""
+        return self.directory / "evidence" / "guest.txt"
+
+    @property
+    def network(self) -> Path:
+        return self.directory / "net"
+
+    @property
+    def kata(self) -> Path:
+        """Kata's configuration, as it was rendered for this instance."""
+        return self.directory / "kata" / "configuration.toml"
+
+    @property
+    def canary(self) -> Path:
+        return self.directory / "evidence" / "canary.json"
+
+    @property
+    def proof(self) -> Path:
+        """The claims of the newest whole look."""
+        return self.directory / "evidence" / "proof.json"
+
+
+@dataclass(frozen=True)
+class Record:
+    """What `run` wrote down about an instance, all of it known before the first change.
+
+    Args:
+        digest: SHA-256 of the spec, so that a second `run` of the same spec is recognised.
+        socket, private: the containerd that holds it.
+        host, port: where the server is published; an empty host when it is not.
+        devices: PCI addresses that were passed on.
+        program, kernel: the emulator and the guest kernel that the rendered configuration names; empty for runc.
+        configuration: SHA-256 of that configuration.
+        uri, channel: of handler libvirt: the libvirt that was asked, and the socket of the guest's agent.
+    """
+
+    name: str
+    digest: str
+    handler: str
+    tee: str
+    image: str
+    model: str
+    socket: str
+    private: bool
+    host: str
+    port: int
+    netns: str
+    result: str
+    memory: int
+    devices: tuple[str, ...] = ()
+    program: str = ""
+    kernel: str = ""
+    configuration: str = ""
+    uri: str = ""
+    channel: str = ""
+
+    @property
+    def endpoint(self) -> Endpoint:
+        return Endpoint(Path(self.socket), self.private)
+
+    @property
+    def server(self) -> Server:
+        return Server(self.host, self.port, Path(self.result))
+
+    @property
+    def confidential(self) -> bool:
+        """Whether a TEE was asked for; whether there is one, only a look at the running guest tells."""
+        return self.tee != "none"
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One instance now.
+
+    Args:
+        record: None when the launch ended before it was written.
+        state: starting, running, stopped (its process ended), interrupted, failed or kept (failed, not undone).
+        pid: the container's first process, when it lives.
+    """
+
+    name: str
+    paths: Paths
+    record: Record | None
+    state: str
+    pid: int | None
+    story: Story
+
+    def known(self) -> Record:
+        """The record.
+
+        Raises:
+            VmtoolError: the launch ended before there was one.
+        """
+        if self.record is None:
+            raise VmtoolError(f"{self.name} was never started: {self.story.error or self.state}",
+                              hint=f"vmtool logs {self.name}")
+        return self.record
+
+
+def subject_of(name: str) -> str:
+    """How an instance is called in journals and as an owner."""
+    return f"instance {name}"
+
+
+def record_text(record: Record) -> str:
+    """The record as it is written to instance.json."""
+    return json.dumps(dataclasses.asdict(record), indent=2) + "\n"
+
+
+def read_instances(state: State) -> list[Instance]:
+    """Every instance, by name."""
+    names = sorted(path.name for path in state.instances.glob("*") if path.is_dir())
+    return [read_instance(state, name) for name in names]
+
+
+def read_instance(state: State, name: str) -> Instance:
+    """One instance.
+
+    Raises:
+        VmtoolError: there is none of that name, or its files are of another version of vmtool.
+    """
+    paths = Paths(state.instance(name))
+    if not paths.directory.is_dir():
+        raise VmtoolError(f"there is no instance {name!r}", hint="vmtool ps")
+    try:
+        story = Journal(paths.directory).story()
+        record = Record(**json.loads(paths.record.read_text())) if paths.record.exists() else None
+    except (ValueError, TypeError, KeyError) as error:
+        raise VmtoolError(f"{paths.directory} was written by another version of vmtool: {error}") from error
+    pid = daemons.living(paths.pidfile)
+    return Instance(name, paths, record, _state(state, paths, story, pid), pid, story)
+
+
+def _state(state: State, paths: Paths, story: Story, pid: int | None) -> str:
+    if story.state == "applied":
+        return "running" if pid else "stopped"
+    if locks.is_held(state.lock(paths.directory)):
+        return "starting"
+    if story.entries and story.state == "failed":
+        return "kept"
+    return "interrupted" if story.entries or not story.error else "failed"

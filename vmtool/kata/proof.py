@@ -1,0 +1,65 @@
+"""What is claimed about a guest of Kata's: QEMU's arguments, its program, configuration and image, its own word."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from vmtool.claims import Claim
+from vmtool.instance.instance import Instance, Record
+from vmtool.kata.guest_claims import not_asked, view_claims
+from vmtool.kata.verity_params import parse_verity
+from vmtool.machine import Reader
+from vmtool.proof.image import bytes_claim, read_promise, root_hash_claim
+from vmtool.qemu.arguments import parse_arguments
+from vmtool.qemu.claims import image_claim, params_claim
+from vmtool.qemu.processes import real_path
+from vmtool.qemu.proof import qemu_claims, unchanged_claim
+
+
+def sandbox_name(instance: str) -> str:
+    """What Kata names the QEMU of a container that is its own sandbox."""
+    return f"sandbox-{instance}"
+
+
+def guest_claims(reader: Reader, instance: Instance, record: Record, *, whole: bool = False) -> tuple[Claim, ...]:
+    """Look at the QEMU that runs now. Without one to look at nothing is proven.
+
+    Args:
+        whole: ask the container as well, and hash the image.
+    """
+    unchanged, settings = _configuration(reader, instance, record)
+    machine, argv = qemu_claims(reader, record, sandbox_name(instance.name))
+    commandline = parse_arguments(argv).plain.get("append", "") if argv else ""
+    asked = view_claims(reader, record, commandline) if whole else not_asked(record)
+    return (*machine, unchanged, *_image(reader, settings, argv, commandline, whole=whole), *asked)
+
+
+def _configuration(reader: Reader, instance: Instance, record: Record) -> tuple[Claim, Mapping[str, Any]]:
+    """Whether the file is still what was rendered (the shim read it at the start only), and then its hypervisor's
+    part; nothing of a file that was changed is believed."""
+    text = reader.text(str(instance.paths.kata))
+    claim = unchanged_claim(str(instance.paths.kata), text, record.configuration)
+    if text is None or claim.verdict != "proven":
+        return claim, {}
+    try:
+        settings: Mapping[str, Any] = tomllib.loads(text).get("hypervisor", {}).get("qemu", {})
+    except tomllib.TOMLDecodeError:
+        settings = {}
+    return claim, settings
+
+
+def _image(reader: Reader, settings: Mapping[str, Any], argv: tuple[str, ...], commandline: str, *,
+           whole: bool) -> Iterator[Claim]:
+    """What the configuration names must be what QEMU was given, and what its manifest tells."""
+    image = str(settings.get("image") or settings.get("initrd") or "")
+    if not image:
+        return
+    promise = read_promise(reader, image)
+    if argv:
+        yield image_claim(argv, {image, real_path(reader, image)})
+        yield params_claim(commandline, str(settings.get("kernel_params", "")))
+    named = parse_verity(str(settings.get("kernel_verity_params", ""))).get("root_hash", "")
+    yield root_hash_claim(promise, named, commandline)
+    yield bytes_claim(reader, image, promise, whole=whole)

@@ -1,0 +1,64 @@
+"""From a spec and a look at the host to what shall be rendered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from vmtool.kata.check import host_problems, wish_problems
+from vmtool.kata.facts import GuestFacts, Target, read_guest, read_target
+from vmtool.kata.releases import USUAL, Release, release_like, release_of
+from vmtool.kata.values import ARCH, Asked
+from vmtool.machine import Reader
+from vmtool.spec.kata import Kata
+from vmtool.spec.runtime import Body
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What is asked for, and what is there for it."""
+
+    asked: Asked
+    target: Target
+    guest: GuestFacts
+
+    def wish_problems(self) -> tuple[str, ...]:
+        """What is wrong with the spec on any host."""
+        return tuple(wish_problems(self.asked))
+
+    def host_problems(self) -> tuple[str, ...]:
+        """What this host lacks."""
+        return tuple(host_problems(self.asked, self.target, self.guest))
+
+
+def survey(reader: Reader, body: Body, target: Target | None = None, gpus: int | None = None) -> Survey:
+    """Look at what this spec needs.
+
+    Args:
+        target: of this host, when it was read already.
+        gpus: devices, when it is known better than from the spec's count.
+    """
+    target = target or read_target(reader)
+    wanted = body.resources.accelerators
+    count = gpus if gpus is not None else max(wanted.count, len(wanted.bdf))
+    release = choose_release(body.runtime.kata, body.runtime.tee, target)
+    asked = Asked(body, release, _arch(body, release, target), count, body.runtime.kata.verity)
+    guest = read_guest(reader, asked.assets, asked.hook_path)
+    if guest.image:
+        verity = asked.verity or (guest.image.verity if release.verity else "")
+        asked = replace(asked, verity=verity, filesystem=guest.image.filesystem)
+    return Survey(asked, target, guest)
+
+
+def choose_release(kata: Kata, tee: str, target: Target) -> Release:
+    """The spec's, else the installed shim's, else what the TEE is usually run with."""
+    if kata.version != "auto":
+        return release_of(kata.version)
+    shim = target.shim
+    found = release_like(shim.version, bool(shim.knows_virtcca)) if shim else None
+    return found or release_of(USUAL[tee])
+
+
+def _arch(body: Body, release: Release, target: Target) -> str:
+    """The TEE's, else the release's, else this host's."""
+    patched = "aarch64" if release.name.endswith("virtcca") else ""
+    return ARCH.get(body.runtime.tee) or patched or target.arch or "x86_64"

@@ -1,0 +1,1 @@
+"""`vmtool run`, `plan`, `ps`, `status` and the other commands on instances."""

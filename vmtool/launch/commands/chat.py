@@ -1,0 +1,40 @@
+"""`vmtool chat`: one question to an instance's model."""
+
+from __future__ import annotations
+
+import time
+
+import click
+
+from vmtool.cli.output import print_json
+from vmtool.endpoint import client
+from vmtool.launch.commands.instance import running
+from vmtool.paths import State
+
+
+@click.command()
+@click.argument("name")
+@click.argument("question")
+@click.option("--stream", is_flag=True, help="Show the answer as it is made.")
+@click.option("--temperature", type=click.FloatRange(0, 2), default=0.0, show_default=True)
+@click.option("--timeout", type=click.FloatRange(min=0.1), default=300.0, show_default=True, help="Seconds.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@click.pass_obj
+def chat_command(state: State, name: str, question: str, stream: bool, temperature: float, timeout: float,
+                 as_json: bool) -> None:
+    """Ask an instance's model a question."""
+    instance = running(state, name)
+    record = instance.known()
+    url, key = client.base_url(record.server), instance.paths.key
+    started = time.monotonic()
+    if stream and not as_json:
+        for piece in client.stream(url, key, record.model, question, deadline=timeout, temperature=temperature):
+            click.echo(piece, nl=False)
+        click.echo()
+        return
+    answer = client.ask(url, key, record.model, question, deadline=timeout, temperature=temperature)
+    if as_json:
+        print_json(instance=name, model=record.model, question=question, answer=answer,
+                   seconds=round(time.monotonic() - started, 3), tee=record.tee)
+    else:
+        click.echo(answer)

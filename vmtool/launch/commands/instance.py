@@ -1,0 +1,148 @@
+"""Commands on one instance: status, logs, exec, stop, rm."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from vmtool.claims import Claim
+from vmtool.cli.output import Progress, print_json, print_table
+from vmtool.engine import transactions
+from vmtool.errors import Refused, VmtoolError
+from vmtool.host import processes
+from vmtool.host.local import Machine
+from vmtool.instance.instance import Instance, read_instance
+from vmtool.launch.claims import read_claims
+from vmtool.launch.commands.ps import as_row
+from vmtool.launch.stop import stop_instance
+from vmtool.paths import State
+from vmtool.proof.evidence import keep_evidence
+from vmtool.proof.view import require_wish, show_claims
+
+
+@click.command()
+@click.argument("name")
+@click.option("--proof", is_flag=True, help="Ask the guest and hash its image too, and keep the claims as evidence.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@click.pass_obj
+def status_command(state: State, name: str, proof: bool, as_json: bool) -> None:
+    """Look at an instance now. Exit code 0 when it runs, 1 when it does not; with --proof 4 when it is not what was
+    asked for."""
+    instance = read_instance(state, name)
+    claims = read_claims(Machine(), instance, whole=proof) if instance.record else ()
+    kept = keep_evidence(state, instance, claims, f"vmtool status {name}") if proof and instance.record else None
+    if as_json:
+        print_json(instance=as_row(instance), error=instance.story.error, claims=[vars(claim) for claim in claims],
+                   stages=instance.story.seconds, **({"evidence": str(kept)} if kept else {}))
+    else:
+        show_status(instance, claims)
+        if kept:
+            click.echo(f"evidence: {kept}")
+    if instance.state != "running":
+        sys.exit(1)
+    if proof:
+        require_wish(instance.known(), claims)
+
+
+def show_status(instance: Instance, claims: Sequence[Claim]) -> None:
+    """For a person."""
+    click.echo("  ".join(value for value in as_row(instance).values() if value))
+    if instance.story.error:
+        click.echo(f"last error: {instance.story.error}")
+    show_claims(claims)
+    print_table(("STAGE", "SECONDS"), [(title, f"{seconds:.2f}") for title, seconds in instance.story.seconds])
+
+
+@click.command()
+@click.argument("name")
+@click.option("-f", "--follow", is_flag=True, help="Go on until the instance ends or Ctrl-C.")
+@click.option("-n", "--lines", type=click.IntRange(min=0), default=200, show_default=True, help="Of each log.")
+@click.option("--host", "host_side", is_flag=True, help="What vmtool did on the host, with every command's output.")
+@click.pass_obj
+def logs_command(state: State, name: str, follow: bool, lines: int, host_side: bool) -> None:
+    """Show what an instance wrote; of one that never wrote anything, what vmtool did."""
+    instance = read_instance(state, name)
+    host_log = instance.paths.directory / "log" / "host.log"
+    path = host_log if host_side or not instance.paths.log.exists() else instance.paths.log
+    if not path.exists():
+        raise VmtoolError(f"{name} has written nothing yet", hint=f"vmtool status {name}")
+    _show(path, lines, follow, state, instance)
+
+
+def _show(path: Path, lines: int, follow: bool, state: State, instance: Instance) -> None:
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for line in deque(file, maxlen=lines):
+            click.echo(line, nl=False)
+        while follow:
+            text = file.read()
+            click.echo(text, nl=False)
+            if not text:
+                if read_instance(state, instance.name).state not in ("running", "starting"):
+                    return
+                time.sleep(0.2)
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.argument("name")
+@click.option("-t", "--tty", is_flag=True, help="With a terminal of its own.")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.pass_obj
+def exec_command(state: State, name: str, tty: bool, command: tuple[str, ...]) -> None:
+    """Run a command inside an instance: vmtool exec NAME -- CMD. Its exit status becomes vmtool's."""
+    record = running(state, name).known()
+    if record.handler == "libvirt":
+        raise Refused(f"{name}: its guest lets nobody run commands in it", hint=f"vmtool logs {name}, or vmtool status "
+                      f"{name}, which asks the guest")
+    words = ["task", "exec", "--exec-id", f"vmtool-{os.getpid()}", *(["--tty"] if tty else []), name, *command]
+    argv = record.endpoint.ctr(*words)
+    # The command talks to the user's own terminal and its exit status is the answer, so vmtool steps aside.
+    os.execve(processes.which(argv[0]) or argv[0], argv, processes.ENVIRONMENT)
+
+
+@click.command()
+@click.argument("name")
+@click.option("--grace", type=float, default=20.0, show_default=True, help="Seconds until it is killed.")
+@click.pass_obj
+def stop_command(state: State, name: str, grace: float) -> None:
+    """End an instance's process; its network, files and logs stay until `rm`."""
+    instance = read_instance(state, name)
+    if instance.state == "starting":
+        raise VmtoolError(f"{name} is starting", hint="end the `vmtool run` that starts it: it undoes everything")
+    if instance.pid is None:
+        click.echo(f"{name} does not run: {instance.state}", err=True)
+        return
+    stop_instance(state, instance, grace)
+    click.echo(f"stopped {name}; start it again with `vmtool run`, remove it with: vmtool rm {name}", err=True)
+
+
+@click.command()
+@click.argument("name")
+@click.option("-y", "--yes", is_flag=True, help="Also when it runs, without asking.")
+@click.pass_obj
+def rm_command(state: State, name: str, yes: bool) -> None:
+    """Remove an instance and everything it started."""
+    instance = read_instance(state, name)
+    if (instance.pid or instance.state == "starting") and not yes:
+        if not sys.stdin.isatty():
+            raise Refused(f"{name} is {instance.state}", hint=f"vmtool rm --yes {name}")
+        click.confirm(f"{name} is {instance.state}. Remove it?", abort=True)
+    transactions.remove(state, instance.paths.directory, f"vmtool rm {name}", Progress())
+    click.echo(f"removed {name}", err=True)
+
+
+def running(state: State, name: str) -> Instance:
+    """The instance, which must be running.
+
+    Raises:
+        VmtoolError: it is not.
+    """
+    instance = read_instance(state, name)
+    if instance.state != "running":
+        raise VmtoolError(f"{name} does not run: {instance.state}", hint=f"vmtool status {name}")
+    return instance

@@ -1,0 +1,90 @@
+"""`vmtool plan` and `vmtool run`: read the spec, read the facts, make the plan, show or apply it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from vmtool.cli.output import Progress, print_json
+from vmtool.engine import transactions
+from vmtool.errors import VmtoolError
+from vmtool.host.local import Machine
+from vmtool.instance.instance import read_instance
+from vmtool.launch.claims import read_claims
+from vmtool.launch.facts import read_launch
+from vmtool.launch.pipeline import plan_launch
+from vmtool.paths import State
+from vmtool.plan import Plan, plan_lines, to_json
+from vmtool.proof.evidence import keep_evidence
+from vmtool.proof.view import require_wish, show_claims
+from vmtool.spec.load import read_spec
+
+SPEC = click.argument("spec", type=click.Path(path_type=Path), metavar="SPEC.yaml")
+TIMEOUT = click.option("--timeout", type=click.FloatRange(min=1), help="Seconds until /health must answer.")
+
+
+@click.command()
+@SPEC
+@TIMEOUT
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@click.option("--exit-code", is_flag=True, help="Exit with 5 when there is something to do.")
+@click.pass_obj
+def plan_command(state: State, spec: Path, timeout: float | None, as_json: bool, exit_code: bool) -> None:
+    """Show what `run` would do, as an exact runbook."""
+    plan = make_plan(state, spec, timeout)
+    if as_json:
+        print_json(plan=to_json(plan))
+    else:
+        click.echo("\n".join(plan_lines(plan)))
+    if exit_code and plan.changes:
+        sys.exit(5)
+
+
+@click.command()
+@SPEC
+@TIMEOUT
+@click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
+@click.option("--keep-on-failure", is_flag=True, help="Leave a failed launch as it is, for a look.")
+@click.pass_context
+def run_command(ctx: click.Context, spec: Path, timeout: float | None, dry_run: bool, keep_on_failure: bool) -> None:
+    """Start the runtime of a spec, and report ready only when the canary's answer was right."""
+    if dry_run:
+        ctx.invoke(plan_command, spec=spec, timeout=timeout)
+        return
+    state: State = ctx.obj
+    name = read_spec(spec).name
+    started, doing, progress = time.monotonic(), f"vmtool run {name}", Progress()
+    try:
+        plan = transactions.undertake(state, state.instance(name), doing, lambda: make_plan(state, spec, timeout),
+                                      progress, keep=keep_on_failure)
+    except VmtoolError as error:
+        error.hint = error.hint or f"vmtool logs {name}"
+        raise
+    finally:
+        progress.close()
+    show_summary(state, name, plan, time.monotonic() - started)
+
+
+def make_plan(state: State, path: Path, timeout: float | None) -> Plan:
+    """Spec and facts to plan."""
+    spec = read_spec(path)
+    return plan_launch(state, spec, read_launch(Machine(), state, spec), timeout=timeout)
+
+
+def show_summary(state: State, name: str, plan: Plan, seconds: float) -> None:
+    """Address, what is proven and what is not, and the next commands."""
+    instance = read_instance(state, name)
+    record = instance.known()
+    claims = read_claims(Machine(), instance, whole=True)
+    keep_evidence(state, instance, claims, f"vmtool run {name}")
+    took = f"ready after {seconds:.1f} s" if plan.changes else "runs already"
+    click.echo(f"{name} {took}" + (f" at {record.server.shell()}/v1" if record.host else ""))
+    show_claims(claims)
+    if not record.confidential:
+        click.secho("This launch is NOT confidential.", fg="yellow", bold=True)
+    require_wish(record, claims)
+    click.echo(f"key:  {instance.paths.key}")
+    click.echo(f'next: vmtool chat {name} "..."   vmtool status {name}   vmtool rm {name}')

@@ -1,0 +1,152 @@
+"""What a launch by libvirt must know beside the host: the guest image, its kernel, and what makes its initramfs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from vmtool.cache import Cache
+from vmtool.debian.tools import Tools, read_tools, tools_dir
+from vmtool.doctor.host import HostFacts
+from vmtool.errors import NotReady, Refused, VmtoolError
+from vmtool.machine import Reader
+from vmtool.models.facts import ModelFacts
+from vmtool.rootfs.boot.plan import BUSYBOX
+from vmtool.rootfs.format.image_file import Extent, manifest_path, read_image
+from vmtool.rootfs.metadata.manifest import Manifest, VerityPart, read_manifest
+from vmtool.spec.libvirt import Libvirt
+from vmtool.spec.runtime import Spec
+
+ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64"}
+DEBIAN = {machine: name for name, machine in ARCHITECTURES.items()}
+TARGET = "multi-user.target"
+OWN_BUSYBOX = "/bin/busybox"
+# With whose fault it is.
+Problem = tuple[type[VmtoolError], str]
+
+
+@dataclass(frozen=True)
+class GuestImage:
+    """An image that can be booted.
+
+    Args:
+        rootfs: where its root file system lies.
+        partition: of the disk, "" or "1".
+        target: systemd's target that it boots to.
+        kernel: its file.
+        verity: what its manifest says of dm-verity; None when it has no hashes.
+    """
+
+    path: Path
+    rootfs: Extent
+    partition: str
+    target: str
+    kernel: Path
+    verity: VerityPart | None = None
+
+
+@dataclass(frozen=True)
+class DomainFacts:
+    """What is there.
+
+    Args:
+        image: None when there is none that can be booted; a problem tells why.
+        architecture: of the guest, x86_64 or aarch64.
+        emulator: the QEMU; empty when there is none.
+        accelerated: whether KVM runs guests of this architecture here.
+        system: whether the system's libvirt is there.
+        libvirt: its version; None when unknown.
+        busybox: a static one of the guest's architecture; None when there is none.
+        dmsetup: the program, for a guest of this host's architecture, and veritysetup are there; empty when not.
+        model_size: bytes.
+        problems: what of this is missing, with whose fault it is.
+    """
+
+    image: GuestImage | None
+    architecture: str
+    emulator: str
+    accelerated: bool
+    system: bool
+    libvirt: str | None
+    busybox: Path | None
+    tools: Tools
+    model_size: int
+    dmsetup: str = ""
+    problems: tuple[Problem, ...] = ()
+
+    def known(self) -> GuestImage:
+        """The image.
+
+        Raises:
+            Refused: there is none.
+        """
+        if self.image is None:
+            raise Refused("there is no guest image to boot", details=[text for _, text in self.problems])
+        return self.image
+
+
+def read_domain(reader: Reader, spec: Spec, host: HostFacts, model: ModelFacts | None) -> DomainFacts:
+    """Look at the image that the spec names and at the tools for it."""
+    cache = Cache.at()
+    problems: list[Problem] = []
+    image, manifest = _image(reader, spec.spec.runtime.libvirt, problems)
+    machine = ARCHITECTURES[manifest.architecture] if manifest else host.cpu.arch
+    firmware = spec.spec.runtime.libvirt.firmware
+    if firmware and not reader.exists(str(firmware)):
+        problems.append((Refused, f"spec.runtime.libvirt.firmware: {firmware}: no such file"))
+    own = machine == host.cpu.arch
+    emulator = host.hypervisor.qemu if own else reader.which(f"qemu-system-{machine}")
+    busybox, tools = _busybox(reader, cache, machine, own), _tools(reader, cache)
+    if not emulator:
+        problems.append((NotReady, f"qemu-system-{machine} is not installed, which runs the guest"))
+    if not busybox:
+        problems.append((NotReady, f"no static busybox for {machine}, which the guest's initramfs needs "
+                                   "(apt-get install busybox-static)"))
+    if not tools:
+        problems.append((NotReady, "debugfs is not installed, which reads the guest's modules (apt-get install "
+                                   "e2fsprogs)"))
+    return DomainFacts(image, machine, emulator or "", host.kvm.verdict == "runs" and own, host.hypervisor.socket,
+                       host.hypervisor.libvirt_version, busybox, tools or Tools(None), model.size if model else 0,
+                       (reader.which("dmsetup") or "") if own and reader.which("veritysetup") else "", tuple(problems))
+
+
+def _image(reader: Reader, wish: Libvirt, problems: list[Problem]) -> tuple[GuestImage | None, Manifest | None]:
+    """The image and what it promises; why it cannot be booted goes to `problems`."""
+    place = "spec.runtime.libvirt.image"
+    if wish.image is None:
+        problems.append((Refused, f"{place}: name a guest image (vmtool rootfs build)"))
+        return None, None
+    try:
+        file = read_image(wish.image)
+        papers = manifest_path(wish.image)
+        manifest = read_manifest(papers) if reader.exists(str(papers)) else None
+    except VmtoolError as error:
+        problems.append((type(error), f"{place}: {error.message}"))
+        return None, None
+    kernel = wish.kernel or wish.image.with_name(f"{wish.image.name}.vmlinuz")
+    if wish.boot == "kernel" and not reader.exists(str(kernel)):
+        problems.append((Refused, f"{kernel}: no such file, and an image has no kernel in it (name it as "
+                                  "spec.runtime.libvirt.kernel)"))
+    if file.problem or not file.rootfs:
+        problems.append((Refused, f"{place}: {wish.image}: {file.problem}"))
+        return None, manifest
+    target = manifest.promises.target if manifest else ""
+    verity = manifest.verity if manifest and file.hashes else None
+    return GuestImage(wish.image.absolute(), file.rootfs, "" if file.kind == "bare" else "1", target or TARGET,
+                      kernel.absolute(), verity), manifest
+
+
+def _tools(reader: Reader, cache: Cache) -> Tools | None:
+    try:
+        return read_tools(reader, cache, "debugfs")
+    except VmtoolError:
+        return None
+
+
+def _busybox(reader: Reader, cache: Cache, machine: str, own: bool) -> Path | None:
+    """The one that was unpacked for `rootfs boot`, else the host's own when it needs no libraries."""
+    unpacked = tools_dir(cache, BUSYBOX, DEBIAN[machine]) / "usr/bin/busybox" if machine in DEBIAN else Path()
+    if reader.exists(str(unpacked)) and unpacked.name:
+        return unpacked
+    dynamic = reader.run(("ldd", OWN_BUSYBOX)) if own and reader.exists(OWN_BUSYBOX) else None
+    return Path(OWN_BUSYBOX) if dynamic and "not a dynamic executable" in dynamic.out + dynamic.err else None

@@ -1,0 +1,43 @@
+"""QEMU and libvirt: what boots a guest image without containerd."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from vmtool.machine import Reader
+
+SOCKET = "/run/libvirt/libvirt-sock"
+# Distributions of the RPM family install QEMU outside of PATH.
+KVM_PROGRAM = "/usr/libexec/qemu-kvm"
+
+
+@dataclass(frozen=True)
+class HypervisorFacts:
+    """QEMU and libvirt.
+
+    Args:
+        qemu: absolute path of the emulator for this architecture; None when not installed.
+        qemu_version, libvirt_version: such as "7.2.17"; None when unknown.
+        virsh: absolute path; None when not installed.
+        socket: whether libvirt's system socket exists (qemu:///system); its absence leaves session and embed.
+    """
+
+    qemu: str | None
+    qemu_version: str | None
+    virsh: str | None
+    libvirt_version: str | None
+    socket: bool
+
+
+def read_hypervisor(reader: Reader, arch: str) -> HypervisorFacts:
+    """Look for the programs and ask their versions."""
+    qemu = reader.which(f"qemu-system-{arch}") or (KVM_PROGRAM if reader.exists(KVM_PROGRAM) else None)
+    virsh = reader.which("virsh")
+    return HypervisorFacts(qemu, _version(reader, qemu), virsh, _version(reader, virsh), reader.exists(SOCKET))
+
+
+def _version(reader: Reader, program: str | None) -> str | None:
+    output = reader.run((program, "--version")) if program else None
+    found = re.search(r"\b(\d+\.\d+(\.\d+)?)\b", output.out) if output else None
+    return found[1] if found else None

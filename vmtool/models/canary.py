@@ -1,0 +1,71 @@
+"""The plan of a canary model: the image's own trainer, in a one-off container without a network."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+from vmtool import plan as p
+from vmtool.containerd import container as c
+from vmtool.containerd.endpoint import Endpoint, awake, plan_containerd
+from vmtool.errors import Refused
+from vmtool.image.plan_import import plan_release
+from vmtool.paths import State
+from vmtool.serving.train_canary import PAIRS
+
+MEMORY = 4 << 30
+
+
+def plan_canary(state: State, endpoint: Endpoint, image: str, target: Path) -> p.Plan:
+    """From nothing to a model directory at `target`.
+
+    Args:
+        image: full reference.
+        target: absolute path; absent, empty, or holding the same canary.
+
+    Raises:
+        Refused: something else is there.
+    """
+    directory = work_dir(state, target)
+    name = directory.name
+    if is_canary(target):
+        return p.Plan(f"model {target}", directory, (p.Step("train the canary model", skip=f"{target} holds it"),))
+    if os.path.lexists(target) and (not target.is_dir() or any(target.iterdir())):
+        raise Refused(f"{target} holds something that is not this vmtool's canary model",
+                      hint="choose another directory, or remove it")
+    # On the same file system, so that the model appears in one move. Only this directory is open to the container.
+    staging = target.parent / f".{target.name}.{name}"
+    container = c.Container(name=f"vmtool-{name}", image=image, memory=MEMORY, writable=((staging, "/out"),),
+                            command=("python3", "-P", "-m", "vmtool.serving.train_canary", "/out/model"))
+    gone = c.removal(endpoint, container.name)
+    user = f"work-{name}"
+    return p.Plan(f"model {target}", directory, (
+        plan_containerd(state, endpoint, user),
+        p.Step(f"find the image {image}", (
+            p.Expect(endpoint.ctr("images", "list", "--quiet", f"name=={image}"), image,
+                     hint=f"vmtool image build {image.rpartition('/')[2].partition(':')[0]}"),)),
+        p.Step("train the canary model", (
+            *gone, p.Remove(staging), p.MakeDir(target.parent, mode=0o755), p.MakeDir(staging, uid=c.UID),
+            p.Run(c.run_argv(endpoint, container, "--rm"), deadline=300),
+            p.Run(("chown", "--recursive", "--no-dereference", "root:root", str(staging / "model"))),
+            p.Run(("mv", "--no-target-directory", str(staging / "model"), str(target))), p.Remove(staging),
+        ), undo=(*awake(state, endpoint), *gone, p.Remove(staging))),
+        plan_release(state, endpoint, user),
+    ))
+
+
+def work_dir(state: State, target: Path) -> Path:
+    """Where the making of the model at `target` is journalled."""
+    return state.root / "work" / f"canary-{hashlib.sha256(os.fsencode(target)).hexdigest()[:8]}"
+
+
+def is_canary(directory: Path) -> bool:
+    """Whether the directory holds a whole canary model with this vmtool's questions."""
+    try:
+        record = json.loads((directory / "canary.json").read_text())
+        pairs = tuple((pair["prompt"], pair["expect"]) for pair in record["pairs"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return pairs == PAIRS and all((directory / name).is_file() for name in ("config.json", "model.safetensors"))

@@ -1,0 +1,40 @@
+"""`vmtool model`: make the canary model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from vmtool.image.commands import do, this_endpoint
+from vmtool.image.reference import full_reference
+from vmtool.models.canary import plan_canary, work_dir
+from vmtool.paths import State
+from vmtool.plan import Plan, plan_lines
+
+
+@click.group()
+def model_command() -> None:
+    """Make the canary model."""
+
+
+@model_command.command("canary")
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.option("--image", default="vmtool/vllm-cpu", show_default=True, metavar="NAME", help="Whose torch trains it.")
+@click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
+@click.pass_obj
+def canary(state: State, directory: Path, image: str, dry_run: bool) -> None:
+    """Train a tiny model in DIRECTORY that knows a few answers to the letter; the same bytes every time."""
+    target = directory.absolute()
+
+    def make() -> Plan:
+        return plan_canary(state, this_endpoint(state), full_reference(image), target)
+
+    if dry_run:
+        click.echo("\n".join(plan_lines(make())))
+        return
+    plan = do(state, work_dir(state, target), f"vmtool model canary {directory}", make)
+    if not plan.changes:
+        click.echo(f"nothing to do: {plan.steps[0].skip}", err=True)
+        return
+    click.echo(f"{directory} holds the canary model; its questions stand in {directory / 'canary.json'}")

@@ -1,0 +1,79 @@
+"""A model directory on this host."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+from dataclasses import dataclass
+
+from vmtool.machine import Reader
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What lies in the directory.
+
+    Args:
+        files: relative path -> size in bytes, two levels deep; empty when the directory is absent.
+        unreadable: those (the directory itself is ".") that a user who is not their owner cannot read.
+        architecture: as config.json names it; empty when there is no readable config.json.
+        outside: symbolic links that lead out of the directory.
+        canary: (prompt, expected answer) of canary.json, when the model brings one.
+    """
+
+    path: str
+    files: dict[str, int]
+    unreadable: tuple[str, ...]
+    architecture: str
+    canary: tuple[str, str] | None
+    outside: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Bytes in all."""
+        return sum(self.files.values())
+
+
+def read_model(reader: Reader, path: str) -> ModelFacts:
+    """Look into a model directory."""
+    # Names are anybody's: a zero byte ends a record, since a name can hold a line break.
+    found = reader.run(("find", "-L", path, "-maxdepth", "2", "-printf", "%y %m %s %P\\0"))
+    rows = [record.split(" ", 3) for record in (found.out if found else "").split("\0")]
+    links = reader.run(("find", path, "-maxdepth", "2", "-type", "l", "-printf", "%P\\0%l\\0"))
+    words = (links.out if links else "").split("\0")
+    outside = tuple(name for name, target in zip(words[::2], words[1::2], strict=False) if _leaves(name, target))
+    files: dict[str, int] = {}
+    unreadable = []
+    for kind, mode, size, name in (row for row in rows if len(row) == 4):
+        wanted = 0o5 if kind == "d" else 0o4
+        if int(mode, 8) & wanted != wanted:
+            unreadable.append(name or ".")
+        if kind == "f":
+            files[name] = int(size)
+    return ModelFacts(path, files, tuple(unreadable), _architecture(reader, path), _canary(reader, path), outside)
+
+
+def _leaves(name: str, target: str) -> bool:
+    """Whether a link in the directory leads out of it, where the container sees nothing."""
+    inside = posixpath.normpath(posixpath.join(posixpath.dirname(name), target))
+    return posixpath.isabs(target) or inside.startswith("..")
+
+
+def _architecture(reader: Reader, path: str) -> str:
+    config = _object(reader.text(f"{path}/config.json"))
+    names = config.get("architectures")
+    return str(names[0]) if isinstance(names, list) and names else str(config.get("model_type", ""))
+
+
+def _canary(reader: Reader, path: str) -> tuple[str, str] | None:
+    canary = _object(reader.text(f"{path}/canary.json"))
+    prompt, expect = canary.get("prompt"), canary.get("expect")
+    return (prompt, expect) if isinstance(prompt, str) and isinstance(expect, str) else None
+
+
+def _object(text: str | None) -> dict[str, object]:
+    try:
+        value = json.loads(text or "")
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}

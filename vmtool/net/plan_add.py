@@ -1,0 +1,48 @@
+"""The plan of `vmtool net add`: a network with a namespace of its own, both named alike."""
+
+from __future__ import annotations
+
+from vmtool.errors import NotReady, Refused
+from vmtool.net.check import Wish, form_problems, wanted_network
+from vmtool.net.facts import NetworkFacts
+from vmtool.net.network import Network
+from vmtool.net.plan import plan_attach, plan_network
+from vmtool.net.published_port import Publish
+from vmtool.paths import State
+from vmtool.plan import Plan, Step
+
+
+def plan_add(state: State, facts: NetworkFacts, name: str, bridge: str | None, subnet: str,
+             publish: tuple[Publish, ...]) -> Plan:
+    """What is to do; a step that says why when there is nothing.
+
+    Raises:
+        Refused: a network of that name is there and differs, or the wish is malformed.
+        NotReady: the host cannot do it, or what was added is no longer whole.
+    """
+    directory = state.network(name)
+    wish = Wish(name, name, name, bridge=bridge, subnet=subnet, publish=publish)
+    there = facts.network(name)
+    if there:
+        require_same(facts, there, wish)
+        return Plan(f"network {name}", directory, (Step(f"make the network {name}", skip="it is there"),))
+    network = wanted_network(facts, wish)
+    return Plan(f"network {name}", directory, (
+        *plan_network(state, facts, network),
+        plan_attach(state, facts, network, container_id=name, netns_name=name, directory=directory / "net",
+                    publish=publish)))
+
+
+def require_same(facts: NetworkFacts, there: Network, wish: Wish) -> None:
+    """Refuse a wish that is not for the network that is there, or one that is only half there."""
+    problems = list(form_problems(facts, wish))
+    own = next((item for item in facts.attached if item.network == there.name and not item.owner), None)
+    if own and set(own.publish) != set(wish.publish):
+        published = ", ".join(map(str, own.publish)) or "nothing"
+        problems.append(f"the network {there.name} publishes {published}")
+    if problems:
+        raise Refused(f"a network {there.name} is there, and is not the one asked for", details=problems,
+                      hint=f"vmtool net show {there.name}; vmtool net del {there.name}")
+    if own is None or own.netns not in facts.netns or there.bridge not in facts.bridges:
+        raise NotReady(f"the network {there.name} was added, but is not whole any more",
+                       hint=f"vmtool net reset {there.name}")

@@ -1,0 +1,90 @@
+"""How `vmtool net` shows a network: rows, details, findings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from vmtool.cli.output import print_json, print_table
+from vmtool.engine import apply
+from vmtool.errors import VmtoolError
+from vmtool.findings import Finding
+from vmtool.host.local import Machine
+from vmtool.net import plugin_exec
+from vmtool.net.attachment_facts import read_inside
+from vmtool.net.facts import NetworkFacts, read_network
+from vmtool.net.findings import attachment_findings, network_findings
+from vmtool.net.network import Attachment, Network, netns_path
+from vmtool.net.plan import conflist_path
+from vmtool.net.plan_reset import plan_check
+from vmtool.paths import State
+
+
+def row(network: Network, attached: Sequence[Attachment]) -> dict[str, Any]:
+    """A network as a JSON value."""
+    machine = Machine()
+    found = [(item, read_inside(machine, item).result) for item in attached]
+    return {**asdict(network), "attached": [
+        {"container_id": item.container_id, "owner": item.owner, "netns": str(netns_path(item.netns)),
+         "address": result.ip if result else "", "publish": [str(port) for port in item.publish]}
+        for item, result in found]}
+
+
+def details(state: State, network: Network, attached: Sequence[Attachment]) -> list[str]:
+    """All about a network, and how to use it by hand."""
+    values = row(network, attached)
+    lines = [f"network   {network.name}" + (f" of {network.owner}" if network.owner else ""),
+             f"subnet    {network.subnet}, gateway {network.gateway} on bridge {network.bridge}",
+             f"conflist  {conflist_path(state, network.name)}"]
+    for item in values["attached"]:
+        lines.append(f"attached  {item['container_id']}: {item['address'] or 'no address'} in {item['netns']}"
+                     + (f", for {item['owner']}" if item["owner"] else ""))
+        lines += [f"published {port}" for port in item["publish"]]
+        if not item["owner"]:
+            lines.append(f"use it    ctr run --with-ns network:{item['netns']} IMAGE ID")
+    return lines
+
+
+def read_findings(state: State, network: Network, attached: Sequence[Attachment]) -> list[Finding]:
+    """Look at a network and everything attached to it, and let the plugins look."""
+    machine = Machine()
+    facts = read_network(machine, state)
+    findings = list(network_findings(facts, network))
+    if not attached:
+        findings.append(Finding("net.attached", "warn", "attached namespaces", "none",
+                                f"vmtool net reset {network.name}"))
+    for item in attached:
+        findings += attachment_findings(facts, item, read_inside(machine, item))
+        findings += _plugin_findings(state, facts, network, item)
+    return findings
+
+
+def _plugin_findings(state: State, facts: NetworkFacts, network: Network, attachment: Attachment) -> list[Finding]:
+    found = []
+    for action in plan_check(facts, attachment, network.bridge):
+        name, title = action.plugin.name, f"CHECK by the plugin {action.plugin.name}"
+        try:
+            with apply.open_log(state.network(network.name)) as log:
+                plugin_exec.call(action, log)
+            found.append(Finding(f"net.plugin.{name}", "ok", title, "agrees"))
+        except VmtoolError as error:
+            found.append(Finding(f"net.plugin.{name}", "fail", title, error.message,
+                                 error.hint or f"vmtool net reset {network.name}"))
+    if attachment.publish:
+        found.append(Finding("net.plugin.portmap", "not-checked", "CHECK by the plugin portmap",
+                             "it misses IPv6 chains that nobody needs; see net.published instead",
+                             "iptables -w -t nat -S"))
+    return found
+
+
+def show_findings(network: Network, findings: Sequence[Finding], *, as_json: bool) -> None:
+    """A table, or one JSON document."""
+    if as_json:
+        print_json(network=network.name, findings=[asdict(item) for item in findings])
+        return
+    print_table(("LEVEL", "FINDING", "DETAIL"), [(item.level, item.title, item.detail) for item in findings])
+    for hint in dict.fromkeys(item.hint for item in findings if item.level == "fail"):
+        click.echo(f"hint: {hint}", err=True)

@@ -1,0 +1,1 @@
+"""What is verified about a running instance, whatever launched it."""

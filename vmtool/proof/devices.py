@@ -1,0 +1,57 @@
+"""What is claimed about the devices that were passed on, and about what outlived a guest, as this host tells."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+from vmtool.claims import Claim
+from vmtool.gpu.pci import DEVICES
+from vmtool.gpu.vfio_driver import is_vfio
+from vmtool.instance.instance import Record
+from vmtool.machine import Reader
+from vmtool.qemu.processes import read_qemu
+
+HELD = (sys.executable, "-I", "-m", "vmtool.gpu.vfio_in_use")
+
+
+def driver_claims(reader: Reader, record: Record) -> Iterator[Claim]:
+    """Each device must be on VFIO, or this host's own driver could use it."""
+    if not record.devices:
+        return
+    drivers = {bdf: (reader.link(f"{DEVICES}/{bdf}/driver") or "").rpartition("/")[2] for bdf in record.devices}
+    told = ", ".join(f"{bdf} {driver or 'has no driver'}" for bdf, driver in drivers.items())
+    yield Claim("gpu.driver-on-host", "proven" if all(map(is_vfio, drivers.values())) else "failed", told)
+
+
+def left_claims(reader: Reader, record: Record, name: str) -> Iterator[Claim]:
+    """What a guest that ended must not have left: a QEMU, and devices that are open still.
+
+    Args:
+        name: that its QEMU was started with.
+    """
+    found = read_qemu(reader, name)
+    yield Claim("vm.gone", "failed" if found else "proven",
+                f"QEMU (pid {found[0].pid}) still runs: vmtool rm {record.name} ends it" if found else
+                f"no QEMU is named {name}")
+    if record.devices:
+        told = reader.run((*HELD, *(f"{DEVICES}/{bdf}" for bdf in record.devices)), deadline=30.0)
+        if told is None or told.status:
+            yield Claim("gpu.free", "not-checked", "it could not be looked at")
+        elif told.out.strip():
+            yield Claim("gpu.free", "failed", "; ".join(told.out.splitlines()))
+        else:
+            yield Claim("gpu.free", "proven", f"{', '.join(record.devices)}: nobody has it open; vmtool rm "
+                                              f"{record.name} gives it back")
+
+
+def task_claim(reader: Reader, record: Record) -> Claim:
+    """Whether containerd still knows the container as running. It forgets one whose shim died, which QEMU survives."""
+    told = reader.run(record.endpoint.ctr("task", "list"), deadline=5.0)
+    if told is None or told.status:
+        return Claim("task.running", "not-checked", "containerd did not answer")
+    row = next((line.split() for line in told.out.splitlines()[1:] if line.split()[:1] == [record.name]), [])
+    if row[2:3] == ["RUNNING"]:
+        return Claim("task.running", "proven", f"containerd: {' '.join(row)}")
+    return Claim("task.running", "failed", f"containerd knows no running task {record.name}: its shim is gone, and "
+                 f"only vmtool rm {record.name} ends what runs")

@@ -1,0 +1,62 @@
+"""What is kept of a look at an instance: its claims, with the SHA-256 of every file that they rest on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from vmtool.claims import Claim, unmet
+from vmtool.errors import VmtoolError
+from vmtool.host import files, locks
+from vmtool.instance.instance import Instance, Paths, Record
+from vmtool.paths import State
+
+SCHEMA = "vmtool/evidence/v1"
+
+
+def evidence_text(record: Record, claims: Sequence[Claim], digests: Mapping[str, str], at: float) -> str:
+    """The document.
+
+    Args:
+        digests: SHA-256 by path, relative to the instance's directory where it lies in there.
+        at: seconds since the epoch.
+    """
+    document = {
+        "schema": SCHEMA,
+        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at)),
+        "instance": record.name, "handler": record.handler, "tee": record.tee, "spec": record.digest,
+        "claims": [vars(claim) for claim in claims],
+        "unmet": unmet(claims, confidential=record.confidential),
+        "files": dict(sorted(digests.items())),
+    }
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def keep_evidence(state: State, instance: Instance, claims: Sequence[Claim], doing: str) -> Path:
+    """Write the claims to the instance's evidence/proof.json, in the place of an earlier look's.
+
+    Raises:
+        NotReady: another vmtool is at work on the instance.
+        VmtoolError: it is gone meanwhile.
+    """
+    directory, path = instance.paths.directory, instance.paths.proof
+    with locks.Lock(state.lock(directory), doing):
+        if not directory.is_dir():
+            raise VmtoolError(f"{instance.name} was removed meanwhile", hint="vmtool ps")
+        digests = dict(_digests(instance.paths, instance.known()))
+        files.write(path, evidence_text(instance.known(), claims, digests, time.time()))
+    return path
+
+
+def _digests(paths: Paths, record: Record) -> Iterator[tuple[str, str]]:
+    """What was asked for, planned, rendered and seen; neither secrets nor logs, which go on growing."""
+    rendered = [paths.record, paths.spec, paths.directory / "plan.json", paths.kata, *sorted(paths.network.rglob("*"))]
+    outside = [Path(record.kernel).with_name("domain.xml")] if record.handler == "libvirt" else []
+    for path in (*rendered, *sorted((paths.directory / "evidence").rglob("*")), *outside):
+        if path.is_file() and path != paths.proof:
+            inside = path.is_relative_to(paths.directory)
+            yield (str(path.relative_to(paths.directory)) if inside else str(path),
+                   hashlib.sha256(path.read_bytes()).hexdigest())

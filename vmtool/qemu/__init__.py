@@ -1,0 +1,1 @@
+"""QEMU processes that run, whoever started them: found, read, verified, ended."""

@@ -1,0 +1,157 @@
+"""What a running VM's QEMU arguments prove of what was asked for. Pure: arguments in, claims out.
+
+The arguments tell what the host was told to start. They cannot lie about an ordinary VM that was started in the place
+of a confidential one; that the hardware did it, only the guest's attestation tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from vmtool.claims import Claim
+from vmtool.qemu.arguments import Arguments, pairs, parse_arguments, properties
+
+# Guest policy of AMD's SEV-SNP ABI, table 8: bit 19 lets the host debug the guest, and so read it.
+SNP_DEBUG = 1 << 19
+# ATTRIBUTES of Intel's TDX module: bit 0 is DEBUG.
+TDX_DEBUG = 1
+KINDS = {"snp": "sev-snp-guest", "tdx": "tdx-guest", "virtcca": "tmm-guest"}
+TYPICAL = {"snp": "-object sev-snp-guest", "tdx": "-object tdx-guest", "virtcca": "kvm-type=cvm and -object tmm-guest"}
+
+
+def vm_claims(argv: Sequence[str], tee: str, devices: Sequence[str] = (),
+              kernels: Collection[str] = ()) -> tuple[Claim, ...]:
+    """Every claim that the arguments can settle.
+
+    Args:
+        tee: none, virtcca, snp or tdx.
+        devices: PCI addresses that must have been passed on, and no other.
+        kernels: the guest kernel of the rendered configuration, by its name there and without links, which is how
+            Kata passes it on; empty when none is expected.
+    """
+    arguments = parse_arguments(argv)
+    return (tee_claim(arguments, tee), _accelerated(arguments), _debugging(arguments), _devices(arguments, devices),
+            *([_kernel(arguments, kernels)] if kernels else []))
+
+
+def tee_claim(arguments: Arguments, tee: str) -> Claim:
+    """Whether the VM was started in the TEE that was asked for."""
+    if tee == "none":
+        return Claim("tee", "failed", "NOT CONFIDENTIAL: none was asked for; root on this host reads everything")
+    problem = {"virtcca": _virtcca, "snp": _snp, "tdx": _tdx}[tee](arguments)
+    machine = arguments.machine.get("type", "unknown machine")
+    if problem:
+        return Claim("tee", "failed", f"NOT CONFIDENTIAL: {tee} was asked for, but {problem} (machine {machine})")
+    made = arguments.object_of(KINDS[tee]) or {}
+    kind = f"kvm-type={arguments.machine['kvm-type']}, " if tee == "virtcca" else ""
+    return Claim("tee", "proven", f"QEMU runs with {kind}-object {KINDS[tee]},id={made.get('id', '')} "
+                                  f"(machine {machine}); the guest was not attested")
+
+
+def _virtcca(arguments: Arguments) -> str:
+    """The patched runtime gives both; QEMU gets no confidential-guest-support there."""
+    if arguments.machine.get("kvm-type") != "cvm" and not arguments.object_of("tmm-guest"):
+        return f"QEMU runs an ordinary VM, without {TYPICAL['virtcca']}: a stock shim ignores confidential_guest"
+    if arguments.machine.get("kvm-type") != "cvm":
+        return f"its machine has kvm-type={arguments.machine.get('kvm-type', '')}, not cvm"
+    return "" if arguments.object_of("tmm-guest") else "there is no -object tmm-guest"
+
+
+def _snp(arguments: Arguments) -> str:
+    problem = _supported(arguments, "snp")
+    policy = _number((arguments.object_of("sev-snp-guest") or {}).get("policy", "0x30000"))
+    if not problem and (policy is None or policy & SNP_DEBUG):
+        return "its policy lets the host debug it, and so read it"
+    return problem
+
+
+def _tdx(arguments: Arguments) -> str:
+    problem = _supported(arguments, "tdx")
+    made = arguments.object_of("tdx-guest") or {}
+    attributes = _number(made.get("attributes", "0"))
+    if not problem and (attributes is None or attributes & TDX_DEBUG or made.get("debug") == "on"):
+        return "its attributes let the host debug it, and so read it"
+    return problem
+
+
+def _supported(arguments: Arguments, tee: str) -> str:
+    """The object must be there, and the machine must use it: an object alone protects nothing."""
+    made = arguments.object_of(KINDS[tee])
+    if made is None:
+        others = [kind for kind in (item.get("type", "") for item in arguments.objects) if kind.endswith("-guest")]
+        return f"QEMU runs {'with -object ' + others[0] if others else 'an ordinary VM'}, without {TYPICAL[tee]}"
+    used = arguments.machine.get("confidential-guest-support") or arguments.machine.get("memory-encryption")
+    return "" if used == made.get("id") else f"its machine does not use the object (confidential-guest-support={used})"
+
+
+def _accelerated(arguments: Arguments) -> Claim:
+    first = arguments.accelerators[0] if arguments.accelerators else "tcg"
+    return Claim("vm.kvm", "proven" if first == "kvm" else "failed", f"accelerator {first}")
+
+
+def _debugging(arguments: Arguments) -> Claim:
+    """QEMU's own debugger and human monitors; QMP (mode=control) is how Kata and libvirt steer it."""
+    open_ = [f"-{name} {arguments.plain[name]}".strip() for name in ("gdb", "s", "monitor") if name in arguments.plain
+             and arguments.plain[name] != "none"]
+    open_ += [f"-mon mode={mode}" for item in arguments.monitors if (mode := item.get("mode", "readline")) != "control"]
+    return Claim("vm.no-debugger", "failed" if open_ else "proven",
+                 f"QEMU was started with {', '.join(open_)}" if open_ else "neither -gdb nor -monitor")
+
+
+def _devices(arguments: Arguments, wanted: Sequence[str]) -> Claim:
+    passed = sorted(_address(item.get("host", "") or item.get("sysfsdev", "")) for item in arguments.devices
+                    if item.get("type", "").startswith("vfio-pci"))
+    told = f"passed on: {', '.join(passed) or 'nothing'}"
+    if passed == sorted(wanted):
+        return Claim("vm.devices", "proven", told)
+    return Claim("vm.devices", "failed", f"{told}; asked for: {', '.join(wanted) or 'nothing'}")
+
+
+def _address(text: str) -> str:
+    """A PCI address with its domain; of a path in sysfs the last part."""
+    last = text.rpartition("/")[2].lower()
+    return f"0000:{last}" if last.count(":") == 1 else last
+
+
+def _kernel(arguments: Arguments, wanted: Collection[str]) -> Claim:
+    given = arguments.plain.get("kernel", "")
+    return Claim("vm.kernel", "proven" if given in wanted else "failed", given or "no -kernel")
+
+
+def image_claim(argv: Sequence[str], wanted: Collection[str]) -> Claim:
+    """Whether the guest's image is the one that was asked for, as a drive, an NVDIMM or an initrd.
+
+    Args:
+        wanted: its path, as it was written and without links.
+    """
+    given = [value for option, text in pairs(argv) for value in _files(option, text)]
+    found = next((path for path in given if path in wanted), "")
+    return Claim("vm.image", "proven" if found else "failed", found or f"QEMU has {', '.join(given) or 'no image'}")
+
+
+def _files(option: str, text: str) -> list[str]:
+    if option == "initrd":
+        return [text]
+    if option not in ("drive", "blockdev", "object"):
+        return []
+    made = properties(text)
+    return [made[name] for name in ("file", "filename", "file.filename", "mem-path") if made.get(name)
+            and not made[name].startswith("/dev/")]
+
+
+def params_claim(commandline: str, wanted: str) -> Claim:
+    """Whether the guest's kernel was given every word of the configuration's kernel_params.
+
+    Args:
+        commandline: of the guest's kernel, as QEMU was given it.
+    """
+    lacking = [word for word in wanted.split() if word not in commandline.split()]
+    told = f"-append lacks {' '.join(lacking)}" if lacking else f"-append {commandline}"
+    return Claim("vm.kernel-params", "failed" if lacking else "proven", told)
+
+
+def _number(text: str) -> int | None:
+    try:
+        return int(text, 0)
+    except ValueError:
+        return None

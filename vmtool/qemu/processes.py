@@ -1,0 +1,59 @@
+"""Running QEMU processes, with their arguments as the kernel shows them."""
+
+from __future__ import annotations
+
+import itertools
+import posixpath
+from dataclasses import dataclass
+
+from vmtool.machine import Reader
+
+
+@dataclass(frozen=True)
+class QemuProcess:
+    """A QEMU.
+
+    Args:
+        program: the file that runs (/proc/PID/exe); empty when it may not be seen. A process can write what it likes
+            into its arguments, but not this.
+        argv: its arguments, the program's name first.
+    """
+
+    pid: int
+    program: str
+    argv: tuple[str, ...]
+
+
+def read_qemu(reader: Reader, name: str) -> tuple[QemuProcess, ...]:
+    """Every QEMU that was started with `-name NAME`, options behind a comma aside; by pid."""
+    found = []
+    for pid in sorted(int(entry) for entry in reader.names("/proc") if entry.isdecimal()):
+        text = reader.text(f"/proc/{pid}/cmdline") or ""
+        argv = tuple(text.removesuffix("\0").split("\0"))
+        program = (reader.link(f"/proc/{pid}/exe") or "").removesuffix(" (deleted)")
+        if posixpath.basename(program or argv[0]).startswith("qemu-") and name_of(argv) == name:
+            found.append(QemuProcess(pid, program, argv))
+    return tuple(found)
+
+
+def real_path(reader: Reader, path: str) -> str:
+    """The path without symbolic links, as Kata hands files to QEMU and the kernel shows programs; at most 40 links."""
+    done, left, links = "/", [part for part in path.split("/") if part not in ("", ".")], 0
+    while left:
+        part = left.pop(0)
+        target = None if part == ".." else reader.link(posixpath.join(done, part))
+        if target is None or links == 40:
+            done = posixpath.normpath(posixpath.join(done, part))
+            continue
+        links += 1
+        done = "/" if target.startswith("/") else done
+        left = [piece for piece in target.split("/") if piece not in ("", ".")] + left
+    return done
+
+
+def name_of(argv: tuple[str, ...]) -> str:
+    """The name that `-name` gives: its first word, or its guest=."""
+    for option, value in itertools.pairwise(argv):
+        if option in ("-name", "--name"):
+            return value.partition(",")[0].removeprefix("guest=")
+    return ""

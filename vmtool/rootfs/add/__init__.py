@@ -1,0 +1,1 @@
+"""Files, hooks, packages and drivers into an image that exists."""

@@ -1,0 +1,76 @@
+"""Putting a file, or the prestart hook, into an ext4 image that is there: in a copy, without mounting anything."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from vmtool import plan as p
+from vmtool.debian.tools import Tools
+from vmtool.errors import NotReady, Refused
+from vmtool.rootfs.build.replace_files import DISK, plan_exchange
+from vmtool.rootfs.format.image_file import ImageFile, manifest_path
+from vmtool.rootfs.format.layout import KINDS, Geometry
+from vmtool.rootfs.metadata.manifest import Manifest
+
+
+@dataclass(frozen=True)
+class Addition:
+    """A file for the image: its text or its source, its path in the guest, its mode; whether it is the hook."""
+
+    path: str
+    mode: int
+    text: str = ""
+    source: Path | None = None
+    hook: bool = False
+
+
+def plan_add(directory: Path, image: ImageFile, users: tuple[str, ...], manifest: Manifest | None, addition: Addition,
+             tools: Tools) -> p.Plan:
+    """From the image to one with the file in it; hashes and manifest follow.
+
+    Args:
+        directory: of the journal.
+        users: who uses the image now, a line each.
+
+    Raises:
+        Refused: the image is of a kind that cannot be written to.
+        NotReady: it is in use.
+    """
+    check_writable(image, manifest)
+    if users:
+        raise NotReady(f"{image.path} is in use", details=users, hint="end what uses it, then try again")
+    new, start = image.path.with_name(f".{image.path.name}.vmtool-new"), image.rootfs.start if image.rootfs else 0
+    source = addition.source or directory / "addition"
+    actions: list[p.Action] = [
+        p.Remove(new), p.Remove(directory / "verity.json"),
+        *([] if addition.source else [p.WriteFile(source, addition.text)]),
+        p.Run(("cp", "--reflink=auto", "--preserve=all", str(image.path), str(new)), deadline=3600),
+        p.Run((*DISK, "insert", str(new), str(start), str(source), addition.path, f"{addition.mode:04o}",
+               *tools.argv("debugfs")), deadline=300),
+        p.Run(tools.argv("e2fsck", "-fn", f"{new}?offset={start}"), deadline=3600)]
+    if image.hashes and manifest and manifest.verity:
+        geometry = Geometry(image.kind, image.size, start, manifest.verity.data_blocks * 4096,  # type: ignore[arg-type]
+                            image.hashes.start, image.hashes.size)
+        actions += [p.WriteFile(directory / "geometry.json", json.dumps(geometry.to_json()) + "\n"),
+                    p.Run((*DISK, "label", str(new), str(directory / "geometry.json"), manifest.verity.salt),
+                          deadline=3600)]
+    exchange = plan_exchange(directory, image.path, new, manifest_path(image.path) if manifest else None,
+                             hook=addition.path if addition.hook else "")
+    return p.Plan(f"addition to {image.path.name}", directory, (
+        p.Step(f"put {addition.path} into a copy", tuple(actions), undo=(p.Remove(new),), waits=True), exchange))
+
+
+def check_writable(image: ImageFile, manifest: Manifest | None) -> None:
+    """Raise Refused, with the reason, for an image that cannot be written to."""
+    if image.problem or image.kind not in KINDS or not image.rootfs:
+        raise Refused(f"{image.path}: {image.problem or image.kind}", hint=f"vmtool rootfs inspect {image.path}")
+    if image.rootfs.holds != "ext4":
+        raise Refused(f"{image.path} is {image.rootfs.holds}, which is written once",
+                      hint="put it into the recipe and build the image anew")
+    if "?" in str(image.path):
+        raise Refused(f"{image.path}: e2fsprogs takes what follows a question mark as options", hint="rename the image")
+    if image.hashes and not (manifest and manifest.verity):
+        raise Refused(f"{image.path} has dm-verity hashes, which a change breaks, and nothing tells their salt",
+                      hint="keep the image's manifest beside it, or build the image anew")

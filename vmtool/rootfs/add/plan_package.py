@@ -1,0 +1,110 @@
+"""Installing packages into an image that is there, with what they depend on, by the package manager that built it."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from vmtool import plan as p
+from vmtool.errors import Refused
+from vmtool.isolation import PRIVATE
+from vmtool.rootfs.add.plan_rebuild import Change
+from vmtool.rootfs.build.debian_base import CLEAN, listing_hooks, sources
+from vmtool.rootfs.build.facts import Supply
+from vmtool.rootfs.build.rpm_base import install_actions, pack
+from vmtool.rootfs.build.store import EPOCH
+from vmtool.rootfs.inspect.tree import Tree
+from vmtool.rootfs.recipe.models import Debian, Rpm
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_:~=-]*")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Packages: by name, and as files of this host's."""
+
+    names: tuple[str, ...]
+    files: tuple[Path, ...]
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        return tuple(f"package {name}" for name in (*self.names, *(file.name for file in self.files)))
+
+
+def read_wanted(words: tuple[str, ...], suffix: str) -> Wanted:
+    """Names, and paths of package files.
+
+    Raises:
+        Refused: a word is neither.
+    """
+    files = tuple(Path(word).absolute() for word in words if word.endswith(suffix) and Path(word).is_file())
+    names = tuple(word for word in words if Path(word).absolute() not in files)
+    if bad := [name for name in names if not _NAME.fullmatch(name)]:
+        raise Refused(f"{bad[0]}: neither a package's name nor a {suffix} file that is there")
+    if kernels := [name for name in names if re.match(r"linux-image-|kernel(-core)?$", name)]:
+        raise Refused(f"{kernels[0]}: an image has one kernel, which lies beside it",
+                      hint="name the kernel in the recipe, and build the image anew")
+    return Wanted(names, files)
+
+
+def read_debian(tree: Tree, components: tuple[str, ...]) -> Debian:
+    """The release that an image is of, as its own /etc/os-release tells (os-release(5)).
+
+    Raises:
+        Refused: it is none of Debian's.
+    """
+    text = tree.text("/etc/os-release") or tree.text("/usr/lib/os-release") or ""
+    fields = {name: value.strip('"') for name, value in re.findall(r"^(\w+)=(.*)$", text, re.MULTILINE)}
+    if fields.get("ID") != "debian" or not re.fullmatch(r"[a-z]{3,20}", fields.get("VERSION_CODENAME", "")):
+        raise Refused(f"the image is {fields.get('PRETTY_NAME') or 'of an unknown system'}, whose package sources are "
+                      "not known", hint="name the recipe with the sources: --recipe RECIPE")
+    return Debian(suite=fields["VERSION_CODENAME"], components=components)
+
+
+def change_debian(scratch: Path, debian: Debian, arch: str, wanted: Wanted, supply: Supply) -> Change:
+    """By apt, from outside of the tree, so that a guest without apt will do."""
+    settings = ('APT::Install-Recommends "false"', 'Acquire::Languages "none"', *supply.options)
+    argv = (*PRIVATE, "mmdebstrap", "--mode=root", "--variant=custom", "--format=tar", f"--architectures={arch}",
+            *(f"--aptopt={line}" for line in settings), f"--setup-hook={_unpack_hook(scratch / 'old.tar')}",
+            *(f"--customize-hook={line}" for line in _hooks(scratch, wanted)),
+            debian.suite, str(scratch / "root.tar"), *sources(debian, supply.sources))
+    env = (*supply.environment, ("INITRD", "No"), ("SOURCE_DATE_EPOCH", str(EPOCH)), ("TMPDIR", str(scratch / "tmp")))
+    return Change(f"install {', '.join(each.partition(' ')[2] for each in wanted.told)}", (
+        p.MakeDir(scratch / "tmp", mode=0o755),
+        p.Run(argv, env=env, deadline=3600, hint="--component contrib, or --recipe RECIPE, names further sources")),
+        (scratch / "root.tar", scratch / "kept.tar"), wanted.told)
+
+
+def change_rpm(scratch: Path, rpm: Rpm, arch: str, wanted: Wanted, supply: Supply) -> Change:
+    """By dnf, in the unpacked tree."""
+    tree = scratch / "tree"
+    unpack = ("tar", "--extract", "--numeric-owner", "--xattrs-include=*", f"--file={scratch / 'old.tar'}",
+              f"--directory={tree}")
+    env = (*supply.environment, ("SOURCE_DATE_EPOCH", str(EPOCH)), ("TMPDIR", str(scratch)))
+    return Change(f"install {', '.join(each.partition(' ')[2] for each in wanted.told)}", (
+        p.MakeDir(tree, mode=0o755), p.Run(unpack, deadline=600),
+        *install_actions(rpm, arch, (*wanted.names, *map(str, wanted.files)), scratch, scratch / "dnf", env),
+        p.Remove(tree / "var/lib/dnf"), pack(tree, scratch / "root.tar"), p.Remove(tree)),
+        (scratch / "root.tar", scratch / "kept.tar"), wanted.told)
+
+
+def _unpack_hook(archive: Path) -> str:
+    # mmdebstrap has made device nodes already; and its sources, not the guest's, are to be used.
+    return (f"tar --extract --numeric-owner --xattrs-include='*' --keep-directory-symlink --exclude=./dev "
+            f"--exclude=dev --exclude='etc/apt/sources.list*' --file={shlex.quote(str(archive))} --directory=\"$1\"")
+
+
+def _hooks(scratch: Path, wanted: Wanted) -> Iterator[str]:
+    for number, file in enumerate(wanted.files):
+        yield f"upload {shlex.quote(str(file))} /vmtool-{number}.deb"
+    words = " ".join([*map(shlex.quote, wanted.names),
+                      *(f'"$1"/vmtool-{number}.deb' for number in range(len(wanted.files)))])
+    # A package that would take another away is the image builder's decision, not apt's.
+    yield ('APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get -o DPkg::Chroot-Directory="$1" --yes --no-remove install '
+           f"{words}")
+    yield 'rm -f "$1"/vmtool-*.deb'
+    yield from listing_hooks(scratch / "packages.txt")
+    yield "rm -rf " + " ".join(f'"$1"/{name}' for name in CLEAN if name.startswith("etc/apt/"))

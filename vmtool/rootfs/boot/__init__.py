@@ -1,0 +1,1 @@
+"""Booting a guest image once under QEMU, to see what it has."""

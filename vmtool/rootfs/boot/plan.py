@@ -1,0 +1,176 @@
+"""Booting an image under QEMU, and what the guest must then say. The image itself is not changed.
+
+What the probe needs comes in an initramfs and lies in the guest's /run; what the guest writes goes to a temporary file
+of QEMU's that has no name. A line of the report has a mark, which nothing else on the console has.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from vmtool import plan as p
+from vmtool.debian.tools import LOADERS, Tools
+from vmtool.findings import Finding, finding
+from vmtool.rootfs.format.image_file import ImageFile
+from vmtool.rootfs.metadata.manifest import Promises
+from vmtool.rootfs.recipe.overlay import render
+
+QEMU_PACKAGES = {"amd64": ("qemu-system-x86", "seabios"), "arm64": ("qemu-system-arm",)}
+BUSYBOX = ("busybox-static",)
+MARK = "VMTOOL-REPORT"
+MACHINES = {"amd64": ("x86_64", "q35", "ttyS0"), "arm64": ("aarch64", "virt,gic-version=3", "ttyAMA0")}
+AGENT = "kata-agent.service"
+MEMORY = 768
+
+
+@dataclass(frozen=True)
+class Boot:
+    """What is booted.
+
+    Args:
+        kernel: file; `architecture` amd64 or arm64.
+        promises: what must be found.
+        qemu: QEMU's program of the host's; empty to run the one in `qemu_tree`.
+        busybox: a static one of the guest's architecture.
+        kvm: whether KVM runs guests here at the processor's speed.
+        directory: for the initramfs, and the console's log.
+    """
+
+    image: ImageFile
+    kernel: Path
+    architecture: str
+    promises: Promises
+    qemu: str
+    qemu_tree: Path
+    busybox: Path
+    kvm: bool
+    directory: Path
+    machine: str = "x86_64"
+
+    @property
+    def whole(self) -> bool:
+        """Whether the image is an initrd, which has no disk."""
+        return self.image.kind == "initrd"
+
+    @property
+    def memory(self) -> int:
+        """MiB. An initrd lies in it packed and unpacked, and its file system may take half of it."""
+        return MEMORY + (8 * (self.image.size >> 20) if self.whole else 0)
+
+    @property
+    def console(self) -> Path:
+        return self.directory / "console.log"
+
+    @property
+    def target(self) -> str:
+        return self.promises.target or "multi-user.target"
+
+
+def plan_boot(boot: Boot, tools: Tools, preparation: tuple[p.Step, ...], seconds: float) -> p.Plan:
+    """Make the initramfs, run the guest to its end.
+
+    Args:
+        preparation: steps that unpack what is needed.
+        seconds: until the guest is ended.
+    """
+    scratch, rootfs = boot.directory / "boot", boot.image.rootfs
+    holds = rootfs.holds if rootfs else ""
+    device = "/dev/vda" if boot.image.kind == "bare" else "/dev/vda1"
+    units = (boot.target, *boot.promises.units, *([AGENT] if boot.promises.agent else []))
+    texts = {
+        "init": render("boot-init-whole" if boot.whole else "boot-init", mark=MARK, device=device, filesystem=holds,
+                       target=boot.target, access="ro" if holds == "erofs" or boot.image.hashes or
+                       boot.promises.agent else "rw"),
+        "probe.sh": render("boot-probe.sh", mark=MARK, units=units, hook=boot.promises.hook,
+                           modules=boot.promises.modules),
+        "vmtool-probe.service": render("boot-probe.service", target=boot.target)}
+    work, initrd = (sys.executable, "-I", "-m", "vmtool.rootfs.boot.workers.make_initramfs"), scratch / "initrd"
+    make = (*work, "add", str(boot.image.path), str(boot.busybox), str(scratch), str(initrd)) if boot.whole else (
+        *work, str(boot.image.path), holds, str(rootfs.start if rootfs else 0), str(boot.busybox), str(scratch),
+        str(initrd), *tools.argv("debugfs" if holds == "ext4" else "dump.erofs"))
+    return p.Plan(f"boot of {boot.image.path.name}", boot.directory, (
+        *preparation,
+        p.Step("make the probe's initramfs", (
+            p.Remove(scratch), p.Remove(boot.console), p.MakeDir(scratch),
+            *(p.WriteFile(scratch / name, text) for name, text in texts.items()),
+            p.Run(make, deadline=300),
+        ), undo=(p.Remove(scratch),), waits=True),
+        p.Step(f"boot the guest ({'KVM' if boot.kvm else 'TCG'})", (
+            p.Run(qemu_argv(boot, initrd), env=_environment(boot, scratch), deadline=seconds),
+            p.Remove(scratch)), undo=(p.Remove(scratch),), waits=True),
+    ))
+
+
+def qemu_argv(boot: Boot, initrd: Path) -> tuple[str, ...]:
+    """QEMU's arguments; it ends when the guest does."""
+    machine, board, console = MACHINES[boot.architecture]
+    words = ["quiet", f"console={console}", "panic=-1", "systemd.show_status=0", f"systemd.unit={boot.target}",
+             *(["rdinit=/vmtool/init"] if boot.whole else [])]
+    # A comma in a path is doubled for QEMU. snapshot: what is written goes to a nameless file in TMPDIR.
+    disk = () if boot.whole else (
+        "-drive", f"file={str(boot.image.path).replace(',', ',,')},format=raw,if=none,id=root,snapshot=on",
+        "-device", "virtio-blk-pci,drive=root,romfile=")
+    if boot.qemu:
+        start: tuple[str, ...] = (boot.qemu,)
+    else:
+        triplet, loader = LOADERS[boot.machine]
+        library = boot.qemu_tree / "usr/lib" / triplet
+        start = (str(library / loader), "--library-path", str(library),
+                 str(boot.qemu_tree / f"usr/bin/qemu-system-{machine}"), "-L", str(boot.qemu_tree / "usr/share/qemu"),
+                 "-L", str(boot.qemu_tree / "usr/share/seabios"))
+    return (*start, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-M", board,
+            "-accel", "kvm" if boot.kvm else "tcg,thread=multi",
+            "-cpu", "host" if boot.kvm else "max" + (",pauth-impdef=on" if boot.architecture == "arm64" else ""),
+            "-smp", "2", "-m", str(boot.memory), "-serial", f"file:{boot.console}", "-kernel", str(boot.kernel),
+            "-initrd", str(initrd), "-append", " ".join(words), *disk)
+
+
+def _environment(boot: Boot, scratch: Path) -> p.Pairs:
+    modules = boot.qemu_tree / "usr/lib" / LOADERS[boot.machine][0] / "qemu"
+    return (("TMPDIR", str(scratch)), *(() if boot.qemu else (("QEMU_MODULE_DIR", str(modules)),)))
+
+
+def read_report(console: str) -> dict[str, str]:
+    """What the guest said: "unit multi-user.target" -> "active", and so on."""
+    found = {}
+    for line in re.findall(rf"{MARK} (.*)", console):
+        words = line.strip().split(" ", 2)
+        two = words[0] in ("unit", "vermagic", "loadable", "load")
+        key = " ".join(words[:2]) if two else words[0]
+        found[key] = line.strip().removeprefix(key).strip()
+    return found
+
+
+def check_report(report: dict[str, str], promises: Promises) -> Iterator[Finding]:
+    """A finding for each promise. What the guest did not say is not known, and a boot without an end failed."""
+    ended = "end" in report
+    yield finding("boot.mounted", "root file system", "ok" if "mounted" in report else "fail",
+                  "mounted" if "mounted" in report else "the guest did not mount it", "see the console's log")
+    yield finding("boot.ended", "boot", "ok" if ended else "fail",
+                  f"kernel {report.get('kernel', '?')}, probe came to its end" if ended else
+                  "the probe did not come to its end in time", "see the console's log; --timeout S for a slow host")
+    units = (promises.target or "multi-user.target", *promises.units, *([AGENT] if promises.agent else []))
+    for unit in units:
+        yield _told(report, f"unit {unit}", "boot.unit", unit, report.get(f"unit {unit}", ""), "active")
+    if promises.hook:
+        yield _told(report, "hook", "boot.hook", f"hook {promises.hook}", report.get("hook", ""), "executable")
+    for module in promises.modules:
+        built = report.get(f"vermagic {module}", "").partition(" ")[0]
+        yield _told(report, f"vermagic {module}", "boot.vermagic", f"module {module}", built, report.get("kernel", "?"))
+        yield _told(report, f"loadable {module}", "boot.loadable", f"module {module}, its dependencies",
+                    report.get(f"loadable {module}", ""), "yes")
+    if ended:
+        failed = report.get("failed", "")
+        yield finding("boot.failed", "failed units", "warn" if failed else "ok", failed or "none",
+                      "systemctl status in the guest tells why")
+
+
+def _told(report: dict[str, str], key: str, id: str, title: str, value: str, wanted: str) -> Finding:
+    if key not in report:
+        return finding(id, title, "fail", "the guest did not say", "see the console's log")
+    return finding(id, title, "ok" if value == wanted else "fail",
+                   value if value == wanted else f"{value or 'nothing'}, promised is {wanted}", "see the console's log")

@@ -1,0 +1,123 @@
+"""What a build needs to know about the host and about what earlier builds left."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vmtool.facts.memory import read_disk
+from vmtool.machine import Reader
+from vmtool.debian.settings import apt_options, apt_sources, build_environment
+from vmtool.plan import Pairs
+from vmtool.rootfs.recipe.gpu_support import read_gpus
+from vmtool.rootfs.recipe.digests import base_digest, driver_digest, image_digest
+from vmtool.rootfs.recipe.models import Recipe
+from vmtool.rootfs.build.store import FILES, Store
+
+# Seconds that a part of the cache stays there unread.
+KEPT = 30 * 86400
+MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
+
+
+@dataclass(frozen=True)
+class Supply:
+    """Where packages come from on this host, and by which settings: see `vmtool.debian.settings`."""
+
+    environment: Pairs
+    sources: tuple[str, ...]
+    options: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class BuildFacts(Supply):
+    """What is there.
+
+    Args:
+        base, driver, image: whether that part of this very input is in the cache.
+        given: whether the output files are the cached ones, by size and time.
+        stale: directories of the cache with images of other inputs of the recipe, and with what no build has read for
+            long.
+        missing: programs that are not installed, of those that the build needs.
+        present: names of the output's files that are there (see FILES), of whatever input.
+        gpus: device ids of this host's NVIDIA GPUs; read when the recipe has a driver.
+        emulator: how the kernel learns to run the recipe's architecture (binfmt.d(5)); empty when it is the host's.
+        foreign: it is another, and no emulator is installed.
+        free: bytes where the cache lies; None when unknown.
+    """
+
+    base: bool
+    driver: bool
+    image: bool
+    given: bool
+    stale: tuple[Path, ...]
+    missing: tuple[str, ...]
+    present: tuple[str, ...]
+    emulator: str
+    foreign: bool
+    free: int | None
+    gpus: tuple[int, ...] = ()
+
+
+def read_build(reader: Reader, store: Store, recipe: Recipe, out: Path, environ: Mapping[str, str]) -> BuildFacts:
+    """Look at the cache, the output's place and the host.
+
+    Raises:
+        NotReady: a setting holds a password.
+    """
+    image = store.image(recipe.name, image_digest(recipe))
+    needed = ("mmdebstrap", "unshare") if recipe.debian else ("mmdebstrap", "unshare", "dnf", "rpm")
+    names = reader.names(str(store.images(recipe.name)))
+    machine = MACHINES[recipe.arch]
+    native = os.uname().machine == machine
+    emulator = "" if native else f"/usr/lib/binfmt.d/qemu-{machine}.conf"
+    return BuildFacts(
+        base=reader.exists(str(store.base(base_digest(recipe)))),
+        driver=bool(recipe.driver) and reader.exists(str(store.driver(driver_digest(recipe)))),
+        image=reader.exists(str(image)), given=is_given(image, out),
+        stale=(*(store.images(recipe.name) / name for name in names if name != image.name),
+               *unread(store, {store.base(base_digest(recipe)), store.driver(driver_digest(recipe))}, time.time())),
+        missing=tuple(name for name in needed if not reader.which(name)), present=present(reader, out),
+        **read_supply(reader, recipe.debian.suite if recipe.debian else "", environ),
+        emulator=emulator, foreign=not native and not reader.exists(emulator),
+        free=read_disk(reader, str(store.cache.root)).free, gpus=read_gpus(reader) if recipe.driver else ())
+
+
+def read_supply(reader: Reader, suite: str, environ: Mapping[str, str]) -> dict[str, Any]:
+    """The fields of a `Supply` for a suite of Debian's, or none."""
+    return {"environment": build_environment(environ), "options": apt_options(reader),
+            "sources": apt_sources(reader, suite) if suite else ()}
+
+
+def present(reader: Reader, out: Path) -> tuple[str, ...]:
+    """Names of FILES that lie beside the image, itself included."""
+    return tuple(name for name, suffix in FILES.items() if reader.exists(str(out.with_name(out.name + suffix))))
+
+
+def unread(store: Store, needed: Collection[Path], now: float) -> tuple[Path, ...]:
+    """Packages and drivers that nothing has read since KEPT; Linux notes the last reading once a day (mount(8),
+    relatime), and else there is the time when they were made."""
+    found = []
+    for archive in sorted((*store.root.glob("bases/*/base.tar"), *store.root.glob("drivers/*/driver.tar"))):
+        with contextlib.suppress(OSError):
+            status = archive.stat()
+            if archive.parent not in needed and now - max(status.st_atime, status.st_mtime) > KEPT:
+                found.append(archive.parent)
+    return tuple(found)
+
+
+def is_given(image: Path, out: Path) -> bool:
+    """Whether each output file is a copy of the cached one: copies keep the time to the nanosecond."""
+    try:
+        for name, suffix in FILES.items():
+            if (image / name).exists():
+                cached, given = (image / name).stat(), out.with_name(out.name + suffix).stat()
+                if (cached.st_size, cached.st_mtime_ns) != (given.st_size, given.st_mtime_ns):
+                    return False
+    except OSError:
+        return False
+    return (image / "rootfs.img").exists()

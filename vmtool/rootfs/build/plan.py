@@ -1,0 +1,213 @@
+"""The plan of a guest image's build: packages, driver, files, file system, manifest; each part is kept for the next."""
+
+from __future__ import annotations
+
+import json
+import sys
+import uuid
+from pathlib import Path
+from typing import Any
+
+from vmtool import plan as p
+from vmtool.errors import NotReady, Refused
+from vmtool.rootfs.build.debian_base import plan_debian
+from vmtool.rootfs.build.facts import BuildFacts
+from vmtool.rootfs.build.replace_files import Swap, plan_swaps
+from vmtool.rootfs.format.layout import Geometry, Kind, fit
+from vmtool.rootfs.recipe.digests import base_digest, driver_digest, image_digest
+from vmtool.rootfs.metadata.manifest import Promises
+from vmtool.rootfs.recipe.overlay import hook_path, make_overlay
+from vmtool.rootfs.recipe.models import Recipe
+from vmtool.rootfs.build.rpm_base import plan_rpm
+from vmtool.rootfs.build.store import EPOCH, FILES, Store
+from vmtool.debian.tools import Tools
+
+NEEDED = 6 << 30
+PYTHON = (sys.executable, "-I", "-m")
+# Each feature by name, so that no configuration of the build host's decides; all are older than Linux 5.10.
+MKE2FS = """\
+[defaults]
+	base_features = sparse_super,large_file,filetype,resize_inode,dir_index,ext_attr
+	blocksize = 4096
+	inode_size = 256
+	inode_ratio = 16384
+[fs_types]
+	ext4 = {
+		features = has_journal,extent,huge_file,flex_bg,metadata_csum,64bit,dir_nlink,extra_isize
+	}
+	small = {
+	}
+	floppy = {
+	}
+	big = {
+	}
+	huge = {
+	}
+"""
+
+
+def plan_build(directory: Path, store: Store, recipe: Recipe, facts: BuildFacts, tools_step: p.Step, tools: Tools,
+               out: Path, *, driver_step: p.Step | None = None, fresh: bool = False,
+               lock: Path | None = None) -> p.Plan:
+    """From the recipe to the output file.
+
+    Args:
+        directory: of the journal.
+        tools_step: unpacks `tools`.
+        driver_step: see `vmtool.rootfs.build.plan_driver`.
+        fresh: use nothing that an earlier build made.
+        lock: a lock file that what is installed must equal; held against the packages before anything is made of them.
+
+    Raises:
+        NotReady: programs or space are missing.
+        Refused: the recipe's parts contradict each other.
+    """
+    subject, digest = f"build of {recipe.name}", image_digest(recipe)
+    give = plan_give(store.image(recipe.name, digest), out, facts, fresh=fresh)
+    whole = plan_hold(lock, store.image(recipe.name, digest) / "lock.json", "what is in the image")
+    if facts.image and not fresh:
+        return p.Plan(subject, directory, (p.Step(f"build {recipe.name}", skip="the same input was built before",
+                                                  waits=True), *whole, give))
+    check_host(store, recipe, facts)
+    if facts.base and not fresh:
+        base = p.Step("install the packages", skip="the same ones are in the cache", waits=True)
+    else:
+        base = plan_base(store, recipe, facts)
+        base = _anew(base, store.base(base_digest(recipe)))
+    steps = [tools_step, base, *plan_hold(lock, store.base(base_digest(recipe)) / "packages.txt", "the packages")]
+    if driver_step:
+        there = facts.driver and not fresh
+        steps.append(p.Step(driver_step.title, skip="it is in the cache", waits=True) if there else
+                     _anew(driver_step, store.driver(driver_digest(recipe))))
+    steps.append(_anew(plan_image(store, recipe, digest, tools), store.image(recipe.name, digest)))
+    if facts.stale:
+        steps.append(p.Step("remove what the cache has in vain", tuple(map(p.Remove, facts.stale)), waits=True))
+    return p.Plan(subject, directory, (*steps, *whole, give))
+
+
+def plan_hold(lock: Path | None, found: Path, what: str) -> tuple[p.Step, ...]:
+    """Hold a list of packages against the lock file, when there is one."""
+    if lock is None:
+        return ()
+    run = p.Run((*PYTHON, "vmtool.rootfs.metadata.check_lock", str(lock), str(found)), deadline=120,
+                hint="build without --lock, compare the lock files, and keep the new one when it is what you want")
+    return (p.Step(f"hold {what} against {lock.name}", (run,), waits=True),)
+
+
+def plan_base(store: Store, recipe: Recipe, facts: BuildFacts) -> p.Step:
+    """Install the packages, of either kind."""
+    digest = base_digest(recipe)
+    if recipe.rpm:
+        return plan_rpm(store, recipe, digest, facts.environment)
+    return plan_debian(store, recipe, digest, facts.sources, facts.options, facts.environment,
+                       facts.emulator)
+
+
+def check_host(store: Store, recipe: Recipe, facts: BuildFacts) -> None:
+    """Raise NotReady with everything that is missing."""
+    problems = [(f"{name} is not installed", f"apt-get install {'util-linux' if name == 'unshare' else name}")
+                for name in facts.missing]
+    if facts.foreign:
+        problems.append((f"programs of {recipe.arch} do not run here, and packages' scripts are such programs",
+                         "apt-get install qemu-user-static"))
+    if facts.free is not None and facts.free < NEEDED:
+        problems.append((f"{store.cache.root}: {facts.free / (1 << 30):.1f} GiB free, {NEEDED >> 30} GiB are needed",
+                         "make room, or set VMTOOL_CACHE to a larger file system"))
+    if problems:
+        raise NotReady(f"{recipe.name} cannot be built here", details=[text for text, _ in problems],
+                       hint=problems[0][1])
+
+
+def plan_image(store: Store, recipe: Recipe, digest: str, tools: Tools) -> p.Step:
+    """From the archives to the image and its manifest."""
+    scratch, place = store.scratch(recipe.name), store.image(recipe.name, digest)
+    archives = [store.base(base_digest(recipe)) / "base.tar"]
+    if recipe.driver:
+        archives.append(store.driver(driver_digest(recipe)) / "driver.tar")
+    overlay = json.dumps({"epoch": EPOCH, **make_overlay(recipe)}, indent=1, sort_keys=True) + "\n"
+    geometry = None if recipe.layout == "initrd" else geometry_of(recipe, recipe.layout)
+    root = scratch / "root.tar"
+    return p.Step(f"make the image ({recipe.layout}, {recipe.filesystem})", (
+        p.Remove(scratch), p.MakeDir(scratch), p.MakeDir(place.parent, mode=0o755),
+        p.WriteFile(scratch / "overlay.json", overlay),
+        p.Run((*PYTHON, "vmtool.rootfs.build.workers.merge_layers", str(scratch / "overlay.json"), str(root), *map(str, archives)),
+              deadline=1200),
+        *_filesystem(recipe, geometry, digest, tools, scratch),
+        p.WriteFile(scratch / "describe.json", json.dumps(_description(store, recipe, digest), indent=1) + "\n"),
+        p.Run((*PYTHON, "vmtool.rootfs.metadata.write_metadata", str(scratch)), deadline=600),
+        *(p.Remove(scratch / name) for name in ("root.tar", "overlay.json", "describe.json", "geometry.json",
+                                                "mke2fs.conf", "verity.json", "layer.json")),
+        p.Run(("mv", "--no-target-directory", str(scratch), str(place))),
+    ), undo=(p.Remove(scratch),), waits=True)
+
+
+def geometry_of(recipe: Recipe, kind: Kind) -> Geometry:
+    """Where things lie in the recipe's image.
+
+    Raises:
+        Refused: they do not fit.
+    """
+    try:
+        return fit(kind, recipe.size, verity=recipe.verity is not None)
+    except ValueError as error:
+        raise Refused(f"{recipe.name}: {error}", hint="raise `size` in the recipe") from error
+
+
+def plan_give(image: Path, out: Path, facts: BuildFacts, *, fresh: bool) -> p.Step:
+    """Copy the files out of the cache; they take their places together, the image last."""
+    title = f"write {out.name}"
+    if facts.image and facts.given and not fresh:
+        return p.Step(title, skip="it is there, with its manifest", waits=True)
+    copies: list[p.Action] = []
+    swaps: list[Swap] = []
+    for name in (*list(FILES)[1:], "rootfs.img"):
+        target = out.with_name(out.name + FILES[name])
+        # A recipe without kernel has no vmlinuz; the one of an earlier build then goes.
+        swap = Swap(target.with_name(f".{target.name}.vmtool-new"), target, name in facts.present, name == "vmlinuz")
+        copies.append(p.Run(("cp", "--reflink=auto", "--preserve=timestamps", str(image / name), str(swap.new)),
+                            deadline=3600, gone=("cannot stat",) if swap.optional else ()))
+        swaps.append(swap)
+    return plan_swaps(title, out, tuple(swaps), tuple(copies))
+
+
+def _filesystem(recipe: Recipe, geometry: Geometry | None, digest: str, tools: Tools, scratch: Path) -> list[p.Action]:
+    root, image, geometry_file = scratch / "root.tar", scratch / "rootfs.img", scratch / "geometry.json"
+    if geometry is None:
+        return [p.Run((*PYTHON, "vmtool.rootfs.build.workers.cpio", str(root), str(image)), deadline=1200)]
+    name = str(uuid.uuid5(uuid.NAMESPACE_URL, f"vmtool:rootfs:{digest}"))
+    env = (("SOURCE_DATE_EPOCH", str(EPOCH)), ("MKE2FS_CONFIG", str(scratch / "mke2fs.conf")))
+    start: list[p.Action] = [p.WriteFile(geometry_file, json.dumps(geometry.to_json()) + "\n"),
+                             p.Run(("truncate", f"--size={geometry.total}", str(image)))]
+    if recipe.filesystem == "ext4":
+        options = f"hash_seed={name},root_owner=0:0,offset={geometry.start},nodiscard,assume_storage_prezeroed=1"
+        start += [p.WriteFile(scratch / "mke2fs.conf", MKE2FS),
+                  p.Run(tools.argv("mke2fs", "-q", "-F", "-t", "ext4", "-m", "3", "-U", name, "-E", options,
+                                   "-d", root, image, f"{geometry.size // 1024}k"), env=env, deadline=1800)]
+    else:
+        made = scratch / "erofs.img"
+        start += [p.Run(tools.argv("mkfs.erofs", "--quiet", f"-T{EPOCH}", f"-U{name}", "--tar=f", made, root), env=env,
+                        deadline=1800),
+                  p.Run((*PYTHON, "vmtool.rootfs.build.workers.image_bytes", "place", str(made), str(image), str(geometry.start),
+                         str(geometry.size)), deadline=600), p.Remove(made)]
+    salt = [recipe.verity.salt] if recipe.verity else []
+    return [*start, p.Run((*PYTHON, "vmtool.rootfs.build.workers.image_bytes", "label", str(image), str(geometry_file), *salt), deadline=1200)]
+
+
+def _description(store: Store, recipe: Recipe, digest: str) -> dict[str, Any]:
+    """What `vmtool.rootfs.metadata.write_metadata` cannot see in the image."""
+    hook = hook_path(recipe)
+    target = "kata-containers.target" if recipe.kata else recipe.units.default or "multi-user.target"
+    promises = Promises(target=target, units=recipe.units.enable, hook=hook, agent=recipe.kata is not None,
+                        modules=("nvidia",) if recipe.driver else ())
+    driver = str(store.driver(driver_digest(recipe)) / "driver.json") if recipe.driver else ""
+    return {"name": recipe.name, "recipe": digest, "architecture": recipe.arch, "layout": recipe.layout,
+            "filesystem": "cpio" if recipe.layout == "initrd" else recipe.filesystem, "epoch": EPOCH,
+            "promises": promises.model_dump(mode="json"), "driver": driver,
+            "packages": str(store.base(base_digest(recipe)) / "packages.txt"), "branch":
+                recipe.driver.branch or "" if recipe.driver else "", "toolkit": recipe.toolkit is not None,
+            "agent": str(recipe.kata.agent) if recipe.kata else ""}
+
+
+def _anew(step: p.Step, place: Path) -> p.Step:
+    """The step, with what an earlier build (or one with --no-cache) left in its place removed first."""
+    return p.Step(step.title, (p.Remove(place), *step.actions), step.undo, step.skip, step.waits)

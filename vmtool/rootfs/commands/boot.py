@@ -1,0 +1,109 @@
+"""`vmtool rootfs boot`: start the image as a guest, and hold what it says against what was promised."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from vmtool.cache import Cache
+from vmtool.cli.output import print_json
+from vmtool.debian.settings import apt_options, build_environment
+from vmtool.debian.tools import PACKAGES, Tools, plan_tools, tools_dir
+from vmtool.errors import NotReady, Refused, VerificationFailed, VmtoolError
+from vmtool.facts.cpu import read_cpu
+from vmtool.facts.kvm import read_kvm
+from vmtool.host.local import Machine
+from vmtool.machine import Reader
+from vmtool.paths import State
+from vmtool.plan import Plan, Step
+from vmtool.rootfs.boot.plan import BUSYBOX, MACHINES, QEMU_PACKAGES, Boot, check_report, plan_boot, read_report
+from vmtool.rootfs.commands.shared import IMAGE, do, find_manifest, work_dir
+from vmtool.rootfs.format.image_file import read_image
+from vmtool.rootfs.metadata.manifest import Manifest, Promises
+from vmtool.rootfs.view import print_findings
+
+ARCHES = {"x86_64": "amd64", "aarch64": "arm64"}
+
+
+@click.command()
+@IMAGE
+@click.option("--manifest", "manifest_file", type=click.Path(path_type=Path), help="[IMAGE.manifest.json]")
+@click.option("--kernel", type=click.Path(path_type=Path), help="[IMAGE.vmlinuz]")
+@click.option("--timeout", type=float, default=300.0, show_default=True, metavar="S", help="Seconds for the guest.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
+@click.pass_obj
+def boot_command(state: State, image: Path, manifest_file: Path | None, kernel: Path | None, timeout: float,
+                 as_json: bool, dry_run: bool) -> None:
+    """Boot IMAGE under QEMU, without changing it. Exit code 4 when something promised is missing."""
+    image = image.resolve()
+    boot_image(state, image, find_manifest(image, manifest_file), kernel, timeout, as_json, dry_run)
+
+
+def boot_image(state: State, image: Path, manifest: Manifest | None, kernel: Path | None, timeout: float, as_json: bool,
+               dry_run: bool) -> None:
+    """Boot and report.
+
+    Raises:
+        VerificationFailed: something promised is missing.
+    """
+    found = read_image(image)
+    if found.problem and found.kind != "initrd":
+        raise Refused(f"{image}: {found.problem}", hint=f"vmtool rootfs inspect {image}")
+    machine, cache = Machine(), Cache.at()
+    directory = work_dir(state, image)
+    kernel = kernel or image.with_name(f"{image.name}.vmlinuz")
+    if not kernel.is_file():
+        raise Refused(f"{kernel}: no such file, and an image has no kernel in it", hint="name it with --kernel FILE")
+    arch = manifest.architecture if manifest else ARCHES.get(os.uname().machine, "amd64")
+    promises = manifest.promises if manifest else Promises()
+    boot = Boot(found, kernel.absolute(), arch, promises, machine.which(f"qemu-system-{MACHINES[arch][0]}") or "",
+                tools_dir(cache, QEMU_PACKAGES[arch]), tools_dir(cache, BUSYBOX, arch) / "usr/bin/busybox",
+                ARCHES.get(os.uname().machine) == arch and kvm_runs(machine), directory, os.uname().machine)
+
+    def make() -> Plan:
+        tools = Tools(tools_dir(cache), os.uname().machine)
+        return plan_boot(boot, tools, preparation(machine, cache, boot, arch), timeout)
+
+    trouble = ""
+    try:
+        do(state, directory, f"vmtool rootfs boot {image.name}", make, dry_run)
+    except NotReady:
+        raise
+    except VmtoolError as error:
+        if not boot.console.exists():
+            raise
+        trouble = error.message.partition(": ")[2] or error.message
+    if dry_run:
+        return
+    console = boot.console.read_text(errors="replace") if boot.console.exists() else ""
+    findings = list(check_report(read_report(console), promises))
+    if as_json:
+        print_json(image=str(image), findings=[asdict(each) for each in findings], console=str(boot.console))
+    else:
+        print_findings(findings)
+    if failed := [each.title for each in findings if each.level == "fail"]:
+        last = [line for line in console.splitlines() if line.strip()][-6:]
+        why = f" ({trouble})" if trouble else ""
+        raise VerificationFailed(f"{image}: {', '.join(failed)}: not as promised{why}", details=last,
+                                 log=str(boot.console))
+
+
+def preparation(reader: Reader, cache: Cache, boot: Boot, arch: str) -> tuple[Step, ...]:
+    """Unpack what is not there: the tools, a busybox for the guest, and QEMU when the host has none."""
+    options, environment = apt_options(reader), build_environment(os.environ)
+    steps = [plan_tools(reader, cache, options, environment, PACKAGES),
+             plan_tools(reader, cache, options, environment, BUSYBOX, what="a busybox", arch=arch)]
+    if not boot.qemu:
+        steps.append(plan_tools(reader, cache, options, environment, QEMU_PACKAGES[arch], what="QEMU"))
+    if not all(step.skip for step in steps) and not reader.which("mmdebstrap"):
+        raise NotReady("mmdebstrap is not installed; it unpacks QEMU and tools", hint="apt-get install mmdebstrap")
+    return tuple(step for step in steps if not step.skip)
+
+
+def kvm_runs(reader: Reader) -> bool:
+    """Whether KVM runs guests at the processor's speed; everything else is slower than TCG, or hangs."""
+    return read_kvm(reader, read_cpu(reader)).verdict == "runs"

@@ -1,0 +1,79 @@
+"""What the commands on guest images share: the manifest, the tools, and doing a plan."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from vmtool.cache import Cache
+from vmtool.cli.output import Progress
+from vmtool.debian.tools import Tools, read_tools
+from vmtool.engine import transactions
+from vmtool.errors import NotReady
+from vmtool.host.local import Machine
+from vmtool.paths import State
+from vmtool.plan import Plan, Step, plan_lines
+from vmtool.rootfs.format.image_file import is_torn, manifest_path
+from vmtool.rootfs.format.image_users import read_users
+from vmtool.rootfs.grow.plan_in_place import plan_back
+
+if TYPE_CHECKING:
+    from vmtool.rootfs.metadata.manifest import Manifest
+
+IMAGE = click.argument("image", type=click.Path(path_type=Path))
+
+
+def find_manifest(image: Path, named: Path | None) -> Manifest | None:
+    """The manifest that was named, or the one beside the image; None when there is none."""
+    beside = manifest_path(image)
+    if not named and not beside.exists():
+        return None
+    from vmtool.rootfs.metadata.manifest import read_manifest  # pydantic is heavy, and many images have no manifest
+
+    return read_manifest(named or beside)
+
+
+def tools(*needed: str) -> Tools:
+    """The file-system tools; see `read_tools`."""
+    return read_tools(Machine(), Cache.at(), *needed)
+
+
+def work_dir(state: State, image: Path) -> Path:
+    """Where the journal of changes to an image lies: named by its path, so that two changes never meet."""
+    return state.root / "rootfs" / f"image-{hashlib.sha256(os.fsencode(image)).hexdigest()[:12]}"
+
+
+def bring_back(state: State, image: Path) -> None:
+    """Undo a growth of the image that was interrupted, whichever state directory it was begun with."""
+    if not is_torn(image):
+        return
+
+    def make() -> Plan:
+        if users := read_users(Machine(), str(image), own=os.getpid()):
+            raise NotReady(f"{image} is in use", details=users, hint="end what uses it, then try again")
+        back = plan_back(image)
+        return Plan(f"way back of {image.name}", work_dir(state, image),
+                    (Step("bring the image back: growing it was interrupted", back, undo=back, waits=True),))
+
+    do(state, work_dir(state, image), f"way back of {image.name}", make, False)
+
+
+def do(state: State, directory: Path, doing: str, make: Callable[[], Plan], dry_run: bool) -> bool:
+    """Make a plan; print or apply it. Whether something was changed."""
+    if dry_run:
+        click.echo("\n".join(plan_lines(make())))
+        return False
+    progress = Progress()
+    try:
+        plan = transactions.undertake(state, directory, doing, make, progress)
+    finally:
+        progress.close()
+    if not plan.changes:
+        for step in plan.steps:
+            progress.skipped(step.title, step.skip)
+    return plan.changes

@@ -1,0 +1,36 @@
+"""Who uses an image file now: processes that have it open or mapped, and loop devices on it."""
+
+from __future__ import annotations
+
+import re
+
+from vmtool.machine import Reader
+
+
+def read_users(reader: Reader, path: str, *, own: int = 0) -> tuple[str, ...]:
+    """A line for each user of the file, for a person.
+
+    Only root sees other users' processes. A file system that is mounted from the file is a loop device's.
+
+    Args:
+        path: absolute and without symbolic links, as the kernel writes it.
+        own: a process that does not count, vmtool itself.
+    """
+    found = []
+    for pid in reader.names("/proc"):
+        if pid.isdecimal() and int(pid) != own and (_has_open(reader, pid, path) or _has_mapped(reader, pid, path)):
+            found.append(f"{(reader.text(f'/proc/{pid}/comm') or '?').strip()} (pid {pid}) has it open")
+    for name in reader.names("/sys/block"):
+        backing = reader.text(f"/sys/block/{name}/loop/backing_file") if name.startswith("loop") else None
+        if backing and backing.strip().removesuffix(" (deleted)") == path:
+            found.append(f"/dev/{name} is attached to it; umount it, then: losetup -d /dev/{name}")
+    return tuple(found)
+
+
+def _has_open(reader: Reader, pid: str, path: str) -> bool:
+    return any(reader.link(f"/proc/{pid}/fd/{number}") == path for number in reader.names(f"/proc/{pid}/fd"))
+
+
+def _has_mapped(reader: Reader, pid: str, path: str) -> bool:
+    """QEMU maps an NVDIMM's file, and may close it after (proc(5), /proc/PID/maps: the path is the sixth field)."""
+    return bool(re.search(rf" {re.escape(path)}$", reader.text(f"/proc/{pid}/maps") or "", re.MULTILINE))

@@ -1,0 +1,42 @@
+"""Growing a copy of an image, for file systems that cannot grow in their place: it is repaired, and blocks may move."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from vmtool import plan as p
+from vmtool.debian.tools import Tools
+from vmtool.rootfs.build.replace_files import DISK
+from vmtool.rootfs.format.image_file import Extent, ImageFile
+from vmtool.rootfs.format.layout import Geometry
+
+
+def plan_filesystem(image: ImageFile, geometry: Geometry, tools: Tools, file: Path, why: str) -> p.Step:
+    """Grow a copy of the file system; `why` it is a copy is told."""
+    rootfs = image.rootfs or Extent(0, image.size)
+    if image.kind == "bare":
+        copy = p.Run(("cp", "--reflink=auto", "--preserve=all", str(image.path), str(file)),
+                     deadline=3600)
+    else:
+        copy = p.Run((*DISK, "carve", str(image.path), str(rootfs.start), str(rootfs.size), str(file)), deadline=3600)
+    check = p.Run((*DISK, "mend", *tools.argv("e2fsck", "-fp", file)), deadline=3600)
+    return p.Step(f"grow a copy of the file system: {why}", (
+        p.Remove(file), copy, check,
+        p.Run(tools.argv("resize2fs", file, f"{geometry.size // 1024}K"), deadline=3600),
+        p.Run(("truncate", f"--size={geometry.size}", str(file))),
+        p.Run(tools.argv("e2fsck", "-fn", file), deadline=3600),
+    ), undo=(p.Remove(file),), waits=True)
+
+
+def plan_disk(image: ImageFile, geometry: Geometry, piece: Path, new: Path, file: Path, salt: str) -> p.Step:
+    """Put the file system into a new image, with its label and its hashes."""
+    return p.Step("put the image together", (
+        p.Remove(new), p.Remove(file.with_name("verity.json")),
+        p.WriteFile(file, json.dumps(geometry.to_json()) + "\n"),
+        p.Run(("cp", "--attributes-only", "--preserve=all", str(image.path), str(new))),
+        p.Run(("truncate", f"--size={geometry.total}", str(new))),
+        p.Run((*DISK, "place", str(piece), str(new), str(geometry.start)), deadline=3600),
+        p.Run((*DISK, "label", str(new), str(file), *([salt] if salt else [])), deadline=3600),
+        p.Remove(piece),
+    ), undo=(p.Remove(piece), p.Remove(new)), waits=True)

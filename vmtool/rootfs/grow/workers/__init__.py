@@ -1,0 +1,1 @@
+"""Worker processes of a growth and of its undo."""

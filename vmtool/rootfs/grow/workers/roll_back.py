@@ -1,0 +1,114 @@
+"""The way back of a change to an image in its place, byte for byte.
+
+    python -m vmtool.rootfs.grow.workers.roll_back IMAGE
+
+    bring the image back; without an undo file beside it, nothing
+
+While there is an undo file (see `undofile`) the image is of no use (`ImageFile.problem`); removing it is what makes a
+change good. Going back may be interrupted too, and started again.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from vmtool.errors import Refused, VmtoolError
+from vmtool.host import leases, safe_open
+from vmtool.rootfs.format.image_file import manifest_path
+from vmtool.rootfs.grow.undo_file import Piece, Undo, find, unfinished
+
+# What a disk writes whole.
+_SECTOR = 512
+
+
+def restore(image: Path) -> None:
+    """Bring the image and its manifest back, and remove the undo file.
+
+    Raises:
+        Refused: somebody else has changed the image, or another has its place now; no byte of it is changed.
+        NotReady: it is in use.
+    """
+    unfinished(image).unlink(missing_ok=True)
+    with find(image) as undo:
+        if not undo:
+            return
+        try:
+            with leases.alone(image) as held:
+                go_back(held, undo)
+        except FileNotFoundError as error:
+            raise Refused(f"{image}: growing it was interrupted, and it is not there any more",
+                          hint=f"put it back; if it shall be gone: rm {undo.path}") from error
+
+
+def go_back(held: leases.Held, undo: Undo) -> None:
+    """See `restore`."""
+    head, descriptor = undo.head(), held.descriptor
+    if not all(_is_between(piece, os.pread(descriptor, len(piece.old), piece.at)) for piece in undo.pieces()):
+        raise Refused(f"{held.image} is not the file that was being grown any more, or was changed since",
+                      hint=f"if it is as you want it: rm {undo.path}")
+    if os.fstat(descriptor).st_size != head["size"] or any(_differs(descriptor, piece) for piece in undo.pieces()):
+        # What was written behind the file system goes.
+        os.ftruncate(descriptor, min(head["end"], head["size"]))
+        os.ftruncate(descriptor, head["size"])
+    for piece in undo.pieces():
+        # Zeros that are a hole stay one: on a full disk there is no room for others.
+        if _differs(descriptor, piece):
+            write(descriptor, piece.old, piece.at)
+    # By size and time a build knows what it has given out.
+    os.utime(descriptor, ns=tuple(head["times"]))
+    os.fsync(descriptor)
+    if "manifest" in head:
+        _bring_back(manifest_path(held.image), head["manifest"])
+    undo.remove()
+
+
+def _is_between(piece: Piece, now: bytes) -> bool:
+    """Whether every sector is what it was or what it should become; a power cut leaves any mixture of the two."""
+    return not piece.new or now in (piece.old, piece.new) or all(
+        now[at:at + _SECTOR] in (piece.old[at:at + _SECTOR], piece.new[at:at + _SECTOR])
+        for at in range(0, len(piece.old), _SECTOR))
+
+
+def _differs(descriptor: int, piece: Piece) -> bool:
+    return os.pread(descriptor, len(piece.old), piece.at) != piece.old
+
+
+def _bring_back(manifest: Path, text: str | None) -> None:
+    if text is None:
+        manifest.unlink(missing_ok=True)
+    elif not manifest.exists() or manifest.read_text() != text:
+        safe_open.rewrite(manifest, text)
+
+
+def write(descriptor: int, data: bytes, at: int) -> None:
+    """Write all of it: the kernel may write less at a time."""
+    rest = memoryview(data)
+    while rest:
+        done = os.pwrite(descriptor, rest, at)
+        rest, at = rest[done:], at + done
+
+
+def told(image: Path, error: VmtoolError | OSError) -> str:
+    """An error as lines for a person."""
+    if isinstance(error, OSError):
+        hint = f"make room there: df -h {image.parent}" if error.errno == errno.ENOSPC else ""
+        error = VmtoolError(f"{error.filename or image}: {(error.strerror or str(error)).lower()}", hint=hint)
+    return "\n".join([*error.details, error.message, *([f"hint: {error.hint}"] if error.hint else [])])
+
+
+def main(words: Sequence[str]) -> None:
+    """See the module's docstring."""
+    if len(words) != 1:
+        sys.exit(__doc__)
+    try:
+        restore(Path(words[0]))
+    except (VmtoolError, OSError) as error:
+        sys.exit(told(Path(words[0]), error))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

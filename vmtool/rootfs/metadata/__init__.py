@@ -1,0 +1,1 @@
+"""What is kept beside a guest image: manifest, lock file, list of packages."""

@@ -1,0 +1,1 @@
+"""A guest image's recipe: its models, its files, its digests."""

@@ -1,0 +1,81 @@
+"""Finding and reading a guest image's recipe.yaml: every mistake is told at once, with its line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from vmtool import documents
+from vmtool.errors import Refused
+from vmtool.paths import NAME
+from vmtool.rendering import shipped
+from vmtool.rootfs.recipe.models import Recipe
+from vmtool.schema import Strict
+from vmtool.spec.load import problem_line
+
+
+def find_rootfs_recipe(name: str) -> Path:
+    """The recipe.yaml of a name below images/, of a directory, or a file.
+
+    Raises:
+        Refused: there is none.
+    """
+    places = [Path(name), Path(name) / "recipe.yaml"]
+    if NAME.fullmatch(name):
+        places.append(shipped("images") / name / "recipe.yaml")
+    for place in places:
+        if place.is_file():
+            return place.resolve()
+    names = sorted(path.parent.name for path in shipped("images").glob("rootfs-*/recipe.yaml"))
+    raise Refused(f"{name}: no recipe, neither a file nor a folder of images/",
+                  hint=f"vmtool rootfs build {' | '.join(names)}")
+
+
+def read_rootfs_recipe(path: Path, *, arch: str = "") -> Recipe:
+    """Read a recipe.
+
+    Args:
+        arch: in the place of the recipe's own.
+
+    Raises:
+        Refused: every mistake at once; or files that it names are missing.
+    """
+    document = documents.read(path)
+    value = document.value if isinstance(document.value, dict) else {}
+    try:
+        recipe = Recipe.model_validate(value | ({"arch": arch} if arch else {}))
+    except ValidationError as error:
+        problems = [problem_line(document, one, Recipe) for one in error.errors(include_url=False)]
+        raise Refused(f"{path}: {len(problems)} problem{'s' if len(problems) > 1 else ''}", details=problems) from None
+    recipe = Recipe.model_construct(**{name: anchored(item, path.parent) for name, item in recipe})
+    if missing := [f"{path}: {file}: {_why_not(file)}" for file in input_files(recipe) if _why_not(file)]:
+        raise Refused(f"{recipe.name}: files that the recipe names are missing", details=missing,
+                      hint="paths are relative to the recipe's directory")
+    return recipe
+
+
+def anchored(value: Any, directory: Path) -> Any:
+    """The model with every path of the build host's made absolute."""
+    if isinstance(value, Path):
+        return directory / value.expanduser()
+    if isinstance(value, tuple):
+        return tuple(anchored(item, directory) for item in value)
+    if isinstance(value, Strict):
+        return value.model_copy(update={name: anchored(item, directory) for name, item in value})
+    return value
+
+
+def input_files(value: Any) -> list[Path]:
+    """Every file and directory of the build host's that the recipe names."""
+    if isinstance(value, Path):
+        return [value]
+    items = value if isinstance(value, tuple) else [item for _, item in value] if isinstance(value, Strict) else []
+    return [path for item in items for path in input_files(item)]
+
+
+def _why_not(path: Path) -> str:
+    if path.is_symlink() and not path.exists():
+        return "a link that leads nowhere"
+    return "" if path.exists() else "no such file"

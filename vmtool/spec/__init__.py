@@ -1,0 +1,1 @@
+"""The files that a person writes: runtime.yaml and what it contains."""

@@ -1,0 +1,66 @@
+"""`spec.runtime.kata`: what a person may want of Kata beyond the rest of the spec. All of it can be left out."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from vmtool.kata.releases import NAMES
+from vmtool.kata.verity_params import verity_problem
+
+Text = Annotated[str, Field(max_length=65_536)]
+Asset = Annotated[str, Field(pattern=r"^/[^\x00]*$", max_length=4096)]
+
+
+class Kata(BaseModel):
+    """Kata's part of a spec.
+
+    Args:
+        version: one of `NAMES`; "auto" asks the installed shim.
+        prefix: where Kata's release archive lies.
+        kernel, image, initrd, qemu, firmware: paths on the host instead of the release's own.
+        rootfs_type: of the image.
+        kernel_params: further words of the guest's kernel command line; they come last, in this order.
+        verity: "root_hash=...,salt=...,data_blocks=...,data_block_size=...,hash_block_size=...".
+        injection: how a GPU comes into the container: "hook" by an OCI hook of the image, "cdi" by the agent.
+        hook_path: the hooks' directory inside the image.
+        vfio: "group" passes /dev/vfio/N, "iommufd" /dev/vfio/devices/vfioN.
+        root_ports: PCIe root ports; computed from the GPUs when left out.
+        shared_fs: "none" only where the guest pulls images itself.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+    version: str = "auto"
+    prefix: Asset = "/opt/kata"
+    kernel: Asset | None = None
+    image: Asset | None = None
+    initrd: Asset | None = None
+    qemu: Asset | None = None
+    firmware: Asset | None = None
+    rootfs_type: Literal["auto", "ext4", "xfs", "erofs"] = "auto"
+    kernel_params: Text = ""
+    verity: Text = ""
+    injection: Literal["auto", "hook", "cdi"] = "auto"
+    hook_path: Asset = "/usr/share/oci/hooks"
+    vfio: Literal["auto", "group", "iommufd"] = "auto"
+    cold_plug_vfio: Literal["auto", "no-port", "root-port", "switch-port"] = "auto"
+    root_ports: Annotated[int, Field(ge=0, le=1024)] | None = None
+    shared_fs: Literal["virtio-fs", "none"] = "virtio-fs"
+    annotations: tuple[Text, ...] = ()
+
+    @field_validator("version")
+    @classmethod
+    def _known(cls, version: str) -> str:
+        found = {name.lower(): name for name in ("auto", *NAMES)}.get(version.lower())
+        if not found:
+            raise ValueError(f"{version[:40]!r} is not known; use auto, {', '.join(NAMES)}")
+        return found
+
+    @field_validator("verity")
+    @classmethod
+    def _whole(cls, verity: str) -> str:
+        if problem := verity_problem(verity):
+            raise ValueError(problem)
+        return verity

@@ -1,0 +1,201 @@
+"""What the user wants: runtime.yaml as frozen models. `vmtool.spec.load` reads the file."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic.alias_generators import to_camel
+
+from vmtool.net.published_port import Publish
+from vmtool.paths import NAME
+from vmtool.schema import Size, Strict
+from vmtool.spec.kata import Kata
+from vmtool.spec.libvirt import Libvirt
+
+SECRET = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL)S?$", re.IGNORECASE)
+
+
+def parse_words(value: Any) -> Any:
+    """A list of arguments; one string is split as a shell would, and is never given to one."""
+    return shlex.split(value) if isinstance(value, str) else value
+
+
+Words = Annotated[tuple[str, ...], BeforeValidator(parse_words)]
+
+
+class Runtime(Strict):
+    """How the workload is isolated."""
+
+    handler: Literal["runc", "kata", "libvirt"] = "kata"
+    tee: Literal["none", "virtcca", "snp", "tdx"] = "none"
+    kata: Kata = Kata()
+    libvirt: Libvirt = Libvirt()
+
+    @model_validator(mode="after")
+    def _tee_needs_a_vm(self) -> Runtime:
+        if self.handler == "runc" and self.tee != "none":
+            raise ValueError("runc starts no virtual machine, so it has no TEE: choose handler kata or libvirt")
+        if self.handler != "kata" and self.kata != Kata():
+            raise ValueError(f"kata's settings do nothing with handler {self.handler}")
+        if self.handler != "libvirt" and self.libvirt != Libvirt():
+            raise ValueError(f"libvirt's settings do nothing with handler {self.handler}")
+        return self
+
+
+class Model(Strict):
+    """The model to serve. `path` goes with source local, `repository` (owner/name) with huggingface.
+
+    `engine`: vLLM, or a small server on transformers for small models where vLLM would take minutes to start.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$")]
+    source: Literal["local", "huggingface"] = "local"
+    path: Path | None = None
+    repository: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")] | None = None
+    engine: Literal["vllm", "transformers"] = "vllm"
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Model:
+        wanted = "path" if self.source == "local" else "repository"
+        other = "repository" if self.source == "local" else "path"
+        if getattr(self, wanted) is None or getattr(self, other) is not None:
+            raise ValueError(f"source {self.source} takes {wanted}, and not {other}")
+        return self
+
+
+class Vllm(Strict):
+    """vLLM's own settings. `api_key_file` holds one key a line; without it a random key is made."""
+
+    args: Words = ()
+    env: dict[str, str] = Field(default_factory=dict)
+    api_key_file: Path | None = None
+
+    @field_validator("env", mode="before")
+    @classmethod
+    def _no_secrets(cls, env: Any) -> Any:
+        names = [name for name in env if SECRET.search(str(name))] if isinstance(env, dict) else []
+        if names:
+            raise ValueError(f"{', '.join(names)}: a secret does not belong into an environment, which others can "
+                             "read; give the path of a file")
+        return {name: str(value) for name, value in env.items()} if isinstance(env, dict) else env
+
+
+class Accelerators(Strict):
+    """GPUs to pass on. `memory` is per device, in bytes."""
+
+    count: Annotated[int, Field(ge=0, le=64)] = 0
+    type: str | None = None
+    memory: Size | None = None
+    bdf: tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$")], ...] = ()
+
+
+class Resources(Strict):
+    """Memory in bytes; cpus may be a fraction."""
+
+    memory: Size = 8 << 30
+    cpus: Annotated[float, Field(gt=0, le=4096)] = 2.0
+    accelerators: Accelerators = Accelerators()
+
+
+class Network(Strict):
+    """The container's network; without a name it has one of its own, named like the instance."""
+
+    name: Annotated[str, Field(pattern=f"^{NAME.pattern}$")] | None = None
+    bridge: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,14}$")] | None = None
+    subnet: str = "auto"
+    publish: tuple[str, ...] = ()
+
+    @field_validator("publish", mode="before")
+    @classmethod
+    def _parsable(cls, publish: Any) -> Any:
+        for item in publish if isinstance(publish, list | tuple) else ():
+            Publish.parse(str(item))
+        return [str(item) for item in publish] if isinstance(publish, list | tuple) else publish
+
+    @property
+    def ports(self) -> tuple[Publish, ...]:
+        """The published ports, parsed."""
+        return tuple(Publish.parse(item) for item in self.publish)
+
+
+class Hardening(Strict):
+    """A named set of restrictions. `strict`: read-only root, no capability, seccomp, no new privileges, not root."""
+
+    profile: Literal["strict"] = "strict"
+
+
+class Canary(Strict):
+    """A question with a known answer: /health alone says nothing about garbage."""
+
+    prompt: Annotated[str, Field(min_length=1, max_length=10_000)]
+    expect: Annotated[str, Field(min_length=1, max_length=10_000)]
+    match: Literal["exact", "contains"] = "exact"
+
+
+class Timeouts(Strict):
+    """Seconds; what is left out is computed from memory, devices and model size.
+
+    `boot`: until the agent of a guest of libvirt's answers; `start`: from then until the server is healthy.
+    """
+
+    boot: Annotated[float, Field(gt=0)] | None = None
+    start: Annotated[float, Field(gt=0)] | None = None
+    canary: Annotated[float, Field(gt=0)] | None = None
+
+
+class Scaling(Strict):
+    """Replicas, for the Kubernetes manifests; one machine runs one."""
+
+    model_config = ConfigDict(alias_generator=to_camel)
+
+    min_replicas: Annotated[int, Field(ge=0)] = 1
+    max_replicas: Annotated[int, Field(ge=1)] = 1
+
+
+class Body(Strict):
+    """Everything under `spec`."""
+
+    runtime: Runtime = Runtime()
+    allow_unconfidential: bool = False
+    image: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._/:@-]{0,254}$")] = "vmtool/vllm:latest"
+    model: Model
+    vllm: Vllm = Vllm()
+    resources: Resources = Resources()
+    network: Network = Network()
+    hardening: Hardening = Hardening()
+    canary: Canary | None = None
+    timeouts: Timeouts = Timeouts()
+    scaling: Scaling | None = None
+
+
+class Metadata(Strict):
+    """The instance's name."""
+
+    name: str
+
+    @field_validator("name")
+    @classmethod
+    def _label(cls, name: str) -> str:
+        if not NAME.fullmatch(name):
+            raise ValueError("use 1 to 63 lower-case letters, digits and inner hyphens")
+        return name
+
+
+class Spec(Strict):
+    """A whole runtime.yaml."""
+
+    model_config = ConfigDict(alias_generator=to_camel)
+
+    api_version: Literal["vmtool/v1"]
+    kind: Literal["Runtime"]
+    metadata: Metadata
+    spec: Body
+
+    @property
+    def name(self) -> str:
+        """The instance's name."""
+        return self.metadata.name

@@ -1,0 +1,1 @@
+"""Trusted execution environments: what each is called, needs and shows."""
