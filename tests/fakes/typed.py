@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from tests.fakes.recorded import HOSTS, Recorded
 from vmtool.cli.main import vmtool
-from vmtool.host.look import Machine
+from vmtool.host.local import Machine
 
 # Where recorded hosts have vmtool's state, and where a test puts it.
 STATE = "/var/lib/vmtool"

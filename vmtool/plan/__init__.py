@@ -486,6 +486,9 @@ class AskGuest:
 Action = (Run | Expect | StartDaemon | StopDaemon | NotePid | MakeDir | WriteFile | CopySecret | Remove | CallPlugin
           | RemoveBridge | RemoveChain | SweepChains | WriteSysfs | ExpectDriver | AwaitFree | AwaitHealth | AskCanary
           | ExpectTee | EndGuest | EndTask | AskGuest)
+# Modules that journals of vmtool 0.1 run when they are undone, and where they are today.
+MOVED = {"vmtool.host.domains": "vmtool.libvirt.workers.domains",
+         "vmtool.host.wayback": "vmtool.rootfs.grow.workers.roll_back"}
 KINDS: dict[str, type[Action]] = {kind.__name__: kind for kind in typing.get_args(Action)}
 
 
@@ -559,9 +562,15 @@ def action_from_json(record: dict[str, typing.Any]) -> Action:
         kind = KINDS[record["kind"]]
         hints = typing.get_type_hints(kind)
         values = {name: _revive(hints[name], value) for name, value in record.items() if name != "kind"}
-        return kind(**values)
+        action = kind(**values)
+        return dataclasses.replace(action, argv=_moved(action.argv)) if isinstance(action, Run) else action
     except (KeyError, TypeError) as error:
         raise ValueError(f"not an action of this vmtool: {record!r}") from error
+
+
+def _moved(argv: tuple[str, ...]) -> tuple[str, ...]:
+    """The program's words, a module of vmtool under the name that it has today."""
+    return tuple(MOVED.get(word, word) for word in argv)
 
 
 def _revive(hint: object, value: typing.Any) -> typing.Any:

@@ -25,8 +25,11 @@ from tests.fakes.recorded import HOSTS
 from tests.fakes.typed import STATE, install, launchable, recorded, typed
 from tests.unit.rootfs.make import kata_dax
 from vmtool.cli.main import vmtool
+from vmtool.endpoint import client
+from vmtool.engine import transactions
 from vmtool.errors import NotReady, VerificationFailed
-from vmtool.host import cni, daemons, serving, subjects
+from vmtool.host import daemons
+from vmtool.net import plugin_exec
 
 DATA = HOSTS.parent
 GOLDEN = DATA.parent / "golden" / "cli" / "json"
@@ -83,7 +86,7 @@ def running(place: Place) -> None:
 
 def answering(place: Place) -> None:
     running(place)
-    place.patch.setattr(serving, "ask", lambda *words, **options: "So.")
+    place.patch.setattr(client, "ask", lambda *words, **options: "So.")
 
 
 def networks(place: Place) -> None:
@@ -95,7 +98,7 @@ def networks(place: Place) -> None:
     place.on("net/ours", texts={f"{place.state}/networks/alpha/net/result.json": json.dumps(result)}, outputs={
         "ip -n alpha -j addr show dev eth0": {"out": json.dumps(address)},
         "ip -n alpha -j route show default": {"out": json.dumps([{"gateway": "10.206.173.1"}])}})
-    place.patch.setattr(cni, "call", lambda action, log: None)
+    place.patch.setattr(plugin_exec, "call", lambda action, log: None)
 
 
 def wish(place: Place) -> None:
@@ -160,7 +163,7 @@ def left_behind(place: Place, name: str, text: str) -> None:
         (directory / name).write_text(text)
         return SimpleNamespace(changes=True)
 
-    place.patch.setattr(subjects, "undertake", leave)
+    place.patch.setattr(transactions, "undertake", leave)
 
 
 def compared(place: Place) -> None:
