@@ -1,9 +1,21 @@
-"""The one seam between facts and the machine, so that a recorded host can stand in for a real one."""
+"""The one seam between vmtool and a machine: a Reader looks, a Host changes it as well.
+
+The real ones are in `vmtool.host.local`; a recorded host, or one that reacts, stands in for them in tests.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import shlex
+import signal
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import Protocol, Self
+
+from vmtool.errors import ProgramFailed
+
+Pairs = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -13,6 +25,25 @@ class Output:
     status: int
     out: str
     err: str
+
+
+@dataclass(frozen=True)
+class DeviceWrite:
+    """A write of `text` and a newline to a file of /sys: only while the device `directory` is bound to `driver` ("" for
+    none, "*" for any as long as it is there; no directory for no condition)."""
+
+    path: str
+    text: str
+    directory: str = ""
+    driver: str = "*"
+
+
+@dataclass(frozen=True)
+class WriteFailure:
+    """The write that failed, and errno."""
+
+    write: DeviceWrite
+    number: int
 
 
 class Reader(Protocol):
@@ -45,3 +76,118 @@ class DeviceReader(Reader, Protocol):
 
         A file that did not answer within `deadline` seconds is missing in the result.
         """
+
+    def busy(self, nodes: tuple[str, ...], deadline: float = 2.0) -> dict[str, bool]:
+        """Whether each device node is open already (EBUSY); one that did not answer in time is missing."""
+
+
+class RunningWrites(Protocol):
+    """The writes of one device, under way in a process that may never come back."""
+
+    writes: tuple[DeviceWrite, ...]
+
+    def result(self) -> WriteFailure | None:
+        """How it ended, once it is among `Host.ended`."""
+
+    def kill(self) -> bool:
+        """Kill the process, unless it has ended; whether it is gone."""
+
+    def stuck_at(self) -> list[str]:
+        """Its state and kernel stack (proc(5))."""
+
+    def close(self) -> None:
+        """Let go of it."""
+
+
+class Channel(Protocol):
+    """A connected stream socket."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *error: object) -> None: ...
+    def sendall(self, data: bytes, /) -> None: ...
+    def recv(self, size: int, /) -> bytes: ...
+    def settimeout(self, seconds: float | None, /) -> None: ...
+
+
+class Host(DeviceReader, Protocol):
+    """A machine that can be changed. What fails raises VmtoolError or OSError."""
+
+    def execute(self, argv: Sequence[str], *, deadline: float, env: Pairs = (), stdin: Path | bytes | None = None,
+                stdout: Path | None = None) -> Output:
+        """Run a program to its end, with a line and its output in the log.
+
+        Raises:
+            ProgramMissing: there is no such program.
+            ProgramFailed: it did not end within `deadline` seconds. Its exit status is the caller's to judge: `check`.
+        """
+
+    def read(self, path: Path) -> bytes:
+        """A file's content."""
+
+    def tail(self, path: Path, lines: int = 12) -> list[str]:
+        """The last lines of a log; empty when it is absent."""
+
+    def write(self, path: Path, data: bytes | str, *, mode: int = 0o600, uid: int | None = None) -> None:
+        """Write a file atomically and durably."""
+
+    def make_dir(self, path: Path, *, mode: int = 0o700, uid: int = 0) -> None:
+        """Create a directory and its parents; the last one gets `mode` and the owner."""
+
+    def remove(self, path: Path) -> None:
+        """Remove a file or a tree, if it is there; never what is mounted below it."""
+
+    def living(self, pidfile: Path) -> int | None:
+        """The pid in the file when that very process still lives."""
+
+    def start_daemon(self, argv: Sequence[str], pidfile: Path, log: Path) -> None:
+        """Start a program that outlives vmtool; its pid file is there before it is."""
+
+    def start_time(self, pid: int) -> str | None:
+        """The kernel's start time of a process, or None when it is gone; with the pid it names it for good."""
+
+    def kill(self, pid: int, number: int) -> None:
+        """Send a signal; one to a process that is gone goes nowhere."""
+
+    def accepts(self, socket: Path) -> bool:
+        """Whether something accepts connections on the Unix socket."""
+
+    def connect(self, socket: Path) -> Channel:
+        """Connect to a Unix socket."""
+
+    def request(self, method: str, url: str, *, headers: Mapping[str, str] = {}, body: bytes | None = None,
+                deadline: float) -> tuple[int, str]:
+        """An HTTP answer's status and text (at most 1 MiB); status 0 and the reason when there is none."""
+
+    def stream(self, method: str, url: str, *, headers: Mapping[str, str] = {}, body: bytes | None = None,
+               deadline: float) -> contextlib.AbstractContextManager[tuple[int, Iterator[str]]]:
+        """An HTTP answer's status and its lines, as they come."""
+
+    def start_writes(self, writes: Sequence[DeviceWrite]) -> RunningWrites:
+        """Begin one device's writes, in a process of their own that can be left behind."""
+
+    def ended(self, running: Sequence[RunningWrites], seconds: float) -> list[RunningWrites]:
+        """Those that have ended, after at most this time."""
+
+    def now(self) -> float:
+        """Seconds, from any start; they never go back."""
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass."""
+
+    def log(self, text: str) -> None:
+        """Append to the log of what is done."""
+
+    def note(self, text: str) -> None:
+        """Report something for whoever waits, such as the seconds waited."""
+
+
+def check(argv: Sequence[str], result: Output, hint: str = "") -> None:
+    """Raise ProgramFailed, with the last lines of the output, unless the program ended well."""
+    if result.status == 0:
+        return
+    how = f"died of {signal.Signals(-result.status).name}" if result.status < 0 else f"exit status {result.status}"
+    if result.status == 127:
+        how += " (a program that it calls is missing)"
+    lines = [line for line in (result.out + "\n" + result.err).splitlines() if line.strip()]
+    raise ProgramFailed(f"{shlex.join(argv[:6])}{' ...' if len(argv) > 6 else ''}: {how}", details=lines[-8:],
+                        hint=hint)

@@ -45,6 +45,11 @@ class Recorded:
     def guarded(self, paths: tuple[str, ...], deadline: float = 2.0) -> dict[str, str | None]:
         return {path: self.text(path) for path in paths}
 
+    def busy(self, nodes: tuple[str, ...], deadline: float = 2.0) -> dict[str, bool]:
+        """Table `busy`: node -> answer; one that is not listed there is free, unless the table is."""
+        known: dict[str, bool] | None = self.data.get("busy")
+        return dict.fromkeys(nodes, False) if known is None else {node: known[node] for node in nodes if node in known}
+
     def names(self, path: str) -> tuple[str, ...]:
         inside = {name.removeprefix(f"{path}/") for name in (*self.data["texts"], *self.data["links"])
                   if name.startswith(f"{path}/")}

@@ -1,7 +1,6 @@
 """A kernel's PCI bus that reacts: unbind removes the driver, a probe honours driver_override, writes fail and hang.
 
-It stands in for `vmtool.machine.Reader` and for the children that `vmtool.gpu.sysfs_writes` starts, so the real
-planners and the real `apply` work on it.
+It is a `vmtool.machine.Host`, so the real planners and the real `apply` work on it.
 """
 
 from __future__ import annotations
@@ -12,11 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.fakes.host import FakeHost
 from tests.fakes.recorded import Recorded
 from vmtool.gpu.pci import BDF, DEVICES, DRIVERS
-from vmtool.gpu.write_child import Failure, Write
-from vmtool.machine import Output
+from vmtool.gpu.sysfs_writes import BOOT_ID
+from vmtool.machine import DeviceWrite, Output, Pairs, RunningWrites, WriteFailure
 
+BOOT = "5f0f6a0e-9d41-4a53-8d0c-6f7d1f1f0a11"
 MODULES = {"vfio-pci": "vfio-pci", "nvgrace_gpu_vfio_pci": "nvgrace_gpu_vfio_pci", "nvidia": "nvidia"}
 
 
@@ -37,11 +38,13 @@ class Faults:
     errors: dict[str, int] = field(default_factory=dict)
 
 
-class FakeKernel(Recorded):
+class FakeKernel(Recorded, FakeHost):
     """A recorded host whose devices react. `written` lists what was written, `ran` the programs that were run."""
 
     def __init__(self, host: Recorded, directory: Path) -> None:
-        super().__init__(host.data)
+        FakeHost.__init__(self)
+        Recorded.__init__(self, host.data)
+        self.data["texts"][BOOT_ID] = f"{BOOT}\n"
         self.directory = directory
         self.faults: dict[str, Faults] = {}
         self.locked: set[str] = set()
@@ -82,6 +85,9 @@ class FakeKernel(Recorded):
         """The lock of a device that hangs is never let go, so what takes it does not answer."""
         return {path: self.text(path) for path in paths if not any(bdf in path for bdf in self.locked)}
 
+    def exists(self, path: str) -> bool:
+        return Path(path).exists() if path.startswith(str(self.directory)) else super().exists(path)
+
     def names(self, path: str) -> tuple[str, ...]:
         if path.startswith(str(self.directory)):
             return tuple(sorted(os.listdir(path))) if Path(path).is_dir() else ()
@@ -91,11 +97,15 @@ class FakeKernel(Recorded):
 
     # The writer's side.
 
-    def start(self, writes: list[Write]) -> FakeAttempt:
-        """In the place of `vmtool.gpu.sysfs_writes.start`."""
-        return FakeAttempt(self, writes)
+    def start_writes(self, writes: Sequence[DeviceWrite]) -> RunningWrites:
+        return FakeWrites(self, writes)
 
-    def write(self, path: str, text: str) -> int | None:
+    def ended(self, running: Sequence[RunningWrites], seconds: float) -> list[RunningWrites]:
+        found = [each for each in running if not (isinstance(each, FakeWrites) and each.hangs)]
+        self.clock += 0.0 if found else seconds
+        return found
+
+    def device_write(self, path: str, text: str) -> int | None:
         """A write: 0, an errno, or None when it never returns."""
         found = BDF.search(path) or BDF.search(text)
         if not found:
@@ -177,8 +187,9 @@ class FakeKernel(Recorded):
             for path in [path for path in self.data[table] if path.startswith(f"{DEVICES}/{bdf}/")]:
                 del self.data[table][path]
 
-    def program(self, argv: Sequence[str], **options: object) -> Output:
-        """In the place of `vmtool.host.processes.run`: modprobe registers a driver."""
+    def execute(self, argv: Sequence[str], *, deadline: float, env: Pairs = (), stdin: Path | bytes | None = None,
+                stdout: Path | None = None) -> Output:
+        """modprobe registers a driver; every other program ends well."""
         self.ran.append(tuple(argv))
         if argv[0] == "modprobe":
             known = MODULES.get(argv[1])
@@ -188,40 +199,37 @@ class FakeKernel(Recorded):
         return Output(0, "", "")
 
 
-class FakeAttempt:
-    """In the place of `vmtool.gpu.write_child.Attempt`; one that hangs never becomes readable and cannot be killed."""
+class FakeWrites:
+    """One device's writes, all done at once; one that hangs never ends and cannot be killed."""
 
-    def __init__(self, kernel: FakeKernel, writes: list[Write]) -> None:
+    def __init__(self, kernel: FakeKernel, writes: Sequence[DeviceWrite]) -> None:
         self.writes = tuple(writes)
-        self.fd, self.end = os.pipe()
-        self.failure: Failure | None = None
+        self.hangs = False
+        self.failure: WriteFailure | None = None
         for write in writes:
             if not self._holds(kernel, write):
                 continue
-            number = kernel.write(write.path, write.text)
-            if number is None:
-                return
+            number = kernel.device_write(write.path, write.text)
             if number:
-                self.failure = Failure(write, number)
-                break
-        os.write(self.end, b".")
+                self.failure = WriteFailure(write, number)
+            if number or number is None:
+                self.hangs = number is None
+                return
 
-    def result(self) -> Failure | None:
-        os.close(self.end)
+    def result(self) -> WriteFailure | None:
         return self.failure
 
     def kill(self) -> bool:
-        os.close(self.end)
         return False
 
     def stuck_at(self) -> list[str]:
         return ["State:\tD (disk sleep)", "[<0>] nv_pci_remove+0x1f/0x40 [nvidia]"]
 
     def close(self) -> None:
-        os.close(self.fd)
+        pass
 
     @staticmethod
-    def _holds(kernel: FakeKernel, write: Write) -> bool:
+    def _holds(kernel: FakeKernel, write: DeviceWrite) -> bool:
         if not write.directory:
             return True
         bdf = write.directory.rpartition("/")[2]

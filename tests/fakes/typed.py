@@ -13,11 +13,11 @@ from click.testing import CliRunner, Result
 
 from tests.fakes.recorded import HOSTS, Recorded
 from vmtool.cli.main import vmtool
-from vmtool.host.local import Machine
+from vmtool.host.local import LocalMachine
 
 # Where recorded hosts have vmtool's state, and where a test puts it.
 STATE = "/var/lib/vmtool"
-READS = ("text", "guarded", "names", "link", "exists", "which", "run")
+READS = ("text", "guarded", "names", "link", "exists", "which", "run", "busy")
 
 
 def recorded(state: Path, *names: str, **more: Any) -> Recorded:
@@ -42,7 +42,7 @@ def merge(data: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
 def install(host: Recorded, patch: pytest.MonkeyPatch) -> None:
     """Let every reading of the real machine read this host: whichever module reads, and wherever it lies."""
     for name in READS:
-        patch.setattr(Machine, name, _reading(getattr(host, name)))
+        patch.setattr(LocalMachine, name, _reading(getattr(host, name)))
 
 
 def _reading(read: Any) -> Any:

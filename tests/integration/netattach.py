@@ -9,7 +9,7 @@ import sys
 
 from vmtool.cli.output import Progress
 from vmtool.engine import transactions
-from vmtool.host.local import Machine
+from vmtool.host.local import LocalMachine
 from vmtool.net.check import Wish, wanted_network
 from vmtool.net.cni_result import address_of
 from vmtool.net.facts import read_network
@@ -26,7 +26,7 @@ directory = state.instance(box)
 
 
 def make() -> Plan:
-    facts = read_network(Machine(), state)
+    facts = read_network(LocalMachine(), state)
     wish = Wish(box if name == "-" else name, box, f"vmtool-{box}", owner=owner, shared=name != "-", publish=publish)
     network = wanted_network(facts, wish)
     return Plan(owner, directory, (*plan_network(state, facts, network), plan_attach(

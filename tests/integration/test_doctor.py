@@ -19,7 +19,7 @@ import pytest
 
 from vmtool.containerd.facts import read_containerd
 from vmtool.facts.kvm import PROBE
-from vmtool.host.local import Machine
+from vmtool.host.local import LocalMachine
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 VMTOOL = (sys.executable, "-m", "vmtool")
@@ -111,7 +111,7 @@ def daemon(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_daemon_that_answers_and_one_that_died(daemon: Path) -> None:
-    facts = read_containerd(Machine(), str(daemon))
+    facts = read_containerd(LocalMachine(), str(daemon))
     assert facts.answers is True
     assert facts.server_version == facts.version
     assert {"native", "overlayfs"} <= set(facts.snapshotters)
@@ -119,7 +119,7 @@ def test_daemon_that_answers_and_one_that_died(daemon: Path) -> None:
     dead = daemon.with_name("dead.sock")
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(dead))
-    assert read_containerd(Machine(), str(dead)).answers is False
+    assert read_containerd(LocalMachine(), str(dead)).answers is False
 
 
 def test_kvm_is_judged_by_a_guest(made: dict[str, Any]) -> None:

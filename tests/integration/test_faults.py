@@ -18,7 +18,7 @@ from tests.integration.kills import Pace, killed
 from tests.integration.machine import Vmtool, footprint, output
 from vmtool.containerd.endpoint import private_endpoint, start_daemon
 from vmtool.engine.journal import NAME as JOURNAL
-from vmtool.host import daemons
+from vmtool.host.local import LocalHost
 from vmtool.paths import State
 from vmtool.plan import StopDaemon
 
@@ -47,14 +47,14 @@ def contents(vmtool: Vmtool) -> set[str]:
     state = State(vmtool.state)
     daemon = start_daemon(state)
     state.run.mkdir(mode=0o700, parents=True, exist_ok=True)
-    daemons.start(daemon)
+    daemon.do(LocalHost())
     try:
         ctr = private_endpoint(state).ctr
         listed = {f"{what}: {' '.join(line.split())}" for what in ("containers", "tasks", "snapshots", "leases")
                   for line in output(*ctr(what, "list")).splitlines()}
         return listed | {f"user: {name}" for name in os.listdir(state.containerd / "users")}
     finally:
-        daemons.stop(StopDaemon(daemon.pidfile, state.containerd / "users"))
+        StopDaemon(daemon.pidfile, state.containerd / "users").do(LocalHost())
 
 
 def test_sigkill_at_any_action_leaves_a_journal_that_recovers_all(vmtool: Vmtool, make_spec: MakeSpec,

@@ -29,7 +29,7 @@ from vmtool.doctor.host import HostFacts, read_host
 from vmtool.engine import transactions
 from vmtool.errors import VerificationFailed, VmtoolError
 from vmtool.host import processes
-from vmtool.host.local import Machine
+from vmtool.host.local import LocalMachine
 from vmtool.instance.instance import read_instance
 from vmtool.kata.config_choice import ConfigChoice
 from vmtool.kata.launcher import target_of
@@ -117,7 +117,7 @@ def empty_image(path: Path) -> Path:
 
 def host(state: State, standin: Path) -> HostFacts:
     """This machine, as if it were an arm64 one with virtCCA and the patched Kata."""
-    found = read_host(Machine(), state.root, probe_kvm=False)
+    found = read_host(LocalMachine(), state.root, probe_kvm=False)
     config = ConfigChoice("/etc/kata-containers/configuration.toml", "default")
     shim = KataShim("io.containerd.kata.v2", str(standin / "containerd-shim-kata-v2"), None, True, "Go", "3.15.0", None,
                     True, config)
@@ -148,7 +148,7 @@ def undertake(vmtool: Vmtool, standin: Path, tee: str) -> None:
 
     def make() -> Plan:
         found = host(state, standin)
-        facts = LaunchFacts(found, MODEL, None, survey(Machine(), spec.spec, target_of(found)))
+        facts = LaunchFacts(found, MODEL, None, survey(LocalMachine(), spec.spec, target_of(found)))
         return plan_launch(state, spec, facts, timeout=3)
 
     transactions.undertake(state, state.instance("chat"), "test", make, Silent(), keep=False)
@@ -201,7 +201,7 @@ def test_a_patched_shim_passes_the_look(vmtool: Vmtool, standin: Path, monkeypat
     def look(self: Silent, text: str) -> None:
         instance = read_instance(State(vmtool.state), "chat")
         if not keys:
-            claims.update({claim.id: claim.verdict for claim in read_claims(Machine(), instance, whole=True)})
+            claims.update({claim.id: claim.verdict for claim in read_claims(LocalMachine(), instance, whole=True)})
             keys.extend(((standin / "key").read_bytes(), instance.paths.key.read_bytes()))
 
     monkeypatch.setattr(Silent, "note", look)
@@ -218,7 +218,7 @@ def test_a_patched_shim_passes_the_look(vmtool: Vmtool, standin: Path, monkeypat
 
 def look(vmtool: Vmtool) -> dict[str, Claim]:
     """A plain look at the instance."""
-    return {claim.id: claim for claim in read_claims(Machine(), read_instance(State(vmtool.state), "chat"))}
+    return {claim.id: claim for claim in read_claims(LocalMachine(), read_instance(State(vmtool.state), "chat"))}
 
 
 def test_a_vm_that_died_is_told_and_removed(vmtool: Vmtool, standin: Path, monkeypatch: pytest.MonkeyPatch) -> None:

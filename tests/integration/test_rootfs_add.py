@@ -16,8 +16,9 @@ import pytest
 from tests.integration.kills import PER_ACTION, killed
 from tests.integration.machine import Vmtool
 from tests.integration.test_rootfs import copied, make_toolkit, recipe
-from vmtool.engine.perform import perform
 from vmtool.errors import VmtoolError
+from vmtool.host.local import LocalHost
+from vmtool.plan import Action
 from vmtool.rootfs.add.workers.ext4_to_tar import Ext4, convert
 from vmtool.rootfs.build.replace_files import Swap, plan_swaps
 from vmtool.rootfs.format.digest import content_digest
@@ -149,9 +150,9 @@ def exchanged(directory: Path, count: int, *, there: bool, optional: bool) -> di
     return {path.name: path.read_text() for path in directory.iterdir()}
 
 
-def perform_all(actions: list[object], log: IO[str]) -> None:
+def perform_all(actions: list[Action], log: IO[str]) -> None:
     for action in actions:
-        perform(action, log, lambda text: None)  # type: ignore[arg-type]
+        action.do(LocalHost(log))
 
 
 @pytest.mark.parametrize("options", [("-O", "^metadata_csum"), ("-O", "^extent,^64bit", "-b", "1024"), ("-I", "128")])

@@ -12,8 +12,7 @@ import pytest
 
 from tests.integration.kills import killed
 from tests.integration.machine import Vmtool, command, output
-from vmtool.engine.perform import perform
-from vmtool.host.local import Machine
+from vmtool.host.local import LocalHost, LocalMachine
 from vmtool.isolation import PRIVATE
 from vmtool.rootfs.add.plan_guestfs import WORK
 from vmtool.rootfs.commands.foreign import read_appliance
@@ -26,7 +25,7 @@ DISK = Path(__file__).with_name("foreigndisk.py")
 def possible() -> None:
     if os.geteuid():
         pytest.skip("needs root: a mount namespace, where the host has no /lib/modules")
-    if missing := [name for name in ("supermin", "qemu-img") if not Machine().which(name)]:
+    if missing := [name for name in ("supermin", "qemu-img") if not LocalMachine().which(name)]:
         pytest.skip(f"needs {', '.join(missing)}: scripts/setup --test")
 
 
@@ -47,10 +46,10 @@ def disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("disk")
     path, log = directory / "disk.qcow2", directory / "log"
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", path, "1G"], check=True)
-    appliance, tools, before = read_appliance(Machine(), read_image(path))
+    appliance, tools, before = read_appliance(LocalMachine(), read_image(path))
     with log.open("a") as file:
         for action in (action for step in before for action in step.actions):
-            perform(action, file, lambda text: None)
+            action.do(LocalHost(file))
     env = {"LIBGUESTFS_BACKEND": "direct", "LIBGUESTFS_CACHEDIR": str(appliance.cache), "TMPDIR": str(directory),
            "PYTHONPATH": str(DISK.parents[2])}
     env |= {} if appliance.kvm else {"LIBGUESTFS_BACKEND_SETTINGS": "force_tcg"}

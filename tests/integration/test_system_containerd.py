@@ -12,7 +12,7 @@ import pytest
 from tests.integration.conftest import MakeSpec
 from tests.integration.machine import Vmtool
 from vmtool.containerd.endpoint import SYSTEM
-from vmtool.host import daemons
+from vmtool.host.local import LocalHost
 
 PORT = 18481
 
@@ -28,7 +28,7 @@ def containerd(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
                       f'[grpc]\naddress = "{SYSTEM}"\n')
     SYSTEM.parent.mkdir(exist_ok=True)
     with subprocess.Popen(["containerd", "--config", str(config)], stderr=subprocess.DEVNULL) as process:
-        while not daemons.answers(SYSTEM):
+        while not LocalHost().accepts(SYSTEM):
             assert process.poll() is None
             time.sleep(0.05)
         yield process

@@ -14,6 +14,7 @@ from tests.lab.cache import Part
 from tests.lab.drivers import DRIVERS
 from tests.lab.parts import KERNEL, TREE, run
 from vmtool.host import processes
+from vmtool.machine import check
 
 GUEST = Path(__file__).with_name("guest")
 SIZE = "1500M"
@@ -97,7 +98,7 @@ def make_initramfs(target: Path, tree: Path, modules: Path, busybox: Path, host_
     (tree / "load").write_text("".join(f"{_plain(path)}\n" for path in wanted))
     names = "\n".join(sorted(os.fspath(path.relative_to(tree)) for path in tree.rglob("*")))
     argv = ("env", "-C", str(tree), str(host_busybox), "cpio", "-o", "-H", "newc", "-F", str(target))
-    processes.check(argv, processes.run(argv, deadline=60, stdin=names.encode()))
+    check(argv, processes.run(argv, deadline=60, stdin=names.encode()))
 
 
 def load_order(dependencies: str, names: tuple[str, ...]) -> list[str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from tests.lab.cache import LabError, Part
 from vmtool.errors import VmtoolError
 from vmtool.host import processes
+from vmtool.machine import check
 
 
 def debian_mirror() -> str:
@@ -46,7 +47,7 @@ def run(argv: tuple[str, ...], deadline: float) -> str:
     """Run a program of the build to its end and give its output; LabError with its last lines when it fails."""
     try:
         result = processes.run(argv, deadline=deadline)
-        processes.check(argv, result)
+        check(argv, result)
     except VmtoolError as error:
         # apt and mmdebstrap mark with E: what matters, and say more after it
         lines = sorted(error.details, key=lambda line: not line.startswith("E:"))

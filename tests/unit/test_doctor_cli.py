@@ -17,7 +17,7 @@ from vmtool.errors import Refused
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Any:
     def runs(host: str, *args: str, **options: Any) -> Result:
-        monkeypatch.setattr("vmtool.doctor.commands.Machine", lambda: Recorded.load(host))
+        monkeypatch.setattr("vmtool.doctor.commands.LocalMachine", lambda: Recorded.load(host))
         return CliRunner().invoke(vmtool, ["--state-dir", "/var/lib/vmtool", "doctor", *args], **options)
 
     return runs

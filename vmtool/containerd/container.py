@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from vmtool.containerd.actions import DeleteTask
 from vmtool.containerd.endpoint import NAMESPACE, Endpoint
-from vmtool.plan import Action, EndTask, Run
+from vmtool.plan import Action, Run
 
 RUNTIMES = {"runc": "io.containerd.runc.v2", "kata": "io.containerd.kata.v2"}
 UID = 65532
@@ -91,8 +92,8 @@ def removal(endpoint: Endpoint, name: str) -> tuple[Action, ...]:
     """Remove a container in whatever state a failed or killed `ctr run` left it; harmless when there is none."""
     gone = ("not found", "does not exist")
     return (
-        EndTask(endpoint.socket, NAMESPACE, name),
-        Run(endpoint.ctr("container", "delete", name), gone=gone),
+        DeleteTask(endpoint.socket, NAMESPACE, name),
+        Run(endpoint.ctr("container", "delete", name), absent_messages=gone),
         # `container delete` takes the snapshot along, unless `ctr run` was killed between making the two.
-        Run(endpoint.ctr("snapshot", "delete", name), gone=gone),
+        Run(endpoint.ctr("snapshot", "delete", name), absent_messages=gone),
     )

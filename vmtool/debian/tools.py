@@ -82,7 +82,7 @@ def plan_tools(reader: Reader, cache: Cache, options: tuple[str, ...], environme
                        hint="apt-get install uidmap, or become root")
     title, place = f"unpack {what} of Debian {SUITE}", tools_dir(cache, packages, arch)
     if reader.exists(str(place)):
-        return p.Step(title, skip="in the cache", waits=True)
+        return p.Step(title, skip="in the cache", waits_only=True)
     scratch = cache.root / "rootfs" / "scratch" / f"tools-{place.name}"
     settings = ('APT::Install-Recommends "false"', 'Acquire::Languages "none"', *options)
     argv = (*PRIVATE, "mmdebstrap", "--mode=root", "--variant=extract", "--format=directory",
@@ -92,4 +92,4 @@ def plan_tools(reader: Reader, cache: Cache, options: tuple[str, ...], environme
         p.Remove(scratch), p.MakeDir(scratch), p.MakeDir(place.parent, mode=0o755),
         p.Run(argv, env=(*environment, ("TMPDIR", str(scratch))), deadline=1200),
         p.Run(("mv", "--no-target-directory", str(scratch / "tree"), str(place))), p.Remove(scratch),
-    ), undo=(p.Remove(scratch),), waits=True)
+    ), undo=(p.Remove(scratch),), waits_only=True)

@@ -17,7 +17,7 @@ from vmtool.doctor import LEVELS, PURPOSES, TEES, Finding, Purpose, Tee, diagnos
 from vmtool.doctor.compare import KIND, Difference, differences, read_document
 from vmtool.doctor.host import HostFacts, read_host
 from vmtool.errors import Refused
-from vmtool.host.local import Machine
+from vmtool.host.local import LocalMachine
 from vmtool.paths import State
 
 COLORS = {"ok": "green", "warn": "yellow", "fail": "red", "not-checked": "cyan"}
@@ -39,7 +39,7 @@ def doctor_command(state: State, purpose: Purpose | None, tee: Tee | None, as_js
     """
     theirs = read_document(good) if good else None
     purpose, tee = _wish(purpose, tee, theirs or {})
-    facts = read_host(Machine(), state.root)
+    facts = read_host(LocalMachine(), state.root)
     findings = diagnose(facts, purpose, tee)
     ours = document(facts, findings, purpose, tee)
     if theirs is not None:

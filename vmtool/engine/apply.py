@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Protocol
 
-from vmtool import plan as p
+from vmtool.engine import hooks
 from vmtool.engine.journal import Journal
-from vmtool.engine.perform import perform
 from vmtool.errors import NotReady, ProgramMissing, VmtoolError
 from vmtool.host import files, locks, signals
+from vmtool.host.local import LocalHost
+from vmtool.machine import Host
+from vmtool.plan import Action, Plan, Step, to_json
 
 # Seconds to wait for the host's lock before an undo is left to `vmtool recover`.
 UNDO_WAIT = 600.0
@@ -35,8 +37,13 @@ class Monitor(Protocol):
         """The step was done."""
 
 
-def apply(make: Callable[[], p.Plan], monitor: Monitor, *, host_lock: Path, doing: str, keep: bool = False) -> p.Plan:
-    """Make a plan and do every step of it; on failure, Ctrl-C or SIGTERM go all the way back (unless `keep`).
+# Makes the host that a plan is done on, from where its log and its notes go; a test gives one that reacts.
+MakeHost = Callable[[IO[str], Callable[[str], None]], Host]
+
+
+def apply(make: Callable[[], Plan], monitor: Monitor, *, host_lock: Path, doing: str, keep: bool = False,
+          on: MakeHost | None = None) -> Plan:
+    """Make a plan and do every step of it; on failure, Ctrl-C or SIGTERM undo everything (unless `keep`).
 
     The caller holds the lock of the plan's subject. The host's lock is taken before the plan is made, so that the
     facts are still true when it is done, and is let go before the steps that only wait: a model that loads for
@@ -47,43 +54,48 @@ def apply(make: Callable[[], p.Plan], monitor: Monitor, *, host_lock: Path, doin
 
     Raises:
         VmtoolError: a step failed; everything was undone, or the error's details say what was not.
+        Exception: what an authoriser of `hooks` refuses the plan with.
     """
-    with locks.Lock(host_lock, doing, wait=60.0) as host:
+    with locks.Lock(host_lock, doing, wait=60.0) as lock:
         plan = make()
         if plan.changes:
+            hooks.authorise(plan)
             with open_log(plan.directory) as log, signals.interrupting():
-                _do(plan, host, monitor, log, keep)
+                _do(plan, (on or LocalHost)(log, monitor.note), lock, monitor, keep, on)
     return plan
 
 
-def _do(plan: p.Plan, host: locks.Lock, monitor: Monitor, log: IO[str], keep: bool) -> None:
+def _do(plan: Plan, host: Host, lock: locks.Lock, monitor: Monitor, keep: bool, on: MakeHost | None) -> None:
     journal = Journal(plan.directory)
-    files.write(plan.directory / "plan.json", json.dumps(p.to_json(plan), indent=1) + "\n")
-    journal.start(plan.subject, clears=any(step.clears for step in plan.steps))
+    files.write(plan.directory / "plan.json", json.dumps(to_json(plan), indent=1) + "\n")
     try:
-        _do_steps([step for step in plan.steps if not step.waits], journal, monitor, log)
-        host.let_go()
-        _do_steps([step for step in plan.steps if step.waits], journal, monitor, log)
+        journal.start(plan.subject, clears=any(step.clears_previous for step in plan.steps))
+        _do_steps([step for step in plan.steps if not step.waits_only], journal, monitor, host)
+        lock.let_go()
+        _do_steps([step for step in plan.steps if step.waits_only], journal, monitor, host)
         journal.write("applied")
     except BaseException as error:
-        with signals.waiting():
-            _go_back(plan, error, host, monitor, journal, keep)
+        # Until it started, the journal holds what an earlier transaction did, which is not for this failure to undo.
+        if journal.started:
+            with signals.waiting():
+                _undo_after(error, plan, lock, monitor, journal, keep, on)
         raise
 
 
-def _go_back(plan: p.Plan, error: BaseException, host: locks.Lock, monitor: Monitor, journal: Journal,
-             keep: bool) -> None:
+def _undo_after(error: BaseException, plan: Plan, lock: locks.Lock, monitor: Monitor, journal: Journal, keep: bool,
+                on: MakeHost | None) -> None:
     """Undo all after an error. Nothing but a host that stays busy may prevent it: no full disk, no lost terminal."""
+    journal.undoing = True
     with contextlib.suppress(OSError):
         journal.write("failed", error=str(error) or type(error).__name__)
     if keep:
         return
     with contextlib.suppress(OSError):
         monitor.step("undo everything")
-    host.wait = UNDO_WAIT
+    lock.wait = UNDO_WAIT
     try:
-        host.take()
-        problems = undo(plan.directory, monitor)
+        lock.take()
+        problems = undo(plan.directory, monitor, on=on)
     except NotReady as busy:
         problems = [busy.message]
     if problems and isinstance(error, VmtoolError):
@@ -91,23 +103,24 @@ def _go_back(plan: p.Plan, error: BaseException, host: locks.Lock, monitor: Moni
         error.hint = "vmtool recover"
 
 
-def undo(directory: Path, monitor: Monitor) -> list[str]:
-    """Go the way back of every step that the journal in `directory` tells of, newest first.
+def undo(directory: Path, monitor: Monitor, *, on: MakeHost | None = None) -> list[str]:
+    """Undo every step that the journal in `directory` records, newest first.
 
-    Every undo action is tried, also after another has failed (`plan.AwaitFree` is the exception). A step is marked as
-    undone only when all of its actions worked, so that a later call finds the rest.
+    Every undo action is tried, also after another has failed (one that `stops_undo` is the exception). A step is marked
+    as undone only when all of its actions worked, so that a later call finds the rest.
 
     Returns:
         What could not be undone, a line each; empty when nothing is left.
     """
-    journal = Journal(directory)
+    journal = Journal(directory, undoing=True)
     story = journal.story()
     problems: list[str] = []
     with open_log(directory) as log, signals.waiting():
+        host = (on or LocalHost)(log, lambda text: None)
         for entry in reversed(story.entries):
             with contextlib.suppress(OSError):
                 monitor.note(f"undo: {entry.title}")
-            failures = _undo_entry(entry.undo, log)
+            failures = _undo_entry(entry.undo, host)
             problems += [f"{entry.title}: {failure}" for failure in failures]
             if not failures:
                 problems += _record(journal, entry.title, "undone", step=entry.number)
@@ -125,7 +138,7 @@ def _record(journal: Journal, what: str, event: str, **values: int) -> list[str]
     return []
 
 
-def _do_steps(steps: Iterable[p.Step], journal: Journal, monitor: Monitor, log: IO[str]) -> None:
+def _do_steps(steps: Iterable[Step], journal: Journal, monitor: Monitor, host: Host) -> None:
     for step in steps:
         if step.skip:
             monitor.skipped(step.title, step.skip)
@@ -137,30 +150,30 @@ def _do_steps(steps: Iterable[p.Step], journal: Journal, monitor: Monitor, log: 
             journal.write("begin", shell=action.shell())
             begun = time.monotonic()
             try:
-                perform(action, log, monitor.note)
+                action.do(host)
             except OSError as error:
                 raise VmtoolError(f"{step.title}: {error.strerror}: {error.filename or action.shell()}") from error
             journal.write("end", seconds=round(time.monotonic() - begun, 4))
-        if step.clears:
+        if step.clears_previous:
             journal.forget()
         monitor.done(time.monotonic() - started)
 
 
-def _undo_entry(actions: Iterable[p.Action], log: IO[str]) -> list[str]:
+def _undo_entry(actions: Iterable[Action], host: Host) -> list[str]:
     """Do each undo action, also after another has failed, but for what must wait until a device is free."""
     failures = []
     for action in actions:
-        if failure := _undo_action(action, log):
+        if failure := _undo_action(action, host):
             failures.append(failure)
-            if isinstance(action, p.AwaitFree):
+            if action.stops_undo:
                 break
     return failures
 
 
-def _undo_action(action: p.Action, log: IO[str]) -> str:
+def _undo_action(action: Action, host: Host) -> str:
     """Do an undo action; what went wrong, or nothing."""
     try:
-        perform(action, log, lambda text: None)
+        action.do(host)
     except ProgramMissing as error:
         return error.message
     except (VmtoolError, OSError) as error:

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vmtool.engine import hooks
 from vmtool.host import files
 from vmtool.plan import Action, Step, action_from_json, to_json
 
@@ -59,10 +60,19 @@ class Story:
 
 
 class Journal:
-    """Appends to, and reads, `directory`/journal.jsonl."""
+    """Appends to, and reads, `directory`/journal.jsonl; every record passes the observers of `hooks`.
 
-    def __init__(self, directory: Path) -> None:
+    Args:
+        undoing: the records to write are of an undo, which no observer can stop.
+
+    Attributes:
+        started: `start` has put its undertaking in the place of the old one.
+    """
+
+    def __init__(self, directory: Path, *, undoing: bool = False) -> None:
         self.path = directory / NAME
+        self.undoing = undoing
+        self.started = False
 
     def start(self, subject: str, *, clears: bool = False) -> None:
         """Begin a new undertaking; it takes the place of the old one's records at once, never half.
@@ -73,7 +83,9 @@ class Journal:
         old = self.story()
         carried = old.entries if clears or old.state not in ("applied", "clean") else []
         lines = [_line("step", {"title": entry.title, "undo": to_json(entry.undo)}) for entry in carried]
-        files.write(self.path, "".join([_line("plan", {"subject": subject}), *lines]))
+        with hooks.observed(self.path.parent, "plan", {"subject": subject}, undoing=self.undoing):
+            files.write(self.path, "".join([_line("plan", {"subject": subject}), *lines]))
+            self.started = True
 
     def forget(self) -> None:
         """Note that everything begun so far is undone: the step that clears has done its work."""
@@ -86,7 +98,10 @@ class Journal:
 
     def write(self, event: str, **values: Any) -> None:
         """Append one record durably."""
-        line = _line(event, values)
+        with hooks.observed(self.path.parent, event, values, undoing=self.undoing):
+            self._append(_line(event, values))
+
+    def _append(self, line: str) -> None:
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             size = os.fstat(descriptor).st_size

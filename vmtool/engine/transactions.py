@@ -50,7 +50,7 @@ def read_unreadable(state: State) -> list[str]:
     return found
 
 
-def recover(state: State, directory: Path, monitor: apply.Monitor) -> list[str]:
+def recover(state: State, directory: Path, monitor: apply.Monitor, *, on: apply.MakeHost | None = None) -> list[str]:
     """Undo what the journal in `directory` tells; the directory with its logs stays.
 
     Returns:
@@ -59,17 +59,18 @@ def recover(state: State, directory: Path, monitor: apply.Monitor) -> list[str]:
     with working_on(state, directory, "vmtool recover"):
         if Journal(directory).story().state in FINISHED:
             return []  # Somebody has finished it since it was listed.
-        return apply.undo(directory, monitor)
+        return apply.undo(directory, monitor, on=on)
 
 
-def remove(state: State, directory: Path, doing: str, monitor: apply.Monitor) -> None:
+def remove(state: State, directory: Path, doing: str, monitor: apply.Monitor, *,
+           on: apply.MakeHost | None = None) -> None:
     """Undo everything, then remove the directory.
 
     Raises:
         VmtoolError: something could not be undone; the directory stays, for another try.
     """
     with working_on(state, directory, doing):
-        problems = apply.undo(directory, monitor)
+        problems = apply.undo(directory, monitor, on=on)
         if problems:
             raise VmtoolError(f"{directory.name}: not everything could be removed", details=problems,
                               hint=f"{doing} once more; nothing is forgotten", log=str(directory / "log" / "host.log"))
@@ -77,11 +78,11 @@ def remove(state: State, directory: Path, doing: str, monitor: apply.Monitor) ->
 
 
 def undertake(state: State, directory: Path, doing: str, make: Callable[[], Plan], monitor: apply.Monitor, *,
-              keep: bool = False) -> Plan:
+              keep: bool = False, on: apply.MakeHost | None = None) -> Plan:
     """Make and apply the plan of the subject in `directory`, under its lock: see `apply.apply`."""
     with locks.Lock(state.lock(directory), doing):
         try:
-            return apply.apply(make, monitor, host_lock=state.host_lock, doing=doing, keep=keep)
+            return apply.apply(make, monitor, host_lock=state.host_lock, doing=doing, keep=keep, on=on)
         except VmtoolError as error:
             log = directory / "log" / "host.log"
             error.log = error.log or (str(log) if log.exists() else "")

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from vmtool.gpu.actions import WriteSysfs
 from vmtool.gpu.facts import GpuFacts
 from vmtool.gpu.pci import PciDetails, PciDevice
 from vmtool.gpu.saved_state import Record
-from vmtool.plan import Action, WriteSysfs
+from vmtool.plan import Action
 
 
 def facts_without(facts: GpuFacts, owner: str, undo: Iterable[Action]) -> GpuFacts:

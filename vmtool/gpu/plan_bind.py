@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vmtool.gpu.actions import AwaitVfioUnused, ExpectDriver, WriteSysfs
 from vmtool.gpu.check import check_bind
 from vmtool.gpu.facts import GpuFacts
 from vmtool.gpu.pci import DEVICES, PciDevice
@@ -19,7 +20,7 @@ from vmtool.gpu.select import Wish
 from vmtool.gpu.services import holding_services, plan_console, plan_start, plan_stop
 from vmtool.gpu.vfio_driver import PLAIN, Choice, choose_driver
 from vmtool.paths import State
-from vmtool.plan import Action, AwaitFree, ExpectDriver, MakeDir, Plan, Remove, Run, Step, WriteFile, WriteSysfs
+from vmtool.plan import Action, MakeDir, Plan, Remove, Run, Step, WriteFile
 
 
 @dataclass(frozen=True)
@@ -92,9 +93,9 @@ def plan_records(state: State, moves: Sequence[Move]) -> Step:
                 undo=(_freed([move.device for move in moves]), *(Remove(path) for path in paths)))
 
 
-def _freed(devices: Iterable[PciDevice]) -> AwaitFree:
+def _freed(devices: Iterable[PciDevice]) -> AwaitVfioUnused:
     """They were waited for when they were given back."""
-    return AwaitFree(tuple(f"{DEVICES}/{device.bdf}" for device in devices), deadline=1.0)
+    return AwaitVfioUnused(tuple(f"{DEVICES}/{device.bdf}" for device in devices), deadline=1.0)
 
 
 def plan_modules(facts: GpuFacts, moves: Sequence[Move]) -> Step:

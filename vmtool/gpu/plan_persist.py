@@ -48,7 +48,7 @@ def plan_forget(bdfs: Iterable[str], *, last: bool) -> Step:
     bdfs = list(bdfs)
     files = tuple(Remove(DIRECTORY / bdf) for bdf in bdfs)
     if last:
-        disable = Run(("systemctl", "disable", UNIT.name), deadline=30, gone=("does not exist",))
+        disable = Run(("systemctl", "disable", UNIT.name), deadline=30, absent_messages=("does not exist",))
         return Step(f"bind {', '.join(bdfs)} at boot no more",
                     (*files, disable, Remove(UNIT), Remove(SCRIPT), Remove(DIRECTORY)))
     return Step(f"bind {', '.join(bdfs)} at boot no more", files)

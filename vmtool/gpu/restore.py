@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from vmtool.gpu.actions import AwaitVfioUnused, ExpectDriver, WriteSysfs
 from vmtool.gpu.pci import DEVICES, DRIVERS
 from vmtool.gpu.saved_state import Record, marks
 from vmtool.paths import State
-from vmtool.plan import Action, AwaitFree, ExpectDriver, WriteSysfs
+from vmtool.plan import Action
 
 # Seconds for a driver that the kernel probes later than asked.
 PROBED_WITHIN = 5.0
@@ -27,7 +28,7 @@ def way_back(state: State, records: Sequence[Record], deadline: float) -> tuple[
                   [(paths[record.bdf], "") for record in driven])] if driven else []
     power = [(paths[record.bdf], item) for record in records for item in _power(record)]
     return (
-        AwaitFree(tuple(paths.values())),
+        AwaitVfioUnused(tuple(paths.values())),
         write([(f"{path}/driver/unbind", bdf) for bdf, path in paths.items()],
               [(paths[record.bdf], record.bound_to) for record in records]),
         write([(f"{paths[record.bdf]}/driver_override", record.override) for record in records],

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from vmtool.gpu.actions import WriteSysfs
 from vmtool.gpu.facts import GpuFacts
 from vmtool.gpu.pci import PciDevice
-from vmtool.plan import Action, Run, Step, WriteSysfs
+from vmtool.plan import Action, Run, Step
 
 # Each can be stopped and started without loss. Display managers are not among them: a user's work ends with them.
 KNOWN = ("nvidia-persistenced.service", "nvidia-dcgm.service", "dcgm.service", "nvidia-dcgm-exporter.service",
@@ -23,8 +24,8 @@ def plan_stop(units: Iterable[str], persistent: Iterable[str]) -> Step:
     """Stop the services and turn persistence mode off; the way back starts them."""
     stop = [Run(("systemctl", "stop", unit), deadline=60) for unit in units]
     off = [Run(("nvidia-smi", "-i", bdf, "-pm", "0"), deadline=30) for bdf in persistent]
-    start: list[Action] = [Run(("nvidia-smi", "-i", bdf, "-pm", "1"), deadline=30, gone=("No devices were found",))
-                           for bdf in persistent]
+    start: list[Action] = [Run(("nvidia-smi", "-i", bdf, "-pm", "1"), deadline=30,
+                               absent_messages=("No devices were found",)) for bdf in persistent]
     start += [Run(("systemctl", "start", unit), deadline=60) for unit in units]
     names = [*units, *(["persistence mode"] if off else [])]
     return Step(f"stop {', '.join(names)}", (*stop, *off), undo=tuple(start))

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
-import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import IO
 
-from vmtool.errors import ProgramFailed, VerificationFailed, VmtoolError
-from vmtool.gpu import write_child
+from vmtool.errors import ProgramFailed, VmtoolError
 from vmtool.gpu.pci import BDF
-from vmtool.gpu.write_child import Attempt, Failure, Write
-from vmtool.host import files, processes
-from vmtool.plan import ExpectDriver, WriteSysfs
+from vmtool.machine import DeviceWrite, Host, Pairs, Reader, RunningWrites, WriteFailure
 
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
 POLL = 0.02
 HINTS = {
     "EBUSY": "something still uses the device: vmtool gpu status BDF names who",
@@ -26,103 +22,93 @@ HINTS = {
 }
 
 
-def write(action: WriteSysfs, log: IO[str]) -> None:
-    """Do all writes, each device's in a child of its own, all devices at the same time.
+def write(host: Host, writes: Iterable[DeviceWrite], marks: Path, deadline: float) -> None:
+    """Do all writes, each device's in a process of its own, all devices at the same time.
+
+    Args:
+        marks: directory with a file for each device that hung in this boot: those are left alone.
+        deadline: seconds for all of it.
 
     Raises:
-        ProgramFailed: a write failed, or did not end; then the device is marked and its child is left behind.
+        ProgramFailed: a write failed, or did not end; then the device is marked and its process is left behind.
     """
-    running = {_device(writes[0]): start(writes) for writes in by_device(action)}
+    running = {_device(each[0]): host.start_writes(each) for each in by_device(host, writes, marks)}
     hung: dict[str, list[str]] = {}
-    failures: list[Failure] = []
+    failures: list[WriteFailure] = []
     try:
-        failures = _collect(running, time.monotonic() + action.deadline)
+        failures = _collect(host, running, host.now() + deadline)
         for bdf, one in running.items():
             hung[bdf] = one.stuck_at()
             if one.kill():
-                failures.append(Failure(one.writes[-1], 4))
+                failures.append(WriteFailure(one.writes[-1], errno.EINTR))
                 del hung[bdf]
             else:
-                _mark(action, bdf, hung[bdf])
+                host.write(marks / bdf, "\n".join([boot_id(host), *hung[bdf]]) + "\n")
     except BaseException:
-        # Ctrl-C: what can be killed is; the rest is told by the undo that follows.
+        # Ctrl-C: what can be killed is; the rest is reported by the undo that follows.
         for one in running.values():
             one.kill()
         raise
     finally:
         for one in running.values():
             one.close()
-    log.write("".join(f"$ {line}\n" for line in action.shell().splitlines()))
-    log.flush()
     if hung or failures:
-        raise _failed(action, hung, failures)
+        raise _failed(deadline, hung, failures)
 
 
-def start(writes: list[Write]) -> Attempt:
-    """Begin one device's writes; the tests put their own kernel here."""
-    return Attempt(writes)
-
-
-def by_device(action: WriteSysfs) -> list[list[Write]]:
+def by_device(reader: Reader, writes: Iterable[DeviceWrite], marks: Path) -> list[list[DeviceWrite]]:
     """The writes of each device, without those that hung in this boot."""
-    conditions = action.when or (("", "*"),) * len(action.writes)
-    found: dict[str, list[Write]] = {}
-    for (path, text), (directory, driver) in zip(action.writes, conditions, strict=True):
-        one = Write(path, text, directory, driver)
+    found: dict[str, list[DeviceWrite]] = {}
+    for one in writes:
         found.setdefault(_device(one), []).append(one)
-    return [writes for bdf, writes in found.items() if not is_marked(action.marks, bdf)]
+    return [each for bdf, each in found.items() if not is_marked(reader, marks, bdf)]
 
 
-def expect(action: ExpectDriver) -> None:
-    """Read back.
-
-    Raises:
-        VerificationFailed: a device has another driver than it should.
-    """
-    end = time.monotonic() + action.deadline
-    while wrong := _wrong(action):
-        if time.monotonic() > end:
-            raise VerificationFailed(
-                "the kernel did not bind as asked", details=[*wrong, *_kernel_says(action)],
-                hint="dmesg tells why a driver refused its device")
-        time.sleep(POLL)
-
-
-def is_marked(marks: Path, bdf: str) -> bool:
+def is_marked(reader: Reader, marks: Path, bdf: str) -> bool:
     """Whether the device hung since the machine was booted."""
-    try:
-        return (marks / bdf).read_text().partition("\n")[0] == boot_id()
-    except OSError:
-        return False
+    mark = reader.text(str(marks / bdf))
+    return mark is not None and mark.partition("\n")[0] == boot_id(reader)
 
 
-def boot_id() -> str:
+def boot_id(reader: Reader) -> str:
     """A number that each boot has for itself (proc(5))."""
-    return BOOT_ID.read_text().strip()
+    return (reader.text(BOOT_ID) or "").strip()
 
 
-def read_driver(directory: str) -> str | None:
+def read_driver(reader: Reader, directory: str) -> str | None:
     """The driver of a device, "" for none; None when the device is not there."""
-    return write_child.driver_of(directory) if os.path.exists(directory) else None
+    link = reader.link(f"{directory}/driver")
+    return os.path.basename(link) if link else "" if reader.exists(directory) else None
 
 
-def _wrong(action: ExpectDriver) -> list[str]:
+def wrong_drivers(reader: Reader, devices: Pairs, marks: Path, *, absent_is_right: bool) -> list[str]:
+    """A line for each device (directory, driver or "") that has another driver than it should."""
     found = []
-    for directory, driver in action.devices:
+    for directory, driver in devices:
         bdf = os.path.basename(directory)
-        now = read_driver(directory)
-        if now == driver or (now is None and action.gone) or is_marked(action.marks, bdf):
+        now = read_driver(reader, directory)
+        if now == driver or (now is None and absent_is_right) or is_marked(reader, marks, bdf):
             continue
         state = "is not there any more" if now is None else f"has {f'the driver {now}' if now else 'no driver'}"
         found.append(f"{bdf} {state}, not {driver or 'none'}")
     return found
 
 
-def _collect(running: dict[str, Attempt], end: float) -> list[Failure]:
+def kernel_lines(host: Host, directories: Sequence[str]) -> list[str]:
+    """The kernel log's last lines about devices."""
+    try:
+        result = host.execute(("dmesg",), deadline=5.0)
+    except VmtoolError:
+        return []
+    names = [os.path.basename(directory) for directory in directories]
+    return [line for line in result.out.splitlines() if any(name in line for name in names)][-6:]
+
+
+def _collect(host: Host, running: dict[str, RunningWrites], end: float) -> list[WriteFailure]:
     """Take what has ended out of `running`, until nothing runs or the time is up; what failed."""
     failures = []
-    while running and (left := end - time.monotonic()) > 0:
-        for one in write_child.readable(list(running.values()), left):
+    while running and (left := end - host.now()) > 0:
+        for one in host.ended(list(running.values()), left):
             failure = one.result()
             failures += [failure] if failure else []
             one.close()
@@ -130,14 +116,10 @@ def _collect(running: dict[str, Attempt], end: float) -> list[Failure]:
     return failures
 
 
-def _mark(action: WriteSysfs, bdf: str, lines: list[str]) -> None:
-    files.write(action.marks / bdf, "\n".join([boot_id(), *lines]) + "\n")
-
-
-def _failed(action: WriteSysfs, hung: dict[str, list[str]], failures: list[Failure]) -> ProgramFailed:
+def _failed(deadline: float, hung: dict[str, list[str]], failures: list[WriteFailure]) -> ProgramFailed:
     details = []
     for bdf, lines in hung.items():
-        details += [f"{bdf}: the kernel did not answer within {action.deadline:.0f} s and the writing process cannot "
+        details += [f"{bdf}: the kernel did not answer within {deadline:.0f} s and the writing process cannot "
                     "be killed", *(f"  {line}" for line in lines)]
     names = [os.strerror(failure.number) for failure in failures]
     details += [f"{_device(failure.write)}: echo {failure.write.text} > {failure.write.path}: {name}"
@@ -149,17 +131,7 @@ def _failed(action: WriteSysfs, hung: dict[str, list[str]], failures: list[Failu
     return ProgramFailed("a device did not take what was written", details=details, hint=known[0] if known else "")
 
 
-def _device(one: Write) -> str:
+def _device(one: DeviceWrite) -> str:
     """The address that a write is about."""
     found = BDF.search(one.text) or BDF.search(one.path)
     return found[0] if found else one.path
-
-
-def _kernel_says(action: ExpectDriver) -> list[str]:
-    """The kernel log's last lines about the devices."""
-    try:
-        result = processes.run(("dmesg",), deadline=5.0)
-    except VmtoolError:
-        return []
-    names = [os.path.basename(directory) for directory, _ in action.devices]
-    return [line for line in result.out.splitlines() if any(name in line for name in names)][-6:]

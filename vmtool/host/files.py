@@ -80,18 +80,6 @@ def mount_points() -> list[str]:
     return [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
 
 
-def copy_secret(path: Path, source: Path | None, uid: int) -> None:
-    """Copy a secret to a file of mode 0400 owned by `uid`; with no source, 32 random bytes in hexadecimal."""
-    if source is None:
-        if path.exists():
-            return
-        write(path, secrets.token_hex(32) + "\n", mode=0o400, uid=uid)
-        return
-    try:
-        write(path, source.read_bytes(), mode=0o400, uid=uid)
-    except OSError as error:
-        raise VmtoolError(f"{source}: {error.strerror}") from error
-
 
 def write_output(path: Path, text: str) -> Path:
     """Write a file for everybody to read; there is no secret in it.

@@ -1,7 +1,8 @@
-"""Reading files that may never answer, in a child process that is left behind then."""
+"""Reading and opening files that may never answer, in a child process that is left behind then."""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import select
@@ -15,7 +16,18 @@ from vmtool.host.uninterruptible import detach
 PIECE = 64 << 10
 
 
-def read_guarded(paths: Sequence[str], read: Callable[[str], str | None], deadline: float) -> dict[str, str | None]:
+def is_busy(path: str) -> str | None:
+    """"busy" when a VFIO group's node is open: it can be opened once (vfio_group_fops_open in drivers/vfio/group.c).
+    Opening it does nothing else."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        return "busy" if error.errno == errno.EBUSY else None
+    return None
+
+
+def read_with_deadline(paths: Sequence[str], read: Callable[[str], str | None],
+                       deadline: float) -> dict[str, str | None]:
     """Read files one after the other; one that does not answer is skipped after `deadline` seconds.
 
     One child reads them all. When it hangs, another goes on with the rest.

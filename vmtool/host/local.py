@@ -1,18 +1,26 @@
-"""The real machine behind `vmtool.machine.Reader`."""
+"""The real machine behind `vmtool.machine.Reader` and `vmtool.machine.Host`."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO
 
 from vmtool.errors import ProgramFailed, ProgramMissing
-from vmtool.host import processes
-from vmtool.machine import Output
+from vmtool.host import daemons, files, processes
+from vmtool.machine import Channel, DeviceWrite, Output, Pairs, RunningWrites
 
 LIMIT = 4 << 20
 PIECE = 64 << 10
+TAIL = 64 << 10
 
 
-class Machine:
+class LocalMachine:
     """This machine, read-only."""
 
     def text(self, path: str) -> str | None:
@@ -27,9 +35,14 @@ class Machine:
             return None
 
     def guarded(self, paths: tuple[str, ...], deadline: float = 2.0) -> dict[str, str | None]:
-        from vmtool.host.guarded_reads import read_guarded  # few need it
+        from vmtool.host.guarded_reads import read_with_deadline  # few need it
 
-        return read_guarded(paths, self.text, deadline)
+        return read_with_deadline(paths, self.text, deadline)
+
+    def busy(self, nodes: tuple[str, ...], deadline: float = 2.0) -> dict[str, bool]:
+        from vmtool.host.guarded_reads import is_busy, read_with_deadline
+
+        return {node: bool(answer) for node, answer in read_with_deadline(nodes, is_busy, deadline).items()}
 
     def names(self, path: str) -> tuple[str, ...]:
         try:
@@ -54,3 +67,108 @@ class Machine:
             return processes.run(argv, deadline=deadline)
         except (ProgramMissing, ProgramFailed):
             return None
+
+
+class LocalHost(LocalMachine):
+    """This machine, to be changed.
+
+    Args:
+        log: receives every command line with its output; None for nobody.
+        note: receives what whoever waits may want to know.
+    """
+
+    def __init__(self, log: IO[str] | None = None, note: Callable[[str], None] = lambda text: None) -> None:
+        self._log, self._note = log, note
+
+    def execute(self, argv: Sequence[str], *, deadline: float, env: Pairs = (), stdin: Path | bytes | None = None,
+                stdout: Path | None = None) -> Output:
+        return processes.run(argv, deadline=deadline, env=env, stdin=stdin, stdout=stdout, log=self._log)
+
+    def read(self, path: Path) -> bytes:
+        return path.read_bytes()
+
+    def tail(self, path: Path, lines: int = 12) -> list[str]:
+        try:
+            with path.open("rb") as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL))
+                return file.read(TAIL).decode(errors="replace").splitlines()[-lines:]
+        except OSError:
+            return []
+
+    def write(self, path: Path, data: bytes | str, *, mode: int = 0o600, uid: int | None = None) -> None:
+        files.write(path, data, mode=mode, uid=uid)
+
+    def make_dir(self, path: Path, *, mode: int = 0o700, uid: int = 0) -> None:
+        files.make_dir(path, mode=mode, uid=uid)
+
+    def remove(self, path: Path) -> None:
+        files.remove(path)
+
+    def living(self, pidfile: Path) -> int | None:
+        return daemons.living(pidfile)
+
+    def start_daemon(self, argv: Sequence[str], pidfile: Path, log: Path) -> None:
+        daemons.start(argv, pidfile, log)
+
+    def start_time(self, pid: int) -> str | None:
+        return processes.start_time(pid)
+
+    def kill(self, pid: int, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.Signals(number))
+
+    def accepts(self, socket: Path) -> bool:
+        try:
+            with self.connect(socket):
+                return True
+        except OSError:
+            return False
+
+    def connect(self, socket: Path) -> Channel:
+        return _connected(socket)
+
+    def request(self, method: str, url: str, *, headers: Mapping[str, str] = {}, body: bytes | None = None,
+                deadline: float) -> tuple[int, str]:
+        from vmtool.host import http  # few need it
+
+        return http.request(method, url, headers, body, deadline)
+
+    def stream(self, method: str, url: str, *, headers: Mapping[str, str] = {}, body: bytes | None = None,
+               deadline: float) -> contextlib.AbstractContextManager[tuple[int, Iterator[str]]]:
+        from vmtool.host import http
+
+        return http.stream(method, url, headers, body, deadline)
+
+    def start_writes(self, writes: Sequence[DeviceWrite]) -> RunningWrites:
+        from vmtool.host.device_writes import DeviceWriteProcess
+
+        return DeviceWriteProcess(writes)
+
+    def ended(self, running: Sequence[RunningWrites], seconds: float) -> list[RunningWrites]:
+        from vmtool.host.device_writes import readable
+
+        return readable(running, seconds)
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    def log(self, text: str) -> None:
+        if self._log:
+            self._log.write(text)
+            self._log.flush()
+
+    def note(self, text: str) -> None:
+        self._note(text)
+
+
+def _connected(path: Path) -> socket.socket:
+    client = socket.socket(socket.AF_UNIX)
+    try:
+        client.connect(str(path))
+    except OSError:
+        client.close()
+        raise
+    return client

@@ -72,17 +72,6 @@ def run(argv: Sequence[str], *, deadline: float, env: Sequence[tuple[str, str]] 
     return result
 
 
-def check(argv: Sequence[str], result: Output, hint: str = "") -> None:
-    """Raise ProgramFailed, with the last lines of the output, unless the program ended well."""
-    if result.status == 0:
-        return
-    how = f"died of {signal.Signals(-result.status).name}" if result.status < 0 else f"exit status {result.status}"
-    if result.status == 127:
-        how += " (a program that it calls is missing)"
-    lines = [line for line in (result.out + "\n" + result.err).splitlines() if line.strip()]
-    raise ProgramFailed(f"{shlex.join(argv[:6])}{' ...' if len(argv) > 6 else ''}: {how}", details=lines[-8:],
-                        hint=hint)
-
 
 def end_group(child: subprocess.Popen[bytes]) -> None:
     """Terminate a child's process group, then kill it; a child in D state is abandoned after the grace time."""

@@ -15,7 +15,7 @@ from vmtool.containerd.facts import read_containerd
 from vmtool.engine import transactions
 from vmtool.errors import Refused, VmtoolError
 from vmtool.host import locks
-from vmtool.host.local import Machine
+from vmtool.host.local import LocalMachine
 from vmtool.image.archive import read_archive
 from vmtool.image.facts import read_build
 from vmtool.image.installed import Record, images_dir, is_present, read_images, read_record, read_records
@@ -46,7 +46,7 @@ def build(state: State, recipe: str, dry_run: bool, no_cache: bool, upstream_dig
     digest, endpoint = input_digest(read, upstream_digest), this_endpoint(state)
     wanted = built_record(read.name, read.reference, digest, endpoint)
     earlier = read_record(images_dir(state) / read.name)
-    if earlier == wanted and not no_cache and is_present(Machine(), state, earlier):
+    if earlier == wanted and not no_cache and is_present(LocalMachine(), state, earlier):
         click.echo(f"nothing to do: {wanted.references[-1]} is there, built from this very input", err=True)
         return
     plans = _Build(state, read, digest, wanted, upstream_digest, no_cache)
@@ -71,7 +71,7 @@ class _Build:
         self.upstream, self.fresh, self.cache = upstream, fresh, Cache.at()
 
     def build(self) -> Plan:
-        facts = read_build(Machine(), self.cache, self.recipe, self.digest, os.environ)
+        facts = read_build(LocalMachine(), self.cache, self.recipe, self.digest, os.environ)
         return plan_build(self.cache, self.state.root / "builds" / self.recipe.name, self.recipe, self.digest, facts,
                           upstream_digest=self.upstream, fresh=self.fresh)
 
@@ -107,7 +107,7 @@ def import_(state: State, archive: Path, name: str, dry_run: bool) -> None:
 @click.pass_obj
 def list_(state: State, as_json: bool) -> None:
     """List the images that instances can use."""
-    images = read_images(Machine(), state, this_endpoint(state))
+    images = read_images(LocalMachine(), state, this_endpoint(state))
     if as_json:
         print_json(images=[vars(image) for image in images])
     elif images:
@@ -146,7 +146,7 @@ def find_record(state: State, image: str) -> Record:
 
 def this_endpoint(state: State) -> Endpoint:
     """The containerd that images go to: the same that instances use."""
-    return choose_endpoint(state, bool(read_containerd(Machine()).answers))
+    return choose_endpoint(state, bool(read_containerd(LocalMachine()).answers))
 
 
 def do(state: State, directory: Path, doing: str, make: Callable[[], Plan]) -> Plan:

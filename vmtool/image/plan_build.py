@@ -45,7 +45,7 @@ def plan_build(cache: Cache, directory: Path, recipe: Recipe, digest: str, facts
         plan_context(cache, recipe), plan_image(cache, recipe, digest, facts, upstream_digest, fresh=fresh),
     ]
     if facts.stale:
-        steps.append(p.Step("remove archives of other inputs", tuple(map(p.Remove, facts.stale)), waits=True))
+        steps.append(p.Step("remove archives of other inputs", tuple(map(p.Remove, facts.stale)), waits_only=True))
     return p.Plan(subject, directory, tuple(steps))
 
 
@@ -83,24 +83,24 @@ def plan_wheels(cache: Cache, recipe: Recipe, facts: BuildFacts) -> p.Step:
     """Fetch the locked wheels; the build itself then needs no network."""
     title = "fetch the locked wheels"
     if not recipe.python:
-        return p.Step(title, skip="the recipe has none", waits=True)
+        return p.Step(title, skip="the recipe has none", waits_only=True)
     if not facts.wheels_missing:
-        return p.Step(title, skip="all are in the cache", waits=True)
+        return p.Step(title, skip="all are in the cache", waits_only=True)
     folder, scratch = cache.context(recipe.name) / "wheels", cache.scratch(recipe.name)
     environment = (*facts.environment, ("TMPDIR", str(scratch)))
     # What is left when a download breaks off is kept: pip checks it against the lock when it is tried again.
     return p.Step(title, (p.MakeDir(folder, mode=0o755), p.MakeDir(scratch), *(
         wheels.fetch(recipe, lock, folder, environment, facts.python) for lock in recipe.locks), p.Remove(scratch)),
-        undo=(p.Remove(scratch),), waits=True)
+        undo=(p.Remove(scratch),), waits_only=True)
 
 
 def plan_base(cache: Cache, recipe: Recipe, facts: BuildFacts, *, fresh: bool) -> p.Step:
     """Make the root filesystem with mmdebstrap."""
     if not recipe.suite:
-        return p.Step("make the Debian base", skip=f"it is {recipe.upstream}", waits=True)
+        return p.Step("make the Debian base", skip=f"it is {recipe.upstream}", waits_only=True)
     title = f"make the Debian base ({recipe.suite})"
     if facts.base and not fresh:
-        return p.Step(title, skip="the same packages are in the cache", waits=True)
+        return p.Step(title, skip="the same packages are in the cache", waits_only=True)
     base, scratch = cache.base(base_digest(recipe)), cache.scratch(recipe.name)
     made = scratch / "base.tar"
     hooks = [
@@ -119,7 +119,7 @@ def plan_base(cache: Cache, recipe: Recipe, facts: BuildFacts, *, fresh: bool) -
         p.MakeDir(base.parent, mode=0o755), p.MakeDir(scratch, mode=0o755),
         p.Run(argv, env=(*facts.environment, ("SOURCE_DATE_EPOCH", EPOCH), ("TMPDIR", str(scratch))), deadline=1800),
         *_keep(made, base), p.Remove(scratch),
-    ), undo=(p.Remove(scratch),), waits=True)
+    ), undo=(p.Remove(scratch),), waits_only=True)
 
 
 def plan_context(cache: Cache, recipe: Recipe) -> p.Step:
@@ -134,7 +134,7 @@ def plan_context(cache: Cache, recipe: Recipe) -> p.Step:
     if recipe.suite:
         link = ("ln", "--force", str(cache.base(base_digest(recipe))), str(context / "base.tar"))
         actions.append(p.Run(link))
-    return p.Step("put the build context together", tuple(actions), waits=True)
+    return p.Step("put the build context together", tuple(actions), waits_only=True)
 
 
 def plan_image(cache: Cache, recipe: Recipe, digest: str, facts: BuildFacts, upstream_digest: str, *,
@@ -153,7 +153,7 @@ def plan_image(cache: Cache, recipe: Recipe, digest: str, facts: BuildFacts, ups
         run = p.Run(("docker", "buildx", "build", "--provenance=false", f"--platform={recipe.platform}",
                      f"--build-arg=SOURCE_DATE_EPOCH={EPOCH}", *arguments, output, str(context)), env=env,
                     deadline=7200)
-        return p.Step("build the image with docker", (*before, run, *after), undo=(p.Remove(scratch),), waits=True)
+        return p.Step("build the image with docker", (*before, run, *after), undo=(p.Remove(scratch),), waits_only=True)
     buildah = ("buildah", "--root", str(cache.storage), "--runroot", str(cache.runroot), "--storage-driver", "overlay")
     # Always the same name there, so that `rmi --prune` finds what earlier builds left.
     local = f"{recipe.reference}:build"
@@ -164,12 +164,13 @@ def plan_image(cache: Cache, recipe: Recipe, digest: str, facts: BuildFacts, ups
     push = (*buildah, "push", "--quiet", "--compression-format=zstd", "--compression-level=1", local,
             f"oci-archive:{made}:{reference}")
     # A killed buildah leaves a working container that is mounted; its storage may be mounted on itself as well.
-    clean = (p.Run((*buildah, "rm", "--all")), p.Run(("umount", str(cache.storage / "overlay")), gone=UNMOUNTED),
+    clean = (p.Run((*buildah, "rm", "--all")), p.Run(("umount", str(cache.storage / "overlay")),
+                                                   absent_messages=UNMOUNTED),
              p.Remove(cache.runroot), p.Remove(scratch))
     prune = p.Run((*buildah, "rmi", "--prune"), deadline=300)
     return p.Step("build the image with buildah", (
         *before, p.Run(build, env=env, deadline=7200), p.Run(push, env=env, deadline=1800), *after, prune,
-        p.Remove(cache.runroot)), undo=clean, waits=True)
+        p.Remove(cache.runroot)), undo=clean, waits_only=True)
 
 
 def _keep(made: Path, kept: Path) -> tuple[p.Action, ...]:

@@ -81,4 +81,4 @@ def foreign_record(contents: Contents, archive: Path, endpoint: Endpoint, name: 
 
 
 def _forget(endpoint: Endpoint, references: tuple[str, ...]) -> tuple[p.Action, ...]:
-    return tuple(p.Run(endpoint.ctr("images", "remove", name), gone=("not found",)) for name in references)
+    return tuple(p.Run(endpoint.ctr("images", "remove", name), absent_messages=("not found",)) for name in references)

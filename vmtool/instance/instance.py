@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool.containerd.endpoint import Endpoint
+from vmtool.endpoint.client import Server
 from vmtool.engine.journal import Journal, Story
 from vmtool.errors import VmtoolError
 from vmtool.host import daemons, locks
 from vmtool.paths import State
-from vmtool.plan import Server
 
 
 @dataclass(frozen=True)

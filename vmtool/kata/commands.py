@@ -37,7 +37,7 @@ def kata_command() -> None:
 @click.pass_obj
 def render(state: State, spec: Path, output: Path | None, install: bool, kind: str) -> None:
     """Render what a spec amounts to. Findings of the lint go to stderr."""
-    from vmtool.host.local import Machine
+    from vmtool.host.local import LocalMachine
     from vmtool.kata.render import render_kind
     from vmtool.kata.request import survey
     from vmtool.spec.load import read_spec
@@ -45,7 +45,7 @@ def render(state: State, spec: Path, output: Path | None, install: bool, kind: s
     if install and (output or kind != KINDS[0]):
         raise Refused("--install is for the configuration, and goes without -o", hint="choose one of them")
     wanted = read_spec(spec)
-    found = survey(Machine(), wanted.spec)
+    found = survey(LocalMachine(), wanted.spec)
     problems = found.wish_problems() + (found.host_problems() if install else ())
     if problems:
         raise Refused(f"{spec} gives no configuration of Kata", details=problems, hint="correct the spec")
@@ -65,11 +65,11 @@ def render(state: State, spec: Path, output: Path | None, install: bool, kind: s
 
 
 def _network(state: State, spec: Spec) -> str:
-    from vmtool.host.local import Machine
+    from vmtool.host.local import LocalMachine
     from vmtool.launch.render import render_network
     from vmtool.net.facts import read_network
 
-    return render_network(state, spec, read_network(Machine(), state))
+    return render_network(state, spec, read_network(LocalMachine(), state))
 
 
 @kata_command.command("check")
@@ -80,12 +80,12 @@ def _network(state: State, spec: Spec) -> str:
 @JSON
 def check(file: Path | None, version: str | None, tee: str | None, gpus: int | None, as_json: bool) -> None:
     """Lint FILE, or the file that the shim of this host reads, drop-ins merged. Exit 4 when there is an error."""
-    from vmtool.host.local import Machine
+    from vmtool.host.local import LocalMachine
     from vmtool.kata.check_target import choose_checked
     from vmtool.kata.document import read
     from vmtool.kata.lint import Subject, lint
 
-    chosen = choose_checked(Machine(), str(file) if file else None, release_of(version) if version else None)
+    chosen = choose_checked(LocalMachine(), str(file) if file else None, release_of(version) if version else None)
     document = read(Path(chosen.file), [Path(path) for path in chosen.drop_ins])
     findings = lint(Subject(document, chosen.release, tee, gpus, chosen.host))
     if chosen.guessed:
@@ -108,11 +108,11 @@ def check(file: Path | None, version: str | None, tee: str | None, gpus: int | N
 @JSON
 def which(as_json: bool) -> None:
     """Tell which file each shim will really read, and where `kata-runtime check` reads another."""
-    from vmtool.host.local import Machine
+    from vmtool.host.local import LocalMachine
     from vmtool.kata.facts import read_target
     from vmtool.kata.which import read_which
 
-    machine = Machine()
+    machine = LocalMachine()
     readings = read_which(machine, read_target(machine).kata)
     if as_json:
         print_json(kind="kata-which", readings=[dataclasses.asdict(item) | {"differs": item.differs}

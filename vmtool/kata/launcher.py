@@ -20,6 +20,7 @@ from vmtool.kata.request import Survey
 from vmtool.kata.timeouts import create_seconds
 from vmtool.kata.values import values_of
 from vmtool.paths import State
+from vmtool.qemu.actions import ExpectTee, KillQemu
 from vmtool.spec.runtime import Spec
 
 
@@ -65,7 +66,7 @@ def guest_of(spec: Spec, survey: Survey, gpu: GpuFacts | None) -> Guest:
     values = values_of(survey.asked)
     seconds = create_seconds(values.default_memory, values.default_vcpus, survey.asked.gpus, survey.asked.confidential)
     return Guest(survey, text, tuple(finding.id for finding in findings), devices, nodes, seconds + 60.0,
-                 (p.EndGuest(sandbox_name(spec.name), survey.asked.assets.qemu),))
+                 (KillQemu(sandbox_name(spec.name), survey.asked.assets.qemu),))
 
 
 def guest_problems(spec: Spec, survey: Survey, gpu: GpuFacts | None) -> Iterator[tuple[type[VmtoolError], str]]:
@@ -103,6 +104,6 @@ def plan_look(spec: Spec, guest: Guest, directory: Path) -> tuple[p.Step, ...]:
     if tee == "none":
         return (p.Step("look whether the guest is confidential", skip="NOT CONFIDENTIAL: no TEE was asked for"),)
     assets = guest.survey.asked.assets
-    look = p.ExpectTee(sandbox_name(spec.name), tee, guest.devices, assets.qemu, assets.kernel,
+    look = ExpectTee(sandbox_name(spec.name), tee, guest.devices, assets.qemu, assets.kernel,
                        directory / "evidence" / "qemu.txt")
     return (p.Step(f"look whether the guest really runs in {tee}", (look,)),)

@@ -9,6 +9,7 @@ from typing import Any
 from vmtool import plan as p
 from vmtool.containerd import container as c
 from vmtool.containerd.endpoint import Endpoint, awake, choose_endpoint, plan_containerd
+from vmtool.endpoint.actions import AskCanary, AwaitHealth
 from vmtool.errors import Refused
 from vmtool.image.reference import full_reference
 from vmtool.instance.instance import Instance, Paths, Record, record_text, subject_of
@@ -90,7 +91,7 @@ def plan_clearing(earlier: Instance) -> p.Step:
     undo = tuple(action for entry in reversed(earlier.story.entries) for action in entry.undo)
     title = "clear what the earlier launch left"
     old = (earlier.paths.log, earlier.paths.pidfile, earlier.paths.directory / "evidence")
-    return p.Step(title, undo + tuple(p.Remove(path) for path in old), undo, clears=True)
+    return p.Step(title, undo + tuple(p.Remove(path) for path in old), undo, clears_previous=True)
 
 
 def plan_files(spec: Spec, record: Record, directory: Path) -> p.Step:
@@ -144,7 +145,7 @@ def plan_container(state: State, spec: Spec, endpoint: Endpoint, network: Networ
         config=paths.kata if guest else None,
     )
     run = p.Run(c.run_argv(endpoint, container, *options), deadline=guest.seconds if guest else 120)
-    return p.Step(f"start the container with {body.runtime.handler}", (*made, run, p.NotePid(paths.pidfile)),
+    return p.Step(f"start the container with {body.runtime.handler}", (*made, run, p.RecordPid(paths.pidfile)),
                   undo=(*awake(state, endpoint), *c.removal(endpoint, spec.name), *(guest.end if guest else ())))
 
 
@@ -185,7 +186,7 @@ def plan_health(spec: Spec, facts: LaunchFacts, record: Record, directory: Path,
     deadline = timeout or spec.spec.timeouts.start or computed * slowdown
     paths = Paths(directory)
     return p.Step(f"wait until the server is healthy, at most {deadline:.0f} s",
-                  (p.AwaitHealth(record.server, paths.pidfile, paths.log, deadline),), waits=True)
+                  (AwaitHealth(record.server, paths.pidfile, paths.log, deadline),), waits_only=True)
 
 
 def plan_canary(spec: Spec, facts: LaunchFacts, record: Record, directory: Path, *,
@@ -199,11 +200,11 @@ def plan_canary(spec: Spec, facts: LaunchFacts, record: Record, directory: Path,
         (prompt, expect), match = brought, "exact"
     else:
         return (p.Step("ask the canary", skip="NOT CHECKED: the spec and the model name no question with a known "
-                                              "answer", waits=True),)
+                                              "answer", waits_only=True),)
     deadline = spec.spec.timeouts.canary or canary_deadline(_model_size(facts)) * slowdown
     paths = Paths(directory)
-    ask = p.AskCanary(record.server, paths.key, record.model, prompt, expect, match, paths.canary, deadline)
-    return (p.Step("ask the canary and compare its answer", (ask,), waits=True),)
+    ask = AskCanary(record.server, paths.key, record.model, prompt, expect, match, paths.canary, deadline)
+    return (p.Step("ask the canary and compare its answer", (ask,), waits_only=True),)
 
 
 def _model_size(facts: LaunchFacts) -> int:

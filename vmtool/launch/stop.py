@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 from vmtool.containerd.endpoint import awake
 from vmtool.engine import apply, transactions
-from vmtool.engine.perform import perform
 from vmtool.errors import VmtoolError
-from vmtool.host import daemons
+from vmtool.host.local import LocalHost
 from vmtool.instance.instance import Instance, Record
+from vmtool.libvirt.actions import GuestRequest
 from vmtool.libvirt.launch_domain import PROGRAM, domain_name
 from vmtool.paths import State
-from vmtool.plan import Action, AskGuest, Run
+from vmtool.plan import Action, Run
 
 
 def stop_instance(state: State, instance: Instance, grace: float) -> None:
@@ -25,14 +24,15 @@ def stop_instance(state: State, instance: Instance, grace: float) -> None:
     """
     directory = instance.paths.directory
     with transactions.working_on(state, directory, f"vmtool stop {instance.name}"), apply.open_log(directory) as log:
+        host = LocalHost(log)
         for actions, wait in ((_politely(state, instance), grace), (_by_force(instance), 10.0)):
             for action in actions:
-                perform(action, log, lambda text: None)
-            end = time.monotonic() + wait
-            while daemons.living(instance.paths.pidfile):
-                if time.monotonic() > end:
+                action.do(host)
+            end = host.now() + wait
+            while host.living(instance.paths.pidfile):
+                if host.now() > end:
                     break
-                time.sleep(0.05)
+                host.sleep(0.05)
             else:
                 return
     raise VmtoolError(f"{instance.name}: process {instance.pid} survives SIGKILL", hint="look at dmesg: it may hang in "
@@ -42,7 +42,7 @@ def stop_instance(state: State, instance: Instance, grace: float) -> None:
 def _politely(state: State, instance: Instance) -> tuple[Action, ...]:
     record, paths = instance.known(), instance.paths
     if record.handler == "libvirt":
-        return (AskGuest(Path(record.channel), "stop", paths.pidfile, paths.console, fleeting=True),)
+        return (GuestRequest(Path(record.channel), "stop", paths.pidfile, paths.console, fleeting=True),)
     return (*awake(state, record.endpoint), _kill(record, "SIGTERM"))
 
 
@@ -54,4 +54,4 @@ def _by_force(instance: Instance) -> tuple[Action, ...]:
 
 
 def _kill(record: Record, signal: str) -> Run:
-    return Run(record.endpoint.ctr("task", "kill", "--signal", signal, record.name), gone=("not found",))
+    return Run(record.endpoint.ctr("task", "kill", "--signal", signal, record.name), absent_messages=("not found",))

@@ -21,13 +21,13 @@ def libvirt_command() -> None:
 def render(state: State, spec: Path, output: Path | None) -> None:
     """Render the domain that `vmtool run` would define. What would stop the run goes to stderr."""
     from vmtool.host.files import write_output
-    from vmtool.host.local import Machine
+    from vmtool.host.local import LocalMachine
     from vmtool.launch.facts import read_launch
     from vmtool.launch.render import render_launch
     from vmtool.spec.load import read_spec
 
     wanted = read_spec(spec)
-    rendering = render_launch(state, wanted, read_launch(Machine(), state, wanted))
+    rendering = render_launch(state, wanted, read_launch(LocalMachine(), state, wanted))
     for line in rendering.stops:
         click.secho(f"vmtool run would stop: {line}", fg="yellow", err=True)
     if output:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import socket
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from vmtool.endpoint.client import tail
 from vmtool.errors import ProgramFailed, VmtoolError
-from vmtool.host import daemons, files
-from vmtool.plan import AskGuest
+from vmtool.machine import Channel, Host
+
+if TYPE_CHECKING:
+    from vmtool.libvirt.actions import GuestRequest
 
 LARGEST = 1 << 18
 POLL = 0.2
@@ -23,7 +23,7 @@ LAST = 12
 REASON = re.compile(r"^vmtool: |Kernel panic|is corrupted|Out of memory")
 
 
-def ask(action: AskGuest, note: Callable[[str], None] = lambda text: None) -> str:
+def ask(host: Host, action: GuestRequest) -> str:
     """The guest's answer, without its last line.
 
     Raises:
@@ -31,53 +31,52 @@ def ask(action: AskGuest, note: Callable[[str], None] = lambda text: None) -> st
         VmtoolError: the agent refused.
     """
     try:
-        with socket.socket(socket.AF_UNIX) as channel:
-            channel.connect(str(action.channel))
-            return converse(channel, action, note)
+        with host.connect(action.channel) as channel:
+            return exchange(host, channel, action)
     except OSError as error:
         if action.fleeting:
             return ""
-        raise _failed(action, f"{action.channel}: {error.strerror or error}") from error
+        raise _failed(host, action, f"{action.channel}: {error.strerror or error}") from error
     except ProgramFailed:
         if action.fleeting:
             return ""
         raise
 
 
-def converse(channel: socket.socket, action: AskGuest, note: Callable[[str], None] = lambda text: None) -> str:
+def exchange(host: Host, channel: Channel, action: GuestRequest) -> str:
     """As `ask`, on a channel that is open."""
-    started, heard = time.monotonic(), b""
+    started, heard = host.now(), b""
     channel.settimeout(POLL)
-    question = question_of(action)
+    question = encode_request(host, action)
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # told below, by what became of QEMU
         channel.sendall(question)
     while not whole(heard):
-        waited = time.monotonic() - started
-        note(f"{waited:.0f} s of at most {action.deadline:.0f} s")
-        if not daemons.living(action.pidfile):
-            raise _failed(action, "the guest ended")
+        waited = host.now() - started
+        host.note(f"{waited:.0f} s of at most {action.deadline:.0f} s")
+        if not host.living(action.pidfile):
+            raise _failed(host, action, "the guest ended")
         if waited > action.deadline or len(heard) > LARGEST:
-            raise _failed(action, f"the guest did not answer within {action.deadline:.0f} s")
-        heard += _receive(channel)
+            raise _failed(host, action, f"the guest did not answer within {action.deadline:.0f} s")
+        heard += receive(host, channel)
     answer = heard.decode(errors="replace").replace("\r", "").removesuffix("end\n")
     if action.evidence:
-        files.write(action.evidence, answer)
+        host.write(action.evidence, answer)
     if refused := [line for line in answer.splitlines() if line.startswith("refused")]:
         raise VmtoolError(f"the guest's agent refused {action.verb}: {refused[0].removeprefix('refused ')}",
                           log=str(action.console))
     return answer
 
 
-def question_of(action: AskGuest) -> bytes:
+def encode_request(host: Host, action: GuestRequest) -> bytes:
     """What goes to the agent.
 
     Raises:
         VmtoolError: the file with the address or the keys is not what it should be.
     """
     if action.verb == "network":
-        return f"network {' '.join(_address(action.source))}\n".encode()
+        return f"network {' '.join(_address(host, action.source))}\n".encode()
     if action.verb == "serve":
-        lines = [line.strip() for line in _text(action.source).splitlines() if line.strip()]
+        lines = [line.strip() for line in _text(host, action.source).splitlines() if line.strip()]
         if "." in lines:
             raise VmtoolError(f"{action.source}: a dot alone is no API key")
         return "\n".join(["serve", *lines, ".", ""]).encode()
@@ -89,22 +88,22 @@ def whole(heard: bytes) -> bool:
     return heard == b"end\n" or heard.endswith((b"\nend\n", b"\nend\r\n"))
 
 
-def _address(path: Path | None) -> tuple[str, str]:
+def _address(host: Host, path: Path | None) -> tuple[str, str]:
     try:
-        first = json.loads(_text(path))["ips"][0]
+        first = json.loads(_text(host, path))["ips"][0]
         return str(first["address"]), str(first["gateway"])
     except (ValueError, LookupError, TypeError) as error:
         raise VmtoolError(f"{path}: tells no address and gateway for the guest") from error
 
 
-def _text(path: Path | None) -> str:
+def _text(host: Host, path: Path | None) -> str:
     try:
-        return path.read_text() if path else ""
+        return host.read(path).decode(errors="replace") if path else ""
     except OSError as error:
         raise VmtoolError(f"{path}: {(error.strerror or 'cannot be read').lower()}") from error
 
 
-def _receive(channel: socket.socket) -> bytes:
+def receive(host: Host, channel: Channel) -> bytes:
     try:
         data = channel.recv(4096)
     except TimeoutError:
@@ -112,26 +111,29 @@ def _receive(channel: socket.socket) -> bytes:
     except ConnectionResetError:
         data = b""  # closed as well, with our question unread: the guest had not opened its port yet
     if not data:
-        time.sleep(POLL)  # the other end is closed: QEMU is ending
+        host.sleep(POLL)  # the other end is closed: QEMU is ending
     return data
 
 
-def _failed(action: AskGuest, why: str) -> ProgramFailed:
-    return ProgramFailed(f"asked for {action.verb}, {why}", details=last_words(action.console),
+def _failed(host: Host, action: GuestRequest, why: str) -> ProgramFailed:
+    return ProgramFailed(f"asked for {action.verb}, {why}", details=last_words(host, action.console),
                          log=str(action.console))
 
 
-def last_words(console: Path) -> list[str]:
+def last_words(host: Host, console: Path) -> list[str]:
     """The last lines, and before them those of the lines above that tell why: a kernel's trace follows its reason."""
-    said = tail(console, 500)
+    said = host.tail(console, 500)
     return [*[line for line in said[:-LAST] if REASON.search(line)][-4:], *said[-LAST:]]
 
 
 def main(words: Sequence[str]) -> None:
     """python -m vmtool.libvirt.guest_agent CHANNEL PIDFILE CONSOLE: ask for the report, print it."""
+    from vmtool.host.local import LocalHost
+    from vmtool.libvirt.actions import GuestRequest
+
     channel, pidfile, console = map(Path, words)
     try:
-        print(ask(AskGuest(channel, "report", pidfile, console)), end="")
+        print(ask(LocalHost(), GuestRequest(channel, "report", pidfile, console)), end="")
     except VmtoolError as error:
         sys.exit(error.message)
 

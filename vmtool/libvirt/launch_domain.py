@@ -17,6 +17,7 @@ from vmtool.libvirt.facts import DomainFacts, GuestImage
 from vmtool.libvirt.initramfs_files import AGENT_PORT, LOG_PORT
 from vmtool.libvirt.render import render_domain
 from vmtool.paths import State
+from vmtool.qemu.actions import KillQemu
 from vmtool.spec.runtime import Body, Spec
 
 PROGRAM = (sys.executable, "-I", "-m", "vmtool.libvirt.workers.domains")
@@ -95,7 +96,7 @@ class Vm:
     def end(self) -> tuple[p.Action, ...]:
         """What makes sure that neither domain nor QEMU is left; the devices are given back after it."""
         return (p.Run((*PROGRAM, self.uri, "end", self.place.domain), deadline=90.0),
-                p.EndGuest(self.place.domain, self.emulator), p.Remove(self.place.run))
+                KillQemu(self.place.domain, self.emulator), p.Remove(self.place.run))
 
 
 def vm_of(state: State, spec: Spec, facts: DomainFacts, gpu: GpuFacts | None, bridge: str) -> Vm:

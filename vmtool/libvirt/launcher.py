@@ -16,12 +16,14 @@ from vmtool.gpu.facts import GpuFacts
 from vmtool.gpu.launch_devices import plan_accelerators, wish_of
 from vmtool.instance.instance import Paths, subject_of
 from vmtool.kata.timeouts import dial_seconds
+from vmtool.libvirt.actions import GuestRequest
 from vmtool.libvirt.initramfs_files import DISKS, guest_files
 from vmtool.libvirt.launch_domain import PROGRAM, Vm
 from vmtool.libvirt.verity_table import MAKE_DISK, is_verified
 from vmtool.net.network import Network, result_path
 from vmtool.net.plugin_calls import IFNAME
 from vmtool.paths import State
+from vmtool.qemu.actions import ExpectTee
 from vmtool.spec.runtime import Spec
 
 # libvirt inside vmtool's own process: no daemons beside it, and nothing to register with.
@@ -62,7 +64,7 @@ def plan_disks(state: State, spec: Spec, vm: Vm, image: str, endpoint: Endpoint)
     ), undo=(
         *awake(state, endpoint),
         p.Run(endpoint.ctr("images", "unmount", "--rm", str(tree)),
-              gone=("not found", "no such file", "invalid argument")),
+              absent_messages=("not found", "no such file", "invalid argument")),
         p.Remove(directory),
     ))
 
@@ -115,7 +117,7 @@ def plan_domain(spec: Spec, vm: Vm, network: Network, netns: str, directory: Pat
         p.WriteFile(xml, vm.text),
         p.Run((*PROGRAM, vm.uri, "start", str(xml)), stdout=paths.pidfile, deadline=max(START, boot_seconds(spec, vm)),
               hint=f"the domain's description: {shlex.quote(str(xml))}"),
-        p.NotePid(paths.pidfile),
+        p.RecordPid(paths.pidfile),
     ), undo=vm.end)
 
 
@@ -124,7 +126,7 @@ def plan_look(spec: Spec, vm: Vm, directory: Path) -> p.Step:
     tee = spec.spec.runtime.tee
     if tee == "none":
         return p.Step("look whether the guest is confidential", skip="NOT CONFIDENTIAL: no TEE was asked for")
-    look = p.ExpectTee(vm.place.domain, tee, vm.devices, vm.emulator, str(vm.kernel),
+    look = ExpectTee(vm.place.domain, tee, vm.devices, vm.emulator, str(vm.kernel),
                        directory / "evidence" / "qemu.txt", handler="libvirt")
     return p.Step(f"look whether the guest really runs in {tee}", (look,))
 
@@ -134,11 +136,11 @@ def plan_greeting(spec: Spec, vm: Vm, directory: Path) -> tuple[p.Step, ...]:
     paths, seconds = Paths(directory), boot_seconds(spec, vm)
 
     def ask(verb: str, source: Path | None = None, evidence: Path | None = None, deadline: float = 60.0) -> p.Action:
-        return p.AskGuest(vm.place.channel, verb, paths.pidfile, paths.console, source, evidence, deadline=deadline)
+        return GuestRequest(vm.place.channel, verb, paths.pidfile, paths.console, source, evidence, deadline=deadline)
 
     return (
         p.Step(f"wait until the guest's agent answers, at most {seconds:.0f} s",
-               (ask("report", evidence=paths.guest, deadline=seconds),), waits=True),
+               (ask("report", evidence=paths.guest, deadline=seconds),), waits_only=True),
         p.Step("hand over the address and the key, start the workload",
-               (ask("network", result_path(paths.network)), ask("serve", paths.key)), waits=True),
+               (ask("network", result_path(paths.network)), ask("serve", paths.key)), waits_only=True),
     )

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import IO
+from pathlib import Path
 
-from vmtool.host import processes
+from vmtool.machine import Host, check
 from vmtool.net.iptables import rule_words, target_of
 from vmtool.net.network import RECORD
-from vmtool.plan import SweepChains
 
 # The shared chains of one plugin, and the one rule that it puts into each: its target. None: only others' rules.
 PORTMAP = {"CNI-HOSTPORT-DNAT": None, "CNI-HOSTPORT-SETMARK": "MARK", "CNI-HOSTPORT-MASQ": "MASQUERADE"}
@@ -17,32 +16,32 @@ GROUPS: tuple[tuple[str, dict[str, str | None]], ...] = (("nat", PORTMAP), ("fil
 BUILT_IN = ("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING")
 
 
-def remove(table: str, chain: str, log: IO[str]) -> None:
+def remove(host: Host, table: str, chain: str) -> None:
     """Remove a chain and the jumps to it; nothing when it is not there."""
-    rules = _rules(table)
+    rules = _rules(host, table)
     for rule in rules:
         if rule.startswith("-A ") and target_of(rule) == chain:
-            _iptables(table, ["-D", *rule_words(rule)[1:]], log)
+            _iptables(host, table, ["-D", *rule_words(rule)[1:]])
     if f"-N {chain}" in rules:
-        _iptables(table, ["-F", chain], log)
-        _iptables(table, ["-X", chain], log)
+        _iptables(host, table, ["-F", chain])
+        _iptables(host, table, ["-X", chain])
 
 
-def sweep(action: SweepChains, log: IO[str]) -> None:
+def remove_shared(host: Host, marker: Path, users: Path, own: str) -> None:
     """Remove the shared chains that vmtool's first network brought, once no network of vmtool's is left.
 
     Each plugin's chains go together or stay together: one that holds somebody's rule needs the others.
     """
-    others = [path for path in action.users.glob(f"*/{RECORD}") if path.parent.name != action.own]
-    if others or not action.marker.exists():
+    others = [name for name in host.names(str(users)) if name != own and host.exists(str(users / name / RECORD))]
+    if others or not host.exists(str(marker)):
         return
-    made = [tuple(line.split()) for line in action.marker.read_text().splitlines()]
+    made = [tuple(line.split()) for line in (host.text(str(marker)) or "").splitlines()]
     for table, group in GROUPS:
-        rules = _rules(table)
+        rules = _rules(host, table)
         present = [chain for chain in group if f"-N {chain}" in rules]
         if all((table, chain) in made for chain in present) and not any(_foreign(rule, group) for rule in rules):
-            _remove_group(table, present, rules, log)
-    action.marker.unlink(missing_ok=True)
+            _remove_group(host, table, present, rules)
+    host.remove(marker)
 
 
 def _foreign(rule: str, group: dict[str, str | None]) -> bool:
@@ -56,25 +55,25 @@ def _foreign(rule: str, group: dict[str, str | None]) -> bool:
     return target in group and chain not in BUILT_IN
 
 
-def _remove_group(table: str, chains: Sequence[str], rules: Sequence[str], log: IO[str]) -> None:
+def _remove_group(host: Host, table: str, chains: Sequence[str], rules: Sequence[str]) -> None:
     for rule in rules:
         if rule.startswith("-A ") and target_of(rule) in chains:
-            _iptables(table, ["-D", *rule_words(rule)[1:]], log)
+            _iptables(host, table, ["-D", *rule_words(rule)[1:]])
     for command in ("-F", "-X"):
         for chain in chains:
-            _iptables(table, [command, chain], log)
+            _iptables(host, table, [command, chain])
 
 
-def _rules(table: str) -> list[str]:
+def _rules(host: Host, table: str) -> list[str]:
     """The table as `iptables -S` prints it; a host without iptables has no chains."""
-    if not processes.which("iptables"):
+    if not host.which("iptables"):
         return []
     argv = ("iptables", "-w", "-t", table, "-S")
-    output = processes.run(argv, deadline=30.0)
-    processes.check(argv, output)
+    output = host.execute(argv, deadline=30.0)
+    check(argv, output)
     return output.out.splitlines()
 
 
-def _iptables(table: str, words: Sequence[str], log: IO[str]) -> None:
+def _iptables(host: Host, table: str, words: Sequence[str]) -> None:
     argv = ("iptables", "-w", "-t", table, *words)
-    processes.check(argv, processes.run(argv, deadline=30.0, log=log))
+    check(argv, host.execute(argv, deadline=30.0))

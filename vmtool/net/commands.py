@@ -13,7 +13,7 @@ from vmtool.cli.output import Progress, print_json, print_table
 from vmtool.engine import transactions
 from vmtool.engine.journal import Journal
 from vmtool.errors import Refused, VerificationFailed, VmtoolError
-from vmtool.host.local import Machine
+from vmtool.host.local import LocalMachine
 from vmtool.net.facts import read_network
 from vmtool.net.network import Attachment, Network
 from vmtool.net.plan_add import plan_add
@@ -56,7 +56,7 @@ def add(state: State, name: str, subnet: str, bridge: str | None, publish: tuple
         if interrupted(state, name):
             raise VmtoolError(f"an interrupted `vmtool net add {name}` left something behind",
                               hint=f"vmtool net del {name}")
-        return plan_add(state, read_network(Machine(), state), name, bridge, subnet, publish)
+        return plan_add(state, read_network(LocalMachine(), state), name, bridge, subnet, publish)
 
     if dry_run:
         click.echo("\n".join(plan_lines(make())))
@@ -72,7 +72,7 @@ def add(state: State, name: str, subnet: str, bridge: str | None, publish: tuple
 @click.pass_obj
 def show(state: State, name: str | None, as_json: bool) -> None:
     """List the networks, or tell all about one."""
-    facts = read_network(Machine(), state)
+    facts = read_network(LocalMachine(), state)
     if name is not None:
         network, attached = read_one(state, name)
         if as_json:
@@ -115,7 +115,8 @@ def reset(state: State, name: str) -> None:
     def make() -> Plan:
         network, attached = read_one(state, name)
         refuse_used(network, attached, "reset")
-        return Plan(f"network {name}", directory, plan_reset(state, read_network(Machine(), state), network, attached))
+        steps = plan_reset(state, read_network(LocalMachine(), state), network, attached)
+        return Plan(f"network {name}", directory, steps)
 
     # A failed reset keeps the network's description, so that it can be tried again.
     undertake(state, directory, f"vmtool net reset {name}", make, keep=True)
@@ -128,7 +129,7 @@ def reset(state: State, name: str) -> None:
 def delete(state: State, name: str) -> None:
     """Remove a network of `net add`, and nothing of others'."""
     directory = state.network(name)
-    facts = read_network(Machine(), state)
+    facts = read_network(LocalMachine(), state)
     network = facts.network(name)
     if network:
         refuse_used(network, [item for item in facts.attached if item.network == name], "removed")
@@ -152,7 +153,7 @@ def read_one(state: State, name: str) -> tuple[Network, list[Attachment]]:
         VmtoolError: there is none of that name.
     """
     state.network(name)  # refuses what cannot be a name
-    facts = read_network(Machine(), state)
+    facts = read_network(LocalMachine(), state)
     network = facts.network(name)
     if network is None:
         raise VmtoolError(f"there is no network {name!r}", hint="vmtool net show")

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from vmtool import plan as p
 from vmtool.net import firewall_rules
+from vmtool.net.actions import RemoveBridge, RemoveChain, RemoveSharedChains
 from vmtool.net.conflist import choose_version, plugin_configs, render_conflist
 from vmtool.net.facts import NetworkFacts
 from vmtool.net.network import (
@@ -64,8 +65,8 @@ def network_step(state: State, facts: NetworkFacts, network: Network, title: str
     # An instance's network lies whole in its directory; that of `net add` holds the journal, so it goes in pieces.
     files = [directory] if network.owner else [conflist_path(state, network.name), directory / "leases",
                                                directory / "attached", directory / RECORD]
-    undo: list[p.Action] = [p.RemoveBridge(network.bridge), *map(p.Remove, files),
-                            p.SweepChains(marker(state), users=state.networks, own=network.name)]
+    undo: list[p.Action] = [RemoveBridge(network.bridge), *map(p.Remove, files),
+                            RemoveSharedChains(marker(state), users=state.networks, own=network.name)]
     return p.Step(title, tuple(actions), tuple(undo))
 
 
@@ -95,11 +96,11 @@ def plan_attach(state: State, facts: NetworkFacts, network: Network, *, containe
         *(p.Run(rule.add) for rule in host_rules),
     ]
     undo: list[p.Action] = [
-        *(p.Run(rule.delete, gone=firewall_rules.GONE) for rule in reversed(host_rules)),
+        *(p.Run(rule.delete, absent_messages=firewall_rules.GONE) for rule in reversed(host_rules)),
         *call.delete([name for name, _ in configs]),
         # bridge forgets its masquerading chain when the namespace is gone before DEL (plugins 1.1.1).
-        *(p.RemoveChain(table, chain) for table, chain in container_chains(network.name, container_id)),
-        p.Run(("ip", "netns", "delete", netns_name), gone=("No such file or directory",)),
+        *(RemoveChain(table, chain) for table, chain in container_chains(network.name, container_id)),
+        p.Run(("ip", "netns", "delete", netns_name), absent_messages=("No such file or directory",)),
         p.Remove(registered),
         p.Remove(directory),
     ]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vmtool import plan as p
+from vmtool.net.actions import CallPlugin
 from vmtool.net.facts import NetworkFacts
 from vmtool.net.network import Attachment, Network, netns_path, result_path
 from vmtool.net.plan import network_step, plan_attach
@@ -38,7 +39,7 @@ def own_attachment(state: State, name: str) -> Attachment:
     return Attachment(name, name, name, str(state.network(name) / "net"))
 
 
-def plan_check(facts: NetworkFacts, attachment: Attachment, bridge: str) -> tuple[p.CallPlugin, ...]:
+def plan_check(facts: NetworkFacts, attachment: Attachment, bridge: str) -> tuple[CallPlugin, ...]:
     """CHECK of the plugins that do it reliably: portmap 1.1.1 misses an IPv6 chain that nobody needs."""
     directory = Path(attachment.directory)
     call = Calls(Path(facts.plugins.directory), attachment.container_id, netns_path(attachment.netns), directory,

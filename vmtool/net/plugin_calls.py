@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool import plan as p
+from vmtool.net.actions import CallPlugin
 from vmtool.net.network import result_path
 
 IFNAME = "eth0"
@@ -28,11 +29,11 @@ class Calls:
     directory: Path
     bridge: str
 
-    def action(self, command: str, name: str, *, previous: Path | None, result: Path | None = None) -> p.CallPlugin:
+    def action(self, command: str, name: str, *, previous: Path | None, result: Path | None = None) -> CallPlugin:
         """One call."""
         retried = self.bridge if (command, name) == ("ADD", "bridge") else ""
-        return p.CallPlugin(command, self.plugins / name, self.directory / f"{name}.json", self.container_id,
-                            self.netns, IFNAME, previous, result, again_without=retried)
+        return CallPlugin(command, self.plugins / name, self.directory / f"{name}.json", self.container_id,
+                            self.netns, IFNAME, previous, result, retry_without_bridge=retried)
 
     def add(self, names: Sequence[str]) -> list[p.Action]:
         """ADD of each plugin; the last one's answer is the attachment's result."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
-from typing import IO, Any
+from typing import TYPE_CHECKING, Any
 
 from vmtool.errors import NotReady, ProgramFailed, VmtoolError
-from vmtool.host import files, processes
-from vmtool.machine import Output
-from vmtool.plan import CallPlugin
+from vmtool.machine import Host, Output, check
+
+if TYPE_CHECKING:
+    from vmtool.net.actions import CallPlugin
 
 LIMIT = 1 << 20
 PORTS_GONE_WITHIN = 3.0
@@ -25,51 +25,51 @@ HINTS = (
 )
 
 
-def call(action: CallPlugin, log: IO[str]) -> None:
+def call(host: Host, action: CallPlugin) -> None:
     """Call a plugin; the result of an ADD is written to `action.result`.
 
     Raises:
         VmtoolError: the plugin failed; the message has its name, code and words.
     """
-    if action.command == "DEL" and not action.config.exists():
+    if action.command == "DEL" and not host.exists(str(action.config)):
         return  # The configuration is written before the first ADD, so there was none.
-    config = _config(action)
-    output = _exec(action, config, log)
-    if output.status and action.again_without and "could not set bridge's mac" in output.out:
+    config = _config(host, action)
+    output = _exec(host, action, config)
+    if output.status and action.retry_without_bridge and "could not set bridge's mac" in output.out:
         # An ADD that fails early leaves a bridge with a zero address, which no later ADD can use.
-        remove_bridge(action.again_without, log)
-        output = _exec(action, config, log)
+        remove_bridge(host, action.retry_without_bridge)
+        output = _exec(host, action, config)
     if output.status and action.command == "DEL":
         # After a failed ADD a DEL may answer 999 although it did its work (CNI 1.0, DEL must be repeatable).
-        output = _exec(action, config, log)
+        output = _exec(host, action, config)
     if output.status:
         raise _failure(action, output)
     if action.result:
-        files.write(action.result, _result(action, output.out))
+        host.write(action.result, _result(action, output.out))
 
 
-def remove_bridge(name: str, log: IO[str]) -> None:
+def remove_bridge(host: Host, name: str) -> None:
     """Delete a bridge when it exists.
 
     Raises:
         VmtoolError: something is still plugged into it. The ports of a deleted namespace vanish a moment later, hence
             a short wait; any other port is somebody's.
     """
-    link = processes.run(("ip", "-j", "-d", "link", "show", "dev", name), deadline=10.0)
+    link = host.execute(("ip", "-j", "-d", "link", "show", "dev", name), deadline=10.0)
     if link.status or not any(item.get("linkinfo", {}).get("info_kind") == "bridge" for item in _objects(link.out)):
         return
-    end = time.monotonic() + PORTS_GONE_WITHIN
-    while ports := _ports(name):
-        if time.monotonic() > end:
+    end = host.now() + PORTS_GONE_WITHIN
+    while ports := _ports(host, name):
+        if host.now() > end:
             raise VmtoolError(f"the bridge {name} is still used by {', '.join(ports)}, so it is not removed",
                               hint=f"ip link show master {name}")
-        time.sleep(0.05)
+        host.sleep(0.05)
     argv = ("ip", "link", "delete", "dev", name, "type", "bridge")
-    processes.check(argv, processes.run(argv, deadline=30.0, log=log))
+    check(argv, host.execute(argv, deadline=30.0))
 
 
-def _ports(bridge: str) -> list[str]:
-    output = processes.run(("ip", "-j", "link", "show", "master", bridge), deadline=10.0)
+def _ports(host: Host, bridge: str) -> list[str]:
+    output = host.execute(("ip", "-j", "link", "show", "master", bridge), deadline=10.0)
     return [str(item["ifname"]) for item in _objects(output.out) if "ifname" in item]
 
 
@@ -82,17 +82,17 @@ def _objects(text: str) -> list[dict[str, Any]]:
     return [item for item in found if isinstance(item, dict)]
 
 
-def _config(action: CallPlugin) -> bytes:
+def _config(host: Host, action: CallPlugin) -> bytes:
     """The plugin's configuration with the previous result merged in."""
-    config = _object(action.config)
-    if action.previous and (action.previous.exists() or action.command != "DEL"):
-        config["prevResult"] = _object(action.previous)
+    config = _object(host, action.config)
+    if action.previous and (host.exists(str(action.previous)) or action.command != "DEL"):
+        config["prevResult"] = _object(host, action.previous)
     return json.dumps(config).encode()
 
 
-def _object(path: Path) -> dict[str, Any]:
+def _object(host: Host, path: Path) -> dict[str, Any]:
     try:
-        values = json.loads(path.read_text())
+        values = json.loads(host.read(path))
     except (OSError, ValueError) as error:
         raise VmtoolError(f"{path} cannot be read: {error}", hint="vmtool net reset NAME writes it anew") from error
     if not isinstance(values, dict):
@@ -100,14 +100,14 @@ def _object(path: Path) -> dict[str, Any]:
     return values
 
 
-def _exec(action: CallPlugin, config: bytes, log: IO[str]) -> Output:
-    if not action.plugin.exists():
+def _exec(host: Host, action: CallPlugin, config: bytes) -> Output:
+    if not host.exists(str(action.plugin)):
         raise NotReady(f"the CNI plugin {action.plugin} is not installed",
                        hint="apt-get install containernetworking-plugins")
     env = (("CNI_COMMAND", action.command), ("CNI_CONTAINERID", action.container_id),
            ("CNI_NETNS", str(action.netns)), ("CNI_IFNAME", action.ifname), ("CNI_PATH", str(action.plugin.parent)))
-    log.write(f"$ {action.shell()}\n")
-    return processes.run((str(action.plugin),), deadline=action.deadline, env=env, stdin=config, log=log)
+    host.log(f"$ {action.shell()}\n")
+    return host.execute((str(action.plugin),), deadline=action.deadline, env=env, stdin=config)
 
 
 def _result(action: CallPlugin, text: str) -> str:

@@ -12,8 +12,7 @@ from vmtool.cli.output import print_json, print_table
 from vmtool.engine import apply
 from vmtool.errors import VmtoolError
 from vmtool.findings import Finding
-from vmtool.host.local import Machine
-from vmtool.net import plugin_exec
+from vmtool.host.local import LocalHost, LocalMachine
 from vmtool.net.attachment_facts import read_inside
 from vmtool.net.facts import NetworkFacts, read_network
 from vmtool.net.findings import attachment_findings, network_findings
@@ -25,7 +24,7 @@ from vmtool.paths import State
 
 def row(network: Network, attached: Sequence[Attachment]) -> dict[str, Any]:
     """A network as a JSON value."""
-    machine = Machine()
+    machine = LocalMachine()
     found = [(item, read_inside(machine, item).result) for item in attached]
     return {**asdict(network), "attached": [
         {"container_id": item.container_id, "owner": item.owner, "netns": str(netns_path(item.netns)),
@@ -50,7 +49,7 @@ def details(state: State, network: Network, attached: Sequence[Attachment]) -> l
 
 def read_findings(state: State, network: Network, attached: Sequence[Attachment]) -> list[Finding]:
     """Look at a network and everything attached to it, and let the plugins look."""
-    machine = Machine()
+    machine = LocalMachine()
     facts = read_network(machine, state)
     findings = list(network_findings(facts, network))
     if not attached:
@@ -68,7 +67,7 @@ def _plugin_findings(state: State, facts: NetworkFacts, network: Network, attach
         name, title = action.plugin.name, f"CHECK by the plugin {action.plugin.name}"
         try:
             with apply.open_log(state.network(network.name)) as log:
-                plugin_exec.call(action, log)
+                action.do(LocalHost(log))
             found.append(Finding(f"net.plugin.{name}", "ok", title, "agrees"))
         except VmtoolError as error:
             found.append(Finding(f"net.plugin.{name}", "fail", title, error.message,

@@ -29,7 +29,7 @@ from vmtool.endpoint import client
 from vmtool.engine import transactions
 from vmtool.errors import NotReady, VerificationFailed
 from vmtool.host import daemons
-from vmtool.net import plugin_exec
+from vmtool.net.actions import CallPlugin
 
 DATA = HOSTS.parent
 GOLDEN = DATA.parent / "golden" / "cli" / "json"
@@ -98,7 +98,7 @@ def networks(place: Place) -> None:
     place.on("net/ours", texts={f"{place.state}/networks/alpha/net/result.json": json.dumps(result)}, outputs={
         "ip -n alpha -j addr show dev eth0": {"out": json.dumps(address)},
         "ip -n alpha -j route show default": {"out": json.dumps([{"gateway": "10.206.173.1"}])}})
-    place.patch.setattr(plugin_exec, "call", lambda action, log: None)
+    place.patch.setattr(CallPlugin, "do", lambda action, host: None)
 
 
 def wish(place: Place) -> None:

@@ -6,9 +6,10 @@ import itertools
 from dataclasses import replace
 from pathlib import Path
 
+from vmtool.containerd.actions import DeleteTask
 from vmtool.containerd.container import CAPABILITIES, Container, removal, run_argv
 from vmtool.containerd.endpoint import Endpoint
-from vmtool.plan import EndTask, Run
+from vmtool.plan import Run
 
 ENDPOINT = Endpoint(Path("/run/c.sock"), private=True)
 CONTAINER = Container("a", "docker.io/x/y:1", ("serve", "--model", "m"), memory=1 << 30, cpus=1.5,
@@ -51,5 +52,5 @@ def test_removal_takes_whatever_a_killed_run_left_and_forgives_what_is_not_there
     actions = removal(ENDPOINT, "a")
     assert [action.shell().split("--namespace vmtool ", 1)[1].split(";")[0] for action in actions] == [
         "task delete --force a", "container delete a", "snapshot delete a"]
-    assert isinstance(actions[0], EndTask)
-    assert all("not found" in action.gone for action in actions if isinstance(action, Run))
+    assert isinstance(actions[0], DeleteTask)
+    assert all("not found" in action.absent_messages for action in actions if isinstance(action, Run))

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import os
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,19 +9,18 @@ from typing import Any
 
 import pytest
 
-from vmtool.containerd.shims import end_task, read_shims
+from tests.fakes.host import FakeHost
+from vmtool.containerd.actions import DeleteTask
 from vmtool.errors import ProgramFailed, VmtoolError
-from vmtool.host import processes
 from vmtool.machine import Output
-from vmtool.plan import EndTask
 
-TASK = EndTask(Path("/run/c.sock"), "vmtool", "chat")
+TASK = DeleteTask(Path("/run/c.sock"), "vmtool", "chat")
 SHIM = "/usr/bin/containerd-shim-runc-v2 -namespace vmtool -id chat -address /run/c.sock"
 NOT_FOUND = Output(1, "", "ctr: task chat: not found")
 
 
 @dataclass
-class Containerd:
+class Containerd(FakeHost):
     """One that answers `task delete` in turn, with a shim that ends after a number of looks, or when it is killed."""
 
     answers: list[Output]
@@ -34,19 +30,10 @@ class Containerd:
     killed: list[int] = field(default_factory=list)
     clock: float = 0.0
 
-    def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(processes, "run", self.run)
-        monkeypatch.setattr(os, "kill", self.kill)
-        monkeypatch.setattr(time, "monotonic", lambda: self.clock)
-        monkeypatch.setattr(time, "sleep", self.sleep)
-
-    def run(self, argv: Sequence[str], **options: Any) -> Output:
+    def execute(self, argv: Sequence[str], **options: Any) -> Output:
         assert argv[-3:] == ("delete", "--force", "chat")
         self.asked += 1
         return self.answers[min(self.asked, len(self.answers)) - 1]
-
-    def sleep(self, seconds: float) -> None:
-        self.clock += seconds
 
     def kill(self, pid: int, number: int) -> None:
         self.killed.append(pid)
@@ -61,39 +48,34 @@ class Containerd:
         return {"/proc/7/cmdline": SHIM, "/proc/8/cmdline": "containerd"}[path].replace(" ", "\0") + "\0"
 
 
-def end(containerd: Containerd, monkeypatch: pytest.MonkeyPatch) -> None:
-    containerd.install(monkeypatch)
-    end_task(TASK, io.StringIO(), containerd)  # type: ignore[arg-type]
-
-
 @pytest.mark.parametrize("answers", [[Output(0, "", "")], [NOT_FOUND]])
-def test_a_task_that_goes_or_is_not_there(monkeypatch: pytest.MonkeyPatch, answers: list[Output]) -> None:
+def test_a_task_that_goes_or_is_not_there(answers: list[Output]) -> None:
     containerd = Containerd(answers)
-    end(containerd, monkeypatch)
+    TASK.do(containerd)
     assert (containerd.asked, containerd.killed) == (1, [])
 
 
-def test_a_task_that_is_just_being_made_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_task_that_is_just_being_made_is_asked_for_again() -> None:
     containerd = Containerd([NOT_FOUND, NOT_FOUND, Output(0, "", ""), NOT_FOUND], looks=3)
-    end(containerd, monkeypatch)
+    TASK.do(containerd)
     assert (containerd.asked, containerd.killed) == (4, [])
 
 
-def test_a_shim_that_containerd_forgot_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_shim_that_containerd_forgot_is_killed() -> None:
     containerd = Containerd([NOT_FOUND], looks=10_000)
-    end(containerd, monkeypatch)
+    TASK.do(containerd)
     assert containerd.killed == [7]
     assert containerd.clock > TASK.deadline / 3
 
 
-def test_a_shim_that_stays_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_shim_that_stays_is_told() -> None:
     with pytest.raises(VmtoolError, match=r"the shim \(pid 7\) of chat does not end"):
-        end(Containerd([NOT_FOUND], looks=10_000, mortal=False), monkeypatch)
+        TASK.do(Containerd([NOT_FOUND], looks=10_000, mortal=False))
 
 
-def test_another_failure_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_failure_is_one() -> None:
     with pytest.raises(ProgramFailed, match="exit status 1"):
-        end(Containerd([Output(1, "", "connection refused")]), monkeypatch)
+        TASK.do(Containerd([Output(1, "", "connection refused")]))
 
 
 @pytest.mark.parametrize(("old", "new"), [
@@ -101,6 +83,6 @@ def test_another_failure_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     ("containerd-shim-runc-v2", "containerd")])
 def test_other_processes_are_nobodys_shims(monkeypatch: pytest.MonkeyPatch, old: str, new: str) -> None:
     containerd = Containerd([NOT_FOUND], looks=9)
-    assert read_shims(containerd, TASK) == [7]  # type: ignore[arg-type]
+    assert TASK.shims(containerd) == [7]
     monkeypatch.setitem(globals(), "SHIM", SHIM.replace(old, new))
-    assert read_shims(containerd, TASK) == []  # type: ignore[arg-type]
+    assert TASK.shims(containerd) == []

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from tests.fakes.host import FakeHost
 from vmtool.cli.recover import recover_command
 from vmtool.engine import apply, transactions
 from vmtool.engine.journal import Journal
-from vmtool.engine.perform import perform as really_perform
 from vmtool.errors import NotReady, VmtoolError
 from vmtool.host import files, locks
 from vmtool.paths import State
@@ -41,14 +41,14 @@ def state(tmp_path: Path) -> State:
     return State(tmp_path / "state")
 
 
-def make(path: Path, *more: Action, waits: bool = False) -> Step:
-    return Step(f"make {path.name}", (MakeDir(path), *more), undo=(Remove(path),), waits=waits)
+def make(path: Path, *more: Action, waits_only: bool = False) -> Step:
+    return Step(f"make {path.name}", (MakeDir(path), *more), undo=(Remove(path),), waits_only=waits_only)
 
 
-def do(state: State, *steps: Step, keep: bool = False) -> Quiet:
+def do(state: State, *steps: Step, keep: bool = False, on: apply.MakeHost | None = None) -> Quiet:
     monitor = Quiet()
     plan = Plan("instance a", state.instance("a"), steps)
-    apply.apply(lambda: plan, monitor, host_lock=state.host_lock, doing="a test", keep=keep)
+    apply.apply(lambda: plan, monitor, host_lock=state.host_lock, doing="a test", keep=keep, on=on)
     return monitor
 
 
@@ -120,18 +120,15 @@ def test_remove_keeps_the_directory_when_something_is_left(state: State, tmp_pat
     assert Journal(state.instance("a")).story().entries
 
 
-def test_the_host_lock_is_let_go_for_steps_that_only_wait(state: State, tmp_path: Path,
-                                                          monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_host_lock_is_let_go_for_steps_that_only_wait(state: State, tmp_path: Path) -> None:
     held: dict[str, bool] = {}
-    real = really_perform
 
-    def spy(action: Action, log: object, note: object) -> None:
-        if isinstance(action, MakeDir):
-            held[action.path.name] = locks.is_held(state.host_lock)
-        real(action, log, note)  # type: ignore[arg-type]
+    class Spying(FakeHost):
+        def make_dir(self, path: Path, *, mode: int = 0o700, uid: int = 0) -> None:
+            held[path.name] = locks.is_held(state.host_lock)
+            super().make_dir(path, mode=mode, uid=uid)
 
-    monkeypatch.setattr(apply, "perform", spy)
-    do(state, make(tmp_path / "change"), make(tmp_path / "wait", waits=True))
+    do(state, make(tmp_path / "change"), make(tmp_path / "wait", waits_only=True), on=lambda log, note: Spying())
     assert held == {"change": True, "wait": False}
 
 

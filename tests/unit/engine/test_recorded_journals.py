@@ -21,9 +21,11 @@ from vmtool.launch.pipeline import digest
 from vmtool.net.network import attachment_of, network_of
 from vmtool.net.published_port import Publish
 from vmtool.paths import State
-from vmtool.plan import KINDS, MOVED, Run
+from vmtool.plan import Run, kind_of
+from vmtool.plan.action import EARLIER, EARLIER_MODULES
 from vmtool.spec.runtime import Spec
 
+WRITTEN_AS = {new: old for old, new in EARLIER.items()}
 DATA = Path(__file__).parents[2] / "data"
 JOURNALS = tuple(sorted(path.stem for path in (DATA / "journals").glob("*.jsonl")))
 HANDLERS = tuple(sorted(path.name for path in (DATA / "instances").iterdir()))
@@ -32,7 +34,7 @@ HANDLERS = tuple(sorted(path.name for path in (DATA / "instances").iterdir()))
 def expected(name: str) -> dict[str, Any]:
     """What the vmtool that wrote it would have done, with the modules under their names of today."""
     text = (DATA / "journals" / f"{name}.expected.json").read_text()
-    for old, new in MOVED.items():
+    for old, new in EARLIER_MODULES.items():
         text = text.replace(old, new)
     found: dict[str, Any] = json.loads(text)
     return found
@@ -52,7 +54,7 @@ def test_there_is_a_journal_of_each_kind_of_launch_and_of_what_else_changes_a_ho
 
 def test_together_they_hold_every_kind_of_action() -> None:
     held = {kind for name in JOURNALS for entry in expected(name)["entries"] for kind, _ in entry["undo"]}
-    assert held == set(KINDS)
+    assert held == set(EARLIER)
 
 
 @pytest.mark.parametrize("name", JOURNALS)
@@ -60,7 +62,7 @@ def test_an_earlier_journal_is_read_as_it_was_meant(name: str, tmp_path: Path) -
     story = Journal(placed(name, tmp_path / "subject")).story()
     assert {"state": story.state, "subject": story.subject, "error": story.error, "entries": [
         {"number": entry.number, "title": entry.title,
-         "undo": [[type(action).__name__, action.shell()] for action in entry.undo]}
+         "undo": [[WRITTEN_AS[kind_of(type(action))], action.shell()] for action in entry.undo]}
         for entry in story.entries]} == expected(name)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from tests.fakes.sysfs import FakeKernel
 from vmtool.engine import transactions
+from vmtool.engine.apply import MakeHost
 from vmtool.gpu import plan_bind, plan_release
 from vmtool.gpu.facts import read_gpu
 from vmtool.gpu.select import Wish
@@ -29,6 +30,11 @@ class Quiet:
         pass
 
 
+def on(kernel: FakeKernel) -> MakeHost:
+    """Have a plan done on this kernel."""
+    return lambda log, note: kernel
+
+
 def planned(kernel: FakeKernel, state: State, *bdfs: str, **wish: Any) -> Plan:
     """The plan of a bind."""
     return plan_bind.plan_bind(state, read_gpu(kernel, state), Wish(bdfs=bdfs, **wish))
@@ -37,7 +43,7 @@ def planned(kernel: FakeKernel, state: State, *bdfs: str, **wish: Any) -> Plan:
 def do_bind(kernel: FakeKernel, state: State, *bdfs: str, **wish: Any) -> Plan:
     """Bind."""
     return transactions.undertake(state, plan_bind.directory(state), "a test",
-                                  lambda: planned(kernel, state, *bdfs, **wish), Quiet())
+                                  lambda: planned(kernel, state, *bdfs, **wish), Quiet(), on=on(kernel))
 
 
 def do_release(kernel: FakeKernel, state: State, *bdfs: str) -> Plan:
@@ -45,4 +51,5 @@ def do_release(kernel: FakeKernel, state: State, *bdfs: str) -> Plan:
     def make() -> Plan:
         return plan_release.plan_release(state, read_gpu(kernel, state), bdfs, frozenset())
 
-    return transactions.undertake(state, plan_release.directory(state), "a test", make, Quiet())
+    return transactions.undertake(state, plan_release.directory(state), "a test", make, Quiet(),
+                                  on=on(kernel))

@@ -9,13 +9,9 @@ import pytest
 
 from tests.fakes.recorded import Recorded
 from tests.fakes.sysfs import FakeKernel
-from vmtool.gpu import sysfs_writes, vfio_in_use
-from vmtool.gpu.pci import DEVICES
-from vmtool.host import processes
 from vmtool.paths import State
 
 Boot = Callable[..., FakeKernel]
-BOOT_ID = "5f0f6a0e-9d41-4a53-8d0c-6f7d1f1f0a11"
 
 
 @pytest.fixture
@@ -24,25 +20,9 @@ def state(tmp_path: Path) -> State:
 
 
 @pytest.fixture
-def boot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Boot:
+def boot(tmp_path: Path) -> Boot:
     """Start a recorded host of tests/data/hosts/gpu-NAME.json; changes as for `Recorded.load`."""
     def start(name: str, **changes: dict[str, object]) -> FakeKernel:
-        kernel = FakeKernel(Recorded.load(f"gpu-{name}", **changes), tmp_path)
-        install(kernel, monkeypatch)
-        return kernel
+        return FakeKernel(Recorded.load(f"gpu-{name}", **changes), tmp_path)
 
     return start
-
-
-def install(kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the effects act on this kernel."""
-    monkeypatch.setattr(sysfs_writes, "start", kernel.start)
-    monkeypatch.setattr(sysfs_writes, "boot_id", lambda: BOOT_ID)
-    monkeypatch.setattr(sysfs_writes, "read_driver", lambda directory: _driver(kernel, directory))
-    monkeypatch.setattr(processes, "run", kernel.program)
-    monkeypatch.setattr(vfio_in_use, "held", lambda directories: [])
-
-
-def _driver(kernel: FakeKernel, directory: str) -> str | None:
-    bdf = directory.removeprefix(f"{DEVICES}/")
-    return kernel.driver(bdf) if bdf in kernel.names(DEVICES) else None

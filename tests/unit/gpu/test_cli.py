@@ -9,9 +9,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.fakes.sysfs import FakeKernel
+from tests.unit.gpu.acting import on
 from tests.unit.gpu.conftest import Boot
 from tests.unit.gpu.test_plan_bind import H100, IDLE
 from vmtool.cli.main import vmtool
+from vmtool.engine import apply
 from vmtool.errors import NotReady, Refused
 from vmtool.gpu.commands import bind, cc_mode, show
 from vmtool.paths import State
@@ -22,7 +24,8 @@ def typed(boot: Boot, state: State, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Type a command on a host; what it raises is in the result."""
     def run(kernel: FakeKernel, *words: str) -> Result:
         for module in (bind, cc_mode, show):
-            monkeypatch.setattr(module, "Machine", lambda: kernel)
+            monkeypatch.setattr(module, "LocalMachine", lambda: kernel)
+        monkeypatch.setattr(apply, "LocalHost", on(kernel))
         return CliRunner().invoke(vmtool, ["--state-dir", str(state.root), "gpu", *words])
 
     return run

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.fakes.sysfs import FakeKernel
-from tests.unit.gpu.acting import Quiet, do_bind
+from tests.unit.gpu.acting import Quiet, do_bind, on
 from tests.unit.gpu.conftest import Boot
 from tests.unit.gpu.test_plan_bind import H100, IDLE
 from vmtool.engine import apply, transactions
@@ -69,7 +69,7 @@ def do_claim(kernel: FakeKernel, state: State, *bdfs: str) -> Plan:
     def make() -> Plan:
         return Plan("instance a", directory, plan_accelerators(state, read_gpu(kernel, state), wish))
 
-    return transactions.undertake(state, directory, "a test", make, Quiet())
+    return transactions.undertake(state, directory, "a test", make, Quiet(), on=on(kernel))
 
 
 @pytest.mark.parametrize("bound_before", [False, True])
@@ -83,7 +83,7 @@ def test_a_launch_after_another_finds_the_devices_as_they_are_when_that_one_is_c
     while_it_runs = read_gpu(kernel, state)
     undo = [action for step in first.steps for action in step.undo]
     as_if_cleared = facts_without(while_it_runs, "instance a", undo)
-    assert not apply.undo(state.instance("a"), Quiet())
+    assert not apply.undo(state.instance("a"), Quiet(), on=on(kernel))
     cleared = read_gpu(kernel, state)
     for facts in (as_if_cleared, cleared):
         titles = [(step.title, step.skip) for step in plan_accelerators(state, facts, Wish(bdfs=H100[:1], owner="b"))]

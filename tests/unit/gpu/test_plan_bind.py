@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import errno
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from tests.fakes.sysfs import Faults
-from tests.unit.gpu.acting import Quiet, do_bind, do_release, planned
+from tests.unit.gpu.acting import Quiet, do_bind, do_release, on, planned
 from tests.unit.gpu.conftest import Boot
-from vmtool.engine import apply, transactions
+from vmtool.engine import apply, hooks, transactions
 from vmtool.engine.journal import Journal
-from vmtool.engine.perform import perform as really_perform
 from vmtool.errors import NotReady, ProgramFailed, VerificationFailed
-from vmtool.gpu import plan_bind, saved_state, vfio_in_use
+from vmtool.gpu import plan_bind, saved_state
 from vmtool.gpu.facts import read_gpu
 from vmtool.gpu.pci import DEVICES
 from vmtool.gpu.select import Wish
@@ -170,21 +168,19 @@ def test_killed_at_any_moment_recover_puts_everything_back(boot: Boot, state: St
     kernel = boot("hgx-h100", **IDLE)
     before, settings = kernel.drivers(), kernel.settings()
     done = 0
-    real = really_perform
 
-    def perform(action: object, *others: object) -> None:
+    def begun(event: hooks.Event) -> None:
         nonlocal done
-        done += 1
+        done += (event.name, event.moment) == ("begin", "after")
         if done > after:
             raise Killed
-        real(action, *others)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(apply, "perform", perform)
-        patch.setattr(apply, "undo", lambda *_: [])  # as after SIGKILL: nobody is left to undo
+        patch.setattr(hooks, "observers", (begun,))
+        patch.setattr(apply, "undo", lambda *_, **options: [])  # as after SIGKILL: nobody is left to undo
         do_bind(kernel, state, *H100[:2])
     [left] = transactions.read_interrupted(state)
-    assert transactions.recover(state, left.directory, Quiet()) == []
+    assert transactions.recover(state, left.directory, Quiet(), on=on(kernel)) == []
     assert kernel.drivers() == before
     assert kernel.settings() == settings
     assert transactions.read_interrupted(state) == []
@@ -209,21 +205,18 @@ def test_the_way_back_of_a_launch_gives_back_only_what_it_bound(boot: Boot, stat
     assert [line for line in undo if H100[1] in line and "> /sys/" in line]
 
 
-def test_what_a_machine_still_has_open_is_not_given_back_until_it_is_free(boot: Boot, state: State,
-                                                                         monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_machine_still_has_open_is_not_given_back_until_it_is_free(boot: Boot, state: State) -> None:
     """The kernel would wait in the unbind. The device stays claimed, and its way back on record, for another try."""
     kernel = boot("hgx-h100", **IDLE)
     do_bind(kernel, state, H100[0], owner="instance a")
     lines = [f"{H100[0]} is held in the kernel, by no process that can be seen"]
-    monkeypatch.setattr(vfio_in_use, "held", lambda directories: lines)
-    clock = SimpleNamespace(monotonic=iter(range(0, 10**6, 100)).__next__, sleep=lambda seconds: None)
-    monkeypatch.setattr(vfio_in_use, "time", clock)
-    left = apply.undo(plan_bind.directory(state), Quiet())
+    kernel.data["busy"] = {}
+    left = apply.undo(plan_bind.directory(state), Quiet(), on=on(kernel))
     assert len(left) == 3
     assert all("not given back, since a machine still has it open" in line and lines[0] in line for line in left)
     assert (kernel.driver(H100[0]), saved_state.read_claims(kernel, state)) == ("vfio-pci", {H100[0]: "instance a"})
-    lines.clear()
-    assert apply.undo(plan_bind.directory(state), Quiet()) == []
+    del kernel.data["busy"]
+    assert apply.undo(plan_bind.directory(state), Quiet(), on=on(kernel)) == []
     assert (kernel.driver(H100[0]), saved_state.read_claims(kernel, state)) == ("nvidia", {})
 
 

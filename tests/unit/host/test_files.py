@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.host import FakeHost
 from vmtool.errors import VmtoolError
 from vmtool.host import files
+from vmtool.plan import CopySecret
 
 
 def test_a_write_replaces_the_file_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
@@ -65,15 +67,15 @@ def test_removal_stops_at_a_mount(tmp_path: Path, mounts: list[str], inside: str
 def test_a_made_key_is_random_private_and_kept(tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     for path in (one, two):
-        files.copy_secret(path, None, os.getuid())
+        CopySecret(path, os.getuid()).do(FakeHost())
     assert one.read_text() != two.read_text()
     assert len(one.read_text().strip()) == 64
     assert one.stat().st_mode & 0o777 == 0o400
     before = one.read_text()
-    files.copy_secret(one, None, os.getuid())
+    CopySecret(one, os.getuid()).do(FakeHost())
     assert one.read_text() == before
 
 
 def test_a_missing_key_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(VmtoolError, match="none: No such file"):
-        files.copy_secret(tmp_path / "key", tmp_path / "none", os.getuid())
+        CopySecret(tmp_path / "key", os.getuid(), tmp_path / "none").do(FakeHost())

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.fakes.host import FakeHost
 from tests.fakes.recorded import Recorded
 from tests.unit.launch.test_pipeline import MODEL, NETWORK, STATE, actions
 from tests.unit.qemu.test_claims import Proc, argv
@@ -17,7 +18,6 @@ from vmtool.doctor.host import HostFacts, read_host
 from vmtool.engine.journal import Story
 from vmtool.errors import NotReady, Refused, VerificationFailed, VmtoolError
 from vmtool.gpu.facts import read_gpu
-from vmtool.host import processes
 from vmtool.instance.instance import Instance, Paths, Record
 from vmtool.kata.launcher import target_of
 from vmtool.kata.request import survey
@@ -26,8 +26,8 @@ from vmtool.launch.claims import read_claims
 from vmtool.launch.facts import LaunchFacts
 from vmtool.launch.pipeline import plan_launch
 from vmtool.machine import DeviceReader, Output
-from vmtool.plan import EndGuest, ExpectTee, Plan, Run, WriteFile, plan_lines
-from vmtool.qemu.running_guest import end_guest, expect_tee
+from vmtool.plan import Plan, Run, WriteFile, plan_lines
+from vmtool.qemu.actions import ExpectTee, KillQemu
 from vmtool.spec.runtime import Spec
 from vmtool.tee.facts import TeeSupport
 
@@ -101,7 +101,7 @@ def test_the_look_comes_before_anything_waits() -> None:
     made = plan()
     [look] = [action for action in actions(made) if isinstance(action, ExpectTee)]
     assert (look.name, look.tee, look.program) == ("sandbox-chat", "snp", FILES[0])
-    assert [step.waits for step in made.steps] == [False] * 9 + [True] * 2
+    assert [step.waits_only for step in made.steps] == [False] * 9 + [True] * 2
     assert "sandbox-chat" in "\n".join(plan_lines(made))
 
 
@@ -178,7 +178,7 @@ def look(tmp_path: Path, tee: str = "snp", **changes: Any) -> ExpectTee:
 
 
 def test_the_right_guest_passes_and_its_arguments_are_kept(tmp_path: Path) -> None:
-    expect_tee(look(tmp_path), Proc({9: (FILES[0], argv("snp"))}))
+    look(tmp_path).do(FakeHost(Proc({9: (FILES[0], argv("snp"))})))
     lines = (tmp_path / "qemu.txt").read_text().splitlines()
     assert lines[0] == FILES[0]
     assert lines[1:] == argv("snp")
@@ -189,7 +189,7 @@ def test_kata_passes_files_on_without_links(tmp_path: Path) -> None:
     words = [word.replace("vmlinuz.container", "vmlinuz-6.12") for word in argv("snp")]
     links = {f"{ASSETS}/vmlinuz.container": "vmlinuz-6.12", FILES[0]: "/usr/lib/qemu-snp"}
     proc = Proc({9: ("/usr/lib/qemu-snp", words)}, {"/i/chat/kata/configuration.toml": "text"}, links)
-    expect_tee(look(tmp_path), proc)
+    look(tmp_path).do(FakeHost(proc))
     instance = Instance("chat", Paths(Path("/i/chat")), RECORD, "running", 9, Story(state="applied"))
     told = {claim.id: claim.verdict for claim in read_claims(proc, instance)}
     assert (told["vm.kernel"], told["vm.program"]) == ("proven", "proven")
@@ -204,7 +204,7 @@ def test_kata_passes_files_on_without_links(tmp_path: Path) -> None:
 def test_another_guest_than_was_asked_for_is_exit_code_4(tmp_path: Path, processes: dict[int, Any],
                                                          changes: dict[str, Any], message: str) -> None:
     with pytest.raises(VerificationFailed) as error:
-        expect_tee(look(tmp_path, **changes), Proc(processes))
+        look(tmp_path, **changes).do(FakeHost(Proc(processes)))
     assert message in "\n".join(error.value.details)
     assert error.value.code == 4
     assert (tmp_path / "qemu.txt").exists(), "what it showed is kept"
@@ -213,7 +213,7 @@ def test_another_guest_than_was_asked_for_is_exit_code_4(tmp_path: Path, process
 @pytest.mark.parametrize("processes", [{}, {8: (FILES[0], argv("snp")), 9: (FILES[0], argv("snp"))}])
 def test_no_single_qemu_is_no_proof(tmp_path: Path, processes: dict[int, Any]) -> None:
     with pytest.raises(VerificationFailed, match="not known what runs"):
-        expect_tee(look(tmp_path), Proc(processes))
+        look(tmp_path).do(FakeHost(Proc(processes)))
 
 
 RECORD = Record("chat", "d", "kata", "snp", "i", "m", "/c", True, "127.0.0.1", 8000, "/n", "/r", 1, program=FILES[0],
@@ -294,37 +294,26 @@ def test_the_way_back_ends_qemu_before_a_device_is_given_back() -> None:
     made = plan(spec, gpus=Recorded.load("gpu-kunpeng-a100"))
     undo = [action for step in reversed(made.steps) for action in step.undo]
     kinds = [type(action).__name__ for action in undo]
-    assert kinds.index("EndGuest") < kinds.index("WriteSysfs")
-    assert undo[kinds.index("EndGuest")] == EndGuest("sandbox-chat", "/opt/kata/bin/qemu-system-x86_64")
-
-
-class Kernel:
-    """Processes that die when they are killed, or do not."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, stubborn: bool = False) -> None:
-        self.alive, self.killed, self.stubborn = {8: "80", 9: "90"}, [], stubborn
-        monkeypatch.setattr(processes, "start_time", self.alive.get)
-        monkeypatch.setattr(os, "kill", self.kill)
-
-    killed: list[int]
-
-    def kill(self, pid: int, number: int) -> None:
-        self.killed.append(pid)
-        if not self.stubborn:
-            del self.alive[pid]
+    assert kinds.index("KillQemu") < kinds.index("WriteSysfs")
+    assert undo[kinds.index("KillQemu")] == KillQemu("sandbox-chat", "/opt/kata/bin/qemu-system-x86_64")
 
 
 RUNNING = Proc({8: ("/other/qemu-system-x86_64", argv("snp")), 9: (FILES[0], argv("snp"))})
 
 
-def test_only_the_guests_own_qemu_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    kernel = Kernel(monkeypatch)
-    end_guest(EndGuest("sandbox-chat", FILES[0]), RUNNING)
-    end_guest(EndGuest("sandbox-other", FILES[0]), RUNNING)
-    assert kernel.killed == [9]
+def machine(*, stubborn: bool = False) -> FakeHost:
+    host = FakeHost(RUNNING)
+    host.alive, host.stubborn = {8: "80", 9: "90"}, stubborn
+    return host
 
 
-def test_a_qemu_that_does_not_die_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    Kernel(monkeypatch, stubborn=True)
+def test_only_the_guests_own_qemu_is_ended() -> None:
+    host = machine()
+    KillQemu("sandbox-chat", FILES[0]).do(host)
+    KillQemu("sandbox-other", FILES[0]).do(host)
+    assert host.signals == [(9, signal.SIGKILL)]
+
+
+def test_a_qemu_that_does_not_die_is_told() -> None:
     with pytest.raises(VmtoolError, match="survives SIGKILL and still holds its devices"):
-        end_guest(EndGuest("sandbox-chat", FILES[0], deadline=0.0), RUNNING)
+        KillQemu("sandbox-chat", FILES[0], deadline=1.0).do(machine(stubborn=True))

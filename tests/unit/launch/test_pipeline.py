@@ -10,6 +10,7 @@ import pytest
 
 from tests.fakes.recorded import Recorded
 from vmtool.doctor.host import read_host
+from vmtool.endpoint.actions import AskCanary, AwaitHealth
 from vmtool.engine.journal import Entry, Story
 from vmtool.errors import NotReady, Refused
 from vmtool.instance.instance import Instance, Paths, Record
@@ -21,7 +22,7 @@ from vmtool.net.cni_facts import Plugins
 from vmtool.net.facts import Listener, NetworkFacts
 from vmtool.net.network import Network
 from vmtool.paths import State
-from vmtool.plan import AskCanary, AwaitHealth, Plan, Remove, Run, Step, plan_lines
+from vmtool.plan import Plan, Remove, Run, Step, plan_lines
 from vmtool.spec.runtime import Spec
 
 STATE = State(Path("/s"))
@@ -86,7 +87,7 @@ def line_of(title: str) -> str:
 
 
 def test_only_the_last_two_steps_wait() -> None:
-    assert [step.waits for step in plan().steps] == [False] * 7 + [True] * 2
+    assert [step.waits_only for step in plan().steps] == [False] * 7 + [True] * 2
 
 
 def test_the_systems_containerd_is_used_when_it_answers() -> None:

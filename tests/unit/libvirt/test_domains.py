@@ -30,7 +30,7 @@ def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def proc(monkeypatch: pytest.MonkeyPatch) -> dict[int, Any]:
     """The processes of the machine."""
     processes: dict[int, Any] = {7: (QEMU, argv("none-libvirt")), 8: ("/bin/sh", ["sh"])}
-    monkeypatch.setattr(local, "Machine", lambda: Proc(processes))
+    monkeypatch.setattr(local, "LocalMachine", lambda: Proc(processes))
     return processes
 
 

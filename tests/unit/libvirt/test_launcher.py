@@ -14,32 +14,22 @@ from tests.fakes.recorded import Recorded
 from tests.unit.launch.test_pipeline import MODEL, NETWORK, actions, asleep
 from tests.unit.libvirt.cases import GPUS, STATE, facts, gpu_facts, wish
 from vmtool.doctor.host import HostFacts, read_host
+from vmtool.endpoint.actions import AwaitHealth
 from vmtool.engine.journal import Story
 from vmtool.errors import NotReady, Refused
 from vmtool.instance.instance import Instance, Paths
 from vmtool.launch.facts import LaunchFacts
 from vmtool.launch.pipeline import plan_launch
 from vmtool.launch.render import render_launch
+from vmtool.libvirt.actions import GuestRequest
 from vmtool.libvirt.facts import DomainFacts
 from vmtool.libvirt.installed import HypervisorFacts
 from vmtool.libvirt.launch_domain import Place
 from vmtool.net.cni_facts import Plugins
 from vmtool.net.network import Network
 from vmtool.paths import State
-from vmtool.plan import (
-    AskGuest,
-    AwaitHealth,
-    CopySecret,
-    EndGuest,
-    ExpectTee,
-    MakeDir,
-    Plan,
-    Remove,
-    Run,
-    Step,
-    WriteFile,
-    plan_lines,
-)
+from vmtool.plan import CopySecret, MakeDir, Plan, Remove, Run, Step, WriteFile, plan_lines
+from vmtool.qemu.actions import ExpectTee, KillQemu
 from vmtool.rootfs.format.image_file import Extent
 from vmtool.spec.runtime import Spec
 from vmtool.tee.facts import TeeSupport
@@ -96,11 +86,11 @@ def test_the_way_back_works_after_a_restart_of_the_machine() -> None:
 def test_nothing_is_handed_over_before_the_look() -> None:
     order = actions(plan(wish("tdx")))
     [look] = [number for number, action in enumerate(order) if isinstance(action, ExpectTee)]
-    asked = [(number, action.verb) for number, action in enumerate(order) if isinstance(action, AskGuest)]
+    asked = [(number, action.verb) for number, action in enumerate(order) if isinstance(action, GuestRequest)]
     assert [verb for _, verb in asked] == ["report", "network", "serve"], "the key goes last"
     assert look < asked[0][0]
     [key] = [action for action in order if isinstance(action, CopySecret)]
-    assert [action.source for action in order if isinstance(action, AskGuest)][-1] == key.path
+    assert [action.source for action in order if isinstance(action, GuestRequest)][-1] == key.path
     assert not any(str(key.path) in action.shell() for action in order if isinstance(action, Run))
 
 
@@ -118,7 +108,7 @@ def test_the_domain_ends_before_its_devices_are_given_back() -> None:
     assert titles.index("bind 0000:81:00.0 to vfio-pci") < start, "undoing goes backwards"
     end, gone, _ = made.steps[start].undo
     assert isinstance(end, Run) and end.argv[-2:] == ("end", "vmtool-chat")
-    assert gone == EndGuest("vmtool-chat", "/usr/bin/qemu-system-x86_64")
+    assert gone == KillQemu("vmtool-chat", "/usr/bin/qemu-system-x86_64")
 
 
 def test_the_instance_remembers_the_digest_of_what_was_defined() -> None:
@@ -149,7 +139,7 @@ def test_a_socket_of_the_longest_name_fits() -> None:
 
 def test_an_emulated_guest_is_given_time() -> None:
     quick, slow = ([action.deadline for action in actions(plan(on=facts(accelerated=accelerated)))
-                    if isinstance(action, AskGuest | AwaitHealth)] for accelerated in (True, False))
+                    if isinstance(action, GuestRequest | AwaitHealth)] for accelerated in (True, False))
     assert slow[0] == 5 * quick[0]
     assert slow[-1] == 5 * quick[-1]
 
@@ -158,7 +148,7 @@ def test_a_large_guest_is_given_time_to_boot_and_a_spec_can_give_more() -> None:
     def deadlines(**changes: Any) -> tuple[float, float]:
         made = actions(plan(wish(gpus=2, **changes)))
         [start] = [action.deadline for action in made if isinstance(action, Run) and action.argv[-2] == "start"]
-        return start, next(action.deadline for action in made if isinstance(action, AskGuest))
+        return start, next(action.deadline for action in made if isinstance(action, GuestRequest))
 
     small, large = deadlines(), deadlines(resources={"memory": "60Gi", "accelerators": {"bdf": GPUS}, "cpus": 16})
     assert small[0] == 300 and large[0] >= large[1] > small[1]
@@ -195,7 +185,7 @@ def test_the_model_has_room_on_its_disk() -> None:
 def test_what_is_mounted_meanwhile_is_unmounted_before_its_directory_goes() -> None:
     *_, unmount, remove = step(plan(), "make the guest's disks").undo
     assert isinstance(unmount, Run) and unmount.argv[-2:] == ("--rm", "/s/domains/chat/tree")
-    assert "not found" in unmount.gone
+    assert "not found" in unmount.absent_messages
     assert remove == Remove(Path("/s/domains/chat"))
 
 

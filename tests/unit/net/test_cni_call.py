@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import shlex
 from collections.abc import Callable, Sequence
@@ -11,34 +10,34 @@ from typing import Any
 
 import pytest
 
+from tests.fakes.host import FakeHost
 from vmtool.errors import NotReady, VmtoolError
-from vmtool.host import processes
-from vmtool.machine import Output
-from vmtool.net import chains, plugin_exec
-from vmtool.plan import CallPlugin, SweepChains
+from vmtool.machine import Output, Pairs
+from vmtool.net.actions import CallPlugin, RemoveChain, RemoveSharedChains
 
 RESULT = {"cniVersion": "1.0.0", "ips": [{"address": "10.0.0.2/24"}]}
 MAC = {"code": 999, "msg": "could not set bridge's mac: invalid argument"}
 Call = Callable[..., CallPlugin]
 
 
-class Plugin:
+class Plugin(FakeHost):
     """Answers from a list, one for each call; remembers what it was given."""
 
     def __init__(self, *answers: Output) -> None:
+        super().__init__()
         self.answers = list(answers)
         self.configs: list[dict[str, Any]] = []
         self.envs: list[dict[str, str]] = []
         self.commands: list[str] = []
 
-    def run(self, argv: Sequence[str], *, env: Sequence[tuple[str, str]] = (), stdin: bytes | None = None,
-            **rest: object) -> Output:
+    def execute(self, argv: Sequence[str], *, deadline: float, env: Pairs = (), stdin: Path | bytes | None = None,
+                stdout: Path | None = None) -> Output:
         if argv[0] == "ip":
             self.commands.append(shlex.join(argv))
             bridge = [{"ifname": "vmt-a", "linkinfo": {"info_kind": "bridge"}}] if "-d" in argv else []
             return Output(0, json.dumps(bridge), "")
         self.envs.append(dict(env))
-        self.configs.append(json.loads(stdin or b"{}"))
+        self.configs.append(json.loads(stdin if isinstance(stdin, bytes) else b"{}"))
         return self.answers.pop(0)
 
 
@@ -47,19 +46,18 @@ def said(values: object, status: int = 0) -> Output:
 
 
 @pytest.fixture
-def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
+def call(tmp_path: Path) -> Call:
     """Call a plugin that gives the answers; returns the action, with the plugin in `plugin`."""
     plugin_path = tmp_path / "bridge"
     plugin_path.touch()
     (tmp_path / "bridge.json").write_text('{"name": "a", "type": "bridge"}')
 
     def do(fake: Plugin, command: str = "ADD", **changes: Any) -> CallPlugin:
-        monkeypatch.setattr(processes, "run", fake.run)
         values: dict[str, Any] = {"previous": None, "result": tmp_path / "result.json" if command == "ADD" else None,
-                                  "again_without": "vmt-a", **changes}
+                                  "retry_without_bridge": "vmt-a", **changes}
         action = CallPlugin(command, values.pop("plugin", plugin_path), values.pop("config", tmp_path / "bridge.json"),
                             "box", Path("/var/run/netns/box"), "eth0", **values)
-        plugin_exec.call(action, io.StringIO())
+        action.do(fake)
         return action
 
     return do
@@ -91,7 +89,7 @@ def test_a_bridge_with_a_zero_address_is_deleted_and_the_add_repeated_once(call:
 def test_no_bridge_is_deleted_unless_the_action_names_it(call: Call) -> None:
     plugin = Plugin(said(MAC, 1))
     with pytest.raises(VmtoolError, match="could not set bridge's mac"):
-        call(plugin, again_without="")
+        call(plugin, retry_without_bridge="")
     assert plugin.commands == []
 
 
@@ -148,13 +146,17 @@ def test_an_add_with_a_broken_configuration_or_previous_result(call: Call, tmp_p
             call(Plugin(), **changes)
 
 
-class Iptables:
+class Iptables(FakeHost):
     """Rules in memory, printed by -S and changed by -D, -F and -X like the real one does."""
 
     def __init__(self, **tables: str) -> None:
+        super().__init__()
         self.tables = {table: [line.strip() for line in text.strip().splitlines()] for table, text in tables.items()}
 
-    def run(self, argv: Sequence[str], **rest: object) -> Output:
+    def which(self, program: str) -> str | None:
+        return f"/sbin/{program}"
+
+    def execute(self, argv: Sequence[str], **rest: object) -> Output:
         program, wait, option, table, command, *words = argv
         assert (program, wait, option) == ("iptables", "-w", "-t")
         rules = self.tables.setdefault(table, [])
@@ -198,17 +200,15 @@ EMPTY = {"nat": ["-P PREROUTING ACCEPT"], "filter": ["-P FORWARD ACCEPT"]}
 
 
 @pytest.fixture
-def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+def sweep(tmp_path: Path) -> Callable[..., Path]:
     def do(iptables: Iptables, made: Sequence[str] | None = ALL, others: Sequence[str] = ()) -> Path:
-        monkeypatch.setattr(processes, "run", iptables.run)
-        monkeypatch.setattr(processes, "which", lambda program: f"/sbin/{program}")
         marker = tmp_path / "chains-made"
         if made is not None:
             marker.write_text("".join(f"{line}\n" for line in made))
         for name in ("own", *others):
             (tmp_path / name).mkdir()
             (tmp_path / name / "network.json").touch()
-        chains.sweep(SweepChains(marker, tmp_path, "own"), io.StringIO())
+        RemoveSharedChains(marker, tmp_path, "own").do(iptables)
         return marker
 
     return do
@@ -262,22 +262,16 @@ def test_chains_that_hold_somebodys_rule_stay_with_their_group(sweep: Callable[.
     assert iptables.tables == {table: before, other: EMPTY[other]}
 
 
-def test_a_containers_chain_goes_with_its_jumps_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_containers_chain_goes_with_its_jumps_and_no_other() -> None:
     mine = """
         -N CNI-1
         -A POSTROUTING -s 10.0.0.2/32 -m comment --comment "name: \\"a\\" id: \\"b\\"" -j CNI-1
         -A CNI-1 -d 10.0.0.0/24 -j ACCEPT"""
     iptables = Iptables(nat=NAT + mine + "\n-N CNI-12\n-A POSTROUTING -j CNI-12")
-    monkeypatch.setattr(processes, "run", iptables.run)
-    monkeypatch.setattr(processes, "which", lambda program: f"/sbin/{program}")
     for _ in range(2):
-        chains.remove("nat", "CNI-1", io.StringIO())
+        RemoveChain("nat", "CNI-1").do(iptables)
         assert iptables.tables == unchanged(nat=NAT + "\n-N CNI-12\n-A POSTROUTING -j CNI-12")
 
 
-def test_a_host_without_iptables_has_no_chains(monkeypatch: pytest.MonkeyPatch) -> None:
-    started: list[object] = []
-    monkeypatch.setattr(processes, "run", lambda *args, **rest: started.append(args))
-    monkeypatch.setattr(processes, "which", lambda program: None)
-    chains.remove("nat", "CNI-1", io.StringIO())
-    assert started == []
+def test_a_host_without_iptables_has_no_chains() -> None:
+    RemoveChain("nat", "CNI-1").do(FakeHost())  # which has no programs, and fails a test that starts one

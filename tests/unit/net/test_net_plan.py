@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tests.unit.net.conftest import Host
 from vmtool import plan as p
+from vmtool.net.actions import CallPlugin, RemoveBridge, RemoveChain, RemoveSharedChains
 from vmtool.net.after_cleanup import facts_without
 from vmtool.net.cni_facts import Lease
 from vmtool.net.facts import NetworkFacts
@@ -55,9 +56,9 @@ def test_the_second_network_leaves_that_memory_alone(state: State, host: Host) -
 def test_the_way_back_of_a_network(state: State, host: Host) -> None:
     (step,) = plan_network(state, host("plain"), GAMMA)
     assert step.undo == (
-        p.RemoveBridge("vmt-gamma"), p.Remove(ROOM / "gamma.conflist"), p.Remove(ROOM / "leases"),
+        RemoveBridge("vmt-gamma"), p.Remove(ROOM / "gamma.conflist"), p.Remove(ROOM / "leases"),
         p.Remove(ROOM / "attached"), p.Remove(ROOM / "network.json"),
-        p.SweepChains(state.networks / "chains-made", users=state.networks, own="gamma"))
+        RemoveSharedChains(state.networks / "chains-made", users=state.networks, own="gamma"))
     (owned,) = plan_network(state, host("plain"), dataclasses.replace(GAMMA, owner="instance gamma"))
     assert owned.undo[1] == p.Remove(ROOM), "no journal lies in it"
 
@@ -95,11 +96,11 @@ def test_detach_is_the_reverse_and_tolerates_what_is_gone(state: State, host: Ho
     kinds = [type(action).__name__ for action in step.undo]
     assert kinds == ["Run", "Run", "Run", "CallPlugin", "CallPlugin", "CallPlugin", "RemoveChain", "RemoveChain", "Run",
                      "Remove", "Remove"]
-    assert [action.plugin.name for action in step.undo if isinstance(action, p.CallPlugin)] == [
+    assert [action.plugin.name for action in step.undo if isinstance(action, CallPlugin)] == [
         "firewall", "portmap", "bridge"]
-    assert all(action.command == "DEL" for action in step.undo if isinstance(action, p.CallPlugin))
-    assert all(action.gone for action in step.undo if isinstance(action, p.Run))
-    assert [(action.table, action.chain) for action in step.undo if isinstance(action, p.RemoveChain)] == list(
+    assert all(action.command == "DEL" for action in step.undo if isinstance(action, CallPlugin))
+    assert all(action.absent_messages for action in step.undo if isinstance(action, p.Run))
+    assert [(action.table, action.chain) for action in step.undo if isinstance(action, RemoveChain)] == list(
         container_chains("gamma", "box"))
     removed = [action.path for action in step.undo if isinstance(action, p.Remove)]
     assert removed == [ROOM / "attached" / "box.json", Path("/i/box/net")]
@@ -153,13 +154,13 @@ def test_reset_is_one_step_that_detaches_collects_and_attaches(state: State, hos
     facts = dataclasses.replace(facts, our_leases=(*facts.our_leases, stale, foreign))
     attached = [item for item in facts.attached if item.network == "alpha"]
     (step,) = plan_reset(state, facts, facts.ours[0], attached)
-    commands = [action.command for action in step.actions if isinstance(action, p.CallPlugin)]
+    commands = [action.command for action in step.actions if isinstance(action, CallPlugin)]
     assert commands == ["DEL", "DEL", "DEL", "ADD", "ADD", "ADD"]
     removed = [str(action.path) for action in step.actions if isinstance(action, p.Remove)]
     assert stale.path in removed
     assert not any(path == "/b" or path.endswith("10.206.173.2") for path in removed)
-    assert p.RemoveBridge("vmt-alpha") not in step.actions
-    assert p.RemoveBridge("vmt-alpha") in step.undo
+    assert RemoveBridge("vmt-alpha") not in step.actions
+    assert RemoveBridge("vmt-alpha") in step.undo
 
 
 def test_reset_of_a_network_that_lost_its_attachment_makes_its_own(state: State, host: Host) -> None:

@@ -20,7 +20,7 @@ from vmtool.gpu.pci_names import PciNames
 from vmtool.gpu.plan_persist import initramfs_drivers, read_persisted
 from vmtool.gpu.select import Wish
 from vmtool.gpu.view import HEAD, cells, row
-from vmtool.host.local import Machine
+from vmtool.host.local import LocalMachine
 from vmtool.paths import State
 from vmtool.plan import Plan, plan_lines
 
@@ -49,7 +49,7 @@ def bind(state: State, /, dry_run: bool, yes: bool, type_: str, count: int | Non
     wish = Wish(type=type_, count=count or 0, **options)
 
     def make() -> Plan:
-        return binding.plan_bind(state, read_gpu(Machine(), state), wish)
+        return binding.plan_bind(state, read_gpu(LocalMachine(), state), wish)
 
     if dry_run:
         click.echo("\n".join(plan_lines(make())))
@@ -58,7 +58,7 @@ def bind(state: State, /, dry_run: bool, yes: bool, type_: str, count: int | Non
         names = [step.title for step in make().steps if not step.skip and step.title.startswith("bind ")]
         confirm(f"{'; '.join(names)}?", "vmtool gpu bind", names)
     plan = do(state, binding.directory(state), make, "vmtool gpu bind")
-    inventory = read_inventory(Machine(), state)
+    inventory = read_inventory(LocalMachine(), state)
     if wish.persist:
         warn_initramfs(inventory)
     show(plan, inventory, "vmtool gpu release")
@@ -76,14 +76,14 @@ def release(state: State, bdfs: tuple[str, ...], everything: bool, deadline: flo
         raise Refused("nothing is chosen", hint="give addresses, or --all for everything that vmtool bound")
 
     def make() -> Plan:
-        machine = Machine()
+        machine = LocalMachine()
         return releasing.plan_release(state, read_gpu(machine, state), bdfs, read_persisted(machine), deadline)
 
     if dry_run:
         click.echo("\n".join(plan_lines(make())))
         return
     plan = do(state, releasing.directory(state), make, "vmtool gpu release")
-    show(plan, read_inventory(Machine(), state), "vmtool gpu bind")
+    show(plan, read_inventory(LocalMachine(), state), "vmtool gpu bind")
 
 
 def do(state: State, directory: Path, make: Callable[[], Plan], doing: str) -> Plan:
@@ -113,7 +113,7 @@ def confirm(question: str, command: str, names: Sequence[str]) -> None:
 
 def show(plan: Plan, inventory: Inventory, next_: str) -> None:
     """The new state of the devices that the plan was about, and what comes next."""
-    machine = Machine()
+    machine = LocalMachine()
     titles = " ".join(step.title for step in plan.steps)
     names, persisted = PciNames(machine), read_persisted(machine)
     devices = [device for device in inventory.devices if device.bdf in titles]
@@ -124,7 +124,7 @@ def show(plan: Plan, inventory: Inventory, next_: str) -> None:
 
 def warn_initramfs(inventory: Inventory) -> None:
     """Say when the initramfs would be quicker than the unit."""
-    machine = Machine()
+    machine = LocalMachine()
     release = (machine.text("/proc/sys/kernel/osrelease") or "").strip()
     found = initramfs_drivers(machine, release, [record.driver for record in inventory.records.values()])
     if found is None:

@@ -17,7 +17,7 @@ from vmtool.gpu.pci import PciDevice
 from vmtool.gpu.pci_names import PciNames
 from vmtool.gpu.plan_cc_mode import plan_cc
 from vmtool.gpu.select import address_problems
-from vmtool.host.local import Machine
+from vmtool.host.local import LocalMachine
 from vmtool.paths import State
 from vmtool.plan import Plan, plan_lines
 
@@ -35,7 +35,7 @@ def cc_mode() -> None:
 @click.pass_obj
 def show(state: State, bdfs: tuple[str, ...], as_json: bool) -> None:
     """The mode now, and the setting after the next reset. Exit code 3 when a device could not be asked."""
-    machine = Machine()
+    machine = LocalMachine()
     facts = read_gpu(machine, state)
     states = look(machine, facts, chosen(facts, bdfs, ""))
     if as_json:
@@ -61,7 +61,7 @@ def set_(state: State, mode: str, bdfs: tuple[str, ...], dry_run: bool, yes: boo
     from vmtool.gpu.commands.bind import confirm, do
 
     def make() -> Plan:
-        machine = Machine()
+        machine = LocalMachine()
         facts = read_gpu(machine, state)
         devices = chosen(facts, bdfs, mode)
         if not devices:
@@ -75,7 +75,7 @@ def set_(state: State, mode: str, bdfs: tuple[str, ...], dry_run: bool, yes: boo
     if not yes:
         confirm(f"{plan.steps[0].title}?", f"vmtool gpu cc-mode set {mode}", [plan.subject] if plan.changes else [])
     do(state, plan.directory, make, "vmtool gpu cc-mode set")
-    machine = Machine()
+    machine = LocalMachine()
     facts = read_gpu(machine, state)
     states = look(machine, facts, chosen(facts, bdfs, mode))
     table(states)
@@ -101,7 +101,7 @@ def chosen(facts: GpuFacts, bdfs: Sequence[str], mode: str) -> list[PciDevice]:
             if kind_of(device) in kinds and (not mode or has_cc_mode(device))]
 
 
-def look(machine: Machine, facts: GpuFacts, devices: Sequence[PciDevice]) -> tuple[CcState, ...]:
+def look(machine: LocalMachine, facts: GpuFacts, devices: Sequence[PciDevice]) -> tuple[CcState, ...]:
     """Ask the devices."""
     names = PciNames(machine)
     typed = [(device, type_of(device, names.name(device))) for device in devices]

@@ -13,7 +13,7 @@ from vmtool.gpu.inventory import read_inventory
 from vmtool.gpu.pci_names import PciNames
 from vmtool.gpu.plan_persist import read_persisted
 from vmtool.gpu.view import HEAD, cells, details, row
-from vmtool.host.local import Machine
+from vmtool.host.local import LocalMachine
 from vmtool.paths import State
 
 BDFS = click.argument("bdfs", nargs=-1, metavar="[BDF]...")
@@ -51,7 +51,7 @@ def gpu_command() -> None:
 @click.pass_obj
 def list_devices(state: State, everything: bool, output: str | None, as_json: bool) -> None:
     """List GPUs, NVSwitches and other accelerators."""
-    machine = Machine()
+    machine = LocalMachine()
     inventory = read_inventory(machine, state)
     devices = inventory.devices if everything else inventory.accelerators
     if output == "name":
@@ -76,7 +76,7 @@ def status(state: State, bdfs: tuple[str, ...], as_json: bool) -> None:
     from vmtool.gpu.facts import read_gpu
     from vmtool.gpu.select import address_problems
 
-    machine = Machine()
+    machine = LocalMachine()
     facts = read_gpu(machine, state)
     inventory = facts.inventory
     problems = [problem for bdf in bdfs for problem in address_problems(inventory, bdf)

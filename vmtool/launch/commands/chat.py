@@ -8,6 +8,7 @@ import click
 
 from vmtool.cli.output import print_json
 from vmtool.endpoint import client
+from vmtool.host.local import LocalHost
 from vmtool.launch.commands.instance import running
 from vmtool.paths import State
 
@@ -25,14 +26,15 @@ def chat_command(state: State, name: str, question: str, stream: bool, temperatu
     """Ask an instance's model a question."""
     instance = running(state, name)
     record = instance.known()
-    url, key = client.base_url(record.server), instance.paths.key
+    host = LocalHost()
+    url, key = client.base_url(host, record.server), instance.paths.key
     started = time.monotonic()
     if stream and not as_json:
-        for piece in client.stream(url, key, record.model, question, deadline=timeout, temperature=temperature):
+        for piece in client.stream(host, url, key, record.model, question, deadline=timeout, temperature=temperature):
             click.echo(piece, nl=False)
         click.echo()
         return
-    answer = client.ask(url, key, record.model, question, deadline=timeout, temperature=temperature)
+    answer = client.ask(host, url, key, record.model, question, deadline=timeout, temperature=temperature)
     if as_json:
         print_json(instance=name, model=record.model, question=question, answer=answer,
                    seconds=round(time.monotonic() - started, 3), tee=record.tee)

@@ -16,7 +16,7 @@ from vmtool.cli.output import Progress, print_json, print_table
 from vmtool.engine import transactions
 from vmtool.errors import Refused, VmtoolError
 from vmtool.host import processes
-from vmtool.host.local import Machine
+from vmtool.host.local import LocalMachine
 from vmtool.instance.instance import Instance, read_instance
 from vmtool.launch.claims import read_claims
 from vmtool.launch.commands.ps import as_row
@@ -35,7 +35,7 @@ def status_command(state: State, name: str, proof: bool, as_json: bool) -> None:
     """Look at an instance now. Exit code 0 when it runs, 1 when it does not; with --proof 4 when it is not what was
     asked for."""
     instance = read_instance(state, name)
-    claims = read_claims(Machine(), instance, whole=proof) if instance.record else ()
+    claims = read_claims(LocalMachine(), instance, whole=proof) if instance.record else ()
     kept = keep_evidence(state, instance, claims, f"vmtool status {name}") if proof and instance.record else None
     if as_json:
         print_json(instance=as_row(instance), error=instance.story.error, claims=[vars(claim) for claim in claims],

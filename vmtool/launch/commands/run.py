@@ -11,7 +11,7 @@ import click
 from vmtool.cli.output import Progress, print_json
 from vmtool.engine import transactions
 from vmtool.errors import VmtoolError
-from vmtool.host.local import Machine
+from vmtool.host.local import LocalMachine
 from vmtool.instance.instance import read_instance
 from vmtool.launch.claims import read_claims
 from vmtool.launch.facts import read_launch
@@ -71,14 +71,14 @@ def run_command(ctx: click.Context, spec: Path, timeout: float | None, dry_run: 
 def make_plan(state: State, path: Path, timeout: float | None) -> Plan:
     """Spec and facts to plan."""
     spec = read_spec(path)
-    return plan_launch(state, spec, read_launch(Machine(), state, spec), timeout=timeout)
+    return plan_launch(state, spec, read_launch(LocalMachine(), state, spec), timeout=timeout)
 
 
 def show_summary(state: State, name: str, plan: Plan, seconds: float) -> None:
     """Address, what is proven and what is not, and the next commands."""
     instance = read_instance(state, name)
     record = instance.known()
-    claims = read_claims(Machine(), instance, whole=True)
+    claims = read_claims(LocalMachine(), instance, whole=True)
     keep_evidence(state, instance, claims, f"vmtool run {name}")
     took = f"ready after {seconds:.1f} s" if plan.changes else "runs already"
     click.echo(f"{name} {took}" + (f" at {record.server.shell()}/v1" if record.host else ""))

@@ -97,10 +97,10 @@ def tolerating(codes: Sequence[int]) -> Iterator[None]:
 
 def pid_of(name: str) -> int:
     """The pid of a domain's QEMU, as the kernel shows its arguments."""
-    from vmtool.host.local import Machine
+    from vmtool.host.local import LocalMachine
     from vmtool.qemu.processes import read_qemu
 
-    found = read_qemu(Machine(), name)
+    found = read_qemu(LocalMachine(), name)
     if len(found) != 1:
         sys.exit(f"{len(found)} QEMU processes are named {name}")
     return found[0].pid

@@ -59,7 +59,7 @@ def plan_add(directory: Path, image: ImageFile, users: tuple[str, ...], manifest
     exchange = plan_exchange(directory, image.path, new, manifest_path(image.path) if manifest else None,
                              hook=addition.path if addition.hook else "")
     return p.Plan(f"addition to {image.path.name}", directory, (
-        p.Step(f"put {addition.path} into a copy", tuple(actions), undo=(p.Remove(new),), waits=True), exchange))
+        p.Step(f"put {addition.path} into a copy", tuple(actions), undo=(p.Remove(new),), waits_only=True), exchange))
 
 
 def check_writable(image: ImageFile, manifest: Manifest | None) -> None:

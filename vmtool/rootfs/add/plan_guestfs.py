@@ -88,7 +88,7 @@ def plan_look(directory: Path, image: ImageFile, appliance: Appliance, tools: To
     out = directory / "foreign.json"
     return p.Plan(f"look into {image.path.name}", directory, (*before, p.Step("look into it, in a guest", (
         p.Remove(out), *_run(directory, appliance, tools, image.path, "look", KINDS[image.kind], str(out)),
-    ), undo=(p.Remove(directory / "guestfs"),), waits=True)))
+    ), undo=(p.Remove(directory / "guestfs"),), waits_only=True)))
 
 
 def plan_insert(directory: Path, image: ImageFile, users: tuple[str, ...], addition: Addition, appliance: Appliance,
@@ -110,7 +110,7 @@ def plan_insert(directory: Path, image: ImageFile, users: tuple[str, ...], addit
     return p.Plan(f"addition to {image.path.name}", directory, (
         *before,
         p.Step(f"put {addition.path} into a copy, in a guest", actions,
-               undo=(p.Remove(new), p.Remove(directory / "guestfs")), waits=True),
+               undo=(p.Remove(new), p.Remove(directory / "guestfs")), waits_only=True),
         plan_swaps("put it in the old one's place", image.path, (Swap(new, image.path, there=True),))))
 
 

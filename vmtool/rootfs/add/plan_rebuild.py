@@ -97,12 +97,13 @@ def plan_remake(directory: Path, old: Old, change: Change, tools: Tools, *, befo
         *before,
         p.Step("read the image", (
             p.Remove(scratch), p.MakeDir(scratch), p.Run((*read, str(scratch / "old.tar")), deadline=1200),
-            p.Run((*read, str(scratch / "kept.tar"), *KEPT), deadline=300)), undo=(p.Remove(scratch),), waits=True),
-        p.Step(change.title, change.actions, undo=(p.Remove(scratch),), waits=True),
+            p.Run((*read, str(scratch / "kept.tar"), *KEPT), deadline=300)),
+               undo=(p.Remove(scratch),), waits_only=True),
+        p.Step(change.title, change.actions, undo=(p.Remove(scratch),), waits_only=True),
         p.Step("make the image anew", (*_filesystem(old, change, new, tools), *_describe(old, change, new)),
-               undo=undo, waits=True),
+               undo=undo, waits_only=True),
         plan_swaps("put it in the old one's place", image.path, swaps, papers),
-        p.Step("tidy up", (p.Remove(scratch),), waits=True)))
+        p.Step("tidy up", (p.Remove(scratch),), waits_only=True)))
 
 
 def check(old: Old) -> None:

@@ -98,10 +98,10 @@ def plan_boot(boot: Boot, tools: Tools, preparation: tuple[p.Step, ...], seconds
             p.Remove(scratch), p.Remove(boot.console), p.MakeDir(scratch),
             *(p.WriteFile(scratch / name, text) for name, text in texts.items()),
             p.Run(make, deadline=300),
-        ), undo=(p.Remove(scratch),), waits=True),
+        ), undo=(p.Remove(scratch),), waits_only=True),
         p.Step(f"boot the guest ({'KVM' if boot.kvm else 'TCG'})", (
             p.Run(qemu_argv(boot, initrd), env=_environment(boot, scratch), deadline=seconds),
-            p.Remove(scratch)), undo=(p.Remove(scratch),), waits=True),
+            p.Remove(scratch)), undo=(p.Remove(scratch),), waits_only=True),
     ))
 
 

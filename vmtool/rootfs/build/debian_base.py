@@ -79,7 +79,7 @@ def plan_debian(store: Store, recipe: Recipe, digest: str, host: tuple[str, ...]
         p.Remove(scratch), p.MakeDir(scratch), p.MakeDir(temporary, mode=0o755), p.MakeDir(place.parent, mode=0o755),
         p.Run(argv, env=env, deadline=3600), *plan_kernel(recipe, scratch / "base.tar"), p.Remove(temporary),
         p.Run(("mv", "--no-target-directory", str(scratch), str(place))),
-    ), undo=(p.Remove(temporary), p.Remove(scratch)), waits=True)
+    ), undo=(p.Remove(temporary), p.Remove(scratch)), waits_only=True)
 
 
 def foreign(emulator: str) -> tuple[str, ...]:

@@ -67,21 +67,21 @@ def plan_build(directory: Path, store: Store, recipe: Recipe, facts: BuildFacts,
     whole = plan_hold(lock, store.image(recipe.name, digest) / "lock.json", "what is in the image")
     if facts.image and not fresh:
         return p.Plan(subject, directory, (p.Step(f"build {recipe.name}", skip="the same input was built before",
-                                                  waits=True), *whole, give))
+                                                  waits_only=True), *whole, give))
     check_host(store, recipe, facts)
     if facts.base and not fresh:
-        base = p.Step("install the packages", skip="the same ones are in the cache", waits=True)
+        base = p.Step("install the packages", skip="the same ones are in the cache", waits_only=True)
     else:
         base = plan_base(store, recipe, facts)
         base = _anew(base, store.base(base_digest(recipe)))
     steps = [tools_step, base, *plan_hold(lock, store.base(base_digest(recipe)) / "packages.txt", "the packages")]
     if driver_step:
         there = facts.driver and not fresh
-        steps.append(p.Step(driver_step.title, skip="it is in the cache", waits=True) if there else
+        steps.append(p.Step(driver_step.title, skip="it is in the cache", waits_only=True) if there else
                      _anew(driver_step, store.driver(driver_digest(recipe))))
     steps.append(_anew(plan_image(store, recipe, digest, tools), store.image(recipe.name, digest)))
     if facts.stale:
-        steps.append(p.Step("remove what the cache has in vain", tuple(map(p.Remove, facts.stale)), waits=True))
+        steps.append(p.Step("remove what the cache has in vain", tuple(map(p.Remove, facts.stale)), waits_only=True))
     return p.Plan(subject, directory, (*steps, *whole, give))
 
 
@@ -91,7 +91,7 @@ def plan_hold(lock: Path | None, found: Path, what: str) -> tuple[p.Step, ...]:
         return ()
     run = p.Run((*PYTHON, "vmtool.rootfs.metadata.check_lock", str(lock), str(found)), deadline=120,
                 hint="build without --lock, compare the lock files, and keep the new one when it is what you want")
-    return (p.Step(f"hold {what} against {lock.name}", (run,), waits=True),)
+    return (p.Step(f"hold {what} against {lock.name}", (run,), waits_only=True),)
 
 
 def plan_base(store: Store, recipe: Recipe, facts: BuildFacts) -> p.Step:
@@ -138,7 +138,7 @@ def plan_image(store: Store, recipe: Recipe, digest: str, tools: Tools) -> p.Ste
         *(p.Remove(scratch / name) for name in ("root.tar", "overlay.json", "describe.json", "geometry.json",
                                                 "mke2fs.conf", "verity.json", "layer.json")),
         p.Run(("mv", "--no-target-directory", str(scratch), str(place))),
-    ), undo=(p.Remove(scratch),), waits=True)
+    ), undo=(p.Remove(scratch),), waits_only=True)
 
 
 def geometry_of(recipe: Recipe, kind: Kind) -> Geometry:
@@ -157,7 +157,7 @@ def plan_give(image: Path, out: Path, facts: BuildFacts, *, fresh: bool) -> p.St
     """Copy the files out of the cache; they take their places together, the image last."""
     title = f"write {out.name}"
     if facts.image and facts.given and not fresh:
-        return p.Step(title, skip="it is there, with its manifest", waits=True)
+        return p.Step(title, skip="it is there, with its manifest", waits_only=True)
     copies: list[p.Action] = []
     swaps: list[Swap] = []
     for name in (*list(FILES)[1:], "rootfs.img"):
@@ -165,7 +165,7 @@ def plan_give(image: Path, out: Path, facts: BuildFacts, *, fresh: bool) -> p.St
         # A recipe without kernel has no vmlinuz; the one of an earlier build then goes.
         swap = Swap(target.with_name(f".{target.name}.vmtool-new"), target, name in facts.present, name == "vmlinuz")
         copies.append(p.Run(("cp", "--reflink=auto", "--preserve=timestamps", str(image / name), str(swap.new)),
-                            deadline=3600, gone=("cannot stat",) if swap.optional else ()))
+                            deadline=3600, absent_messages=("cannot stat",) if swap.optional else ()))
         swaps.append(swap)
     return plan_swaps(title, out, tuple(swaps), tuple(copies))
 
@@ -210,4 +210,4 @@ def _description(store: Store, recipe: Recipe, digest: str) -> dict[str, Any]:
 
 def _anew(step: p.Step, place: Path) -> p.Step:
     """The step, with what an earlier build (or one with --no-cache) left in its place removed first."""
-    return p.Step(step.title, (p.Remove(place), *step.actions), step.undo, step.skip, step.waits)
+    return p.Step(step.title, (p.Remove(place), *step.actions), step.undo, step.skip, step.waits_only)

@@ -35,7 +35,7 @@ def plan_driver(store: Store, recipe: Recipe, facts: BuildFacts, tools: Tools) -
     return p.Step(driver_title(driver), (
         p.Remove(scratch), *actions, p.MakeDir(place.parent, mode=0o755),
         p.Run(("mv", "--no-target-directory", str(scratch / "out"), str(place))), p.Remove(scratch),
-    ), undo=(p.Remove(scratch),), waits=True)
+    ), undo=(p.Remove(scratch),), waits_only=True)
 
 
 def driver_title(driver: Driver) -> str:

@@ -53,13 +53,13 @@ def plan_swaps(title: str, image: Path, swaps: tuple[Swap, ...], before: tuple[p
             # Into the directory that goes: once the exchange is done, there is none, and the new file stays.
             undo.append(_move(swap.target, old / f"new-{number}"))
         put.append(p.Run(("mv", "--force", "--no-target-directory", str(swap.new), str(swap.target)),
-                         gone=("cannot stat",) if swap.optional else ()))
+                         absent_messages=("cannot stat",) if swap.optional else ()))
     actions = (*before, p.Remove(old), p.Remove(gone), p.MakeDir(old), *keep, *put,
                p.Run(("mv", "--no-target-directory", str(old), str(gone))), p.Remove(gone),
                # Of a growth that was interrupted: it leads to an image that is there no more.
                p.Remove(way_back(image)))
     rest = (*(swap.new for swap in swaps), old, gone)
-    return p.Step(title, actions, undo=(*undo, *map(p.Remove, rest)), waits=True)
+    return p.Step(title, actions, undo=(*undo, *map(p.Remove, rest)), waits_only=True)
 
 
 def plan_exchange(directory: Path, image: Path, new: Path, manifest: Path | None, *, there: bool = True,
@@ -83,4 +83,4 @@ def plan_exchange(directory: Path, image: Path, new: Path, manifest: Path | None
 
 
 def _move(source: Path, target: Path) -> p.Run:
-    return p.Run(("mv", "--force", "--no-target-directory", str(source), str(target)), gone=_NOTHING)
+    return p.Run(("mv", "--force", "--no-target-directory", str(source), str(target)), absent_messages=_NOTHING)

@@ -40,7 +40,7 @@ def plan_rpm(store: Store, recipe: Recipe, digest: str, environment: p.Pairs) ->
         p.MakeDir(tree / "var/log", mode=0o755), pack(tree, tar),
         *plan_kernel(recipe, tar), p.Remove(tree),
         p.Run(("mv", "--no-target-directory", str(scratch), str(place))),
-    ), undo=(p.Remove(scratch),), waits=True)
+    ), undo=(p.Remove(scratch),), waits_only=True)
 
 
 def install_actions(rpm: Rpm, arch: str, names: tuple[str, ...], scratch: Path, cache: Path,
@@ -67,7 +67,7 @@ def _tidy(tree: Path, cache: Path) -> tuple[p.Action, ...]:
     parents = [each for each in cache.parents if each.name and (len(each.parts) > 1 or each.name not in _TOP)]
     return (p.Remove(tree / cache),
             p.Run(("rmdir", "--ignore-fail-on-non-empty", *(str(tree / each) for each in parents)),
-                  gone=("No such file or directory",)))
+                  absent_messages=("No such file or directory",)))
 
 
 def pack(tree: Path, tar: Path) -> p.Run:

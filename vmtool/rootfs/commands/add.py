@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from vmtool.errors import Refused
-from vmtool.host.local import Machine
+from vmtool.host.local import LocalMachine
 from vmtool.paths import State
 from vmtool.plan import Plan
 from vmtool.rootfs.add.plan_file import Addition, plan_add
@@ -81,7 +81,7 @@ def put(state: State, image: Path, addition: Addition, dry_run: bool) -> None:
         bring_back(state, image)
 
     def make() -> Plan:
-        users = read_users(Machine(), str(image), own=os.getpid())
+        users = read_users(LocalMachine(), str(image), own=os.getpid())
         return plan_add(directory, read_image(image), users, find_manifest(image, None), addition,
                         tools("debugfs", "e2fsck"))
 

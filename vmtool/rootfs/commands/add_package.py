@@ -13,7 +13,7 @@ from vmtool.cache import Cache
 from vmtool.debian.tools import Tools, plan_tools, tools_dir
 from vmtool.errors import NotReady, Refused
 from vmtool.facts.memory import read_disk
-from vmtool.host.local import Machine
+from vmtool.host.local import LocalMachine
 from vmtool.machine import Reader
 from vmtool.paths import State
 from vmtool.plan import Plan, Step
@@ -78,7 +78,7 @@ def add_driver(state: State, /, image: Path, recipe: str | None, components: tup
                **ways: Any) -> None:
     """Put NVIDIA's kernel modules into IMAGE, compiled for the kernel that it has modules of."""
     driver, read = driver_of(ways), read_recipe(recipe)
-    check_fit(image.name, driver, read_gpus(Machine()))
+    check_fit(image.name, driver, read_gpus(LocalMachine()))
 
     def change(old: Old, tree: Tree, arch: str, machine: Reader, own: Tools) -> Change:
         debian = (read.debian if read else read_debian(tree, ("main", *components))) if driver.packages else None
@@ -89,7 +89,7 @@ def add_driver(state: State, /, image: Path, recipe: str | None, components: tup
 
 def equip(state: State, image: Path, change: Callable[[Old, Tree, str, Reader, Tools], Change], dry_run: bool) -> None:
     """Make an image anew with a change, and say what is next."""
-    image, machine, cache = image.resolve(), Machine(), Cache.at()
+    image, machine, cache = image.resolve(), LocalMachine(), Cache.at()
     directory = work_dir(state, image)
     if not dry_run:
         bring_back(state, image)

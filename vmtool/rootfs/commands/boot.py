@@ -15,7 +15,7 @@ from vmtool.debian.tools import PACKAGES, Tools, plan_tools, tools_dir
 from vmtool.errors import NotReady, Refused, VerificationFailed, VmtoolError
 from vmtool.facts.cpu import read_cpu
 from vmtool.facts.kvm import read_kvm
-from vmtool.host.local import Machine
+from vmtool.host.local import LocalMachine
 from vmtool.machine import Reader
 from vmtool.paths import State
 from vmtool.plan import Plan, Step
@@ -53,7 +53,7 @@ def boot_image(state: State, image: Path, manifest: Manifest | None, kernel: Pat
     found = read_image(image)
     if found.problem and found.kind != "initrd":
         raise Refused(f"{image}: {found.problem}", hint=f"vmtool rootfs inspect {image}")
-    machine, cache = Machine(), Cache.at()
+    machine, cache = LocalMachine(), Cache.at()
     directory = work_dir(state, image)
     kernel = kernel or image.with_name(f"{image.name}.vmlinuz")
     if not kernel.is_file():

@@ -11,7 +11,7 @@ from vmtool.cache import Cache
 from vmtool.debian.tools import Tools, plan_tools, tools_dir
 from vmtool.errors import Refused
 from vmtool.host import locks
-from vmtool.host.local import Machine
+from vmtool.host.local import LocalMachine
 from vmtool.paths import State
 from vmtool.plan import Plan
 from vmtool.rootfs.build.facts import read_build
@@ -44,7 +44,7 @@ def build_command(state: State, recipe: str, output: Path | None, arch: str | No
     if lock_file:
         lock_file = lock_file.absolute()
         read_lock(lock_file)
-    store, machine = Store(Cache.at()), Machine()
+    store, machine = Store(Cache.at()), LocalMachine()
     directory = state.root / "rootfs" / f"build-{read.name}"
 
     def make() -> Plan:

@@ -15,7 +15,7 @@ from vmtool.cli.output import print_json
 from vmtool.debian.tools import Tools, plan_tools, tools_dir
 from vmtool.errors import NotReady
 from vmtool.findings import Finding
-from vmtool.host.local import Machine
+from vmtool.host.local import LocalMachine
 from vmtool.machine import Reader
 from vmtool.paths import State
 from vmtool.plan import Plan, Step
@@ -31,7 +31,7 @@ from vmtool.rootfs.view import layout_json, layout_lines, print_findings
 
 def inspect_foreign(state: State, image: ImageFile, as_json: bool) -> None:
     """Look into the image in a guest, and show what is in it."""
-    machine, directory = Machine(), work_dir(state, image.path)
+    machine, directory = LocalMachine(), work_dir(state, image.path)
 
     def make() -> Plan:
         appliance, tools, before = read_appliance(machine, image)
@@ -58,7 +58,7 @@ def inspect_foreign(state: State, image: ImageFile, as_json: bool) -> None:
 
 def put_foreign(state: State, image: Path, addition: Addition, dry_run: bool) -> bool:
     """Put a file into the image in a guest. Whether something was changed."""
-    machine, directory = Machine(), work_dir(state, image)
+    machine, directory = LocalMachine(), work_dir(state, image)
 
     def make() -> Plan:
         found = read_image(image)

@@ -10,7 +10,7 @@ import click
 from vmtool.cli.output import print_json
 from vmtool.debian.tools import Tools
 from vmtool.errors import Refused, VerificationFailed
-from vmtool.host.local import Machine
+from vmtool.host.local import LocalMachine
 from vmtool.paths import State
 from vmtool.rootfs.add.plan_guestfs import is_foreign
 from vmtool.rootfs.commands.shared import IMAGE, find_manifest, tools
@@ -39,8 +39,8 @@ def inspect_command(state: State, image: Path, as_json: bool) -> None:
             print_json(image=layout_json(found), problem=found.problem)
             return
         raise Refused(f"{image}: {found.problem}", details=layout_lines(found))
-    tree = open_tree(Machine(), tools("debugfs" if found.rootfs and found.rootfs.holds == "ext4" else "dump.erofs"),
-                     found)
+    reader = tools("debugfs" if found.rootfs and found.rootfs.holds == "ext4" else "dump.erofs")
+    tree = open_tree(LocalMachine(), reader, found)
     contents = read_contents(tree)
     findings = list(check_contents(tree, contents))
     if as_json:
@@ -69,7 +69,7 @@ def verify_command(image: Path, manifest_file: Path | None, root_hash: str, salt
                       hint="vmtool rootfs verify IMAGE --manifest FILE")
     found = read_image(image)
     wanted = "fsck.erofs" if found.rootfs and found.rootfs.holds == "erofs" else "e2fsck"
-    findings = list(verify(Machine(), tools(wanted) if not found.problem else Tools(None), found, claims))
+    findings = list(verify(LocalMachine(), tools(wanted) if not found.problem else Tools(None), found, claims))
     if as_json:
         print_json(image=str(image), findings=[asdict(each) for each in findings])
     else:

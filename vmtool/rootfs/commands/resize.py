@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from vmtool.facts.memory import read_disk
-from vmtool.host.local import Machine
+from vmtool.host.local import LocalMachine
 from vmtool.paths import State
 from vmtool.plan import Plan
 from vmtool.rootfs.commands.shared import IMAGE, bring_back, do, find_manifest, tools, work_dir
@@ -35,7 +35,7 @@ def resize_command(state: State, image: Path, size: str, manifest_file: Path | N
     def make() -> Plan:
         found = read_image(image)
         check_growable(found)
-        machine = Machine()
+        machine = LocalMachine()
         facts = ResizeFacts(found, read_users(machine, str(image), own=os.getpid()),
                             read_disk(machine, str(image.parent)).free, find_manifest(image, manifest_file),
                             manifest_file.absolute() if manifest_file else beside, beside.exists())

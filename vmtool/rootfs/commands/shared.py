@@ -15,7 +15,7 @@ from vmtool.cli.output import Progress
 from vmtool.debian.tools import Tools, read_tools
 from vmtool.engine import transactions
 from vmtool.errors import NotReady
-from vmtool.host.local import Machine
+from vmtool.host.local import LocalMachine
 from vmtool.paths import State
 from vmtool.plan import Plan, Step, plan_lines
 from vmtool.rootfs.format.image_file import is_torn, manifest_path
@@ -40,7 +40,7 @@ def find_manifest(image: Path, named: Path | None) -> Manifest | None:
 
 def tools(*needed: str) -> Tools:
     """The file-system tools; see `read_tools`."""
-    return read_tools(Machine(), Cache.at(), *needed)
+    return read_tools(LocalMachine(), Cache.at(), *needed)
 
 
 def work_dir(state: State, image: Path) -> Path:
@@ -54,11 +54,11 @@ def bring_back(state: State, image: Path) -> None:
         return
 
     def make() -> Plan:
-        if users := read_users(Machine(), str(image), own=os.getpid()):
+        if users := read_users(LocalMachine(), str(image), own=os.getpid()):
             raise NotReady(f"{image} is in use", details=users, hint="end what uses it, then try again")
         back = plan_back(image)
         return Plan(f"way back of {image.name}", work_dir(state, image),
-                    (Step("bring the image back: growing it was interrupted", back, undo=back, waits=True),))
+                    (Step("bring the image back: growing it was interrupted", back, undo=back, waits_only=True),))
 
     do(state, work_dir(state, image), f"way back of {image.name}", make, False)
 

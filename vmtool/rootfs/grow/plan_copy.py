@@ -26,7 +26,7 @@ def plan_filesystem(image: ImageFile, geometry: Geometry, tools: Tools, file: Pa
         p.Run(tools.argv("resize2fs", file, f"{geometry.size // 1024}K"), deadline=3600),
         p.Run(("truncate", f"--size={geometry.size}", str(file))),
         p.Run(tools.argv("e2fsck", "-fn", file), deadline=3600),
-    ), undo=(p.Remove(file),), waits=True)
+    ), undo=(p.Remove(file),), waits_only=True)
 
 
 def plan_disk(image: ImageFile, geometry: Geometry, piece: Path, new: Path, file: Path, salt: str) -> p.Step:
@@ -39,4 +39,4 @@ def plan_disk(image: ImageFile, geometry: Geometry, piece: Path, new: Path, file
         p.Run((*DISK, "place", str(piece), str(new), str(geometry.start)), deadline=3600),
         p.Run((*DISK, "label", str(new), str(file), *([salt] if salt else [])), deadline=3600),
         p.Remove(piece),
-    ), undo=(p.Remove(piece), p.Remove(new)), waits=True)
+    ), undo=(p.Remove(piece), p.Remove(new)), waits_only=True)

@@ -35,7 +35,7 @@ def plan_growth(directory: Path, image: ImageFile, geometry: Geometry, verity: V
     return p.Step("grow the image in its place", (
         p.WriteFile(order, json.dumps(given) + "\n"),
         p.Run((*PYTHON, "vmtool.rootfs.grow.workers.grow_in_place", str(path), str(order)), deadline=7200),
-    ), undo=plan_back(path), waits=True)
+    ), undo=plan_back(path), waits_only=True)
 
 
 def plan_back(image: Path) -> tuple[p.Action, ...]:

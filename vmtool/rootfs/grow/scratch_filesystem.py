@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+from vmtool import machine
 from vmtool.errors import Refused
 from vmtool.host import processes
 from vmtool.rootfs.format.block_groups import Books, Read, read_books
@@ -60,7 +61,7 @@ def grow(image: int, start: int, size: int, directory: Path, resize2fs: Sequence
         argv = (*resize2fs, "-f", f"/proc/{os.getpid()}/fd/{place}", f"{size // 1024}K")
         result = processes.run(argv, deadline=3600, env=ENVIRONMENT)
         full = any(text in result.err for text in _FULL)
-        processes.check(argv, result, f"make room there: df -h {directory}" if full else _HINT)
+        machine.check(argv, result, f"make room there: df -h {directory}" if full else _HINT)
 
         def is_hole(at: int, length: int) -> bool:
             return not any(written(image, start + at + length, start + at))

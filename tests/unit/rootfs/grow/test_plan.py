@@ -141,8 +141,8 @@ def test_every_step_can_be_undone_also_when_nothing_is_there(tmp_path: Path) -> 
         plan = plan_resize(Path("/j"), facts(kata_dax(tmp_path / "i")), 2 * GIB, Tools(None), copy=copy)
         for step in plan.steps:
             assert step.undo
-            assert all(type(action).__name__ == "Remove" or getattr(action, "gone", ()) or "roll_back" in action.shell()
-                       for action in step.undo)
+            assert all(type(action).__name__ == "Remove" or getattr(action, "absent_messages", ())
+                       or "roll_back" in action.shell() for action in step.undo)
 
 
 def test_the_size_is_kept_when_it_is_enough(tmp_path: Path) -> None:

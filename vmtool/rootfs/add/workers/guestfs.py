@@ -20,6 +20,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from vmtool import machine
 from vmtool.errors import NotReady, Refused, VmtoolError
 from vmtool.host import files, processes
 from vmtool.rootfs.inspect.contents import Contents, check_contents, read_contents
@@ -215,7 +216,7 @@ def use_kernel(tree: Path, depmod: Sequence[str]) -> None:
     if not (modules / "modules.dep").exists():
         if not (tree / "lib").exists():
             (tree / "lib").symlink_to("usr/lib")
-        processes.check(depmod, processes.run((*depmod, "-b", str(tree), release), deadline=120))
+        machine.check(depmod, processes.run((*depmod, "-b", str(tree), release), deadline=120))
     os.environ |= {"SUPERMIN_KERNEL": str(tree / "boot" / f"vmlinuz-{release}"), "SUPERMIN_MODULES": str(modules),
                    "SUPERMIN_KERNEL_VERSION": release}
 

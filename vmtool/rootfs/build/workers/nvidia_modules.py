@@ -19,6 +19,7 @@ import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from vmtool import machine
 from vmtool.errors import ProgramFailed, Refused, VmtoolError
 from vmtool.host import processes
 from vmtool.rootfs.build.store import EPOCH
@@ -108,9 +109,9 @@ def pack(modules: Sequence[Path], base: Path, out: Path, depmod: Sequence[str]) 
             built = vermagic.partition(" ")[0] or "an unknown kernel"
             raise Refused(f"{module.name} was compiled for {built}, and the image's kernel is {kernel}")
         shutil.copy(module, place)
-        processes.check(("strip",), processes.run(("strip", "--strip-debug", str(place / module.name)), deadline=60))
+        machine.check(("strip",), processes.run(("strip", "--strip-debug", str(place / module.name)), deadline=60))
         versions.add(version)
-    processes.check(("depmod",), processes.run((*depmod, "-b", str(tree), kernel), deadline=120))
+    machine.check(("depmod",), processes.run((*depmod, "-b", str(tree), kernel), deadline=120))
     _write(out / "driver.tar", tree / "usr/lib/modules" / kernel)
     shutil.rmtree(tree)
     (out / "driver.json").write_text(json.dumps({"version": max(versions), "kernel": kernel,
@@ -121,7 +122,7 @@ def _unpack(archive: Path, tree: Path, *words: str) -> None:
     """tar and not Python's tarfile: owners, device nodes and capabilities are to be the packages' own."""
     argv = ("tar", "--extract", "--numeric-owner", "--xattrs-include=*", f"--file={archive}", f"--directory={tree}",
             *words)
-    processes.check(argv, processes.run(argv, deadline=600))
+    machine.check(argv, processes.run(argv, deadline=600))
 
 
 def modinfo(module: Path) -> tuple[str, str]:

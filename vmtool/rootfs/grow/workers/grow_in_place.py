@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from vmtool import machine
 from vmtool.errors import NotReady, Refused, VmtoolError
 from vmtool.host import leases, processes, safe_open
 from vmtool.rootfs.format.block_groups import read_books
@@ -57,7 +58,7 @@ def grow(image: Path, order: dict[str, Any]) -> None:
                 raise
         # e2fsck opens it too. Who waits to write to it is let in when it is found clean, and not before.
         with leases.unwritten(image) as held:
-            processes.check(order["e2fsck"], processes.run(order["e2fsck"], deadline=3600), _HINT)
+            machine.check(order["e2fsck"], processes.run(order["e2fsck"], deadline=3600), _HINT)
             os.fsync(held.descriptor)
             if manifest:
                 safe_open.rewrite(manifest_path(image), manifest)

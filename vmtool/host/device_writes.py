@@ -7,38 +7,20 @@ import select
 import signal
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 from vmtool.host.uninterruptible import detach
+from vmtool.machine import DeviceWrite, RunningWrites, WriteFailure
 
 # How long a child may take to die after SIGKILL; what is in an uninterruptible sleep does not.
 KILLED_WITHIN = 1.0
 
 
-@dataclass(frozen=True)
-class Write:
-    """A write with its condition: see `vmtool.plan.WriteSysfs`."""
-
-    path: str
-    text: str
-    directory: str = ""
-    driver: str = "*"
-
-
-@dataclass(frozen=True)
-class Failure:
-    """The write that failed, and errno."""
-
-    write: Write
-    number: int
-
-
-class Attempt:
+class DeviceWriteProcess:
     """Starts at once; `result` can be read when `fd` is readable."""
 
-    def __init__(self, writes: Sequence[Write]) -> None:
+    def __init__(self, writes: Sequence[DeviceWrite]) -> None:
         self.writes = tuple(writes)
         self.fd, end = os.pipe()
         self.pid = os.fork()
@@ -46,14 +28,14 @@ class Attempt:
             _child(self.writes, end)
         os.close(end)
 
-    def result(self) -> Failure | None:
+    def result(self) -> WriteFailure | None:
         """How it ended, once `fd` is readable. A child that was killed left no word: that is EINTR."""
         told = os.read(self.fd, 100).decode()
         os.waitpid(self.pid, 0)
         index, _, number = told.partition(" ")
         if not told:
-            return Failure(self.writes[-1], 4)
-        return Failure(self.writes[int(index)], int(number)) if number != "0" else None
+            return WriteFailure(self.writes[-1], 4)
+        return WriteFailure(self.writes[int(index)], int(number)) if number != "0" else None
 
     def kill(self) -> bool:
         """Kill the child, unless it has ended; whether it is gone."""
@@ -84,13 +66,14 @@ class Attempt:
         os.close(self.fd)
 
 
-def readable(attempts: Sequence[Attempt], seconds: float) -> list[Attempt]:
+def readable(running: Sequence[RunningWrites], seconds: float) -> list[RunningWrites]:
     """Those that have ended, after at most this time."""
-    found, _, _ = select.select([attempt.fd for attempt in attempts], [], [], max(0.0, seconds))
-    return [attempt for attempt in attempts if attempt.fd in found]
+    processes = [each for each in running if isinstance(each, DeviceWriteProcess)]
+    found, _, _ = select.select([each.fd for each in processes], [], [], max(0.0, seconds))
+    return [each for each in processes if each.fd in found]
 
 
-def _child(writes: Sequence[Write], end: int) -> NoReturn:
+def _child(writes: Sequence[DeviceWrite], end: int) -> NoReturn:
     """Write, tell, end."""
     told = "0 5"
     try:
@@ -101,7 +84,7 @@ def _child(writes: Sequence[Write], end: int) -> NoReturn:
         os._exit(0)
 
 
-def _do(writes: Sequence[Write]) -> str:
+def _do(writes: Sequence[DeviceWrite]) -> str:
     """Number of the write that failed and errno; "0 0" when all were done."""
     for index, write in enumerate(writes):
         if not holds(write):
@@ -117,7 +100,7 @@ def _do(writes: Sequence[Write]) -> str:
     return "0 0"
 
 
-def holds(write: Write) -> bool:
+def holds(write: DeviceWrite) -> bool:
     """Whether the condition of a write is met now."""
     if not write.directory:
         return True

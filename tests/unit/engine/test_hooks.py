@@ -1,0 +1,133 @@
+"""What is asked before a plan and shown every record: it can forbid a change, and can break no undo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.unit.engine.test_apply import IMPOSSIBLE, Quiet, do, make
+from vmtool.engine import apply, hooks, transactions
+from vmtool.engine.hooks import Event
+from vmtool.engine.journal import Journal
+from vmtool.errors import Refused, VmtoolError
+from vmtool.paths import State
+from vmtool.plan import MakeDir, Plan
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> State:
+    return State(tmp_path / "state")
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[Event]:
+    """What an observer was shown."""
+    events: list[Event] = []
+    monkeypatch.setattr(hooks, "observers", (events.append,))
+    return events
+
+
+def test_nobody_watches_or_forbids_by_default() -> None:
+    assert (hooks.authorisers, hooks.observers) == ((), ())
+
+
+def test_a_plan_is_authorised_before_anything_is_written(state: State, tmp_path: Path,
+                                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def refuse(plan: Plan) -> None:
+        asked.append(plan.subject)
+        raise Refused("not by you")
+
+    monkeypatch.setattr(hooks, "authorisers", (refuse,))
+    with pytest.raises(Refused, match="not by you"):
+        do(state, make(tmp_path / "one"))
+    assert asked == ["instance a"]
+    assert not state.instance("a").exists()
+    assert not (tmp_path / "one").exists()
+
+
+def test_every_record_is_shown_before_and_after_it_is_written(state: State, tmp_path: Path,
+                                                              monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[str, str, bool]] = []
+
+    def look(event: Event) -> None:
+        written = event.name in [record["event"] for record in Journal(event.directory).records()]
+        seen.append((event.moment, event.name, written))
+        assert event.directory == state.instance("a")
+
+    monkeypatch.setattr(hooks, "observers", (look,))
+    do(state, make(tmp_path / "one"))
+    assert seen == [(moment, name, moment == "after") for name in ("plan", "step", "begin", "end", "applied")
+                    for moment in ("before", "after")]
+
+
+def test_an_action_lies_between_begin_and_end(state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, there = tmp_path / "one", {}
+
+    def look(event: Event) -> None:
+        there[event.moment, event.name] = path.exists()
+
+    monkeypatch.setattr(hooks, "observers", (look,))
+    do(state, make(path))
+    assert (there["after", "begin"], there["before", "end"]) == (False, True)
+
+
+def test_the_values_of_a_record_are_shown(state: State, tmp_path: Path, seen: list[Event]) -> None:
+    do(state, make(tmp_path / "one"))
+    values = {event.name: event.values for event in seen}
+    assert values["plan"] == {"subject": "instance a"}
+    assert values["step"]["title"] == "make one"
+    assert values["begin"]["shell"] == MakeDir(tmp_path / "one").shell()
+    assert values["end"].keys() == {"seconds"}
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("name", ["plan", "step", "begin", "end", "applied"])
+def test_an_observer_that_fails_stops_the_plan_and_all_is_undone(state: State, tmp_path: Path, name: str, moment: str,
+                                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(event: Event) -> None:
+        if (event.moment, event.name) == (moment, name):
+            raise VmtoolError("the audit log is full")
+
+    monkeypatch.setattr(hooks, "observers", (fail,))
+    with pytest.raises(VmtoolError, match="the audit log is full"):
+        do(state, make(tmp_path / "one"))
+    assert not (tmp_path / "one").exists()
+    assert transactions.read_interrupted(state) == []
+
+
+def test_a_start_that_is_refused_leaves_what_was_there_before(state: State, tmp_path: Path,
+                                                              monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(event: Event) -> None:
+        raise VmtoolError("the audit log is full")
+
+    do(state, make(tmp_path / "one"))
+    monkeypatch.setattr(hooks, "observers", (fail,))
+    with pytest.raises(VmtoolError, match="the audit log is full"):
+        do(state, make(tmp_path / "two"))
+    assert (tmp_path / "one").is_dir()
+    story = Journal(state.instance("a")).story()
+    assert (story.state, [entry.title for entry in story.entries]) == ("applied", ["make one"])
+
+
+def test_no_observer_breaks_an_undo(state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+
+    def fail(event: Event) -> None:
+        if event.name in ("failed", "undone", "clean"):
+            told.append(f"{event.moment} {event.name}")
+            raise RuntimeError("an observer with a fault")
+
+    monkeypatch.setattr(hooks, "observers", (fail,))
+    with pytest.raises(VmtoolError, match="File exists"):
+        do(state, make(tmp_path / "one"), make(tmp_path / "two", IMPOSSIBLE))
+    assert told == [f"{moment} {name}" for name in ("failed", "undone", "undone", "clean")
+                    for moment in ("before", "after")]
+    assert not (tmp_path / "one").exists()
+    story = Journal(state.instance("a")).story()
+    assert (story.state, story.entries) == ("clean", [])
+    do(state, make(tmp_path / "one"))
+    assert apply.undo(state.instance("a"), Quiet()) == []
+    assert not (tmp_path / "one").exists()

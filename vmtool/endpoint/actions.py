@@ -1,0 +1,87 @@
+"""Actions that ask a served model."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vmtool.endpoint import client
+from vmtool.endpoint.client import Server
+from vmtool.errors import ProgramFailed, VerificationFailed
+from vmtool.plan.action import Action
+
+if TYPE_CHECKING:
+    from vmtool.machine import Host
+
+
+@dataclass(frozen=True)
+class AwaitHealth(Action):
+    """Wait until the server answers 200 on /health; fail at once when the process in `pidfile` ends.
+
+    `log` is what the workload writes; its last lines explain a failure.
+    """
+
+    server: Server
+    pidfile: Path
+    log: Path
+    deadline: float
+
+    def shell(self) -> str:
+        url = f"{self.server.shell()}/health"
+        return f"timeout {self.deadline:.0f} sh -c 'until curl -sf {url}; do sleep 0.2; done'"
+
+    def do(self, host: Host) -> None:
+        url, started = client.base_url(host, self.server) + "/health", host.now()
+        while host.request("GET", url, deadline=5.0)[0] != 200:
+            waited = host.now() - started
+            if not host.living(self.pidfile):
+                raise ProgramFailed("the container ended before it was healthy", details=host.tail(self.log),
+                                    log=str(self.log))
+            if waited > self.deadline:
+                raise ProgramFailed(f"not healthy after {self.deadline:.0f} s", details=host.tail(self.log),
+                                    hint="give it more time with --timeout SECONDS", log=str(self.log))
+            host.note(f"{waited:.0f} s of at most {self.deadline:.0f} s")
+            host.sleep(client.POLL)
+
+
+@dataclass(frozen=True)
+class AskCanary(Action):
+    """Ask a question with a known answer at temperature 0 and compare; the exchange goes to the file `evidence`.
+
+    Args:
+        key: file with the API key.
+        match: "exact" (but for blanks around it) or "contains".
+    """
+
+    server: Server
+    key: Path
+    model: str
+    prompt: str
+    expect: str
+    match: str
+    evidence: Path
+    deadline: float
+
+    def shell(self) -> str:
+        body = {"model": self.model, "temperature": 0, "messages": [{"role": "user", "content": self.prompt}]}
+        option = "-Fx" if self.match == "exact" else "-F"
+        return (f"sed 's/^/Authorization: Bearer /' {self.key} | curl -sf -H @- -H 'Content-Type: application/json' "
+                f"-d {shlex.quote(json.dumps(body))} "
+                f"{self.server.shell()}/v1/chat/completions | jq -r .choices[0].message.content "
+                f"| grep {option} -- {shlex.quote(self.expect)}")
+
+    def do(self, host: Host) -> None:
+        url = client.base_url(host, self.server)
+        answer = client.ask(host, url, self.key, self.model, self.prompt, deadline=self.deadline)
+        right = answer.strip() == self.expect.strip() if self.match == "exact" else self.expect in answer
+        evidence = {"prompt": self.prompt, "expect": self.expect, "match": self.match, "answer": answer, "right": right}
+        host.write(self.evidence, json.dumps(evidence, indent=2, ensure_ascii=False) + "\n")
+        if not right:
+            raise VerificationFailed("the model's answer to the canary's question is wrong",
+                                     details=(f"asked:    {self.prompt!r}", f"expected: {self.expect!r}",
+                                              f"answered: {answer[:500]!r}"),
+                                     hint="the server is healthy but its output cannot be trusted: compare on another "
+                                          "device, or correct spec.canary when the expectation is wrong")

@@ -1,0 +1,69 @@
+"""What watches or forbids every change: empty, until a room has something to say about all of them.
+
+An authoriser is asked before a plan's first action and refuses it by raising. An observer is called before and after
+each journal record. An action lies between its record `begin` and its record `end` (or `failed`), so the observer sees
+each action before and after it, too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from vmtool.plan import Plan
+
+Moment = Literal["before", "after"]
+
+
+@dataclass(frozen=True)
+class Event:
+    """A record of a journal, about to be written or durable.
+
+    Args:
+        directory: where the journal lies.
+        name: the record's event, see `vmtool.engine.journal`.
+        values: the record's other values, such as `shell` or `title`.
+    """
+
+    moment: Moment
+    directory: Path
+    name: str
+    values: Mapping[str, Any]
+
+
+authorisers: tuple[Callable[[Plan], None], ...] = ()
+observers: tuple[Callable[[Event], None], ...] = ()
+
+
+def authorise(plan: Plan) -> None:
+    """Ask every authoriser.
+
+    Raises:
+        Exception: whatever an authoriser refuses with; nothing has been written then.
+    """
+    for ask in authorisers:
+        ask(plan)
+
+
+@contextlib.contextmanager
+def observed(directory: Path, name: str, values: Mapping[str, Any], *, undoing: bool = False) -> Iterator[None]:
+    """Show the record that the block writes to every observer, before and after it.
+
+    Args:
+        undoing: the record is of an undo, which no observer may stop: what one raises is dropped.
+    """
+    _observe(Event("before", directory, name, values), undoing)
+    yield
+    _observe(Event("after", directory, name, values), undoing)
+
+
+def _observe(event: Event, undoing: bool) -> None:
+    for observe in observers:
+        try:
+            observe(event)
+        except Exception:
+            if not undoing:
+                raise

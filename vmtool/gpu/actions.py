@@ -1,0 +1,122 @@
+"""Actions on PCI devices."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from vmtool.errors import VerificationFailed, VmtoolError
+from vmtool.gpu import sysfs_writes, vfio_in_use
+from vmtool.machine import DeviceWrite, Pairs
+from vmtool.plan.action import Action
+
+if TYPE_CHECKING:
+    from vmtool.machine import Host
+
+
+@dataclass(frozen=True)
+class WriteSysfs(Action):
+    """Write texts, each with a newline, to files of PCI devices: the devices side by side, a device's files in order.
+
+    Such a write can hang in the kernel for good, so each device has a child process that can be abandoned, and a
+    device that hung is marked, to be left alone until the next boot.
+
+    Args:
+        writes: (file, text); the file's path or the text holds the device's address.
+        when: empty, or of each write (directory of a device, condition at that moment): the name of the driver that
+            it is bound to, "" for none, "*" for any as long as the device is there. A write whose condition does not
+            hold is left out.
+        marks: the directory with a file for each device that hung.
+        deadline: seconds for all of it.
+    """
+
+    writes: Pairs
+    when: Pairs = ()
+    marks: Path = Path("/var/lib/vmtool/gpu/hung")
+    deadline: float = 20.0
+
+    def shell(self) -> str:
+        lines = [f"echo {shlex.quote(text)} > {shlex.quote(path)}" if text else f"echo > {shlex.quote(path)}"
+                 for path, text in self.writes]
+        if self.when:
+            lines = [f"{_holds(*condition)} && {line}" for line, condition in zip(lines, self.when, strict=False)]
+        return "\n".join(lines) or ":"
+
+    def do(self, host: Host) -> None:
+        conditions = self.when or (("", "*"),) * len(self.writes)
+        writes = [DeviceWrite(path, text, directory, driver)
+                  for (path, text), (directory, driver) in zip(self.writes, conditions, strict=True)]
+        sysfs_writes.write(host, writes, self.marks, self.deadline)
+        host.log("".join(f"$ {line}\n" for line in self.shell().splitlines()))
+
+
+@dataclass(frozen=True)
+class ExpectDriver(Action):
+    """Read back which driver each device is bound to; a probe that the kernel puts off is waited for.
+
+    Args:
+        devices: (directory of a device, name of its driver or "" for none).
+        marks: as in `WriteSysfs`; a device that hung in this boot is not asked.
+        gone: a device that is not there any more is no failure.
+        deadline: seconds.
+    """
+
+    devices: Pairs
+    marks: Path = Path("/var/lib/vmtool/gpu/hung")
+    gone: bool = False
+    deadline: float = 5.0
+
+    def shell(self) -> str:
+        absent = "[ ! -e {} ] || "
+        return "\n".join((absent.format(shlex.quote(directory)) if self.gone else "") + _holds(directory, driver)
+                         for directory, driver in self.devices) or ":"
+
+    def do(self, host: Host) -> None:
+        end = host.now() + self.deadline
+        while wrong := sysfs_writes.wrong_drivers(host, self.devices, self.marks, absent_is_right=self.gone):
+            if host.now() > end:
+                raise VerificationFailed(
+                    "the kernel did not bind as asked",
+                    details=[*wrong, *sysfs_writes.kernel_lines(host, [directory for directory, _ in self.devices])],
+                    hint="dmesg tells why a driver refused its device")
+            host.sleep(sysfs_writes.POLL)
+
+
+@dataclass(frozen=True)
+class AwaitVfioUnused(Action):
+    """Wait until no machine has devices open that VFIO holds: an unbind would wait for it in the kernel, for good.
+
+    While one has, what follows in the same undo is left undone, and is there for another try.
+
+    Args:
+        devices: their directories; one that is gone or on another driver is free.
+        deadline: seconds; a kernel that unpins a large guest's memory takes many.
+    """
+
+    stops_undo: ClassVar[bool] = True
+
+    devices: tuple[str, ...]
+    deadline: float = 60.0
+
+    def shell(self) -> str:
+        nodes = "/dev/vfio/$(basename $(readlink {0}/iommu_group)) /dev/vfio/devices/$(ls {0}/vfio-dev)"
+        return "\n".join(f"timeout {self.deadline:.0f} sh -c 'while fuser -s {nodes.format(directory)}; "
+                         "do sleep 0.2; done'" for directory in self.devices)
+
+    def do(self, host: Host) -> None:
+        end = host.now() + self.deadline
+        while lines := vfio_in_use.devices_in_use(host, self.devices):
+            if host.now() > end:
+                raise VmtoolError("not given back, since a machine still has it open", details=lines,
+                                  hint="end that machine, then: vmtool recover")
+            host.sleep(vfio_in_use.POLL)
+
+
+def _holds(directory: str, driver: str) -> str:
+    """A test of the shell's that a device is there, has no driver, or is bound to this one."""
+    if driver == "*":
+        return f"[ -e {shlex.quote(directory)} ]"
+    link = shlex.quote(f"{directory}/driver")
+    return f'[ "$(basename "$(readlink {link})")" = {shlex.quote(driver)} ]'

@@ -1,0 +1,107 @@
+"""Actions on container networks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vmtool.net import chains, plugin_exec
+from vmtool.plan.action import Action
+
+if TYPE_CHECKING:
+    from vmtool.machine import Host
+
+
+@dataclass(frozen=True)
+class CallPlugin(Action):
+    """Call one CNI plugin by the CNI protocol (github.com/containernetworking/cni, SPEC.md).
+
+    Args:
+        command: ADD, CHECK or DEL.
+        plugin: path of the plugin's executable.
+        config: file with this plugin's own configuration, name and cniVersion included.
+        previous: file with the result of the plugin before it, merged in as `prevResult`; may be absent on DEL.
+        result: file that receives the result of an ADD.
+        retry_without_bridge: name of a bridge; when a first ADD fails because of its hardware address, the bridge is
+            deleted and the ADD is tried once more (a known fault after an earlier failed ADD).
+    """
+
+    command: str
+    plugin: Path
+    config: Path
+    container_id: str
+    netns: Path
+    ifname: str
+    previous: Path | None = None
+    result: Path | None = None
+    retry_without_bridge: str = ""
+    deadline: float = 30.0
+
+    def shell(self) -> str:
+        env = (f"CNI_COMMAND={self.command} CNI_CONTAINERID={self.container_id} CNI_NETNS={self.netns} "
+               f"CNI_IFNAME={self.ifname} CNI_PATH={self.plugin.parent}")
+        if self.previous:
+            source = f"jq -s '.[0] + {{prevResult: .[1]}}' {self.config} {self.previous} | "
+            line = f"{source}{env} {self.plugin}"
+        else:
+            line = f"{env} {self.plugin} < {self.config}"
+        return f"{line} > {self.result}" if self.result else line
+
+    def do(self, host: Host) -> None:
+        plugin_exec.call(host, self)
+
+
+@dataclass(frozen=True)
+class RemoveBridge(Action):
+    """Delete a network bridge, when it exists and has no port left."""
+
+    name: str
+
+    def shell(self) -> str:
+        return f'[ -n "$(ls /sys/class/net/{self.name}/brif)" ] || ip link delete dev {self.name} type bridge'
+
+    def do(self, host: Host) -> None:
+        plugin_exec.remove_bridge(host, self.name)
+
+
+@dataclass(frozen=True)
+class RemoveChain(Action):
+    """Remove one container's iptables chain, with the jumps to it; nothing when it is not there."""
+
+    table: str
+    chain: str
+
+    def shell(self) -> str:
+        iptables = f"iptables -w -t {self.table}"
+        return (f"{iptables} -S | sed -n 's/^-A \\(.* -j {self.chain}\\)$/-D \\1/p' | "
+                f"while read -r rule; do eval \"{iptables} $rule\"; done; "
+                f"{iptables} -F {self.chain}; {iptables} -X {self.chain}")
+
+    def do(self, host: Host) -> None:
+        chains.remove(host, self.table, self.chain)
+
+
+@dataclass(frozen=True)
+class RemoveSharedChains(Action):
+    """Remove the chains that CNI's plugins make once per host and never remove, when they serve nobody any more.
+
+    `marker` lists "TABLE CHAIN" lines, the chains that were absent before vmtool's first network; it goes as well.
+    Nothing is done while another directory than `own` below `users` holds a network. A chain that existed before, or
+    that holds a rule of anybody's, stays.
+    """
+
+    marker: Path
+    users: Path
+    own: str
+
+    def shell(self) -> str:
+        return (f"[ -n \"$(ls {self.users}/*/network.json | grep -v /{self.own}/)\" ] || "
+                f"while read -r table chain; do iptables -w -t $table -S | "
+                f"sed -n \"s/^-A \\(.* -j $chain\\)$/-D \\1/p\" | "
+                f"while read -r rule; do eval \"iptables -w -t $table $rule\"; done; "
+                f"iptables -w -t $table -F $chain; iptables -w -t $table -X $chain; done < {self.marker}; "
+                f"rm -f {self.marker}")
+
+    def do(self, host: Host) -> None:
+        chains.remove_shared(host, self.marker, self.users, self.own)

@@ -1,0 +1,121 @@
+"""An action: one change to a machine, as a shell line and as what is done; and its form in a journal.
+
+An action's kind in a journal is "room.Class", so that a journal finds its code by itself: the generic ones are
+`vmtool.plan`'s, every other stands in its room's actions.py. A new action is one class there and nothing else.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import importlib
+import types
+import typing
+from pathlib import Path
+from typing import Any, ClassVar
+
+if typing.TYPE_CHECKING:
+    from vmtool.machine import Host
+
+# Kinds in journals that vmtool 0.1 wrote, and what they are called today.
+EARLIER = {
+    **{kind: f"plan.{kind}" for kind in ("Run", "Expect", "StartDaemon", "StopDaemon", "MakeDir", "WriteFile",
+                                         "CopySecret", "Remove")},
+    "NotePid": "plan.RecordPid",
+    **{kind: f"net.{kind}" for kind in ("CallPlugin", "RemoveBridge", "RemoveChain")},
+    "SweepChains": "net.RemoveSharedChains",
+    "WriteSysfs": "gpu.WriteSysfs", "ExpectDriver": "gpu.ExpectDriver", "AwaitFree": "gpu.AwaitVfioUnused",
+    "AwaitHealth": "endpoint.AwaitHealth", "AskCanary": "endpoint.AskCanary",
+    "ExpectTee": "qemu.ExpectTee", "EndGuest": "qemu.KillQemu",
+    "EndTask": "containerd.DeleteTask", "AskGuest": "libvirt.GuestRequest",
+}
+# Their fields that have another name today.
+EARLIER_FIELDS = {"plan.Run": {"gone": "absent_messages"}, "net.CallPlugin": {"again_without": "retry_without_bridge"}}
+# Modules that they run, and where those are today.
+EARLIER_MODULES = {"vmtool.host.domains": "vmtool.libvirt.workers.domains",
+                   "vmtool.host.wayback": "vmtool.rootfs.grow.workers.roll_back"}
+
+
+class Action(abc.ABC):
+    """One change to a machine, a frozen dataclass.
+
+    Attributes:
+        stops_undo: when it fails as a part of an undo, what follows in that undo is not tried.
+    """
+
+    stops_undo: ClassVar[bool] = False
+
+    @abc.abstractmethod
+    def shell(self) -> str:
+        """The shell line that it amounts to."""
+
+    @abc.abstractmethod
+    def do(self, host: Host) -> None:
+        """Do it.
+
+        Raises:
+            VmtoolError: it failed.
+            OSError: a file could not be written.
+        """
+
+
+def kind_of(action: type[Action]) -> str:
+    """ "room.Class", as it stands in a journal."""
+    return f"{action.__module__.split('.')[1]}.{action.__name__}"
+
+
+def to_json(value: object) -> Any:
+    """A plan, step or action as plain JSON values; an action carries its `kind`."""
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, tuple | list):
+        return [to_json(item) for item in value]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {"kind": kind_of(type(value)), **fields} if isinstance(value, Action) else fields
+    return value
+
+
+def action_from_json(record: dict[str, Any]) -> Action:
+    """The inverse of `to_json` for an action, also for one that vmtool 0.1 wrote.
+
+    Raises:
+        ValueError: the record is of no known kind or lacks a field; a newer vmtool may have written it.
+    """
+    try:
+        kind = EARLIER.get(record["kind"], record["kind"])
+        found = _class_of(kind)
+        names = EARLIER_FIELDS.get(kind, {})
+        hints = typing.get_type_hints(found)
+        fields = {names.get(name, name): value for name, value in record.items() if name != "kind"}
+        return found(**{name: _from_json(hints[name], value) for name, value in fields.items()})
+    except (KeyError, TypeError, AttributeError, ImportError) as error:
+        raise ValueError(f"not an action of this vmtool: {record!r}") from error
+
+
+def _class_of(kind: str) -> type[Action]:
+    """The class; a kind names a room and a class, never a path, so nothing but an action is ever imported or called.
+
+    Raises:
+        KeyError: there is none.
+    """
+    room, _, name = kind.partition(".")
+    if not (room.isidentifier() and name.isidentifier()):
+        raise KeyError(kind)
+    found = getattr(importlib.import_module("vmtool.plan" if room == "plan" else f"vmtool.{room}.actions"), name)
+    if not (isinstance(found, type) and issubclass(found, Action) and kind_of(found) == kind):
+        raise KeyError(kind)
+    return found
+
+
+def _from_json(hint: Any, value: Any) -> Any:
+    if isinstance(hint, types.UnionType):
+        hint = next(option for option in typing.get_args(hint) if option is not type(None))
+    if hint is Path and value is not None:
+        return Path(value)
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        hints = typing.get_type_hints(hint)
+        return hint(**{name: _from_json(hints[name], each) for name, each in value.items()})
+    if isinstance(value, list):
+        return tuple(tuple(item) if isinstance(item, list) else EARLIER_MODULES.get(item, item) for item in value)
+    return value

@@ -1,0 +1,44 @@
+"""Steps and plans. A step carries its own undo, which is journalled before the step's first action; so every undo
+action must be harmless when the thing that it removes is not there (yet, or any more)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from vmtool.plan.action import Action
+
+
+@dataclass(frozen=True)
+class Step:
+    """One line of the runbook's table of contents.
+
+    Args:
+        title: what it achieves, for a person.
+        actions: in order.
+        undo: in order; each harmless when there is nothing to undo.
+        skip: why there is nothing to do; empty when there is.
+        waits_only: the step only waits and looks, so the host lock need not be held for it.
+        clears_previous: when it is done, nothing of what was begun before is left to undo, itself included.
+    """
+
+    title: str
+    actions: tuple[Action, ...] = ()
+    undo: tuple[Action, ...] = ()
+    skip: str = ""
+    waits_only: bool = False
+    clears_previous: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Steps for one subject, such as `instance quickstart`; the journal lies in `directory`."""
+
+    subject: str
+    directory: Path
+    steps: tuple[Step, ...]
+
+    @property
+    def changes(self) -> bool:
+        """Whether applying it would do anything."""
+        return any(not step.skip for step in self.steps)

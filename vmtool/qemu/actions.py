@@ -1,0 +1,100 @@
+"""Actions on QEMU processes that somebody else started."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vmtool.errors import VerificationFailed, VmtoolError
+from vmtool.plan.action import Action
+from vmtool.qemu.claims import vm_claims
+from vmtool.qemu.processes import QemuProcess, read_qemu, real_path
+
+if TYPE_CHECKING:
+    from vmtool.machine import Host
+
+
+@dataclass(frozen=True)
+class ExpectTee(Action):
+    """Look at the arguments of the QEMU that runs, and require the TEE that was asked for.
+
+    Args:
+        name: that QEMU was started with, such as sandbox-chat.
+        tee: virtcca, snp or tdx.
+        devices: PCI addresses that must have been passed on, and no other.
+        program: the emulator that must run; empty for any.
+        evidence: file that receives the arguments.
+        deadline: seconds until such a QEMU must be there.
+        handler: who started it, kata or libvirt.
+    """
+
+    name: str
+    tee: str
+    devices: tuple[str, ...]
+    program: str
+    kernel: str
+    evidence: Path
+    deadline: float = 10.0
+    handler: str = "kata"
+
+    def shell(self) -> str:
+        kind = {"virtcca": "tmm-guest", "snp": "sev-snp-guest"}.get(self.tee, "tdx-guest")
+        return (f"tr '\\0' '\\n' < /proc/$(pgrep -f -- '-name {self.name}')/cmdline | "
+                f"tee {self.evidence} | grep -e {kind}")
+
+    def do(self, host: Host) -> None:
+        process = self._await(host)
+        host.write(self.evidence, f"{process.program}\n" + "\n".join(process.argv) + "\n")  # whatever they show
+        kernels = {self.kernel, real_path(host, self.kernel)}
+        claims = vm_claims(process.argv, self.tee, self.devices, kernels)
+        failed = [f"{claim.id}: {claim.evidence}" for claim in claims if claim.verdict != "proven"]
+        if self.program and process.program != real_path(host, self.program):
+            failed.append(f"vm.program: {process.program or 'unknown'} runs, not {self.program}")
+        if failed:
+            raise VerificationFailed(f"{self.name}: the guest that runs is not what was asked for", details=failed,
+                                     hint=f"vmtool doctor --for {self.handler} --tee {self.tee}")
+
+    def _await(self, host: Host) -> QemuProcess:
+        """The one QEMU of this name."""
+        end = host.now() + self.deadline
+        while not (found := read_qemu(host, self.name)) and host.now() < end:
+            host.sleep(0.1)
+        if len(found) != 1:
+            raise VerificationFailed(f"{self.name}: {len(found) or 'no'} QEMU processes have this name, so it is not "
+                                     "known what runs", hint="ps -ef | grep qemu")
+        return found[0]
+
+
+@dataclass(frozen=True)
+class KillQemu(Action):
+    """End a QEMU that outlived its shim, and wait until it is gone: before that no device of it may be given back.
+
+    Args:
+        name: that QEMU was started with; program: the file that it runs. Both must fit.
+        deadline: seconds after SIGKILL; QEMU unpins the guest's memory first.
+    """
+
+    name: str
+    program: str
+    deadline: float = 60.0
+
+    def shell(self) -> str:
+        return f"pkill -KILL -f -- {shlex.quote(f'^{self.program} .*-name {self.name}')}"
+
+    def do(self, host: Host) -> None:
+        program = real_path(host, self.program)
+        found = {process.pid: host.start_time(process.pid) for process in read_qemu(host, self.name)
+                 if process.program == program}
+        for pid, started in found.items():
+            # A pid can be taken by another process since then; the pair cannot.
+            if started and host.start_time(pid) == started:
+                host.kill(pid, signal.SIGKILL)
+        end = host.now() + self.deadline
+        while left := [pid for pid, started in found.items() if started and host.start_time(pid) == started]:
+            if host.now() > end:
+                raise VmtoolError(f"QEMU (pid {left[0]}) of {self.name} survives SIGKILL and still holds its devices",
+                                  hint="look at dmesg; it may hang in the kernel until a reboot")
+            host.sleep(0.05)
