@@ -82,7 +82,7 @@ def plan_attach(state: State, facts: NetworkFacts, network: Network, *, containe
     conflist = conflist_text(state, facts, network)
     configs = plugin_configs(conflist, publish)
     record = Attachment(network.name, container_id, netns_name, str(directory), owner, tuple(publish))
-    registered = state.network(network.name) / "attached" / f"{container_id}.json"
+    registered = registered_path(state, network.name, container_id)
     call = Calls(Path(facts.plugins.directory), container_id, netns_path(netns_name), directory, network.bridge)
     host_rules = firewall_rules.host_rules(network, container_id, publish, firewalld=facts.firewalld)
     actions: list[p.Action] = [
@@ -111,6 +111,11 @@ def plan_attach(state: State, facts: NetworkFacts, network: Network, *, containe
 def marker(state: State) -> Path:
     """The file that lists the chains that were absent before vmtool's first network."""
     return state.networks / MARKER
+
+
+def registered_path(state: State, name: str, container_id: str) -> Path:
+    """The file that says what is attached to a network, and which ports it publishes."""
+    return state.network(name) / "attached" / f"{container_id}.json"
 
 
 def conflist_path(state: State, name: str) -> Path:

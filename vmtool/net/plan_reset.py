@@ -9,7 +9,7 @@ from vmtool import plan as p
 from vmtool.net.actions import CallPlugin
 from vmtool.net.facts import NetworkFacts
 from vmtool.net.network import Attachment, Network, netns_path, result_path
-from vmtool.net.plan import network_step, plan_attach
+from vmtool.net.plan import network_step, plan_attach, registered_path
 from vmtool.net.plugin_calls import Calls
 from vmtool.paths import State
 
@@ -19,7 +19,8 @@ def plan_reset(state: State, facts: NetworkFacts, network: Network, attached: Se
     """DEL and ADD anew, also after a reboot: what is gone is made, what is stale is collected.
 
     Only for a network that no instance uses: the way back of the whole is that of `vmtool net add`. It is one step,
-    so that the journal knows the whole way back before the first action.
+    so that the journal knows the whole way back before the first action. What says which ports are published is
+    never removed, only written anew: a reset that is killed half-way would else be mended without them.
     """
     made = network_step(state, facts, network, "")
     attaching = [plan_attach(state, facts, network, container_id=item.container_id, netns_name=item.netns,
@@ -29,8 +30,10 @@ def plan_reset(state: State, facts: NetworkFacts, network: Network, attached: Se
     stale = [p.Remove(Path(lease.path)) for lease in facts.our_leases
              if lease.network == network.name and lease.container_id not in known]
     undo = [action for step in attaching for action in step.undo]
+    registered = [p.Remove(registered_path(state, network.name, item.container_id)) for item in attached]
+    detach = [action for action in undo if action not in registered]
     return (p.Step(f"attach the network {network.name} anew, and collect {len(stale)} stale leases",
-                   (*undo, *stale, *made.actions, *(action for step in attaching for action in step.actions)),
+                   (*detach, *stale, *made.actions, *(action for step in attaching for action in step.actions)),
                    (*undo, *made.undo)),)
 
 

@@ -13,7 +13,7 @@ from vmtool.net.after_cleanup import facts_without
 from vmtool.net.cni_facts import Lease
 from vmtool.net.facts import NetworkFacts
 from vmtool.net.network import Attachment, Network, container_chains
-from vmtool.net.plan import plan_attach, plan_network
+from vmtool.net.plan import plan_attach, plan_network, registered_path
 from vmtool.net.plan_add import plan_add
 from vmtool.net.plan_reset import plan_check, plan_reset
 from vmtool.net.published_port import Publish
@@ -161,6 +161,10 @@ def test_reset_is_one_step_that_detaches_collects_and_attaches(state: State, hos
     assert not any(path == "/b" or path.endswith("10.206.173.2") for path in removed)
     assert RemoveBridge("vmt-alpha") not in step.actions
     assert RemoveBridge("vmt-alpha") in step.undo
+    # It alone knows the published ports: killed half-way, the next reset must find them.
+    registered = p.Remove(registered_path(state, "alpha", attached[0].container_id))
+    assert registered not in step.actions
+    assert registered in step.undo
 
 
 def test_reset_of_a_network_that_lost_its_attachment_makes_its_own(state: State, host: Host) -> None:
