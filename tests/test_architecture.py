@@ -1,0 +1,416 @@
+"""The rules of the house, held by a walk of the syntax trees; run as a script, it prints the house's numbers.
+
+A room is a folder of vmtool/. It imports only rooms of lower floors, and its own files. `LISTED` names what still
+breaks a rule: a violation that is not listed fails, and so does a listed one that is gone, so the list only shrinks.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+GROUND = "ground"
+# From the ground up; rooms of one line do not import each other. A table of names (cli.main.COMMANDS, the kinds of
+# actions, the launchers) is the one way up. `serving` runs in the guest and knows nothing of the house.
+FLOORS = (
+    f"{GROUND} serving", "plan", "host", "engine", "cli",
+    "facts debian spec", "tee",
+    "endpoint containerd net gpu qemu", "image", "rootfs models", "instance", "proof",
+    "kata libvirt", "doctor", "launch", "__main__",
+)
+FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}
+
+EFFECTS = {"subprocess", "socket", "ctypes", "fcntl"}
+EFFECT_CALLS = re.compile(r"os\.(fork|forkpty|kill|killpg|exec\w+|posix_spawn\w*|spawn\w+|system|popen)")
+READS = {"read_text", "read_bytes", "write_text", "write_bytes", "open", "is_file", "is_dir", "is_symlink", "exists",
+         "iterdir", "glob", "rglob", "stat", "lstat", "readlink", "resolve", "mkdir", "unlink", "touch"}
+GUEST_LIBRARIES = {"httpx", "tokenizers", "torch", "transformers", "uvicorn", "vllm"}
+# What a public function gives, and the names of the files in which it may stand.
+HOMES = {
+    "Step|Plan": r"plan(_\w+)?|stage|commands|apply_plan",
+    "Finding": r"check(_\w+)?|(\w+_)?findings|stage|diagnose|lint|doctor|inspect",
+    "Claim": r"proof|(\w+_)?claims|stage",
+}
+
+# rule -> why it is so today -> what breaks it.
+LISTED: dict[str, dict[str, tuple[str, ...]]] = {
+    "floors": {
+        "to be gone: an action does itself, and finds its code by its room's name": tuple(
+            f"engine.perform imports {room}" for room in ("containerd", "endpoint", "gpu", "libvirt", "net", "qemu")),
+        "to be gone: a thing is in the wrong room": (
+            "image.commands imports instance", "kata.commands imports launch", "kata.launcher imports doctor",
+            "libvirt.commands imports launch", "libvirt.facts imports doctor", "libvirt.launcher imports kata",
+            "proof.view imports kata", "qemu.proof imports instance", "spec.kata imports kata",
+            "spec.runtime imports net"),
+    },
+    "packages": {"to be gone: code that needs a module of its own": ("doctor", "kata.lint", "plan")},
+    "homes": {
+        "to be gone: becomes the stage of a launch": (
+            "containerd.endpoint gives Step", "gpu.launch_devices gives Step", "kata.launcher gives Step",
+            "launch.pipeline gives Step", "libvirt.launcher gives Step"),
+        "a part of a plan, in the file of what it is about": (
+            "debian.tools gives Step", "gpu.services gives Step", "models.canary gives Step",
+            "rootfs.build.debian_base gives Step", "rootfs.build.replace_files gives Step",
+            "rootfs.build.rpm_base gives Step"),
+        "a text, and what the lint of that very text found": ("kata.render gives Finding",),
+        "to be gone: judged where it is read or shown": ("net.view gives Finding", "rootfs.boot.plan gives Finding"),
+    },
+    "programs": {
+        "to be gone: becomes a worker with an order": (
+            "libvirt.guest_agent", "rootfs.format.digest", "rootfs.metadata.check_lock",
+            "rootfs.metadata.update_metadata", "rootfs.metadata.write_metadata", "gpu.vfio_in_use"),
+        "a probe whose process may hang or be killed by KVM, without an order": ("facts.kvm_probe",),
+    },
+    "purity": {
+        "to be gone: facts read while planning": (
+            "gpu.plan_persist imports machine.Reader", "image.plan_build calls glob",
+            "kata.check_target calls resolve", "kata.check_target imports machine.Reader",
+            "rootfs.add.plan_guestfs calls exists", "rootfs.add.plan_guestfs imports machine.Reader",
+            "rootfs.add.plan_package calls is_file", "rootfs.grow.plan imports os",
+            "rootfs.metadata.check_lock calls read_text"),
+    },
+    "files": {
+        "to be gone: an action's effect goes through the host": (
+            "endpoint.client", "gpu.sysfs_writes", "gpu.vfio_in_use", "gpu.write_child", "libvirt.guest_agent",
+            "net.chains", "net.plugin_exec"),
+        "to be gone: facts read while planning": (
+            "image.plan_build", "rootfs.add.plan_package", "rootfs.recipe.digests", "rootfs.recipe.overlay"),
+        "to be gone: becomes a worker with an order": (
+            "rootfs.metadata.check_lock", "rootfs.metadata.update_metadata", "rootfs.metadata.write_metadata"),
+        "what a person names: a document, a recipe, an archive": (
+            "documents", "doctor.compare", "image.archive", "image.recipe", "image.wheels", "kata.document",
+            "rootfs.recipe.load", "rootfs.build.kernel_files", "rootfs.metadata.lock_file", "rootfs.metadata.manifest"),
+        "what vmtool itself wrote, in its state directory or its package": (
+            "image.installed", "instance.instance", "kata.keys", "models.canary", "proof.evidence", "rendering"),
+        "a file's new content depends on whether the old one is the same": ("kata.install",),
+        "images of gigabytes: read by blocks, in place": (
+            "rootfs.format.digest", "rootfs.format.image_file", "rootfs.format.qcow2", "rootfs.grow.undo_file",
+            "rootfs.inspect.verify"),
+    },
+    "effects": {
+        "to be gone: an action's effect goes through the host": (
+            "containerd.shims calls os.kill", "gpu.write_child calls os.fork", "gpu.write_child calls os.kill",
+            "libvirt.guest_agent imports socket", "qemu.running_guest calls os.kill"),
+        "to be gone: host/ has what is needed": (
+            "launch.commands.instance calls os.execve", "libvirt.workers.add_verity imports subprocess",
+            "libvirt.workers.workload_disk imports subprocess", "rootfs.boot.workers.make_initramfs imports subprocess",
+            "rootfs.grow.undo_file imports fcntl"),
+        "a program of its own that makes a guest by ioctl, and may be killed": (
+            "facts.kvm_probe imports ctypes", "facts.kvm_probe imports fcntl"),
+    },
+    "engine": {
+        "to be gone: cli/apply_plan.py does it for all": (
+            *(f"{room} imports engine.transactions" for room in (
+                "cli.recover", "gpu.commands.bind", "image.commands", "launch.commands.instance", "launch.commands.run",
+                "launch.stop", "net.commands", "rootfs.commands.shared")),
+            "launch.stop imports engine.apply", "launch.stop imports engine.perform",
+            "net.commands imports engine.journal", "net.view imports engine.apply"),
+        "an instance's state is what its journal says": ("instance.instance imports engine.journal",),
+    },
+    "names": {
+        "to be gone: two things of one name": (
+            "Finding: findings, kata.finding", "Interrupted: engine.transactions, errors",
+            "Kata: rootfs.recipe.models, spec.kata", "Network: net.network, spec.runtime",
+            "Record: gpu.saved_state, image.installed, instance.instance",
+            "Runtime: containerd.config_facts, spec.runtime", "Wish: gpu.select, kata.assets, net.check"),
+    },
+}
+
+
+@dataclass(frozen=True)
+class Module:
+    """One file of the house."""
+
+    path: Path
+    name: str
+    tree: ast.Module
+    imports: tuple[tuple[str, str], ...]
+
+    @property
+    def room(self) -> str:
+        return room_of(self.name)
+
+    @property
+    def homes(self) -> tuple[str, ...]:
+        """The file's name and those of its folders below the house."""
+        return tuple(self.name.split("."))
+
+    @property
+    def pure(self) -> bool:
+        """Whether it decides: a planner or a check."""
+        return self.room not in ("plan", "host", "engine", "serving") and bool(
+            re.fullmatch(r"(plan|check)(_\w+)?", self.path.stem)) and "commands" not in self.homes
+
+
+House = Mapping[str, Module]
+Rule = Callable[[House], Iterator[str]]
+
+
+def read_house(root: Path) -> House:
+    """Every module by its name below vmtool/, such as "net.check"."""
+    trees = {_name(root, path): (path, ast.parse(path.read_bytes())) for path in sorted(root.rglob("*.py"))}
+    return {name: Module(path, name, tree, tuple(_imports(tree, trees))) for name, (path, tree) in trees.items()}
+
+
+def _name(root: Path, path: Path) -> str:
+    return ".".join(path.relative_to(root).with_suffix("").parts).removesuffix("__init__").removesuffix(".")
+
+
+def _imports(tree: ast.Module, names: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    """(the module as Python knows it, what is taken from it) of each import, wherever it stands."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, "") for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            for alias in node.names:
+                whole = f"{module}.{alias.name}"
+                yield (whole, "") if whole.removeprefix("vmtool.") in names else (module, alias.name)
+
+
+def room_of(name: str) -> str:
+    """The room of a module: its folder; the files beside the folders are the ground."""
+    room, dot, _ = name.partition(".")
+    return room if dot or room in FLOOR else GROUND
+
+
+def arrows(house: House) -> Iterator[tuple[Module, str]]:
+    """Each import of another file of the house: who, and which module below vmtool/."""
+    for module in house.values():
+        for target, _ in module.imports:
+            if target == "vmtool" or target.startswith("vmtool."):
+                yield module, target.removeprefix("vmtool").removeprefix(".")
+
+
+def floors(house: House) -> Iterator[str]:
+    """A room imports only rooms of lower floors."""
+    for module, target in arrows(house):
+        room = room_of(target)
+        if room != module.room and FLOOR[room] >= FLOOR[module.room]:
+            yield f"{module.name} imports {room}"
+
+
+def packages(house: House) -> Iterator[str]:
+    """A folder's __init__.py gives its names, and holds no code."""
+    yield from (module.name for module in house.values() if module.path.name == "__init__.py"
+                and any(isinstance(node, ast.FunctionDef | ast.ClassDef) for node in module.tree.body))
+
+
+def homes(house: House) -> Iterator[str]:
+    """Steps are planned in plan*.py, findings made in check*.py, claims in proof.py; each has its file."""
+    for module in house.values():
+        given = " ".join(ast.unparse(node.returns) for node in module.tree.body if isinstance(node, ast.FunctionDef)
+                         and not node.name.startswith("_") and node.returns)
+        for kind, files in HOMES.items():
+            if module.room not in (GROUND, "plan", "engine") and re.search(rf"\b({kind})\b", given) and not any(
+                    re.fullmatch(files, word) for word in module.homes):
+                yield f"{module.name} gives {kind.partition('|')[0]}"
+
+
+def actions(house: House) -> Iterator[str]:
+    """A kind of action is a class in its room's actions.py; the generic ones are plan/'s."""
+    for module in house.values():
+        for node in module.tree.body:
+            bases = node.bases if isinstance(node, ast.ClassDef) and module.homes[-1] != "actions" else ()
+            if module.room != "plan" and any(ast.unparse(base).rpartition(".")[2] == "Action" for base in bases):
+                yield f"{module.name}.{getattr(node, 'name', '')}"
+
+
+def programs(house: House) -> Iterator[str]:
+    """What runs as a process of its own is a file in workers/."""
+    for module in house.values():
+        runs = any(isinstance(node, ast.If) and "__main__" in ast.unparse(node.test) for node in module.tree.body)
+        if runs and "workers" not in module.homes and module.room != "serving" and module.name != "engine.worker":
+            yield module.name
+
+
+def purity(house: House) -> Iterator[str]:
+    """Planners and checks know facts: they take no Reader, import no os, and read no file."""
+    for module in house.values():
+        if not module.pure:
+            continue
+        yield from (f"{module.name} imports {target.rpartition('.')[2] if taken else target}" + (taken and f".{taken}")
+                    for target, taken in module.imports
+                    if target in ("os", "shutil", "platform", "time") or taken in ("Reader", "DeviceReader"))
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.Call):
+                called = node.func.id if isinstance(node.func, ast.Name) else (
+                    node.func.attr if isinstance(node.func, ast.Attribute) else "")
+                if called in READS:
+                    yield f"{module.name} calls {called}"
+
+
+def files(house: House) -> Iterator[str]:
+    """Files of the machine are read in facts, workers, commands and host/; what else reads some says why."""
+    for module in house.values():
+        homes = {word for name in module.homes for word in (name, name.rpartition("_")[2])}
+        if module.room in ("host", "engine", "serving") or homes & {"facts", "workers", "commands"}:
+            continue
+        if any(isinstance(node, ast.Call) and _opens(node.func) for node in ast.walk(module.tree)):
+            yield module.name
+
+
+def _opens(called: ast.expr) -> bool:
+    """Whether it is a call on a file, and not on a Reader or an archive."""
+    if isinstance(called, ast.Name):
+        return called.id == "open"
+    return isinstance(called, ast.Attribute) and called.attr in READS and ast.unparse(called.value) not in (
+        "reader", "host", "guest", "tarfile", "self", "libvirt")
+
+
+def effects(house: House) -> Iterator[str]:
+    """Only host/ starts programs, opens sockets, locks, forks and kills."""
+    for module in house.values():
+        if module.room in ("host", "serving"):
+            continue
+        yield from (f"{module.name} imports {target}" for target, _ in module.imports if target in EFFECTS)
+        yield from (f"{module.name} calls {ast.unparse(node.func)}" for node in ast.walk(module.tree)
+                    if isinstance(node, ast.Call) and EFFECT_CALLS.fullmatch(ast.unparse(node.func)))
+
+
+def guest(house: House) -> Iterator[str]:
+    """What runs in the guest has the standard library and its image's libraries."""
+    known = sys.stdlib_module_names | GUEST_LIBRARIES | {"vmtool"}
+    yield from (f"{module.name} imports {target}" for module in house.values() if module.room == "serving"
+                for target, _ in module.imports if target.partition(".")[0] not in known)
+
+
+def commands(house: House) -> Iterator[str]:
+    """Only commands, view.py and cli/ know click."""
+    for module in house.values():
+        if module.room != "cli" and not {"commands", "view"} & set(module.homes):
+            yield from (f"{module.name} imports click" for target, _ in module.imports
+                        if target.partition(".")[0] == "click")
+
+
+def engine(house: House) -> Iterator[str]:
+    """Only cli/apply_plan.py calls the engine."""
+    for module, target in arrows(house):
+        if room_of(target) == "engine" and module.room != "engine" and module.name != "cli.apply_plan":
+            yield f"{module.name} imports {target}"
+
+
+def names(house: House) -> Iterator[str]:
+    """A class that another room uses has a name that no other class of the house has."""
+    places: dict[str, set[str]] = defaultdict(set)
+    used = {taken for module in house.values() for target, taken in module.imports
+            if target.startswith("vmtool") and room_of(target.removeprefix("vmtool").removeprefix(".")) != module.room}
+    for module in house.values():
+        for node in module.tree.body:
+            if isinstance(node, ast.ClassDef):
+                places[node.name].add(module.name)
+    yield from (f"{name}: {', '.join(sorted(where))}" for name, where in places.items()
+                if len(where) > 1 and name in used)
+
+
+RULES: tuple[Rule, ...] = (
+    floors, packages, homes, actions, programs, purity, files, effects, guest, commands, engine, names)
+
+
+@pytest.fixture(scope="module")
+def house() -> House:
+    return read_house(ROOT / "vmtool")
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: str(rule.__name__))
+def test_the_house_keeps_its_rules(house: House, rule: Rule) -> None:
+    found = set(rule(house))
+    listed = {violation for violations in LISTED.get(rule.__name__, {}).values() for violation in violations}
+    assert not found - listed, f"{rule.__doc__} Mend it: the list only shrinks."
+    assert not listed - found, "These are mended: take them off the list."
+
+
+@pytest.mark.parametrize(("rule", "path", "text", "violation"), [
+    (floors, "net/check.py", "def f():\n    from vmtool.launch.facts import x", "net.check imports launch"),
+    (floors, "kata/a.py", "if TYPE_CHECKING:\n    import vmtool.libvirt.check", "kata.a imports libvirt"),
+    (floors, "errors.py", "from vmtool import plan as p", "errors imports plan"),
+    (floors, "serving/front.py", "from vmtool.errors import Refused", "serving.front imports ground"),
+    (packages, "net/__init__.py", "def f(): ...", "net"),
+    (homes, "net/subnet.py", "def plan_subnet() -> tuple[p.Step, ...]: ...", "net.subnet gives Step"),
+    (homes, "net/plan.py", "def judge() -> Iterator[Finding]: ...", "net.plan gives Finding"),
+    (homes, "net/facts.py", "def look() -> Claim: ...", "net.facts gives Claim"),
+    (actions, "net/chains.py", "class Remove(p.Action): ...", "net.chains.Remove"),
+    (programs, "net/chains.py", "if __name__ == '__main__':\n    main()", "net.chains"),
+    (purity, "net/check.py", "from vmtool.machine import Reader", "net.check imports machine.Reader"),
+    (purity, "net/plan_add.py", "import os", "net.plan_add imports os"),
+    (purity, "net/plan.py", "text = path.read_text()", "net.plan calls read_text"),
+    (files, "net/subnet.py", "text = open('/etc/hosts').read()", "net.subnet"),
+    (effects, "net/facts.py", "import subprocess", "net.facts imports subprocess"),
+    (effects, "net/facts.py", "os.execvp('sh', ['sh'])", "net.facts calls os.execvp"),
+    (guest, "serving/front.py", "import yaml", "serving.front imports yaml"),
+    (commands, "net/facts.py", "import click", "net.facts imports click"),
+    (engine, "net/commands.py", "from vmtool.engine import apply", "net.commands imports engine.apply"),
+    (names, "net/facts.py", "class Wish: ...\nclass Own: ...", "Wish: gpu.facts, net.facts"),
+], ids=lambda value: getattr(value, "__name__", None))
+def test_a_rule_sees_what_breaks_it(tmp_path: Path, rule: Rule, path: str, text: str, violation: str) -> None:
+    for room in ("engine/apply", "gpu/facts", "launch/facts", "libvirt/check", "plan/step", "errors", "machine"):
+        write(tmp_path / f"{room}.py", "")
+    write(tmp_path / "plan/__init__.py", "")
+    write(tmp_path / "gpu/facts.py", "class Wish: ...\nclass Own: ...")
+    write(tmp_path / "doctor/guests.py", "from vmtool.gpu.facts import Wish")
+    assert not list(rule(read_house(tmp_path)))
+    write(tmp_path / path, text)
+    assert list(rule(read_house(tmp_path))) == [violation]
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+
+
+def numbers(house: House) -> Iterator[tuple[str, int | str]]:
+    """What tells how the house is laid out, to be compared with an earlier one."""
+    lines = {name: len(module.path.read_bytes().splitlines()) for name, module in house.items()}
+    functions = [node for module in house.values() for node in ast.walk(module.tree)
+                 if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    short = sum((node.end_lineno or node.lineno) - node.lineno < 30 for node in functions)
+    folders: dict[str, set[Path]] = defaultdict(set)
+    for module in house.values():
+        folders[module.path.name].add(module.path.parent)
+    rooms: dict[str, set[str]] = defaultdict(set)
+    for module, target in arrows(house):
+        rooms[module.room] |= {room_of(target)} - {module.room}
+    yield "files", len(house)
+    yield "lines", sum(lines.values())
+    yield "functions", len(functions)
+    yield "functions within 30 lines", f"{short} ({100 * short / len(functions):.1f} %)"
+    yield "file names in several folders", sum(len(where) > 1 for name, where in folders.items() if name[0] != "_")
+    yield "rooms", len({module.room for module in house.values()})
+    below = {room: _below(rooms, room) for room in tuple(rooms)}
+    yield "floors", max(_floor(rooms, below, room) for room in below)
+    yield "room cycles", len({frozenset(other for other in below[room] if room in below.get(other, ()))
+                              for room in below if room in below[room]})
+    yield "arrows between rooms", sum(map(len, rooms.values()))
+    yield "arrows back up", len({(line.partition(".")[0], line.rpartition(" ")[2]) for line in floors(house)})
+    yield "lines in host/", sum(count for name, count in lines.items() if room_of(name) == "host")
+    yield "modules over 170 lines", sum(count > 170 for count in lines.values())
+
+
+def _below(rooms: Mapping[str, set[str]], room: str) -> set[str]:
+    """All that a room imports, through others too; itself when it stands in a cycle."""
+    found: set[str] = set()
+    ways = list(rooms.get(room, ()))
+    while ways:
+        if (other := ways.pop()) not in found:
+            found.add(other)
+            ways += rooms.get(other, ())
+    return found
+
+
+def _floor(rooms: Mapping[str, set[str]], below: Mapping[str, set[str]], room: str) -> int:
+    """How many floors a room needs, itself counted; the rooms of a cycle share one."""
+    return 1 + max((_floor(rooms, below, other) for other in below.get(room, ())
+                    if room not in below.get(other, ())), default=0)
+
+
+if __name__ == "__main__":
+    for what, number in numbers(read_house(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "vmtool")):
+        print(f"{what:32}{number}")
