@@ -15,9 +15,9 @@ from vmtool.net.cni_result import address_of
 from vmtool.net.facts import read_network
 from vmtool.net.network import result_path
 from vmtool.net.plan import plan_attach, plan_network
-from vmtool.net.published_port import Publish
 from vmtool.paths import State
 from vmtool.plan import Plan
+from vmtool.spec.published_port import Publish
 
 verb, box, name = sys.argv[1:4]
 publish = tuple(map(Publish.parse, sys.argv[4:]))

@@ -27,6 +27,11 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
+def printable(text: str) -> str:
+    """What a foreign file or program says, without what would steer a terminal."""
+    return "".join(char if char.isprintable() else "\ufffd" for char in text)
+
+
 class Progress:
     """A `vmtool.engine.apply.Monitor`: one ephemeral line on a terminal, plain lines elsewhere; all on stderr."""
 

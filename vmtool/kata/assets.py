@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from vmtool.kata.releases import Release
+from vmtool.spec.kata_releases import Release
 
 
 class Wish(Protocol):

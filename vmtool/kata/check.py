@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from vmtool.kata.facts import GuestFacts, Target
 from vmtool.kata.image import MIB, OFFSETS
-from vmtool.kata.releases import RELEASES
 from vmtool.kata.values import ARCH, MAX_PORTS, VIRTCCA_DEVICES, Asked, cold_plug, root_ports, whole_cpus
+from vmtool.spec.kata_releases import RELEASES
 
 
 def wish_problems(asked: Asked) -> Iterator[str]:

@@ -11,8 +11,8 @@ from vmtool.facts.kvm import read_kvm
 from vmtool.kata.config_choice import resolve
 from vmtool.kata.facts import Target, read_target
 from vmtool.kata.lint.rules import Host
-from vmtool.kata.releases import NAMES, Release, release_like, release_of
 from vmtool.machine import Reader
+from vmtool.spec.kata_releases import NAMES, Release, release_like, release_of
 from vmtool.tee.facts import read_tee
 
 

@@ -11,9 +11,9 @@ import click
 
 from vmtool.cli.output import print_json
 from vmtool.errors import NotReady, Refused, VerificationFailed
-from vmtool.kata.releases import NAMES, release_of
 from vmtool.kata.view import show_findings, show_keys, show_which
 from vmtool.paths import State
+from vmtool.spec.kata_releases import NAMES, release_of
 
 if TYPE_CHECKING:
     from vmtool.spec.runtime import Spec

@@ -6,8 +6,8 @@ import json
 import posixpath
 from dataclasses import dataclass
 
-from vmtool.kata.verity_params import verity_problem
 from vmtool.machine import Reader
+from vmtool.spec.verity_params import verity_problem
 
 HEAD = 2048
 SECTOR = 512

@@ -17,10 +17,10 @@ from vmtool.kata.facts import Target
 from vmtool.kata.proof import sandbox_name
 from vmtool.kata.render import render
 from vmtool.kata.request import Survey
-from vmtool.kata.timeouts import create_seconds
 from vmtool.kata.values import values_of
 from vmtool.paths import State
 from vmtool.qemu.actions import ExpectTee, KillQemu
+from vmtool.qemu.timeouts import create_seconds
 from vmtool.spec.runtime import Spec
 
 

@@ -9,13 +9,13 @@ from typing import Any
 from vmtool.claims import Claim
 from vmtool.instance.instance import Instance, Record
 from vmtool.kata.guest_claims import not_asked, view_claims
-from vmtool.kata.verity_params import parse_verity
 from vmtool.machine import Reader
 from vmtool.proof.image import bytes_claim, read_promise, root_hash_claim
 from vmtool.qemu.arguments import parse_arguments
 from vmtool.qemu.claims import image_claim, params_claim
 from vmtool.qemu.processes import real_path
 from vmtool.qemu.proof import qemu_claims, unchanged_claim
+from vmtool.spec.verity_params import parse_verity
 
 
 def sandbox_name(instance: str) -> str:

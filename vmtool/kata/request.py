@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 
 from vmtool.kata.check import host_problems, wish_problems
 from vmtool.kata.facts import GuestFacts, Target, read_guest, read_target
-from vmtool.kata.releases import USUAL, Release, release_like, release_of
 from vmtool.kata.values import ARCH, Asked
 from vmtool.machine import Reader
 from vmtool.spec.kata import Kata
+from vmtool.spec.kata_releases import USUAL, Release, release_like, release_of
 from vmtool.spec.runtime import Body
 
 

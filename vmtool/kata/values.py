@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from vmtool.kata.assets import Assets, assets_of
 from vmtool.kata.lint.confidential import VIRTCCA_PARAM
-from vmtool.kata.releases import Release
-from vmtool.kata.timeouts import create_seconds, dial_seconds
+from vmtool.qemu.timeouts import create_seconds, dial_seconds
 from vmtool.spec.kata import Kata
+from vmtool.spec.kata_releases import Release
 from vmtool.spec.runtime import Body
 
 MIB = 1 << 20

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vmtool.cli.output import print_table
+from vmtool.cli.output import print_table, printable
 from vmtool.kata.finding import SEVERITIES, Finding
 
 if TYPE_CHECKING:
@@ -27,11 +27,6 @@ def show_findings(findings: Sequence[Finding], *, err: bool = False) -> None:
         click.echo(f"{' ' * 7}  {' ' * width}  hint: {printable(item.hint)}", err=err)
     count = Counter(item.severity for item in findings)
     click.echo(", ".join(f"{count[word]} {word}{'s' * (count[word] != 1)}" for word in SEVERITIES), err=err)
-
-
-def printable(text: str) -> str:
-    """What a foreign file says, without what would steer a terminal."""
-    return "".join(char if char.isprintable() else "\ufffd" for char in text)
 
 
 def show_which(readings: Sequence[Reading]) -> None:

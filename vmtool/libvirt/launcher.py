@@ -15,7 +15,6 @@ from vmtool.containerd.endpoint import Endpoint, awake
 from vmtool.gpu.facts import GpuFacts
 from vmtool.gpu.launch_devices import plan_accelerators, wish_of
 from vmtool.instance.instance import Paths, subject_of
-from vmtool.kata.timeouts import dial_seconds
 from vmtool.libvirt.actions import GuestRequest
 from vmtool.libvirt.initramfs_files import DISKS, guest_files
 from vmtool.libvirt.launch_domain import PROGRAM, Vm
@@ -24,6 +23,7 @@ from vmtool.net.network import Network, result_path
 from vmtool.net.plugin_calls import IFNAME
 from vmtool.paths import State
 from vmtool.qemu.actions import ExpectTee
+from vmtool.qemu.timeouts import dial_seconds
 from vmtool.spec.runtime import Spec
 
 # libvirt inside vmtool's own process: no daemons beside it, and nothing to register with.

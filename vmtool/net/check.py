@@ -11,7 +11,7 @@ from vmtool.net import subnet as subnets
 from vmtool.net.conflist import VERSIONS
 from vmtool.net.facts import NetworkFacts
 from vmtool.net.network import Network, bridge_names, container_chains
-from vmtool.net.published_port import Publish
+from vmtool.spec.published_port import Publish
 
 BRIDGE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,14}")
 PACKAGE = "apt-get install containernetworking-plugins iptables iproute2"

@@ -18,10 +18,10 @@ from vmtool.net.facts import read_network
 from vmtool.net.network import Attachment, Network
 from vmtool.net.plan_add import plan_add
 from vmtool.net.plan_reset import plan_reset
-from vmtool.net.published_port import Publish
 from vmtool.net.view import details, read_findings, row, show_findings
 from vmtool.paths import State
 from vmtool.plan import Plan, plan_lines
+from vmtool.spec.published_port import Publish
 
 
 class PublishType(click.ParamType[Publish]):

@@ -9,8 +9,8 @@ from typing import Any
 
 from vmtool.errors import NotReady, VmtoolError
 from vmtool.net.network import Network
-from vmtool.net.published_port import Publish
 from vmtool.rendering import render_plain
+from vmtool.spec.published_port import Publish
 
 TEMPLATE = "cni/bridge.conflist"
 # 0.4.0 is the first with CHECK; a newer one than 1.0.0 brings nothing that is used here.

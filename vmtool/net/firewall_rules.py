@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from vmtool.net.network import Network
-from vmtool.net.published_port import Publish
+from vmtool.spec.published_port import Publish
 
 # What iptables (legacy and nft) says when a rule, its chain or its table is not there.
 GONE = ("does a matching rule exist", "No chain/target/match by that name", "does not exist")

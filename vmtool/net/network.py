@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from vmtool.net.published_port import Publish
+from vmtool.spec.published_port import Publish
 
 RECORD = "network.json"
 # Lists, beside the networks, the iptables chains that were absent before the first of them.

@@ -34,8 +34,8 @@ from vmtool.net.network import (
     record_text,
 )
 from vmtool.net.plugin_calls import Calls
-from vmtool.net.published_port import Publish
 from vmtool.paths import State
+from vmtool.spec.published_port import Publish
 
 # The chains that the plugins make once per host and never remove (plugins/meta/{portmap,firewall}).
 TOP_CHAINS = (("nat", "CNI-HOSTPORT-DNAT"), ("nat", "CNI-HOSTPORT-SETMARK"), ("nat", "CNI-HOSTPORT-MASQ"),

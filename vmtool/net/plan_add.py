@@ -7,9 +7,9 @@ from vmtool.net.check import Wish, form_problems, wanted_network
 from vmtool.net.facts import NetworkFacts
 from vmtool.net.network import Network
 from vmtool.net.plan import plan_attach, plan_network
-from vmtool.net.published_port import Publish
 from vmtool.paths import State
 from vmtool.plan import Plan, Step
+from vmtool.spec.published_port import Publish
 
 
 def plan_add(state: State, facts: NetworkFacts, name: str, bridge: str | None, subnet: str,

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vmtool.claims import Claim, unmet
-from vmtool.cli.output import print_table
+from vmtool.cli.output import print_table, printable
 from vmtool.errors import VerificationFailed
 from vmtool.instance.instance import Record
-from vmtool.kata.view import printable
 
 
 def show_claims(claims: Sequence[Claim]) -> None:

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from vmtool.kata.releases import NAMES
-from vmtool.kata.verity_params import verity_problem
+from vmtool.spec.kata_releases import NAMES
+from vmtool.spec.verity_params import verity_problem
 
 Text = Annotated[str, Field(max_length=65_536)]
 Asset = Annotated[str, Field(pattern=r"^/[^\x00]*$", max_length=4096)]

@@ -10,11 +10,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 
-from vmtool.net.published_port import Publish
 from vmtool.paths import NAME
 from vmtool.schema import Size, Strict
 from vmtool.spec.kata import Kata
 from vmtool.spec.libvirt import Libvirt
+from vmtool.spec.published_port import Publish
 
 SECRET = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL)S?$", re.IGNORECASE)
 

@@ -19,10 +19,10 @@ from vmtool.gpu.saved_state import read_records, records
 from vmtool.instance.instance import read_instance
 from vmtool.launch.pipeline import digest
 from vmtool.net.network import attachment_of, network_of
-from vmtool.net.published_port import Publish
 from vmtool.paths import State
 from vmtool.plan import Run, kind_of
 from vmtool.plan.action import EARLIER, EARLIER_MODULES
+from vmtool.spec.published_port import Publish
 from vmtool.spec.runtime import Spec
 
 WRITTEN_AS = {new: old for old, new in EARLIER.items()}

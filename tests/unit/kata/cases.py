@@ -6,9 +6,9 @@ import tomllib
 from typing import Any
 
 from vmtool.kata.document import Document, parse
-from vmtool.kata.releases import RELEASES, release_of
 from vmtool.kata.render import render, to_toml
 from vmtool.kata.values import ARCH, Asked
+from vmtool.spec.kata_releases import RELEASES, release_of
 from vmtool.spec.runtime import Body
 
 COMBINATIONS = [(release.name, tee, gpu) for release in RELEASES for tee, gpu in release.combinations]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from vmtool.errors import Refused
 from vmtool.kata.document import LIMIT, parse, read
 from vmtool.kata.lint import Subject, lint
-from vmtool.kata.releases import RELEASES
+from vmtool.spec.kata_releases import RELEASES
 
 
 @pytest.mark.parametrize(("text", "message"), [

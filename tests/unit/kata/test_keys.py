@@ -8,7 +8,7 @@ import pytest
 
 from vmtool.kata.keys import find_key, known_sections, nearest, read_keys, releases
 from vmtool.kata.lint.keys import fits
-from vmtool.kata.releases import RELEASES, release_like, release_of
+from vmtool.spec.kata_releases import RELEASES, release_like, release_of
 
 
 def test_no_release_and_no_section_lost_a_key() -> None:

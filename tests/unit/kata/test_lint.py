@@ -12,8 +12,8 @@ from tests.unit.kata.cases import COMBINATIONS, asked, edited
 from vmtool.kata.document import parse, read
 from vmtool.kata.finding import Finding
 from vmtool.kata.lint import RULES, Host, Subject, lint
-from vmtool.kata.releases import release_of
 from vmtool.kata.render import render
+from vmtool.spec.kata_releases import release_of
 
 Q, A, R = "hypervisor.qemu.", "agent.kata.", "runtime."
 VERITY = "root_hash=ab,salt=cd,data_blocks=9,data_block_size=4096,hash_block_size=4096"

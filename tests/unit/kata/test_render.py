@@ -15,8 +15,8 @@ from tests.unit.kata.cases import COMBINATIONS, asked
 from vmtool.errors import VmtoolError
 from vmtool.kata import render as rendering
 from vmtool.kata.render import render, render_kind, to_toml
-from vmtool.kata.timeouts import create_seconds, dial_seconds
 from vmtool.kata.values import swiotlb_slabs, values_of
+from vmtool.qemu.timeouts import create_seconds, dial_seconds
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "kata"
 VERITY = "root_hash=ab,salt=cd,data_blocks=9,data_block_size=4096,hash_block_size=4096"

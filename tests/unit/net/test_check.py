@@ -12,7 +12,7 @@ from vmtool.net.check import Wish, wanted_network
 from vmtool.net.cni_facts import Plugins
 from vmtool.net.facts import NetworkFacts
 from vmtool.net.network import BRIDGE_LENGTH, Network, bridge_names
-from vmtool.net.published_port import Publish
+from vmtool.spec.published_port import Publish
 
 WISH = Wish("gamma", "gamma", "gamma")
 

@@ -11,7 +11,7 @@ import pytest
 from vmtool.errors import NotReady, VmtoolError
 from vmtool.net import conflist as c
 from vmtool.net.network import Network
-from vmtool.net.published_port import Publish
+from vmtool.spec.published_port import Publish
 
 NETWORK = Network("alpha", "vmt-alpha", "10.201.7.0/24")
 

@@ -10,8 +10,8 @@ import pytest
 from tests.fakes.recorded import Recorded
 from vmtool.net.facts import HostAddress, Listener, NetworkFacts, Route, read_network
 from vmtool.net.iptables import Published, target_of
-from vmtool.net.published_port import Publish
 from vmtool.paths import State
+from vmtool.spec.published_port import Publish
 
 DATA = Path(__file__).parents[2] / "data" / "net"
 STATE = State(Path("/var/lib/vmtool"))

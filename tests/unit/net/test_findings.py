@@ -15,8 +15,8 @@ from vmtool.net.cni_facts import Lease
 from vmtool.net.cni_result import Address, address_of
 from vmtool.net.findings import attachment_findings, network_findings
 from vmtool.net.plan_add import plan_add
-from vmtool.net.published_port import Publish
 from vmtool.paths import State
+from vmtool.spec.published_port import Publish
 
 RESULT = {"cniVersion": "1.0.0", "interfaces": [{"name": "vmt-alpha", "mac": "0a:00:00:00:00:01"},
                                                 {"name": "veth1", "mac": "0a:00:00:00:00:02"},

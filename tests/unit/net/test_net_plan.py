@@ -16,9 +16,9 @@ from vmtool.net.network import Attachment, Network, container_chains
 from vmtool.net.plan import plan_attach, plan_network, registered_path
 from vmtool.net.plan_add import plan_add
 from vmtool.net.plan_reset import plan_check, plan_reset
-from vmtool.net.published_port import Publish
 from vmtool.paths import State
 from vmtool.plan import action_from_json, to_json
+from vmtool.spec.published_port import Publish
 
 GAMMA = Network("gamma", "vmt-gamma", "10.55.0.0/24")
 ROOM = Path("/var/lib/vmtool/networks/gamma")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from vmtool.kata.finding import Finding
 from vmtool.kata.lint.rules import AGENT, FACTORY, QEMU, RUNTIME, Subject
-from vmtool.kata.timeouts import dial_seconds
+from vmtool.qemu.timeouts import dial_seconds
 
 VIRTCCA_PARAM = "virtcca_cvm_guest=1"
 

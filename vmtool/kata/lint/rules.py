@@ -9,7 +9,7 @@ from typing import Any
 
 from vmtool.kata.document import Document
 from vmtool.kata.finding import Finding, Severity
-from vmtool.kata.releases import Release
+from vmtool.spec.kata_releases import Release
 
 LARGEST = 1 << 64
 QEMU, AGENT, RUNTIME, FACTORY = "hypervisor.qemu", "agent.kata", "runtime", "factory"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from vmtool.kata.finding import Finding
 from vmtool.kata.lint.rules import QEMU, RUNTIME, Subject
-from vmtool.kata.verity_params import verity_problem
+from vmtool.spec.verity_params import verity_problem
 
 PORTS = ("no-port", "root-port", "switch-port", "bridge-port")
 # What the runtime itself looks at when it loads the file.

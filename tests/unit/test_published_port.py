@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vmtool.net.published_port import Publish
+from vmtool.spec.published_port import Publish
 
 
 @pytest.mark.parametrize(("text", "expected"), [

@@ -1,4 +1,4 @@
-"""How long a guest may take to start: fixed numbers fail for somebody, so it follows memory, vCPUs and GPUs."""
+"""How long a guest of QEMU may take to start: fixed numbers fail for somebody, so it follows memory, vCPUs and GPUs."""
 
 from __future__ import annotations
 
