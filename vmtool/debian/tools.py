@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool import plan as p
+from vmtool.architecture import AMD64, BY_MACHINE
 from vmtool.cache import Cache
 from vmtool.errors import NotReady
 from vmtool.isolation import PRIVATE
@@ -20,8 +21,6 @@ from vmtool.machine import Reader
 
 SUITE = "trixie"
 PACKAGES = ("busybox-static", "e2fsprogs", "erofs-utils", "kmod", "libarchive13t64")
-LOADERS = {"x86_64": ("x86_64-linux-gnu", "ld-linux-x86-64.so.2"),
-           "aarch64": ("aarch64-linux-gnu", "ld-linux-aarch64.so.1")}
 _PROGRAMS = {"mkfs.erofs": "erofs-utils", "dump.erofs": "erofs-utils", "fsck.erofs": "erofs-utils",
              "depmod": "kmod", "modinfo": "kmod"}
 _PLACES = {"mkfs.erofs": "usr/bin", "dump.erofs": "usr/bin", "fsck.erofs": "usr/bin", "busybox": "usr/bin"}
@@ -32,15 +31,15 @@ class Tools:
     """Where the tools are; `root` is the unpacked tree, None for the host's own."""
 
     root: Path | None
-    machine: str = "x86_64"
+    machine: str = AMD64.machine
 
     def argv(self, program: str, *words: str | Path) -> tuple[str, ...]:
         """How the program is called."""
         if not self.root:
             return (program, *map(str, words))
-        triplet, loader = LOADERS[self.machine]
-        library = self.root / "usr/lib" / triplet
-        return (str(library / loader), "--library-path", str(library),
+        host = BY_MACHINE[self.machine]
+        library = self.root / "usr/lib" / host.triplet
+        return (str(library / host.loader), "--library-path", str(library),
                 str(self.root / _PLACES.get(program, "usr/sbin") / program), *map(str, words))
 
 

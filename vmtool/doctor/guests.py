@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from vmtool.architecture import BY_MACHINE
 from vmtool.doctor.host import HostFacts
 from vmtool.findings import Finding, Level, Purpose, Tee, finding
 from vmtool.kata.shims import KataHandler, KataShim
-
-QEMU_PACKAGE = {"x86_64": "qemu-system-x86", "aarch64": "qemu-system-arm"}
 
 
 def guest_findings(facts: HostFacts, purpose: Purpose, tee: Tee) -> Iterator[Finding]:
@@ -119,7 +118,8 @@ def _handler(handler: KataHandler, shims: tuple[KataShim, ...]) -> Finding:
 
 def _libvirt(facts: HostFacts, tee: Tee) -> Iterator[Finding]:
     found = facts.hypervisor
-    package = QEMU_PACKAGE.get(facts.cpu.arch, "qemu-system")
+    known = BY_MACHINE.get(facts.cpu.arch)
+    package = known.qemu if known else "qemu-system"
     yield finding("libvirt.qemu", "QEMU", "ok" if found.qemu else "fail",
                   f"{found.qemu} {found.qemu_version or 'of unknown version'}" if found.qemu
                   else f"no qemu-system-{facts.cpu.arch}", f"apt-get install {package}")

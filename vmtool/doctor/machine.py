@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from vmtool.architecture import BY_MACHINE
 from vmtool.doctor.host import HostFacts
 from vmtool.facts.kernel import KernelFacts
 from vmtool.findings import Finding, Level, Purpose, finding, size
@@ -25,11 +26,11 @@ def machine_findings(facts: HostFacts, purpose: Purpose) -> Iterator[Finding]:
     yield finding("user.root", "runs as root", "ok" if facts.is_root else "warn",
                   "effective user id 0" if facts.is_root else "an ordinary user; some things were not looked at",
                   "run as root: sudo vmtool doctor")
-    known = facts.cpu.arch in ("x86_64", "aarch64")
     model = ", ".join(filter(None, (facts.cpu.arch or "unknown architecture", facts.cpu.model,
                                     f"{facts.cpu.cores} core{'s' * (facts.cpu.cores != 1)}",
                                     "itself a virtual machine" * facts.cpu.in_guest)))
-    yield finding("cpu.arch", "processor", "ok" if known else "fail", model, "use an x86_64 or aarch64 machine")
+    yield finding("cpu.arch", "processor", "ok" if facts.cpu.arch in BY_MACHINE else "fail", model,
+                  f"use an {' or '.join(BY_MACHINE)} machine")
     if purpose != "libvirt":
         yield _overlayfs(facts.kernel)
         yield _limits(facts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vmtool.architecture import ARM64
 from vmtool.facts.cpu import CpuFacts
 from vmtool.facts.kernel import KernelFacts
 from vmtool.machine import Reader
@@ -59,6 +60,6 @@ def _enable(cpu: CpuFacts, kernel: KernelFacts) -> str:
         off = kernel.parameter("amd_iommu") == "off" or kernel.parameter("iommu") == "off"
         return "turn on IOMMU (AMD-Vi) in the firmware" + (
             " and boot without amd_iommu=off and iommu=off" if off else "; no kernel parameter is needed")
-    if cpu.arch == "aarch64":
+    if cpu.arch == ARM64.machine:
         return "turn on SMMU in the firmware; no kernel parameter is needed"
     return "turn on the IOMMU in the firmware"

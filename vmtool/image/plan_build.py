@@ -9,7 +9,7 @@ from vmtool.cache import Cache, checksum
 from vmtool.errors import NotReady, Refused
 from vmtool.image import wheels
 from vmtool.image.facts import BuildFacts
-from vmtool.image.recipe import DIGEST, SERVING, Recipe, base_digest
+from vmtool.image.recipe import DIGEST, PLATFORMS, SERVING, Recipe, base_digest
 from vmtool.isolation import PRIVATE
 
 # What every file in base and layers is dated, so that the same input gives the same bytes: 2025-06-15.
@@ -113,7 +113,7 @@ def plan_base(cache: Cache, recipe: Recipe, facts: BuildFacts, *, fresh: bool) -
     paths = [f"path-exclude=/usr/share/{name}/*" for name in LEAN] + ["path-include=/usr/share/doc/*/copyright"]
     options = [*(f"--aptopt={line}" for line in ('Acquire::Languages "none"', *facts.options)),
                *(f"--dpkgopt={line}" for line in paths), *(f"--customize-hook={line}" for line in hooks)]
-    argv = ("mmdebstrap", "--quiet", "--variant=minbase", f"--architectures={_debian(recipe.platform)}",
+    argv = ("mmdebstrap", "--quiet", "--variant=minbase", f"--architectures={PLATFORMS[recipe.platform].debian}",
             f"--include={','.join(recipe.packages)}", *options, recipe.suite, str(made), *facts.sources)
     return p.Step(title, (
         p.MakeDir(base.parent, mode=0o755), p.MakeDir(scratch, mode=0o755),
@@ -177,7 +177,3 @@ def _keep(made: Path, kept: Path) -> tuple[p.Action, ...]:
     """Move a file to where it stays: a checksum that is there without its file, or beside another, tells."""
     return (p.Run(("sha256sum", str(made)), stdout=checksum(kept), deadline=300),
             p.Run(("mv", "--force", str(made), str(kept))))
-
-
-def _debian(platform: str) -> str:
-    return platform.partition("/")[2]

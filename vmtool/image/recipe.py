@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vmtool import documents
+from vmtool.architecture import KNOWN
 from vmtool.errors import Refused
 from vmtool.paths import NAME
 from vmtool.rendering import shipped
@@ -18,7 +19,8 @@ from vmtool.rendering import shipped
 # Raised when build.py makes something else out of the same recipe.
 FORMAT = 1
 SERVING = Path(__file__).resolve().parents[1] / "serving"
-PLATFORMS = {"linux/amd64": "x86_64", "linux/arm64": "aarch64"}
+# Platforms as OCI names them.
+PLATFORMS = {f"linux/{each.debian}": each for each in KNOWN}
 PACKAGE = re.compile(r"[a-z0-9][a-z0-9.+-]+")
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 

@@ -30,7 +30,7 @@ def fetch(recipe: Recipe, lock: Path, directory: Path, environment: Pairs, pytho
     Args:
         python: interpreter whose pip is used; its own version does not matter.
     """
-    machine = PLATFORMS[recipe.platform]
+    machine = PLATFORMS[recipe.platform].machine
     tags = [*(f"manylinux_2_{minor}_{machine}" for minor in GLIBC), f"manylinux2014_{machine}",
             f"manylinux2010_{machine}", f"manylinux1_{machine}", f"linux_{machine}"]
     version = recipe.python.replace(".", "")

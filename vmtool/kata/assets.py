@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from vmtool.spec.kata_releases import Release
+from vmtool.architecture import AMD64
 
 
 class Wish(Protocol):
@@ -46,7 +46,7 @@ def assets_of(wish: Wish, release: Release, arch: str, tee: str, gpus: int) -> A
         kernel=wish.kernel or f"{share}/{_kernel(release, tee, nvidia)}",
         image="" if wish.initrd else wish.image or f"{share}/{_image(release, tee, nvidia)}",
         initrd=wish.initrd or "",
-        firmware=wish.firmware or _firmware(wish.prefix, tee, nvidia and arch == "x86_64"),
+        firmware=wish.firmware or _firmware(wish.prefix, tee, nvidia and arch == AMD64.machine),
         virtiofsd=f"{wish.prefix}/libexec/virtiofsd",
     )
 

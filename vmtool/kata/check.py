@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from vmtool.architecture import ARM64
 from vmtool.kata.facts import GuestFacts, Target
 from vmtool.kata.image import MIB, OFFSETS
 from vmtool.kata.values import ARCH, MAX_PORTS, VIRTCCA_DEVICES, Asked, cold_plug, root_ports, whole_cpus
@@ -17,7 +18,7 @@ def wish_problems(asked: Asked) -> Iterator[str]:
         fitting = [other.name for other in RELEASES if (tee, asked.gpus > 0) in other.combinations]
         yield (f"spec.runtime.kata.version: Kata {release.name} has no {tee}{' with GPUs' if asked.gpus else ''}"
                f"{SILENT if tee == 'virtcca' else ''}; use {', '.join(fitting)}")
-    if release.root == "vda" and asked.arch == "aarch64" and tee == "none":
+    if release.root == "vda" and asked.arch == ARM64.machine and tee == "none":
         yield f"spec.runtime.tee: on arm64 every guest of Kata {release.name} is confidential, so ask for virtcca"
     if kata.image and kata.initrd:
         yield "spec.runtime.kata: image and initrd are both set; Kata boots one of them"

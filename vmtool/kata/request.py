@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from vmtool.architecture import AMD64, ARM64
 from vmtool.kata.check import host_problems, wish_problems
 from vmtool.kata.facts import GuestFacts, Target, read_guest, read_target
 from vmtool.kata.values import ARCH, Asked
@@ -60,5 +61,5 @@ def choose_release(kata: Kata, tee: str, target: Target) -> Release:
 
 def _arch(body: Body, release: Release, target: Target) -> str:
     """The TEE's, else the release's, else this host's."""
-    patched = "aarch64" if release.name.endswith("virtcca") else ""
-    return ARCH.get(body.runtime.tee) or patched or target.arch or "x86_64"
+    patched = ARM64.machine if release.name.endswith("virtcca") else ""
+    return ARCH.get(body.runtime.tee) or patched or target.arch or AMD64.machine

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from vmtool.architecture import ARM64
 from vmtool.containerd.config_facts import Runtime, read_runtimes
 from vmtool.kata.config_choice import ConfigChoice, choose_config, default_paths, resolve
 from vmtool.machine import Reader
@@ -100,7 +101,7 @@ def _shim(reader: Reader, arch: str, runtime: str, binary: str, environment: str
     text = told.out if told else ""
     language = next((name for mark, name in (("(Golang)", "Go"), ("(Rust)", "Rust")) if mark in text), None)
     version = re.search(r"version: v?([\w.+-]+)", text)
-    knows = _knows_virtcca(reader, wraps or binary) if arch == "aarch64" else None
+    knows = _knows_virtcca(reader, wraps or binary) if arch == ARM64.machine else None
     shim = KataShim(runtime, binary, wraps, posixpath.dirname(binary) in ON_PATH, language,
                     version[1] if version else None, own or environment, knows, NOT_CHOSEN)
     return replace(shim, config=_choose(reader, shim, None))

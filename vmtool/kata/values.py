@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vmtool.architecture import AMD64, ARM64, architecture_of
 from vmtool.kata.assets import Assets, assets_of
 from vmtool.kata.lint.confidential import VIRTCCA_PARAM
 from vmtool.qemu.timeouts import create_seconds, dial_seconds
@@ -12,7 +13,7 @@ from vmtool.spec.kata_releases import Release
 from vmtool.spec.runtime import Body
 
 MIB = 1 << 20
-ARCH = {"virtcca": "aarch64", "snp": "x86_64", "tdx": "x86_64"}
+ARCH = {"virtcca": ARM64.machine, "snp": AMD64.machine, "tdx": AMD64.machine}
 # virtCCA has 16 root ports, of which the network and the root disk take two.
 MAX_PORTS, VIRTCCA_DEVICES = 16, 14
 SLAB = 2048
@@ -107,7 +108,7 @@ def values_of(asked: Asked) -> Values:
     static = asked.confidential or asked.gpus > 0
     return Values(
         path=assets.qemu, kernel=assets.kernel, image=assets.image, initrd=assets.initrd,
-        rootfs_type=rootfs_type(asked), machine_type="virt" if asked.arch == "aarch64" else "q35",
+        rootfs_type=rootfs_type(asked), machine_type=architecture_of(asked.arch).board,
         firmware=assets.firmware, confidential_guest=asked.confidential, sev_snp_guest=asked.tee == "snp",
         kernel_params=kernel_params(asked, memory), kernel_verity_params=asked.verity,
         default_vcpus=vcpus, default_memory=memory, cold_plug_vfio=cold_plug(asked), pcie_root_port=root_ports(asked),
@@ -145,7 +146,7 @@ def root_ports(asked: Asked) -> int:
     """One for each device; on machine virt one more for the network."""
     if asked.kata.root_ports is not None:
         return asked.kata.root_ports
-    return asked.gpus + (1 if asked.arch == "aarch64" and asked.gpus else 0)
+    return asked.gpus + (1 if asked.arch == ARM64.machine and asked.gpus else 0)
 
 
 def kernel_params(asked: Asked, memory: int) -> str:

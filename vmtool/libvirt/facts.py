@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from vmtool.architecture import BY_DEBIAN, BY_MACHINE
 from vmtool.cache import Cache
 from vmtool.debian.tools import Tools, read_tools, tools_dir
 from vmtool.doctor.host import HostFacts
@@ -17,8 +18,6 @@ from vmtool.rootfs.metadata.manifest import Manifest, VerityPart, read_manifest
 from vmtool.spec.libvirt import Libvirt
 from vmtool.spec.runtime import Spec
 
-ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64"}
-DEBIAN = {machine: name for name, machine in ARCHITECTURES.items()}
 TARGET = "multi-user.target"
 OWN_BUSYBOX = "/bin/busybox"
 # With whose fault it is.
@@ -90,7 +89,7 @@ def read_domain(reader: Reader, spec: Spec, host: HostFacts, model: ModelFacts |
     cache = Cache.at()
     problems: list[Problem] = []
     image, manifest = _image(reader, spec.spec.runtime.libvirt, problems)
-    machine = ARCHITECTURES[manifest.architecture] if manifest else host.cpu.arch
+    machine = BY_DEBIAN[manifest.architecture].machine if manifest else host.cpu.arch
     firmware = spec.spec.runtime.libvirt.firmware
     if firmware and not reader.exists(str(firmware)):
         problems.append((Refused, f"spec.runtime.libvirt.firmware: {firmware}: no such file"))
@@ -145,7 +144,8 @@ def _tools(reader: Reader, cache: Cache) -> Tools | None:
 
 def _busybox(reader: Reader, cache: Cache, machine: str, own: bool) -> Path | None:
     """The one that was unpacked for `rootfs boot`, else the host's own when it needs no libraries."""
-    unpacked = tools_dir(cache, BUSYBOX, DEBIAN[machine]) / "usr/bin/busybox" if machine in DEBIAN else Path()
+    known = BY_MACHINE.get(machine)
+    unpacked = tools_dir(cache, BUSYBOX, known.debian) / "usr/bin/busybox" if known else Path()
     if reader.exists(str(unpacked)) and unpacked.name:
         return unpacked
     dynamic = reader.run(("ldd", OWN_BUSYBOX)) if own and reader.exists(OWN_BUSYBOX) else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vmtool.architecture import ARM64
 from vmtool.facts.cpu import CpuFacts
 from vmtool.facts.kvm import KvmFacts
 from vmtool.machine import Reader
@@ -67,7 +68,7 @@ def _virtcca(reader: Reader, cpu: CpuFacts, kvm: KvmFacts) -> TeeSupport:
 
     /sys/kernel/tmm exists on some kernels only, so its absence proves nothing.
     """
-    if cpu.arch != "aarch64":
+    if cpu.arch != ARM64.machine:
         return TeeSupport(False, ("not an arm64 processor",))
     signs = []
     for name in ("virtcca_enabled", "memory_info"):

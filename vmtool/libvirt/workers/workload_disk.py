@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from vmtool.architecture import architecture_of
 from vmtool.libvirt.initramfs_files import DRIVER
 from vmtool.libvirt.verity_table import MAKE_DISK
 from vmtool.libvirt.workers.add_verity import protect
@@ -31,7 +32,6 @@ FORMAT = 3
 PLACES = ("models/local", "models/hub", DRIVER.lstrip("/"))
 SEARCHED = "LD_LIBRARY_PATH"
 KINDS = ("plain", "verity")
-ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 MIB = 1 << 20
 
 
@@ -75,7 +75,7 @@ class Store:
         """The image's environment, NAME=VALUE; of an index, the image for this machine."""
         document = self.document(digest)
         if "manifests" in document:
-            own = ARCHITECTURES.get(platform.machine(), "amd64")
+            own = architecture_of(platform.machine()).debian
             fitting = [each for each in document["manifests"] if each.get("platform", {}).get("architecture") == own]
             document = self.document((fitting or document["manifests"])[0]["digest"])
         config = self.document(document["config"]["digest"])

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool import plan as p
+from vmtool.architecture import KNOWN
 from vmtool.debian.tools import Tools
 from vmtool.errors import NotReady, Refused
 from vmtool.isolation import PRIVATE
@@ -21,7 +22,6 @@ from vmtool.rootfs.format.image_file import ImageFile
 from vmtool.rootfs.format.qcow2 import read_qcow2_problem
 
 KINDS = {"qcow2": "qcow2", "gpt": "raw", "disk": "raw", "lvm": "raw", "xfs": "raw", "btrfs": "raw"}
-KERNELS = {"amd64": ("linux-image-cloud-amd64",), "arm64": ("linux-image-cloud-arm64",)}
 BINDING = "python3-guestfs"
 WORK = (sys.executable, "-I", "-m", "vmtool.rootfs.add.workers.guestfs")
 # supermin makes the guest once for all; under TCG that and a boot take half a minute on a slow machine.
@@ -72,8 +72,7 @@ def check(image: ImageFile, appliance: Appliance) -> None:
                        hint=f"apt-get install {' '.join(_PACKAGES.get(name, name) for name in appliance.missing)}")
 
 
-_PACKAGES = {"qemu-system-x86_64": "qemu-system-x86", "qemu-system-aarch64": "qemu-system-arm", "qemu-img":
-             "qemu-utils"}
+_PACKAGES = {"qemu-img": "qemu-utils", **{f"qemu-system-{each.machine}": each.qemu for each in KNOWN}}
 
 
 def plan_look(directory: Path, image: ImageFile, appliance: Appliance, tools: Tools,

@@ -13,16 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool import plan as p
-from vmtool.debian.tools import LOADERS, Tools
+from vmtool.architecture import AMD64, BY_DEBIAN, BY_MACHINE
+from vmtool.debian.tools import Tools
 from vmtool.findings import Finding, finding
 from vmtool.rootfs.format.image_file import ImageFile
 from vmtool.rootfs.metadata.manifest import Promises
 from vmtool.rootfs.recipe.overlay import render
 
-QEMU_PACKAGES = {"amd64": ("qemu-system-x86", "seabios"), "arm64": ("qemu-system-arm",)}
 BUSYBOX = ("busybox-static",)
 MARK = "VMTOOL-REPORT"
-MACHINES = {"amd64": ("x86_64", "q35", "ttyS0"), "arm64": ("aarch64", "virt,gic-version=3", "ttyAMA0")}
 AGENT = "kata-agent.service"
 MEMORY = 768
 
@@ -49,7 +48,7 @@ class Boot:
     busybox: Path
     kvm: bool
     directory: Path
-    machine: str = "x86_64"
+    machine: str = AMD64.machine
 
     @property
     def whole(self) -> bool:
@@ -107,8 +106,8 @@ def plan_boot(boot: Boot, tools: Tools, preparation: tuple[p.Step, ...], seconds
 
 def qemu_argv(boot: Boot, initrd: Path) -> tuple[str, ...]:
     """QEMU's arguments; it ends when the guest does."""
-    machine, board, console = MACHINES[boot.architecture]
-    words = ["quiet", f"console={console}", "panic=-1", "systemd.show_status=0", f"systemd.unit={boot.target}",
+    guest = BY_DEBIAN[boot.architecture]
+    words = ["quiet", f"console={guest.console}", "panic=-1", "systemd.show_status=0", f"systemd.unit={boot.target}",
              *(["rdinit=/vmtool/init"] if boot.whole else [])]
     # A comma in a path is doubled for QEMU. snapshot: what is written goes to a nameless file in TMPDIR.
     disk = () if boot.whole else (
@@ -117,20 +116,20 @@ def qemu_argv(boot: Boot, initrd: Path) -> tuple[str, ...]:
     if boot.qemu:
         start: tuple[str, ...] = (boot.qemu,)
     else:
-        triplet, loader = LOADERS[boot.machine]
-        library = boot.qemu_tree / "usr/lib" / triplet
-        start = (str(library / loader), "--library-path", str(library),
-                 str(boot.qemu_tree / f"usr/bin/qemu-system-{machine}"), "-L", str(boot.qemu_tree / "usr/share/qemu"),
-                 "-L", str(boot.qemu_tree / "usr/share/seabios"))
-    return (*start, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-M", board,
+        host = BY_MACHINE[boot.machine]
+        library = boot.qemu_tree / "usr/lib" / host.triplet
+        start = (str(library / host.loader), "--library-path", str(library),
+                 str(boot.qemu_tree / f"usr/bin/qemu-system-{guest.machine}"),
+                 "-L", str(boot.qemu_tree / "usr/share/qemu"), "-L", str(boot.qemu_tree / "usr/share/seabios"))
+    return (*start, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-M", guest.boot_board,
             "-accel", "kvm" if boot.kvm else "tcg,thread=multi",
-            "-cpu", "host" if boot.kvm else "max" + (",pauth-impdef=on" if boot.architecture == "arm64" else ""),
+            "-cpu", "host" if boot.kvm else guest.emulated_cpu,
             "-smp", "2", "-m", str(boot.memory), "-serial", f"file:{boot.console}", "-kernel", str(boot.kernel),
             "-initrd", str(initrd), "-append", " ".join(words), *disk)
 
 
 def _environment(boot: Boot, scratch: Path) -> p.Pairs:
-    modules = boot.qemu_tree / "usr/lib" / LOADERS[boot.machine][0] / "qemu"
+    modules = boot.qemu_tree / "usr/lib" / BY_MACHINE[boot.machine].triplet / "qemu"
     return (("TMPDIR", str(scratch)), *(() if boot.qemu else (("QEMU_MODULE_DIR", str(modules)),)))
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vmtool.architecture import BY_DEBIAN
 from vmtool.facts.memory import read_disk
 from vmtool.machine import Reader
 from vmtool.debian.settings import apt_options, apt_sources, build_environment
@@ -21,7 +22,6 @@ from vmtool.rootfs.build.store import FILES, Store
 
 # Seconds that a part of the cache stays there unread.
 KEPT = 30 * 86400
-MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def read_build(reader: Reader, store: Store, recipe: Recipe, out: Path, environ:
     image = store.image(recipe.name, image_digest(recipe))
     needed = ("mmdebstrap", "unshare") if recipe.debian else ("mmdebstrap", "unshare", "dnf", "rpm")
     names = reader.names(str(store.images(recipe.name)))
-    machine = MACHINES[recipe.arch]
+    machine = BY_DEBIAN[recipe.arch].machine
     native = os.uname().machine == machine
     emulator = "" if native else f"/usr/lib/binfmt.d/qemu-{machine}.conf"
     return BuildFacts(

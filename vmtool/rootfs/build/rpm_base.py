@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from vmtool import plan as p
+from vmtool.architecture import BY_DEBIAN
 from vmtool.isolation import PRIVATE
 from vmtool.rootfs.build.debian_base import packages
 from vmtool.rootfs.build.kernel_files import plan_kernel
 from vmtool.rootfs.recipe.models import Recipe, Repository, Rpm
 from vmtool.rootfs.build.store import EPOCH, Store
 
-ARCHES = {"amd64": "x86_64", "arm64": "aarch64"}
 LISTING = "rpm %{NAME} %{VERSION}-%{RELEASE} %{ARCH} %{SHA256HEADER}\\n"
 # Debian's rpm has its database in the caller's home; the guest looks for it here.
 _MACROS = "%_dbpath /var/lib/rpm\n"
@@ -52,7 +52,7 @@ def install_actions(rpm: Rpm, arch: str, names: tuple[str, ...], scratch: Path, 
                 "install_weak_deps=False", "tsflags=nodocs", "keepcache=True", "varsdir=/nonexistent")
     # Without SOURCE_DATE_EPOCH rpm would write down the time of the installation.
     dnf = (*PRIVATE, "dnf", "--assumeyes", f"--config={repos / 'dnf.conf'}", f"--installroot={tree}",
-           f"--releasever={rpm.release}", f"--forcearch={ARCHES[arch]}",
+           f"--releasever={rpm.release}", f"--forcearch={BY_DEBIAN[arch].machine}",
            *(f"--setopt={line}" for line in settings), "install", *names)
     return (p.MakeDir(repos), p.WriteFile(repos / "dnf.conf", "[main]\n"), p.WriteFile(home / ".rpmmacros", _MACROS),
             *(p.WriteFile(repos / f"{each.name}.repo", repository_text(each)) for each in rpm.repositories),

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from vmtool.architecture import BY_DEBIAN, architecture_of
 from vmtool.cache import Cache
 from vmtool.debian.tools import Tools, plan_tools, tools_dir
 from vmtool.errors import NotReady, Refused
@@ -30,7 +31,6 @@ from vmtool.rootfs.recipe.gpu_support import check_fit, read_gpus
 from vmtool.rootfs.recipe.load import find_rootfs_recipe, read_rootfs_recipe
 from vmtool.rootfs.recipe.models import Debian, Recipe
 
-MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 RECIPE = click.option("--recipe", help="Whose package sources are used [the image's own release].")
 COMPONENT = click.option("--component", "components", multiple=True, metavar="NAME",
                          help="Of the release's archive, besides main; with --recipe, its own count.")
@@ -102,9 +102,8 @@ def equip(state: State, image: Path, change: Callable[[Old, Tree, str, Reader, T
                   min((each for each in free if each is not None), default=None))
         check(old)
         need(machine, "mmdebstrap", "unshare")
-        arch = manifest.architecture if manifest else {name: arch for arch, name in MACHINES.items()}.get(
-            os.uname().machine, "amd64")
-        if MACHINES[arch] != os.uname().machine:
+        arch = manifest.architecture if manifest else architecture_of(os.uname().machine).debian
+        if BY_DEBIAN[arch].machine != os.uname().machine:
             raise Refused(f"{image} is for {arch}, whose programs do not run here",
                           hint="put it into the recipe: vmtool rootfs build RECIPE --arch emulates them")
         step, own = own_tools(machine, cache)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from vmtool.architecture import BY_DEBIAN, Architecture, architecture_of
 from vmtool.cache import Cache
 from vmtool.cli.output import print_json
 from vmtool.debian.settings import apt_options, build_environment
@@ -19,13 +20,11 @@ from vmtool.host.local import LocalMachine
 from vmtool.machine import Reader
 from vmtool.paths import State
 from vmtool.plan import Plan, Step
-from vmtool.rootfs.boot.plan import BUSYBOX, MACHINES, QEMU_PACKAGES, Boot, check_report, plan_boot, read_report
+from vmtool.rootfs.boot.plan import BUSYBOX, Boot, check_report, plan_boot, read_report
 from vmtool.rootfs.commands.shared import IMAGE, do, find_manifest, work_dir
 from vmtool.rootfs.format.image_file import read_image
 from vmtool.rootfs.metadata.manifest import Manifest, Promises
 from vmtool.rootfs.view import print_findings
-
-ARCHES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 @click.command()
@@ -58,15 +57,16 @@ def boot_image(state: State, image: Path, manifest: Manifest | None, kernel: Pat
     kernel = kernel or image.with_name(f"{image.name}.vmlinuz")
     if not kernel.is_file():
         raise Refused(f"{kernel}: no such file, and an image has no kernel in it", hint="name it with --kernel FILE")
-    arch = manifest.architecture if manifest else ARCHES.get(os.uname().machine, "amd64")
+    own = os.uname().machine
+    guest = BY_DEBIAN[manifest.architecture] if manifest else architecture_of(own)
     promises = manifest.promises if manifest else Promises()
-    boot = Boot(found, kernel.absolute(), arch, promises, machine.which(f"qemu-system-{MACHINES[arch][0]}") or "",
-                tools_dir(cache, QEMU_PACKAGES[arch]), tools_dir(cache, BUSYBOX, arch) / "usr/bin/busybox",
-                ARCHES.get(os.uname().machine) == arch and kvm_runs(machine), directory, os.uname().machine)
+    boot = Boot(found, kernel.absolute(), guest.debian, promises, machine.which(f"qemu-system-{guest.machine}") or "",
+                tools_dir(cache, qemu_packages(guest)), tools_dir(cache, BUSYBOX, guest.debian) / "usr/bin/busybox",
+                own == guest.machine and kvm_runs(machine), directory, own)
 
     def make() -> Plan:
-        tools = Tools(tools_dir(cache), os.uname().machine)
-        return plan_boot(boot, tools, preparation(machine, cache, boot, arch), timeout)
+        tools = Tools(tools_dir(cache), own)
+        return plan_boot(boot, tools, preparation(machine, cache, boot, guest), timeout)
 
     trouble = ""
     try:
@@ -92,16 +92,21 @@ def boot_image(state: State, image: Path, manifest: Manifest | None, kernel: Pat
                                  log=str(boot.console))
 
 
-def preparation(reader: Reader, cache: Cache, boot: Boot, arch: str) -> tuple[Step, ...]:
+def preparation(reader: Reader, cache: Cache, boot: Boot, guest: Architecture) -> tuple[Step, ...]:
     """Unpack what is not there: the tools, a busybox for the guest, and QEMU when the host has none."""
     options, environment = apt_options(reader), build_environment(os.environ)
     steps = [plan_tools(reader, cache, options, environment, PACKAGES),
-             plan_tools(reader, cache, options, environment, BUSYBOX, what="a busybox", arch=arch)]
+             plan_tools(reader, cache, options, environment, BUSYBOX, what="a busybox", arch=guest.debian)]
     if not boot.qemu:
-        steps.append(plan_tools(reader, cache, options, environment, QEMU_PACKAGES[arch], what="QEMU"))
+        steps.append(plan_tools(reader, cache, options, environment, qemu_packages(guest), what="QEMU"))
     if not all(step.skip for step in steps) and not reader.which("mmdebstrap"):
         raise NotReady("mmdebstrap is not installed; it unpacks QEMU and tools", hint="apt-get install mmdebstrap")
     return tuple(step for step in steps if not step.skip)
+
+
+def qemu_packages(guest: Architecture) -> tuple[str, ...]:
+    """Debian's packages that emulate an architecture."""
+    return (guest.qemu, *guest.boards_firmware)
 
 
 def kvm_runs(reader: Reader) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from vmtool.architecture import BY_DEBIAN
 from vmtool.cache import Cache
 from vmtool.debian.tools import Tools, plan_tools, tools_dir
 from vmtool.errors import Refused
@@ -28,7 +29,7 @@ from vmtool.rootfs.recipe.load import find_rootfs_recipe, read_rootfs_recipe
 @click.command()
 @click.argument("recipe")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Where the image goes [NAME.img].")
-@click.option("--arch", type=click.Choice(["amd64", "arm64"]), help="In the place of the recipe's.")
+@click.option("--arch", type=click.Choice(list(BY_DEBIAN)), help="In the place of the recipe's.")
 @click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
 @click.option("--no-cache", is_flag=True, help="Make everything anew, also with the same input.")
 @click.option("--lock", "lock_file", type=click.Path(path_type=Path),

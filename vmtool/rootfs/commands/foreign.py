@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from vmtool.architecture import architecture_of
 from vmtool.cache import Cache
 from vmtool.cli.output import print_json
 from vmtool.debian.tools import Tools, plan_tools, tools_dir
@@ -20,9 +21,9 @@ from vmtool.machine import Reader
 from vmtool.paths import State
 from vmtool.plan import Plan, Step
 from vmtool.rootfs.add.plan_file import Addition
-from vmtool.rootfs.add.plan_guestfs import KERNELS, Appliance, check, has_kernel, plan_insert, plan_look
+from vmtool.rootfs.add.plan_guestfs import Appliance, check, has_kernel, plan_insert, plan_look
 from vmtool.rootfs.build.facts import read_supply
-from vmtool.rootfs.commands.boot import ARCHES, kvm_runs
+from vmtool.rootfs.commands.boot import kvm_runs
 from vmtool.rootfs.commands.shared import do, work_dir
 from vmtool.rootfs.format.image_file import ImageFile, read_image
 from vmtool.rootfs.format.image_users import read_users
@@ -75,21 +76,22 @@ def read_appliance(machine: Reader, image: ImageFile) -> tuple[Appliance, Tools,
     Raises:
         NotReady: it cannot be brought.
     """
-    cache, arch, host = Cache.at(), ARCHES.get(os.uname().machine, "amd64"), os.uname()
+    cache, host = Cache.at(), os.uname()
+    kernel = (architecture_of(host.machine).guest_kernel,)
     own = has_kernel(machine, host.release)
     programs = ("supermin", "qemu-img", f"qemu-system-{host.machine}")
     appliance = Appliance(importlib.util.find_spec("guestfs") is not None,
                           tuple(name for name in programs if not machine.which(name)),
-                          None if own else tools_dir(cache, KERNELS[arch]), kvm_runs(machine),
+                          None if own else tools_dir(cache, kernel), kvm_runs(machine),
                           cache.root / "rootfs" / "guestfs", os.geteuid() == 0)
     check(image, appliance)
     if own:
         return appliance, Tools(None), ()
     settings = read_supply(machine, "", os.environ)
     steps = (plan_tools(machine, cache, settings["options"], settings["environment"]),
-             plan_tools(machine, cache, settings["options"], settings["environment"], KERNELS[arch],
+             plan_tools(machine, cache, settings["options"], settings["environment"], kernel,
                         what="a kernel for libguestfs"))
     if not all(step.skip for step in steps) and not machine.which("mmdebstrap"):
         raise NotReady("libguestfs needs a kernel to boot: there is none in /boot, and no mmdebstrap to unpack one",
-                       hint=f"apt-get install {KERNELS[arch][0]}, or mmdebstrap")
+                       hint=f"apt-get install {kernel[0]}, or mmdebstrap")
     return appliance, Tools(tools_dir(cache), host.machine), tuple(step for step in steps if not step.skip)

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
+from vmtool.architecture import DebianName
 from vmtool.errors import Refused
 from vmtool.schema import Strict
 
@@ -55,7 +56,7 @@ class Manifest(Strict):
     schema_: Annotated[Literal["vmtool/rootfs/v1"], Field(alias="schema")] = "vmtool/rootfs/v1"
     name: str
     recipe: Digest
-    architecture: Literal["amd64", "arm64"]
+    architecture: DebianName
     layout: Literal["bare", "kata", "kata-dax", "initrd"]
     filesystem: Literal["ext4", "erofs", "cpio"]
     size: Annotated[int, Field(gt=0)]

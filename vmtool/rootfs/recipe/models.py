@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from vmtool.architecture import AMD64, DebianName
 from vmtool.image.recipe import PACKAGE
 from vmtool.paths import NAME
 from vmtool.rootfs.inspect.kata_requirements import HOOKS
@@ -185,7 +186,7 @@ class Recipe(Strict):
 
     kind: Literal["GuestImage"]
     name: Annotated[str, Field(pattern=f"^({NAME.pattern})$")]
-    arch: Literal["amd64", "arm64"] = "amd64"
+    arch: DebianName = AMD64.debian
     debian: Debian | None = None
     rpm: Rpm | None = None
     packages: tuple[str, ...] = ()
