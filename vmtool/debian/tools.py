@@ -15,8 +15,8 @@ from pathlib import Path
 from vmtool import plan as p
 from vmtool.architecture import AMD64, BY_MACHINE
 from vmtool.cache import Cache
+from vmtool.debian.mmdebstrap import NO_RECOMMENDS, NO_TRANSLATIONS, Bootstrap
 from vmtool.errors import NotReady
-from vmtool.isolation import PRIVATE
 from vmtool.machine import Reader
 
 SUITE = "trixie"
@@ -83,10 +83,8 @@ def plan_tools(reader: Reader, cache: Cache, options: tuple[str, ...], environme
     if reader.exists(str(place)):
         return p.Step(title, skip="in the cache", waits_only=True)
     scratch = cache.root / "rootfs" / "scratch" / f"tools-{place.name}"
-    settings = ('APT::Install-Recommends "false"', 'Acquire::Languages "none"', *options)
-    argv = (*PRIVATE, "mmdebstrap", "--mode=root", "--variant=extract", "--format=directory",
-            *([f"--architectures={arch}"] if arch else []), f"--include={','.join(packages)}",
-            *(f"--aptopt={line}" for line in settings), SUITE, str(scratch / "tree"))
+    argv = Bootstrap(SUITE, scratch / "tree", "extract", "directory", arch, packages,
+                     apt=(NO_RECOMMENDS, NO_TRANSLATIONS, *options)).argv
     return p.Step(title, (
         p.Remove(scratch), p.MakeDir(scratch), p.MakeDir(place.parent, mode=0o755),
         p.Run(argv, env=(*environment, ("TMPDIR", str(scratch))), deadline=1200),

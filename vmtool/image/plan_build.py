@@ -6,6 +6,7 @@ from pathlib import Path
 
 from vmtool import plan as p
 from vmtool.cache import Cache, checksum
+from vmtool.debian.mmdebstrap import NO_TRANSLATIONS, Bootstrap
 from vmtool.errors import NotReady, Refused
 from vmtool.image import wheels
 from vmtool.image.facts import BuildFacts
@@ -111,10 +112,9 @@ def plan_base(cache: Cache, recipe: Recipe, facts: BuildFacts, *, fresh: bool) -
                  '"$1"/var/lib/apt/lists')
     hooks.append(': > "$1"/etc/resolv.conf')
     paths = [f"path-exclude=/usr/share/{name}/*" for name in LEAN] + ["path-include=/usr/share/doc/*/copyright"]
-    options = [*(f"--aptopt={line}" for line in ('Acquire::Languages "none"', *facts.options)),
-               *(f"--dpkgopt={line}" for line in paths), *(f"--customize-hook={line}" for line in hooks)]
-    argv = ("mmdebstrap", "--quiet", "--variant=minbase", f"--architectures={PLATFORMS[recipe.platform].debian}",
-            f"--include={','.join(recipe.packages)}", *options, recipe.suite, str(made), *facts.sources)
+    argv = Bootstrap(recipe.suite, made, "minbase", arch=PLATFORMS[recipe.platform].debian, packages=recipe.packages,
+                     apt=(NO_TRANSLATIONS, *facts.options), dpkg=tuple(paths), customize=tuple(hooks),
+                     sources=facts.sources, private=False).argv
     return p.Step(title, (
         p.MakeDir(base.parent, mode=0o755), p.MakeDir(scratch, mode=0o755),
         p.Run(argv, env=(*facts.environment, ("SOURCE_DATE_EPOCH", EPOCH), ("TMPDIR", str(scratch))), deadline=1800),

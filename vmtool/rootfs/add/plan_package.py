@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool import plan as p
+from vmtool.debian.mmdebstrap import NO_RECOMMENDS, NO_TRANSLATIONS, Bootstrap
 from vmtool.errors import Refused
-from vmtool.isolation import PRIVATE
 from vmtool.rootfs.add.plan_rebuild import Change
 from vmtool.rootfs.build.debian_base import CLEAN, listing_hooks, sources
 from vmtool.rootfs.build.facts import Supply
@@ -66,11 +66,9 @@ def read_debian(tree: Tree, components: tuple[str, ...]) -> Debian:
 
 def change_debian(scratch: Path, debian: Debian, arch: str, wanted: Wanted, supply: Supply) -> Change:
     """By apt, from outside of the tree, so that a guest without apt will do."""
-    settings = ('APT::Install-Recommends "false"', 'Acquire::Languages "none"', *supply.options)
-    argv = (*PRIVATE, "mmdebstrap", "--mode=root", "--variant=custom", "--format=tar", f"--architectures={arch}",
-            *(f"--aptopt={line}" for line in settings), f"--setup-hook={_unpack_hook(scratch / 'old.tar')}",
-            *(f"--customize-hook={line}" for line in _hooks(scratch, wanted)),
-            debian.suite, str(scratch / "root.tar"), *sources(debian, supply.sources))
+    argv = Bootstrap(debian.suite, scratch / "root.tar", "custom", "tar", arch,
+                     apt=(NO_RECOMMENDS, NO_TRANSLATIONS, *supply.options), setup=(_unpack_hook(scratch / "old.tar"),),
+                     customize=tuple(_hooks(scratch, wanted)), sources=sources(debian, supply.sources)).argv
     env = (*supply.environment, ("INITRD", "No"), ("SOURCE_DATE_EPOCH", str(EPOCH)), ("TMPDIR", str(scratch / "tmp")))
     return Change(f"install {', '.join(each.partition(' ')[2] for each in wanted.told)}", (
         p.MakeDir(scratch / "tmp", mode=0o755),

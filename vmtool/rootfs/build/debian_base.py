@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vmtool import plan as p
-from vmtool.isolation import PRIVATE
+from vmtool.debian.mmdebstrap import NO_RECOMMENDS, NO_TRANSLATIONS, Bootstrap
 from vmtool.rootfs.build.kernel_files import plan_kernel
 from vmtool.rootfs.recipe.models import Debian, Recipe
 from vmtool.rootfs.build.store import EPOCH, Store
@@ -64,15 +64,10 @@ def plan_debian(store: Store, recipe: Recipe, digest: str, host: tuple[str, ...]
     scratch, place = store.scratch(recipe.name), store.base(digest)
     # A user namespace's root cannot pass the cache's private directories.
     temporary = Path("/tmp") / f"vmtool-rootfs-{digest[:16]}" if emulator else scratch / "tmp"  # noqa: S108  (0700 inside)
-    settings = ('Acquire::Languages "none"', 'APT::Install-Recommends "false"', *options)
-    argv = (*PRIVATE, "mmdebstrap", *(foreign(emulator) if emulator else ("--mode=root",)),
-            "--variant=minbase", "--format=tar",
-            f"--architectures={recipe.arch}",
-            *([f"--include={','.join(packages(recipe))}"] if packages(recipe) else []),
-            *(f"--aptopt={line}" for line in settings),
-            *(f"--dpkgopt=path-exclude={pattern}" for pattern in (*LEAN, *recipe.exclude)),
-            *(f"--customize-hook={line}" for line in hooks(recipe, scratch / "packages.txt")),
-            debian.suite, str(scratch / "base.tar"), *sources(debian, host))
+    argv = Bootstrap(debian.suite, scratch / "base.tar", "minbase", "tar", recipe.arch, packages(recipe),
+                     apt=(NO_TRANSLATIONS, NO_RECOMMENDS, *options), dpkg=excluded(*LEAN, *recipe.exclude),
+                     customize=tuple(hooks(recipe, scratch / "packages.txt")), sources=sources(debian, host),
+                     emulator=emulator).argv
     # A kernel package makes an initramfs, unless this says no; a guest of Kata's needs none.
     env = (*environment, ("INITRD", "No"), ("SOURCE_DATE_EPOCH", str(EPOCH)), ("TMPDIR", str(temporary)))
     return p.Step(f"install the packages ({debian.suite}, {recipe.arch})", (
@@ -82,11 +77,9 @@ def plan_debian(store: Store, recipe: Recipe, digest: str, host: tuple[str, ...]
     ), undo=(p.Remove(temporary), p.Remove(scratch)), waits_only=True)
 
 
-def foreign(emulator: str) -> tuple[str, ...]:
-    """mmdebstrap's options for an architecture that the host's kernel does not run."""
-    register = (f"mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc && "
-                f"cat {emulator} > /proc/sys/fs/binfmt_misc/register")
-    return ("--mode=unshare", "--skip=check/qemu", f"--setup-hook={register}")
+def excluded(*patterns: str) -> tuple[str, ...]:
+    """dpkg's settings to leave out what packages have at these paths."""
+    return tuple(f"path-exclude={pattern}" for pattern in patterns)
 
 
 def packages(recipe: Recipe) -> tuple[str, ...]:

@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 
 from vmtool import plan as p
+from vmtool.debian.mmdebstrap import NO_RECOMMENDS, NO_TRANSLATIONS, Bootstrap
 from vmtool.errors import Refused
 from vmtool.isolation import PRIVATE
-from vmtool.rootfs.build.debian_base import LEAN, sources
+from vmtool.rootfs.build.debian_base import LEAN, excluded, sources
 from vmtool.rootfs.build.facts import BuildFacts, Supply
 from vmtool.rootfs.recipe.gpu_support import check_fit
 from vmtool.rootfs.recipe.digests import base_digest, driver_digest
@@ -82,10 +83,7 @@ def _workshop(recipe: Recipe, driver: Driver, facts: Supply, scratch: Path) -> p
     fetch = (f'cd "$1"/root && APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get download -q {names} && '
              'for each in *.deb; do dpkg -x "$each" "$1"; done')
     debian: Debian = recipe.debian
-    settings = ('Acquire::Languages "none"', 'APT::Install-Recommends "false"', *facts.options)
-    argv = (*PRIVATE, "mmdebstrap", "--mode=root", "--variant=minbase", "--format=directory",
-            f"--architectures={recipe.arch}", f"--include=make,{headers}",
-            *(f"--aptopt={line}" for line in settings),
-            *(f"--dpkgopt=path-exclude={pattern}" for pattern in (*LEAN, "/usr/share/doc/*")),
-            f"--customize-hook={fetch}", debian.suite, str(scratch / "tree"), *sources(debian, facts.sources))
+    argv = Bootstrap(debian.suite, scratch / "tree", "minbase", "directory", recipe.arch, ("make", headers),
+                     apt=(NO_TRANSLATIONS, NO_RECOMMENDS, *facts.options), dpkg=excluded(*LEAN, "/usr/share/doc/*"),
+                     customize=(fetch,), sources=sources(debian, facts.sources)).argv
     return p.Run(argv, env=(*facts.environment, ("TMPDIR", str(scratch / "tmp"))), deadline=3600)

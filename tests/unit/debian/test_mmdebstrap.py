@@ -1,0 +1,40 @@
+"""mmdebstrap's arguments: its options in any order, then suite, target and sources in this one (mmdebstrap(1))."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vmtool.debian.mmdebstrap import NO_RECOMMENDS, NO_TRANSLATIONS, Bootstrap
+from vmtool.isolation import PRIVATE
+
+TARGET = Path("/s/tree")
+
+
+def test_every_part_of_a_call_stands_in_its_place() -> None:
+    made = Bootstrap("bookworm", TARGET, "minbase", "directory", "arm64", ("make", "curl"),
+                     apt=(NO_TRANSLATIONS, NO_RECOMMENDS), dpkg=("path-exclude=/usr/share/man/*",),
+                     setup=('tar -x -C "$1"',), customize=("one", "two"), sources=("deb a b c", "/etc/apt/x.list"))
+    assert made.argv == (
+        *PRIVATE, "mmdebstrap", "--mode=root", "--variant=minbase", "--format=directory", "--architectures=arm64",
+        "--include=make,curl", '--aptopt=Acquire::Languages "none"', '--aptopt=APT::Install-Recommends "false"',
+        "--dpkgopt=path-exclude=/usr/share/man/*", '--setup-hook=tar -x -C "$1"', "--customize-hook=one",
+        "--customize-hook=two", "bookworm", "/s/tree", "deb a b c", "/etc/apt/x.list")
+
+
+def test_what_is_not_asked_for_is_left_to_mmdebstrap() -> None:
+    made = Bootstrap("trixie", TARGET, "extract", "tar")
+    assert made.argv == (*PRIVATE, "mmdebstrap", "--mode=root", "--variant=extract", "--format=tar", "trixie",
+                         "/s/tree")
+
+
+def test_a_call_without_namespaces_is_quiet_and_names_no_mode() -> None:
+    assert Bootstrap("trixie", Path("/s/base.tar"), "minbase", private=False).argv == (
+        "mmdebstrap", "--quiet", "--variant=minbase", "trixie", "/s/base.tar")
+
+
+def test_another_architecture_is_emulated_in_a_user_namespace() -> None:
+    words = Bootstrap("trixie", TARGET, "minbase", arch="arm64", emulator="/usr/lib/binfmt.d/qemu-aarch64.conf").argv
+    start = len(PRIVATE) + 1
+    assert words[start:start + 2] == ("--mode=unshare", "--skip=check/qemu")
+    assert words[start + 2].endswith("cat /usr/lib/binfmt.d/qemu-aarch64.conf > /proc/sys/fs/binfmt_misc/register")
+    assert "--mode=root" not in words
