@@ -20,7 +20,7 @@ from vmtool.errors import Refused
 from vmtool.host.local import LocalMachine
 from vmtool.paths import State
 
-COLORS = {"ok": "green", "warn": "yellow", "fail": "red", "not-checked": "cyan"}
+COLORS = {"ok": "green", "note": "cyan", "warn": "yellow", "fail": "red", "not-checked": "cyan"}
 NOT_READY, DIFFERENT = 3, 4
 Word = TypeVar("Word", bound=str)
 
@@ -73,7 +73,7 @@ def document(facts: HostFacts, findings: Iterable[Finding], purpose: Purpose, te
     host = dataclasses.asdict(facts)
     del host["network"]["rules"]
     return {"kind": KIND, "purpose": purpose, "tee": tee, "facts": host,
-            "findings": [dataclasses.asdict(item) for item in findings]}
+            "findings": [item.as_json() for item in findings]}
 
 
 def show_findings(findings: Sequence[Finding]) -> None:

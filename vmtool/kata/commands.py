@@ -11,7 +11,9 @@ import click
 
 from vmtool.cli.output import print_json
 from vmtool.errors import NotReady, Refused, VerificationFailed
-from vmtool.kata.view import show_findings, show_keys, show_which
+from vmtool.findings import failing
+from vmtool.kata.releases import NAMES, release_of
+from vmtool.kata.view import finding_json, show_findings, show_keys, show_which
 from vmtool.paths import State
 from vmtool.spec.kata_releases import NAMES, release_of
 
@@ -93,14 +95,14 @@ def check(file: Path | None, version: str | None, tee: str | None, gpus: int | N
     looked = chosen.host.exists is not None
     if as_json:
         print_json(kind="kata-check", file=chosen.file, drop_ins=chosen.drop_ins, release=chosen.release.name, tee=tee,
-                   files_looked_at=looked, findings=[dataclasses.asdict(item) for item in findings])
+                   files_looked_at=looked, findings=[finding_json(item) for item in findings])
     else:
         click.echo(f"{chosen.file}, checked as Kata {chosen.release.name}" + (f" for {tee}" if tee else "")
                    + (f", with {', '.join(chosen.drop_ins)}" if chosen.drop_ins else ""))
         show_findings(findings)
         if not looked:
             click.echo("not checked: whether the files that it names are there")
-    if any(item.severity == "error" for item in findings):
+    if failing(findings):
         sys.exit(VerificationFailed.code)
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import jinja2
 
 from vmtool.errors import VmtoolError
+from vmtool.findings import Finding, failing
 from vmtool.kata.config_choice import ETC
 from vmtool.kata.document import parse
-from vmtool.kata.finding import Finding
 from vmtool.kata.lint import Subject, lint
 from vmtool.kata.values import Asked, Values, values_of
 from vmtool.rendering import shipped
@@ -58,7 +58,7 @@ def render(asked: Asked) -> tuple[str, tuple[Finding, ...]]:
     text = template.render(dataclasses.asdict(values) | {"release": asked.release.name, "tee": asked.tee})
     document = parse(text, NAME)
     findings = lint(Subject(document, asked.release, asked=asked.tee, gpus=asked.gpus))
-    problems = [f"{item.place}: {item.message}" for item in findings if item.severity == "error"]
+    problems = [f"{item.place}: {item.detail}" for item in failing(findings)]
     problems += differences(values, document.values)
     if problems:
         raise VmtoolError(f"templates/{template.name} gives no sound configuration", details=problems)

@@ -9,24 +9,33 @@ from typing import TYPE_CHECKING
 import click
 
 from vmtool.cli.output import print_table, printable
+from vmtool.findings import Finding
 from vmtool.kata.finding import SEVERITIES, Finding
 
 if TYPE_CHECKING:
     from vmtool.kata.keys import Key
     from vmtool.kata.which import Reading
 
-COLORS = {"error": "red", "warning": "yellow", "note": "cyan"}
+# The words that `vmtool kata` has for the levels of its lint.
+SEVERITIES = {"fail": "error", "warn": "warning", "note": "note"}
+COLORS = {"fail": "red", "warn": "yellow", "note": "cyan"}
 
 
 def show_findings(findings: Sequence[Finding], *, err: bool = False) -> None:
     """A line and a hint for each, and a summary."""
     width = max((len(item.id) for item in findings), default=0)
     for item in findings:
-        severity = click.style(item.severity.ljust(7), fg=COLORS[item.severity])
-        click.echo(f"{severity}  {item.id.ljust(width)}  {printable(item.place)}: {printable(item.message)}", err=err)
+        severity = click.style(SEVERITIES[item.level].ljust(7), fg=COLORS[item.level])
+        click.echo(f"{severity}  {item.id.ljust(width)}  {printable(item.place)}: {printable(item.detail)}", err=err)
         click.echo(f"{' ' * 7}  {' ' * width}  hint: {printable(item.hint)}", err=err)
-    count = Counter(item.severity for item in findings)
-    click.echo(", ".join(f"{count[word]} {word}{'s' * (count[word] != 1)}" for word in SEVERITIES), err=err)
+    count = Counter(SEVERITIES[item.level] for item in findings)
+    click.echo(", ".join(f"{count[word]} {word}{'s' * (count[word] != 1)}" for word in SEVERITIES.values()), err=err)
+
+
+def finding_json(item: Finding) -> dict[str, str]:
+    """A finding of the lint as `vmtool kata check --json` shows it."""
+    return {"id": item.id, "severity": SEVERITIES[item.level], "place": item.place, "key": item.title,
+            "message": item.detail, "hint": item.hint}
 
 
 def show_which(readings: Sequence[Reading]) -> None:

@@ -82,7 +82,7 @@ def _plugin_findings(state: State, facts: NetworkFacts, network: Network, attach
 def show_findings(network: Network, findings: Sequence[Finding], *, as_json: bool) -> None:
     """A table, or one JSON document."""
     if as_json:
-        print_json(network=network.name, findings=[asdict(item) for item in findings])
+        print_json(network=network.name, findings=[item.as_json() for item in findings])
         return
     print_table(("LEVEL", "FINDING", "DETAIL"), [(item.level, item.title, item.detail) for item in findings])
     for hint in dict.fromkeys(item.hint for item in findings if item.level == "fail"):

@@ -10,7 +10,7 @@ import click
 from vmtool.findings import Finding
 from vmtool.rootfs.format.image_file import ImageFile
 
-MARKS = {"ok": "✓", "warn": "!", "fail": "✗", "not-checked": "?"}
+MARKS = {"ok": "✓", "note": "-", "warn": "!", "fail": "✗", "not-checked": "?"}
 
 
 def layout_lines(image: ImageFile) -> list[str]:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from tests.unit.kata.cases import COMBINATIONS, asked, edited
+from vmtool.findings import Finding
 from vmtool.kata.document import parse, read
-from vmtool.kata.finding import Finding
 from vmtool.kata.lint import RULES, Host, Subject, lint
 from vmtool.kata.render import render
 from vmtool.spec.kata_releases import release_of
@@ -109,7 +109,7 @@ def test_a_bad_file(rule: str, release: str, tee: str, gpus: int, changes: dict[
     hits = [item for item in findings if item.id == rule]
     assert hits, [item.id for item in findings]
     assert rule not in before or rule in ("security.shared-fs", "security.measured-root")
-    assert all(item.severity == RULES[rule][0] and item.message and item.hint for item in hits)
+    assert all(item.level == RULES[rule][0] and item.detail and item.hint for item in hits)
     keys = {place.rpartition(".")[2] for place, value in changes.items() if value is not None}
     if len(keys) == 1 and rule not in ("tee.other", "section.unknown", "asset.root"):
         assert hits[0].place.partition(":")[2].isdecimal()
@@ -130,15 +130,15 @@ def test_what_is_rendered_has_no_finding_but_what_ctr_cannot_help(release: str, 
 def test_lines_are_those_of_the_file() -> None:
     text = '# one\n[hypervisor.qemu]\npath = """\nkernel = 1\n"""\nkernel = "/k"\nimage = 3\n'
     [wrong] = [item for item in lint(Subject(parse(text, "f.toml"), release_of("4.1"))) if item.id == "type.wrong"]
-    assert (wrong.place, wrong.key) == ("f.toml:7", "hypervisor.qemu.image")
-    assert wrong.message == "image is a number, not a string"
+    assert (wrong.place, wrong.title) == ("f.toml:7", "hypervisor.qemu.image")
+    assert wrong.detail == "image is a number, not a string"
 
 
 def test_the_worst_comes_first_and_places_are_in_order() -> None:
     findings = found("4.1", "tdx", 0, {Q + "zzz": 1, Q + "firmware": "", A + "enable_debug": True}, {})
-    assert [item.severity for item in findings] == sorted(
-        (item.severity for item in findings), key=["error", "warning", "note"].index)
-    lines = [int(item.place.partition(":")[2]) for item in findings if item.severity == "error"]
+    assert [item.level for item in findings] == sorted(
+        (item.level for item in findings), key=["fail", "warn", "note"].index)
+    lines = [int(item.place.partition(":")[2]) for item in findings if item.level == "fail"]
     assert lines == sorted(lines)
 
 

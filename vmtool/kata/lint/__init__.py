@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vmtool.kata.finding import SEVERITIES, Finding
+from vmtool.findings import LEVELS, Finding
 from vmtool.kata.lint.confidential import confidential_findings
 from vmtool.kata.lint.keys import key_findings
 from vmtool.kata.lint.rules import RULES, Host, Subject
@@ -14,9 +14,9 @@ FAMILIES = (key_findings, value_findings, confidential_findings, security_findin
 
 
 def lint(subject: Subject) -> tuple[Finding, ...]:
-    """Every finding, the worst first, those of one severity in the order of their places."""
+    """Every finding, the worst first, those of one level in the order of their places."""
     found = [finding for family in FAMILIES for finding in family(subject)]
-    return tuple(sorted(found, key=lambda item: (SEVERITIES.index(item.severity), _order(item.place))))
+    return tuple(sorted(found, key=lambda item: (-LEVELS.index(item.level), _order(item.place))))
 
 
 def _order(place: str) -> tuple[str, int]:

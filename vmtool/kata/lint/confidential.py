@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vmtool.kata.finding import Finding
+from vmtool.findings import Finding
 from vmtool.kata.lint.rules import AGENT, FACTORY, QEMU, RUNTIME, Subject
 from vmtool.qemu.timeouts import dial_seconds
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from vmtool.kata.finding import Finding
+from vmtool.findings import Finding
 from vmtool.kata.keys import Key, find_key, known_sections, nearest
 from vmtool.kata.lint.rules import QEMU, Subject
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vmtool.kata.finding import Finding
+from vmtool.findings import Finding
 from vmtool.kata.lint.rules import AGENT, QEMU, RUNTIME, Subject
 
 DEBUG_PARAMS = ("agent.log=debug", "agent.log=trace", "systemd.debug-shell", "systemd.debug_shell", "rd.break",

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
-from vmtool.kata.finding import Finding
+from vmtool.findings import Finding
 from vmtool.kata.lint.rules import QEMU, RUNTIME, Subject
 from vmtool.spec.verity_params import verity_problem
 

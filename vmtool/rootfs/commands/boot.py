@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -82,7 +81,7 @@ def boot_image(state: State, image: Path, manifest: Manifest | None, kernel: Pat
     console = boot.console.read_text(errors="replace") if boot.console.exists() else ""
     findings = list(check_report(read_report(console), promises))
     if as_json:
-        print_json(image=str(image), findings=[asdict(each) for each in findings], console=str(boot.console))
+        print_json(image=str(image), findings=[each.as_json() for each in findings], console=str(boot.console))
     else:
         print_findings(findings)
     if failed := [each.title for each in findings if each.level == "fail"]:

@@ -44,7 +44,7 @@ def inspect_command(state: State, image: Path, as_json: bool) -> None:
     contents = read_contents(tree)
     findings = list(check_contents(tree, contents))
     if as_json:
-        print_json(image=layout_json(found), contents=asdict(contents), findings=[asdict(each) for each in findings])
+        print_json(image=layout_json(found), contents=asdict(contents), findings=[each.as_json() for each in findings])
         return
     click.echo("\n".join(layout_lines(found)))
     click.echo(f"system     {contents.system or 'unknown'}\nkernels    {', '.join(contents.kernels) or 'no modules'}")
@@ -71,7 +71,7 @@ def verify_command(image: Path, manifest_file: Path | None, root_hash: str, salt
     wanted = "fsck.erofs" if found.rootfs and found.rootfs.holds == "erofs" else "e2fsck"
     findings = list(verify(LocalMachine(), tools(wanted) if not found.problem else Tools(None), found, claims))
     if as_json:
-        print_json(image=str(image), findings=[asdict(each) for each in findings])
+        print_json(image=str(image), findings=[each.as_json() for each in findings])
     else:
         print_findings(findings)
     if failed := [each.title for each in findings if each.level == "fail"]:

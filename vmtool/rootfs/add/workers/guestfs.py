@@ -134,7 +134,7 @@ def look(image: str, form: str, out: Path) -> None:
         root = mount(guest, write=False)
         tree = GuestTree(guest)
         contents = completed(guest, root, read_contents(tree))
-        findings = [asdict(each) for each in check_contents(tree, contents)]
+        findings = [each.as_json() for each in check_contents(tree, contents)]
         size = guest.blockdev_getsize64("/dev/sda")
     text = json.dumps({"virtual_size": size, "table": table, "root": root, "filesystems": systems[:64],
                        "contents": asdict(contents), "findings": findings}) + "\n"
