@@ -29,6 +29,7 @@ class CcState:
         verdict: "checked", "not-applicable" or "not-checked"; `why` explains the latter two.
         mode: on, off, devtools or ppcie: now.
         setting: the same, after the next reset.
+        hint: what would let it be checked, when a person can do something for it.
     """
 
     bdf: str
@@ -37,6 +38,12 @@ class CcState:
     mode: str = ""
     setting: str = ""
     why: str = ""
+    hint: str = ""
+
+    def as_json(self) -> dict[str, str]:
+        """What `vmtool gpu cc-mode show --json` has of it."""
+        return {"bdf": self.bdf, "type": self.type, "verdict": self.verdict, "mode": self.mode,
+                "setting": self.setting, "why": self.why}
 
 
 def has_tool() -> bool:
@@ -98,7 +105,7 @@ def _before(device: PciDevice, type_: str, installed: bool, is_root: bool) -> Cc
     if not has_cc_mode(device):
         return CcState(device.bdf, type_, "not-applicable", why="no such mode before Hopper or in this model")
     if not installed:
-        return CcState(device.bdf, type_, "not-checked", why="the extra is not installed")
+        return CcState(device.bdf, type_, "not-checked", why="the extra is not installed", hint=INSTALL)
     return CcState(device.bdf, type_, "checked" if is_root else "not-checked", why="" if is_root else "it needs root")
 
 

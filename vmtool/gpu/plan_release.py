@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from vmtool.errors import NotReady
-from vmtool.gpu.check import held, refuse, stuck
+from vmtool.findings import Finding, host_lacks, refuse
+from vmtool.gpu.check import held, stuck
 from vmtool.gpu.facts import GpuFacts
 from vmtool.gpu.pci import PciDevice
 from vmtool.gpu.plan_persist import plan_forget
 from vmtool.gpu.restore import way_back
 from vmtool.gpu.saved_state import Record, records
-from vmtool.gpu.select import Problem, address_problems
+from vmtool.gpu.select import check_address
 from vmtool.gpu.vfio_driver import is_vfio
 from vmtool.paths import State
 from vmtool.plan import Plan, Remove, Run, Step
@@ -34,16 +34,17 @@ def plan_release(state: State, facts: GpuFacts, bdfs: Sequence[str], persisted: 
     """
     inventory = facts.inventory
     chosen = _chosen(facts, [bdf.lower() for bdf in bdfs]) if bdfs else list(inventory.records.values())
-    problems = [problem for bdf in bdfs for problem in address_problems(inventory, bdf)
+    findings = [item for bdf in bdfs for item in check_address(inventory, bdf)
                 if bdf.lower() not in inventory.records]
     for bdf in bdfs:
         device = inventory.find(bdf.lower())
         if device and bdf.lower() not in inventory.records and is_vfio(device.driver):
-            problems.append(Problem(f"{bdf} was not given to {device.driver} by vmtool, so where it came from is not "
-                                    "known", f"driverctl unset-override {bdf}, or what has bound it", NotReady))
+            findings.append(host_lacks("gpu.not-bound-by-vmtool", f"{bdf} was not given to {device.driver} by vmtool, "
+                                       "so where it came from is not known",
+                                       f"driverctl unset-override {bdf}, or what has bound it"))
     for record in chosen:
-        problems += _problems(facts, record)
-    refuse(problems, "nothing was given back")
+        findings += _check(facts, record)
+    refuse(findings, "nothing was given back")
     return Plan("gpu release", directory(state), tuple(_steps(state, facts, chosen, persisted, deadline))
                 or (Step("give back", skip="vmtool holds no device" if not bdfs else "not bound by vmtool"),))
 
@@ -59,13 +60,14 @@ def _together(device: PciDevice, other: PciDevice) -> bool:
     return other.card == device.card or (other.group is not None and other.group == device.group)
 
 
-def _problems(facts: GpuFacts, record: Record) -> Iterable[Problem]:
+def _check(facts: GpuFacts, record: Record) -> Iterable[Finding]:
     device = facts.inventory.find(record.bdf)
     owner = facts.inventory.claims.get(record.bdf)
     if owner:
-        yield Problem(f"{record.bdf} serves {owner}", f"vmtool rm {owner.rpartition(' ')[2]} gives it back", NotReady)
+        yield host_lacks("gpu.claimed", f"{record.bdf} serves {owner}",
+                         f"vmtool rm {owner.rpartition(' ')[2]} gives it back")
     if not facts.is_root:
-        yield Problem("giving back needs root", "sudo vmtool gpu release ...", NotReady)
+        yield host_lacks("gpu.root", "giving back needs root", "sudo vmtool gpu release ...")
     if device:
         yield from stuck(facts.inventory, device)
     if device and device.driver == record.bound_to:

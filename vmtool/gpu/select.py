@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from vmtool.errors import NotReady, Refused, VmtoolError
+from vmtool.findings import Finding, host_lacks, wrong_input
 from vmtool.gpu.device_types import is_accelerator, kind_of, memory_of, type_of
 from vmtool.gpu.facts import GpuFacts
 from vmtool.gpu.inventory import Inventory
@@ -13,6 +13,8 @@ from vmtool.gpu.pci import BDF, PciDevice
 from vmtool.gpu.vfio_driver import is_vfio
 
 LIST = "vmtool gpu list shows what there is"
+# The id of the finding on a device that may be taken along, and not asked for by itself.
+NOT_ACCELERATOR = "gpu.not-accelerator"
 
 
 @dataclass(frozen=True)
@@ -45,24 +47,16 @@ class Wish:
     deadline: float = 20.0
 
 
-@dataclass(frozen=True)
-class Problem:
-    """Why not, and what to do; `kind` says whose fault it is: the input's or the host's."""
-
-    text: str
-    hint: str = ""
-    kind: type[VmtoolError] = Refused
-
-
-def select(facts: GpuFacts, wish: Wish) -> tuple[tuple[PciDevice, ...], list[Problem]]:
+def select(facts: GpuFacts, wish: Wish) -> tuple[tuple[PciDevice, ...], list[Finding]]:
     """The accelerators that are wanted, and what is wrong with the wish."""
     inventory = facts.inventory
     if wish.bdfs:
-        problems = [problem for bdf in wish.bdfs for problem in address_problems(inventory, bdf)]
+        findings = [item for bdf in wish.bdfs for item in check_address(inventory, bdf)]
         found = {bdf.lower(): inventory.find(bdf.lower()) for bdf in wish.bdfs}
-        return tuple(device for device in found.values() if device and is_accelerator(device)), problems
+        return tuple(device for device in found.values() if device and is_accelerator(device)), findings
     if not (wish.everything or wish.type or wish.count):
-        return (), [Problem("nothing is chosen", "give addresses, --all, --type or --count; " + LIST)]
+        return (), [wrong_input("gpu.nothing-chosen", "nothing is chosen",
+                                "give addresses, --all, --type or --count; " + LIST)]
     fitting = [device for device in inventory.accelerators if _fits(device, wish)]
     if not fitting:
         return (), [_none_fits(inventory, wish)]
@@ -71,25 +65,27 @@ def select(facts: GpuFacts, wish: Wish) -> tuple[tuple[PciDevice, ...], list[Pro
     free = [device for device in fitting if is_free(facts, device, wish.owner)]
     if len(free) < wish.count:
         used = f", {len(fitting) - len(free)} more are in use" if len(free) < len(fitting) else ""
-        return (), [Problem(f"{wish.count} wanted, but {len(free)} are free{used}", LIST, NotReady)]
+        return (), [host_lacks("gpu.too-few", f"{wish.count} wanted, but {len(free)} are free{used}", LIST)]
     return tuple(nearest(inventory, free, wish.count)), []
 
 
-def address_problems(inventory: Inventory, bdf: str) -> Iterator[Problem]:
+def check_address(inventory: Inventory, bdf: str) -> Iterator[Finding]:
     """What is wrong with an address that was typed."""
     if not BDF.fullmatch(bdf.lower()):
         short = BDF.fullmatch(f"0000:{bdf.lower()}")
-        yield Problem(f"{bdf!r} is no PCI address", f"write it in full: {short[0]}" if short else
-                      "an address is DOMAIN:BUS:DEVICE.FUNCTION, such as 0000:17:00.0; " + LIST)
+        yield wrong_input("gpu.address", f"{bdf!r} is no PCI address", f"write it in full: {short[0]}" if short else
+                          "an address is DOMAIN:BUS:DEVICE.FUNCTION, such as 0000:17:00.0; " + LIST)
         return
     device = inventory.find(bdf.lower())
     if device is None:
-        yield Problem(f"{bdf}: there is no such device", LIST)
+        yield wrong_input("gpu.absent", f"{bdf}: there is no such device", LIST)
     elif kind_of(device) == "bridge":
-        yield Problem(f"{bdf} is a bridge (class {device.base_class:04x}), which stays with the host", LIST)
+        yield wrong_input("gpu.bridge", f"{bdf} is a bridge (class {device.base_class:04x}), which stays with the host",
+                          LIST)
     elif not is_accelerator(device):
-        yield Problem(f"{bdf} is no accelerator (class {device.base_class:04x}, {device.vendor:04x}:"
-                      f"{device.device:04x})", f"name the GPU, and this one with --with {bdf} if it has to go along")
+        yield wrong_input(NOT_ACCELERATOR, f"{bdf} is no accelerator (class {device.base_class:04x}, "
+                          f"{device.vendor:04x}:{device.device:04x})",
+                          f"name the GPU, and this one with --with {bdf} if it has to go along")
 
 
 def is_free(facts: GpuFacts, device: PciDevice, owner: str = "") -> bool:
@@ -123,9 +119,9 @@ def _fits(device: PciDevice, wish: Wish) -> bool:
     return not wish.memory or (memory_of(device) or 0) >= wish.memory
 
 
-def _none_fits(inventory: Inventory, wish: Wish) -> Problem:
+def _none_fits(inventory: Inventory, wish: Wish) -> Finding:
     types = sorted({type_of(device) for device in inventory.accelerators})
     wanted = wish.type or "accelerator"
     wanted += f" with {wish.memory >> 30} GiB" if wish.memory else ""
-    return Problem(f"there is no {wanted}", f"there are: {', '.join(types)}" if types else
-                   "this host has no accelerator that vmtool knows; see lspci -nn", NotReady)
+    return host_lacks("gpu.none-fits", f"there is no {wanted}", f"there are: {', '.join(types)}" if types else
+                      "this host has no accelerator that vmtool knows; see lspci -nn")

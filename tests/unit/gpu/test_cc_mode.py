@@ -10,11 +10,11 @@ import pytest
 from tests.unit.gpu.conftest import Boot
 from tests.unit.gpu.test_plan_bind import H100, IDLE
 from vmtool.errors import NotReady, Refused
-from vmtool.gpu.cc_mode import CcState, has_ppcie, parse, read_cc
+from vmtool.gpu.cc_mode import INSTALL, CcState, has_ppcie, parse, read_cc
 from vmtool.gpu.device_types import has_cc_mode, kind_of, type_of
 from vmtool.gpu.facts import GpuFacts, read_gpu
 from vmtool.gpu.pci import DEVICES
-from vmtool.gpu.plan_cc_mode import plan_cc, production_problems
+from vmtool.gpu.plan_cc_mode import check_cc, check_production, plan_cc
 from vmtool.paths import State
 from vmtool.plan import shell_lines
 
@@ -121,14 +121,26 @@ def test_not_applicable_is_no_mode_to_set(boot: Boot, state: State) -> None:
         plan_cc(state, facts, states, "on", [device])
 
 
+def test_a_missing_tool_is_known_by_its_state_and_not_by_its_words(boot: Boot, state: State) -> None:
+    kernel = boot("hgx-h100", **IDLE)
+    facts = read_gpu(kernel, state)
+    device = facts.inventory.find(H100[0])
+    assert device
+    for installed, is_root, hint in ((False, True, INSTALL), (True, False, "")):
+        [one] = read_cc(kernel, [(device, "nvidia-h100")], installed=installed, is_root=is_root)
+        [finding] = [item for item in check_cc(facts, [one], "on", [device]) if item.id == "gpu.cc.not-checked"]
+        assert finding.hint == hint
+        assert "hint" not in one.as_json()
+
+
 @pytest.mark.parametrize("mode, count", [("on", 0), ("ppcie", 0), ("devtools", 1), ("off", 1)])
 def test_production_wants_a_mode_that_is_confidential(mode: str, count: int) -> None:
-    assert len(production_problems([CcState(H100[0], "nvidia-h100", "checked", mode, mode)])) == count
+    assert len(check_production([CcState(H100[0], "nvidia-h100", "checked", mode, mode)])) == count
 
 
 def test_production_does_not_take_silence_for_an_answer() -> None:
-    [problem] = production_problems([CcState(H100[0], "nvidia-h100", "not-checked", why="no tool")])
-    assert problem.kind is NotReady
+    [problem] = check_production([CcState(H100[0], "nvidia-h100", "not-checked", why="no tool")])
+    assert problem.fault == "host"
 
 
 def test_a_setting_belongs_to_the_device_above_it() -> None:

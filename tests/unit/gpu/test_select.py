@@ -65,7 +65,7 @@ def test_what_cannot_be_chosen_is_told(boot: Boot, state: State, wish: dict[str,
     facts = read_gpu(boot("hgx-h100", **IDLE), state)
     devices, [problem] = select(facts, Wish(**wish))
     assert devices == ()
-    assert problem.text == message
+    assert problem.detail == message
 
 
 def test_a_count_stays_within_a_numa_node_and_takes_the_smallest_that_suffices(boot: Boot, state: State) -> None:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 
 import click
 
 from vmtool.cli.output import print_json, print_table
 from vmtool.errors import NotReady, VerificationFailed
+from vmtool.findings import refuse
 from vmtool.gpu.cc_mode import CcState, has_tool, read_cc
-from vmtool.gpu.check import refuse
 from vmtool.gpu.device_types import has_cc_mode, kind_of, type_of
 from vmtool.gpu.facts import GpuFacts, read_gpu
 from vmtool.gpu.pci import PciDevice
 from vmtool.gpu.pci_names import PciNames
 from vmtool.gpu.plan_cc_mode import plan_cc
-from vmtool.gpu.select import address_problems
+from vmtool.gpu.select import check_address
 from vmtool.host.local import LocalMachine
 from vmtool.paths import State
 from vmtool.plan import Plan, plan_lines
@@ -39,7 +38,7 @@ def show(state: State, bdfs: tuple[str, ...], as_json: bool) -> None:
     facts = read_gpu(machine, state)
     states = look(machine, facts, chosen(facts, bdfs, ""))
     if as_json:
-        print_json(devices=[asdict(one) for one in states])
+        print_json(devices=[one.as_json() for one in states])
     elif states:
         table(states)
     else:
@@ -93,7 +92,7 @@ def chosen(facts: GpuFacts, bdfs: Sequence[str], mode: str) -> list[PciDevice]:
     Raises:
         Refused: an address is wrong.
     """
-    refuse([problem for bdf in bdfs for problem in address_problems(facts.inventory, bdf)], "nothing was asked")
+    refuse([item for bdf in bdfs for item in check_address(facts.inventory, bdf)], "nothing was asked")
     if bdfs:
         return [device for bdf in bdfs if (device := facts.inventory.find(bdf.lower()))]
     kinds = ("gpu", "nvswitch") if mode in ("ppcie", "off", "") else ("gpu",)

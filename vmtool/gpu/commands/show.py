@@ -74,15 +74,14 @@ def list_devices(state: State, everything: bool, output: str | None, as_json: bo
 def status(state: State, bdfs: tuple[str, ...], as_json: bool) -> None:
     """Tell all about devices: who uses them, where they came from, where they hang."""
     from vmtool.gpu.facts import read_gpu
-    from vmtool.gpu.select import address_problems
+    from vmtool.gpu.select import check_address
 
     machine = LocalMachine()
     facts = read_gpu(machine, state)
     inventory = facts.inventory
-    problems = [problem for bdf in bdfs for problem in address_problems(inventory, bdf)
-                if bdf.lower() not in inventory.details]
-    if problems:
-        raise Refused(problems[0].text, hint=problems[0].hint, details=[problem.text for problem in problems[1:]])
+    wrong = [item for bdf in bdfs for item in check_address(inventory, bdf) if bdf.lower() not in inventory.details]
+    if wrong:
+        raise Refused(wrong[0].text, hint=wrong[0].hint, details=[item.text for item in wrong[1:]])
     names, persisted = PciNames(machine), read_persisted(machine)
     chosen = [device for device in inventory.devices if device.bdf in {bdf.lower() for bdf in bdfs}]
     items = []
