@@ -43,13 +43,13 @@ HOMES = {
 # rule -> why it is so today -> what breaks it.
 LISTED: dict[str, dict[str, tuple[str, ...]]] = {
     "floors": {
-        "to be gone: an action does itself, and finds its code by its room's name": tuple(
-            f"engine.perform imports {room}" for room in ("containerd", "endpoint", "gpu", "libvirt", "net", "qemu")),
         "to be gone: a thing is in the wrong room": (
             "kata.commands imports launch", "kata.launcher imports doctor", "libvirt.commands imports launch",
             "libvirt.facts imports doctor"),
     },
-    "packages": {"to be gone: code that needs a module of its own": ("doctor", "kata.lint", "plan")},
+    "packages": {
+        "to be gone: code that needs a module of its own": ("doctor", "kata.lint"),
+    },
     "homes": {
         "to be gone: becomes the stage of a launch": (
             "containerd.endpoint gives Step", "gpu.launch_devices gives Step", "kata.launcher gives Step",
@@ -60,11 +60,12 @@ LISTED: dict[str, dict[str, tuple[str, ...]]] = {
             "rootfs.build.rpm_base gives Step"),
         "a text, and what the lint of that very text found": ("kata.render gives Finding",),
         "to be gone: judged where it is read or shown": ("net.view gives Finding", "rootfs.boot.plan gives Finding"),
+        "to be gone": ("gpu.plan_cc_mode gives Finding", "gpu.select gives Finding"),
     },
     "programs": {
         "to be gone: becomes a worker with an order": (
-            "libvirt.guest_agent", "rootfs.format.digest", "rootfs.metadata.check_lock",
-            "rootfs.metadata.update_metadata", "rootfs.metadata.write_metadata", "gpu.vfio_in_use"),
+            "gpu.vfio_in_use", "libvirt.guest_agent", "rootfs.format.digest", "rootfs.metadata.check_lock",
+            "rootfs.metadata.update_metadata", "rootfs.metadata.write_metadata"),
         "a probe whose process may hang or be killed by KVM, without an order": ("facts.kvm_probe",),
     },
     "purity": {
@@ -76,16 +77,13 @@ LISTED: dict[str, dict[str, tuple[str, ...]]] = {
             "rootfs.metadata.check_lock calls read_text"),
     },
     "files": {
-        "to be gone: an action's effect goes through the host": (
-            "endpoint.client", "gpu.sysfs_writes", "gpu.vfio_in_use", "gpu.write_child", "libvirt.guest_agent",
-            "net.chains", "net.plugin_exec"),
         "to be gone: facts read while planning": (
             "image.plan_build", "rootfs.add.plan_package", "rootfs.recipe.digests", "rootfs.recipe.overlay"),
         "to be gone: becomes a worker with an order": (
             "rootfs.metadata.check_lock", "rootfs.metadata.update_metadata", "rootfs.metadata.write_metadata"),
         "what a person names: a document, a recipe, an archive": (
-            "documents", "doctor.compare", "image.archive", "image.recipe", "image.wheels", "kata.document",
-            "rootfs.recipe.load", "rootfs.build.kernel_files", "rootfs.metadata.lock_file", "rootfs.metadata.manifest"),
+            "doctor.compare", "documents", "image.archive", "image.recipe", "image.wheels", "kata.document",
+            "rootfs.build.kernel_files", "rootfs.metadata.lock_file", "rootfs.metadata.manifest", "rootfs.recipe.load"),
         "what vmtool itself wrote, in its state directory or its package": (
             "image.installed", "instance.instance", "kata.keys", "models.canary", "proof.evidence", "rendering"),
         "a file's new content depends on whether the old one is the same": ("kata.install",),
@@ -94,31 +92,29 @@ LISTED: dict[str, dict[str, tuple[str, ...]]] = {
             "rootfs.inspect.verify"),
     },
     "effects": {
-        "to be gone: an action's effect goes through the host": (
-            "containerd.shims calls os.kill", "gpu.write_child calls os.fork", "gpu.write_child calls os.kill",
-            "libvirt.guest_agent imports socket", "qemu.running_guest calls os.kill"),
         "to be gone: host/ has what is needed": (
             "launch.commands.instance calls os.execve", "libvirt.workers.add_verity imports subprocess",
-            "libvirt.workers.workload_disk imports subprocess", "rootfs.boot.workers.make_initramfs imports subprocess",
-            "rootfs.grow.undo_file imports fcntl"),
+            "libvirt.workers.workload_disk imports subprocess",
+            "rootfs.boot.workers.make_initramfs imports subprocess", "rootfs.grow.undo_file imports fcntl"),
         "a program of its own that makes a guest by ioctl, and may be killed": (
             "facts.kvm_probe imports ctypes", "facts.kvm_probe imports fcntl"),
     },
     "engine": {
         "to be gone: cli/apply_plan.py does it for all": (
-            *(f"{room} imports engine.transactions" for room in (
-                "cli.recover", "gpu.commands.bind", "image.commands", "launch.commands.instance", "launch.commands.run",
-                "launch.stop", "net.commands", "rootfs.commands.shared")),
-            "launch.stop imports engine.apply", "launch.stop imports engine.perform",
-            "net.commands imports engine.journal", "net.view imports engine.apply"),
+            "cli.recover imports engine.transactions", "gpu.commands.bind imports engine.transactions",
+            "image.commands imports engine.transactions", "launch.commands.instance imports engine.transactions",
+            "launch.commands.run imports engine.transactions", "launch.stop imports engine.apply",
+            "launch.stop imports engine.transactions", "net.commands imports engine.journal",
+            "net.commands imports engine.transactions", "net.view imports engine.apply",
+            "rootfs.commands.shared imports engine.transactions"),
         "an instance's state is what its journal says": ("instance.instance imports engine.journal",),
     },
     "names": {
         "to be gone: two things of one name": (
-            "Finding: findings, kata.finding", "Interrupted: engine.transactions, errors",
-            "Kata: rootfs.recipe.models, spec.kata", "Network: net.network, spec.runtime",
-            "Record: gpu.saved_state, image.installed, instance.instance",
+            "Interrupted: engine.transactions, errors", "Kata: rootfs.recipe.models, spec.kata",
+            "Network: net.network, spec.runtime", "Record: gpu.saved_state, image.installed, instance.instance",
             "Runtime: containerd.config_facts, spec.runtime", "Wish: gpu.select, kata.assets, net.check"),
+        "to be gone": ("Host: kata.lint.rules, machine",),
     },
 }
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from vmtool.architecture import AMD64
+from vmtool.spec.kata_releases import Release
 
 
 class Wish(Protocol):

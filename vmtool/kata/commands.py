@@ -12,7 +12,6 @@ import click
 from vmtool.cli.output import print_json
 from vmtool.errors import NotReady, Refused, VerificationFailed
 from vmtool.findings import failing
-from vmtool.kata.releases import NAMES, release_of
 from vmtool.kata.view import finding_json, show_findings, show_keys, show_which
 from vmtool.paths import State
 from vmtool.spec.kata_releases import NAMES, release_of

@@ -10,7 +10,6 @@ import click
 
 from vmtool.cli.output import print_table, printable
 from vmtool.findings import Finding
-from vmtool.kata.finding import SEVERITIES, Finding
 
 if TYPE_CHECKING:
     from vmtool.kata.keys import Key

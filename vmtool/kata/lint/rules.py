@@ -9,8 +9,6 @@ from typing import Any
 
 from vmtool.findings import Finding, Level
 from vmtool.kata.document import Document
-from vmtool.kata.finding import Finding
-from vmtool.kata.releases import Release
 from vmtool.spec.kata_releases import Release
 
 LARGEST = 1 << 64
