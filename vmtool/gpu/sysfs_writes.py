@@ -105,9 +105,13 @@ def kernel_lines(host: Host, directories: Sequence[str]) -> list[str]:
 
 
 def _collect(host: Host, running: dict[str, RunningWrites], end: float) -> list[WriteFailure]:
-    """Take what has ended out of `running`, until nothing runs or the time is up; what failed."""
-    failures = []
-    while running and (left := end - host.now()) > 0:
+    """Take what has ended out of `running`, until nothing runs or the time is up; what failed.
+
+    What has ended is taken also after that: on a busy machine it is this process that comes late.
+    """
+    failures, left = [], 1.0
+    while running and left > 0:
+        left = end - host.now()
         for one in host.ended(list(running.values()), left):
             failure = one.result()
             failures += [failure] if failure else []
