@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,7 @@ def kill_containerd(tool: Vmtool) -> None:
 
 def footprint() -> dict[str, Any]:
     """Everything outside the state directory that a launch touches."""
+    settle()
     tables = {table: COUNTERS.sub("", output("iptables-save", "-t", table)).split("\n") for table in ("nat", "filter")}
     return {
         "netns": sorted(os.listdir("/var/run/netns")) if os.path.isdir("/var/run/netns") else [],
@@ -81,6 +83,13 @@ def footprint() -> dict[str, Any]:
         "run": sorted(str(path) for path in Path("/run/vmtool").glob("[0-9a-f]*")),
         "loops": output("losetup", "-a"),
     }
+
+
+def settle() -> None:
+    """Wait a little for a pair whose namespace was deleted: the kernel removes it a moment later."""
+    end = time.monotonic() + 10
+    while "veth" in output("ip", "-br", "link", "show", "nomaster") and time.monotonic() < end:
+        time.sleep(0.02)
 
 
 def command(pid: str) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -104,7 +105,10 @@ class NetHost:
         return Result(done.returncode, done.stdout, done.stderr)
 
     def signalled(self, number: int, event: str, delay: float, *words: str) -> int:
-        """Run vmtool and signal it `delay` seconds after `event` appeared in alpha's journal; its exit status."""
+        """Run vmtool and signal it `delay` seconds after `event` appeared in alpha's journal; its exit status.
+
+        Where that finds vmtool is not decided, nor whether it has ended.
+        """
         journal = Path(f"/proc/{self.keeper.pid}/root/var/lib/vmtool/networks/alpha/journal.jsonl")
         journal.unlink(missing_ok=True)
         with subprocess.Popen(self.argv(VMTOOL, *words), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as child:
@@ -114,10 +118,22 @@ class NetHost:
             child.send_signal(number)
             return child.wait(60)
 
-    def killed(self, records: int, *words: str) -> bool:
-        """Run vmtool until its Nth journal record, then SIGKILL it; False when it ended before that."""
-        done = self.run(sys.executable, "-m", "tests.integration.killed", str(records), *words, status=None)
-        return done.returncode in (-9, 137)
+    def signals_itself(self, name: str, moment: str, record: str, *words: str) -> int:
+        """Run vmtool, which sends itself a signal before or after a record (see `killed.py`); its exit status."""
+        done = self.run(sys.executable, "-m", "tests.integration.killed", name, moment, record, *words,
+                        status=None)
+        assert done.returncode in (0, 130, -signal.SIGKILL), done.stderr
+        return done.returncode
+
+    def killed(self, record: str, *words: str) -> bool:
+        """Run vmtool and kill it after a record; False when it came to its end without such a record."""
+        return self.signals_itself("SIGKILL", "after", record, *words) == -signal.SIGKILL
+
+    def recorded(self, *words: str) -> list[str]:
+        """Run vmtool to its end; the lines of its journal's records."""
+        self.run("rm", "-f", "/run/records")
+        self.run(sys.executable, "-m", "tests.integration.killed", "record", "/run/records", *words)
+        return self.run("cat", "/run/records").stdout.splitlines(keepends=True)
 
     def serve(self, port: int, text: str, *, netns: str = "", address: str = "0.0.0.0") -> None:
         """A server that says `text` and its caller's address."""
@@ -150,7 +166,7 @@ class NetHost:
         }
 
     def settle(self) -> None:
-        end = time.monotonic() + 3
+        end = time.monotonic() + 10
         while "veth" in self.run("ip", "-br", "link", "show", "nomaster").stdout and time.monotonic() < end:
             time.sleep(0.02)
 

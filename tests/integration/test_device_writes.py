@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import io
 import os
-import time
 from pathlib import Path
 
 import pytest
@@ -81,7 +80,7 @@ def test_a_write_that_does_not_return_is_broken_off_in_time(tmp_path: Path) -> N
     hanging(path / "unbind")
     with pytest.raises(ProgramFailed) as error:
         WriteSysfs(((f"{path}/unbind", BDF), (f"{other}/driver_override", "x")),
-                                      marks=tmp_path / "marks", deadline=0.2).do(Here())
+                                      marks=tmp_path / "marks", deadline=2.0).do(Here())
     assert error.value.hint == "the write did not end and was broken off"
     assert (other / "driver_override").read_text() == "x\n", "the others are not held up"
     assert not (tmp_path / "marks").exists(), "what could be killed did not hang in the kernel"
@@ -112,7 +111,6 @@ def test_a_child_holds_no_descriptor_of_its_parent(tmp_path: Path) -> None:
     start, end = os.pipe()
     one = DeviceWriteProcess([DeviceWrite(str(fifo), "x")])
     try:
-        time.sleep(0.1)
         os.close(end)
         assert os.read(start, 1) == b"", "the pipe ends although the child lives"
     finally:
@@ -130,5 +128,5 @@ def test_files_that_do_not_answer_are_missing_and_the_rest_is_read(tmp_path: Pat
     def read(path: str) -> str | None:
         return Path(path).read_text() if Path(path).exists() else None
 
-    assert read_with_deadline(paths, read, 0.2) == {paths[0]: "one\n", paths[2]: None, paths[3]: "two\n"}
+    assert read_with_deadline(paths, read, 2.0) == {paths[0]: "one\n", paths[2]: None, paths[3]: "two\n"}
     assert read_with_deadline([], read, 0.2) == {}

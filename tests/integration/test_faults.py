@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.conftest import MakeSpec
-from tests.integration.kills import Pace, killed
+from tests.integration.kills import Pace, held, killed, planned, released, until_health
 from tests.integration.machine import Vmtool, footprint, output
 from vmtool.containerd.endpoint import private_endpoint, start_daemon
 from vmtool.engine.journal import NAME as JOURNAL
@@ -57,69 +57,128 @@ def contents(vmtool: Vmtool) -> set[str]:
         StopDaemon(daemon.pidfile, state.containerd / "users").do(LocalHost())
 
 
+def state_of(vmtool: Vmtool) -> str:
+    return str(vmtool("ps", "--json").json["instances"][0]["state"])
+
+
+def last_record(directory: Path) -> dict[str, object]:
+    record: dict[str, object] = json.loads((directory / JOURNAL).read_text().splitlines()[-1])
+    return record
+
+
+def recovers(vmtool: Vmtool, directory: Path, spec: Path, point: str) -> None:
+    """A launch that is killed after a record is interrupted, and recovered once."""
+    before = footprint()
+    assert killed(vmtool, point, "run", spec), point
+    assert last_record(directory)["event"] == point.split()[0]
+    assert state_of(vmtool) == "interrupted", point
+    vmtool("recover")
+    assert footprint() == before, point
+    assert vmtool("recover").err == "nothing to recover\n", point
+
+
+@pytest.mark.timing
 def test_sigkill_at_any_action_leaves_a_journal_that_recovers_all(vmtool: Vmtool, make_spec: MakeSpec,
                                                                   leftovers: Path, pace: Pace) -> None:
-    spec, before, kept = make_spec(NAME, PORT), footprint(), contents(vmtool)
-    events: list[str] = []
-    for records in range(pace.first, 200, pace.step):
-        assert killed(vmtool, records, "run", spec)
-        journal = [json.loads(line) for line in (leftovers / JOURNAL).read_text().splitlines()]
-        events = [f"{each['event']} {each.get('shell', each.get('title', ''))}" for each in journal]
-        assert vmtool("ps", "--json").json["instances"][0]["state"] == "interrupted", events[-1]
-        vmtool("recover")
-        assert footprint() == before, events[-1]
-        assert vmtool("recover").err == "nothing to recover\n"
-        if records % 8 == 0:
-            assert not contents(vmtool) - kept, events[-1]
-        # What follows waits for the model: `test_sigkill_while_waiting...` goes on from here.
-        if any(event.startswith("begin") and "/health" in event for event in events[-1 - pace.step:]):
-            break
+    """What follows waits for the model: `test_sigkill_while_waiting...` goes on from there."""
+    spec, kept = make_spec(NAME, PORT), contents(vmtool)
+    points = planned(vmtool, spec)
+    points = points[:until_health(points) + 1]
+    assert len(points) > 60
+    for number, point in enumerate(pace.some(points)):
+        recovers(vmtool, leftovers, spec, point)
+        if number % 8 == 0:
+            assert not contents(vmtool) - kept, point
     assert not contents(vmtool) - kept
-    assert records > 60
 
 
 @pytest.mark.slow
+@pytest.mark.timing
 def test_sigkill_while_waiting_for_the_model_recovers_all(vmtool: Vmtool, make_spec: MakeSpec,
                                                           leftovers: Path) -> None:
-    spec, before, kept = make_spec(NAME, PORT), footprint(), contents(vmtool)
-    # The last record says that all is applied: killed after that, there is nothing to recover.
-    for records in range(64, 200):
-        assert killed(vmtool, records, "run", spec)
-        if vmtool("ps", "--json").json["instances"][0]["state"] == "running":
-            break
-        vmtool("recover")
-        assert footprint() == before
-    assert records > 70
-    assert vmtool("recover").err == "nothing to recover\n"
-    vmtool("rm", "--yes", NAME)
-    assert footprint() == before
+    spec, kept = make_spec(NAME, PORT), contents(vmtool)
+    points = planned(vmtool, spec)
+    assert points[-1] == "applied\n"
+    for point in points[until_health(points):-1]:
+        recovers(vmtool, leftovers, spec, point)
     assert not contents(vmtool) - kept
 
 
-def test_sigkill_at_any_moment_recovers_all(vmtool: Vmtool, make_spec: MakeSpec, leftovers: Path, pace: Pace) -> None:
-    spec, before = make_spec(NAME, PORT), footprint()
-    moments = random.Random()
-    for _ in range(8 if pace.every else 3):
-        with subprocess.Popen(vmtool.argv("run", spec), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
-            time.sleep(moments.uniform(0.3, 2.5))
-            child.kill()
-        vmtool("recover")
-        assert footprint() == before
+@pytest.mark.timing
+def test_sigkill_before_the_first_record_leaves_nothing_to_recover(vmtool: Vmtool, make_spec: MakeSpec,
+                                                                   leftovers: Path) -> None:
+    before = footprint()
+    assert killed(vmtool, "plan ", "run", make_spec(NAME, PORT), moment="before")
+    assert footprint() == before
+    assert vmtool("recover").err == "nothing to recover\n"
 
 
-def test_sigkill_of_recover_itself_is_recovered(vmtool: Vmtool, make_spec: MakeSpec, leftovers: Path) -> None:
-    spec, before = make_spec(NAME, PORT), footprint()
-    assert killed(vmtool, 60, "run", spec)
-    for records in (1, 2, 3):
-        assert killed(vmtool, records, "recover")
+@pytest.mark.timing
+def test_sigkill_before_the_last_record_undoes_and_after_it_there_is_nothing_to_recover(
+        vmtool: Vmtool, make_spec: MakeSpec, leftovers: Path, small_server: dict[str, object]) -> None:
+    spec, before = make_spec(NAME, PORT, **small_server), footprint()
+    assert killed(vmtool, "applied\n", "run", spec, moment="before")
+    assert state_of(vmtool) == "interrupted"
     vmtool("recover")
+    assert footprint() == before
+    assert killed(vmtool, "applied\n", "run", spec)
+    assert state_of(vmtool) == "running"
+    assert vmtool("recover").err == "nothing to recover\n"
+    vmtool("rm", "--yes", NAME)
     assert footprint() == before
 
 
-def test_ctrl_c_goes_all_the_way_back(vmtool: Vmtool, make_spec: MakeSpec, leftovers: Path) -> None:
+@pytest.mark.timing
+def test_sigkill_at_any_moment_recovers_all(vmtool: Vmtool, make_spec: MakeSpec, leftovers: Path, pace: Pace) -> None:
+    """Whenever it comes: in the middle of an action, before there is a journal, or when all is done."""
+    spec, before = make_spec(NAME, PORT), footprint()
+    for _ in range(8 if pace.every else 3):
+        moment = random.uniform(0.3, 2.5)
+        with subprocess.Popen(vmtool.argv("run", spec), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
+            time.sleep(moment)
+            child.kill()
+        vmtool("recover")
+        if leftovers.exists() and state_of(vmtool) == "running":
+            vmtool("rm", "--yes", NAME)
+        assert footprint() == before, f"killed after {moment} s"
+
+
+@pytest.mark.timing
+def test_sigkill_of_recover_itself_is_recovered(vmtool: Vmtool, make_spec: MakeSpec, leftovers: Path) -> None:
+    spec, before = make_spec(NAME, PORT), footprint()
+    points = planned(vmtool, spec)
+    assert killed(vmtool, points[until_health(points)], "run", spec)
+    for _ in range(3):
+        assert killed(vmtool, "undone", "recover", moment="before")
+        assert killed(vmtool, "undone", "recover")
+        assert last_record(leftovers)["event"] == "undone"
+    vmtool("recover")
+    assert last_record(leftovers)["event"] == "clean"
+    assert footprint() == before
+
+
+@pytest.mark.timing
+def test_ctrl_c_goes_all_the_way_back(vmtool: Vmtool, make_spec: MakeSpec, leftovers: Path, pace: Pace) -> None:
+    spec, before = make_spec(NAME, PORT), footprint()
+    points = planned(vmtool, spec)
+    points = points[:until_health(points) + 1]
+    for point in (points[0], *pace.some(points[1:-1], 20), points[-1]):
+        with held(vmtool, point, "run", spec) as child:
+            status, error = released(child, signal.SIGINT)
+        assert status == 130, (point, error)
+        assert "stopped by SIGINT" in error
+        assert footprint() == before, point
+        assert last_record(leftovers)["event"] == "clean"
+
+
+@pytest.mark.timing
+def test_ctrl_c_while_it_waits_goes_all_the_way_back(vmtool: Vmtool, make_spec: MakeSpec, leftovers: Path) -> None:
+    """It comes in the middle of an action: the server is not healthy before it ends, since it is stopped."""
     before = footprint()
     with subprocess.Popen(vmtool.argv("run", make_spec(NAME, PORT)), stderr=subprocess.PIPE, text=True) as child:
-        time.sleep(3)
+        while not (leftovers / JOURNAL).exists() or "/health" not in (leftovers / JOURNAL).read_text():
+            assert child.poll() is None
+            time.sleep(0.02)
         child.send_signal(signal.SIGINT)
         error = child.communicate(timeout=60)[1]
     assert child.returncode == 130
@@ -127,6 +186,7 @@ def test_ctrl_c_goes_all_the_way_back(vmtool: Vmtool, make_spec: MakeSpec, lefto
     assert footprint() == before
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize(("later", "number"), [
     (0.02, signal.SIGKILL), (0.05, signal.SIGINT), (0.2, signal.SIGKILL),
     *(pytest.param(later, number, marks=pytest.mark.slow) for later, number in (
@@ -135,15 +195,19 @@ def test_ctrl_c_goes_all_the_way_back(vmtool: Vmtool, make_spec: MakeSpec, lefto
 ])
 def test_stopped_while_containerd_makes_the_task(vmtool: Vmtool, make_spec: MakeSpec, leftovers: Path, later: float,
                                                  number: signal.Signals) -> None:
-    """`ctr` is gone then, but containerd goes on with what it was asked for."""
+    """`ctr` is gone then, but containerd goes on with what it was asked for. Whichever moment the signal hits."""
     before = footprint()
     with subprocess.Popen(vmtool.argv("run", make_spec(NAME, PORT)), stderr=subprocess.DEVNULL) as child:
         while not any(f"-namespace vmtool -id {NAME} " in process for process in footprint()["processes"]):
             assert child.poll() is None
         time.sleep(later)
         child.send_signal(number)
-        assert child.wait(60) in (130, -number)
+        status = child.wait(300)
     vmtool("recover")
+    if state_of(vmtool) == "running":
+        vmtool("rm", "--yes", NAME)
+    else:
+        assert status in (130, -number)
     assert footprint() == before
 
 
@@ -186,20 +250,17 @@ def test_a_failed_start_can_be_tried_again(vmtool: Vmtool, make_spec: MakeSpec, 
     assert vmtool("status", NAME, "--json").json["instance"]["state"] == "running"
 
 
+@pytest.mark.timing
 def test_containerd_killed_during_the_run(vmtool: Vmtool, make_spec: MakeSpec, leftovers: Path,
                                           small_server: dict[str, object]) -> None:
     before, spec = footprint(), make_spec(NAME, PORT, **small_server)
-    with subprocess.Popen(vmtool.argv("run", spec), stderr=subprocess.PIPE, text=True) as child:
+    points = planned(vmtool, spec)
+    with held(vmtool, points[until_health(points)], "run", spec) as child:
         pidfile = State(vmtool.state).run / "containerd.pid"
-        end = time.monotonic() + 20
-        while "/health" not in (leftovers / JOURNAL).read_text(errors="replace") if (
-                leftovers / JOURNAL).exists() else True:
-            assert time.monotonic() < end
-            time.sleep(0.1)
         os.kill(int(pidfile.read_text().split()[0]), signal.SIGKILL)
-        error = child.communicate(timeout=200)[1]
+        status, error = released(child)
     # The container does not need containerd to go on; whichever way it ended, the way back must work without it.
-    assert child.returncode == 0, error
+    assert status == 0, error
     vmtool("rm", "--yes", NAME)
     assert footprint() == before
 

@@ -152,30 +152,33 @@ def test_a_failing_instruction_is_told_with_its_last_lines(workshop: Workshop) -
     assert workshop.left() == []
 
 
+@pytest.mark.timing
 def test_ctrl_c_leaves_nothing(workshop: Workshop) -> None:
-    workshop.write("RUN sleep 61")
-    build = workshop.start("sleep 61")
+    workshop.write("RUN sleep 601")
+    build = workshop.start("sleep 601")
     build.send_signal(signal.SIGINT)
     assert build.wait(60) == 130
     assert "stopped by SIGINT" in build.communicate()[1]
     assert workshop.left() == []
 
 
+@pytest.mark.timing
 def test_a_killed_build_is_recovered(workshop: Workshop) -> None:
-    workshop.write("RUN sleep 62")
-    build = workshop.start("sleep 62")
+    workshop.write("RUN sleep 602")
+    build = workshop.start("sleep 602")
     build.kill()
     build.communicate()
-    wait(lambda: not any("sleep 62" in argv for argv in commands()), "the build outlives vmtool", 20)
+    wait(lambda: not any("sleep 602" in argv for argv in commands()), "the build outlives vmtool")
     assert workshop.left() != [], "else this test shows nothing"
     workshop.vmtool("recover")
     assert workshop.left() == []
     assert "nothing to recover" in workshop.vmtool("recover").err
 
 
+@pytest.mark.timing
 def test_a_second_build_at_the_same_time_is_turned_away(workshop: Workshop) -> None:
-    workshop.write("RUN sleep 63")
-    build = workshop.start("sleep 63")
+    workshop.write("RUN sleep 603")
+    build = workshop.start("sleep 603")
     second = workshop.vmtool("image", "build", workshop.recipe, status=3)
     assert f"pid {build.pid}" in second.err
     build.send_signal(signal.SIGTERM)
@@ -219,13 +222,23 @@ if how == "exit":
     sys.exit(7)
 if how == "abort":
     os.abort()
+# A file beside this one tells how far it is.
+here = os.path.dirname(__file__)
 if how == "orphan" and not os.fork():
-    if not os.fork():
-        time.sleep(0.3)
+    if not (child := os.fork()):
+        for _ in range(10000):
+            if os.path.exists(f"{here}/go"):
+                break
+            time.sleep(0.01)
+        os._exit(0)
+    with open(f"{here}/orphan.new", "w") as file:
+        file.write(str(child))
+    os.rename(f"{here}/orphan.new", f"{here}/orphan")
     os._exit(0)
 if how == "stubborn":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if not os.fork():
+        open(f"{here}/ready", "w").close()
         time.sleep(1000)
     time.sleep(1000)
 uvicorn.run(app, uds=sys.argv[sys.argv.index("--uds") + 1], log_level="warning")
@@ -236,9 +249,9 @@ class Guest:
     """The entrypoint as a process here."""
 
     def __init__(self, root: Path, how: str, *words: str) -> None:
-        package = root / "vllm" / "entrypoints" / "openai"
-        package.mkdir(parents=True)
-        (package / "api_server.py").write_text(STAND_IN)
+        self.package = root / "vllm" / "entrypoints" / "openai"
+        self.package.mkdir(parents=True)
+        (self.package / "api_server.py").write_text(STAND_IN)
         (root / "key").write_text(KEY)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -286,6 +299,7 @@ def guest(tmp_path: Path) -> Iterator[Callable[..., Guest]]:
     assert not any(str(tmp_path) in argv for argv in commands()), "the entrypoint leaves processes behind"
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_entrypoint_serves_until_told_to_stop(guest: Callable[..., Guest], tmp_path: Path, number: int) -> None:
     one = guest("serve")
@@ -311,20 +325,25 @@ def test_a_vllm_that_dies_ends_the_entrypoint(guest: Callable[..., Guest], how: 
     assert told in output.splitlines()[-1]
 
 
+@pytest.mark.timing
 def test_a_vllm_that_will_not_stop_is_killed_with_its_workers(guest: Callable[..., Guest]) -> None:
     one = guest("stubborn", "--grace", "0.5")
     wait(lambda: one.get("/health") == 503, "the front does not say that vLLM starts")
-    time.sleep(1)
+    wait(lambda: (one.package / "ready").exists(), "vLLM has no worker")
     status, _ = one.end()
     assert status == 0
 
 
+@pytest.mark.timing
 def test_orphans_are_reaped(guest: Callable[..., Guest]) -> None:
     one = guest("orphan")
     wait(lambda: one.get("/health") == 200, "vLLM does not answer")
-    time.sleep(1)
-    children = Path(f"/proc/{one.process.pid}/task/{one.process.pid}/children").read_text().split()
-    assert len(children) == 1, "vLLM, and no zombie"
+    children, orphan = Path(f"/proc/{one.process.pid}/task/{one.process.pid}/children"), one.package / "orphan"
+    wait(orphan.exists, "vLLM left no orphan")
+    wait(lambda: len(children.read_text().split()) == 2 and orphan.read_text() in children.read_text().split(),
+         "the orphan is not the entrypoint's")
+    (one.package / "go").touch()
+    wait(lambda: len(children.read_text().split()) == 1, "vLLM, and no zombie")
     one.end()
 
 

@@ -3,7 +3,6 @@ which would take minutes there."""
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -15,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.conftest import MakeSpec
-from tests.integration.kills import killed
+from tests.integration.kills import killed, planned, until_health
 from tests.integration.libvirt_daemons import SOCKET, libvirt_daemons
 from tests.integration.machine import Vmtool, footprint, kill_containerd, output
 from vmtool.rootfs.format.image_file import read_image
@@ -61,33 +60,21 @@ def nothing_left(vmtool: Vmtool) -> Iterator[None]:
     if (vmtool.state / "instances" / NAME).exists():
         vmtool("rm", "--yes", NAME)
     assert footprint() == before
-    assert qemus() == []
+    assert gone()
     assert not any((vmtool.state / "domains").glob("*"))
 
 
 def qemus() -> list[str]:
-    """The pids of vmtool's domains; one that was killed takes a moment."""
-    for _ in range(50):
-        found = output("pgrep", "-f", f"guest=vmtool-{NAME}").split()
-        if not found:
-            break
+    """The pids of vmtool's domains."""
+    return output("pgrep", "-f", f"guest=vmtool-{NAME}").split()
+
+
+def gone() -> bool:
+    """Whether no domain is left; one that was killed takes a moment."""
+    end = time.monotonic() + 60
+    while (found := qemus()) and time.monotonic() < end:
         time.sleep(0.1)
-    return found
-
-
-def records_before(vmtool: Vmtool, spec: Path, text: str) -> int:
-    """How many journal records are written until an action begins whose line holds this text."""
-    count = 0
-    for step in vmtool("plan", spec, "--json").json["plan"]["steps"]:
-        if step["skip"]:
-            continue
-        count += 1
-        for action in step["actions"]:
-            count += 1
-            if text in json.dumps(action):
-                return count
-            count += 1
-    raise AssertionError(f"no action of the plan holds {text}")
+    return not found
 
 
 @pytest.mark.usefixtures("nothing_left")
@@ -110,7 +97,7 @@ def test_the_image_boots_serves_and_is_proven(vmtool: Vmtool, make_guest: MakeGu
     # The address is the guest's: nothing of the workload is in the namespace that CNI gave it to.
     assert output("ip", "netns", "pids", f"vmtool-{NAME}") == ""
     vmtool("stop", NAME)
-    assert qemus() == []
+    assert gone()
     assert vmtool("status", NAME, "--json", status=1).json["instance"]["state"] == "stopped"
     vmtool("rm", NAME)
 
@@ -143,38 +130,42 @@ def test_a_guest_does_not_read_an_altered_disk(vmtool: Vmtool, make_guest: MakeG
     assert "ended" in failed.err
 
 
+@pytest.mark.timing
 @pytest.mark.usefixtures("nothing_left")
-@pytest.mark.parametrize("late", [0, 1], ids=["as QEMU starts", "when QEMU runs"])
-def test_sigkill_leaves_no_guest_behind(vmtool: Vmtool, make_guest: MakeGuest, late: int) -> None:
+@pytest.mark.parametrize(("event", "qemu"), [("begin", 0), ("end", 1)], ids=["as QEMU starts", "when QEMU runs"])
+def test_sigkill_leaves_no_guest_behind(vmtool: Vmtool, make_guest: MakeGuest, event: str, qemu: int) -> None:
     spec, before = make_guest(), footprint()
-    assert killed(vmtool, records_before(vmtool, spec, "vmtool.libvirt.workers.domains") + late, "run", spec)
-    assert len(found := qemus()) == late, [output("ps", "-o", "args=", "-p", pid) for pid in found]
+    [point] = [line for line in planned(vmtool, spec)
+               if line.startswith(event) and "vmtool.libvirt.workers.domains" in line]
+    assert killed(vmtool, point, "run", spec)
+    assert len(found := qemus()) == qemu, [output("ps", "-o", "args=", "-p", pid) for pid in found]
     assert vmtool("ps", "--json").json["instances"][0]["state"] == "interrupted"
     kill_containerd(vmtool)
     vmtool("recover")
-    assert qemus() == []
+    assert gone()
     assert footprint() == before
 
 
 @pytest.mark.slow
+@pytest.mark.timing
 @pytest.mark.usefixtures("nothing_left")
 def test_sigkill_at_every_action(vmtool: Vmtool, make_guest: MakeGuest) -> None:
     spec, before = make_guest(), footprint()
-    last = records_before(vmtool, spec, "/health")
-    for records in range(1, last):
-        assert killed(vmtool, records, "run", spec)
+    points = planned(vmtool, spec)
+    for point in points[:until_health(points) + 1]:
+        assert killed(vmtool, point, "run", spec), point
         vmtool("recover")
-        assert qemus() == [], records
-        assert footprint() == before, records
+        assert gone(), point
+        assert footprint() == before, point
 
 
 @pytest.mark.usefixtures("nothing_left")
 def test_a_guest_that_dies_is_told_and_its_leavings_are_removed(vmtool: Vmtool, make_guest: MakeGuest) -> None:
     failed = vmtool("run", "--timeout", "1", "--keep-on-failure", make_guest(), status=1)
     assert "not healthy after 1 s" in failed.err
-    [pid] = output("pgrep", "-f", f"guest=vmtool-{NAME}").split()
+    [pid] = qemus()
     os.kill(int(pid), signal.SIGKILL)
-    assert qemus() == []
+    assert gone()
     claims = vmtool("status", NAME, "--json", status=1).json["claims"]
     assert [claim["verdict"] for claim in claims if claim["id"] == "process.running"] == ["failed"]
     vmtool("rm", NAME)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.integration.kills import PER_ACTION, Pace
+from tests.integration.kills import Pace, machine_states
 from tests.integration.machine import output
 from tests.integration.nethost import ADDRESS, NEIGHBOUR, PLUGINS, NetHost
 
@@ -312,60 +312,85 @@ def test_an_instances_own_network_comes_and_goes_with_it(host: NetHost) -> None:
     assert host.footprint() == before
 
 
+ADD = ("net", "add", "alpha", "--publish", "18000:8000")
+
+
+@pytest.mark.timing
 @pytest.mark.parametrize("way_back", ["del", "recover"])
 def test_kill_9_at_any_record_of_an_add_leaves_nothing_after_the_way_back(host: NetHost, way_back: str,
                                                                           pace: Pace) -> None:
     podman(host)
+    before, add = host.footprint(), (*ADD, "--publish", "0.0.0.0:18001:8000")
+    points = machine_states(host.recorded(*add))
+    assert len(points) > 8
+    assert points[-1] == "applied\n"
+    host.vmtool("net", "del", "alpha")
+    for point in pace.some(points[:-1]):
+        assert host.killed(point, *add), point
+        host.vmtool(*(("net", "del", "alpha") if way_back == "del" else ("recover",)))
+        assert host.vmtool("recover").err == "nothing to recover\n", point
+        assert host.footprint() == before, point
+
+
+@pytest.mark.timing
+def test_kill_9_after_the_last_record_of_an_add_finds_it_done(host: NetHost) -> None:
     before = host.footprint()
-    records = 0
-    for record in range(pace.first, 80, pace.step * PER_ACTION):
-        if not host.killed(record, "net", "add", "alpha", "--publish", "18000:8000", "--publish",
-                           "0.0.0.0:18001:8000"):
-            break
-        records = record
-        said = host.vmtool(*(("net", "del", "alpha") if way_back == "del" else ("recover",))).err
-        if "nothing to recover" in said:  # Killed after the last record: it is done, and stays.
-            host.vmtool("net", "del", "alpha")
-        assert host.footprint() == before, f"killed at record {record}"
-    assert records > 15
+    assert host.killed("applied\n", *ADD)
+    assert host.vmtool("recover").err == "nothing to recover\n"
+    assert host.vmtool("net", "check", "alpha").status == 0
     host.vmtool("net", "del", "alpha")
     assert host.footprint() == before
 
 
+@pytest.mark.timing
 def test_kill_9_at_any_record_of_a_del_leaves_nothing_after_another(host: NetHost) -> None:
     before = host.footprint()
-    for record in range(1, 10):
-        host.vmtool("net", "add", "alpha", "--publish", "18000:8000")
-        if not host.killed(record, "net", "del", "alpha"):
-            break
+    host.vmtool(*ADD)
+    points = host.recorded("net", "del", "alpha")
+    assert len(points) > 2
+    assert points[-1] == "clean\n"
+    for point in points:
+        host.vmtool(*ADD)
+        assert host.killed(point, "net", "del", "alpha"), point
         host.vmtool("net", "del", "alpha")
-        assert host.footprint() == before, f"killed at record {record}"
-    assert record > 2
-    assert host.footprint() == before
+        assert host.footprint() == before, point
 
 
+@pytest.mark.timing
 def test_kill_9_at_any_record_of_a_reset_can_be_mended(host: NetHost, pace: Pace) -> None:
     before = host.footprint()
-    host.vmtool("net", "add", "alpha", "--publish", "18000:8000")
-    for record in range(pace.first, 80, pace.step * 3):
-        if not host.killed(record, "net", "reset", "alpha"):
-            break
+    host.vmtool(*ADD)
+    published = host.vmtool("net", "show", "alpha", "--json").json["network"]["attached"][0]["publish"]
+    assert published
+    points = machine_states(host.recorded("net", "reset", "alpha"))
+    assert len(points) > 15
+    for point in pace.some(points):
+        assert host.killed(point, "net", "reset", "alpha"), point
         host.vmtool("net", "reset", "alpha")
-        assert host.vmtool("net", "check", "alpha").status == 0, f"killed at record {record}"
-    assert record > 30
+        assert host.vmtool("net", "check", "alpha").status == 0, point
+        [attached] = host.vmtool("net", "show", "alpha", "--json").json["network"]["attached"]
+        assert attached["publish"] == published, point
     host.vmtool("net", "del", "alpha")
     assert host.footprint() == before
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGKILL, -9), (signal.SIGINT, 130), (signal.SIGTERM, 130)])
 @pytest.mark.parametrize("plugin", ["bridge", "portmap", "firewall"])
-def test_signals_in_the_middle_of_a_plugin(host: NetHost, number: int, status: int, plugin: str) -> None:
+def test_signals_before_in_and_after_a_plugin(host: NetHost, number: int, status: int, plugin: str) -> None:
     podman(host)
     before = host.footprint()
-    for delay in (0.0, 0.01, 0.025):
-        found = host.signalled(number, f"CNI_COMMAND=ADD CNI_CONTAINERID=alpha CNI_NETNS=/var/run/netns/alpha "
-                               f"CNI_IFNAME=eth0 CNI_PATH={PLUGINS} {PLUGINS}/{plugin}", delay,
-                               "net", "add", "alpha", "--publish", "18000:8000")
+    line = (f"CNI_COMMAND=ADD CNI_CONTAINERID=alpha CNI_NETNS=/var/run/netns/alpha CNI_IFNAME=eth0 "
+            f"CNI_PATH={PLUGINS} {PLUGINS}/{plugin}")
+    points = [point for point in host.recorded(*ADD) if line in point]
+    host.vmtool("net", "del", "alpha")
+    for moment, point in zip(("after", "before"), points, strict=True):
+        assert host.signals_itself(signal.Signals(number).name, moment, point, *ADD) == status
+        if number == signal.SIGKILL:
+            host.vmtool("recover")
+        assert host.footprint() == before, f"{moment} {point}"
+    for delay in (0.0, 0.02):
+        found = host.signalled(number, line, delay, *ADD)
         if number == signal.SIGKILL:
             host.vmtool("recover")
         done = host.vmtool("net", "show", "--json").json["networks"]

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.integration.kills import PER_ACTION, Pace, killed
+from tests.integration.kills import Pace, killed, machine_states, recorded
 from tests.integration.machine import Vmtool, command, output
 from vmtool.rootfs.format.digest import content_digest
 from vmtool.rootfs.format.image_file import manifest_path, read_image
@@ -236,7 +236,7 @@ def test_nothing_is_put_over_a_directory_or_into_erofs(tool: Vmtool, tiny_image:
 
 
 def test_the_hook_hands_the_state_on_and_leaves_a_trace(kata_recipe: Path, tmp_path: Path) -> None:
-    from vmtool.rootfs.recipe.overlay import render
+    from vmtool.rootfs.recipe.models.overlay import render
 
     toolkit, trace = tmp_path / "toolkit", tmp_path / "trace"
     toolkit.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/args\ncat > {tmp_path}/state\nexit 3\n')
@@ -289,22 +289,34 @@ def tiny_image(tiny_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     return directory / "tiny.img"
 
 
+@pytest.mark.timing
 def test_a_build_killed_at_any_action_leaves_nothing(tool: Vmtool, tiny_recipe: Path, tiny_image: Path,
                                                      tmp_path: Path, pace: Pace) -> None:
     cache = Path(os.environ.get("VMTOOL_CACHE") or Path.home() / ".cache" / "vmtool") / "rootfs"
-    out, number = tmp_path / "i.img", pace.first
-    shutil.rmtree(cache / "images" / "rootfs-tiny")
-    while killed(tool, number, "rootfs", "build", tiny_recipe, "-o", out):
+    out, made = tmp_path / "i.img", cache / "images" / "rootfs-tiny"
+    build = ("rootfs", "build", tiny_recipe, "-o", out)
+
+    def from_nothing() -> None:
+        shutil.rmtree(made, ignore_errors=True)
+        for path in tmp_path.glob("i.img*"):
+            path.unlink()
+
+    from_nothing()
+    points = machine_states(recorded(tool, *build))
+    assert subprocess.run(["cmp", out, tiny_image]).returncode == 0
+    assert len(points) > 20
+    [exchange] = [number for number, point in enumerate(points) if point == f"step write {out.name}\n"]
+    # From then on files are exchanged, which test_rootfs_add.py stops at each action without building anything.
+    for point in (*pace.some(points[:exchange]), *pace.some(points[exchange::3])):
+        from_nothing()
+        assert killed(tool, point, *build), point
         tool("recover")
-        assert not list((cache / "scratch").glob("rootfs-tiny*"))
-        assert not list(tmp_path.glob(".*.vmtool-*"))
+        assert not list((cache / "scratch").glob("rootfs-tiny*")), point
+        assert not list(tmp_path.glob(".*.vmtool-*")), point
         # An image never without its papers, nor papers without an image.
-        assert len(list(tmp_path.glob("i.img*"))) in (0, 4)
-        # From then on files are exchanged, which test_rootfs_add.py stops at each action without building anything.
-        made = any((cache / "images" / "rootfs-tiny").glob("*"))
-        shutil.rmtree(cache / "images" / "rootfs-tiny", ignore_errors=True)
-        number += pace.step * (3 * PER_ACTION if made else PER_ACTION)
-    assert number > 20
+        assert len(list(tmp_path.glob("i.img*"))) in (0, 4), point
+    from_nothing()
+    tool(*build)
     assert subprocess.run(["cmp", out, tiny_image]).returncode == 0
 
 

@@ -13,7 +13,7 @@ from typing import IO
 
 import pytest
 
-from tests.integration.kills import PER_ACTION, killed
+from tests.integration.kills import killed, machine_states, recorded
 from tests.integration.machine import Vmtool
 from tests.integration.test_rootfs import copied, make_toolkit, recipe
 from vmtool.errors import VmtoolError
@@ -101,21 +101,23 @@ def test_a_build_that_differs_from_its_lock_is_not_given_out(tool: Vmtool, image
 
 
 @pytest.mark.slow
+@pytest.mark.timing
 def test_an_addition_killed_at_every_action_leaves_the_old_or_the_new(tool: Vmtool, image: Path, package: Path,
                                                                       tmp_path: Path) -> None:
-    number, seen = 1, set()
     path = copied(image, tmp_path)
-    before = state_of(path)
-    while killed(tool, number, "rootfs", "add", "package", path, package):
-        tool("recover")
-        seen.add(state_of(path))
-        assert not list(tmp_path.glob(".*.vmtool-*"))
+    add, before = ("rootfs", "add", "package", path, package), state_of(path)
+    points = machine_states(recorded(tool, *add))
+    after, seen = state_of(path), set()
+    assert len(points) > 15
+    for point in points:
         if state_of(path) != before:
             path = copied(image, tmp_path)
-        number += PER_ACTION
-    assert number > 30
-    assert before in seen
-    assert len(seen | {state_of(path)}) == 2
+        assert killed(tool, point, *add), point
+        tool("recover")
+        seen.add(state_of(path))
+        assert seen <= {before, after}, point
+        assert not list(tmp_path.glob(".*.vmtool-*")), point
+    assert seen == {before, after}
 
 
 def test_files_killed_at_every_action_of_an_exchange_are_all_old_or_all_new(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.kills import killed
+from tests.integration.kills import killed, machine_states, recorded
 from tests.integration.machine import Vmtool, command, output
 from vmtool.host.local import LocalHost, LocalMachine
 from vmtool.isolation import PRIVATE
@@ -98,12 +98,19 @@ def test_a_file_and_the_hook_get_into_a_foreign_image(tool: Vmtool, disk: Path, 
 
 
 @pytest.mark.slow
+@pytest.mark.timing
 def test_a_kill_while_the_guest_writes_leaves_the_image(tool: Vmtool, disk: Path, tmp_path: Path) -> None:
     image = tmp_path / "i.qcow2"
     subprocess.run(["cp", disk, image], check=True)
-    before, number = image.read_bytes(), 1
-    while image.read_bytes() == before and killed(tool, number, "rootfs", "add", "hook", image):
+    add, before = ("rootfs", "add", "hook", image), image.read_bytes()
+    points = machine_states(recorded(tool, *add))
+    assert len(points) > 6
+    changed = []
+    for point in (*points[:-1:2], points[-1]):
+        subprocess.run(["cp", disk, image], check=True)
+        assert killed(tool, point, *add), point
         tool("recover")
-        assert not list(tmp_path.glob(".*.vmtool-*"))
-        number += 4
-    assert number > 12
+        assert not list(tmp_path.glob(".*.vmtool-*")), point
+        changed.append(image.read_bytes() != before)
+    assert changed == sorted(changed), "the old one until the new one has taken its place"
+    assert set(changed) == {False, True}

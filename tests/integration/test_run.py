@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.conftest import MakeSpec
+from tests.integration.kills import held, released
 from tests.integration.machine import Vmtool, footprint
 from vmtool.engine.journal import NAME as JOURNAL
 
@@ -117,8 +118,10 @@ def test_no_other_address_leads_to_it(vmtool: Vmtool, running: object) -> None:
         with subprocess.Popen(["python3", "-m", "http.server", "-b", "198.51.100.1", str(PORT + 9)],
                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/var/empty"
                               if Path("/var/empty").is_dir() else "/mnt") as open_door:
-            time.sleep(1)
-            assert curl(f"http://198.51.100.1:{PORT + 9}/", prefix=namespace)[0] == "200", "the link itself works"
+            end = time.monotonic() + 60
+            while curl(f"http://198.51.100.1:{PORT + 9}/", prefix=namespace)[0] != "200":
+                assert open_door.poll() is None and time.monotonic() < end, "the link itself works"
+                time.sleep(0.05)
             open_door.terminate()
         assert completion(f"198.51.100.1:{PORT}", key)[0] == "000", "the host itself, by another of its addresses"
         assert completion(f"198.51.100.1:{PORT}", key, namespace)[0] == "000", "the published port from outside"
@@ -219,15 +222,15 @@ def test_two_instances_at_once_and_stop_and_start(vmtool: Vmtool, make_spec: Mak
     assert vmtool("chat", "answers", QUESTION).out == expected(vmtool) + "\n", "the first one is as before"
 
 
+@pytest.mark.timing
 def test_a_second_vmtool_is_told_who_is_at_work(vmtool: Vmtool, make_spec: MakeSpec, running: object) -> None:
     spec = make_spec("busy", PORT + 2)
-    with subprocess.Popen(vmtool.argv("run", spec), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as first:
-        time.sleep(2)
+    with held(vmtool, "begin ", "run", spec) as first:
         refused = vmtool("run", spec, status=3)
-        assert "busy: vmtool run busy (pid" in refused.err
+        assert f"busy: vmtool run busy (pid {first.pid}" in refused.err
         assert vmtool("recover").err == "nothing to recover\n", "what is at work is left alone"
-        first.send_signal(signal.SIGINT)
-        assert first.wait(60) == 130
+        status, error = released(first, signal.SIGINT)
+    assert status == 130, error
     rows = {row["name"]: row["state"] for row in vmtool("ps", "--json").json["instances"]}
     assert rows["busy"] == "failed"
     assert "stopped by SIGINT" in vmtool("status", "busy", status=1).out

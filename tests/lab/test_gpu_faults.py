@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import time
 
 import pytest
 
+from tests.integration.kills import KILLED as KILLER
 from tests.lab import topology
 from tests.lab.gpuhost import PCI, drivers, settings
 from tests.lab.vm import LabVm
@@ -17,16 +19,8 @@ HOLD = "import os,time; os.open('/dev/nvidiactl', os.O_RDWR); print('open', flus
 UNIT = f"""[Service]
 ExecStart=/usr/bin/python3 -c "{HOLD}"
 """
-# Start vmtool, wait for a line in the journal, SIGKILL.
-KILLER = """import subprocess, sys, time, pathlib
-journal = pathlib.Path("/var/lib/vmtool/gpu/bind/journal.jsonl")
-child = subprocess.Popen(["python3", "-m", "vmtool", "gpu", "bind", "--all", "--yes"], stderr=subprocess.DEVNULL,
-                         stdout=subprocess.DEVNULL)
-while not (journal.exists() and sys.argv[1] in journal.read_text()):
-    assert child.poll() is None, "it ended before"
-child.kill()
-print(child.wait())
-"""
+KILLED = "/root/killed.py"
+BIND = ("gpu", "bind", "--all", "--yes")
 
 
 def wedge(vm: LabVm, bdf: str) -> None:
@@ -59,7 +53,7 @@ def test_a_known_service_is_stopped_and_started_again_also_after_a_failure(vm: L
     refused = vm.vmtool("gpu", "bind", "--all", "--yes")
     assert (refused.status, "systemctl stop nvidia-persistenced.service" in refused.err) == (3, True)
     wedge(vm, PAIR[1])
-    failed = vm.vmtool("gpu", "bind", "--all", "--yes", "--stop-services", "--deadline", "3")
+    failed = vm.vmtool("gpu", "bind", "--all", "--yes", "--stop-services", "--deadline", "10")
     assert failed.status == 1, failed.err
     assert drivers(vm, PAIR[0]) == ["nvidia"]
     assert _serving(vm) != pid
@@ -71,7 +65,7 @@ def test_a_known_service_is_stopped_and_started_again_also_after_a_failure(vm: L
 @pytest.mark.parametrize("vm", [topology.NVIDIA_PAIR], indirect=True)
 def test_an_unbind_that_hangs_ends_the_command_and_not_the_machine(vm: LabVm) -> None:
     wedge(vm, PAIR[1])
-    failed = vm.vmtool("gpu", "bind", "--all", "--yes", "--deadline", "3")
+    failed = vm.vmtool("gpu", "bind", "--all", "--yes", "--deadline", "10")
     assert failed.status == 1
     assert f"{PAIR[1]}: hangs in the kernel" in failed.err
     assert "State:\tD (disk sleep)" in failed.err
@@ -96,15 +90,24 @@ def test_a_probe_that_fails_in_silence_takes_all_back(vm: LabVm) -> None:
     assert (drivers(vm, *PAIR), settings(vm, *PAIR)) == (["nvidia", "nvidia"], before)
 
 
-@pytest.mark.parametrize("moment", ["note the drivers", "load vfio-pci", "echo vfio-pci > ", "driver/unbind\\necho",
-                                    "drivers_probe", "readlink"])
+def killed(vm: LabVm, moment: str, record: str) -> None:
+    """Run the bind and kill it before or after the first record whose line has this text."""
+    vm.put(KILLED, KILLER.read_bytes())
+    died = vm.run(["python3", KILLED, "SIGKILL", moment, record, *BIND], 120)
+    assert died.status == -signal.SIGKILL, died.err
+
+
+# The record, and whose the devices are then: an action is killed between its record `begin` and its doing.
+@pytest.mark.timing
+@pytest.mark.parametrize(("record", "bound"), [
+    ("step note the drivers", "nvidia"), ("step load vfio-pci", "nvidia"), ("echo vfio-pci > ", "nvidia"),
+    ("driver/unbind", "nvidia"), ("drivers_probe", ""), ("readlink", "vfio-pci")])
 @pytest.mark.parametrize("vm", [topology.NVIDIA_PAIR], indirect=True)
-def test_after_sigkill_recover_puts_everything_back(vm: LabVm, moment: str) -> None:
+def test_after_sigkill_recover_puts_everything_back(vm: LabVm, record: str, bound: str) -> None:
     before = settings(vm, *PAIR)
-    vm.put("/root/killer.py", KILLER.encode())
-    killed = vm.run(["python3", "/root/killer.py", moment], 120)
-    assert killed.out.strip() == "-9", killed.err
-    blocked = vm.vmtool("gpu", "bind", "--all", "--yes")
+    killed(vm, "after", record)
+    assert drivers(vm, *PAIR) == [bound] * 2
+    blocked = vm.vmtool(*BIND)
     assert (blocked.status, "vmtool recover" in blocked.err) == (3, True), blocked.err
     recovered = vm.vmtool("recover")
     assert recovered.status == 0, recovered.err
@@ -113,7 +116,22 @@ def test_after_sigkill_recover_puts_everything_back(vm: LabVm, moment: str) -> N
     assert vm.sh("ls /var/lib/vmtool/gpu/devices 2>&- || :") == ""
 
 
-def _until(vm: LabVm, condition: str, deadline: float = 20.0) -> None:
+@pytest.mark.timing
+@pytest.mark.parametrize("vm", [topology.NVIDIA_PAIR], indirect=True)
+def test_a_kill_after_the_last_record_finds_the_devices_bound(vm: LabVm) -> None:
+    """Before it, all goes back."""
+    before = settings(vm, *PAIR)
+    killed(vm, "before", "applied")
+    assert vm.vmtool("recover").status == 0
+    assert (drivers(vm, *PAIR), settings(vm, *PAIR)) == (["nvidia", "nvidia"], before)
+    killed(vm, "after", "applied")
+    assert "nothing to recover" in vm.vmtool("recover").err
+    assert drivers(vm, *PAIR) == ["vfio-pci", "vfio-pci"]
+    assert vm.vmtool("gpu", "release", "--all").status == 0
+    assert (drivers(vm, *PAIR), settings(vm, *PAIR)) == (["nvidia", "nvidia"], before)
+
+
+def _until(vm: LabVm, condition: str, deadline: float = 120.0) -> None:
     end = time.monotonic() + deadline
     while vm.run(["sh", "-c", condition]).status:
         assert time.monotonic() < end, condition

@@ -22,22 +22,22 @@ GPU = "0000:00:05.0"
 @pytest.mark.parametrize("vm", [topology.SOLE], indirect=True)
 def test_the_wedge_gives_a_real_d_state_and_the_next_command_runs(vm: LabVm) -> None:
     vm.sh(f"modprobe wedge; echo wedge > {PCI}/{GPU}/driver_override; echo {GPU} > /sys/bus/pci/drivers_probe")
-    stuck = vm.start(["sh", "-c", f"echo {GPU} > /sys/bus/pci/drivers/wedge/unbind"], deadline=60)
-    end = time.monotonic() + 20
+    stuck = vm.start(["sh", "-c", f"echo {GPU} > /sys/bus/pci/drivers/wedge/unbind"], deadline=600)
+    end = time.monotonic() + 120
     while "wedge_remove" not in vm.sh(f"cat /proc/{stuck.pid}/stack") and time.monotonic() < end:
         time.sleep(0.1)
     assert vm.sh(f"cut -d' ' -f3 /proc/{stuck.pid}/stat") == "D"
     vm.run(["kill", "-KILL", str(stuck.pid)])
     assert vm.sh(f"cut -d' ' -f3 /proc/{stuck.pid}/stat") == "D"
     vm.sh("echo 0 > /sys/module/wedge/parameters/hold")
-    assert stuck.wait(20).status == -signal.SIGKILL
+    assert stuck.wait(120).status == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("vm", [topology.SOLE], indirect=True)
 def test_a_command_that_hangs_tells_where(vm: LabVm) -> None:
     vm.sh(f"modprobe wedge; echo wedge > {PCI}/{GPU}/driver_override; echo {GPU} > /sys/bus/pci/drivers_probe")
     with pytest.raises(DeadlinePassed) as caught:
-        vm.run(["sh", "-c", f"echo begun; echo {GPU} > /sys/bus/pci/drivers/wedge/unbind"], deadline=2)
+        vm.run(["sh", "-c", f"echo begun; echo {GPU} > /sys/bus/pci/drivers/wedge/unbind"], deadline=5)
     assert caught.value.output.out == "begun\n"
     assert any("wedge_remove" in line for line in caught.value.state)
     assert caught.value.state[-1] == "not to be killed: abandoned"
@@ -60,7 +60,7 @@ class TestAgent:
             vm.get("/no/such/file")
 
     def test_a_daemon_left_behind_does_not_hold_the_answer(self, vm: LabVm) -> None:
-        assert vm.run(["sh", "-c", "sleep 60 & echo done"], deadline=10).out == "done\n"
+        assert vm.run(["sh", "-c", "sleep 60 & echo done"], deadline=50).out == "done\n"
 
     def test_a_deadline_ends_the_whole_group(self, vm: LabVm) -> None:
         with pytest.raises(DeadlinePassed, match="killed"):
@@ -70,7 +70,7 @@ class TestAgent:
     def test_kill9(self, vm: LabVm) -> None:
         running = vm.start(["sleep", "4711"])
         assert vm.kill9("sleep 4711")
-        assert running.wait(10).status == -signal.SIGKILL
+        assert running.wait(60).status == -signal.SIGKILL
         assert not vm.kill9("sleep 4711")
 
     def test_this_checkout_runs_with_the_pinned_libraries(self, vm: LabVm) -> None:
@@ -86,7 +86,8 @@ class TestAgent:
         vm.restore()
         assert driver(vm, GPU) == ""
         assert vm.sh("ls /etc/changed 2>&1 || :").endswith("No such file or directory")
-        assert abs(float(vm.sh("date +%s.%N")) - time.time()) < 5
+        before = time.time()
+        assert before - 5 < float(vm.sh("date +%s.%N")) < time.time() + 5
         with pytest.raises(Gone):
             running.wait(5)
 
