@@ -75,6 +75,7 @@ def test_a_device_that_is_gone_fails_a_bind_and_not_an_undo(tmp_path: Path) -> N
     ExpectDriver(((str(path), "nvidia"),), tmp_path / "marks", gone=True, deadline=0.0).do(Here())
 
 
+@pytest.mark.timing
 def test_a_write_that_does_not_return_is_broken_off_in_time(tmp_path: Path) -> None:
     path, other = device(tmp_path, BDF), device(tmp_path, OTHER)
     hanging(path / "unbind")
@@ -86,6 +87,7 @@ def test_a_write_that_does_not_return_is_broken_off_in_time(tmp_path: Path) -> N
     assert not (tmp_path / "marks").exists(), "what could be killed did not hang in the kernel"
 
 
+@pytest.mark.timing
 def test_what_cannot_be_killed_is_marked_and_left_out_from_then_on(tmp_path: Path,
                                                                    monkeypatch: pytest.MonkeyPatch) -> None:
     path, marks = device(tmp_path, BDF), tmp_path / "marks"
@@ -120,6 +122,7 @@ def test_a_child_holds_no_descriptor_of_its_parent(tmp_path: Path) -> None:
     assert device_writes.KILLED_WITHIN <= 1.0
 
 
+@pytest.mark.timing
 def test_files_that_do_not_answer_are_missing_and_the_rest_is_read(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("one\n")
     (tmp_path / "z").write_text("two\n")

@@ -221,6 +221,7 @@ def look(vmtool: Vmtool) -> dict[str, Claim]:
     return {claim.id: claim for claim in read_claims(LocalMachine(), read_instance(State(vmtool.state), "chat"))}
 
 
+@pytest.mark.timing
 def test_a_vm_that_died_is_told_and_removed(vmtool: Vmtool, standin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (standin / "behaviour").write_text("patched")
 
@@ -238,6 +239,7 @@ def test_a_vm_that_died_is_told_and_removed(vmtool: Vmtool, standin: Path, monke
     vmtool("rm", "--yes", "chat")
 
 
+@pytest.mark.timing
 def test_a_qemu_whose_shim_died_is_ended_by_rm(vmtool: Vmtool, standin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The VM outlives its shim: it still runs for `status`, which says so, and is gone after the way back."""
     (standin / "behaviour").write_text("patched")

@@ -236,7 +236,7 @@ def test_nothing_is_put_over_a_directory_or_into_erofs(tool: Vmtool, tiny_image:
 
 
 def test_the_hook_hands_the_state_on_and_leaves_a_trace(kata_recipe: Path, tmp_path: Path) -> None:
-    from vmtool.rootfs.recipe.models.overlay import render
+    from vmtool.rootfs.recipe.overlay import render
 
     toolkit, trace = tmp_path / "toolkit", tmp_path / "trace"
     toolkit.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/args\ncat > {tmp_path}/state\nexit 3\n')

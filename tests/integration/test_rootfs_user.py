@@ -57,6 +57,7 @@ def nobodys() -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.timing
 def test_an_ordinary_user_builds_the_same_bytes_and_a_kill_leaves_nothing(room: Path, tmp_path: Path) -> None:
     before, out, roots = nobodys(), room / "home" / "i.img", tmp_path / "i.img"
     path = recipe(room / "recipe", name="rootfs-tiny", packages=[], kernel=None, units={}, size="384Mi")

@@ -102,6 +102,7 @@ def test_an_h100_goes_to_a_guest_whose_own_driver_binds_to_it_and_comes_back(hos
     assert (settings(host, *PAIR), host.sh(FOOTPRINT)) == before
 
 
+@pytest.mark.timing
 def test_an_h100_comes_back_from_a_guest_that_was_killed_as_it_booted(host: LabVm) -> None:
     before = settings(host, *PAIR), host.sh(FOOTPRINT)
     running = host.start(["vmtool", "run", "--keep-on-failure", "gpu.yaml"], deadline=1800)

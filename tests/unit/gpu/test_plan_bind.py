@@ -127,6 +127,15 @@ def test_when_one_fails_all_the_others_go_back_to_what_they_were(boot: Boot, sta
     assert not list(saved_state.records(state).iterdir())
 
 
+def test_a_write_that_has_ended_is_taken_however_late_that_is_seen(boot: Boot, state: State,
+                                                                   monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine vmtool may not run between a write's start and its deadline."""
+    kernel = boot("hgx-h100", **IDLE)
+    monkeypatch.setattr(kernel, "now", iter(range(0, 10**6, 100)).__next__)
+    do_bind(kernel, state, *H100[:3])
+    assert [kernel.driver(bdf) for bdf in H100[:3]] == ["vfio-pci"] * 3
+
+
 def test_a_device_that_hangs_is_told_marked_and_left_alone(boot: Boot, state: State) -> None:
     kernel = boot("hgx-h100", **IDLE)
     kernel.faults[H100[1]] = Faults(hangs_on=("unbind",))

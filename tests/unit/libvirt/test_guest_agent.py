@@ -40,7 +40,7 @@ def asked(tmp_path: Path) -> Asked:
     (tmp_path / "pid").write_text("7 700\n")
     (tmp_path / "console").write_text("booting\nvmtool: there is no disk model\n")
 
-    def make(verb: str, source: str | None = None, deadline: float = 5.0) -> GuestRequest:
+    def make(verb: str, source: str | None = None, deadline: float = 60.0) -> GuestRequest:
         if source is not None:
             (tmp_path / "source").write_text(source)
         return GuestRequest(tmp_path / "agent", verb, tmp_path / "pid", tmp_path / "console",
@@ -84,6 +84,7 @@ def test_the_reason_is_told_before_the_trace_that_follows_it(tmp_path: Path) -> 
     assert last_words(FakeHost(), tmp_path / "nothing") == []
 
 
+@pytest.mark.timing
 def test_a_guest_that_says_nothing_is_told_with_its_console(asked: Asked) -> None:
     with pytest.raises(ProgramFailed, match="did not answer within 0 s") as failed:
         hear(asked("report", deadline=0.3), b"kernel")
@@ -97,6 +98,7 @@ def test_a_guest_that_ended_is_not_waited_for(asked: Asked, tmp_path: Path) -> N
         hear(action)
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("seconds", [0.0, 0.2], ids=["before it is asked", "with the question unread"])
 def test_a_qemu_that_closes_the_channel_is_looked_for(asked: Asked, tmp_path: Path, seconds: float) -> None:
     """A guest that dies before it has opened its port: EPIPE, or ECONNRESET, and not what a person should read."""

@@ -201,7 +201,7 @@ def test_a_stream_is_passed_on_piece_by_piece_and_given_up_when_the_client_goes(
             if len(sent) == 4:
                 enough.set()
 
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await harness.front(scope(), receiver(enough), send)
         assert [message["type"] for message in sent[:2]] == ["http.response.start", "http.response.body"]
         assert sent[1] == {"type": "http.response.body", "body": b"data: x\n\n", "more_body": True}
@@ -231,7 +231,7 @@ def test_a_client_that_goes_before_the_answer_ends_the_request() -> None:
             sent.append(message)
 
         front = f.Front(Slow(), (KEY.encode(),), log=lambda line: None)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await front(scope(), receiver(gone), send)
         assert cancelled.is_set()
         assert sent == []
