@@ -22,6 +22,8 @@ Moment = Literal["before", "after"]
 class Event:
     """A record of a journal, about to be written or durable.
 
+    What a new undertaking carries over from the one before, to undo it later, was shown then and is not shown again.
+
     Args:
         directory: where the journal lies.
         name: the record's event, see `vmtool.engine.journal`.
