@@ -100,13 +100,6 @@ LISTED: dict[str, dict[str, tuple[str, ...]]] = {
             "facts.kvm_probe imports ctypes", "facts.kvm_probe imports fcntl"),
     },
     "engine": {
-        "to be gone: cli/apply_plan.py does it for all": (
-            "cli.recover imports engine.transactions", "gpu.commands.bind imports engine.transactions",
-            "image.commands imports engine.transactions", "launch.commands.instance imports engine.transactions",
-            "launch.commands.run imports engine.transactions", "launch.stop imports engine.apply",
-            "launch.stop imports engine.transactions", "net.commands imports engine.journal",
-            "net.commands imports engine.transactions", "net.view imports engine.apply",
-            "rootfs.commands.shared imports engine.transactions"),
         "an instance's state is what its journal says": ("instance.instance imports engine.journal",),
     },
     "names": {

@@ -35,7 +35,7 @@ def make() -> Plan:
 
 
 if verb == "attach":
-    transactions.undertake(state, directory, f"attach {box}", make, Progress())
+    transactions.run_transaction(state, directory, f"attach {box}", make, Progress())
     print(address_of(result_path(directory / "net").read_text()).ip, end="")
 else:
     transactions.remove(state, directory, f"detach {box}", Progress())

@@ -151,7 +151,7 @@ def undertake(vmtool: Vmtool, standin: Path, tee: str) -> None:
         facts = LaunchFacts(found, MODEL, None, survey(LocalMachine(), spec.spec, target_of(found)))
         return plan_launch(state, spec, facts, timeout=3)
 
-    transactions.undertake(state, state.instance("chat"), "test", make, Silent(), keep=False)
+    transactions.run_transaction(state, state.instance("chat"), "test", make, Silent(), keep=False)
 
 
 def partitioned() -> bytes:

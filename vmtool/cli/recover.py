@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import click
 
-from vmtool.cli.output import Progress
-from vmtool.engine import transactions
+from vmtool.cli.apply_plan import Interrupted, read_interrupted, read_unreadable, recover
 from vmtool.errors import VmtoolError
 from vmtool.paths import State
 from vmtool.plan import shell_lines
@@ -16,7 +15,7 @@ from vmtool.plan import shell_lines
 @click.pass_obj
 def recover_command(state: State, dry_run: bool) -> None:
     """Undo what interrupted commands left behind. Logs are kept; `vmtool rm NAME` removes them."""
-    interrupted, problems = transactions.read_interrupted(state), transactions.read_unreadable(state)
+    interrupted, problems = read_interrupted(state), read_unreadable(state)
     if not interrupted and not problems:
         click.echo("nothing to recover", err=True)
     for subject in interrupted:
@@ -31,16 +30,16 @@ def recover_command(state: State, dry_run: bool) -> None:
         raise VmtoolError("not everything could be undone", details=problems, hint="vmtool recover")
 
 
-def show_undo(subject: transactions.Interrupted) -> None:
+def show_undo(subject: Interrupted) -> None:
     """Print the way back as a runbook, newest step first."""
     click.echo(f"# {subject.story.subject}")
     for entry in reversed(subject.story.entries):
         click.echo("\n".join([f"# undo: {entry.title}", *shell_lines(entry.undo)]))
 
 
-def recover_one(state: State, subject: transactions.Interrupted) -> list[str]:
+def recover_one(state: State, subject: Interrupted) -> list[str]:
     """Recover one subject; its problems must not keep the others from being recovered."""
     try:
-        return transactions.recover(state, subject.directory, Progress())
+        return recover(state, subject)
     except (VmtoolError, ValueError) as error:
         return [f"{subject.story.subject}: {error}"]

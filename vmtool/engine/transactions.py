@@ -77,7 +77,7 @@ def remove(state: State, directory: Path, doing: str, monitor: apply.Monitor, *,
         files.remove(directory)
 
 
-def undertake(state: State, directory: Path, doing: str, make: Callable[[], Plan], monitor: apply.Monitor, *,
+def run_transaction(state: State, directory: Path, doing: str, make: Callable[[], Plan], monitor: apply.Monitor, *,
               keep: bool = False, on: apply.MakeHost | None = None) -> Plan:
     """Make and apply the plan of the subject in `directory`, under its lock: see `apply.apply`."""
     with locks.Lock(state.lock(directory), doing):

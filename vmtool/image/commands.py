@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import click
 
 from vmtool.cache import Cache
+from vmtool.cli.apply_plan import apply_plan, remove
 from vmtool.cli.output import Progress, print_json, print_table
 from vmtool.containerd.endpoint import Endpoint, choose_endpoint
 from vmtool.containerd.facts import read_containerd
-from vmtool.engine import transactions
 from vmtool.errors import Refused, VmtoolError
 from vmtool.host import locks
 from vmtool.host.local import LocalMachine
@@ -55,10 +54,10 @@ def build(state: State, recipe: str, dry_run: bool, no_cache: bool, upstream_dig
         return
     doing = f"vmtool image build {read.name}"
     with locks.Lock(plans.cache.lock, doing):
-        built = do(state, state.root / "builds" / read.name, doing, plans.build)
+        built = apply_plan(state, state.root / "builds" / read.name, doing, plans.build)
         if not built.changes:
             Progress().skipped(built.steps[0].title, built.steps[0].skip)
-        do(state, images_dir(state) / read.name, doing, plans.load)
+        apply_plan(state, images_dir(state) / read.name, doing, plans.load)
     click.echo(f"{wanted.references[-1]} is there, also as {wanted.references[0]}")
     click.echo("next: vmtool model canary DIR   vmtool run images/quickstart.yaml")
 
@@ -98,7 +97,7 @@ def import_(state: State, archive: Path, name: str, dry_run: bool) -> None:
     if dry_run:
         click.echo("\n".join(plan_lines(make())))
         return
-    do(state, directory, f"vmtool image import {archive}", make)
+    apply_plan(state, directory, f"vmtool image import {archive}", make)
     click.echo("\n".join(record.references))
 
 
@@ -128,7 +127,7 @@ def rm(state: State, image: str) -> None:
              if one.record and one.record.image in record.references and one.state in ("running", "starting")]
     if users:
         raise Refused(f"{image} is used by {', '.join(users)}", hint=f"vmtool rm {users[0]}")
-    transactions.remove(state, images_dir(state) / record.name, f"vmtool image rm {image}", Progress())
+    remove(state, images_dir(state) / record.name, f"vmtool image rm {image}")
     click.echo(f"removed {', '.join(record.references)}; the build cache stays in {Cache.at().root}", err=True)
 
 
@@ -147,12 +146,3 @@ def find_record(state: State, image: str) -> Record:
 def this_endpoint(state: State) -> Endpoint:
     """The containerd that images go to: the same that instances use."""
     return choose_endpoint(state, bool(read_containerd(LocalMachine()).answers))
-
-
-def do(state: State, directory: Path, doing: str, make: Callable[[], Plan]) -> Plan:
-    """Make and apply the plan of the subject in `directory`, with progress on stderr."""
-    progress = Progress()
-    try:
-        return transactions.undertake(state, directory, doing, make, progress)
-    finally:
-        progress.close()

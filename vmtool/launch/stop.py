@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from vmtool.cli.apply_plan import working_host
 from vmtool.containerd.endpoint import awake
-from vmtool.engine import apply, transactions
 from vmtool.errors import VmtoolError
-from vmtool.host.local import LocalHost
 from vmtool.instance.instance import Instance, Record
 from vmtool.libvirt.actions import GuestRequest
 from vmtool.libvirt.launch_domain import PROGRAM, domain_name
@@ -23,8 +22,7 @@ def stop_instance(state: State, instance: Instance, grace: float) -> None:
         VmtoolError: the process lives on.
     """
     directory = instance.paths.directory
-    with transactions.working_on(state, directory, f"vmtool stop {instance.name}"), apply.open_log(directory) as log:
-        host = LocalHost(log)
+    with working_host(state, directory, f"vmtool stop {instance.name}") as host:
         for actions, wait in ((_politely(state, instance), grace), (_by_force(instance), 10.0)):
             for action in actions:
                 action.do(host)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from vmtool.image.commands import do, this_endpoint
+from vmtool.cli.apply_plan import apply_plan
+from vmtool.image.commands import this_endpoint
 from vmtool.image.reference import full_reference
 from vmtool.models.canary import plan_canary, work_dir
 from vmtool.paths import State
@@ -33,7 +34,7 @@ def canary(state: State, directory: Path, image: str, dry_run: bool) -> None:
     if dry_run:
         click.echo("\n".join(plan_lines(make())))
         return
-    plan = do(state, work_dir(state, target), f"vmtool model canary {directory}", make)
+    plan = apply_plan(state, work_dir(state, target), f"vmtool model canary {directory}", make)
     if not plan.changes:
         click.echo(f"nothing to do: {plan.steps[0].skip}", err=True)
         return

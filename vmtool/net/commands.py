@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import click
 
-from vmtool.cli.output import Progress, print_json, print_table
-from vmtool.engine import transactions
-from vmtool.engine.journal import Journal
+from vmtool.cli.apply_plan import apply_plan, has_undo, is_interrupted, remove
+from vmtool.cli.output import print_json, print_table
 from vmtool.errors import Refused, VerificationFailed, VmtoolError
 from vmtool.host.local import LocalMachine
 from vmtool.net.facts import read_network
@@ -53,14 +50,14 @@ def add(state: State, name: str, subnet: str, bridge: str | None, publish: tuple
     directory = state.network(name)
 
     def make() -> Plan:
-        if interrupted(state, name):
+        if is_interrupted(directory):
             raise VmtoolError(f"an interrupted `vmtool net add {name}` left something behind",
                               hint=f"vmtool net del {name}")
         return plan_add(state, read_network(LocalMachine(), state), name, bridge, subnet, publish)
 
     if dry_run:
         click.echo("\n".join(plan_lines(make())))
-    elif undertake(state, directory, f"vmtool net add {name}", make).changes:
+    elif apply_plan(state, directory, f"vmtool net add {name}", make).changes:
         click.echo("\n".join(details(state, *read_one(state, name))))
     else:
         click.echo(f"nothing to do: the network {name} is there", err=True)
@@ -119,7 +116,7 @@ def reset(state: State, name: str) -> None:
         return Plan(f"network {name}", directory, steps)
 
     # A failed reset keeps the network's description, so that it can be tried again.
-    undertake(state, directory, f"vmtool net reset {name}", make, keep=True)
+    apply_plan(state, directory, f"vmtool net reset {name}", make, keep=True)
     click.echo("\n".join(details(state, *read_one(state, name))))
 
 
@@ -133,16 +130,12 @@ def delete(state: State, name: str) -> None:
     network = facts.network(name)
     if network:
         refuse_used(network, [item for item in facts.attached if item.network == name], "removed")
-        if not Journal(directory).story().entries:
+        if not has_undo(directory):
             raise VmtoolError(f"the journal of the network {name} is lost, so its way back is not known",
                               hint=f"vmtool net reset {name} writes it anew; then delete it")
     elif not directory.is_dir():
         raise VmtoolError(f"there is no network {name!r}", hint="vmtool net show")
-    progress = Progress()
-    try:
-        transactions.remove(state, directory, f"vmtool net del {name}", progress)
-    finally:
-        progress.close()
+    remove(state, directory, f"vmtool net del {name}")
     click.echo(f"the network {name} is removed", err=True)
 
 
@@ -166,18 +159,3 @@ def refuse_used(network: Network, attached: list[Attachment], what: str) -> None
     if owners:
         raise Refused(f"the network {network.name} cannot be {what}: it is used by {', '.join(owners)}",
                       hint=" && ".join(f"vmtool rm {owner.rpartition(' ')[2]}" for owner in owners))
-
-
-def interrupted(state: State, name: str) -> bool:
-    """Whether an earlier undertaking on this network ended before its end and was not undone."""
-    story = Journal(state.network(name)).story()
-    return bool(story.entries) and story.state != "applied"
-
-
-def undertake(state: State, directory: Path, doing: str, make: Callable[[], Plan], *, keep: bool = False) -> Plan:
-    """Make and apply a plan, with progress."""
-    progress = Progress()
-    try:
-        return transactions.undertake(state, directory, doing, make, progress, keep=keep)
-    finally:
-        progress.close()

@@ -8,11 +8,11 @@ from typing import Any
 
 import click
 
+from vmtool.cli.apply_plan import logged_host
 from vmtool.cli.output import print_json, print_table
-from vmtool.engine import apply
 from vmtool.errors import VmtoolError
 from vmtool.findings import Finding
-from vmtool.host.local import LocalHost, LocalMachine
+from vmtool.host.local import LocalMachine
 from vmtool.net.attachment_facts import read_inside
 from vmtool.net.facts import NetworkFacts, read_network
 from vmtool.net.findings import attachment_findings, network_findings
@@ -66,8 +66,8 @@ def _plugin_findings(state: State, facts: NetworkFacts, network: Network, attach
     for action in plan_check(facts, attachment, network.bridge):
         name, title = action.plugin.name, f"CHECK by the plugin {action.plugin.name}"
         try:
-            with apply.open_log(state.network(network.name)) as log:
-                action.do(LocalHost(log))
+            with logged_host(state.network(network.name)) as host:
+                action.do(host)
             found.append(Finding(f"net.plugin.{name}", "ok", title, "agrees"))
         except VmtoolError as error:
             found.append(Finding(f"net.plugin.{name}", "fail", title, error.message,

@@ -163,7 +163,7 @@ def left_behind(place: Place, name: str, text: str) -> None:
         (directory / name).write_text(text)
         return SimpleNamespace(changes=True)
 
-    place.patch.setattr(transactions, "undertake", leave)
+    place.patch.setattr(transactions, "run_transaction", leave)
 
 
 def compared(place: Place) -> None:

@@ -42,7 +42,7 @@ def planned(kernel: FakeKernel, state: State, *bdfs: str, **wish: Any) -> Plan:
 
 def do_bind(kernel: FakeKernel, state: State, *bdfs: str, **wish: Any) -> Plan:
     """Bind."""
-    return transactions.undertake(state, plan_bind.directory(state), "a test",
+    return transactions.run_transaction(state, plan_bind.directory(state), "a test",
                                   lambda: planned(kernel, state, *bdfs, **wish), Quiet(), on=on(kernel))
 
 
@@ -51,5 +51,5 @@ def do_release(kernel: FakeKernel, state: State, *bdfs: str) -> Plan:
     def make() -> Plan:
         return plan_release.plan_release(state, read_gpu(kernel, state), bdfs, frozenset())
 
-    return transactions.undertake(state, plan_release.directory(state), "a test", make, Quiet(),
+    return transactions.run_transaction(state, plan_release.directory(state), "a test", make, Quiet(),
                                   on=on(kernel))

@@ -69,7 +69,7 @@ def do_claim(kernel: FakeKernel, state: State, *bdfs: str) -> Plan:
     def make() -> Plan:
         return Plan("instance a", directory, plan_accelerators(state, read_gpu(kernel, state), wish))
 
-    return transactions.undertake(state, directory, "a test", make, Quiet(), on=on(kernel))
+    return transactions.run_transaction(state, directory, "a test", make, Quiet(), on=on(kernel))
 
 
 @pytest.mark.parametrize("bound_before", [False, True])

@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from vmtool.cli.output import Progress, print_table
-from vmtool.engine import transactions
+from vmtool.cli.apply_plan import apply_and_explain, read_interrupted
+from vmtool.cli.output import print_table
 from vmtool.errors import NotReady, Refused
 from vmtool.gpu import plan_bind as binding
 from vmtool.gpu import plan_release as releasing
@@ -88,17 +88,9 @@ def release(state: State, bdfs: tuple[str, ...], everything: bool, deadline: flo
 
 def do(state: State, directory: Path, make: Callable[[], Plan], doing: str) -> Plan:
     """Apply with progress. What an interrupted bind left must be undone first, or its way back would be forgotten."""
-    if any(left.directory.parent == directory.parent for left in transactions.read_interrupted(state)):
+    if any(left.directory.parent == directory.parent for left in read_interrupted(state)):
         raise NotReady("an interrupted `vmtool gpu` left something behind", hint="vmtool recover")
-    progress = Progress()
-    try:
-        plan = transactions.undertake(state, directory, doing, make, progress)
-    finally:
-        progress.close()
-    if not plan.changes:  # then nothing was applied, and nobody was told why
-        for step in plan.steps:
-            progress.skipped(step.title, step.skip)
-    return plan
+    return apply_and_explain(state, directory, doing, make)
 
 
 def confirm(question: str, command: str, names: Sequence[str]) -> None:

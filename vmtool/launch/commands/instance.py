@@ -12,8 +12,8 @@ from pathlib import Path
 import click
 
 from vmtool.claims import Claim
-from vmtool.cli.output import Progress, print_json, print_table
-from vmtool.engine import transactions
+from vmtool.cli.apply_plan import remove
+from vmtool.cli.output import print_json, print_table
 from vmtool.errors import Refused, VmtoolError
 from vmtool.host import processes
 from vmtool.host.local import LocalMachine
@@ -132,7 +132,7 @@ def rm_command(state: State, name: str, yes: bool) -> None:
         if not sys.stdin.isatty():
             raise Refused(f"{name} is {instance.state}", hint=f"vmtool rm --yes {name}")
         click.confirm(f"{name} is {instance.state}. Remove it?", abort=True)
-    transactions.remove(state, instance.paths.directory, f"vmtool rm {name}", Progress())
+    remove(state, instance.paths.directory, f"vmtool rm {name}")
     click.echo(f"removed {name}", err=True)
 
 

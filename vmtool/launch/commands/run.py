@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
-from vmtool.cli.output import Progress, print_json
-from vmtool.engine import transactions
+from vmtool.cli.apply_plan import apply_plan
+from vmtool.cli.output import print_json
 from vmtool.errors import VmtoolError
 from vmtool.host.local import LocalMachine
 from vmtool.instance.instance import read_instance
@@ -56,15 +56,13 @@ def run_command(ctx: click.Context, spec: Path, timeout: float | None, dry_run: 
         return
     state: State = ctx.obj
     name = read_spec(spec).name
-    started, doing, progress = time.monotonic(), f"vmtool run {name}", Progress()
+    started, doing = time.monotonic(), f"vmtool run {name}"
     try:
-        plan = transactions.undertake(state, state.instance(name), doing, lambda: make_plan(state, spec, timeout),
-                                      progress, keep=keep_on_failure)
+        plan = apply_plan(state, state.instance(name), doing, lambda: make_plan(state, spec, timeout),
+                          keep=keep_on_failure)
     except VmtoolError as error:
         error.hint = error.hint or f"vmtool logs {name}"
         raise
-    finally:
-        progress.close()
     show_summary(state, name, plan, time.monotonic() - started)
 
 

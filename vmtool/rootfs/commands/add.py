@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from vmtool.cli.apply_plan import show_or_apply
 from vmtool.errors import Refused
 from vmtool.host.local import LocalMachine
 from vmtool.paths import State
@@ -16,7 +17,7 @@ from vmtool.rootfs.add.plan_file import Addition, plan_add
 from vmtool.rootfs.add.plan_guestfs import is_foreign
 from vmtool.rootfs.commands.add_package import add_driver, add_package
 from vmtool.rootfs.commands.foreign import put_foreign
-from vmtool.rootfs.commands.shared import IMAGE, bring_back, do, find_manifest, tools, work_dir
+from vmtool.rootfs.commands.shared import IMAGE, bring_back, find_manifest, tools, work_dir
 from vmtool.rootfs.format.image_file import read_image
 from vmtool.rootfs.format.image_users import read_users
 from vmtool.rootfs.inspect.kata_requirements import HOOKS
@@ -89,7 +90,7 @@ def put(state: State, image: Path, addition: Addition, dry_run: bool) -> None:
         changed = put_foreign(state, image, addition, dry_run)
         after = "inspect"
     else:
-        changed, after = do(state, directory, f"vmtool rootfs add {image.name}", make, dry_run), "verify"
+        changed, after = show_or_apply(state, directory, f"vmtool rootfs add {image.name}", make, dry_run), "verify"
     if changed:
         click.echo(f"{addition.path} is in {image}; next: vmtool rootfs {after} {image}")
 

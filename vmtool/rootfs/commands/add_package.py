@@ -11,6 +11,7 @@ import click
 
 from vmtool.architecture import BY_DEBIAN, architecture_of
 from vmtool.cache import Cache
+from vmtool.cli.apply_plan import show_or_apply
 from vmtool.debian.tools import Tools, plan_tools, tools_dir
 from vmtool.errors import NotReady, Refused
 from vmtool.facts.memory import read_disk
@@ -23,7 +24,7 @@ from vmtool.rootfs.add.plan_package import change_debian, change_rpm, read_debia
 from vmtool.rootfs.add.plan_rebuild import Change, Old, check, plan_remake
 from vmtool.rootfs.build.facts import Supply, present, read_supply
 from vmtool.rootfs.build.store import Store
-from vmtool.rootfs.commands.shared import IMAGE, bring_back, do, find_manifest, tools, work_dir
+from vmtool.rootfs.commands.shared import IMAGE, bring_back, find_manifest, tools, work_dir
 from vmtool.rootfs.format.image_file import read_image
 from vmtool.rootfs.format.image_users import read_users
 from vmtool.rootfs.inspect.tree import Tree, open_tree
@@ -110,7 +111,7 @@ def equip(state: State, image: Path, change: Callable[[Old, Tree, str, Reader, T
         tree = open_tree(machine, tools("debugfs"), found)
         return plan_remake(directory, old, change(old, tree, arch, machine, own), own, before=(step,))
 
-    if do(state, directory, f"vmtool rootfs add {image.name}", make, dry_run):
+    if show_or_apply(state, directory, f"vmtool rootfs add {image.name}", make, dry_run):
         click.echo(f"{image} has it, and a new root hash when it has one; next: vmtool rootfs verify {image}")
 
 

@@ -9,6 +9,7 @@ import click
 
 from vmtool.architecture import BY_DEBIAN, Architecture, architecture_of
 from vmtool.cache import Cache
+from vmtool.cli.apply_plan import show_or_apply
 from vmtool.cli.output import print_json
 from vmtool.debian.settings import apt_options, build_environment
 from vmtool.debian.tools import PACKAGES, Tools, plan_tools, tools_dir
@@ -20,7 +21,7 @@ from vmtool.machine import Reader
 from vmtool.paths import State
 from vmtool.plan import Plan, Step
 from vmtool.rootfs.boot.plan import BUSYBOX, Boot, check_report, plan_boot, read_report
-from vmtool.rootfs.commands.shared import IMAGE, do, find_manifest, work_dir
+from vmtool.rootfs.commands.shared import IMAGE, find_manifest, work_dir
 from vmtool.rootfs.format.image_file import read_image
 from vmtool.rootfs.metadata.manifest import Manifest, Promises
 from vmtool.rootfs.view import print_findings
@@ -69,7 +70,7 @@ def boot_image(state: State, image: Path, manifest: Manifest | None, kernel: Pat
 
     trouble = ""
     try:
-        do(state, directory, f"vmtool rootfs boot {image.name}", make, dry_run)
+        show_or_apply(state, directory, f"vmtool rootfs boot {image.name}", make, dry_run)
     except NotReady:
         raise
     except VmtoolError as error:

@@ -9,6 +9,7 @@ import click
 
 from vmtool.architecture import BY_DEBIAN
 from vmtool.cache import Cache
+from vmtool.cli.apply_plan import show_or_apply
 from vmtool.debian.tools import Tools, plan_tools, tools_dir
 from vmtool.errors import Refused
 from vmtool.host import locks
@@ -19,7 +20,6 @@ from vmtool.rootfs.build.facts import read_build
 from vmtool.rootfs.build.plan import plan_build
 from vmtool.rootfs.build.plan_driver import plan_driver
 from vmtool.rootfs.build.store import Store
-from vmtool.rootfs.commands.shared import do
 from vmtool.rootfs.format.image_file import manifest_path
 from vmtool.rootfs.metadata.lock_file import read_lock
 from vmtool.rootfs.metadata.manifest import read_manifest
@@ -57,10 +57,10 @@ def build_command(state: State, recipe: str, output: Path | None, arch: str | No
 
     doing = f"vmtool rootfs build {read.name}"
     if dry_run:
-        do(state, directory, doing, make, True)
+        show_or_apply(state, directory, doing, make, True)
         return
     with locks.Lock(store.lock, doing):
-        do(state, directory, doing, make, False)
+        show_or_apply(state, directory, doing, make, False)
     told = read_manifest(manifest_path(out))
     click.echo(f"{out}\nsha256     {told.sha256}")
     if told.verity:

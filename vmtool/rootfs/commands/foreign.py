@@ -12,6 +12,7 @@ import click
 
 from vmtool.architecture import architecture_of
 from vmtool.cache import Cache
+from vmtool.cli.apply_plan import show_or_apply
 from vmtool.cli.output import print_json
 from vmtool.debian.tools import Tools, plan_tools, tools_dir
 from vmtool.errors import NotReady
@@ -24,7 +25,7 @@ from vmtool.rootfs.add.plan_file import Addition
 from vmtool.rootfs.add.plan_guestfs import Appliance, check, has_kernel, plan_insert, plan_look
 from vmtool.rootfs.build.facts import read_supply
 from vmtool.rootfs.commands.boot import kvm_runs
-from vmtool.rootfs.commands.shared import do, work_dir
+from vmtool.rootfs.commands.shared import work_dir
 from vmtool.rootfs.format.image_file import ImageFile, read_image
 from vmtool.rootfs.format.image_users import read_users
 from vmtool.rootfs.view import layout_json, layout_lines, print_findings
@@ -38,7 +39,7 @@ def inspect_foreign(state: State, image: ImageFile, as_json: bool) -> None:
         appliance, tools, before = read_appliance(machine, image)
         return plan_look(directory, image, appliance, tools, before)
 
-    do(state, directory, f"vmtool rootfs inspect {image.path.name}", make, False)
+    show_or_apply(state, directory, f"vmtool rootfs inspect {image.path.name}", make, False)
     found: dict[str, Any] = json.loads((directory / "foreign.json").read_text())
     findings = [Finding(**each) for each in found["findings"]]
     if as_json:
@@ -67,7 +68,7 @@ def put_foreign(state: State, image: Path, addition: Addition, dry_run: bool) ->
         users = read_users(machine, str(image), own=os.getpid())
         return plan_insert(directory, found, users, addition, appliance, tools, before)
 
-    return do(state, directory, f"vmtool rootfs add {image.name}", make, dry_run)
+    return show_or_apply(state, directory, f"vmtool rootfs add {image.name}", make, dry_run)
 
 
 def read_appliance(machine: Reader, image: ImageFile) -> tuple[Appliance, Tools, tuple[Step, ...]]:

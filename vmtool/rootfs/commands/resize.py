@@ -7,11 +7,12 @@ from pathlib import Path
 
 import click
 
+from vmtool.cli.apply_plan import show_or_apply
 from vmtool.facts.memory import read_disk
 from vmtool.host.local import LocalMachine
 from vmtool.paths import State
 from vmtool.plan import Plan
-from vmtool.rootfs.commands.shared import IMAGE, bring_back, do, find_manifest, tools, work_dir
+from vmtool.rootfs.commands.shared import IMAGE, bring_back, find_manifest, tools, work_dir
 from vmtool.rootfs.format.image_file import manifest_path, read_image
 from vmtool.rootfs.format.image_users import read_users
 from vmtool.rootfs.grow.plan import ResizeFacts, check_growable, parse_growth, plan_resize
@@ -41,5 +42,5 @@ def resize_command(state: State, image: Path, size: str, manifest_file: Path | N
                             manifest_file.absolute() if manifest_file else beside, beside.exists())
         return plan_resize(directory, facts, wanted, tools("debugfs", "e2fsck", "resize2fs"), copy=copy)
 
-    if do(state, directory, f"vmtool rootfs resize {image.name}", make, dry_run):
+    if show_or_apply(state, directory, f"vmtool rootfs resize {image.name}", make, dry_run):
         click.echo(f"{image} has {read_image(image).size} bytes now; next: vmtool rootfs verify {image}")

@@ -1,23 +1,21 @@
-"""What the commands on guest images share: the manifest, the tools, and doing a plan."""
+"""What the commands on guest images share: the manifest, the tools, and bringing an image back."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from vmtool.cache import Cache
-from vmtool.cli.output import Progress
+from vmtool.cli.apply_plan import show_or_apply
 from vmtool.debian.tools import Tools, read_tools
-from vmtool.engine import transactions
 from vmtool.errors import NotReady
 from vmtool.host.local import LocalMachine
 from vmtool.paths import State
-from vmtool.plan import Plan, Step, plan_lines
+from vmtool.plan import Plan, Step
 from vmtool.rootfs.format.image_file import is_torn, manifest_path
 from vmtool.rootfs.format.image_users import read_users
 from vmtool.rootfs.grow.plan_in_place import plan_back
@@ -60,20 +58,4 @@ def bring_back(state: State, image: Path) -> None:
         return Plan(f"way back of {image.name}", work_dir(state, image),
                     (Step("bring the image back: growing it was interrupted", back, undo=back, waits_only=True),))
 
-    do(state, work_dir(state, image), f"way back of {image.name}", make, False)
-
-
-def do(state: State, directory: Path, doing: str, make: Callable[[], Plan], dry_run: bool) -> bool:
-    """Make a plan; print or apply it. Whether something was changed."""
-    if dry_run:
-        click.echo("\n".join(plan_lines(make())))
-        return False
-    progress = Progress()
-    try:
-        plan = transactions.undertake(state, directory, doing, make, progress)
-    finally:
-        progress.close()
-    if not plan.changes:
-        for step in plan.steps:
-            progress.skipped(step.title, step.skip)
-    return plan.changes
+    show_or_apply(state, work_dir(state, image), f"way back of {image.name}", make, dry_run=False)

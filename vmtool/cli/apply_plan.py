@@ -1,0 +1,90 @@
+"""Applying a plan with progress, undoing and removing: the one place outside the engine that calls it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import click
+
+from vmtool.cli.output import Progress
+from vmtool.engine import apply, transactions
+from vmtool.engine.journal import Journal
+from vmtool.engine.transactions import Interrupted, read_interrupted, read_unreadable
+from vmtool.host.local import LocalHost
+from vmtool.machine import Host
+from vmtool.paths import State
+from vmtool.plan import Plan, plan_lines
+
+__all__ = ["Interrupted", "apply_and_explain", "apply_plan", "has_undo", "is_interrupted", "logged_host",
+           "read_interrupted", "read_unreadable", "recover", "remove", "show_or_apply", "working_host"]
+
+
+def apply_plan(state: State, directory: Path, doing: str, make: Callable[[], Plan], *, keep: bool = False) -> Plan:
+    """Make and apply the plan of the subject in `directory`, with progress on stderr; `keep` as in `engine.apply`."""
+    with _progress() as progress:
+        return transactions.run_transaction(state, directory, doing, make, progress, keep=keep)
+
+
+def show_or_apply(state: State, directory: Path, doing: str, make: Callable[[], Plan], dry_run: bool) -> bool:
+    """With `dry_run` print the plan as a runbook, else apply it; whether something was changed."""
+    if dry_run:
+        click.echo("\n".join(plan_lines(make())))
+        return False
+    return apply_and_explain(state, directory, doing, make).changes
+
+
+def apply_and_explain(state: State, directory: Path, doing: str, make: Callable[[], Plan]) -> Plan:
+    """Apply a plan; when there is nothing to do, say why."""
+    plan = apply_plan(state, directory, doing, make)
+    if not plan.changes:
+        for step in plan.steps:
+            Progress().skipped(step.title, step.skip)
+    return plan
+
+
+def remove(state: State, directory: Path, doing: str) -> None:
+    """Undo everything of a subject, then remove its directory, with progress."""
+    with _progress() as progress:
+        transactions.remove(state, directory, doing, progress)
+
+
+def recover(state: State, subject: Interrupted) -> list[str]:
+    """Undo what an interrupted transaction left; what could not be undone."""
+    with _progress() as progress:
+        return transactions.recover(state, subject.directory, progress)
+
+
+def has_undo(directory: Path) -> bool:
+    """Whether the journal of a subject knows anything to undo."""
+    return bool(Journal(directory).story().entries)
+
+
+def is_interrupted(directory: Path) -> bool:
+    """Whether a transaction on the subject ended before its end and was not undone."""
+    story = Journal(directory).story()
+    return bool(story.entries) and story.state != "applied"
+
+
+@contextlib.contextmanager
+def working_host(state: State, directory: Path, doing: str) -> Iterator[Host]:
+    """This machine, for a change to a subject without a journal of its own: under its lock and the host's."""
+    with transactions.working_on(state, directory, doing), logged_host(directory) as host:
+        yield host
+
+
+@contextlib.contextmanager
+def logged_host(directory: Path) -> Iterator[Host]:
+    """This machine, with the log of a subject."""
+    with apply.open_log(directory) as log:
+        yield LocalHost(log)
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Progress]:
+    progress = Progress()
+    try:
+        yield progress
+    finally:
+        progress.close()
