@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vmtool.errors import NotReady, Refused, VmtoolError
+from vmtool.findings import refuse
 from vmtool.launch.check import check_launch, network_wish
 from vmtool.launch.facts import LaunchFacts
 from vmtool.libvirt.facts import DomainFacts, Problem
 from vmtool.libvirt.launch_check import ONLY_RENDERED, vm_problems
 from vmtool.libvirt.launch_domain import devices_of, vm_of
-from vmtool.net.check import choose_network, form_problems
+from vmtool.net.check import check_syntax, choose_network
 from vmtool.net.facts import NetworkFacts
 from vmtool.net.plan import conflist_text
 from vmtool.paths import State
@@ -43,7 +44,7 @@ def render_launch(state: State, spec: Spec, facts: LaunchFacts) -> Rendering:
     network = facts.host.network
     wish = network_wish(spec, network)
     every: list[Problem] = [*vm_problems(spec, facts.domain, facts.gpu),
-                            *((Refused, text) for text in form_problems(network, wish))]
+                            *((Refused, item.text) for item in check_syntax(network, wish))]
     found = {text: kind for kind, text in every if text != ONLY_RENDERED}
     refused = any(issubclass(kind, Refused) for kind in found.values())
     if refused or not _nameable(spec, facts, facts.domain):
@@ -61,8 +62,7 @@ def render_network(state: State, spec: Spec, facts: NetworkFacts) -> str:
         Refused: the spec contradicts itself, or the network that has the name.
     """
     wish = network_wish(spec, facts)
-    if problems := list(form_problems(facts, wish)):
-        raise Refused(f"the network {wish.name} cannot be made as asked for", details=problems, hint="correct the spec")
+    refuse(check_syntax(facts, wish), f"the network {wish.name} cannot be made as asked for", "correct the spec")
     return conflist_text(state, facts, facts.network(wish.name) or choose_network(facts, wish))
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from vmtool.errors import NotReady, Refused
-from vmtool.net.check import Wish, form_problems, wanted_network
+from vmtool.errors import NotReady
+from vmtool.findings import refuse, wrong_input
+from vmtool.net.check import Wish, check_syntax, wanted_network
 from vmtool.net.facts import NetworkFacts
 from vmtool.net.network import Network
 from vmtool.net.plan import plan_attach, plan_network
@@ -35,14 +36,13 @@ def plan_add(state: State, facts: NetworkFacts, name: str, bridge: str | None, s
 
 def require_same(facts: NetworkFacts, there: Network, wish: Wish) -> None:
     """Refuse a wish that is not for the network that is there, or one that is only half there."""
-    problems = list(form_problems(facts, wish))
+    findings = list(check_syntax(facts, wish))
     own = next((item for item in facts.attached if item.network == there.name and not item.owner), None)
     if own and set(own.publish) != set(wish.publish):
         published = ", ".join(map(str, own.publish)) or "nothing"
-        problems.append(f"the network {there.name} publishes {published}")
-    if problems:
-        raise Refused(f"a network {there.name} is there, and is not the one asked for", details=problems,
-                      hint=f"vmtool net show {there.name}; vmtool net del {there.name}")
+        findings.append(wrong_input("net.other.publish", f"the network {there.name} publishes {published}"))
+    refuse(findings, f"a network {there.name} is there, and is not the one asked for",
+           f"vmtool net show {there.name}; vmtool net del {there.name}")
     if own is None or own.netns not in facts.netns or there.bridge not in facts.bridges:
         raise NotReady(f"the network {there.name} was added, but is not whole any more",
                        hint=f"vmtool net reset {there.name}")

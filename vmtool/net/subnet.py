@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Network
 
 from vmtool.errors import NotReady
+from vmtool.findings import Finding, host_lacks, wrong_input
 from vmtool.net.facts import NetworkFacts
 
 AUTO = "auto"
@@ -38,22 +39,25 @@ def choose_subnet(facts: NetworkFacts, taken: Iterable[str] = (), *, seed: str =
                    hint="name a subnet: vmtool net add NAME --subnet CIDR; `ip route show table all` lists the routes")
 
 
-def form_problems(subnet: str) -> Iterator[str]:
-    """What is wrong with a subnet that a user named, as a text by itself."""
+def check_syntax(subnet: str) -> Iterator[Finding]:
+    """What is wrong with a subnet that a user named, by itself."""
     try:
         network = IPv4Network(subnet, strict=False)
     except ValueError:
-        yield f"subnet {subnet!r} is neither {AUTO!r} nor an IPv4 network such as 10.201.7.0/24"
+        yield wrong_input("net.subnet.address",
+                          f"subnet {subnet!r} is neither {AUTO!r} nor an IPv4 network such as 10.201.7.0/24")
         return
     if "/" not in subnet or str(network) != subnet:
-        yield f"subnet {subnet} has host bits or no prefix length; its network is {network}"
+        yield wrong_input("net.subnet.host-bits",
+                          f"subnet {subnet} has host bits or no prefix length; its network is {network}")
     if not 16 <= network.prefixlen <= 29:
-        yield f"subnet {subnet}: the prefix length is 16 to 29"
+        yield wrong_input("net.subnet.length", f"subnet {subnet}: the prefix length is 16 to 29")
     if not any(network.subnet_of(private) for private in PRIVATE):
-        yield f"subnet {subnet} is not private address space (10/8, 172.16/12, 192.168/16, 100.64/10)"
+        yield wrong_input("net.subnet.public", f"subnet {subnet} is not private address space (10/8, 172.16/12, "
+                          "192.168/16, 100.64/10)")
 
 
-def overlap_problems(facts: NetworkFacts, subnet: str) -> Iterator[str]:
+def check_overlap(facts: NetworkFacts, subnet: str) -> Iterator[Finding]:
     """Everything that a subnet overlaps, each named."""
     wanted = network_or_none(subnet)
     if wanted is None:
@@ -62,7 +66,7 @@ def overlap_problems(facts: NetworkFacts, subnet: str) -> Iterator[str]:
     for network, what in occupied(facts):
         if wanted.overlaps(network) and what not in seen:
             seen.add(what)
-            yield f"subnet {subnet} overlaps {what}"
+            yield host_lacks("net.subnet.overlap", f"subnet {subnet} overlaps {what}")
 
 
 def occupied(facts: NetworkFacts) -> Iterator[tuple[IPv4Network, str]]:

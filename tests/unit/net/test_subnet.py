@@ -12,11 +12,15 @@ from hypothesis import strategies as st
 from tests.unit.net.conftest import Host
 from vmtool.errors import NotReady
 from vmtool.net.facts import NetworkFacts, Route
-from vmtool.net.subnet import PODMAN, choose_subnet, form_problems, occupied, overlap_problems
+from vmtool.net.subnet import PODMAN, check_overlap, check_syntax, choose_subnet, occupied
 
 
 def routes(*networks: str) -> NetworkFacts:
     return NetworkFacts(routes=tuple(Route(network, "eth0") for network in networks))
+
+
+def texts(facts: NetworkFacts, subnet: str) -> list[str]:
+    return [item.text for item in check_overlap(facts, subnet)]
 
 
 @pytest.mark.parametrize("name", ["plain", "busy", "ours"])
@@ -67,7 +71,7 @@ def test_auto_never_overlaps_a_route(taken: list[str]) -> None:
     ("", ["subnet '' is neither 'auto' nor an IPv4 network such as 10.201.7.0/24"]),
 ])
 def test_form(subnet: str, problems: list[str]) -> None:
-    assert list(form_problems(subnet)) == problems
+    assert [item.text for item in check_syntax(subnet)] == problems
 
 
 @pytest.mark.parametrize(("subnet", "problems"), [
@@ -80,17 +84,17 @@ def test_form(subnet: str, problems: list[str]) -> None:
     ("nonsense", []),
 ])
 def test_overlaps_are_all_named(host: Host, subnet: str, problems: list[str]) -> None:
-    assert list(overlap_problems(host("busy"), subnet)) == problems
+    assert texts(host("busy"), subnet) == problems
 
 
 def test_a_lease_without_its_network_is_in_the_way(host: Host) -> None:
     facts = host("busy")
     alone = NetworkFacts(leases=facts.leases)
-    assert list(overlap_problems(alone, "10.88.0.0/24")) == [
+    assert texts(alone, "10.88.0.0/24") == [
         "subnet 10.88.0.0/24 overlaps the lease /var/lib/cni/networks/podman/10.88.0.2"]
 
 
 def test_a_network_of_our_own_is_in_the_way_even_without_its_bridge(host: Host) -> None:
     facts = dataclasses.replace(host("ours"), routes=(), addresses=())
-    assert list(overlap_problems(facts, "10.66.0.0/16")) == [
+    assert texts(facts, "10.66.0.0/16") == [
         "subnet 10.66.0.0/16 overlaps vmtool's network beta (10.66.0.0/24)"]
