@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from vmtool.errors import NotReady
-from vmtool.gpu.check import check_bind
+from vmtool.findings import Finding, refuse
+from vmtool.gpu.check import choose
 from vmtool.gpu.facts import GpuFacts
 from vmtool.gpu.inventory import Inventory
+from vmtool.gpu.pci import PciDevice
 from vmtool.gpu.plan_bind import bind_steps
 from vmtool.gpu.select import Wish
 from vmtool.paths import State
@@ -43,18 +46,40 @@ def wish_of(spec: Accelerators, owner: str) -> Wish | None:
     return Wish(bdfs=spec.bdf, type=spec.type or "", count=spec.count, memory=spec.memory or 0, owner=owner)
 
 
-def plan_accelerators(state: State, facts: GpuFacts, wish: Wish) -> tuple[Step, ...]:
-    """Choose, claim and bind. The steps' way back, in the launch's own journal, gives back what was not bound before.
+@dataclass(frozen=True)
+class Selection:
+    """The accelerators of a launch, chosen once for all that check, render or bind them.
+
+    Args:
+        scope: other functions of the cards and group members included.
+        findings: reasons against binding them.
+    """
+
+    facts: GpuFacts
+    wish: Wish
+    scope: tuple[PciDevice, ...]
+    findings: tuple[Finding, ...]
+
+    @property
+    def bdfs(self) -> tuple[str, ...]:
+        """The addresses."""
+        return tuple(device.bdf for device in self.scope)
+
+
+def select_accelerators(facts: GpuFacts, wish: Wish) -> Selection:
+    """Choose the devices that `plan_accelerators` binds."""
+    scope, findings = choose(facts, wish)
+    return Selection(facts, wish, scope, tuple(findings))
+
+
+def plan_accelerators(state: State, selection: Selection) -> tuple[Step, ...]:
+    """Claim and bind. The steps' way back, in the launch's own journal, gives back what was not bound before.
 
     Raises:
         Refused, NotReady: as `vmtool.gpu.check.check_bind`.
     """
-    return bind_steps(state, facts, wish)
-
-
-def chosen_devices(facts: GpuFacts, wish: Wish) -> tuple[str, ...]:
-    """The addresses that `plan_accelerators` binds for this wish, other functions and group members included."""
-    return tuple(device.bdf for device in check_bind(facts, wish))
+    refuse(selection.findings, "nothing was bound")
+    return bind_steps(state, selection.facts, selection.wish, selection.scope)
 
 
 def device_paths(inventory: Inventory, bdfs: Iterable[str], backend: Backend) -> tuple[str, ...]:

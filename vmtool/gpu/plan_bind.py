@@ -43,18 +43,17 @@ def plan_bind(state: State, facts: GpuFacts, wish: Wish) -> Plan:
     Raises:
         Refused, NotReady: as `check_bind`.
     """
-    return Plan("gpu bind", directory(state), bind_steps(state, facts, wish))
+    return Plan("gpu bind", directory(state), bind_steps(state, facts, wish, check_bind(facts, wish)))
 
 
-def bind_steps(state: State, facts: GpuFacts, wish: Wish) -> tuple[Step, ...]:
+def bind_steps(state: State, facts: GpuFacts, wish: Wish, scope: Sequence[PciDevice]) -> tuple[Step, ...]:
     """The steps of a bind, for a plan of its own or within a launch.
 
     The way back gives exactly those devices back that were not on VFIO before.
 
-    Raises:
-        Refused, NotReady: as `check_bind`.
+    Args:
+        scope: every device that has to go to VFIO, as `check_bind` gives it.
     """
-    scope = check_bind(facts, wish)
     chosen = {device.bdf: choose_driver(facts.vfio, device) for device in scope}
     there = [device for device in scope if device.driver == chosen[device.bdf].driver]
     details = facts.inventory.details

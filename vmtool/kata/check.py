@@ -1,17 +1,18 @@
-"""What speaks against rendering or launching a wish: everything at once, before anything starts."""
+"""Reasons not to render or launch what is asked for: all of them at once, before anything starts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from vmtool.architecture import ARM64
+from vmtool.findings import Finding, host_lacks, wrong_input
 from vmtool.kata.facts import GuestFacts, Target
 from vmtool.kata.image import MIB, OFFSETS
 from vmtool.kata.values import ARCH, MAX_PORTS, VIRTCCA_DEVICES, Asked, cold_plug, root_ports, whole_cpus
 from vmtool.spec.kata_releases import RELEASES
 
 
-def wish_problems(asked: Asked) -> Iterator[str]:
+def check_request(asked: Asked) -> Iterator[Finding]:
     """What is wrong on any host."""
     kata, release, tee = asked.kata, asked.release, asked.tee
     if (tee, asked.gpus > 0) not in release.combinations:
@@ -20,55 +21,73 @@ def wish_problems(asked: Asked) -> Iterator[str]:
                f"{SILENT if tee == 'virtcca' else ''}; use {', '.join(fitting)}")
     if release.root == "vda" and asked.arch == ARM64.machine and tee == "none":
         yield f"spec.runtime.tee: on arm64 every guest of Kata {release.name} is confidential, so ask for virtcca"
+        yield wrong_input("kata.version", f"Kata {release.name} has no {tee}{' with GPUs' if asked.gpus else ''}"
+                          f"{SILENT if tee == 'virtcca' else ''}; use {', '.join(fitting)}",
+                          place="spec.runtime.kata.version")
+    if release.root == "vda" and asked.arch == "aarch64" and tee == "none":
+        yield wrong_input("kata.always-confidential", f"on arm64 every guest of Kata {release.name} is confidential, "
+                          "so ask for virtcca", place="spec.runtime.tee")
     if kata.image and kata.initrd:
-        yield "spec.runtime.kata: image and initrd are both set; Kata boots one of them"
+        yield wrong_input("kata.root", "image and initrd are both set; Kata boots one of them",
+                          place="spec.runtime.kata")
     if asked.gpus and cold_plug(asked) == "no-port":
-        yield "spec.runtime.kata.cold_plug_vfio: GPUs are asked for, and no-port would leave them out"
+        yield wrong_input("kata.no-port", "GPUs are asked for, and no-port would leave them out",
+                          place="spec.runtime.kata.cold_plug_vfio")
     yield from _ports(asked)
     if asked.gpus and asked.confidential and asked.vfio != release.confidential_vfio:
-        yield (f"spec.runtime.kata.vfio: a confidential guest of Kata {release.name} takes GPUs by "
-               f"{release.confidential_vfio} only, not by {asked.vfio}")
+        yield wrong_input("kata.vfio", f"a confidential guest of Kata {release.name} takes GPUs by "
+                          f"{release.confidential_vfio} only, not by {asked.vfio}", place="spec.runtime.kata.vfio")
     if asked.verity and not release.verity:
-        yield (f"spec.runtime.kata.verity: Kata {release.name} knows no kernel_verity_params; put the root hash into "
-               "kernel_params and a measuring initramfs")
+        yield wrong_input("kata.verity.unknown", f"Kata {release.name} knows no kernel_verity_params; put the root "
+                          "hash into kernel_params and a measuring initramfs", place="spec.runtime.kata.verity")
     if asked.verity and kata.initrd:
-        yield "spec.runtime.kata.verity: an initrd has no root disk to verify"
+        yield wrong_input("kata.verity.initrd", "an initrd has no root disk to verify",
+                          place="spec.runtime.kata.verity")
     if asked.body.resources.memory < 256 * MIB:
-        yield "spec.resources.memory: below 256 MiB Kata takes 2048 MiB instead"
+        yield wrong_input("kata.memory.least", "below 256 MiB Kata takes 2048 MiB instead",
+                          place="spec.resources.memory")
     if tee == "virtcca" and asked.body.resources.memory < 1 << 30:
-        yield "spec.resources.memory: virtCCA takes at least 1 GiB of secure memory for each VM"
+        yield wrong_input("kata.memory.virtcca", "virtCCA takes at least 1 GiB of secure memory for each VM",
+                          place="spec.resources.memory")
 
 
 SILENT = ", and would boot an ordinary VM in silence"
 
 
-def _ports(asked: Asked) -> Iterator[str]:
+def _ports(asked: Asked) -> Iterator[Finding]:
     ports = root_ports(asked)
     if ports > MAX_PORTS:
-        yield f"spec.runtime.kata.root_ports: {ports} root ports, but Kata makes {MAX_PORTS} at most"
+        yield wrong_input("kata.ports.most", f"{ports} root ports, but Kata makes {MAX_PORTS} at most",
+                          place="spec.runtime.kata.root_ports")
     elif asked.tee == "virtcca" and asked.gpus > VIRTCCA_DEVICES:
-        yield f"spec.resources.accelerators: {asked.gpus} devices, but virtCCA takes {VIRTCCA_DEVICES} at most"
+        yield wrong_input("kata.devices.most", f"{asked.gpus} devices, but virtCCA takes {VIRTCCA_DEVICES} at most",
+                          place="spec.resources.accelerators")
     elif asked.kata.root_ports is not None and ports < asked.gpus and cold_plug(asked) == "root-port":
-        yield f"spec.runtime.kata.root_ports: {ports}, but there are {asked.gpus} devices"
+        yield wrong_input("kata.ports.few", f"{ports}, but there are {asked.gpus} devices",
+                          place="spec.runtime.kata.root_ports")
 
 
-def host_problems(asked: Asked, target: Target, guest: GuestFacts) -> Iterator[str]:
+def check_host(asked: Asked, target: Target, guest: GuestFacts) -> Iterator[Finding]:
     """What this host lacks for it."""
     arch = ARCH.get(asked.tee)
     if arch and target.arch and arch != target.arch:
-        yield f"spec.runtime.tee: {asked.tee} needs {arch}, but this host is {target.arch}"
+        yield host_lacks("kata.architecture", f"{asked.tee} needs {arch}, but this host is {target.arch}",
+                         place="spec.runtime.tee")
     memory = asked.body.resources.memory // MIB
     if target.memory is not None and memory > target.memory:
-        yield f"spec.resources.memory: {memory} MiB, but this host has {target.memory} MiB"
+        yield host_lacks("host.memory", f"{memory} MiB, but this host has {target.memory} MiB",
+                         place="spec.resources.memory")
     if target.cores is not None and whole_cpus(asked.body.resources.cpus) > target.cores:
-        yield f"spec.resources.cpus: {asked.body.resources.cpus:g}, but this host has {target.cores}"
-    yield from (f"{path} is not there" for path in guest.absent)
+        yield host_lacks("host.cpus", f"{asked.body.resources.cpus:g}, but this host has {target.cores}",
+                         place="spec.resources.cpus")
+    yield from (host_lacks("kata.file", f"{path} is not there") for path in guest.absent)
     yield from _image(asked, guest)
     if asked.verity and guest.dm_init is False:
-        yield f"{asked.assets.kernel} was built without CONFIG_DM_INIT, so it cannot set up dm-verity"
+        yield host_lacks("kata.verity.kernel",
+                         f"{asked.assets.kernel} was built without CONFIG_DM_INIT, so it cannot set up dm-verity")
 
 
-def _image(asked: Asked, guest: GuestFacts) -> Iterator[str]:
+def _image(asked: Asked, guest: GuestFacts) -> Iterator[Finding]:
     image = guest.image
     if image is None or image.size is None:
         return
@@ -76,12 +95,15 @@ def _image(asked: Asked, guest: GuestFacts) -> Iterator[str]:
     if image.layout != wanted:
         what = {"bare": "a file system without a partition table", "partition": "a partition table",
                 "archive": "an initrd", "": "not to be read"}.get(image.layout, image.layout)
-        yield (f"{image.path} is {what}, but Kata {asked.release.name} boots /dev/{asked.release.root}, so it wants "
-               + ("a bare file system" if wanted == "bare" else "the root file system in an MBR's first partition"))
+        root = "a bare file system" if wanted == "bare" else "the root file system in an MBR's first partition"
+        yield host_lacks("kata.image.layout", f"{image.path} is {what}, but Kata {asked.release.name} boots "
+                         f"/dev/{asked.release.root}, so it wants {root}")
     elif wanted == "partition" and image.offset not in OFFSETS:
-        yield (f"{image.path}: its partition starts at byte {image.offset}; Kata {asked.release.name} wants "
-               f"{' or '.join(map(str, OFFSETS))}")
+        yield host_lacks("kata.image.offset", f"{image.path}: its partition starts at byte {image.offset}; Kata "
+                         f"{asked.release.name} wants {' or '.join(map(str, OFFSETS))}")
     if image.size % (128 * MIB) and wanted == "partition" and not asked.confidential and not asked.gpus:
-        yield f"{image.path}: {image.size} bytes is no multiple of 128 MiB, which NVDIMM wants"
+        yield host_lacks("kata.image.size",
+                         f"{image.path}: {image.size} bytes is no multiple of 128 MiB, which NVDIMM wants")
     if guest.hooks is False:
-        yield f"{image.path} has no executable file in {asked.hook_path}/prestart, so no GPU would reach the container"
+        yield host_lacks("kata.image.hook", f"{image.path} has no executable file in {asked.hook_path}/prestart, so no "
+                         "GPU would reach the container")

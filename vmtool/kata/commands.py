@@ -11,7 +11,8 @@ import click
 
 from vmtool.cli.output import print_json
 from vmtool.errors import NotReady, Refused, VerificationFailed
-from vmtool.findings import failing
+from vmtool.findings import failing, lines
+from vmtool.kata.releases import NAMES, release_of
 from vmtool.kata.view import finding_json, show_findings, show_keys, show_which
 from vmtool.paths import State
 from vmtool.spec.kata_releases import NAMES, release_of
@@ -50,8 +51,11 @@ def render(state: State, spec: Path, output: Path | None, install: bool, kind: s
     problems = found.wish_problems() + (found.host_problems() if install else ())
     if problems:
         raise Refused(f"{spec} gives no configuration of Kata", details=problems, hint="correct the spec")
+    found = survey(Machine(), wanted.spec)
+    if reasons := found.check_request() + (found.check_host() if install else ()):
+        raise Refused(f"{spec} gives no configuration of Kata", details=lines(reasons), hint="correct the spec")
     text, findings = (_network(state, wanted), ()) if kind == "cni" else render_kind(kind, found.asked)
-    for line in () if install else found.host_problems():
+    for line in () if install else lines(found.check_host()):
         click.secho(f"on this host: {line}", fg="yellow", err=True)
     show_findings(findings, err=True)
     if install or output:

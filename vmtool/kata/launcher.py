@@ -9,10 +9,10 @@ from pathlib import Path
 
 from vmtool import plan as p
 from vmtool.doctor.host import HostFacts
-from vmtool.errors import NotReady, Refused, VmtoolError
-from vmtool.gpu.facts import GpuFacts
-from vmtool.gpu.launch_devices import Backend, chosen_devices, device_paths, plan_accelerators, wish_of
-from vmtool.instance.instance import Paths, subject_of
+from vmtool.errors import NotReady
+from vmtool.findings import Finding, failing, from_error
+from vmtool.gpu.launch_devices import Backend, Selection, device_paths, plan_accelerators
+from vmtool.instance.instance import Paths
 from vmtool.kata.facts import Target
 from vmtool.kata.proof import sandbox_name
 from vmtool.kata.render import render
@@ -59,9 +59,9 @@ def target_of(host: HostFacts) -> Target:
     return Target(host.cpu.arch, total >> 20 if total is not None else None, host.cpu.cores or None, host.kata)
 
 
-def guest_of(spec: Spec, survey: Survey, gpu: GpuFacts | None) -> Guest:
-    """The guest that the spec amounts to; call after `guest_problems` found nothing."""
-    devices, nodes = _devices(spec, survey, gpu)
+def guest_of(spec: Spec, survey: Survey, chosen: Selection | None) -> Guest:
+    """The guest that the spec amounts to; call after `check_guest` found nothing."""
+    devices, nodes = chosen.bdfs if chosen else (), _nodes(survey, chosen) if chosen else ()
     text, findings = render(survey.asked)
     values = values_of(survey.asked)
     seconds = create_seconds(values.default_memory, values.default_vcpus, survey.asked.gpus, survey.asked.confidential)
@@ -69,30 +69,29 @@ def guest_of(spec: Spec, survey: Survey, gpu: GpuFacts | None) -> Guest:
                  (KillQemu(sandbox_name(spec.name), survey.asked.assets.qemu),))
 
 
-def guest_problems(spec: Spec, survey: Survey, gpu: GpuFacts | None) -> Iterator[tuple[type[VmtoolError], str]]:
-    """What speaks against it: with whose fault it is."""
-    yield from ((Refused, problem) for problem in survey.wish_problems())
-    yield from ((NotReady, problem) for problem in survey.host_problems())
-    try:
-        _devices(spec, survey, gpu)
-    except VmtoolError as error:
-        yield from ((type(error), line) for line in (error.details or (error.message,)))
+def check_guest(survey: Survey, chosen: Selection | None) -> Iterator[Finding]:
+    """Reasons not to start it."""
+    yield from survey.check_request()
+    yield from survey.check_host()
+    if chosen is None:
+        return
+    yield from chosen.findings
+    if not failing(chosen.findings):
+        try:
+            _nodes(survey, chosen)
+        except NotReady as error:
+            yield from_error("gpu.node", error)
 
 
-def _devices(spec: Spec, survey: Survey, gpu: GpuFacts | None) -> tuple[tuple[str, ...], tuple[Path, ...]]:
-    wish = wish_of(spec.spec.resources.accelerators, subject_of(spec.name))
-    if wish is None or gpu is None:
-        return (), ()
-    devices = chosen_devices(gpu, wish)
+def _nodes(survey: Survey, chosen: Selection) -> tuple[Path, ...]:
     backend: Backend = "group" if survey.asked.vfio == "group" else "iommufd"
-    return devices, tuple(map(Path, device_paths(gpu.inventory, devices, backend)))
+    return tuple(map(Path, device_paths(chosen.facts.inventory, chosen.bdfs, backend)))
 
 
-def plan_guest(state: State, spec: Spec, guest: Guest, gpu: GpuFacts | None, directory: Path) -> tuple[p.Step, ...]:
+def plan_guest(state: State, guest: Guest, chosen: Selection | None, directory: Path) -> tuple[p.Step, ...]:
     """Bind the devices and write the configuration, before the container starts."""
     paths = Paths(directory)
-    wish = wish_of(spec.spec.resources.accelerators, subject_of(spec.name))
-    binds = plan_accelerators(state, gpu, wish) if wish and gpu else ()
+    binds = plan_accelerators(state, chosen) if chosen else ()
     told = f"; the lint says: {', '.join(guest.notes)}" if guest.notes else ""
     return (*binds, p.Step(f"render the configuration for Kata {guest.survey.asked.release.name}{told}",
                            (p.MakeDir(paths.kata.parent), p.WriteFile(paths.kata, guest.text))))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from vmtool.architecture import AMD64, ARM64
-from vmtool.kata.check import host_problems, wish_problems
+from vmtool.findings import Finding
+from vmtool.kata.check import check_host, check_request
 from vmtool.kata.facts import GuestFacts, Target, read_guest, read_target
 from vmtool.kata.values import ARCH, Asked
 from vmtool.machine import Reader
@@ -22,13 +23,13 @@ class Survey:
     target: Target
     guest: GuestFacts
 
-    def wish_problems(self) -> tuple[str, ...]:
+    def check_request(self) -> tuple[Finding, ...]:
         """What is wrong with the spec on any host."""
-        return tuple(wish_problems(self.asked))
+        return tuple(check_request(self.asked))
 
-    def host_problems(self) -> tuple[str, ...]:
+    def check_host(self) -> tuple[Finding, ...]:
         """What this host lacks."""
-        return tuple(host_problems(self.asked, self.target, self.guest))
+        return tuple(check_host(self.asked, self.target, self.guest))
 
 
 def survey(reader: Reader, body: Body, target: Target | None = None, gpus: int | None = None) -> Survey:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from vmtool.doctor.host import HostFacts, read_host
 from vmtool.gpu.after_cleanup import facts_without as gpu_without
 from vmtool.gpu.facts import GpuFacts, read_gpu
-from vmtool.gpu.launch_devices import wish_of
+from vmtool.gpu.launch_devices import Selection, select_accelerators, wish_of
 from vmtool.instance.instance import Instance, read_instance, subject_of
 from vmtool.kata.launcher import target_of
 from vmtool.kata.request import Survey, survey
@@ -61,3 +61,9 @@ def read_launch(reader: DeviceReader, state: State, spec: Spec) -> LaunchFacts:
         domain=read_domain(reader, spec, host, model) if handler == "libvirt" else None,
         gpu=gpu,
     )
+
+
+def choose_devices(spec: Spec, gpu: GpuFacts | None) -> Selection | None:
+    """The accelerators of the launch, chosen once; None when there are none to pass on."""
+    wish = wish_of(spec.spec.resources.accelerators, subject_of(spec.name))
+    return select_accelerators(gpu, wish) if wish and gpu else None

@@ -11,11 +11,12 @@ from vmtool.containerd import container as c
 from vmtool.containerd.endpoint import Endpoint, awake, choose_endpoint, plan_containerd
 from vmtool.endpoint.actions import AskCanary, AwaitHealth
 from vmtool.errors import Refused
+from vmtool.gpu.launch_devices import Selection, plan_accelerators
 from vmtool.image.reference import full_reference
 from vmtool.instance.instance import Instance, Paths, Record, record_text, subject_of
 from vmtool.kata.launcher import Guest, guest_of, plan_guest, plan_look
 from vmtool.launch.check import check_launch, netns_name
-from vmtool.launch.facts import LaunchFacts
+from vmtool.launch.facts import LaunchFacts, choose_devices
 from vmtool.launch.timeouts import canary_deadline, start_deadline
 from vmtool.libvirt import launcher as d
 from vmtool.libvirt.initramfs_files import KEY as GUEST_KEY
@@ -48,10 +49,11 @@ def plan_launch(state: State, spec: Spec, facts: LaunchFacts, *, timeout: float 
             raise Refused(f"{spec.name} runs already, with another spec",
                           hint=f"vmtool rm {spec.name}, or another metadata.name")
         return p.Plan(subject, directory, (p.Step(f"launch {spec.name}", skip="it runs, with this very spec"),))
-    network = check_launch(spec, facts)
+    chosen = choose_devices(spec, facts.gpu)
+    network = check_launch(spec, facts, chosen)
     endpoint = choose_endpoint(state, bool(facts.host.containerd.answers))
-    guest = guest_of(spec, facts.survey, facts.gpu) if facts.survey else None
-    vm = vm_of(state, spec, facts.domain, facts.gpu, network.bridge) if facts.domain else None
+    guest = guest_of(spec, facts.survey, chosen) if facts.survey else None
+    vm = vm_of(state, spec, facts.domain, chosen.bdfs if chosen else (), network.bridge) if facts.domain else None
     record = _record(spec, endpoint, directory, guest, vm)
     return p.Plan(subject, directory, (
         *([plan_clearing(earlier)] if earlier else []),
@@ -62,8 +64,8 @@ def plan_launch(state: State, spec: Spec, facts: LaunchFacts, *, timeout: float 
         *plan_network(state, facts.host.network, network),
         plan_attach(state, facts.host.network, network, container_id=spec.name, netns_name=netns_name(spec.name),
                     directory=directory / "net", publish=spec.spec.network.ports, owner=subject),
-        *(plan_guest(state, spec, guest, facts.gpu, directory) if guest else ()),
-        *(plan_vm(state, spec, vm, facts, network, directory) if vm else
+        *(plan_guest(state, guest, chosen, directory) if guest else ()),
+        *(plan_vm(state, spec, vm, chosen, network, directory) if vm else
           (plan_container(state, spec, endpoint, network, directory, guest),)),
         *(plan_look(spec, guest, directory) if guest else ()),
         *([] if vm else [plan_key(spec, endpoint, directory)]),
@@ -72,10 +74,10 @@ def plan_launch(state: State, spec: Spec, facts: LaunchFacts, *, timeout: float 
     ))
 
 
-def plan_vm(state: State, spec: Spec, vm: Vm, facts: LaunchFacts, network: Network,
+def plan_vm(state: State, spec: Spec, vm: Vm, chosen: Selection | None, network: Network,
             directory: Path) -> tuple[p.Step, ...]:
     """From the devices to a guest of libvirt's whose workload was started."""
-    return (*d.plan_binds(state, spec, facts.gpu),
+    return (*(plan_accelerators(state, chosen) if chosen else ()),
             d.plan_initrd(spec, vm, server_command(spec.spec, network, key=GUEST_KEY)),
             d.plan_domain(spec, vm, network, netns_name(spec.name), directory),
             d.plan_look(spec, vm, directory), *d.plan_greeting(spec, vm, directory))

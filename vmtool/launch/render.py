@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vmtool.errors import NotReady, Refused, VmtoolError
-from vmtool.findings import refuse
+from vmtool.errors import Refused, VmtoolError
+from vmtool.findings import failing, refuse
+from vmtool.gpu.launch_devices import Selection
 from vmtool.launch.check import check_launch, network_wish
-from vmtool.launch.facts import LaunchFacts
-from vmtool.libvirt.facts import DomainFacts, Problem
-from vmtool.libvirt.launch_check import ONLY_RENDERED, vm_problems
-from vmtool.libvirt.launch_domain import devices_of, vm_of
+from vmtool.launch.facts import LaunchFacts, choose_devices
+from vmtool.libvirt.launch_check import ONLY_RENDERED, check_domain
+from vmtool.libvirt.launch_domain import vm_of
 from vmtool.net.check import check_syntax, choose_network
 from vmtool.net.facts import NetworkFacts
 from vmtool.net.plan import conflist_text
@@ -41,18 +41,19 @@ def render_launch(state: State, spec: Spec, facts: LaunchFacts) -> Rendering:
     if facts.domain is None:
         raise Refused(f"spec.runtime.handler: {spec.spec.runtime.handler} has no domain",
                       hint="write handler: libvirt" + ("; or: vmtool kata render SPEC" if facts.survey else ""))
-    network = facts.host.network
+    network, chosen = facts.host.network, choose_devices(spec, facts.gpu)
     wish = network_wish(spec, network)
-    every: list[Problem] = [*vm_problems(spec, facts.domain, facts.gpu),
-                            *((Refused, item.text) for item in check_syntax(network, wish))]
-    found = {text: kind for kind, text in every if text != ONLY_RENDERED}
-    refused = any(issubclass(kind, Refused) for kind in found.values())
-    if refused or not _nameable(spec, facts, facts.domain):
-        raise (Refused if refused else NotReady)(
-            f"{spec.name} gives no domain", details=list(found), hint="correct the spec" if refused else
-            f"vmtool doctor --for libvirt --tee {spec.spec.runtime.tee}")
+    found = failing(item for item in (*check_domain(spec, facts.domain, chosen), *check_syntax(network, wish))
+                    if item.id != ONLY_RENDERED)
+    wrong = any(item.fault == "input" for item in found)
+    # What the host lacks keeps the domain from running, and only some of it from being described.
+    nameable = facts.domain.image and facts.domain.emulator and not (chosen and failing(chosen.findings))
+    if wrong or not nameable:
+        refuse(found, f"{spec.name} gives no domain", "correct the spec" if wrong else
+               f"vmtool doctor --for libvirt --tee {spec.spec.runtime.tee}")
     bridge = (network.network(wish.name) or choose_network(network, wish)).bridge
-    return Rendering(vm_of(state, spec, facts.domain, facts.gpu, bridge).text, _stops(spec, facts))
+    made = vm_of(state, spec, facts.domain, chosen.bdfs if chosen else (), bridge)
+    return Rendering(made.text, _stops(spec, facts, chosen))
 
 
 def render_network(state: State, spec: Spec, facts: NetworkFacts) -> str:
@@ -66,20 +67,11 @@ def render_network(state: State, spec: Spec, facts: NetworkFacts) -> str:
     return conflist_text(state, facts, facts.network(wish.name) or choose_network(facts, wish))
 
 
-def _nameable(spec: Spec, facts: LaunchFacts, domain: DomainFacts) -> bool:
-    """Whether all is known that the description names."""
-    try:
-        devices_of(spec, facts.gpu)
-    except VmtoolError:
-        return False
-    return bool(domain.image and domain.emulator)
-
-
-def _stops(spec: Spec, facts: LaunchFacts) -> tuple[str, ...]:
+def _stops(spec: Spec, facts: LaunchFacts, chosen: Selection | None) -> tuple[str, ...]:
     if facts.earlier and facts.earlier.state == "running":
         return (f"{spec.name} runs already",)
     try:
-        check_launch(spec, facts)
+        check_launch(spec, facts, chosen)
     except VmtoolError as error:
         return error.details
     return ()

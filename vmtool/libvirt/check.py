@@ -1,10 +1,10 @@
-"""What speaks against a domain before anything starts: every problem, with whose fault it is."""
+"""Reasons not to start a domain, before anything starts: all of them, and whether input or host is at fault."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vmtool.errors import NotReady, Refused, VmtoolError
+from vmtool.findings import Finding, host_lacks, wrong_input
 from vmtool.libvirt.domain import TEE_ARCHITECTURES, TEE_FIRMWARE, TEE_MACHINES, foreign
 from vmtool.libvirt.verity_table import is_verified
 from vmtool.spec.libvirt import Libvirt
@@ -13,10 +13,9 @@ from vmtool.spec.runtime import Body
 # The first libvirt that knows the launchSecurity type (its NEWS). virtCCA's is in openEuler's patched libvirt only,
 # whose version number does not tell.
 LEAST = {"snp": (10, 5), "tdx": (11, 6)}
-Problem = tuple[type[VmtoolError], str]
 
 
-def wish_problems(body: Body, architecture: str, version: str | None) -> Iterator[Problem]:
+def check_request(body: Body, architecture: str, version: str | None) -> Iterator[Finding]:
     """What is wrong with the spec, or with this host's libvirt for it.
 
     Args:
@@ -25,45 +24,55 @@ def wish_problems(body: Body, architecture: str, version: str | None) -> Iterato
     """
     tee = body.runtime.tee
     if tee != "none" and architecture != TEE_ARCHITECTURES[tee]:
-        yield Refused, f"spec.runtime.tee: {tee} exists on {TEE_ARCHITECTURES[tee]}, the guest image is {architecture}"
+        yield wrong_input("libvirt.architecture",
+                          f"{tee} exists on {TEE_ARCHITECTURES[tee]}, the guest image is {architecture}",
+                          place="spec.runtime.tee")
     yield from _boot(body.runtime.libvirt, tee)
     yield from _machine(body, tee)
     if tee != "none" and not is_verified(body):
-        yield Refused, f"spec.runtime.libvirt.verity: without it the host of a guest in {tee} could alter its disks"
+        yield wrong_input("libvirt.verity", f"without it the host of a guest in {tee} could alter its disks",
+                          place="spec.runtime.libvirt.verity")
     yield from _texts(body.runtime.libvirt)
     if version is None:
-        yield NotReady, "libvirt is not installed (apt-get install libvirt-daemon-system libvirt-clients)"
+        yield host_lacks("libvirt.absent", "libvirt is not installed",
+                         "apt-get install libvirt-daemon-system libvirt-clients")
     elif tee in LEAST and _numbers(version) < LEAST[tee]:
         least = ".".join(map(str, LEAST[tee]))
-        yield NotReady, f"libvirt {version} cannot start a domain in {tee}: {least} is the first that can"
+        yield host_lacks("libvirt.version",
+                         f"libvirt {version} cannot start a domain in {tee}: {least} is the first that can")
 
 
-def _boot(wish: Libvirt, tee: str) -> Iterator[Problem]:
+def _boot(wish: Libvirt, tee: str) -> Iterator[Finding]:
     if tee in TEE_FIRMWARE and not wish.firmware:
-        yield Refused, (f"spec.runtime.libvirt.firmware: {tee} measures the firmware: name an OVMF that was built for "
-                        "it (such as OVMF.amdsev.fd or OVMF.inteltdx.fd)")
+        yield wrong_input("libvirt.firmware.measured", f"{tee} measures the firmware: name an OVMF that was built for "
+                          "it (such as OVMF.amdsev.fd or OVMF.inteltdx.fd)", place="spec.runtime.libvirt.firmware")
     if tee not in TEE_FIRMWARE and wish.boot == "kernel" and wish.firmware:
-        yield Refused, "spec.runtime.libvirt.firmware: is not used when QEMU loads the kernel (boot: firmware)"
+        yield wrong_input("libvirt.firmware.unused", "is not used when QEMU loads the kernel (boot: firmware)",
+                          place="spec.runtime.libvirt.firmware")
     if tee not in TEE_FIRMWARE and wish.boot == "firmware" and not wish.firmware:
-        yield Refused, "spec.runtime.libvirt.boot: firmware needs the path of one (spec.runtime.libvirt.firmware)"
+        yield wrong_input("libvirt.firmware.unnamed", "firmware needs the path of one (spec.runtime.libvirt.firmware)",
+                          place="spec.runtime.libvirt.boot")
     if wish.boot == "firmware" and (wish.kernel or wish.kernel_params):
-        yield Refused, "spec.runtime.libvirt: kernel and kernel_params do nothing with boot: firmware"
+        yield wrong_input("libvirt.kernel.unused", "kernel and kernel_params do nothing with boot: firmware",
+                          place="spec.runtime.libvirt")
 
 
-def _machine(body: Body, tee: str) -> Iterator[Problem]:
+def _machine(body: Body, tee: str) -> Iterator[Finding]:
     machine, wanted = body.runtime.libvirt.machine, body.resources.accelerators
     if tee in TEE_MACHINES and machine and machine != TEE_MACHINES[tee]:
-        yield Refused, f"spec.runtime.libvirt.machine: {tee} has {TEE_MACHINES[tee]} only, not {machine}"
+        yield wrong_input("libvirt.machine.tee", f"{tee} has {TEE_MACHINES[tee]} only, not {machine}",
+                          place="spec.runtime.libvirt.machine")
     if machine in ("pc", "microvm", "isapc") and (wanted.count or wanted.bdf):
-        yield Refused, f"spec.runtime.libvirt.machine: {machine} has no PCI Express, which a GPU needs: q35"
+        yield wrong_input("libvirt.machine.gpu", f"{machine} has no PCI Express, which a GPU needs: q35",
+                          place="spec.runtime.libvirt.machine")
 
 
-def _texts(wish: Libvirt) -> Iterator[Problem]:
+def _texts(wish: Libvirt) -> Iterator[Finding]:
     for place, text in (("image", wish.image or ""), ("firmware", wish.firmware or ""),
                         *(("kernel_params", word) for word in wish.kernel_params)):
         if character := foreign(str(text)):
-            yield Refused, (f"spec.runtime.libvirt.{place}: {str(text)[:60]!r} holds {character!r}, which a domain's "
-                            "description cannot")
+            yield wrong_input("libvirt.character", f"{str(text)[:60]!r} holds {character!r}, which a domain's "
+                              "description cannot", place=f"spec.runtime.libvirt.{place}")
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -9,7 +9,8 @@ from vmtool.architecture import BY_DEBIAN, BY_MACHINE
 from vmtool.cache import Cache
 from vmtool.debian.tools import Tools, read_tools, tools_dir
 from vmtool.doctor.host import HostFacts
-from vmtool.errors import NotReady, Refused, VmtoolError
+from vmtool.errors import Refused, VmtoolError
+from vmtool.findings import Finding, from_error, host_lacks, lines, wrong_input
 from vmtool.machine import Reader
 from vmtool.models.facts import ModelFacts
 from vmtool.rootfs.boot.plan import BUSYBOX
@@ -20,8 +21,6 @@ from vmtool.spec.runtime import Spec
 
 TARGET = "multi-user.target"
 OWN_BUSYBOX = "/bin/busybox"
-# With whose fault it is.
-Problem = tuple[type[VmtoolError], str]
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class DomainFacts:
     """What is there.
 
     Args:
-        image: None when there is none that can be booted; a problem tells why.
+        image: None when there is none that can be booted; a finding says why.
         architecture: of the guest, x86_64 or aarch64.
         emulator: the QEMU; empty when there is none.
         accelerated: whether KVM runs guests of this architecture here.
@@ -58,7 +57,7 @@ class DomainFacts:
         busybox: a static one of the guest's architecture; None when there is none.
         dmsetup: the program, for a guest of this host's architecture, and veritysetup are there; empty when not.
         model_size: bytes.
-        problems: what of this is missing, with whose fault it is.
+        findings: what of this is missing, and whether input or host is at fault.
     """
 
     image: GuestImage | None
@@ -71,7 +70,7 @@ class DomainFacts:
     tools: Tools
     model_size: int
     dmsetup: str = ""
-    problems: tuple[Problem, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
     def known(self) -> GuestImage:
         """The image.
@@ -80,7 +79,7 @@ class DomainFacts:
             Refused: there is none.
         """
         if self.image is None:
-            raise Refused("there is no guest image to boot", details=[text for _, text in self.problems])
+            raise Refused("there is no guest image to boot", details=lines(self.findings))
         return self.image
 
 
@@ -90,44 +89,49 @@ def read_domain(reader: Reader, spec: Spec, host: HostFacts, model: ModelFacts |
     problems: list[Problem] = []
     image, manifest = _image(reader, spec.spec.runtime.libvirt, problems)
     machine = BY_DEBIAN[manifest.architecture].machine if manifest else host.cpu.arch
+    findings: list[Finding] = []
+    image, manifest = _image(reader, spec.spec.runtime.libvirt, findings)
+    machine = ARCHITECTURES[manifest.architecture] if manifest else host.cpu.arch
     firmware = spec.spec.runtime.libvirt.firmware
     if firmware and not reader.exists(str(firmware)):
-        problems.append((Refused, f"spec.runtime.libvirt.firmware: {firmware}: no such file"))
+        findings.append(wrong_input("libvirt.firmware.absent", f"{firmware}: no such file",
+                                    place="spec.runtime.libvirt.firmware"))
     own = machine == host.cpu.arch
     emulator = host.hypervisor.qemu if own else reader.which(f"qemu-system-{machine}")
     busybox, tools = _busybox(reader, cache, machine, own), _tools(reader, cache)
     if not emulator:
-        problems.append((NotReady, f"qemu-system-{machine} is not installed, which runs the guest"))
+        findings.append(host_lacks("libvirt.qemu", f"qemu-system-{machine} is not installed, which runs the guest"))
     if not busybox:
-        problems.append((NotReady, f"no static busybox for {machine}, which the guest's initramfs needs "
-                                   "(apt-get install busybox-static)"))
+        findings.append(host_lacks("libvirt.busybox", f"no static busybox for {machine}, which the guest's initramfs "
+                                   "needs", "apt-get install busybox-static"))
     if not tools:
-        problems.append((NotReady, "debugfs is not installed, which reads the guest's modules (apt-get install "
-                                   "e2fsprogs)"))
+        findings.append(host_lacks("libvirt.debugfs", "debugfs is not installed, which reads the guest's modules",
+                                   "apt-get install e2fsprogs"))
     return DomainFacts(image, machine, emulator or "", host.kvm.verdict == "runs" and own, host.hypervisor.socket,
                        host.hypervisor.libvirt_version, busybox, tools or Tools(None), model.size if model else 0,
-                       (reader.which("dmsetup") or "") if own and reader.which("veritysetup") else "", tuple(problems))
+                       (reader.which("dmsetup") or "") if own and reader.which("veritysetup") else "", tuple(findings))
 
 
-def _image(reader: Reader, wish: Libvirt, problems: list[Problem]) -> tuple[GuestImage | None, Manifest | None]:
-    """The image and what it promises; why it cannot be booted goes to `problems`."""
+def _image(reader: Reader, wish: Libvirt, findings: list[Finding]) -> tuple[GuestImage | None, Manifest | None]:
+    """The image and what it promises; why it cannot be booted goes to `findings`."""
     place = "spec.runtime.libvirt.image"
     if wish.image is None:
-        problems.append((Refused, f"{place}: name a guest image (vmtool rootfs build)"))
+        findings.append(wrong_input("libvirt.image.unnamed", "name a guest image", "vmtool rootfs build", place))
         return None, None
     try:
         file = read_image(wish.image)
         papers = manifest_path(wish.image)
         manifest = read_manifest(papers) if reader.exists(str(papers)) else None
     except VmtoolError as error:
-        problems.append((type(error), f"{place}: {error.message}"))
+        findings.append(from_error("libvirt.image.unreadable", error, place))
         return None, None
     kernel = wish.kernel or wish.image.with_name(f"{wish.image.name}.vmlinuz")
     if wish.boot == "kernel" and not reader.exists(str(kernel)):
-        problems.append((Refused, f"{kernel}: no such file, and an image has no kernel in it (name it as "
-                                  "spec.runtime.libvirt.kernel)"))
+        findings.append(wrong_input("libvirt.kernel.absent",
+                                    f"{kernel}: no such file, and an image has no kernel in it",
+                                    "name it as spec.runtime.libvirt.kernel"))
     if file.problem or not file.rootfs:
-        problems.append((Refused, f"{place}: {wish.image}: {file.problem}"))
+        findings.append(wrong_input("libvirt.image.unsound", f"{wish.image}: {file.problem}", place=place))
         return None, manifest
     target = manifest.promises.target if manifest else ""
     verity = manifest.verity if manifest and file.hashes else None

@@ -1,56 +1,54 @@
-"""What speaks against a domain of a spec's on this host: every problem, with whose fault it is."""
+"""Reasons not to start a spec's domain on this host: all of them, and whether input or host is at fault."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vmtool.errors import NotReady, Refused, VmtoolError
-from vmtool.gpu.facts import GpuFacts
-from vmtool.libvirt.check import wish_problems
+from vmtool.findings import Finding, host_lacks, wrong_input
+from vmtool.gpu.launch_devices import Selection
+from vmtool.libvirt.check import check_request
 from vmtool.libvirt.domain import LONGEST, Kernel, kernel_words
-from vmtool.libvirt.facts import DomainFacts, Problem
+from vmtool.libvirt.facts import DomainFacts
 from vmtool.libvirt.initramfs_files import unit_word
-from vmtool.libvirt.launch_domain import devices_of
 from vmtool.libvirt.verity_table import is_verified
 from vmtool.spec.runtime import Body, Spec
 
-ONLY_RENDERED = ("spec.runtime.libvirt.boot: firmware is only rendered (vmtool libvirt render): such a guest has no "
-                 "agent of vmtool's")
+# The id of the finding on a guest that can be rendered, and not launched.
+ONLY_RENDERED = "libvirt.only-rendered"
 
 
-def vm_problems(spec: Spec, facts: DomainFacts, gpu: GpuFacts | None) -> Iterator[Problem]:
-    """What speaks against it: with whose fault it is."""
+def check_domain(spec: Spec, facts: DomainFacts, chosen: Selection | None) -> Iterator[Finding]:
+    """Reasons not to start it."""
     body = spec.spec
-    yield from facts.problems
-    yield from wish_problems(body, facts.architecture, facts.libvirt)
+    yield from facts.findings
+    yield from check_request(body, facts.architecture, facts.libvirt)
     if body.model.source != "local":
-        yield Refused, "spec.model.source: a guest of libvirt's fetches no model; use a local one"
+        yield wrong_input("libvirt.model", "a guest of libvirt's fetches no model; use a local one",
+                          place="spec.model.source")
     if body.runtime.libvirt.boot == "firmware":
-        yield Refused, ONLY_RENDERED
+        yield wrong_input(ONLY_RENDERED, "firmware is only rendered (vmtool libvirt render): such a guest has no agent "
+                          "of vmtool's", place="spec.runtime.libvirt.boot")
     elif (size := _command_line(spec, facts)) > LONGEST:
-        yield Refused, (f"spec.runtime.libvirt.kernel_params: the guest's kernel command line has {size} bytes with "
-                        f"them, and Linux cuts it off after {LONGEST}")
+        yield wrong_input("libvirt.command-line", f"the guest's kernel command line has {size} bytes with them, and "
+                          f"Linux cuts it off after {LONGEST}", place="spec.runtime.libvirt.kernel_params")
     yield from _verity(body, facts)
     for word in (*body.vllm.args, *(f"{name}={value}" for name, value in body.vllm.env.items())):
         try:
             unit_word(word)
         except ValueError as error:
-            yield Refused, f"spec.vllm: {error}"
-    try:
-        devices_of(spec, gpu)
-    except VmtoolError as error:
-        yield from ((type(error), line) for line in (error.details or (error.message,)))
+            yield wrong_input("libvirt.word", str(error), place="spec.vllm")
+    yield from chosen.findings if chosen else ()
 
 
-def _verity(body: Body, facts: DomainFacts) -> Iterator[Problem]:
+def _verity(body: Body, facts: DomainFacts) -> Iterator[Finding]:
     if not is_verified(body) or body.runtime.libvirt.boot == "firmware":
         return
     if facts.image and not facts.image.verity:
-        yield Refused, (f"spec.runtime.libvirt.image: {facts.image.path} has no root hash that its disk could be held "
-                        "against: build it with verity: {} in its recipe")
+        yield wrong_input("libvirt.image.verity", f"{facts.image.path} has no root hash that its disk could be held "
+                          "against: build it with verity: {} in its recipe", place="spec.runtime.libvirt.image")
     if not facts.dmsetup:
-        yield NotReady, (f"dmsetup and veritysetup for {facts.architecture} are not installed, which the guest's "
-                         "verified disks need (apt-get install dmsetup cryptsetup-bin)")
+        yield host_lacks("libvirt.dmsetup", f"dmsetup and veritysetup for {facts.architecture} are not installed, "
+                         "which the guest's verified disks need", "apt-get install dmsetup cryptsetup-bin")
 
 
 def _command_line(spec: Spec, facts: DomainFacts) -> int:

@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool import plan as p
-from vmtool.gpu.facts import GpuFacts
-from vmtool.gpu.launch_devices import chosen_devices, wish_of
-from vmtool.instance.instance import Paths, subject_of
+from vmtool.instance.instance import Paths
 from vmtool.libvirt.domain import Disk, Domain, Kernel, Nic, Port, kernel_words, mac_of, machine_of
 from vmtool.libvirt.facts import DomainFacts, GuestImage
 from vmtool.libvirt.initramfs_files import AGENT_PORT, LOG_PORT
@@ -99,14 +97,14 @@ class Vm:
                 KillQemu(self.place.domain, self.emulator), p.Remove(self.place.run))
 
 
-def vm_of(state: State, spec: Spec, facts: DomainFacts, gpu: GpuFacts | None, bridge: str) -> Vm:
-    """The domain that the spec amounts to; call after `vm_problems` found nothing.
+def vm_of(state: State, spec: Spec, facts: DomainFacts, devices: tuple[str, ...], bridge: str) -> Vm:
+    """The domain that the spec amounts to; call after `check_domain` found nothing.
 
     Args:
+        devices: addresses of what is passed on.
         bridge: of the network that the guest is on.
     """
     place, image, wish = Place(state, spec.name), facts.known(), spec.spec.runtime.libvirt
-    devices = devices_of(spec, gpu)
     text = render_domain(domain_of(place, spec.spec, facts, image, devices, bridge))
     return Vm(place, place.uri(wish.uri, facts.system), text, devices, facts, image)
 
@@ -126,9 +124,3 @@ def domain_of(place: Place, body: Body, facts: DomainFacts, image: GuestImage, d
                                        Disk(directory / "model.img", "model", shared=False)),
         nic=Nic(bridge, mac_of(place.domain)), console=paths.console, hostdevs=devices,
         ports=(Port(AGENT_PORT, socket=place.channel), Port(LOG_PORT, file=paths.log)))
-
-
-def devices_of(spec: Spec, gpu: GpuFacts | None) -> tuple[str, ...]:
-    """The addresses of what is passed on."""
-    wish = wish_of(spec.spec.resources.accelerators, subject_of(spec.name))
-    return chosen_devices(gpu, wish) if wish and gpu else ()

@@ -12,9 +12,8 @@ from pathlib import Path
 
 from vmtool import plan as p
 from vmtool.containerd.endpoint import Endpoint, awake
-from vmtool.gpu.facts import GpuFacts
-from vmtool.gpu.launch_devices import plan_accelerators, wish_of
-from vmtool.instance.instance import Paths, subject_of
+from vmtool.instance.instance import Paths
+from vmtool.kata.timeouts import dial_seconds
 from vmtool.libvirt.actions import GuestRequest
 from vmtool.libvirt.initramfs_files import DISKS, guest_files
 from vmtool.libvirt.launch_domain import PROGRAM, Vm
@@ -87,12 +86,6 @@ def plan_initrd(spec: Spec, vm: Vm, command: tuple[str, ...]) -> p.Step:
         p.Run(("chmod", "0644", str(directory / "initrd"))),
         p.Remove(scratch),
     ), undo=(p.Remove(scratch),))
-
-
-def plan_binds(state: State, spec: Spec, gpu: GpuFacts | None) -> tuple[p.Step, ...]:
-    """Bind the devices that are passed on."""
-    wish = wish_of(spec.spec.resources.accelerators, subject_of(spec.name))
-    return plan_accelerators(state, gpu, wish) if wish and gpu else ()
 
 
 def boot_seconds(spec: Spec, vm: Vm) -> float:

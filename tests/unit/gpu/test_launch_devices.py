@@ -12,7 +12,7 @@ from vmtool.engine import apply, transactions
 from vmtool.errors import NotReady
 from vmtool.gpu.after_cleanup import facts_without
 from vmtool.gpu.facts import read_gpu
-from vmtool.gpu.launch_devices import chosen_devices, device_paths, plan_accelerators, wish_of
+from vmtool.gpu.launch_devices import device_paths, plan_accelerators, select_accelerators, wish_of
 from vmtool.gpu.pci import DEVICES
 from vmtool.gpu.select import Wish
 from vmtool.paths import State
@@ -32,10 +32,10 @@ def test_a_spec_becomes_a_wish() -> None:
 def test_the_steps_claim_before_they_bind(boot: Boot, state: State) -> None:
     facts = read_gpu(boot("hgx-h100", **IDLE), state)
     wish = Wish(count=2, owner="instance a")
-    titles = [step.title for step in plan_accelerators(state, facts, wish)]
+    titles = [step.title for step in plan_accelerators(state, select_accelerators(facts, wish))]
     assert titles == [f"claim {H100[0]}, {H100[1]} for instance a", f"note the drivers of {H100[0]}, {H100[1]}",
                       "load vfio-pci", f"bind {H100[0]}, {H100[1]} to vfio-pci"]
-    assert chosen_devices(facts, wish) == H100[:2]
+    assert select_accelerators(facts, wish).bdfs == H100[:2]
 
 
 def test_the_group_is_known_before_and_the_own_node_after_the_bind(boot: Boot, state: State) -> None:
@@ -67,7 +67,8 @@ def do_claim(kernel: FakeKernel, state: State, *bdfs: str) -> Plan:
     wish = Wish(bdfs=bdfs, owner="instance a")
 
     def make() -> Plan:
-        return Plan("instance a", directory, plan_accelerators(state, read_gpu(kernel, state), wish))
+        chosen = select_accelerators(read_gpu(kernel, state), wish)
+        return Plan("instance a", directory, plan_accelerators(state, chosen))
 
     return transactions.run_transaction(state, directory, "a test", make, Quiet(), on=on(kernel))
 
@@ -86,7 +87,8 @@ def test_a_launch_after_another_finds_the_devices_as_they_are_when_that_one_is_c
     assert not apply.undo(state.instance("a"), Quiet(), on=on(kernel))
     cleared = read_gpu(kernel, state)
     for facts in (as_if_cleared, cleared):
-        titles = [(step.title, step.skip) for step in plan_accelerators(state, facts, Wish(bdfs=H100[:1], owner="b"))]
+        chosen = select_accelerators(facts, Wish(bdfs=H100[:1], owner="b"))
+        titles = [(step.title, step.skip) for step in plan_accelerators(state, chosen)]
         assert titles == [(step.title.replace("instance a", "b"), "loaded" if "load" in step.title else step.skip)
                           for step in first.steps]
         assert facts.inventory.find(H100[0]) == before.inventory.find(H100[0])

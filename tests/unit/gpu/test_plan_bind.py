@@ -14,6 +14,7 @@ from vmtool.engine import apply, hooks, transactions
 from vmtool.engine.journal import Journal
 from vmtool.errors import NotReady, ProgramFailed, VerificationFailed
 from vmtool.gpu import plan_bind, saved_state
+from vmtool.gpu.check import check_bind
 from vmtool.gpu.facts import read_gpu
 from vmtool.gpu.pci import DEVICES
 from vmtool.gpu.select import Wish
@@ -208,7 +209,8 @@ def test_what_an_instance_has_is_not_given_to_another(boot: Boot, state: State) 
 def test_the_way_back_of_a_launch_gives_back_only_what_it_bound(boot: Boot, state: State) -> None:
     kernel = boot("hgx-h100", **IDLE)
     do_bind(kernel, state, H100[0])
-    steps = plan_bind.bind_steps(state, read_gpu(kernel, state), Wish(bdfs=H100[:2], owner="instance a"))
+    facts, wish = read_gpu(kernel, state), Wish(bdfs=H100[:2], owner="instance a")
+    steps = plan_bind.bind_steps(state, facts, wish, check_bind(facts, wish))
     undo = [action.shell() for step in steps for action in step.undo]
     assert not [line for line in undo if H100[0] in line and "> /sys/" in line]
     assert [line for line in undo if H100[1] in line and "> /sys/" in line]

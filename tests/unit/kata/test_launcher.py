@@ -17,6 +17,7 @@ from tests.unit.qemu.test_claims import Proc, argv
 from vmtool.doctor.host import HostFacts, read_host
 from vmtool.engine.journal import Story
 from vmtool.errors import NotReady, Refused, VerificationFailed, VmtoolError
+from vmtool.gpu import check, launch_devices
 from vmtool.gpu.facts import read_gpu
 from vmtool.instance.instance import Instance, Paths, Record
 from vmtool.kata.launcher import target_of
@@ -155,6 +156,27 @@ def test_a_gpu_is_bound_and_passed_on_by_its_group() -> None:
     [text] = [action.text for action in actions(made) if isinstance(action, WriteFile)
               and action.path.name == "configuration.toml" and "kata" in str(action.path)]
     assert 'cold_plug_vfio = "root-port"' in text
+
+
+def test_devices_are_chosen_once_for_check_configuration_and_bind(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = wish(runtime=VIRTCCA, allow_unconfidential=True, resources={"memory": "2Gi", "cpus": 1, "accelerators": GPU})
+    real, chosen = check.choose, []
+
+    def choose(*arguments: Any) -> Any:
+        chosen.append(arguments)
+        return real(*arguments)
+
+    monkeypatch.setattr(launch_devices, "choose", choose)
+    plan(spec, gpus=Recorded.load("gpu-kunpeng-a100"))
+    assert len(chosen) == 1
+
+
+def test_a_gpu_that_cannot_be_bound_is_listed_with_its_hint() -> None:
+    spec = wish(runtime=VIRTCCA, allow_unconfidential=True,
+                resources={"memory": "2Gi", "cpus": 1, "accelerators": {"bdf": ["0000:99:00.0"]}})
+    with pytest.raises(Refused) as error:
+        plan(spec, gpus=Recorded.load("gpu-kunpeng-a100"))
+    assert "0000:99:00.0: there is no such device (vmtool gpu list shows what there is)" in error.value.details
 
 
 def test_a_hook_gets_the_variable_that_it_waits_for() -> None:

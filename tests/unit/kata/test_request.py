@@ -8,7 +8,8 @@ import pytest
 
 from tests.fakes.recorded import Recorded
 from tests.unit.kata.cases import asked, body
-from vmtool.kata.check import wish_problems
+from vmtool.findings import lines
+from vmtool.kata.check import check_request
 from vmtool.kata.facts import read_target
 from vmtool.kata.image import layout_of, read_hooks, read_image
 from vmtool.kata.request import survey
@@ -104,17 +105,17 @@ def test_only_an_executable_regular_file_is_a_hook(listing: dict[str, str], foun
 ])
 def test_what_is_wrong_with_a_wish_anywhere(release: str, tee: str, gpus: int, more: dict[str, Any],
                                             message: str) -> None:
-    assert message in "\n".join(wish_problems(asked(release, tee, gpus, **more)))
+    assert message in "\n".join(lines(check_request(asked(release, tee, gpus, **more))))
 
 
 def test_a_good_wish_has_no_problem() -> None:
-    assert not list(wish_problems(asked("3.15-virtcca", "virtcca", 14)))
+    assert not list(check_request(asked("3.15-virtcca", "virtcca", 14)))
 
 
 def test_the_shims_version_and_files_decide() -> None:
     found = survey(Recorded.load("kunpeng-virtcca"), body("virtcca", 1))
     assert (found.asked.release.name, found.asked.arch, found.asked.vfio) == ("3.15-virtcca", "aarch64", "group")
-    assert not found.wish_problems()
+    assert not found.check_request()
     snp = survey(Recorded.load("epyc-snp"), body("snp", 1))
     assert (snp.asked.release.name, snp.asked.vfio) == ("3.30", "iommufd")
     assert survey(Recorded.load("debian12-pvm"), body("virtcca")).asked.release.name == "3.15-virtcca"
@@ -128,7 +129,7 @@ def test_every_problem_of_the_host_at_once() -> None:
         texts={"/k/config-6.12.1": "CONFIG_DM_VERITY=y\n"}, links={"/k/vmlinux.container": "vmlinux-6.12.1"})
     wish = body("none", 1, {"version": "4.1", "image": "/i", "kernel": "/k/vmlinux.container", "verity": VERITY,
                             "injection": "hook"}, memory="64Gi", cpus=64)
-    told = "\n".join(survey(host, wish).host_problems())
+    told = "\n".join(lines(survey(host, wish).check_host()))
     for part in ("65536 MiB, but this host has", "64, but this host has 2",
                  "/opt/kata/bin/qemu-system-x86_64 is not there",
                  "/i is a file system without a partition table, but Kata 4.1 boots /dev/vda1",
@@ -144,7 +145,7 @@ def test_every_problem_of_the_host_at_once() -> None:
 ])
 def test_images_that_a_release_cannot_boot(release: str, data: bytes, size: int, message: str) -> None:
     host = image_host(data, size)
-    told = "\n".join(survey(host, body(kata={"version": release, "image": "/i"})).host_problems())
+    told = "\n".join(lines(survey(host, body(kata={"version": release, "image": "/i"})).check_host()))
     assert message in told
 
 

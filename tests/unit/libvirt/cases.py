@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -9,7 +10,11 @@ from typing import Any
 
 from tests.fakes.recorded import Recorded
 from vmtool.debian.tools import Tools
+from vmtool.errors import NotReady, Refused, VmtoolError
+from vmtool.findings import Finding, lines
 from vmtool.gpu.facts import GpuFacts, read_gpu
+from vmtool.gpu.launch_devices import Selection
+from vmtool.launch.facts import choose_devices
 from vmtool.libvirt.domain import TEE_ARCHITECTURES
 from vmtool.libvirt.facts import DomainFacts, GuestImage
 from vmtool.libvirt.launch_domain import vm_of
@@ -63,7 +68,17 @@ def gpu_facts() -> GpuFacts:
     return read_gpu(Recorded.load("gpu-kunpeng-a100"), STATE)
 
 
+def chosen(spec: Spec) -> Selection | None:
+    """The accelerators of the spec, on a host with two GPUs that nobody uses."""
+    return choose_devices(spec, gpu_facts())
+
+
+def spoken(findings: Iterable[Finding]) -> list[tuple[type[VmtoolError], str]]:
+    """Which error each of them makes, and its line."""
+    return [(Refused if item.fault == "input" else NotReady, lines([item])[0]) for item in findings]
+
+
 def text(spec: Spec, on: DomainFacts | None = None) -> str:
     """The description, as a launch has it."""
-    wanted = spec.spec.resources.accelerators
-    return vm_of(STATE, spec, on or facts(spec.spec.runtime.tee), gpu_facts() if wanted.bdf else None, BRIDGE).text
+    selection = chosen(spec)
+    return vm_of(STATE, spec, on or facts(spec.spec.runtime.tee), selection.bdfs if selection else (), BRIDGE).text

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from tests.unit.libvirt.cases import facts, gpu_facts, wish
+from tests.unit.libvirt.cases import chosen, facts, spoken, wish
 from vmtool.errors import NotReady, Refused, VmtoolError
+from vmtool.findings import wrong_input
 from vmtool.libvirt import check, launch_check
 from vmtool.libvirt.facts import DomainFacts
-from vmtool.libvirt.launch_check import vm_problems
+from vmtool.libvirt.launch_check import check_domain
 from vmtool.spec.runtime import Spec
 
 LOCAL = {"name": "m", "path": "/m"}
@@ -28,7 +29,8 @@ def gpu(machine: str, **more: Any) -> Spec:
 IMAGE = facts().known()
 # What is wrong; the spec; the host; whose fault it is; what is told. Nothing else may be told.
 BAD: list[tuple[str, Spec, DomainFacts, type[VmtoolError], str]] = [
-    ("no image", wish(), facts(image=None, problems=((Refused, "name a guest image"),)), Refused, "name a guest image"),
+    ("no image", wish(), facts(image=None, findings=(wrong_input("i", "name a guest image"),)), Refused,
+     "name a guest image"),
     ("another architecture", wish("snp"), facts("snp", architecture="aarch64"), Refused,
      "spec.runtime.tee: snp exists on x86_64, the guest image is aarch64"),
     ("virtCCA on x86", wish("virtcca"), facts("virtcca", architecture="x86_64"), Refused, "virtcca exists on aarch64"),
@@ -76,18 +78,17 @@ BAD: list[tuple[str, Spec, DomainFacts, type[VmtoolError], str]] = [
     ("no such device", wish(resources={"accelerators": {"bdf": ["0000:99:00.0"]}}), facts(), Refused,
      "0000:99:00.0"),
 ]
-# A firmware's boot is refused by itself, whatever else is wrong with it.
-ONLY = launch_check.ONLY_RENDERED
-
 
 def problems(spec: Spec, on: DomainFacts) -> list[tuple[type[VmtoolError], str]]:
-    return list(vm_problems(spec, on, gpu_facts()))
+    return spoken(check_domain(spec, on, chosen(spec)))
 
 
 @pytest.mark.parametrize(("spec", "on", "kind", "message"), [row[1:] for row in BAD], ids=[row[0] for row in BAD])
 def test_a_bad_spec_is_told_by_its_rule_alone(spec: Spec, on: DomainFacts, kind: type[VmtoolError],
                                               message: str) -> None:
-    told = [(whose, text) for whose, text in problems(spec, on) if text != ONLY or message in ONLY]
+    found = list(check_domain(spec, on, chosen(spec)))
+    # A firmware's boot is refused by itself, whatever else is wrong with it.
+    told = spoken([item for item in found if item.id != launch_check.ONLY_RENDERED] or found)
     assert len(told) == 1, told
     assert message in told[0][1]
     assert told[0][0] is kind
@@ -95,7 +96,7 @@ def test_a_bad_spec_is_told_by_its_rule_alone(spec: Spec, on: DomainFacts, kind:
 
 def test_every_rule_has_a_bad_spec() -> None:
     """A rule is a `yield` of the two modules; which of them speaks, its generator's frame tells."""
-    spoken = {place for _, spec, on, _, _ in BAD for place in speaking(vm_problems(spec, on, gpu_facts()))}
+    spoken = {place for _, spec, on, _, _ in BAD for place in speaking(check_domain(spec, on, chosen(spec)))}
     rules = {(file, first, last) for module in (check, launch_check) for file, first, last in yields(module.__file__)}
     silent = {rule for rule in rules if not any(rule[0] == file and rule[1] <= line <= rule[2]
                                                 for file, line in spoken)}

@@ -10,7 +10,7 @@ import pytest
 
 from tests.fakes.recorded import Recorded
 from tests.unit.launch.test_pipeline import MODEL
-from tests.unit.libvirt.cases import wish
+from tests.unit.libvirt.cases import spoken, wish
 from tests.unit.libvirt.test_launcher import host
 from tests.unit.rootfs.make import image, kata_dax, superblock
 from vmtool.cache import Cache
@@ -62,7 +62,7 @@ def with_manifest(guest: Path, architecture: str = "amd64", target: str = "kata-
 
 
 def told(facts: DomainFacts) -> list[tuple[type[VmtoolError], str]]:
-    return list(facts.problems)
+    return spoken(facts.findings)
 
 
 def test_all_is_there(guest: Path) -> None:

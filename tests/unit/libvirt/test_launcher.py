@@ -17,6 +17,7 @@ from vmtool.doctor.host import HostFacts, read_host
 from vmtool.endpoint.actions import AwaitHealth
 from vmtool.engine.journal import Story
 from vmtool.errors import NotReady, Refused
+from vmtool.findings import host_lacks
 from vmtool.instance.instance import Instance, Paths
 from vmtool.launch.facts import LaunchFacts
 from vmtool.launch.pipeline import plan_launch
@@ -227,7 +228,7 @@ def test_a_firmware_boot_is_rendered_and_not_run() -> None:
 def test_what_only_stops_the_run_is_told_beside_the_rendering() -> None:
     spec = wish(allow_unconfidential=False)
     bare = replace(NETWORK, plugins=Plugins())
-    problems = facts(libvirt=None, problems=((NotReady, "no static busybox"),))
+    problems = facts(libvirt=None, findings=(host_lacks("b", "no static busybox"),))
     made = render_launch(STATE, spec, launch_facts(spec, problems, host=replace(host(), network=bare)))
     told = "\n".join(made.stops)
     for part in ("spec.allow_unconfidential", "libvirt is not installed", "no static busybox", "CNI plugin"):
@@ -247,8 +248,8 @@ def test_every_problem_of_the_domain_is_told_at_once() -> None:
 
 
 @pytest.mark.parametrize(("on", "gpus", "message"), [
-    (facts(emulator="", problems=((NotReady, "qemu-system-x86_64 is not installed"),)), 0, "qemu-system-x86_64"),
-    (facts(image=None, problems=((NotReady, "no tools to read it"),)), 0, "no tools to read it"),
+    (facts(emulator="", findings=(host_lacks("q", "qemu-system-x86_64 is not installed"),)), 0, "qemu-system-x86_64"),
+    (facts(image=None, findings=(host_lacks("t", "no tools to read it"),)), 0, "no tools to read it"),
     (facts(), 1, "no IOMMU"),
 ])
 def test_what_the_description_would_have_to_name_must_be_there(on: DomainFacts, gpus: int, message: str) -> None:

@@ -17,8 +17,8 @@ from tests.unit.libvirt.cases import (
     COMBINATIONS,
     FIRMWARE,
     GPUS,
+    chosen,
     facts,
-    gpu_facts,
     name_of,
     text,
     wish,
@@ -26,7 +26,7 @@ from tests.unit.libvirt.cases import (
 from vmtool.errors import Refused, VmtoolError
 from vmtool.libvirt import render as rendering
 from vmtool.libvirt.domain import Disk, Domain, Kernel, Nic, Port, kernel_words
-from vmtool.libvirt.launch_check import ONLY_RENDERED, vm_problems
+from vmtool.libvirt.launch_check import ONLY_RENDERED, check_domain
 from vmtool.libvirt.render import read_back, render_domain
 from vmtool.spec.runtime import Spec
 
@@ -54,7 +54,7 @@ def test_golden(tee: str, gpus: int, boot: str) -> None:
     spec = wish(tee, gpus, boot)
     golden(f"{name_of(tee, gpus, boot)}.xml", text(spec))
     assert text(spec) == text(Spec.model_validate_json(spec.model_dump_json()))
-    told = [problem for _, problem in vm_problems(spec, facts(tee), gpu_facts())]
+    told = [item.id for item in check_domain(spec, facts(tee), chosen(spec))]
     assert told == ([ONLY_RENDERED] if boot == "firmware" else []), "a golden file shows what a launch may have"
 
 
@@ -142,7 +142,7 @@ def test_whatever_the_spec_holds_comes_out_again_or_is_refused(words: list[str],
         return
     known = facts(tee).known()
     on = facts(tee, image=replace(known, path=Path(image)))
-    problems = [told for kind, told in vm_problems(spec, on, gpu_facts()) if told != ONLY_RENDERED]
+    problems = [item.text for item in check_domain(spec, on, chosen(spec)) if item.id != ONLY_RENDERED]
     if problems:
         assert all(told.startswith("spec.runtime.libvirt.") for told in problems)
         return
@@ -178,7 +178,7 @@ def test_a_command_line_that_linux_would_cut_off_is_refused() -> None:
     fits = 2047 - len(" ".join(WORDS)) - 1
     for size, problems in ((fits, 0), (fits + 1, 1)):
         spec = wish(libvirt={"kernel_params": ["p" * size]})
-        assert len(list(vm_problems(spec, facts(), None))) == problems
+        assert len(list(check_domain(spec, facts(), None))) == problems
     assert len(text(wish(libvirt={"kernel_params": ["ä" * (fits // 2)]}))) > fits // 2
 
 
