@@ -8,6 +8,8 @@ from vmtool import plan as p
 from vmtool.cache import Cache, checksum
 from vmtool.debian.mmdebstrap import NO_TRANSLATIONS, Bootstrap
 from vmtool.errors import NotReady, Refused
+from vmtool.errors import Refused
+from vmtool.findings import Finding, host_lacks, refuse, size
 from vmtool.image import wheels
 from vmtool.image.facts import BuildFacts
 from vmtool.image.recipe import DIGEST, PLATFORMS, SERVING, Recipe, base_digest
@@ -38,9 +40,8 @@ def plan_build(cache: Cache, directory: Path, recipe: Recipe, digest: str, facts
     if facts.archive and not fresh:
         return p.Plan(subject, directory, (p.Step(f"build {recipe.name}", skip="the same input was built before"),))
     check_upstream(recipe, upstream_digest)
-    if problems := host_problems(cache, recipe, facts, fresh=fresh):
-        raise NotReady(f"{recipe.name} cannot be built here", details=[text for text, _ in problems],
-                       hint=problems[0][1])
+    lacking = check_host(cache, recipe, facts, fresh=fresh)
+    refuse(lacking, f"{recipe.name} cannot be built here", lacking[0].hint if lacking else "")
     steps = [
         plan_wheels(cache, recipe, facts), plan_base(cache, recipe, facts, fresh=fresh),
         plan_context(cache, recipe), plan_image(cache, recipe, digest, facts, upstream_digest, fresh=fresh),
@@ -64,20 +65,23 @@ def check_upstream(recipe: Recipe, digest: str) -> None:
         raise Refused(f"{recipe.name}: has no upstream image", hint="leave --upstream-digest out")
 
 
-def host_problems(cache: Cache, recipe: Recipe, facts: BuildFacts, *, fresh: bool) -> list[tuple[str, str]]:
+def check_host(cache: Cache, recipe: Recipe, facts: BuildFacts, *, fresh: bool) -> list[Finding]:
     """What the host lacks, each with a hint."""
-    problems = []
+    lacking = []
     if not facts.builder:
-        problems.append(("no builder: buildah is not installed, and no docker engine with buildx answers",
-                         "apt-get install buildah"))
+        lacking.append(host_lacks("image.builder", "no builder: buildah is not installed, and no docker engine with "
+                                  "buildx answers", "apt-get install buildah"))
     if recipe.suite and not facts.mmdebstrap and (fresh or not facts.base):
-        problems.append(("mmdebstrap is not installed; it makes the Debian base", "apt-get install mmdebstrap"))
+        lacking.append(host_lacks("image.mmdebstrap", "mmdebstrap is not installed; it makes the Debian base",
+                                  "apt-get install mmdebstrap"))
     if recipe.python and facts.wheels_missing and not facts.python:
-        problems.append(("this Python has no pip; it fetches the wheels", "apt-get install python3-pip"))
+        lacking.append(host_lacks("image.pip", "this Python has no pip; it fetches the wheels",
+                                  "apt-get install python3-pip"))
     if facts.free is not None and facts.free < NEEDED:
-        problems.append((f"{cache.root}: {facts.free / (1 << 30):.1f} GiB free, {NEEDED >> 30} GiB are needed",
-                         "make room, or set VMTOOL_CACHE to a larger file system"))
-    return problems
+        lacking.append(host_lacks("image.space", f"{cache.root}: {size(facts.free)} free, {NEEDED >> 30} GiB are "
+                                  "needed",
+                                  "make room, or set VMTOOL_CACHE to a larger file system"))
+    return lacking
 
 
 def plan_wheels(cache: Cache, recipe: Recipe, facts: BuildFacts) -> p.Step:

@@ -17,14 +17,10 @@ def check_request(asked: Asked) -> Iterator[Finding]:
     kata, release, tee = asked.kata, asked.release, asked.tee
     if (tee, asked.gpus > 0) not in release.combinations:
         fitting = [other.name for other in RELEASES if (tee, asked.gpus > 0) in other.combinations]
-        yield (f"spec.runtime.kata.version: Kata {release.name} has no {tee}{' with GPUs' if asked.gpus else ''}"
-               f"{SILENT if tee == 'virtcca' else ''}; use {', '.join(fitting)}")
-    if release.root == "vda" and asked.arch == ARM64.machine and tee == "none":
-        yield f"spec.runtime.tee: on arm64 every guest of Kata {release.name} is confidential, so ask for virtcca"
         yield wrong_input("kata.version", f"Kata {release.name} has no {tee}{' with GPUs' if asked.gpus else ''}"
                           f"{SILENT if tee == 'virtcca' else ''}; use {', '.join(fitting)}",
                           place="spec.runtime.kata.version")
-    if release.root == "vda" and asked.arch == "aarch64" and tee == "none":
+    if release.root == "vda" and asked.arch == ARM64.machine and tee == "none":
         yield wrong_input("kata.always-confidential", f"on arm64 every guest of Kata {release.name} is confidential, "
                           "so ask for virtcca", place="spec.runtime.tee")
     if kata.image and kata.initrd:

@@ -12,7 +12,6 @@ import click
 from vmtool.cli.output import print_json
 from vmtool.errors import NotReady, Refused, VerificationFailed
 from vmtool.findings import failing, lines
-from vmtool.kata.releases import NAMES, release_of
 from vmtool.kata.view import finding_json, show_findings, show_keys, show_which
 from vmtool.paths import State
 from vmtool.spec.kata_releases import NAMES, release_of
@@ -48,10 +47,6 @@ def render(state: State, spec: Path, output: Path | None, install: bool, kind: s
         raise Refused("--install is for the configuration, and goes without -o", hint="choose one of them")
     wanted = read_spec(spec)
     found = survey(LocalMachine(), wanted.spec)
-    problems = found.wish_problems() + (found.host_problems() if install else ())
-    if problems:
-        raise Refused(f"{spec} gives no configuration of Kata", details=problems, hint="correct the spec")
-    found = survey(Machine(), wanted.spec)
     if reasons := found.check_request() + (found.check_host() if install else ()):
         raise Refused(f"{spec} gives no configuration of Kata", details=lines(reasons), hint="correct the spec")
     text, findings = (_network(state, wanted), ()) if kind == "cni" else render_kind(kind, found.asked)

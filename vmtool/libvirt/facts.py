@@ -86,12 +86,9 @@ class DomainFacts:
 def read_domain(reader: Reader, spec: Spec, host: HostFacts, model: ModelFacts | None) -> DomainFacts:
     """Look at the image that the spec names and at the tools for it."""
     cache = Cache.at()
-    problems: list[Problem] = []
-    image, manifest = _image(reader, spec.spec.runtime.libvirt, problems)
-    machine = BY_DEBIAN[manifest.architecture].machine if manifest else host.cpu.arch
     findings: list[Finding] = []
     image, manifest = _image(reader, spec.spec.runtime.libvirt, findings)
-    machine = ARCHITECTURES[manifest.architecture] if manifest else host.cpu.arch
+    machine = BY_DEBIAN[manifest.architecture].machine if manifest else host.cpu.arch
     firmware = spec.spec.runtime.libvirt.firmware
     if firmware and not reader.exists(str(firmware)):
         findings.append(wrong_input("libvirt.firmware.absent", f"{firmware}: no such file",

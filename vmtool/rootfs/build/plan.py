@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from vmtool import plan as p
-from vmtool.errors import NotReady, Refused
+from vmtool.errors import Refused
+from vmtool.findings import Finding, host_lacks, refuse, size
 from vmtool.rootfs.build.debian_base import plan_debian
 from vmtool.rootfs.build.facts import BuildFacts
 from vmtool.rootfs.build.replace_files import Swap, plan_swaps
@@ -68,7 +69,8 @@ def plan_build(directory: Path, store: Store, recipe: Recipe, facts: BuildFacts,
     if facts.image and not fresh:
         return p.Plan(subject, directory, (p.Step(f"build {recipe.name}", skip="the same input was built before",
                                                   waits_only=True), *whole, give))
-    check_host(store, recipe, facts)
+    lacking = check_host(store, recipe, facts)
+    refuse(lacking, f"{recipe.name} cannot be built here", lacking[0].hint if lacking else "")
     if facts.base and not fresh:
         base = p.Step("install the packages", skip="the same ones are in the cache", waits_only=True)
     else:
@@ -103,19 +105,17 @@ def plan_base(store: Store, recipe: Recipe, facts: BuildFacts) -> p.Step:
                        facts.emulator)
 
 
-def check_host(store: Store, recipe: Recipe, facts: BuildFacts) -> None:
-    """Raise NotReady with everything that is missing."""
-    problems = [(f"{name} is not installed", f"apt-get install {'util-linux' if name == 'unshare' else name}")
-                for name in facts.missing]
+def check_host(store: Store, recipe: Recipe, facts: BuildFacts) -> list[Finding]:
+    """What the host lacks, each with a hint."""
+    lacking = [host_lacks("rootfs.program", f"{name} is not installed",
+                          f"apt-get install {'util-linux' if name == 'unshare' else name}") for name in facts.missing]
     if facts.foreign:
-        problems.append((f"programs of {recipe.arch} do not run here, and packages' scripts are such programs",
-                         "apt-get install qemu-user-static"))
+        lacking.append(host_lacks("rootfs.emulator", f"programs of {recipe.arch} do not run here, and packages' scripts are "
+                                  "such programs", "apt-get install qemu-user-static"))
     if facts.free is not None and facts.free < NEEDED:
-        problems.append((f"{store.cache.root}: {facts.free / (1 << 30):.1f} GiB free, {NEEDED >> 30} GiB are needed",
-                         "make room, or set VMTOOL_CACHE to a larger file system"))
-    if problems:
-        raise NotReady(f"{recipe.name} cannot be built here", details=[text for text, _ in problems],
-                       hint=problems[0][1])
+        lacking.append(host_lacks("rootfs.space", f"{store.cache.root}: {size(facts.free)} free, {NEEDED >> 30} GiB are "
+                                  "needed", "make room, or set VMTOOL_CACHE to a larger file system"))
+    return lacking
 
 
 def plan_image(store: Store, recipe: Recipe, digest: str, tools: Tools) -> p.Step:
