@@ -60,7 +60,10 @@ LISTED: dict[str, dict[str, tuple[str, ...]]] = {
             "rootfs.build.rpm_base gives Step"),
         "a text, and what the lint of that very text found": ("kata.render gives Finding",),
         "to be gone: judged where it is read or shown": ("net.view gives Finding", "rootfs.boot.plan gives Finding"),
-        "to be gone": ("gpu.plan_cc_mode gives Finding", "gpu.select gives Finding"),
+        "to be gone": (
+            "gpu.plan_cc_mode gives Finding", "gpu.select gives Finding", "image.plan_build gives Finding",
+            "kata.launcher gives Finding", "libvirt.launch_check gives Finding", "net.subnet gives Finding",
+            "rootfs.build.plan gives Finding"),
     },
     "programs": {
         "to be gone: becomes a worker with an order": (

@@ -88,3 +88,10 @@ def test_a_secret_prints_without_its_text() -> None:
     assert p.CopySecret(Path("/i/key"), 65532).shell() == (
         "openssl rand -hex 32 | install -m 0400 -o 65532 /dev/stdin /i/key")
     assert p.CopySecret(Path("/i/key"), 7, Path("/etc/key")).shell() == "install -m 0400 -o 7 /etc/key /i/key"
+
+
+def test_what_a_step_is_about_stands_in_no_document() -> None:
+    """Documents and journals of earlier versions have no such field, and `plan --json` stays as it is."""
+    step = p.Step("bind a", (p.Remove(Path("/x")),), subjects=("a",))
+    assert p.to_json(step) == p.to_json(p.Step("bind a", (p.Remove(Path("/x")),)))
+    assert "subjects" not in json.dumps(p.to_json(p.Plan("s", Path("/d"), (step,))))

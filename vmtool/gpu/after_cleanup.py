@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
-from vmtool.gpu.actions import WriteSysfs
 from vmtool.gpu.facts import GpuFacts
 from vmtool.gpu.pci import PciDetails, PciDevice
 from vmtool.gpu.saved_state import Record
-from vmtool.plan import Action
 
 
-def facts_without(facts: GpuFacts, owner: str, undo: Iterable[Action]) -> GpuFacts:
+def facts_without(facts: GpuFacts, owner: str) -> GpuFacts:
     """The facts after an owner such as "instance chat" gave back what it had.
 
-    Args:
-        undo: the owner's way back. A device that was bound before it came is in none of its actions, and stays bound.
+    A device that was bound before the owner came is not in the owner's name, and stays bound. Where an older vmtool did
+    not note in whose name, the device counts as the owner's: then it is bound again, whatever clearing makes of it.
     """
     inventory = facts.inventory
-    freed = {value for action in undo if isinstance(action, WriteSysfs) for path, value in action.writes
-             if path.endswith("/driver/unbind")}
-    back = {bdf: record for bdf, record in inventory.records.items() if bdf in freed}
+    back = {bdf: record for bdf, record in inventory.records.items()
+            if (inventory.claims.get(bdf) if record.owner is None else record.owner) == owner}
     cleared = {bdf for bdf, claimant in inventory.claims.items() if claimant == owner}
     return replace(
         facts,

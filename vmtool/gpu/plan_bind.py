@@ -57,14 +57,15 @@ def bind_steps(state: State, facts: GpuFacts, wish: Wish, scope: Sequence[PciDev
     chosen = {device.bdf: choose_driver(facts.vfio, device) for device in scope}
     there = [device for device in scope if device.driver == chosen[device.bdf].driver]
     details = facts.inventory.details
-    moves = [Move(device, choice, record_of(device, details[device.bdf], choice.driver))
+    moves = [Move(device, choice, record_of(device, details[device.bdf], choice.driver, wish.owner))
              for device in scope if (choice := chosen[device.bdf]).driver != device.driver]
     moving = [move.device for move in moves]
     units = holding_services(facts, moving)
     persistent = sorted(facts.persistent & {device.bdf for device in moving})
     consoles = sorted({console.path for console in facts.consoles if console.bdf in {device.bdf for device in moving}})
     return (
-        *(Step(f"bind {device.bdf} to {device.driver}", skip="already bound") for device in there),
+        *(Step(f"bind {device.bdf} to {device.driver}", skip="already bound", subjects=(device.bdf,))
+          for device in there),
         *([plan_claim(state, scope, wish.owner)] if wish.owner else []),
         *([plan_records(state, moves)] if moves else []),
         *([plan_stop(units, persistent)] if units or persistent else []),
@@ -129,6 +130,7 @@ def plan_moves(state: State, moves: Sequence[Move], deadline: float) -> Step:
                          deadline=min(deadline, PROBED_WITHIN)),
         ),
         undo=way_back(state, [move.record for move in moves], deadline),
+        subjects=tuple(move.device.bdf for move in moves),
     )
 
 

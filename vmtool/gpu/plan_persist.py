@@ -39,19 +39,20 @@ def plan_persist(choices: Sequence[tuple[str, Choice]]) -> tuple[Step, ...]:
             ),
             # Without its files the unit does nothing (ConditionDirectoryNotEmpty), so it may stay for other devices.
             undo=tuple(Remove(path) for path in paths),
+            subjects=tuple(bdf for bdf, _ in choices),
         ),
     )
 
 
 def plan_forget(bdfs: Iterable[str], *, last: bool) -> Step:
     """Bind these no more at boot; with the last one the unit goes too."""
-    bdfs = list(bdfs)
+    bdfs = tuple(bdfs)
     files = tuple(Remove(DIRECTORY / bdf) for bdf in bdfs)
     if last:
         disable = Run(("systemctl", "disable", UNIT.name), deadline=30, absent_messages=("does not exist",))
         return Step(f"bind {', '.join(bdfs)} at boot no more",
-                    (*files, disable, Remove(UNIT), Remove(SCRIPT), Remove(DIRECTORY)))
-    return Step(f"bind {', '.join(bdfs)} at boot no more", files)
+                    (*files, disable, Remove(UNIT), Remove(SCRIPT), Remove(DIRECTORY)), subjects=bdfs)
+    return Step(f"bind {', '.join(bdfs)} at boot no more", files, subjects=bdfs)
 
 
 def render(name: str) -> str:

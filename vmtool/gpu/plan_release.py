@@ -83,10 +83,11 @@ def _steps(state: State, facts: GpuFacts, chosen: Sequence[Record], persisted: f
         yield Step(f"load {', '.join(missing)}", tuple(Run(("modprobe", module), deadline=120) for module in missing))
     if ours:
         origins = ", ".join(f"{record.bdf} to {record.driver or 'no driver'}" for record in ours)
-        yield Step(f"give back {origins}", way_back(state, ours, deadline))
+        yield Step(f"give back {origins}", way_back(state, ours, deadline),
+                   subjects=tuple(record.bdf for record in ours))
     for record in chosen:
         if record not in ours:
-            yield Step(f"give back {record.bdf}", skip=_drift(facts, record))
+            yield Step(f"give back {record.bdf}", skip=_drift(facts, record), subjects=(record.bdf,))
     again = [bdf for record in chosen if (bdf := record.bdf) in persisted]
     if again:
         yield plan_forget(again, last=persisted <= set(again))

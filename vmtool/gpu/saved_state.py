@@ -23,6 +23,8 @@ class Record:
         override: driver_override as it was, empty for none.
         power_control, d3cold_allowed: as they were; None when the device has no such attribute.
         bound_to: the VFIO driver that it was given to.
+        owner: the instance that it was bound for, such as "instance chat"; empty for `vmtool gpu bind`; None in a file
+            of a vmtool that did not note it.
     """
 
     bdf: str
@@ -32,12 +34,13 @@ class Record:
     power_control: str | None
     d3cold_allowed: str | None
     bound_to: str
+    owner: str | None = None
 
 
-def record_of(device: PciDevice, details: PciDetails, bound_to: str) -> Record:
+def record_of(device: PciDevice, details: PciDetails, bound_to: str, owner: str) -> Record:
     """The record of a device as it is now."""
     return Record(device.bdf, device.driver, details.module, details.override, details.power_control or None,
-                  details.d3cold_allowed, bound_to)
+                  details.d3cold_allowed, bound_to, owner)
 
 
 def record_text(record: Record) -> str:

@@ -10,6 +10,7 @@ from vmtool.gpu.device_types import kind_of, memory_of, type_of
 from vmtool.gpu.inventory import Inventory
 from vmtool.gpu.pci import PciDevice
 from vmtool.gpu.pci_names import PciNames
+from vmtool.gpu.saved_state import Record
 from vmtool.gpu.vfio_driver import is_vfio
 
 HEAD = ("BDF", "TYPE", "DRIVER", "GROUP", "NUMA", "STATE", "NAME")
@@ -37,9 +38,16 @@ def row(inventory: Inventory, names: PciNames, device: PciDevice, persisted: fro
         "class": f"{device.class_code:06x}", "memory": memory_of(device), "driver": device.driver or None,
         "iommu_group": device.group, "group_members": [other.bdf for other in inventory.members(device)],
         "state": state_of(inventory, device), "claimed_by": inventory.claims.get(device.bdf),
-        "came_from": asdict(record) if record else None, "persisted": device.bdf in persisted,
+        "came_from": _came_from(record) if record else None, "persisted": device.bdf in persisted,
         **(asdict(details) if details else {}),
     }
+
+
+def _came_from(record: Record) -> dict[str, Any]:
+    """Where a device was before; whom it serves is told by its claim."""
+    values = asdict(record)
+    del values["owner"]
+    return values
 
 
 def cells(item: dict[str, Any]) -> tuple[str, ...]:

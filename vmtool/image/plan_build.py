@@ -7,7 +7,6 @@ from pathlib import Path
 from vmtool import plan as p
 from vmtool.cache import Cache, checksum
 from vmtool.debian.mmdebstrap import NO_TRANSLATIONS, Bootstrap
-from vmtool.errors import NotReady, Refused
 from vmtool.errors import Refused
 from vmtool.findings import Finding, host_lacks, refuse, size
 from vmtool.image import wheels

@@ -50,8 +50,7 @@ def read_launch(reader: DeviceReader, state: State, spec: Spec) -> LaunchFacts:
     if earlier and earlier.state != "running":
         # It is cleared before anything is made, so what it holds of the network and of the devices is free.
         host = replace(host, network=network_without(host.network, subject_of(spec.name)))
-        gpu = gpu and gpu_without(gpu, subject_of(spec.name),
-                                  (action for entry in earlier.story.entries for action in entry.undo))
+        gpu = gpu and gpu_without(gpu, subject_of(spec.name))
     model = read_model(reader, str(path)) if path else None
     return LaunchFacts(
         host=host,

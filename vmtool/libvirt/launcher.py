@@ -13,7 +13,6 @@ from pathlib import Path
 from vmtool import plan as p
 from vmtool.containerd.endpoint import Endpoint, awake
 from vmtool.instance.instance import Paths
-from vmtool.kata.timeouts import dial_seconds
 from vmtool.libvirt.actions import GuestRequest
 from vmtool.libvirt.initramfs_files import DISKS, guest_files
 from vmtool.libvirt.launch_domain import PROGRAM, Vm

@@ -71,7 +71,8 @@ def to_json(value: object) -> Any:
     if isinstance(value, tuple | list):
         return [to_json(item) for item in value]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        fields = {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)
+                  if field.metadata.get("json", True)}
         return {"kind": kind_of(type(value)), **fields} if isinstance(value, Action) else fields
     return value
 

@@ -3,7 +3,7 @@ action must be harmless when the thing that it removes is not there (yet, or any
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from vmtool.plan.action import Action
@@ -20,6 +20,7 @@ class Step:
         skip: why there is nothing to do; empty when there is.
         waits_only: the step only waits and looks, so the host lock need not be held for it.
         clears_previous: when it is done, nothing of what was begun before is left to undo, itself included.
+        subjects: what it changes, such as PCI addresses, for code that asks a plan what it is about; in no document.
     """
 
     title: str
@@ -28,6 +29,7 @@ class Step:
     skip: str = ""
     waits_only: bool = False
     clears_previous: bool = False
+    subjects: tuple[str, ...] = field(default=(), metadata={"json": False})
 
 
 @dataclass(frozen=True)

@@ -116,7 +116,7 @@ def test_an_earlier_record_of_a_bound_device_tells_where_it_came_from() -> None:
     state, text = State(Path("/s")), (DATA / "records" / "gpu-device.json").read_text()
     found = read_records(Recorded({"texts": {f"{records(state)}/0000:2a:00.0": text}}), state)["0000:2a:00.0"]
     assert asdict(found) == {"bdf": "0000:2a:00.0", "driver": "nvidia", "module": "nvidia", "override": "",
-                             "power_control": "on", "d3cold_allowed": "1", "bound_to": "vfio-pci"}
+                             "power_control": "on", "d3cold_allowed": "1", "bound_to": "vfio-pci", "owner": None}
 
 
 def test_earlier_records_of_a_network_are_read() -> None:

@@ -56,9 +56,22 @@ def test_bind_status_and_release_tell_the_new_state(boot: Boot, typed: Any) -> N
     assert f"{H100[0]}  nvidia-h100  vfio-pci  60     0     bound" in bound.output
     assert f"next: vmtool gpu release {H100[0]}" in bound.output
     assert "came from nvidia; vmtool gpu release" in typed(kernel, "status", H100[0]).stdout
+    [shown] = [one["came_from"] for one in json.loads(typed(kernel, "list", "--json").stdout)["devices"]
+               if one["bdf"] == H100[0]]
+    assert set(shown) == {"bdf", "driver", "module", "override", "power_control", "d3cold_allowed", "bound_to"}
     assert f"- bind {H100[0]} to vfio-pci: already bound" in typed(kernel, "bind", H100[0]).output
     released = typed(kernel, "unbind", H100[0])
     assert f"{H100[0]}  nvidia-h100  nvidia  60     0     host" in released.output
+
+
+def test_consent_is_asked_for_what_is_bound_and_not_for_what_is_bound_already(boot: Boot, typed: Any) -> None:
+    kernel = boot("hgx-h100", **IDLE)
+    assert typed(kernel, "bind", H100[0], "--yes").exit_code == 0
+    assert typed(kernel, "bind", H100[0]).exit_code == 0, "nothing is taken from a driver"
+    refused = typed(kernel, "bind", H100[0], H100[1])
+    assert "needs consent" in str(refused.exception)
+    released = typed(kernel, "release", "--all").output
+    assert f"next: vmtool gpu bind {H100[0]}\n" in released, "one that was not released is not shown"
 
 
 def test_holders_are_shown(boot: Boot, typed: Any) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tests.fakes.sysfs import FakeKernel
@@ -14,6 +16,7 @@ from vmtool.gpu.after_cleanup import facts_without
 from vmtool.gpu.facts import read_gpu
 from vmtool.gpu.launch_devices import device_paths, plan_accelerators, select_accelerators, wish_of
 from vmtool.gpu.pci import DEVICES
+from vmtool.gpu.saved_state import records
 from vmtool.gpu.select import Wish
 from vmtool.paths import State
 from vmtool.plan import Plan
@@ -82,8 +85,7 @@ def test_a_launch_after_another_finds_the_devices_as_they_are_when_that_one_is_c
     before = read_gpu(kernel, state)
     first = do_claim(kernel, state, H100[0])
     while_it_runs = read_gpu(kernel, state)
-    undo = [action for step in first.steps for action in step.undo]
-    as_if_cleared = facts_without(while_it_runs, "instance a", undo)
+    as_if_cleared = facts_without(while_it_runs, "instance a")
     assert not apply.undo(state.instance("a"), Quiet(), on=on(kernel))
     cleared = read_gpu(kernel, state)
     for facts in (as_if_cleared, cleared):
@@ -100,4 +102,19 @@ def test_what_others_have_is_not_cleared(boot: Boot, state: State) -> None:
     kernel = boot("hgx-h100", **IDLE)
     do_claim(kernel, state, H100[0])
     facts = read_gpu(kernel, state)
-    assert facts_without(facts, "instance b", ()) == facts
+    assert facts_without(facts, "instance b") == facts
+
+
+def test_a_record_of_an_older_vmtool_counts_as_the_claimants(boot: Boot, state: State) -> None:
+    """It has no owner in it; then the launch binds anew, which is right whether or not clearing frees the device."""
+    kernel = boot("hgx-h100", **IDLE)
+    do_claim(kernel, state, H100[0])
+    file = records(state) / H100[0]
+    old = json.loads(file.read_text())
+    assert old.pop("owner") == "instance a"
+    file.write_text(json.dumps(old))
+    facts = read_gpu(kernel, state)
+    assert facts.inventory.records[H100[0]].owner is None
+    device = facts_without(facts, "instance a").inventory.find(H100[0])
+    assert device is not None and device.driver == "nvidia"
+    assert facts_without(facts, "instance b") == facts

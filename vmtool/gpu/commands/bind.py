@@ -55,7 +55,7 @@ def bind(state: State, /, dry_run: bool, yes: bool, type_: str, count: int | Non
         click.echo("\n".join(plan_lines(make())))
         return
     if not yes:
-        names = [step.title for step in make().steps if not step.skip and step.title.startswith("bind ")]
+        names = [step.title for step in make().steps if step.subjects and not step.skip]
         confirm(f"{'; '.join(names)}?", "vmtool gpu bind", names)
     plan = do(state, binding.directory(state), make, "vmtool gpu bind")
     inventory = read_inventory(LocalMachine(), state)
@@ -106,9 +106,9 @@ def confirm(question: str, command: str, names: Sequence[str]) -> None:
 def show(plan: Plan, inventory: Inventory, next_: str) -> None:
     """The new state of the devices that the plan was about, and what comes next."""
     machine = LocalMachine()
-    titles = " ".join(step.title for step in plan.steps)
+    subjects = {bdf for step in plan.steps for bdf in step.subjects}
     names, persisted = PciNames(machine), read_persisted(machine)
-    devices = [device for device in inventory.devices if device.bdf in titles]
+    devices = [device for device in inventory.devices if device.bdf in subjects]
     if devices:
         print_table(HEAD, [cells(row(inventory, names, device, persisted)) for device in devices])
         click.echo(f"next: {next_} {' '.join(device.bdf for device in devices)}", err=True)
