@@ -10,7 +10,7 @@ import sys
 from vmtool.cli.output import Progress
 from vmtool.engine import transactions
 from vmtool.host.local import LocalMachine
-from vmtool.net.check import Wish, wanted_network
+from vmtool.net.check import NetworkRequest, wanted_network
 from vmtool.net.cni_result import address_of
 from vmtool.net.facts import read_network
 from vmtool.net.network import result_path
@@ -27,10 +27,11 @@ directory = state.instance(box)
 
 def make() -> Plan:
     facts = read_network(LocalMachine(), state)
-    wish = Wish(box if name == "-" else name, box, f"vmtool-{box}", owner=owner, shared=name != "-", publish=publish)
-    network = wanted_network(facts, wish)
+    request = NetworkRequest(box if name == "-" else name, box, f"vmtool-{box}", owner=owner, shared=name != "-",
+                             publish=publish)
+    network = wanted_network(facts, request)
     return Plan(owner, directory, (*plan_network(state, facts, network), plan_attach(
-        state, facts, network, container_id=box, netns_name=wish.netns_name, directory=directory / "net",
+        state, facts, network, container_id=box, netns_name=request.netns_name, directory=directory / "net",
         publish=publish, owner=owner)))
 
 

@@ -22,7 +22,9 @@ from typing import Any
 
 import pytest
 
+from tests.fakes.launches import Found, launched
 from tests.integration.machine import Vmtool, footprint
+from tests.unit.kata.test_launcher import target_of
 from tests.unit.launch.test_pipeline import MODEL
 from vmtool.claims import Claim
 from vmtool.doctor.host import HostFacts, read_host
@@ -32,11 +34,9 @@ from vmtool.host import processes
 from vmtool.host.local import LocalMachine
 from vmtool.instance.instance import read_instance
 from vmtool.kata.config_choice import ConfigChoice
-from vmtool.kata.launcher import target_of
 from vmtool.kata.request import survey
 from vmtool.kata.shims import KataFacts, KataShim
 from vmtool.launch.claims import read_claims
-from vmtool.launch.facts import LaunchFacts
 from vmtool.launch.pipeline import plan_launch
 from vmtool.paths import State
 from vmtool.plan import Plan
@@ -148,8 +148,8 @@ def undertake(vmtool: Vmtool, standin: Path, tee: str) -> None:
 
     def make() -> Plan:
         found = host(state, standin)
-        facts = LaunchFacts(found, MODEL, None, survey(LocalMachine(), spec.spec, target_of(found)))
-        return plan_launch(state, spec, facts, timeout=3)
+        facts = Found(found, MODEL, None, survey(LocalMachine(), spec.spec, target_of(found)))
+        return plan_launch(*launched(state, spec, facts, timeout=3))
 
     transactions.run_transaction(state, state.instance("chat"), "test", make, Silent(), keep=False)
 

@@ -31,7 +31,7 @@ COMMANDS = {
     "net": ("net.commands", "Add, check, reset and remove container networks."),
     "gpu": ("gpu.commands.show", "List GPUs, bind them to VFIO, give them back."),
     "kata": ("kata.commands", "Render, check and explain Kata's configuration."),
-    "libvirt": ("libvirt.commands", "Render libvirt's domains."),
+    "libvirt": ("launch.commands.libvirt", "Render libvirt's domains."),
     "completion": ("cli.completion", "Print the completion script of a shell."),
 }
 # The words of a neighbouring tool.

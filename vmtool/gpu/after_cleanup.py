@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from vmtool.gpu.facts import GpuFacts
 from vmtool.gpu.pci import PciDetails, PciDevice
-from vmtool.gpu.saved_state import Record
+from vmtool.gpu.saved_state import GpuSavedState
 
 
 def facts_without(facts: GpuFacts, owner: str) -> GpuFacts:
@@ -32,12 +32,12 @@ def facts_without(facts: GpuFacts, owner: str) -> GpuFacts:
         nodes={bdf: frozenset() if bdf in cleared else nodes for bdf, nodes in facts.nodes.items()})
 
 
-def _device_back(device: PciDevice, back: Mapping[str, Record]) -> PciDevice:
+def _device_back(device: PciDevice, back: Mapping[str, GpuSavedState]) -> PciDevice:
     record = back.get(device.bdf)
     return replace(device, driver=record.driver) if record else device
 
 
-def _details_back(details: PciDetails, record: Record | None) -> PciDetails:
+def _details_back(details: PciDetails, record: GpuSavedState | None) -> PciDetails:
     if record is None:
         return details
     return replace(details, override=record.override, module=record.module, vfio_node=None,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from vmtool.gpu.device_types import is_accelerator
 from vmtool.gpu.pci import PciDetails, PciDevice, read_details, read_pci
-from vmtool.gpu.saved_state import Record, read_claims, read_hung, read_records
+from vmtool.gpu.saved_state import GpuSavedState, read_claims, read_hung, read_records
 from vmtool.machine import DeviceReader
 from vmtool.paths import State
 
@@ -25,7 +25,7 @@ class Inventory:
 
     devices: tuple[PciDevice, ...]
     details: Mapping[str, PciDetails]
-    records: Mapping[str, Record]
+    records: Mapping[str, GpuSavedState]
     claims: Mapping[str, str]
     hung: Mapping[str, tuple[str, ...]]
 

@@ -15,7 +15,7 @@ from vmtool.gpu.facts import GpuFacts
 from vmtool.gpu.pci import DEVICES, PciDevice
 from vmtool.gpu.plan_persist import plan_persist
 from vmtool.gpu.restore import PROBED_WITHIN, way_back
-from vmtool.gpu.saved_state import Record, claims, marks, record_of, record_text, records
+from vmtool.gpu.saved_state import GpuSavedState, claims, marks, record_of, record_text, records
 from vmtool.gpu.select import Wish
 from vmtool.gpu.services import holding_services, plan_console, plan_start, plan_stop
 from vmtool.gpu.vfio_driver import PLAIN, Choice, choose_driver
@@ -29,7 +29,7 @@ class Move:
 
     device: PciDevice
     choice: Choice
-    record: Record
+    record: GpuSavedState
 
 
 def directory(state: State) -> Path:

@@ -11,7 +11,7 @@ from vmtool.gpu.facts import GpuFacts
 from vmtool.gpu.pci import PciDevice
 from vmtool.gpu.plan_persist import plan_forget
 from vmtool.gpu.restore import way_back
-from vmtool.gpu.saved_state import Record, records
+from vmtool.gpu.saved_state import GpuSavedState, records
 from vmtool.gpu.select import check_address
 from vmtool.gpu.vfio_driver import is_vfio
 from vmtool.paths import State
@@ -49,7 +49,7 @@ def plan_release(state: State, facts: GpuFacts, bdfs: Sequence[str], persisted: 
                 or (Step("give back", skip="vmtool holds no device" if not bdfs else "not bound by vmtool"),))
 
 
-def _chosen(facts: GpuFacts, bdfs: Iterable[str]) -> list[Record]:
+def _chosen(facts: GpuFacts, bdfs: Iterable[str]) -> list[GpuSavedState]:
     """The records of these devices, and of those that went along: same card or same group."""
     devices = [device for bdf in bdfs if (device := facts.inventory.find(bdf))]
     names = {*bdfs, *(other.bdf for device in devices for other in facts.inventory.devices if _together(device, other))}
@@ -60,7 +60,7 @@ def _together(device: PciDevice, other: PciDevice) -> bool:
     return other.card == device.card or (other.group is not None and other.group == device.group)
 
 
-def _check(facts: GpuFacts, record: Record) -> Iterable[Finding]:
+def _check(facts: GpuFacts, record: GpuSavedState) -> Iterable[Finding]:
     device = facts.inventory.find(record.bdf)
     owner = facts.inventory.claims.get(record.bdf)
     if owner:
@@ -75,7 +75,7 @@ def _check(facts: GpuFacts, record: Record) -> Iterable[Finding]:
         yield from (held(device, holder) for holder in facts.holders_of(device))
 
 
-def _steps(state: State, facts: GpuFacts, chosen: Sequence[Record], persisted: frozenset[str],
+def _steps(state: State, facts: GpuFacts, chosen: Sequence[GpuSavedState], persisted: frozenset[str],
            deadline: float) -> Iterable[Step]:
     ours = [record for record in chosen if _is_ours(facts, record)]
     missing = sorted({record.module for record in ours if record.module and record.driver not in facts.vfio.drivers})
@@ -96,13 +96,13 @@ def _steps(state: State, facts: GpuFacts, chosen: Sequence[Record], persisted: f
         yield Step("forget where they came from", tuple(Remove(path) for path in paths))
 
 
-def _is_ours(facts: GpuFacts, record: Record) -> bool:
+def _is_ours(facts: GpuFacts, record: GpuSavedState) -> bool:
     """Whether the device is still where vmtool put it, or at least nowhere else."""
     device = facts.inventory.find(record.bdf)
     return device is not None and device.driver in (record.bound_to, "")
 
 
-def _drift(facts: GpuFacts, record: Record) -> str:
+def _drift(facts: GpuFacts, record: GpuSavedState) -> str:
     device = facts.inventory.find(record.bdf)
     if device is None:
         return "it is not there any more"

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 from vmtool.gpu.actions import AwaitVfioUnused, ExpectDriver, WriteSysfs
 from vmtool.gpu.pci import DEVICES, DRIVERS
-from vmtool.gpu.saved_state import Record, marks
+from vmtool.gpu.saved_state import GpuSavedState, marks
 from vmtool.paths import State
 from vmtool.plan import Action
 
 # Seconds for a driver that the kernel probes later than asked.
 PROBED_WITHIN = 5.0
 
-def way_back(state: State, records: Sequence[Record], deadline: float) -> tuple[Action, ...]:
+def way_back(state: State, records: Sequence[GpuSavedState], deadline: float) -> tuple[Action, ...]:
     """From wherever a bind stopped to where it started; harmless when it did not start.
 
     The last write names the driver (drivers/NAME/bind) instead of leaving the choice to the kernel (drivers_probe):
@@ -41,7 +41,7 @@ def way_back(state: State, records: Sequence[Record], deadline: float) -> tuple[
     )
 
 
-def _power(record: Record) -> list[tuple[str, str]]:
+def _power(record: GpuSavedState) -> list[tuple[str, str]]:
     """The settings that a bind changed."""
     path = f"{DEVICES}/{record.bdf}"
     values = {"power/control": record.power_control, "d3cold_allowed": record.d3cold_allowed}

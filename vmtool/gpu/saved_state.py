@@ -15,7 +15,7 @@ BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
 @dataclass(frozen=True)
-class Record:
+class GpuSavedState:
     """A device before it was bound, and since.
 
     Args:
@@ -37,13 +37,13 @@ class Record:
     owner: str | None = None
 
 
-def record_of(device: PciDevice, details: PciDetails, bound_to: str, owner: str) -> Record:
+def record_of(device: PciDevice, details: PciDetails, bound_to: str, owner: str) -> GpuSavedState:
     """The record of a device as it is now."""
-    return Record(device.bdf, device.driver, details.module, details.override, details.power_control or None,
+    return GpuSavedState(device.bdf, device.driver, details.module, details.override, details.power_control or None,
                   details.d3cold_allowed, bound_to, owner)
 
 
-def record_text(record: Record) -> str:
+def record_text(record: GpuSavedState) -> str:
     """The record as it is written."""
     return json.dumps(dataclasses.asdict(record), indent=2) + "\n"
 
@@ -69,12 +69,12 @@ def read_claims(reader: Reader, state: State) -> dict[str, str]:
     return {bdf: owner for bdf in names if (owner := (reader.text(f"{claims(state)}/{bdf}") or "").strip())}
 
 
-def read_records(reader: Reader, state: State) -> dict[str, Record]:
+def read_records(reader: Reader, state: State) -> dict[str, GpuSavedState]:
     """The records by address; a torn or foreign file is none."""
     found = {}
     for name in reader.names(str(records(state))):
         try:
-            record = Record(**json.loads(reader.text(f"{records(state)}/{name}") or ""))
+            record = GpuSavedState(**json.loads(reader.text(f"{records(state)}/{name}") or ""))
         except (ValueError, TypeError):
             continue
         found[record.bdf] = record

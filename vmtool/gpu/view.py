@@ -10,7 +10,7 @@ from vmtool.gpu.device_types import kind_of, memory_of, type_of
 from vmtool.gpu.inventory import Inventory
 from vmtool.gpu.pci import PciDevice
 from vmtool.gpu.pci_names import PciNames
-from vmtool.gpu.saved_state import Record
+from vmtool.gpu.saved_state import GpuSavedState
 from vmtool.gpu.vfio_driver import is_vfio
 
 HEAD = ("BDF", "TYPE", "DRIVER", "GROUP", "NUMA", "STATE", "NAME")
@@ -43,7 +43,7 @@ def row(inventory: Inventory, names: PciNames, device: PciDevice, persisted: fro
     }
 
 
-def _came_from(record: Record) -> dict[str, Any]:
+def _came_from(record: GpuSavedState) -> dict[str, Any]:
     """Where a device was before; whom it serves is told by its claim."""
     values = asdict(record)
     del values["owner"]

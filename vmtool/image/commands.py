@@ -17,7 +17,7 @@ from vmtool.host import locks
 from vmtool.host.local import LocalMachine
 from vmtool.image.archive import read_archive
 from vmtool.image.facts import read_build
-from vmtool.image.installed import Record, images_dir, is_present, read_images, read_record, read_records
+from vmtool.image.installed import ImportedImage, images_dir, is_present, read_images, read_record, read_records
 from vmtool.image.plan_build import check_upstream, plan_build
 from vmtool.image.plan_import import built_record, foreign_record, plan_import
 from vmtool.image.recipe import Recipe, find_recipe, input_digest, read_recipe
@@ -65,7 +65,8 @@ def build(state: State, recipe: str, dry_run: bool, no_cache: bool, upstream_dig
 class _Build:
     """The two halves of a build; the second is planned when the first is done."""
 
-    def __init__(self, state: State, recipe: Recipe, digest: str, wanted: Record, upstream: str, fresh: bool) -> None:
+    def __init__(self, state: State, recipe: Recipe, digest: str, wanted: ImportedImage, upstream: str,
+                 fresh: bool) -> None:
         self.state, self.recipe, self.digest, self.wanted = state, recipe, digest, wanted
         self.upstream, self.fresh, self.cache = upstream, fresh, Cache.at()
 
@@ -131,7 +132,7 @@ def rm(state: State, image: str) -> None:
     click.echo(f"removed {', '.join(record.references)}; the build cache stays in {Cache.at().root}", err=True)
 
 
-def find_record(state: State, image: str) -> Record:
+def find_record(state: State, image: str) -> ImportedImage:
     """The record that a person means by a reference or by its short name.
 
     Raises:

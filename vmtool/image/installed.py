@@ -18,7 +18,7 @@ LISTING = "listing.txt"
 
 
 @dataclass(frozen=True)
-class Record:
+class ImportedImage:
     """An image that vmtool imported.
 
     Args:
@@ -60,11 +60,11 @@ def images_dir(state: State) -> Path:
     return state.root / "images"
 
 
-def record_text(record: Record) -> str:
+def record_text(record: ImportedImage) -> str:
     return json.dumps(asdict(record), indent=2) + "\n"
 
 
-def read_record(directory: Path) -> Record | None:
+def read_record(directory: Path) -> ImportedImage | None:
     """What was written down about an image; None when its import never ended.
 
     Raises:
@@ -72,7 +72,7 @@ def read_record(directory: Path) -> Record | None:
     """
     try:
         value = json.loads((directory / RECORD).read_text())
-        return Record(**{**value, "references": tuple(value["references"])})
+        return ImportedImage(**{**value, "references": tuple(value["references"])})
     except FileNotFoundError:
         return None
     except (ValueError, TypeError, KeyError) as error:
@@ -80,12 +80,12 @@ def read_record(directory: Path) -> Record | None:
                           hint=f"vmtool image rm {directory.name}") from error
 
 
-def read_records(state: State) -> list[Record]:
+def read_records(state: State) -> list[ImportedImage]:
     directories = sorted(path for path in images_dir(state).glob("*") if path.is_dir())
     return [record for directory in directories if (record := read_record(directory))]
 
 
-def is_present(reader: Reader, state: State, record: Record) -> bool:
+def is_present(reader: Reader, state: State, record: ImportedImage) -> bool:
     """Whether the recorded image is still there; a private containerd that sleeps is not woken up for that."""
     if sleeps(state, record.endpoint):
         digest = _digest(images_dir(state) / record.name / LISTING)

@@ -9,12 +9,12 @@ from vmtool import plan as p
 from vmtool.containerd.endpoint import Endpoint, awake, plan_containerd, start_daemon
 from vmtool.errors import Refused
 from vmtool.image.archive import Contents
-from vmtool.image.installed import LISTING, RECORD, Record, images_dir, record_text
+from vmtool.image.installed import LISTING, RECORD, ImportedImage, images_dir, record_text
 from vmtool.paths import State
 
 
-def plan_import(state: State, endpoint: Endpoint, archive: Path, record: Record, earlier: Record | None, *,
-                base_name: str = "", tag: tuple[str, str] | None = None) -> p.Plan:
+def plan_import(state: State, endpoint: Endpoint, archive: Path, record: ImportedImage,
+                earlier: ImportedImage | None, *, base_name: str = "", tag: tuple[str, str] | None = None) -> p.Plan:
     """From an archive to an image that `ctr run` finds.
 
     Args:
@@ -54,13 +54,13 @@ def plan_release(state: State, endpoint: Endpoint, user: str) -> p.Step:
                   (p.Remove(users / user), p.StopDaemon(start_daemon(state).pidfile, users)))
 
 
-def built_record(name: str, reference: str, digest: str, endpoint: Endpoint) -> Record:
+def built_record(name: str, reference: str, digest: str, endpoint: Endpoint) -> ImportedImage:
     """The record of an image that was built here: tagged by its input, and as the latest."""
-    return Record(name, (f"{reference}:{digest[:12]}", f"{reference}:latest"), digest, str(endpoint.socket),
+    return ImportedImage(name, (f"{reference}:{digest[:12]}", f"{reference}:latest"), digest, str(endpoint.socket),
                   endpoint.private)
 
 
-def foreign_record(contents: Contents, archive: Path, endpoint: Endpoint, name: str = "") -> tuple[Record, str]:
+def foreign_record(contents: Contents, archive: Path, endpoint: Endpoint, name: str = "") -> tuple[ImportedImage, str]:
     """The record of an archive from elsewhere, and the base name that the import must be given.
 
     Raises:
@@ -77,7 +77,7 @@ def foreign_record(contents: Contents, archive: Path, endpoint: Endpoint, name: 
                       hint=f"vmtool image import {archive} --name docker.io/vmtool/NAME")
     references = contents.references or (f"{name}:{contents.unnamed[0]}",)
     slug = re.sub(r"[^a-z0-9]+", "-", references[0].removeprefix("docker.io/").lower()).strip("-")[:60].strip("-")
-    return Record(slug, references, "", str(endpoint.socket), endpoint.private), name
+    return ImportedImage(slug, references, "", str(endpoint.socket), endpoint.private), name
 
 
 def _forget(endpoint: Endpoint, references: tuple[str, ...]) -> tuple[p.Action, ...]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from vmtool.containerd.endpoint import Endpoint
 from vmtool.endpoint.client import Server
@@ -13,6 +15,8 @@ from vmtool.engine.journal import Journal, Story
 from vmtool.errors import VmtoolError
 from vmtool.host import daemons, locks
 from vmtool.paths import State
+
+EARLIER_DETAILS = ("program", "kernel", "configuration", "uri", "channel")
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ class Paths:
 
 
 @dataclass(frozen=True)
-class Record:
+class InstanceRecord:
     """What `run` wrote down about an instance, all of it known before the first change.
 
     Args:
@@ -80,9 +84,10 @@ class Record:
         socket, private: the containerd that holds it.
         host, port: where the server is published; an empty host when it is not.
         devices: PCI addresses that were passed on.
-        program, kernel: the emulator and the guest kernel that the rendered configuration names; empty for runc.
-        configuration: SHA-256 of that configuration.
-        uri, channel: of handler libvirt: the libvirt that was asked, and the socket of the guest's agent.
+        details: of the launcher that started it, for its own claims. A guest's are `program` and `kernel` (the emulator
+            and the guest kernel that its configuration names), `rendered` (path of that configuration) and
+            `configuration` (its SHA-256); libvirt's also `uri` (the libvirt that was asked) and `channel` (the socket
+            of the guest's agent).
     """
 
     name: str
@@ -99,11 +104,7 @@ class Record:
     result: str
     memory: int
     devices: tuple[str, ...] = ()
-    program: str = ""
-    kernel: str = ""
-    configuration: str = ""
-    uri: str = ""
-    channel: str = ""
+    details: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def endpoint(self) -> Endpoint:
@@ -131,12 +132,12 @@ class Instance:
 
     name: str
     paths: Paths
-    record: Record | None
+    record: InstanceRecord | None
     state: str
     pid: int | None
     story: Story
 
-    def known(self) -> Record:
+    def known(self) -> InstanceRecord:
         """The record.
 
         Raises:
@@ -153,7 +154,7 @@ def subject_of(name: str) -> str:
     return f"instance {name}"
 
 
-def record_text(record: Record) -> str:
+def record_text(record: InstanceRecord) -> str:
     """The record as it is written to instance.json."""
     return json.dumps(dataclasses.asdict(record), indent=2) + "\n"
 
@@ -175,11 +176,21 @@ def read_instance(state: State, name: str) -> Instance:
         raise VmtoolError(f"there is no instance {name!r}", hint="vmtool ps")
     try:
         story = Journal(paths.directory).story()
-        record = Record(**json.loads(paths.record.read_text())) if paths.record.exists() else None
+        record = _record(paths, json.loads(paths.record.read_text())) if paths.record.exists() else None
     except (ValueError, TypeError, KeyError) as error:
         raise VmtoolError(f"{paths.directory} was written by another version of vmtool: {error}") from error
     pid = daemons.living(paths.pidfile)
     return Instance(name, paths, record, _state(state, paths, story, pid), pid, story)
+
+
+def _record(paths: Paths, values: dict[str, Any]) -> InstanceRecord:
+    """The record. vmtool 0.1 had every launcher's details side by side, and knew by the handler what was rendered."""
+    earlier = {name: values.pop(name) for name in EARLIER_DETAILS if name in values}
+    if earlier and values["handler"] != "runc":
+        libvirt = values["handler"] == "libvirt"
+        rendered = Path(earlier["kernel"]).with_name("domain.xml") if libvirt else paths.kata
+        values["details"] = {"rendered": str(rendered), **{name: text for name, text in earlier.items() if text}}
+    return InstanceRecord(**values | {"devices": tuple(values.get("devices", ()))})
 
 
 def _state(state: State, paths: Paths, story: Story, pid: int | None) -> str:

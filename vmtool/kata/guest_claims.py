@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from vmtool.claims import NODES, WORD, Claim
-from vmtool.instance.instance import Record
+from vmtool.instance.instance import InstanceRecord
 from vmtool.machine import Output, Reader
 from vmtool.proof.hardening import judge_status
 from vmtool.qemu.proof import cmdline_claim
@@ -29,14 +29,14 @@ _numbers = itertools.count(1)
 View = Mapping[str, list[str]]
 
 
-def not_asked(record: Record) -> tuple[Claim, ...]:
+def not_asked(record: InstanceRecord) -> tuple[Claim, ...]:
     """The same claims, when nobody asks."""
     names = ("guest.tee", "guest.cmdline", "process.hardening",
              *(("gpu.in-container", "gpu.cc-status") if record.devices else ()))
     return tuple(Claim(name, "not-checked", NOT_ASKED) for name in names)
 
 
-def view_claims(reader: Reader, record: Record, commandline: str) -> Iterator[Claim]:
+def view_claims(reader: Reader, record: InstanceRecord, commandline: str) -> Iterator[Claim]:
     """Ask, and hold the answers against the wish.
 
     Args:
@@ -67,13 +67,13 @@ def parse_view(answer: Output | None) -> View:
     return view
 
 
-def _exec(reader: Reader, record: Record, *words: str) -> Output | None:
+def _exec(reader: Reader, record: InstanceRecord, *words: str) -> Output | None:
     # A container takes no two processes of one name at once, also of two vmtools.
     name = f"vmtool-look-{os.getpid()}-{next(_numbers)}"
     return reader.run(record.endpoint.ctr("task", "exec", "--exec-id", name, record.name, *words), deadline=SECONDS)
 
 
-def _tee(view: View, record: Record) -> Claim:
+def _tee(view: View, record: InstanceRecord) -> Claim:
     """The kernel names its TEE's device in /proc/misc or /proc/devices; x86 has a flag for TDX."""
     listed = {word for path in ("/proc/misc", "/proc/devices") for line in view.get(path, ()) for word in line.split()}
     flags = next((line for line in view.get("/proc/cpuinfo", ()) if line.startswith("flags")), "")
@@ -96,7 +96,7 @@ def _hardening(view: View) -> Claim:
     return Claim("process.hardening", verdict, WORD + told)
 
 
-def _gpus(reader: Reader, record: Record, view: View) -> Claim:
+def _gpus(reader: Reader, record: InstanceRecord, view: View) -> Claim:
     """Whether the container has them: Kata's agent only logs a hook that fails, and starts the container anyway."""
     listed = _exec(reader, record, "nvidia-smi", "-L")
     if listed is None or listed.status:
@@ -109,7 +109,7 @@ def _gpus(reader: Reader, record: Record, view: View) -> Claim:
                  + (f", driver {driver[0]}" if driver else ""))
 
 
-def _confidential_gpu(reader: Reader, record: Record) -> Claim:
+def _confidential_gpu(reader: Reader, record: InstanceRecord) -> Claim:
     """Whether the link to the GPU is encrypted. A100 and L20 have no such mode, and virtCCA knows no other."""
     asked = _exec(reader, record, "nvidia-smi", "conf-compute", "-f")
     heard = "; ".join(asked.out.split("\n")).strip("; ") if asked and asked.status == 0 else ""

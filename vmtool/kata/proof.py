@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from vmtool.claims import Claim
-from vmtool.instance.instance import Instance, Record
+from vmtool.instance.instance import Instance, InstanceRecord
 from vmtool.kata.guest_claims import not_asked, view_claims
 from vmtool.machine import Reader
 from vmtool.proof.image import bytes_claim, read_promise, root_hash_claim
@@ -23,7 +23,8 @@ def sandbox_name(instance: str) -> str:
     return f"sandbox-{instance}"
 
 
-def guest_claims(reader: Reader, instance: Instance, record: Record, *, whole: bool = False) -> tuple[Claim, ...]:
+def guest_claims(reader: Reader, instance: Instance, record: InstanceRecord, *,
+                 whole: bool = False) -> tuple[Claim, ...]:
     """Look at the QEMU that runs now. Without one to look at nothing is proven.
 
     Args:
@@ -36,11 +37,11 @@ def guest_claims(reader: Reader, instance: Instance, record: Record, *, whole: b
     return (*machine, unchanged, *_image(reader, settings, argv, commandline, whole=whole), *asked)
 
 
-def _configuration(reader: Reader, instance: Instance, record: Record) -> tuple[Claim, Mapping[str, Any]]:
+def _configuration(reader: Reader, instance: Instance, record: InstanceRecord) -> tuple[Claim, Mapping[str, Any]]:
     """Whether the file is still what was rendered (the shim read it at the start only), and then its hypervisor's
     part; nothing of a file that was changed is believed."""
     text = reader.text(str(instance.paths.kata))
-    claim = unchanged_claim(str(instance.paths.kata), text, record.configuration)
+    claim = unchanged_claim(str(instance.paths.kata), text, record.details["configuration"])
     if text is None or claim.verdict != "proven":
         return claim, {}
     try:

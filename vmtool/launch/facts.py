@@ -1,68 +1,43 @@
-"""Everything that a launch must know about the host before it is planned, read in one go."""
+"""Everything that a launch must know before it is planned, read once."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
+from vmtool.containerd.endpoint import choose_endpoint
 from vmtool.doctor.host import HostFacts, read_host
 from vmtool.gpu.after_cleanup import facts_without as gpu_without
-from vmtool.gpu.facts import GpuFacts, read_gpu
+from vmtool.gpu.facts import read_gpu
 from vmtool.gpu.launch_devices import Selection, select_accelerators, wish_of
 from vmtool.instance.instance import Instance, read_instance, subject_of
-from vmtool.kata.launcher import target_of
-from vmtool.kata.request import Survey, survey
-from vmtool.libvirt.facts import DomainFacts, read_domain
+from vmtool.launch.pipeline import launcher_of
 from vmtool.machine import DeviceReader
-from vmtool.models.facts import ModelFacts, read_model
+from vmtool.models.facts import read_model
 from vmtool.net.after_cleanup import facts_without as network_without
 from vmtool.paths import State
 from vmtool.spec.runtime import Spec
+from vmtool.stage.launch import Launch
 
 
-@dataclass(frozen=True)
-class LaunchFacts:
-    """What is there.
-
-    Args:
-        model: of a local model; None when the model comes from a hub.
-        earlier: the instance of the same name, when there is one in whatever state.
-        survey: what Kata would be asked for, and its files; None for other handlers.
-        domain: the guest image and what belongs to it, for handler libvirt.
-        gpu: the accelerators, when the spec asks for some and the handler can pass them on.
-    """
-
-    host: HostFacts
-    model: ModelFacts | None
-    earlier: Instance | None
-    survey: Survey | None = None
-    gpu: GpuFacts | None = None
-    domain: DomainFacts | None = None
-
-
-def read_launch(reader: DeviceReader, state: State, spec: Spec) -> LaunchFacts:
-    """Look at the host, the model and what an earlier launch left."""
-    path = spec.spec.model.path
-    host = read_host(reader, state.root, probe_kvm=spec.spec.runtime.handler != "runc")
+def read_launch(reader: DeviceReader, state: State, spec: Spec, timeout: float | None = None
+                ) -> tuple[Launch, HostFacts]:
+    """The launch, and the host that it is checked against."""
+    handler, path = spec.spec.runtime.handler, spec.spec.model.path
+    host = read_host(reader, state.root, probe_kvm=handler != "runc")
     earlier = read_instance(state, spec.name) if state.instance(spec.name).is_dir() else None
-    handler = spec.spec.runtime.handler
-    wish = wish_of(spec.spec.resources.accelerators, subject_of(spec.name)) if handler != "runc" else None
-    gpu = read_gpu(reader, state) if wish else None
-    if earlier and earlier.state != "running":
-        # It is cleared before anything is made, so what it holds of the network and of the devices is free.
-        host = replace(host, network=network_without(host.network, subject_of(spec.name)))
-        gpu = gpu and gpu_without(gpu, subject_of(spec.name))
-    model = read_model(reader, str(path)) if path else None
-    return LaunchFacts(
-        host=host,
-        model=model,
-        earlier=earlier,
-        survey=survey(reader, spec.spec, target_of(host)) if handler == "kata" else None,
-        domain=read_domain(reader, spec, host, model) if handler == "libvirt" else None,
-        gpu=gpu,
-    )
+    cleared = earlier is not None and earlier.state != "running"
+    model, launcher = read_model(reader, str(path)) if path else None, launcher_of(handler)
+    # What is cleared before anything is made frees what it holds of the network and of the devices.
+    network = network_without(host.network, subject_of(spec.name)) if cleared else host.network
+    return Launch(
+        state=state, spec=spec, launcher=launcher, network_facts=network, model=model, earlier=earlier,
+        endpoint=choose_endpoint(state, bool(host.containerd.answers)),
+        devices=choose_devices(reader, state, spec, earlier if cleared else None) if handler != "runc" else None,
+        guest=launcher.read(reader, spec, model), timeout=timeout), host
 
 
-def choose_devices(spec: Spec, gpu: GpuFacts | None) -> Selection | None:
-    """The accelerators of the launch, chosen once; None when there are none to pass on."""
+def choose_devices(reader: DeviceReader, state: State, spec: Spec, cleared: Instance | None) -> Selection | None:
+    """The accelerators of the launch, chosen once; None when it asks for none."""
     wish = wish_of(spec.spec.resources.accelerators, subject_of(spec.name))
-    return select_accelerators(gpu, wish) if wish and gpu else None
+    if wish is None:
+        return None
+    facts = read_gpu(reader, state)
+    return select_accelerators(gpu_without(facts, subject_of(spec.name)) if cleared else facts, wish)

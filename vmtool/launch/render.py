@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vmtool.doctor.host import HostFacts
 from vmtool.errors import Refused, VmtoolError
 from vmtool.findings import failing, refuse
-from vmtool.gpu.launch_devices import Selection
-from vmtool.launch.check import check_launch, network_wish
-from vmtool.launch.facts import LaunchFacts, choose_devices
+from vmtool.launch.check import check_launch
+from vmtool.launch.pipeline import stages_of
+from vmtool.libvirt.facts import DomainFacts
 from vmtool.libvirt.launch_check import ONLY_RENDERED, check_domain
-from vmtool.libvirt.launch_domain import vm_of
 from vmtool.net.check import check_syntax, choose_network
 from vmtool.net.facts import NetworkFacts
 from vmtool.net.plan import conflist_text
 from vmtool.paths import State
 from vmtool.spec.runtime import Spec
+from vmtool.stage.launch import Launch, network_request
 
 
 @dataclass(frozen=True)
@@ -31,29 +32,28 @@ class Rendering:
     stops: tuple[str, ...]
 
 
-def render_launch(state: State, spec: Spec, facts: LaunchFacts) -> Rendering:
+def render_launch(launch: Launch, host: HostFacts) -> Rendering:
     """The domain as `vmtool.launch.pipeline.plan_launch` has it in its plan.
 
     Raises:
         Refused: the spec is wrong, or is not for libvirt.
         NotReady: this host lacks what the description names: the emulator, a device. Each lists every problem.
     """
-    if facts.domain is None:
-        raise Refused(f"spec.runtime.handler: {spec.spec.runtime.handler} has no domain",
-                      hint="write handler: libvirt" + ("; or: vmtool kata render SPEC" if facts.survey else ""))
-    network, chosen = facts.host.network, choose_devices(spec, facts.gpu)
-    wish = network_wish(spec, network)
-    found = failing(item for item in (*check_domain(spec, facts.domain, chosen), *check_syntax(network, wish))
-                    if item.id != ONLY_RENDERED)
+    runtime, domain = launch.body.runtime, launch.guest
+    if not isinstance(domain, DomainFacts):
+        raise Refused(f"spec.runtime.handler: {runtime.handler} has no domain", hint="write handler: libvirt" + (
+            "; or: vmtool kata render SPEC" if runtime.handler == "kata" else ""))
+    about_devices = launch.devices.findings if launch.devices else ()
+    found = failing(item for item in (
+        *check_domain(launch.spec, domain), *about_devices,
+        *check_syntax(launch.network_facts, launch.network_request)) if item.id != ONLY_RENDERED)
     wrong = any(item.fault == "input" for item in found)
     # What the host lacks keeps the domain from running, and only some of it from being described.
-    nameable = facts.domain.image and facts.domain.emulator and not (chosen and failing(chosen.findings))
+    nameable = domain.image and domain.emulator and not failing(about_devices)
     if wrong or not nameable:
-        refuse(found, f"{spec.name} gives no domain", "correct the spec" if wrong else
-               f"vmtool doctor --for libvirt --tee {spec.spec.runtime.tee}")
-    bridge = (network.network(wish.name) or choose_network(network, wish)).bridge
-    made = vm_of(state, spec, facts.domain, chosen.bdfs if chosen else (), bridge)
-    return Rendering(made.text, _stops(spec, facts, chosen))
+        refuse(found, f"{launch.name} gives no domain", "correct the spec" if wrong else
+               f"vmtool doctor --for libvirt --tee {runtime.tee}")
+    return Rendering(launch.made.text, _stops(launch, host))
 
 
 def render_network(state: State, spec: Spec, facts: NetworkFacts) -> str:
@@ -62,16 +62,16 @@ def render_network(state: State, spec: Spec, facts: NetworkFacts) -> str:
     Raises:
         Refused: the spec contradicts itself, or the network that has the name.
     """
-    wish = network_wish(spec, facts)
-    refuse(check_syntax(facts, wish), f"the network {wish.name} cannot be made as asked for", "correct the spec")
-    return conflist_text(state, facts, facts.network(wish.name) or choose_network(facts, wish))
+    request = network_request(spec, facts)
+    refuse(check_syntax(facts, request), f"the network {request.name} cannot be made as asked for", "correct the spec")
+    return conflist_text(state, facts, facts.network(request.name) or choose_network(facts, request))
 
 
-def _stops(spec: Spec, facts: LaunchFacts, chosen: Selection | None) -> tuple[str, ...]:
-    if facts.earlier and facts.earlier.state == "running":
-        return (f"{spec.name} runs already",)
+def _stops(launch: Launch, host: HostFacts) -> tuple[str, ...]:
+    if launch.earlier and launch.earlier.state == "running":
+        return (f"{launch.name} runs already",)
     try:
-        check_launch(spec, facts, chosen)
+        check_launch(launch, stages_of(launch), host)
     except VmtoolError as error:
         return error.details
     return ()

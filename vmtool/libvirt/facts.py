@@ -8,9 +8,11 @@ from pathlib import Path
 from vmtool.architecture import BY_DEBIAN, BY_MACHINE
 from vmtool.cache import Cache
 from vmtool.debian.tools import Tools, read_tools, tools_dir
-from vmtool.doctor.host import HostFacts
 from vmtool.errors import Refused, VmtoolError
+from vmtool.facts.cpu import CpuFacts
+from vmtool.facts.kvm import KvmFacts
 from vmtool.findings import Finding, from_error, host_lacks, lines, wrong_input
+from vmtool.libvirt.installed import HypervisorFacts
 from vmtool.machine import Reader
 from vmtool.models.facts import ModelFacts
 from vmtool.rootfs.boot.plan import BUSYBOX
@@ -83,18 +85,19 @@ class DomainFacts:
         return self.image
 
 
-def read_domain(reader: Reader, spec: Spec, host: HostFacts, model: ModelFacts | None) -> DomainFacts:
+def read_domain(reader: Reader, spec: Spec, model: ModelFacts | None, cpu: CpuFacts, kvm: KvmFacts,
+                hypervisor: HypervisorFacts) -> DomainFacts:
     """Look at the image that the spec names and at the tools for it."""
     cache = Cache.at()
     findings: list[Finding] = []
     image, manifest = _image(reader, spec.spec.runtime.libvirt, findings)
-    machine = BY_DEBIAN[manifest.architecture].machine if manifest else host.cpu.arch
+    machine = BY_DEBIAN[manifest.architecture].machine if manifest else cpu.arch
     firmware = spec.spec.runtime.libvirt.firmware
     if firmware and not reader.exists(str(firmware)):
         findings.append(wrong_input("libvirt.firmware.absent", f"{firmware}: no such file",
                                     place="spec.runtime.libvirt.firmware"))
-    own = machine == host.cpu.arch
-    emulator = host.hypervisor.qemu if own else reader.which(f"qemu-system-{machine}")
+    own = machine == cpu.arch
+    emulator = hypervisor.qemu if own else reader.which(f"qemu-system-{machine}")
     busybox, tools = _busybox(reader, cache, machine, own), _tools(reader, cache)
     if not emulator:
         findings.append(host_lacks("libvirt.qemu", f"qemu-system-{machine} is not installed, which runs the guest"))
@@ -104,8 +107,8 @@ def read_domain(reader: Reader, spec: Spec, host: HostFacts, model: ModelFacts |
     if not tools:
         findings.append(host_lacks("libvirt.debugfs", "debugfs is not installed, which reads the guest's modules",
                                    "apt-get install e2fsprogs"))
-    return DomainFacts(image, machine, emulator or "", host.kvm.verdict == "runs" and own, host.hypervisor.socket,
-                       host.hypervisor.libvirt_version, busybox, tools or Tools(None), model.size if model else 0,
+    return DomainFacts(image, machine, emulator or "", kvm.verdict == "runs" and own, hypervisor.socket,
+                       hypervisor.libvirt_version, busybox, tools or Tools(None), model.size if model else 0,
                        (reader.which("dmsetup") or "") if own and reader.which("veritysetup") else "", tuple(findings))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vmtool.findings import Finding, host_lacks, wrong_input
-from vmtool.gpu.launch_devices import Selection
 from vmtool.libvirt.check import check_request
 from vmtool.libvirt.domain import LONGEST, Kernel, kernel_words
 from vmtool.libvirt.facts import DomainFacts
@@ -17,7 +16,7 @@ from vmtool.spec.runtime import Body, Spec
 ONLY_RENDERED = "libvirt.only-rendered"
 
 
-def check_domain(spec: Spec, facts: DomainFacts, chosen: Selection | None) -> Iterator[Finding]:
+def check_domain(spec: Spec, facts: DomainFacts) -> Iterator[Finding]:
     """Reasons not to start it."""
     body = spec.spec
     yield from facts.findings
@@ -37,7 +36,6 @@ def check_domain(spec: Spec, facts: DomainFacts, chosen: Selection | None) -> It
             unit_word(word)
         except ValueError as error:
             yield wrong_input("libvirt.word", str(error), place="spec.vllm")
-    yield from chosen.findings if chosen else ()
 
 
 def _verity(body: Body, facts: DomainFacts) -> Iterator[Finding]:

@@ -27,7 +27,7 @@ def domain_name(instance: str) -> str:
 
 
 @dataclass(frozen=True)
-class Place:
+class DomainPaths:
     """Where the files of an instance's domain lie. QEMU may run as a user of its own, so they are apart from the
     instance's private ones, in directories that others can pass through but not list."""
 
@@ -59,14 +59,14 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Vm:
+class LaunchDomain:
     """A domain to start.
 
     Args:
         text: libvirt's XML; devices: PCI addresses that are passed on.
     """
 
-    place: Place
+    paths: DomainPaths
     uri: str
     text: str
     devices: tuple[str, ...]
@@ -88,39 +88,44 @@ class Vm:
 
     @property
     def kernel(self) -> Path:
-        return self.place.directory / "kernel"
+        return self.paths.directory / "kernel"
+
+    @property
+    def description(self) -> Path:
+        """The file with libvirt's XML."""
+        return self.paths.directory / "domain.xml"
 
     @property
     def end(self) -> tuple[p.Action, ...]:
         """What makes sure that neither domain nor QEMU is left; the devices are given back after it."""
-        return (p.Run((*PROGRAM, self.uri, "end", self.place.domain), deadline=90.0),
-                KillQemu(self.place.domain, self.emulator), p.Remove(self.place.run))
+        return (p.Run((*PROGRAM, self.uri, "end", self.paths.domain), deadline=90.0),
+                KillQemu(self.paths.domain, self.emulator), p.Remove(self.paths.run))
 
 
-def vm_of(state: State, spec: Spec, facts: DomainFacts, devices: tuple[str, ...], bridge: str) -> Vm:
+def launch_domain(state: State, spec: Spec, facts: DomainFacts, devices: tuple[str, ...], bridge: str) -> LaunchDomain:
     """The domain that the spec amounts to; call after `check_domain` found nothing.
 
     Args:
         devices: addresses of what is passed on.
         bridge: of the network that the guest is on.
     """
-    place, image, wish = Place(state, spec.name), facts.known(), spec.spec.runtime.libvirt
-    text = render_domain(domain_of(place, spec.spec, facts, image, devices, bridge))
-    return Vm(place, place.uri(wish.uri, facts.system), text, devices, facts, image)
+    paths, image, settings = DomainPaths(state, spec.name), facts.known(), spec.spec.runtime.libvirt
+    text = render_domain(domain_of(paths, spec.spec, facts, image, devices, bridge))
+    return LaunchDomain(paths, paths.uri(settings.uri, facts.system), text, devices, facts, image)
 
 
-def domain_of(place: Place, body: Body, facts: DomainFacts, image: GuestImage, devices: tuple[str, ...],
+def domain_of(paths: DomainPaths, body: Body, facts: DomainFacts, image: GuestImage, devices: tuple[str, ...],
               bridge: str) -> Domain:
     """What libvirt is asked for."""
-    wish, tee, directory = body.runtime.libvirt, body.runtime.tee, place.directory
-    paths = Paths(place.state.instance(place.name))
-    words = kernel_words(facts.architecture, tee, image.target, wish.kernel_params)
+    settings, tee, directory = body.runtime.libvirt, body.runtime.tee, paths.directory
+    own = Paths(paths.state.instance(paths.name))
+    words = kernel_words(facts.architecture, tee, image.target, settings.kernel_params)
     return Domain(
-        name=place.domain, title=f"vmtool instance {place.name}", architecture=facts.architecture,
-        machine=machine_of(facts.architecture, tee, wish.machine), emulator=facts.emulator,
+        name=paths.domain, title=f"vmtool instance {paths.name}", architecture=facts.architecture,
+        machine=machine_of(facts.architecture, tee, settings.machine), emulator=facts.emulator,
         accelerated=facts.accelerated, memory=body.resources.memory, vcpus=math.ceil(body.resources.cpus), tee=tee,
-        kernel=Kernel(directory / "kernel", directory / "initrd", words) if wish.boot == "kernel" else None,
-        firmware=wish.firmware, disks=(Disk(image.path, "root"), Disk(directory / "workload.img", "workload"),
+        kernel=Kernel(directory / "kernel", directory / "initrd", words) if settings.boot == "kernel" else None,
+        firmware=settings.firmware, disks=(Disk(image.path, "root"), Disk(directory / "workload.img", "workload"),
                                        Disk(directory / "model.img", "model", shared=False)),
-        nic=Nic(bridge, mac_of(place.domain)), console=paths.console, hostdevs=devices,
-        ports=(Port(AGENT_PORT, socket=place.channel), Port(LOG_PORT, file=paths.log)))
+        nic=Nic(bridge, mac_of(paths.domain)), console=own.console, hostdevs=devices,
+        ports=(Port(AGENT_PORT, socket=paths.channel), Port(LOG_PORT, file=own.log)))

@@ -8,10 +8,9 @@ from __future__ import annotations
 import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from vmtool.claims import NODES, WORD, Claim
-from vmtool.instance.instance import Instance, Record
+from vmtool.instance.instance import Instance, InstanceRecord
 from vmtool.libvirt.initramfs_files import DISKS
 from vmtool.libvirt.launch_domain import domain_name
 from vmtool.machine import Reader
@@ -26,23 +25,24 @@ VERIFIED = {"root", *DISKS}
 Report = dict[str, list[str]]
 
 
-def domain_claims(reader: Reader, instance: Instance, record: Record, *, whole: bool = False) -> tuple[Claim, ...]:
+def domain_claims(reader: Reader, instance: Instance, record: InstanceRecord, *,
+                  whole: bool = False) -> tuple[Claim, ...]:
     """Look at the QEMU that runs now, and ask the guest.
 
     Args:
         whole: hash the image as well.
     """
-    path = str(Path(record.kernel).with_name("domain.xml"))
+    path = record.details["rendered"]
     text = reader.text(path)
     description = text or ""
     report = parse_report(_ask(reader, instance, record))
-    return (*_machine(reader, record, description), unchanged_claim(path, text, record.configuration),
+    return (*_machine(reader, record, description), unchanged_claim(path, text, record.details["configuration"]),
             *_image(reader, description, whole=whole), *guest_claims(report, record, description))
 
 
-def _ask(reader: Reader, instance: Instance, record: Record) -> str | None:
+def _ask(reader: Reader, instance: Instance, record: InstanceRecord) -> str | None:
     paths = instance.paths
-    answer = reader.run((*ASK, record.channel, str(paths.pidfile), str(paths.console)), deadline=SECONDS)
+    answer = reader.run((*ASK, record.details["channel"], str(paths.pidfile), str(paths.console)), deadline=SECONDS)
     return answer.out if answer and answer.status == 0 else None
 
 
@@ -57,7 +57,7 @@ def parse_report(text: str | None) -> Report | None:
     return report
 
 
-def _machine(reader: Reader, record: Record, description: str) -> Iterator[Claim]:
+def _machine(reader: Reader, record: InstanceRecord, description: str) -> Iterator[Claim]:
     emulated = not record.confidential and _described(description).get("type") == "qemu"
     for claim in qemu_claims(reader, record, domain_name(record.name))[0]:
         if claim.id == "vm.kvm" and claim.verdict == "failed" and emulated:
@@ -74,7 +74,7 @@ def _image(reader: Reader, description: str, *, whole: bool) -> Iterator[Claim]:
         yield bytes_claim(reader, image, read_promise(reader, image), whole=whole)
 
 
-def guest_claims(report: Report | None, record: Record, description: str) -> Iterator[Claim]:
+def guest_claims(report: Report | None, record: InstanceRecord, description: str) -> Iterator[Claim]:
     """What the guest's own words settle; nothing when it did not answer."""
     if report is None:
         about = ("guest.tee", "guest.cmdline", "workload.hardening")
@@ -106,7 +106,7 @@ def _disks(report: Report) -> set[str]:
             if len(words) == 2 and words[1] == f"VERITY-{words[0]}"}
 
 
-def _tee(report: Report, record: Record) -> Claim:
+def _tee(report: Report, record: InstanceRecord) -> Claim:
     seen = [*report.get("node", []), *report.get("dmesg", [])]
     if not record.confidential:
         return Claim("guest.tee", "not-checked", f"none was asked for; {WORD}{'; '.join(seen) or 'no sign of one'}")

@@ -18,7 +18,7 @@ PACKAGE = "apt-get install containernetworking-plugins iptables iproute2"
 
 
 @dataclass(frozen=True)
-class Wish:
+class NetworkRequest:
     """What is wanted of the network of one container.
 
     Args:
@@ -38,7 +38,7 @@ class Wish:
     publish: tuple[Publish, ...] = ()
 
 
-def wanted_network(facts: NetworkFacts, wish: Wish) -> Network:
+def wanted_network(facts: NetworkFacts, wish: NetworkRequest) -> Network:
     """The network that fulfils the wish: one that is there and agrees, or a new one.
 
     Raises:
@@ -52,7 +52,7 @@ def wanted_network(facts: NetworkFacts, wish: Wish) -> Network:
     return facts.network(wish.name) or choose_network(facts, wish)
 
 
-def check_request(facts: NetworkFacts, wish: Wish) -> Iterator[Finding]:
+def check_request(facts: NetworkFacts, wish: NetworkRequest) -> Iterator[Finding]:
     """Every reason to refuse the wish on this host."""
     yield from check_syntax(facts, wish)
     yield from check_host(facts)
@@ -60,7 +60,7 @@ def check_request(facts: NetworkFacts, wish: Wish) -> Iterator[Finding]:
     yield from check_attachment(facts, wish)
 
 
-def remedy(facts: NetworkFacts, wish: Wish, findings: Sequence[Finding]) -> str:
+def remedy(facts: NetworkFacts, wish: NetworkRequest, findings: Sequence[Finding]) -> str:
     """The hint for all that `check_request` found."""
     there = facts.network(wish.name)
     if any(item.fault == "input" for item in findings):
@@ -71,7 +71,7 @@ def remedy(facts: NetworkFacts, wish: Wish, findings: Sequence[Finding]) -> str:
         "vmtool net show; use other values, or remove what is in the way")
 
 
-def choose_network(facts: NetworkFacts, wish: Wish) -> Network:
+def choose_network(facts: NetworkFacts, wish: NetworkRequest) -> Network:
     """A new network; what the user left open is chosen."""
     taken = [name for name, _ in facts.links] + [bridge for item in facts.conflists for bridge in item.bridges]
     taken += [own.bridge for own in facts.ours]
@@ -82,7 +82,7 @@ def choose_network(facts: NetworkFacts, wish: Wish) -> Network:
     return Network(wish.name, wish.bridge or next(free), subnet, wish.owner)
 
 
-def check_syntax(facts: NetworkFacts, wish: Wish) -> Iterator[Finding]:
+def check_syntax(facts: NetworkFacts, wish: NetworkRequest) -> Iterator[Finding]:
     """What is wrong with the wish on any host, or with a network of that name that was made otherwise."""
     if wish.subnet != subnets.AUTO:
         yield from subnets.check_syntax(wish.subnet)
@@ -97,7 +97,7 @@ def check_syntax(facts: NetworkFacts, wish: Wish) -> Iterator[Finding]:
         yield from differences(there, wish)
 
 
-def differences(there: Network, wish: Wish) -> Iterator[Finding]:
+def differences(there: Network, wish: NetworkRequest) -> Iterator[Finding]:
     """In what a network that is there is not the wished one."""
     if wish.bridge not in (None, there.bridge):
         yield wrong_input("net.other.bridge",
@@ -125,7 +125,7 @@ def check_host(facts: NetworkFacts) -> Iterator[Finding]:
         yield host_lacks("net.iptables", "iptables is not installed, or may not be asked (are you root?)")
 
 
-def check_network(facts: NetworkFacts, wish: Wish) -> Iterator[Finding]:
+def check_network(facts: NetworkFacts, wish: NetworkRequest) -> Iterator[Finding]:
     """What on the host is in the way of a new network."""
     if facts.network(wish.name):
         return
@@ -146,7 +146,7 @@ def check_network(facts: NetworkFacts, wish: Wish) -> Iterator[Finding]:
         yield from subnets.check_overlap(facts, wish.subnet)
 
 
-def check_attachment(facts: NetworkFacts, wish: Wish) -> Iterator[Finding]:
+def check_attachment(facts: NetworkFacts, wish: NetworkRequest) -> Iterator[Finding]:
     """What on the host is in the way of a new attachment."""
     if wish.netns_name in facts.netns:
         yield host_lacks("net.netns", f"the network namespace {wish.netns_name} exists already", "ip netns list")

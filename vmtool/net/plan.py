@@ -3,7 +3,7 @@
 How a launch uses this room:
 
     facts = read_network(reader, state)     # vmtool.net.facts
-    wish = Wish(name, container_id, netns_name, owner=..., shared=..., bridge=..., subnet=..., publish=...)
+    wish = NetworkRequest(name, container_id, netns_name, owner=..., shared=..., bridge=..., subnet=..., publish=...)
     network = wanted_network(facts, wish)   # vmtool.net.check; raises with all problems at once
     steps = (*plan_network(state, facts, network),
              plan_attach(state, facts, network, container_id=..., netns_name=..., directory=..., publish=...,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vmtool.errors import NotReady
 from vmtool.findings import refuse, wrong_input
-from vmtool.net.check import Wish, check_syntax, wanted_network
+from vmtool.net.check import NetworkRequest, check_syntax, wanted_network
 from vmtool.net.facts import NetworkFacts
 from vmtool.net.network import Network
 from vmtool.net.plan import plan_attach, plan_network
@@ -22,7 +22,7 @@ def plan_add(state: State, facts: NetworkFacts, name: str, bridge: str | None, s
         NotReady: the host cannot do it, or what was added is no longer whole.
     """
     directory = state.network(name)
-    wish = Wish(name, name, name, bridge=bridge, subnet=subnet, publish=publish)
+    wish = NetworkRequest(name, name, name, bridge=bridge, subnet=subnet, publish=publish)
     there = facts.network(name)
     if there:
         require_same(facts, there, wish)
@@ -34,7 +34,7 @@ def plan_add(state: State, facts: NetworkFacts, name: str, bridge: str | None, s
                     publish=publish)))
 
 
-def require_same(facts: NetworkFacts, there: Network, wish: Wish) -> None:
+def require_same(facts: NetworkFacts, there: Network, wish: NetworkRequest) -> None:
     """Refuse a wish that is not for the network that is there, or one that is only half there."""
     findings = list(check_syntax(facts, wish))
     own = next((item for item in facts.attached if item.network == there.name and not item.owner), None)

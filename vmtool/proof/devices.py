@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from vmtool.claims import Claim
 from vmtool.gpu.pci import DEVICES
 from vmtool.gpu.vfio_driver import is_vfio
-from vmtool.instance.instance import Record
+from vmtool.instance.instance import InstanceRecord
 from vmtool.machine import Reader
 from vmtool.qemu.processes import read_qemu
 
 HELD = (sys.executable, "-I", "-m", "vmtool.gpu.vfio_in_use")
 
 
-def driver_claims(reader: Reader, record: Record) -> Iterator[Claim]:
+def driver_claims(reader: Reader, record: InstanceRecord) -> Iterator[Claim]:
     """Each device must be on VFIO, or this host's own driver could use it."""
     if not record.devices:
         return
@@ -24,7 +24,7 @@ def driver_claims(reader: Reader, record: Record) -> Iterator[Claim]:
     yield Claim("gpu.driver-on-host", "proven" if all(map(is_vfio, drivers.values())) else "failed", told)
 
 
-def left_claims(reader: Reader, record: Record, name: str) -> Iterator[Claim]:
+def left_claims(reader: Reader, record: InstanceRecord, name: str) -> Iterator[Claim]:
     """What a guest that ended must not have left: a QEMU, and devices that are open still.
 
     Args:
@@ -45,7 +45,7 @@ def left_claims(reader: Reader, record: Record, name: str) -> Iterator[Claim]:
                                               f"{record.name} gives it back")
 
 
-def task_claim(reader: Reader, record: Record) -> Claim:
+def task_claim(reader: Reader, record: InstanceRecord) -> Claim:
     """Whether containerd still knows the container as running. It forgets one whose shim died, which QEMU survives."""
     told = reader.run(record.endpoint.ctr("task", "list"), deadline=5.0)
     if told is None or told.status:

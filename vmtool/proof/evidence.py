@@ -11,13 +11,13 @@ from pathlib import Path
 from vmtool.claims import Claim, unmet
 from vmtool.errors import VmtoolError
 from vmtool.host import files, locks
-from vmtool.instance.instance import Instance, Paths, Record
+from vmtool.instance.instance import Instance, InstanceRecord, Paths
 from vmtool.paths import State
 
 SCHEMA = "vmtool/evidence/v1"
 
 
-def evidence_text(record: Record, claims: Sequence[Claim], digests: Mapping[str, str], at: float) -> str:
+def evidence_text(record: InstanceRecord, claims: Sequence[Claim], digests: Mapping[str, str], at: float) -> str:
     """The document.
 
     Args:
@@ -51,10 +51,10 @@ def keep_evidence(state: State, instance: Instance, claims: Sequence[Claim], doi
     return path
 
 
-def _digests(paths: Paths, record: Record) -> Iterator[tuple[str, str]]:
+def _digests(paths: Paths, record: InstanceRecord) -> Iterator[tuple[str, str]]:
     """What was asked for, planned, rendered and seen; neither secrets nor logs, which go on growing."""
-    rendered = [paths.record, paths.spec, paths.directory / "plan.json", paths.kata, *sorted(paths.network.rglob("*"))]
-    outside = [Path(record.kernel).with_name("domain.xml")] if record.handler == "libvirt" else []
+    rendered = [paths.record, paths.spec, paths.directory / "plan.json", *sorted(paths.network.rglob("*"))]
+    outside = [Path(record.details["rendered"])] if "rendered" in record.details else []
     for path in (*rendered, *sorted((paths.directory / "evidence").rglob("*")), *outside):
         if path.is_file() and path != paths.proof:
             inside = path.is_relative_to(paths.directory)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from vmtool.claims import Claim, unmet
 from vmtool.cli.output import print_table, printable
 from vmtool.errors import VerificationFailed
-from vmtool.instance.instance import Record
+from vmtool.instance.instance import InstanceRecord
 
 
 def show_claims(claims: Sequence[Claim]) -> None:
@@ -16,7 +16,7 @@ def show_claims(claims: Sequence[Claim]) -> None:
                 [(claim.id, claim.verdict, printable(claim.evidence)) for claim in claims])
 
 
-def require_wish(record: Record, claims: Sequence[Claim]) -> None:
+def require_wish(record: InstanceRecord, claims: Sequence[Claim]) -> None:
     """Nothing that was asked for may have failed.
 
     Raises:

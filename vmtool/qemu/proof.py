@@ -6,13 +6,13 @@ from __future__ import annotations
 import hashlib
 
 from vmtool.claims import WORD, Claim
-from vmtool.instance.instance import Record
+from vmtool.instance.instance import InstanceRecord
 from vmtool.machine import Reader
 from vmtool.qemu.claims import vm_claims
 from vmtool.qemu.processes import read_qemu, real_path
 
 
-def qemu_claims(reader: Reader, record: Record, name: str) -> tuple[tuple[Claim, ...], tuple[str, ...]]:
+def qemu_claims(reader: Reader, record: InstanceRecord, name: str) -> tuple[tuple[Claim, ...], tuple[str, ...]]:
     """Look at the QEMU that runs now. Without one to look at nothing is proven.
 
     Args:
@@ -28,8 +28,9 @@ def qemu_claims(reader: Reader, record: Record, name: str) -> tuple[tuple[Claim,
                 else Claim("tee", "failed", f"NOT CONFIDENTIAL: none was asked for; {count} named {name}"))
         return (told,), ()
     [process] = found
-    claims = vm_claims(process.argv, record.tee, record.devices, {record.kernel, real_path(reader, record.kernel)})
-    right = process.program == real_path(reader, record.program)
+    kernel = record.details["kernel"]
+    claims = vm_claims(process.argv, record.tee, record.devices, {kernel, real_path(reader, kernel)})
+    right = process.program == real_path(reader, record.details["program"])
     program = Claim("vm.program", "proven" if right else "failed" if process.program else "not-checked",
                     process.program or f"/proc/{process.pid}/exe does not tell")
     return (*claims, program), process.argv

@@ -16,14 +16,14 @@ from tests.fakes.recorded import Recorded
 from vmtool.cli.main import vmtool
 from vmtool.engine.journal import NAME, Journal
 from vmtool.gpu.saved_state import read_records, records
-from vmtool.instance.instance import read_instance
-from vmtool.launch.pipeline import digest
+from vmtool.instance.instance import EARLIER_DETAILS, read_instance
 from vmtool.net.network import attachment_of, network_of
 from vmtool.paths import State
 from vmtool.plan import Run, kind_of
 from vmtool.plan.action import EARLIER, EARLIER_MODULES
 from vmtool.spec.published_port import Publish
 from vmtool.spec.runtime import Spec
+from vmtool.stage.launch import digest
 
 WRITTEN_AS = {new: old for old, new in EARLIER.items()}
 DATA = Path(__file__).parents[2] / "data"
@@ -98,7 +98,13 @@ def test_an_earlier_instance_is_known(handler: str, tmp_path: Path) -> None:
     shutil.copy(DATA / "instances" / handler / "instance.json", directory)
     instance = read_instance(state, written["name"])
     assert (instance.state, instance.known().handler) == ("stopped", handler)
-    assert json.loads(json.dumps(asdict(instance.known()))) == written
+    known = json.loads(json.dumps(asdict(instance.known())))
+    details = known.pop("details")
+    rendered = {"kata": str(directory / "kata" / "configuration.toml"),
+                "libvirt": str(Path(written["kernel"]).parent / "domain.xml")}.get(handler)
+    assert details.pop("rendered", None) == rendered
+    # What it had side by side is the launcher's own today.
+    assert known | dict.fromkeys(EARLIER_DETAILS, "") | details == written
 
 
 def test_there_is_an_instance_of_each_launcher() -> None:

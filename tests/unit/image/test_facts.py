@@ -23,7 +23,7 @@ LIST = "ctr --address /run/containerd/containerd.sock --namespace vmtool images 
 TABLE = (f"REF TYPE DIGEST SIZE PLATFORMS LABELS\ndocker.io/vmtool/tiny:1 application/x sha256:{DIGEST} 1.5 MiB "
          f"linux/amd64 -\ndocker.io/vmtool/tiny:latest application/x sha256:{DIGEST} 1.5 MiB linux/amd64 -\n")
 NAMES = ("docker.io/vmtool/tiny:1", "docker.io/vmtool/tiny:latest")
-RECORD = i.Record("tiny", NAMES, DIGEST, str(SYSTEM.socket), False)
+RECORD = i.ImportedImage("tiny", NAMES, DIGEST, str(SYSTEM.socket), False)
 SOURCES = "Types: deb\nURIs: http://m/debian\nSuites: bookworm bookworm-updates\nComponents: main\n"
 
 
@@ -139,7 +139,7 @@ def test_an_image_is_present_when_containerd_has_every_name() -> None:
 
 def test_the_images_of_a_sleeping_containerd_are_looked_up_on_disk(tmp_path: Path) -> None:
     state = State(tmp_path)
-    private = i.Record("tiny", RECORD.references, DIGEST, "/run/p.sock", True)
+    private = i.ImportedImage("tiny", RECORD.references, DIGEST, "/run/p.sock", True)
     directory = tmp_path / "images" / "tiny"
     directory.mkdir(parents=True)
     blob = f"{tmp_path}/containerd/root/io.containerd.content.v1.content/blobs/sha256/{DIGEST}"

@@ -10,7 +10,7 @@ import pytest
 from vmtool.containerd.endpoint import Endpoint
 from vmtool.errors import Refused
 from vmtool.image.archive import Contents
-from vmtool.image.installed import Record
+from vmtool.image.installed import ImportedImage
 from vmtool.image.plan_import import built_record, foreign_record, plan_import
 from vmtool.models.canary import plan_canary
 from vmtool.paths import State
@@ -43,7 +43,7 @@ def test_a_built_image_is_known_by_its_input_and_as_the_latest() -> None:
 
 
 def test_an_older_build_goes_and_the_way_back_forgets_everything() -> None:
-    old = Record("tiny", ("docker.io/vmtool/tiny:000000000000", "docker.io/vmtool/tiny:latest"), "0", "x", True)
+    old = ImportedImage("tiny", ("docker.io/vmtool/tiny:000000000000", "docker.io/vmtool/tiny:latest"), "0", "x", True)
     plan = plan_import(STATE, PRIVATE, ARCHIVE, NEW, old)
     assert "images remove docker.io/vmtool/tiny:000000000000" in lines(plan, 1)
     assert "images remove docker.io/vmtool/tiny:latest" not in lines(plan, 1)

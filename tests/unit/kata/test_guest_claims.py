@@ -9,7 +9,7 @@ import pytest
 from tests.unit.kata.test_launcher import RECORD
 from tests.unit.qemu.test_claims import Proc
 from vmtool.claims import Claim
-from vmtool.instance.instance import Record
+from vmtool.instance.instance import InstanceRecord
 from vmtool.kata.guest_claims import FILES, view_claims
 from vmtool.machine import Output
 from vmtool.proof.devices import driver_claims
@@ -50,7 +50,7 @@ class Container(Proc):
         return self.answers["grep" if words[0] == "grep" else words[-1]]
 
 
-def claims(container: Container, record: Record = RECORD, commandline: str = "root=/dev/dm-0 quiet",
+def claims(container: Container, record: InstanceRecord = RECORD, commandline: str = "root=/dev/dm-0 quiet",
            ) -> dict[str, Claim]:
     return {claim.id: claim for claim in view_claims(container, record, commandline)}
 

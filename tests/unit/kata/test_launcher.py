@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.host import FakeHost
+from tests.fakes.launches import Found, launched
 from tests.fakes.recorded import Recorded
 from tests.unit.launch.test_pipeline import MODEL, NETWORK, STATE, actions
 from tests.unit.qemu.test_claims import Proc, argv
@@ -19,12 +20,11 @@ from vmtool.engine.journal import Story
 from vmtool.errors import NotReady, Refused, VerificationFailed, VmtoolError
 from vmtool.gpu import check, launch_devices
 from vmtool.gpu.facts import read_gpu
-from vmtool.instance.instance import Instance, Paths, Record
-from vmtool.kata.launcher import target_of
+from vmtool.instance.instance import Instance, InstanceRecord, Paths
+from vmtool.kata.facts import Target
 from vmtool.kata.request import survey
 from vmtool.kata.shims import read_kata
 from vmtool.launch.claims import read_claims
-from vmtool.launch.facts import LaunchFacts
 from vmtool.launch.pipeline import plan_launch
 from vmtool.machine import DeviceReader, Output
 from vmtool.plan import Plan, Run, WriteFile, plan_lines
@@ -50,6 +50,12 @@ def host() -> HostFacts:
                    tee=replace(plain.tee, snp=YES, virtcca=YES), iommu=replace(plain.iommu, groups=9, vfio_group=True))
 
 
+def target_of(found: HostFacts) -> Target:
+    """The machine, as rendering wants to know it."""
+    total = found.memory.total
+    return Target(found.cpu.arch, total >> 20 if total is not None else None, found.cpu.cores or None, found.kata)
+
+
 def wish(**changes: Any) -> Spec:
     body = {"runtime": {"handler": "kata", "tee": "snp"}, "image": "vmtool/x", "model": {"name": "m", "path": "/m"},
             "resources": {"memory": "2Gi", "cpus": 1}, "network": {"publish": ["8000"]}}
@@ -57,15 +63,15 @@ def wish(**changes: Any) -> Spec:
                                 "spec": body | changes})
 
 
-def facts(spec: Spec, gpus: DeviceReader | None = None, on: HostFacts | None = None) -> LaunchFacts:
+def facts(spec: Spec, gpus: DeviceReader | None = None, on: HostFacts | None = None) -> Found:
     found = on or host()
     looked = survey(Recorded({"exists": FILES}), spec.spec, target_of(found))
-    return LaunchFacts(found, MODEL, None, looked, read_gpu(gpus, STATE) if gpus else None)
+    return Found(found, MODEL, None, looked, read_gpu(gpus, STATE) if gpus else None)
 
 
 def plan(spec: Spec | None = None, **more: Any) -> Plan:
     spec = spec or wish()
-    return plan_launch(STATE, spec, facts(spec, **more))
+    return plan_launch(*launched(STATE, spec, facts(spec, **more)))
 
 
 def test_the_table_of_contents() -> None:
@@ -190,7 +196,7 @@ def test_runc_passes_no_gpu_on() -> None:
     spec = wish(runtime={"handler": "runc"}, allow_unconfidential=True,
                 resources={"memory": "2Gi", "cpus": 1, "accelerators": GPU})
     with pytest.raises(Refused) as error:
-        plan_launch(STATE, spec, LaunchFacts(host(), MODEL, None))
+        plan_launch(*launched(STATE, spec, Found(host(), MODEL, None)))
     assert "runc passes no GPU on: use kata or libvirt" in "\n".join(error.value.details)
 
 
@@ -238,11 +244,12 @@ def test_no_single_qemu_is_no_proof(tmp_path: Path, processes: dict[int, Any]) -
         look(tmp_path).do(FakeHost(Proc(processes)))
 
 
-RECORD = Record("chat", "d", "kata", "snp", "i", "m", "/c", True, "127.0.0.1", 8000, "/n", "/r", 1, program=FILES[0],
-                kernel=f"{ASSETS}/vmlinuz.container", configuration=hashlib.sha256(b"text").hexdigest())
+RECORD = InstanceRecord("chat", "d", "kata", "snp", "i", "m", "/c", True, "127.0.0.1", 8000, "/n", "/r", 1,
+                        details={"program": FILES[0], "kernel": f"{ASSETS}/vmlinuz.container",
+                                 "configuration": hashlib.sha256(b"text").hexdigest()})
 
 
-def claims(processes: dict[int, Any], text: str | None = "text", record: Record = RECORD) -> dict[str, str]:
+def claims(processes: dict[int, Any], text: str | None = "text", record: InstanceRecord = RECORD) -> dict[str, str]:
     files = {"/i/chat/kata/configuration.toml": text} if text is not None else {}
     instance = Instance("chat", Paths(Path("/i/chat")), record, "running", 9, Story(state="applied"))
     return {claim.id: claim.verdict for claim in read_claims(Proc(processes, files), instance)}

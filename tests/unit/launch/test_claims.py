@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from vmtool.engine.journal import Story
-from vmtool.instance.instance import Instance, Paths, Record
+from vmtool.instance.instance import Instance, InstanceRecord, Paths
 from vmtool.launch.claims import read_claims
 from vmtool.machine import Output
 
@@ -27,8 +27,8 @@ FILES = {
     "/sys/fs/cgroup/memory/vmtool-a/memory.limit_in_bytes": "4096\n",
     "/i/a/evidence/canary.json": json.dumps({"right": True, "answer": "yes"}),
 }
-RECORD = Record("a", "d", "runc", "none", "image", "m", "/c.sock", True, "127.0.0.1", 8000, "/var/run/netns/vmtool-a",
-                "/i/a/net/result.json", 5000)
+RECORD = InstanceRecord("a", "d", "runc", "none", "image", "m", "/c.sock", True, "127.0.0.1", 8000,
+                        "/var/run/netns/vmtool-a", "/i/a/net/result.json", 5000)
 
 
 class Proc:
@@ -57,7 +57,7 @@ class Proc:
         return None if self.netns is None else Output(0, self.netns, "")
 
 
-def verdicts(proc: Proc, pid: int | None = 7, record: Record = RECORD) -> dict[str, str]:
+def verdicts(proc: Proc, pid: int | None = 7, record: InstanceRecord = RECORD) -> dict[str, str]:
     instance = Instance("a", Paths(Path("/i/a")), record, "running", pid, Story())
     return {claim.id: claim.verdict for claim in read_claims(proc, instance)}
 

@@ -8,15 +8,14 @@ from typing import Any
 
 import pytest
 
+from tests.fakes.launches import Found, launched
 from tests.fakes.recorded import Recorded
 from vmtool.doctor.host import read_host
 from vmtool.endpoint.actions import AskCanary, AwaitHealth
 from vmtool.engine.journal import Entry, Story
 from vmtool.errors import NotReady, Refused
-from vmtool.instance.instance import Instance, Paths, Record
-from vmtool.launch.facts import LaunchFacts
-from vmtool.launch.pipeline import digest, plan_launch
-from vmtool.launch.timeouts import start_deadline
+from vmtool.instance.instance import Instance, InstanceRecord, Paths
+from vmtool.launch.pipeline import plan_launch
 from vmtool.models.facts import ModelFacts
 from vmtool.net.cni_facts import Plugins
 from vmtool.net.facts import Listener, NetworkFacts
@@ -24,6 +23,8 @@ from vmtool.net.network import Network
 from vmtool.paths import State
 from vmtool.plan import Plan, Remove, Run, Step, plan_lines
 from vmtool.spec.runtime import Spec
+from vmtool.stage.launch import digest
+from vmtool.stage.timeouts import start_deadline
 
 STATE = State(Path("/s"))
 PLUGINS = Plugins(directory="/usr/lib/cni", missing=(), versions=("0.4.0", "1.0.0"))
@@ -31,10 +32,10 @@ NETWORK = NetworkFacts(plugins=PLUGINS, iptables=True, links=(("lo", ""),))
 MODEL = ModelFacts("/m", {"model.safetensors": 1 << 20, "config.json": 9}, (), "LlamaForCausalLM", ("Why?", "So."))
 
 
-def facts(**changes: Any) -> LaunchFacts:
+def facts(**changes: Any) -> Found:
     host = read_host(Recorded.load("debian12-pvm"), "/s", probe_kvm=False)
     host = replace(changes.pop("host", host), network=changes.pop("network", NETWORK))
-    return replace(LaunchFacts(host=host, model=MODEL, earlier=None), **changes)
+    return replace(Found(host=host, model=MODEL, earlier=None), **changes)
 
 
 def wish(**changes: Any) -> Spec:
@@ -46,7 +47,7 @@ def wish(**changes: Any) -> Spec:
 
 
 def plan(spec: Spec | None = None, **changes: Any) -> Plan:
-    return plan_launch(STATE, spec or wish(), facts(**changes))
+    return plan_launch(*launched(STATE, spec or wish(), facts(**changes)))
 
 
 def actions(made: Plan) -> list[Any]:
@@ -132,7 +133,7 @@ def test_a_model_of_a_hub_gets_a_cache_and_names() -> None:
 
 
 def earlier(state: str, **changes: Any) -> Instance:
-    record = Record("a", digest(wish()), "runc", "none", "i", "m", "/c", True, "127.0.0.1", 8000, "/n", "/r", 1)
+    record = InstanceRecord("a", digest(wish()), "runc", "none", "i", "m", "/c", True, "127.0.0.1", 8000, "/n", "/r", 1)
     story = Story(state="failed", entries=[Entry(0, "one", (Remove(Path("/1")),)), Entry(1, "two", (
         Remove(Path("/2")),))])
     return Instance("a", Paths(Path("/s/instances/a")), replace(record, **changes), state, None, story)

@@ -8,16 +8,16 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from tests.fakes.launches import chosen_of
 from tests.fakes.recorded import Recorded
 from vmtool.debian.tools import Tools
 from vmtool.errors import NotReady, Refused, VmtoolError
 from vmtool.findings import Finding, lines
 from vmtool.gpu.facts import GpuFacts, read_gpu
 from vmtool.gpu.launch_devices import Selection
-from vmtool.launch.facts import choose_devices
 from vmtool.libvirt.domain import TEE_ARCHITECTURES
 from vmtool.libvirt.facts import DomainFacts, GuestImage
-from vmtool.libvirt.launch_domain import vm_of
+from vmtool.libvirt.launch_domain import launch_domain
 from vmtool.paths import State
 from vmtool.rootfs.format.image_file import Extent
 from vmtool.rootfs.metadata.manifest import VerityPart
@@ -70,7 +70,7 @@ def gpu_facts() -> GpuFacts:
 
 def chosen(spec: Spec) -> Selection | None:
     """The accelerators of the spec, on a host with two GPUs that nobody uses."""
-    return choose_devices(spec, gpu_facts())
+    return chosen_of(spec, gpu_facts())
 
 
 def spoken(findings: Iterable[Finding]) -> list[tuple[type[VmtoolError], str]]:
@@ -81,4 +81,5 @@ def spoken(findings: Iterable[Finding]) -> list[tuple[type[VmtoolError], str]]:
 def text(spec: Spec, on: DomainFacts | None = None) -> str:
     """The description, as a launch has it."""
     selection = chosen(spec)
-    return vm_of(STATE, spec, on or facts(spec.spec.runtime.tee), selection.bdfs if selection else (), BRIDGE).text
+    made = launch_domain(STATE, spec, on or facts(spec.spec.runtime.tee), selection.bdfs if selection else (), BRIDGE)
+    return made.text

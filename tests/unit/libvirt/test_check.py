@@ -80,13 +80,15 @@ BAD: list[tuple[str, Spec, DomainFacts, type[VmtoolError], str]] = [
 ]
 
 def problems(spec: Spec, on: DomainFacts) -> list[tuple[type[VmtoolError], str]]:
-    return spoken(check_domain(spec, on, chosen(spec)))
+    about_devices = chosen(spec)
+    return spoken([*check_domain(spec, on), *(about_devices.findings if about_devices else ())])
 
 
 @pytest.mark.parametrize(("spec", "on", "kind", "message"), [row[1:] for row in BAD], ids=[row[0] for row in BAD])
 def test_a_bad_spec_is_told_by_its_rule_alone(spec: Spec, on: DomainFacts, kind: type[VmtoolError],
                                               message: str) -> None:
-    found = list(check_domain(spec, on, chosen(spec)))
+    about_devices = chosen(spec)
+    found = [*check_domain(spec, on), *(about_devices.findings if about_devices else ())]
     # A firmware's boot is refused by itself, whatever else is wrong with it.
     told = spoken([item for item in found if item.id != launch_check.ONLY_RENDERED] or found)
     assert len(told) == 1, told
@@ -96,7 +98,7 @@ def test_a_bad_spec_is_told_by_its_rule_alone(spec: Spec, on: DomainFacts, kind:
 
 def test_every_rule_has_a_bad_spec() -> None:
     """A rule is a `yield` of the two modules; which of them speaks, its generator's frame tells."""
-    spoken = {place for _, spec, on, _, _ in BAD for place in speaking(check_domain(spec, on, chosen(spec)))}
+    spoken = {place for _, spec, on, _, _ in BAD for place in speaking(check_domain(spec, on))}
     rules = {(file, first, last) for module in (check, launch_check) for file, first, last in yields(module.__file__)}
     silent = {rule for rule in rules if not any(rule[0] == file and rule[1] <= line <= rule[2]
                                                 for file, line in spoken)}

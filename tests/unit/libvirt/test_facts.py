@@ -50,7 +50,7 @@ def look(guest: Path, ldd: str = STATIC, which: dict[str, str] | None = None, ex
     reader = Recorded({"exists": [*there, *exists, "/bin/busybox"], "which": programs,
                        "outputs": {"ldd /bin/busybox": {"status": 1, "err": ldd}}})
     spec = wish(libvirt={"image": guest} | libvirt)
-    return read_domain(reader, spec, host(), MODEL)
+    return read_domain(reader, spec, MODEL, host().cpu, host().kvm, host().hypervisor)
 
 
 def with_manifest(guest: Path, architecture: str = "amd64", target: str = "kata-containers.target") -> Path:
@@ -164,8 +164,8 @@ def test_where_kvm_runs_no_guests_it_is_emulated(guest: Path) -> None:
     reader = Recorded({"exists": [str(guest.with_name("rootfs.img.vmlinuz")), "/bin/busybox"],
                        "which": {"debugfs": "/d"}, "outputs": {"ldd /bin/busybox": {"err": STATIC}}})
     tame = host()
-    unfit = replace(tame, kvm=replace(tame.kvm, verdict="opens-but-does-not-run"))
-    facts = read_domain(reader, wish(libvirt={"image": guest}), unfit, None)
+    unfit = replace(tame.kvm, verdict="opens-but-does-not-run")
+    facts = read_domain(reader, wish(libvirt={"image": guest}), None, tame.cpu, unfit, tame.hypervisor)
     assert (facts.accelerated, facts.model_size) == (False, 0)
 
 

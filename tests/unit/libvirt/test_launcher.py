@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.fakes.launches import Found, launched
 from tests.fakes.recorded import Recorded
 from tests.unit.launch.test_pipeline import MODEL, NETWORK, actions, asleep
 from tests.unit.libvirt.cases import GPUS, STATE, facts, gpu_facts, wish
@@ -19,13 +20,12 @@ from vmtool.engine.journal import Story
 from vmtool.errors import NotReady, Refused
 from vmtool.findings import host_lacks
 from vmtool.instance.instance import Instance, Paths
-from vmtool.launch.facts import LaunchFacts
 from vmtool.launch.pipeline import plan_launch
 from vmtool.launch.render import render_launch
 from vmtool.libvirt.actions import GuestRequest
 from vmtool.libvirt.facts import DomainFacts
 from vmtool.libvirt.installed import HypervisorFacts
-from vmtool.libvirt.launch_domain import Place
+from vmtool.libvirt.launch_domain import DomainPaths
 from vmtool.net.cni_facts import Plugins
 from vmtool.net.network import Network
 from vmtool.paths import State
@@ -50,14 +50,14 @@ def host() -> HostFacts:
                    iommu=replace(plain.iommu, groups=9, vfio_group=True))
 
 
-def launch_facts(spec: Spec, on: DomainFacts | None = None, **changes: Any) -> LaunchFacts:
+def launch_facts(spec: Spec, on: DomainFacts | None = None, **changes: Any) -> Found:
     gpu = gpu_facts() if spec.spec.resources.accelerators.bdf else None
-    return replace(LaunchFacts(host(), MODEL, None, gpu=gpu, domain=on or facts(spec.spec.runtime.tee)), **changes)
+    return replace(Found(host(), MODEL, None, gpu=gpu, guest=on or facts(spec.spec.runtime.tee)), **changes)
 
 
 def plan(spec: Spec | None = None, **changes: Any) -> Plan:
     spec = spec or wish()
-    return plan_launch(STATE, spec, launch_facts(spec, **changes))
+    return plan_launch(*launched(STATE, spec, launch_facts(spec, **changes)))
 
 
 def written(made: Plan, name: str = "domain.xml") -> str:
@@ -134,7 +134,7 @@ def test_which_libvirt_is_asked(wanted: str, system: bool, uri: str) -> None:
 
 def test_a_socket_of_the_longest_name_fits() -> None:
     """sun_path has 108 bytes, and libvirt puts its own below the directory (unix(7))."""
-    place = Place(State(Path("/" + "d" * 200)), "n" * 63)
+    place = DomainPaths(State(Path("/" + "d" * 200)), "n" * 63)
     assert len(str(place.run / "libvirt" / "run" / "virtqemud-sock-ro")) < 108
 
 
@@ -211,14 +211,14 @@ def test_a_gpu_is_passed_to_the_workload_only_when_it_was_asked_for() -> None:
 def test_what_is_rendered_is_what_run_would_define(tee: str, gpus: int) -> None:
     """The plan's own file, byte for byte: there is one code path."""
     spec = wish(tee, gpus)
-    made = render_launch(STATE, spec, launch_facts(spec))
+    made = render_launch(*launched(STATE, spec, launch_facts(spec)))
     assert made.text == written(plan(spec))
     assert made.stops == ()
 
 
 def test_a_firmware_boot_is_rendered_and_not_run() -> None:
     spec = wish("none", boot="firmware")
-    made = render_launch(STATE, spec, launch_facts(spec))
+    made = render_launch(*launched(STATE, spec, launch_facts(spec)))
     assert "<boot dev='hd'/>" in made.text
     assert [line.partition(": ")[0] for line in made.stops] == ["spec.runtime.libvirt.boot"]
     with pytest.raises(Refused):
@@ -229,7 +229,7 @@ def test_what_only_stops_the_run_is_told_beside_the_rendering() -> None:
     spec = wish(allow_unconfidential=False)
     bare = replace(NETWORK, plugins=Plugins())
     problems = facts(libvirt=None, findings=(host_lacks("b", "no static busybox"),))
-    made = render_launch(STATE, spec, launch_facts(spec, problems, host=replace(host(), network=bare)))
+    made = render_launch(*launched(STATE, spec, launch_facts(spec, problems, host=replace(host(), network=bare))))
     told = "\n".join(made.stops)
     for part in ("spec.allow_unconfidential", "libvirt is not installed", "no static busybox", "CNI plugin"):
         assert part in told
@@ -240,7 +240,7 @@ def test_every_problem_of_the_domain_is_told_at_once() -> None:
     spec = wish("snp", libvirt={"firmware": None, "machine": "pc"}, network={"bridge": "br0", "subnet": "10.0.0.0/7"},
                 resources={"memory": "1Gi", "cpus": 1, "accelerators": {"bdf": ["0000:99:00.0"]}})
     with pytest.raises(Refused) as error:
-        render_launch(STATE, spec, launch_facts(spec, facts("snp", libvirt="9.0.0")))
+        render_launch(*launched(STATE, spec, launch_facts(spec, facts("snp", libvirt="9.0.0"))))
     told = "\n".join(error.value.details)
     for part in ("snp measures the firmware", "pc has no PCI Express", "0000:99:00.0", "10.0.0.0/7", "libvirt 9.0.0"):
         assert part in told
@@ -256,7 +256,7 @@ def test_what_the_description_would_have_to_name_must_be_there(on: DomainFacts, 
     spec = wish(gpus=gpus)
     gpu = replace(gpu_facts(), vfio=replace(gpu_facts().vfio, groups=0), enable="boot with iommu=on")
     with pytest.raises(NotReady) as error:
-        render_launch(STATE, spec, launch_facts(spec, on, gpu=gpu if gpus else None))
+        render_launch(*launched(STATE, spec, launch_facts(spec, on, gpu=gpu if gpus else None)))
     assert message in "\n".join(error.value.details)
     assert error.value.hint == "vmtool doctor --for libvirt --tee none"
 
@@ -266,7 +266,7 @@ def test_other_handlers_have_no_domain(handler: str, hint: str) -> None:
     spec = Spec.model_validate(wish().model_dump(by_alias=True) | {"spec": wish().spec.model_dump(by_alias=True) | {
         "runtime": {"handler": handler}}})
     with pytest.raises(Refused, match=f"{handler} has no domain") as error:
-        render_launch(STATE, spec, LaunchFacts(host(), MODEL, None, survey=object() if handler == "kata" else None))  # type: ignore[arg-type]
+        render_launch(*launched(STATE, spec, Found(host(), MODEL, None)))
     assert hint in error.value.hint
 
 
@@ -276,6 +276,7 @@ def test_a_running_instance_is_rendered_on_its_own_bridge() -> None:
     earlier = Instance("chat", paths, None, "running", 7, Story(state="applied"))
     there = replace(NETWORK, ours=(Network("chat", "vmt-chat0", "10.9.0.0/24", "instance chat"),),
                     netns=("vmtool-chat",))
-    made = render_launch(STATE, spec, launch_facts(spec, earlier=earlier, host=replace(host(), network=there)))
+    found = launch_facts(spec, earlier=earlier, host=replace(host(), network=there))
+    made = render_launch(*launched(STATE, spec, found))
     assert "bridge='vmt-chat0'" in made.text
     assert made.stops == ("chat runs already",)

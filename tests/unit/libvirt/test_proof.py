@@ -16,7 +16,7 @@ from tests.unit.libvirt.cases import GPUS, facts, text, wish
 from tests.unit.qemu.test_claims import Proc, argv
 from vmtool.claims import unmet
 from vmtool.engine.journal import Story
-from vmtool.instance.instance import Instance, Paths, Record
+from vmtool.instance.instance import Instance, InstanceRecord, Paths
 from vmtool.launch.claims import read_claims
 from vmtool.libvirt.proof import ASK, guest_claims, parse_report
 from vmtool.machine import Output
@@ -50,7 +50,7 @@ class Guest(Proc):
 
 def look(name: str, tee: str, *devices: str, report: str | None = None, description: str | None = None,
          others: dict[int, Any] | None = None, changes: dict[str, str] | None = None,
-         processes: dict[int, Any] | None = None, **record: Any) -> dict[str, str]:
+         processes: dict[int, Any] | None = None, **details: str) -> dict[str, str]:
     """The verdicts on a QEMU that has the arguments of a file, when a TEE and devices were asked for.
 
     Args:
@@ -58,16 +58,17 @@ def look(name: str, tee: str, *devices: str, report: str | None = None, descript
     """
     program = ARM if tee == "virtcca" else X86
     rendered = text(wish(tee, len(devices)))
-    known = Record("chat", "d", "libvirt", tee, "i", "m", "/c", True, "", 8000, "/n", "/r", 1, devices=devices,
-                   program=program, kernel="/s/domains/chat/kernel",
-                   configuration=hashlib.sha256(rendered.encode()).hexdigest(), channel="/run/a.sock")
+    known = InstanceRecord("chat", "d", "libvirt", tee, "i", "m", "/c", True, "", 8000, "/n", "/r", 1, devices=devices,
+                           details={"program": program, "kernel": "/s/domains/chat/kernel", "channel": "/run/a.sock",
+                                    "rendered": "/s/domains/chat/domain.xml",
+                                    "configuration": hashlib.sha256(rendered.encode()).hexdigest()})
     found = rendered if description is None else description
     links = {f"/sys/bus/pci/devices/{device}/driver": "../../bus/pci/drivers/vfio-pci" for device in devices}
     guest = Guest({9: (program, argv(name, **(changes or {})))} | (others or {}) if processes is None else processes,
                   {"/s/domains/chat/domain.xml": found} if found else {}, links)
     guest.report = report
-    instance = Instance("chat", Paths(Path("/s/instances/chat")), replace(known, **record), "running", 9,
-                        Story(state="applied"))
+    known = replace(known, details={**known.details, **details})
+    instance = Instance("chat", Paths(Path("/s/instances/chat")), known, "running", 9, Story(state="applied"))
     claims = read_claims(guest, instance)
     assert {claim.verdict for claim in claims} <= {"proven", "failed", "not-checked"}
     return {claim.id: claim.verdict for claim in claims}
@@ -227,7 +228,8 @@ def test_the_hooks_trace(said: str, verdict: str | None) -> None:
 
 
 def test_the_version_of_the_guests_driver_is_told() -> None:
-    record = Record("chat", "d", "libvirt", "none", "i", "m", "/c", True, "", 8000, "/n", "/r", 1, devices=(GPU,))
+    record = InstanceRecord("chat", "d", "libvirt", "none", "i", "m", "/c", True, "", 8000, "/n", "/r", 1,
+                            devices=(GPU,))
     report = parse_report(f"{REPORT}pci 0000:06:00.0 0x10de:0x2330 nvidia\nmodule nvidia 535.261.03\n")
     [told] = [claim.evidence for claim in guest_claims(report, record, text(wish())) if "driver" in claim.id]
     assert told.endswith("(0000:06:00.0 0x10de:0x2330 nvidia; module nvidia 535.261.03)")
@@ -239,7 +241,7 @@ def test_the_confidential_mode_of_a_gpu_is_only_told() -> None:
 
 
 def test_a_failed_tee_is_unmet_only_when_it_was_asked_for() -> None:
-    record = Record("chat", "d", "libvirt", "none", "i", "m", "/c", True, "", 8000, "/n", "/r", 1)
+    record = InstanceRecord("chat", "d", "libvirt", "none", "i", "m", "/c", True, "", 8000, "/n", "/r", 1)
     claims = tuple(guest_claims(parse_report(REPORT.replace("Seccomp: 2", "Seccomp: 0")), record, text(wish())))
     assert unmet(claims, confidential=False) == ["workload.hardening"]
 
@@ -248,6 +250,6 @@ def test_a_failed_tee_is_unmet_only_when_it_was_asked_for() -> None:
     [*REPORT.splitlines(), "node /dev/sev-guest", "pci", "pci a b nvidia", "hook", "cc", "status", "status Uid: x",
      "status :", "end", "root", "cmdline"])).map("\n".join), tee=st.sampled_from(["none", "snp", "tdx", "virtcca"]))
 def test_whatever_the_guest_says_it_is_judged_and_proves_no_tee(report: str, tee: str) -> None:
-    record = Record("chat", "d", "libvirt", tee, "i", "m", "/c", True, "", 8000, "/n", "/r", 1, devices=(GPU,))
+    record = InstanceRecord("chat", "d", "libvirt", tee, "i", "m", "/c", True, "", 8000, "/n", "/r", 1, devices=(GPU,))
     verdicts = {claim.id: claim.verdict for claim in guest_claims(parse_report(report), record, text(wish()))}
     assert verdicts["guest.tee"] != "proven"

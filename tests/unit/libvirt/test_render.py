@@ -17,7 +17,6 @@ from tests.unit.libvirt.cases import (
     COMBINATIONS,
     FIRMWARE,
     GPUS,
-    chosen,
     facts,
     name_of,
     text,
@@ -54,7 +53,7 @@ def test_golden(tee: str, gpus: int, boot: str) -> None:
     spec = wish(tee, gpus, boot)
     golden(f"{name_of(tee, gpus, boot)}.xml", text(spec))
     assert text(spec) == text(Spec.model_validate_json(spec.model_dump_json()))
-    told = [item.id for item in check_domain(spec, facts(tee), chosen(spec))]
+    told = [item.id for item in check_domain(spec, facts(tee))]
     assert told == ([ONLY_RENDERED] if boot == "firmware" else []), "a golden file shows what a launch may have"
 
 
@@ -142,7 +141,7 @@ def test_whatever_the_spec_holds_comes_out_again_or_is_refused(words: list[str],
         return
     known = facts(tee).known()
     on = facts(tee, image=replace(known, path=Path(image)))
-    problems = [item.text for item in check_domain(spec, on, chosen(spec)) if item.id != ONLY_RENDERED]
+    problems = [item.text for item in check_domain(spec, on) if item.id != ONLY_RENDERED]
     if problems:
         assert all(told.startswith("spec.runtime.libvirt.") for told in problems)
         return
@@ -178,7 +177,7 @@ def test_a_command_line_that_linux_would_cut_off_is_refused() -> None:
     fits = 2047 - len(" ".join(WORDS)) - 1
     for size, problems in ((fits, 0), (fits + 1, 1)):
         spec = wish(libvirt={"kernel_params": ["p" * size]})
-        assert len(list(check_domain(spec, facts(), None))) == problems
+        assert len(list(check_domain(spec, facts()))) == problems
     assert len(text(wish(libvirt={"kernel_params": ["ä" * (fits // 2)]}))) > fits // 2
 
 

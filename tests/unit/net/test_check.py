@@ -8,16 +8,16 @@ import pytest
 
 from tests.unit.net.conftest import Host
 from vmtool.errors import NotReady, Refused
-from vmtool.net.check import Wish, wanted_network
+from vmtool.net.check import NetworkRequest, wanted_network
 from vmtool.net.cni_facts import Plugins
 from vmtool.net.facts import NetworkFacts
 from vmtool.net.network import BRIDGE_LENGTH, Network, bridge_names
 from vmtool.spec.published_port import Publish
 
-WISH = Wish("gamma", "gamma", "gamma")
+WISH = NetworkRequest("gamma", "gamma", "gamma")
 
 
-def wish(**changes: object) -> Wish:
+def wish(**changes: object) -> NetworkRequest:
     return dataclasses.replace(WISH, **changes)  # type: ignore[arg-type]
 
 

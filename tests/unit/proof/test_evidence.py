@@ -42,7 +42,8 @@ def instance(state: State) -> Instance:
                        "evidence/qemu.txt": "q"}.items():
         (paths.directory / name).parent.mkdir(parents=True, exist_ok=True)
         (paths.directory / name).write_text(text)
-    return Instance("a", paths, RECORD, "running", 7, Story())
+    record = replace(RECORD, details={"rendered": str(paths.kata)})
+    return Instance("a", paths, record, "running", 7, Story())
 
 
 def test_it_is_kept_for_nobody_else_with_digests_of_all_but_secrets_and_logs(tmp_path: Path) -> None:

@@ -43,7 +43,8 @@ class Hashing(Proc):
 def verdicts(files: dict[str, str], *, root: str = ROOT, words: list[str] | None = None, whole: bool = False,
              ) -> dict[str, str]:
     config = CONFIG.format(root) if root else CONFIG.replace(VERITY, "")
-    record = replace(RECORD, configuration=hashlib.sha256(config.encode()).hexdigest())
+    record = replace(RECORD, details={**RECORD.details,
+                                      "configuration": hashlib.sha256(config.encode()).hexdigest()})
     instance = Instance("chat", Paths(Path("/i/chat")), record, "running", 9, Story(state="applied"))
     words = words or argv("snp")
     reader = Hashing({9: (FILES[0], words)}, {"/i/chat/kata/configuration.toml": config, **files})

@@ -20,6 +20,7 @@ from vmtool.host.local import LocalMachine
 from vmtool.instance.instance import Instance, read_instance
 from vmtool.launch.claims import read_claims
 from vmtool.launch.commands.ps import as_row
+from vmtool.launch.pipeline import launcher_of
 from vmtool.launch.stop import stop_instance
 from vmtool.paths import State
 from vmtool.proof.evidence import keep_evidence
@@ -96,8 +97,8 @@ def _show(path: Path, lines: int, follow: bool, state: State, instance: Instance
 def exec_command(state: State, name: str, tty: bool, command: tuple[str, ...]) -> None:
     """Run a command inside an instance: vmtool exec NAME -- CMD. Its exit status becomes vmtool's."""
     record = running(state, name).known()
-    if record.handler == "libvirt":
-        raise Refused(f"{name}: its guest lets nobody run commands in it", hint=f"vmtool logs {name}, or vmtool status "
+    if why := launcher_of(record.handler).no_exec:
+        raise Refused(f"{name}: {why}", hint=f"vmtool logs {name}, or vmtool status "
                       f"{name}, which asks the guest")
     words = ["task", "exec", "--exec-id", f"vmtool-{os.getpid()}", *(["--tty"] if tty else []), name, *command]
     argv = record.endpoint.ctr(*words)

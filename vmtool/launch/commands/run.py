@@ -69,7 +69,7 @@ def run_command(ctx: click.Context, spec: Path, timeout: float | None, dry_run: 
 def make_plan(state: State, path: Path, timeout: float | None) -> Plan:
     """Spec and facts to plan."""
     spec = read_spec(path)
-    return plan_launch(state, spec, read_launch(LocalMachine(), state, spec), timeout=timeout)
+    return plan_launch(*read_launch(LocalMachine(), state, spec, timeout))
 
 
 def show_summary(state: State, name: str, plan: Plan, seconds: float) -> None:

@@ -27,7 +27,7 @@ def render(state: State, spec: Path, output: Path | None) -> None:
     from vmtool.spec.load import read_spec
 
     wanted = read_spec(spec)
-    rendering = render_launch(state, wanted, read_launch(LocalMachine(), state, wanted))
+    rendering = render_launch(*read_launch(LocalMachine(), state, wanted))
     for line in rendering.stops:
         click.secho(f"vmtool run would stop: {line}", fg="yellow", err=True)
     if output:

@@ -1,6 +1,6 @@
 """The steps of a launch by libvirt: the guest image itself boots, with the workload's image and the model as disks.
 
-The guest gets neither an address nor the key before vmtool has looked at the QEMU that runs it.
+The guest gets neither an address nor the key before vmtool has checked the QEMU that runs it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from vmtool.containerd.endpoint import Endpoint, awake
 from vmtool.instance.instance import Paths
 from vmtool.libvirt.actions import GuestRequest
 from vmtool.libvirt.initramfs_files import DISKS, guest_files
-from vmtool.libvirt.launch_domain import PROGRAM, Vm
+from vmtool.libvirt.launch_domain import PROGRAM, LaunchDomain
 from vmtool.libvirt.verity_table import MAKE_DISK, is_verified
 from vmtool.net.network import Network, result_path
 from vmtool.net.plugin_calls import IFNAME
@@ -41,11 +41,11 @@ SLOWDOWN = 5
 BOOT = 120.0
 
 
-def plan_disks(state: State, spec: Spec, vm: Vm, image: str, endpoint: Endpoint) -> p.Step:
+def plan_disks(state: State, spec: Spec, made: LaunchDomain, image: str, endpoint: Endpoint) -> p.Step:
     """The workload's image as a disk, once for all instances, and the model as one of this instance's own."""
-    directory, tree, cache = vm.place.directory, vm.place.directory / "tree", state.root / "disks"
+    directory, tree, cache = made.paths.directory, made.paths.directory / "tree", state.root / "disks"
     model, verified = spec.spec.model.path, is_verified(spec.spec)
-    megabytes = -(-max(vm.facts.model_size, 1) * 9 // 8 >> 20) + 64
+    megabytes = -(-max(made.facts.model_size, 1) * 9 // 8 >> 20) + 64
     make = (sys.executable, "-I", "-m", "vmtool.libvirt.workers.workload_disk", image,
             "verity" if verified else "plain", str(tree), str(cache), str(directory), *endpoint.ctr())
     new = (*MAKE_DISK, "-d", str(model))
@@ -67,68 +67,68 @@ def plan_disks(state: State, spec: Spec, vm: Vm, image: str, endpoint: Endpoint)
     ))
 
 
-def plan_initrd(spec: Spec, vm: Vm, command: tuple[str, ...]) -> p.Step:
+def plan_initrd(spec: Spec, made: LaunchDomain, command: tuple[str, ...]) -> p.Step:
     """The initramfs, out of the image's own modules."""
-    directory, facts, image, scratch = vm.place.directory, vm.facts, vm.image, vm.place.directory / "initrd.d"
+    directory, facts, image, scratch = made.paths.directory, made.facts, made.image, made.paths.directory / "initrd.d"
     dmsetup = facts.dmsetup if is_verified(spec.spec) else ""
-    files = guest_files(image, command, tuple(spec.spec.vllm.env.items()), devices=bool(vm.devices), dmsetup=dmsetup)
-    made = ["environment", *(f"{name}.verity" for name in DISKS if dmsetup)]
+    files = guest_files(image, command, tuple(spec.spec.vllm.env.items()), devices=bool(made.devices), dmsetup=dmsetup)
+    created = ["environment", *(f"{name}.verity" for name in DISKS if dmsetup)]
     reader = facts.tools.argv("debugfs" if image.rootfs.holds == "ext4" else "dump.erofs")
     make = (sys.executable, "-I", "-m", "vmtool.rootfs.boot.workers.make_initramfs", str(image.path),
             image.rootfs.holds, str(image.rootfs.start), str(facts.busybox), str(scratch), str(directory / "initrd"),
             *reader)
     return p.Step("make the guest's initramfs", (
         p.Remove(scratch), p.MakeDir(scratch), *(p.WriteFile(scratch / name, text) for name, text in files.items()),
-        p.Run(("cp", *(str(directory / name) for name in made), str(scratch))),
+        p.Run(("cp", *(str(directory / name) for name in created), str(scratch))),
         p.Run(make, deadline=300.0),
-        p.Run(("install", "-m", "0644", str(image.kernel), str(vm.kernel))),
+        p.Run(("install", "-m", "0644", str(image.kernel), str(made.kernel))),
         p.Run(("chmod", "0644", str(directory / "initrd"))),
         p.Remove(scratch),
     ), undo=(p.Remove(scratch),))
 
 
-def boot_seconds(spec: Spec, vm: Vm) -> float:
+def boot_seconds(spec: Spec, made: LaunchDomain) -> float:
     """How long QEMU's start may take, and how long the guest's until its agent answers: it follows the memory and the
     GPUs, as in a guest of Kata's."""
     wanted, body = spec.spec.timeouts.boot, spec.spec
-    computed = dial_seconds(body.resources.memory >> 20, math.ceil(body.resources.cpus), len(vm.devices),
+    computed = dial_seconds(body.resources.memory >> 20, math.ceil(body.resources.cpus), len(made.devices),
                             body.runtime.tee != "none")
-    return wanted or max(BOOT, computed) * (SLOWDOWN if vm.emulated else 1)
+    return wanted or max(BOOT, computed) * (SLOWDOWN if made.emulated else 1)
 
 
-def plan_domain(spec: Spec, vm: Vm, network: Network, netns: str, directory: Path) -> p.Step:
+def plan_domain(spec: Spec, made: LaunchDomain, network: Network, netns: str, directory: Path) -> p.Step:
     """Define and start the domain. Its address is the one that CNI gave to the namespace, whose own interface goes
     down: the guest answers for it, on the same bridge."""
-    paths, xml = Paths(directory), vm.place.directory / "domain.xml"
-    embedded = vm.uri.startswith("qemu:///embed")
-    settings = p.WriteFile(vm.place.run / "libvirt" / "etc" / "qemu.conf", EMBEDDED)
-    return p.Step(f"start the domain {vm.place.domain} ({vm.uri.partition('?')[0]})", (
+    paths, xml = Paths(directory), made.description
+    embedded = made.uri.startswith("qemu:///embed")
+    settings = p.WriteFile(made.paths.run / "libvirt" / "etc" / "qemu.conf", EMBEDDED)
+    return p.Step(f"start the domain {made.paths.domain} ({made.uri.partition('?')[0]})", (
         p.Run(("ip", "-n", netns, "link", "set", "dev", IFNAME, "down")),
         p.Run(("ip", "neigh", "flush", "dev", network.bridge)),
-        p.MakeDir(vm.place.run, mode=0o711), *([settings] if embedded else []),
-        p.WriteFile(xml, vm.text),
-        p.Run((*PROGRAM, vm.uri, "start", str(xml)), stdout=paths.pidfile, deadline=max(START, boot_seconds(spec, vm)),
-              hint=f"the domain's description: {shlex.quote(str(xml))}"),
+        p.MakeDir(made.paths.run, mode=0o711), *([settings] if embedded else []),
+        p.WriteFile(xml, made.text),
+        p.Run((*PROGRAM, made.uri, "start", str(xml)), stdout=paths.pidfile,
+              deadline=max(START, boot_seconds(spec, made)), hint=f"the domain's description: {shlex.quote(str(xml))}"),
         p.RecordPid(paths.pidfile),
-    ), undo=vm.end)
+    ), undo=made.end)
 
 
-def plan_look(spec: Spec, vm: Vm, directory: Path) -> p.Step:
+def plan_check(spec: Spec, made: LaunchDomain, directory: Path) -> p.Step:
     """The VM that runs must be the one that was asked for, before it gets anything."""
     tee = spec.spec.runtime.tee
     if tee == "none":
         return p.Step("look whether the guest is confidential", skip="NOT CONFIDENTIAL: no TEE was asked for")
-    look = ExpectTee(vm.place.domain, tee, vm.devices, vm.emulator, str(vm.kernel),
+    look = ExpectTee(made.paths.domain, tee, made.devices, made.emulator, str(made.kernel),
                        directory / "evidence" / "qemu.txt", handler="libvirt")
     return p.Step(f"look whether the guest really runs in {tee}", (look,))
 
 
-def plan_greeting(spec: Spec, vm: Vm, directory: Path) -> tuple[p.Step, ...]:
+def plan_greeting(spec: Spec, made: LaunchDomain, directory: Path) -> tuple[p.Step, ...]:
     """Wait for the agent, hear what the guest says of itself, give it its address and, last, the key."""
-    paths, seconds = Paths(directory), boot_seconds(spec, vm)
+    paths, seconds = Paths(directory), boot_seconds(spec, made)
 
     def ask(verb: str, source: Path | None = None, evidence: Path | None = None, deadline: float = 60.0) -> p.Action:
-        return GuestRequest(vm.place.channel, verb, paths.pidfile, paths.console, source, evidence, deadline=deadline)
+        return GuestRequest(made.paths.channel, verb, paths.pidfile, paths.console, source, evidence, deadline=deadline)
 
     return (
         p.Step(f"wait until the guest's agent answers, at most {seconds:.0f} s",

@@ -1,0 +1,145 @@
+"""Launching with Kata: the configuration, the container in its guest, and the check of what was started."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from vmtool import plan as p
+from vmtool.claims import Claim
+from vmtool.containerd.endpoint import awake
+from vmtool.errors import NotReady
+from vmtool.findings import Finding, failing, from_error
+from vmtool.gpu.launch_devices import Backend, Selection, device_paths
+from vmtool.instance.instance import Instance
+from vmtool.kata.proof import guest_claims, sandbox_name
+from vmtool.kata.render import render
+from vmtool.kata.request import Survey, survey
+from vmtool.kata.values import values_of
+from vmtool.machine import DeviceReader, Reader
+from vmtool.models.facts import ModelFacts
+from vmtool.paths import State
+from vmtool.plan import Action, Step
+from vmtool.proof.devices import left_claims, task_claim
+from vmtool.qemu.actions import ExpectTee, KillQemu
+from vmtool.qemu.timeouts import create_seconds
+from vmtool.spec.runtime import Spec
+from vmtool.stage.container import GuestPart, plan_container, plan_key, signal_task
+from vmtool.stage.launch import Launch, Launcher
+
+
+@dataclass(frozen=True)
+class Guest:
+    """A guest to start.
+
+    Args:
+        text: Kata's configuration; notes: ids of what the lint has to say about it.
+        devices: PCI addresses; nodes: what the launcher passes on for them.
+        seconds: that `ctr run` may take.
+    """
+
+    survey: Survey
+    text: str
+    notes: tuple[str, ...]
+    devices: tuple[str, ...]
+    nodes: tuple[Path, ...]
+    seconds: float
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+    @property
+    def environment(self) -> tuple[tuple[str, str], ...]:
+        """NVIDIA's hook does nothing unless the container asks for devices."""
+        return (("NVIDIA_VISIBLE_DEVICES", "all"),) if self.survey.asked.hook_path else ()
+
+
+class KataLauncher(Launcher):
+    """Renders the configuration, starts the container in its guest, checks the guest, hands over the key."""
+
+    def read(self, reader: DeviceReader, spec: Spec, model: ModelFacts | None) -> Survey:
+        return survey(reader, spec.spec)
+
+    def check(self, launch: Launch) -> Iterator[Finding]:
+        yield from check_guest(launch.guest, launch.devices)
+
+    def make(self, launch: Launch) -> Guest:
+        return guest_of(launch.guest, launch.devices)
+
+    def details(self, launch: Launch) -> Mapping[str, str]:
+        guest: Guest = launch.made
+        assets = guest.survey.asked.assets
+        return {"program": assets.qemu, "kernel": assets.kernel, "configuration": guest.digest,
+                "rendered": str(launch.paths.kata)}
+
+    def steps(self, launch: Launch) -> Iterator[Step]:
+        guest: Guest = launch.made
+        yield plan_configuration(launch, guest)
+        # Whatever became of the shim, no QEMU is left; the devices are released after it.
+        end = (KillQemu(sandbox_name(launch.name), guest.survey.asked.assets.qemu),)
+        yield plan_container(launch, GuestPart(guest.environment, guest.nodes, launch.paths.kata, guest.seconds, end))
+        yield plan_check(launch, guest)
+        yield plan_key(launch)
+
+    def claims(self, reader: Reader, instance: Instance, *, whole: bool) -> Iterator[Claim]:
+        # The process on the host is the shim's or QEMU's; what holds inside the guest must be asked there.
+        yield task_claim(reader, instance.known())
+        yield from guest_claims(reader, instance, instance.known(), whole=whole)
+
+    def left(self, reader: Reader, instance: Instance) -> Iterator[Claim]:
+        yield from left_claims(reader, instance.known(), sandbox_name(instance.name))
+
+    def end_politely(self, state: State, instance: Instance) -> tuple[Action, ...]:
+        return (*awake(state, instance.known().endpoint), signal_task(instance.known(), "SIGTERM"))
+
+    def end_by_force(self, instance: Instance) -> tuple[Action, ...]:
+        return (signal_task(instance.known(), "SIGKILL"),)
+
+
+LAUNCHER = KataLauncher()
+
+
+def guest_of(found: Survey, devices: Selection | None) -> Guest:
+    """The guest that the spec amounts to; call after `check_guest` found nothing."""
+    text, findings = render(found.asked)
+    values = values_of(found.asked)
+    seconds = create_seconds(values.default_memory, values.default_vcpus, found.asked.gpus, found.asked.confidential)
+    return Guest(found, text, tuple(finding.id for finding in findings), devices.bdfs if devices else (),
+                 _nodes(found, devices) if devices else (), seconds + 60.0)
+
+
+def check_guest(found: Survey, devices: Selection | None) -> Iterator[Finding]:
+    """Reasons not to start it."""
+    yield from found.check_request()
+    yield from found.check_host()
+    if devices and not failing(devices.findings):
+        try:
+            _nodes(found, devices)
+        except NotReady as error:
+            yield from_error("gpu.node", error)
+
+
+def _nodes(found: Survey, devices: Selection) -> tuple[Path, ...]:
+    backend: Backend = "group" if found.asked.vfio == "group" else "iommufd"
+    return tuple(map(Path, device_paths(devices.facts.inventory, devices.bdfs, backend)))
+
+
+def plan_configuration(launch: Launch, guest: Guest) -> Step:
+    """Write the configuration, before the container starts."""
+    said = f"; the lint says: {', '.join(guest.notes)}" if guest.notes else ""
+    return Step(f"render the configuration for Kata {guest.survey.asked.release.name}{said}",
+                (p.MakeDir(launch.paths.kata.parent), p.WriteFile(launch.paths.kata, guest.text)))
+
+
+def plan_check(launch: Launch, guest: Guest) -> Step:
+    """After the start: the VM that runs must be the VM that was asked for, or everything is undone."""
+    tee = launch.body.runtime.tee
+    if tee == "none":
+        return Step("look whether the guest is confidential", skip="NOT CONFIDENTIAL: no TEE was asked for")
+    assets = guest.survey.asked.assets
+    expect = ExpectTee(sandbox_name(launch.name), tee, guest.devices, assets.qemu, assets.kernel,
+                       launch.directory / "evidence" / "qemu.txt")
+    return Step(f"look whether the guest really runs in {tee}", (expect,))

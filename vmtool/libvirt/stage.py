@@ -1,0 +1,81 @@
+"""Launching with libvirt: the guest image itself boots, with the workload's image and the model as disks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from vmtool.claims import Claim
+from vmtool.facts.cpu import read_cpu
+from vmtool.facts.kvm import read_kvm
+from vmtool.findings import Finding
+from vmtool.instance.instance import Instance
+from vmtool.libvirt import plan as steps
+from vmtool.libvirt.actions import GuestRequest
+from vmtool.libvirt.facts import DomainFacts, read_domain
+from vmtool.libvirt.initramfs_files import KEY
+from vmtool.libvirt.installed import read_hypervisor
+from vmtool.libvirt.launch_check import check_domain
+from vmtool.libvirt.launch_domain import PROGRAM, LaunchDomain, domain_name, launch_domain
+from vmtool.libvirt.proof import domain_claims
+from vmtool.machine import DeviceReader, Reader
+from vmtool.models.facts import ModelFacts
+from vmtool.paths import State
+from vmtool.plan import Action, Run, Step
+from vmtool.proof.devices import left_claims
+from vmtool.spec.runtime import Spec
+from vmtool.stage.container import server_command
+from vmtool.stage.launch import Launch, Launcher
+
+
+class LibvirtLauncher(Launcher):
+    """Makes the guest's disks, starts the domain, checks it, and gives its agent the address and the key."""
+
+    no_exec = "its guest lets nobody run commands in it"
+
+    def read(self, reader: DeviceReader, spec: Spec, model: ModelFacts | None) -> DomainFacts:
+        cpu = read_cpu(reader)
+        return read_domain(reader, spec, model, cpu, read_kvm(reader, cpu), read_hypervisor(reader, cpu.arch))
+
+    def check(self, launch: Launch) -> Iterator[Finding]:
+        yield from check_domain(launch.spec, launch.guest)
+
+    def make(self, launch: Launch) -> LaunchDomain:
+        return launch_domain(launch.state, launch.spec, launch.guest, launch.devices.bdfs if launch.devices else (),
+                             launch.network.bridge)
+
+    def details(self, launch: Launch) -> Mapping[str, str]:
+        made: LaunchDomain = launch.made
+        return {"program": made.emulator, "kernel": str(made.kernel), "configuration": made.digest,
+                "rendered": str(made.description), "uri": made.uri, "channel": str(made.paths.channel)}
+
+    def slowdown(self, launch: Launch) -> int:
+        made: LaunchDomain = launch.made
+        return steps.SLOWDOWN if made.emulated else 1
+
+    def prepare(self, launch: Launch) -> Iterator[Step]:
+        yield steps.plan_disks(launch.state, launch.spec, launch.made, launch.record.image, launch.endpoint)
+
+    def steps(self, launch: Launch) -> Iterator[Step]:
+        spec, made, directory = launch.spec, launch.made, launch.directory
+        yield steps.plan_initrd(spec, made, server_command(spec.spec, launch.network, key=KEY))
+        yield steps.plan_domain(spec, made, launch.network, launch.netns, directory)
+        yield steps.plan_check(spec, made, directory)
+        yield from steps.plan_greeting(spec, made, directory)
+
+    def claims(self, reader: Reader, instance: Instance, *, whole: bool) -> Iterator[Claim]:
+        yield from domain_claims(reader, instance, instance.known(), whole=whole)
+
+    def left(self, reader: Reader, instance: Instance) -> Iterator[Claim]:
+        yield from left_claims(reader, instance.known(), domain_name(instance.name))
+
+    def end_politely(self, state: State, instance: Instance) -> tuple[Action, ...]:
+        channel = Path(instance.known().details["channel"])
+        return (GuestRequest(channel, "stop", instance.paths.pidfile, instance.paths.console, fleeting=True),)
+
+    def end_by_force(self, instance: Instance) -> tuple[Action, ...]:
+        record = instance.known()
+        return (Run((*PROGRAM, record.details["uri"], "end", domain_name(record.name)), deadline=90.0),)
+
+
+LAUNCHER = LibvirtLauncher()

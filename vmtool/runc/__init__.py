@@ -1,0 +1,1 @@
+"""The launcher for plain containers: no virtual machine, not confidential."""

@@ -1,0 +1,1 @@
+"""The parts of a launch that every launcher has, and what a launcher is."""

@@ -1,0 +1,99 @@
+"""The workload's container and what runs in it, the same for every launcher that has containerd start it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from vmtool import plan as p
+from vmtool.containerd import container as c
+from vmtool.containerd.endpoint import awake
+from vmtool.image.reference import full_reference
+from vmtool.instance.instance import InstanceRecord
+from vmtool.net.network import Network, netns_path
+from vmtool.plan import Run
+from vmtool.spec.runtime import Body
+from vmtool.stage.launch import PORT, Launch
+
+HUB = "/models/hub"
+# The image keeps vLLM off the network, except for a model that must be fetched.
+HUB_ENV = (("HF_HOME", HUB), ("HF_HUB_OFFLINE", "0"), ("TRANSFORMERS_OFFLINE", "0"))
+RESOLVER = (Path("/etc/resolv.conf"), "/etc/resolv.conf")
+
+
+@dataclass(frozen=True)
+class GuestPart:
+    """What a virtual machine adds to its container.
+
+    Args:
+        environment: beside the spec's.
+        nodes: device files to pass on.
+        config: file that the shim shall read; None for runc.
+        seconds: that `ctr run` may take.
+        end: after the container's removal: what makes sure that no virtual machine is left.
+    """
+
+    environment: tuple[tuple[str, str], ...] = ()
+    nodes: tuple[Path, ...] = ()
+    config: Path | None = None
+    seconds: float = 120.0
+    end: tuple[p.Action, ...] = ()
+
+
+def plan_container(launch: Launch, guest: GuestPart) -> p.Step:
+    """Start the container; it is detached, and writes to the instance's log.
+
+    A guest's size is its configuration's: Kata would add a limit of the container's to it.
+    """
+    paths, body, hub = launch.paths, launch.body, launch.state.root / "hub"
+    options = ("--detach", "--pid-file", str(paths.pidfile), "--log-uri", f"file://{paths.log}")
+    fetched = body.model.source == "huggingface"
+    container = c.Container(
+        name=launch.name, image=full_reference(body.image), command=server_command(body, launch.network),
+        handler=body.runtime.handler, memory=0 if guest.config else body.resources.memory,
+        cpus=0 if guest.config else body.resources.cpus,
+        binds=((body.model.path, model_path(body)) if body.model.path else RESOLVER,), keyed=True,
+        writable=((hub, HUB),) if fetched else (),
+        env=(*guest.environment, *(HUB_ENV if fetched else ()), *body.vllm.env.items()),
+        netns=netns_path(launch.netns), devices=guest.nodes, config=guest.config,
+    )
+    return p.Step(
+        f"start the container with {body.runtime.handler}",
+        (*([p.MakeDir(hub, mode=0o755, uid=c.UID)] if fetched else []),
+         p.Run(c.run_argv(launch.endpoint, container, *options), deadline=guest.seconds), p.RecordPid(paths.pidfile)),
+        undo=(*awake(launch.state, launch.endpoint), *c.removal(launch.endpoint, launch.name), *guest.end))
+
+
+def plan_key(launch: Launch) -> p.Step:
+    """The workload starts, and so reads the model, only when it has its key: after the check of the guest."""
+    return p.Step("hand over the key, which starts the server",
+                  (c.hand_over(launch.endpoint, launch.name, launch.paths.key),))
+
+
+def model_path(body: Body) -> str:
+    """Where the model is inside the container: a directory, or a repository's name."""
+    return "/models/local" if body.model.path else str(body.model.repository)
+
+
+def server_command(body: Body, network: Network, key: str = c.KEY) -> tuple[str, ...]:
+    """The front and vLLM behind it. When only this host may ask, the front lets in nobody but the bridge's address,
+    which is where portmap makes the host's own connections come from; a neighbour on the bridge is turned away."""
+    ports = body.network.ports
+    only_host = bool(ports) and all(port.loopback for port in ports)
+    return (
+        "python3", "-P", "-m", "vmtool.serving.entrypoint", "--model", model_path(body),
+        "--served-model-name", body.model.name, "--listen", f"0.0.0.0:{container_port(body)}",
+        "--api-key-file", key, *(("--engine", body.model.engine) if body.model.engine != "vllm" else ()),
+        *(("--allow-from", f"{network.gateway}/32") if only_host or not ports else ()),
+        "--", *body.vllm.args,
+    )
+
+
+def container_port(body: Body) -> int:
+    """Where the front listens inside the container."""
+    return body.network.ports[0].container_port if body.network.ports else PORT
+
+
+def signal_task(record: InstanceRecord, signal: str) -> Run:
+    """Send a signal to the container's first process."""
+    return Run(record.endpoint.ctr("task", "kill", "--signal", signal, record.name), absent_messages=("not found",))

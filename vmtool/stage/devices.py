@@ -1,0 +1,27 @@
+"""The accelerators that are passed on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from vmtool.claims import Claim
+from vmtool.findings import Finding
+from vmtool.gpu.launch_devices import plan_accelerators
+from vmtool.instance.instance import Instance
+from vmtool.machine import Reader
+from vmtool.plan import Step
+from vmtool.proof.devices import driver_claims
+from vmtool.stage.launch import Launch, Stage
+
+
+class DevicesStage(Stage):
+    """Binds them; undone, what was not bound before the launch is released."""
+
+    def check(self, launch: Launch) -> Iterator[Finding]:
+        yield from launch.devices.findings if launch.devices else ()
+
+    def steps(self, launch: Launch) -> Iterator[Step]:
+        yield from plan_accelerators(launch.state, launch.devices) if launch.devices else ()
+
+    def claims(self, reader: Reader, instance: Instance, *, whole: bool) -> Iterator[Claim]:
+        yield from driver_claims(reader, instance.known())

@@ -1,0 +1,199 @@
+"""What every part of a launch starts from, and the two kinds of parts: a stage, and the launcher among them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from vmtool.claims import Claim
+from vmtool.containerd.endpoint import Endpoint
+from vmtool.findings import Finding
+from vmtool.gpu.launch_devices import Selection
+from vmtool.image.reference import full_reference
+from vmtool.instance.instance import Instance, InstanceRecord, Paths, subject_of
+from vmtool.machine import DeviceReader, Reader
+from vmtool.models.facts import ModelFacts
+from vmtool.net.check import NetworkRequest, choose_network
+from vmtool.net.facts import NetworkFacts
+from vmtool.net.network import Network, netns_path, result_path
+from vmtool.paths import State
+from vmtool.plan import Action, Step
+from vmtool.spec.runtime import Body, Spec
+
+PORT = 8000
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What is asked for, and what is there for it; everything was read and chosen once.
+
+    Args:
+        network_facts: as they are once what an earlier launch left is cleared.
+        model: of a local model; None when it comes from a hub.
+        earlier: the instance of the same name, in whatever state.
+        devices: the chosen accelerators; None when none are passed on.
+        guest: what the launcher itself read; its form is the launcher's.
+        timeout: seconds until /health must answer, instead of the spec's or the computed one.
+    """
+
+    state: State
+    spec: Spec
+    launcher: Launcher
+    endpoint: Endpoint
+    network_facts: NetworkFacts
+    model: ModelFacts | None
+    earlier: Instance | None
+    devices: Selection | None = None
+    guest: Any = None
+    timeout: float | None = None
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+    @property
+    def body(self) -> Body:
+        return self.spec.spec
+
+    @property
+    def owner(self) -> str:
+        """How the instance is called in journals, and as an owner of networks and devices."""
+        return subject_of(self.name)
+
+    @property
+    def directory(self) -> Path:
+        return self.state.instance(self.name)
+
+    @property
+    def paths(self) -> Paths:
+        return Paths(self.directory)
+
+    @property
+    def netns(self) -> str:
+        """The name of its network namespace."""
+        return netns_name(self.name)
+
+    @property
+    def model_size(self) -> int:
+        """Bytes; of a model that is yet to be fetched, a size that gives it half an hour."""
+        return self.model.size if self.model else 180 << 30
+
+    @cached_property
+    def made(self) -> Any:
+        """What the launcher starts, in its own form, worked out once; call after the checks found nothing."""
+        return self.launcher.make(self)
+
+    @cached_property
+    def network_request(self) -> NetworkRequest:
+        return network_request(self.spec, self.network_facts)
+
+    @cached_property
+    def network(self) -> Network:
+        """The network: one that is there, or a new one; call after the checks found nothing.
+
+        Raises:
+            NotReady: no subnet is free.
+        """
+        request = self.network_request
+        return self.network_facts.network(request.name) or choose_network(self.network_facts, request)
+
+    @cached_property
+    def record(self) -> InstanceRecord:
+        """What instance.json will hold."""
+        body, port = self.body, self.body.network.ports[0] if self.body.network.ports else None
+        host = "127.0.0.1" if port and port.host_ip == "0.0.0.0" else port.host_ip if port else ""  # noqa: S104
+        return InstanceRecord(
+            name=self.name, digest=digest(self.spec), handler=body.runtime.handler, tee=body.runtime.tee,
+            image=full_reference(body.image), model=body.model.name, socket=str(self.endpoint.socket),
+            private=self.endpoint.private, host=host, port=port.host_port if port else PORT,
+            netns=str(netns_path(self.netns)), result=str(result_path(self.paths.network)),
+            memory=body.resources.memory, devices=self.devices.bdfs if self.devices else (),
+            details=self.launcher.details(self))
+
+
+class Stage:
+    """A part of a launch. What it does not do is left as it is here.
+
+    Attributes:
+        outlives_the_process: its claims hold also of an instance whose process is gone.
+    """
+
+    outlives_the_process = False
+
+    def check(self, launch: Launch) -> Iterator[Finding]:
+        """Reasons not to launch."""
+        return iter(())
+
+    def prepare(self, launch: Launch) -> Iterator[Step]:
+        """What changes nothing but vmtool's own files, and may take long: done before anything of the host's is
+        touched."""
+        return iter(())
+
+    def steps(self, launch: Launch) -> Iterator[Step]:
+        """What changes the host, in the order of the stages."""
+        return iter(())
+
+    def claims(self, reader: Reader, instance: Instance, *, whole: bool) -> Iterator[Claim]:
+        """What is verified of an instance that runs; with `whole` also what takes its time."""
+        return iter(())
+
+
+class Launcher(Stage):
+    """The stage that starts the workload, one for each handler.
+
+    Attributes:
+        no_exec: why nobody may run a command inside; empty when one may.
+    """
+
+    no_exec = ""
+
+    def read(self, reader: DeviceReader, spec: Spec, model: ModelFacts | None) -> Any:
+        """What `Launch.guest` is: this launcher's own facts."""
+        return None
+
+    def make(self, launch: Launch) -> Any:
+        """What `Launch.made` is."""
+        return None
+
+    def details(self, launch: Launch) -> Mapping[str, str]:
+        """What instance.json keeps for this launcher's own claims."""
+        return {}
+
+    def slowdown(self, launch: Launch) -> int:
+        """How many times longer the workload takes than on the bare processor."""
+        return 1
+
+    def left(self, reader: Reader, instance: Instance) -> Iterator[Claim]:
+        """What an instance whose process is gone must not have left."""
+        return iter(())
+
+    def end_politely(self, state: State, instance: Instance) -> tuple[Action, ...]:
+        """Ask the workload to end."""
+        raise NotImplementedError
+
+    def end_by_force(self, instance: Instance) -> tuple[Action, ...]:
+        """End it."""
+        raise NotImplementedError
+
+
+def network_request(spec: Spec, facts: NetworkFacts) -> NetworkRequest:
+    """What the spec requests of its network: one of `vmtool net add` when it names such a one, else its own."""
+    body = spec.spec.network
+    existing = facts.network(body.name) if body.name else None
+    return NetworkRequest(body.name or spec.name, container_id=spec.name, netns_name=netns_name(spec.name),
+                          owner=subject_of(spec.name), shared=bool(existing and not existing.owner),
+                          bridge=body.bridge, subnet=body.subnet, publish=body.ports)
+
+
+def netns_name(instance: str) -> str:
+    """The network namespace of an instance."""
+    return f"vmtool-{instance}"
+
+
+def digest(spec: Spec) -> str:
+    """SHA-256 of the spec's content, however the file was written."""
+    return hashlib.sha256(spec.model_dump_json().encode()).hexdigest()

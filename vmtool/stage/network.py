@@ -1,0 +1,34 @@
+"""The instance's network: one of its own, or one that it shares."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from vmtool.errors import NotReady
+from vmtool.findings import Finding, failing, from_error, wrong_input
+from vmtool.net.check import check_request
+from vmtool.net.plan import plan_attach, plan_network
+from vmtool.plan import Step
+from vmtool.stage.launch import Launch, Stage
+
+
+class NetworkStage(Stage):
+    """Makes the network and attaches the instance's namespace to it."""
+
+    def check(self, launch: Launch) -> Iterator[Finding]:
+        findings = list(check_request(launch.network_facts, launch.network_request))
+        yield from findings
+        if not failing(findings):
+            try:
+                _ = launch.network
+            except NotReady as error:
+                yield from_error("net.subnet.none-free", error)
+        if len({port.container_port for port in launch.body.network.ports}) > 1:
+            yield wrong_input("launch.ports", "the container serves on one port, so publish that one only",
+                              place="spec.network.publish")
+
+    def steps(self, launch: Launch) -> Iterator[Step]:
+        facts, network = launch.network_facts, launch.network
+        yield from plan_network(launch.state, facts, network)
+        yield plan_attach(launch.state, facts, network, container_id=launch.name, netns_name=launch.netns,
+                          directory=launch.paths.network, publish=launch.body.network.ports, owner=launch.owner)

@@ -1,0 +1,66 @@
+"""The server that was started: that it is healthy, and that its answers can be trusted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from vmtool.claims import Claim
+from vmtool.endpoint.actions import AskCanary, AwaitHealth
+from vmtool.findings import Finding, wrong_input
+from vmtool.instance.instance import Instance
+from vmtool.machine import Reader
+from vmtool.plan import Step
+from vmtool.serving.arguments import refusal
+from vmtool.stage.launch import Launch, Stage
+from vmtool.stage.timeouts import canary_deadline, start_deadline
+
+
+class HealthStage(Stage):
+    """Waits for the server, as long as memory and model size justify."""
+
+    def check(self, launch: Launch) -> Iterator[Finding]:
+        body = launch.body
+        if body.vllm.args and body.model.engine != "vllm":
+            yield wrong_input("launch.engine", f"arguments for vLLM, but spec.model.engine is {body.model.engine}",
+                              place="spec.vllm.args")
+        if problem := refusal(body.vllm.args):
+            yield wrong_input("launch.arguments", problem, place="spec.vllm.args")
+
+    def steps(self, launch: Launch) -> Iterator[Step]:
+        record, paths, body = launch.record, launch.paths, launch.body
+        computed = start_deadline(body.resources.memory, launch.model_size, record.confidential)
+        deadline = launch.timeout or body.timeouts.start or computed * launch.launcher.slowdown(launch)
+        yield Step(f"wait until the server is healthy, at most {deadline:.0f} s",
+                   (AwaitHealth(record.server, paths.pidfile, paths.log, deadline),), waits_only=True)
+
+
+class CanaryStage(Stage):
+    """Asks the spec's question, or the one that the model brings along."""
+
+    outlives_the_process = True
+
+    def steps(self, launch: Launch) -> Iterator[Step]:
+        canary, brought = launch.body.canary, launch.model.canary if launch.model else None
+        if canary:
+            prompt, expect, match = canary.prompt, canary.expect, canary.match
+        elif brought:
+            (prompt, expect), match = brought, "exact"
+        else:
+            yield Step("ask the canary", waits_only=True,
+                       skip="NOT CHECKED: the spec and the model name no question with a known answer")
+            return
+        deadline = launch.body.timeouts.canary or (
+            canary_deadline(launch.model_size) * launch.launcher.slowdown(launch))
+        record, paths = launch.record, launch.paths
+        ask = AskCanary(record.server, paths.key, record.model, prompt, expect, match, paths.canary, deadline)
+        yield Step("ask the canary and compare its answer", (ask,), waits_only=True)
+
+    def claims(self, reader: Reader, instance: Instance, *, whole: bool) -> Iterator[Claim]:
+        text = reader.text(str(instance.paths.canary))
+        if text is None:
+            yield Claim("canary", "not-checked", "no question with a known answer was given (spec.canary)")
+            return
+        exchange = json.loads(text)
+        yield Claim("canary", "proven" if exchange["right"] else "failed",
+                    f"at the start it answered {exchange['answer'].strip()[:80]!r}")
