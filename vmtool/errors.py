@@ -59,7 +59,16 @@ class ProgramMissing(NotReady):
 
 
 class ProgramFailed(VmtoolError):
-    """A program exited with an error, died of a signal or passed its deadline."""
+    """A program exited with an error, died of a signal or passed its deadline.
+
+    Args:
+        how: that, without the program's words, such as "exit status 1".
+    """
+
+    def __init__(self, message: str, *, how: str = "", details: Sequence[str] = (), hint: str = "",
+                 log: str = "") -> None:
+        super().__init__(message, details=details, hint=hint, log=log)
+        self.how = how
 
 
 class Interrupted(VmtoolError):

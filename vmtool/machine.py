@@ -189,5 +189,5 @@ def check(argv: Sequence[str], result: Output, hint: str = "") -> None:
     if result.status == 127:
         how += " (a program that it calls is missing)"
     lines = [line for line in (result.out + "\n" + result.err).splitlines() if line.strip()]
-    raise ProgramFailed(f"{shlex.join(argv[:6])}{' ...' if len(argv) > 6 else ''}: {how}", details=lines[-8:],
-                        hint=hint)
+    raise ProgramFailed(f"{shlex.join(argv[:6])}{' ...' if len(argv) > 6 else ''}: {how}", how=how,
+                        details=lines[-8:], hint=hint)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -70,3 +73,85 @@ def test_a_document_shows_five_fields_whatever_else_is_known() -> None:
     shown = {"id": "a", "level": "fail", "title": "t", "detail": "d", "hint": "h"}
     made = Finding("a", "fail", "t", "d", "h")
     assert made.as_json() == replace(made, place="p", fault="input").as_json() == shown
+
+
+ROOT = Path(__file__).parents[2] / "vmtool"
+TEXTS = frozenset({"message", "title", "detail"})
+METHODS = frozenset({"startswith", "endswith", "partition", "rpartition", "split", "rsplit", "removeprefix",
+                     "removesuffix", "find", "rfind", "index", "count"})
+# Names of a type that would be a second Finding.
+SECOND = frozenset({"Finding", "Problem", "Severity"})
+# Where a text may be read after all: "file:attribute", and why.
+READ: dict[str, str] = {}
+
+
+def modules() -> list[tuple[str, ast.Module]]:
+    return [(str(path.relative_to(ROOT)), ast.parse(path.read_text())) for path in sorted(ROOT.rglob("*.py"))]
+
+
+def text_in(node: ast.AST) -> str:
+    """The name when this is a text for a person, as it is, cut, or made lower; str(error) is one too."""
+    match node:
+        case ast.Attribute(attr=name) if name in TEXTS:
+            return name
+        case ast.Call(func=ast.Name("str"), args=[ast.Name(name)]) if name.endswith("error"):
+            return "str"
+        case ast.Call(func=ast.Attribute(attr=name, value=inner)) if name not in METHODS:
+            return text_in(inner)
+        case ast.Subscript(value=inner, slice=ast.Slice()):
+            return text_in(inner)
+    return ""
+
+
+def decisions(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Where a text is compared, searched or taken apart."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Compare):
+            found = [text_in(side) for side in (node.left, *node.comparators)]
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            matched = isinstance(node.func.value, ast.Name) and node.func.value.id in ("re", "fnmatch")
+            found = [text_in(node.func.value)] if node.func.attr in METHODS else (
+                [text_in(argument) for argument in node.args] if matched else [])
+        elif isinstance(node, ast.Match):
+            found = [text_in(node.subject)]
+        else:
+            continue
+        yield from ((node.lineno, name) for name in found if name)
+
+
+def test_nothing_is_decided_by_a_text_for_a_person() -> None:
+    found = {f"{file}:{name}": line for file, tree in modules() for line, name in decisions(tree)}
+    assert found.keys() == READ.keys(), "decide by an id, a level, a step's subjects or a field of the error"
+    assert all(READ.values())
+
+
+@pytest.mark.parametrize("line", [
+    'error.message.startswith("x")', '"x" in finding.detail', 'step.title == "bind"', 're.search("x", error.message)',
+    'error.message.partition(": ")[2]', '"x" not in item.title.lower()', 'error.message[:5] == "bind "',
+    'match_it(step.title.strip().split()[0])', 'finding.detail != other.detail', '"x" in str(error)',
+])
+def test_the_rule_sees_how_a_text_could_decide(line: str) -> None:
+    assert list(decisions(ast.parse(line)))
+
+
+@pytest.mark.parametrize("line", [
+    'print(f"{step.title}: {error.message}")', '", ".join(item.title for item in findings)', "len(item.title)",
+    "item.title.ljust(9)", "print(str(error)[:200])", 'item.id == "net.bridge"', 'reader.text("/x").startswith("y")',
+])
+def test_the_rule_lets_a_text_be_shown(line: str) -> None:
+    assert not list(decisions(ast.parse(line)))
+
+
+def test_there_is_one_finding_and_one_claim() -> None:
+    made = [(file, name) for file, tree in modules() for node in ast.walk(tree) for name in names_of(node)]
+    assert [(file, name) for file, name in made if name in SECOND] == [("findings.py", "Finding")]
+    assert [(file, name) for file, name in made if name in ("Claim", "Claims", "Verdict")] == [
+        ("claims.py", "Verdict"), ("claims.py", "Claim")]
+
+
+def names_of(node: ast.AST) -> list[str]:
+    """The classes and aliases of types that a statement makes."""
+    if isinstance(node, ast.ClassDef):
+        return [node.name]
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    return [target.id for target in targets if isinstance(target, ast.Name)]

@@ -12,7 +12,7 @@ from vmtool.machine import Reader
 
 # Verdicts: a guest runs at the processor's speed; it runs hundreds of times slower or under a hypervisor that cannot
 # run ordinary guests; /dev/kvm opens and no guest runs; there is no /dev/kvm; nobody could or wanted to look.
-Verdict = Literal["runs", "emulated-only", "opens-but-does-not-run", "absent", "not-checked"]
+KvmVerdict = Literal["runs", "emulated-only", "opens-but-does-not-run", "absent", "not-checked"]
 PROBE = (sys.executable, "-I", "-m", "vmtool.facts.kvm_probe")
 # The same interpreter doing nothing.
 CONTROL = (sys.executable, "-I", "-c", "pass")
@@ -26,14 +26,14 @@ class KvmFacts:
     """What /dev/kvm is good for.
 
     Args:
-        verdict: see `Verdict`.
+        verdict: see `KvmVerdict`.
         evidence: what was seen, a line each.
         seconds: time of 200,000 guest instructions; None when none ran.
         virtcca_extension: answer to KVM_CHECK_EXTENSION(300); None when it was not asked.
         vhost_vsock, vhost_net: whether /dev/vhost-vsock and /dev/vhost-net exist (Kata needs the first to load).
     """
 
-    verdict: Verdict
+    verdict: KvmVerdict
     evidence: tuple[str, ...]
     seconds: float | None = None
     virtcca_extension: int | None = None
@@ -61,7 +61,7 @@ def signs(reader: Reader, cpu: CpuFacts) -> tuple[str, ...]:
 
 
 def judge(seen: dict[str, Any] | None, probed: bool, present: bool, against: tuple[str, ...]) -> tuple[
-        Verdict, tuple[str, ...]]:
+        KvmVerdict, tuple[str, ...]]:
     """The verdict on a probe's answer (None: no answer in time), with the signs `against`."""
     if not present:
         return "absent", ("no /dev/kvm", *against)
@@ -79,7 +79,7 @@ def judge(seen: dict[str, Any] | None, probed: bool, present: bool, against: tup
     return _judge_guest(seen, against)
 
 
-def _judge_guest(seen: dict[str, Any], against: tuple[str, ...]) -> tuple[Verdict, tuple[str, ...]]:
+def _judge_guest(seen: dict[str, Any], against: tuple[str, ...]) -> tuple[KvmVerdict, tuple[str, ...]]:
     if seen["guest"] != "halted":
         return "opens-but-does-not-run", (f"the guest ended with: {seen['guest']}", *against)
     speed = f"{seen['instructions']} guest instructions took {seen['seconds'] * 1000:.3g} ms"

@@ -60,8 +60,8 @@ def run(argv: Sequence[str], *, deadline: float, env: Sequence[tuple[str, str]] 
             out, err = child.communicate(stdin if isinstance(stdin, bytes) else None, timeout=deadline)
         except subprocess.TimeoutExpired:
             end_group(child)
-            raise ProgramFailed(f"{shlex.join(argv)}: no end after {deadline:.0f} s",
-                                details=_state(child)) from None
+            how = f"no end after {deadline:.0f} s"
+            raise ProgramFailed(f"{shlex.join(argv)}: {how}", how=how, details=_state(child)) from None
         except BaseException:
             end_group(child)
             raise

@@ -51,7 +51,7 @@ class Appliance:
 
 def is_foreign(image: ImageFile) -> bool:
     """Whether it takes a guest to read the image; a truncated one is for nobody."""
-    return image.kind in KINDS and not image.problem.startswith("truncated")
+    return image.kind in KINDS and not image.truncated
 
 
 def has_kernel(reader: Reader, release: str) -> bool:

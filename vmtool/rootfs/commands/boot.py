@@ -13,7 +13,7 @@ from vmtool.cli.apply_plan import show_or_apply
 from vmtool.cli.output import print_json
 from vmtool.debian.settings import apt_options, build_environment
 from vmtool.debian.tools import PACKAGES, Tools, plan_tools, tools_dir
-from vmtool.errors import NotReady, Refused, VerificationFailed, VmtoolError
+from vmtool.errors import NotReady, ProgramFailed, Refused, VerificationFailed, VmtoolError
 from vmtool.facts.cpu import read_cpu
 from vmtool.facts.kvm import read_kvm
 from vmtool.host.local import LocalMachine
@@ -76,7 +76,7 @@ def boot_image(state: State, image: Path, manifest: Manifest | None, kernel: Pat
     except VmtoolError as error:
         if not boot.console.exists():
             raise
-        trouble = error.message.partition(": ")[2] or error.message
+        trouble = error.how if isinstance(error, ProgramFailed) and error.how else error.message
     if dry_run:
         return
     console = boot.console.read_text(errors="replace") if boot.console.exists() else ""

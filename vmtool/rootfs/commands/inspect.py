@@ -17,7 +17,7 @@ from vmtool.rootfs.commands.shared import IMAGE, find_manifest, tools
 from vmtool.rootfs.format.image_file import manifest_path, read_image
 from vmtool.rootfs.inspect.contents import check_contents, read_contents
 from vmtool.rootfs.inspect.tree import open_tree
-from vmtool.rootfs.inspect.verify import Claims, verify
+from vmtool.rootfs.inspect.verify import ExpectedImage, verify
 from vmtool.rootfs.view import layout_json, layout_lines, print_findings
 
 
@@ -63,13 +63,13 @@ def verify_command(image: Path, manifest_file: Path | None, root_hash: str, salt
     for name, text in (("--root-hash", root_hash), ("--salt", salt)):
         if text and (len(text) % 2 or not all(digit in "0123456789abcdef" for digit in text)):
             raise Refused(f"{name}: must be lower-case hexadecimal digits")
-    claims = Claims(find_manifest(image, manifest_file), root_hash, salt)
-    if not claims.manifest and not root_hash:
+    expected = ExpectedImage(find_manifest(image, manifest_file), root_hash, salt)
+    if not expected.manifest and not root_hash:
         raise Refused(f"{image}: nothing to hold it against: no {manifest_path(image).name} beside it, no --root-hash",
                       hint="vmtool rootfs verify IMAGE --manifest FILE")
     found = read_image(image)
     wanted = "fsck.erofs" if found.rootfs and found.rootfs.holds == "erofs" else "e2fsck"
-    findings = list(verify(LocalMachine(), tools(wanted) if not found.problem else Tools(None), found, claims))
+    findings = list(verify(LocalMachine(), tools(wanted) if not found.problem else Tools(None), found, expected))
     if as_json:
         print_json(image=str(image), findings=[each.as_json() for each in findings])
     else:

@@ -68,15 +68,21 @@ class ImageFile:
         """Why it is no sound image, or nothing."""
         if self.torn:
             return "growing it was interrupted: vmtool recover brings it back"
-        for number, each in enumerate(self.partitions, 1):
-            if each.start + each.size > self.size:
-                return f"truncated: partition {number} ends at byte {each.start + each.size}, the file at {self.size}"
+        if self.truncated:
+            return f"truncated: {self.truncated}"
         if self.rootfs is None:
             return {"empty": "the file is empty", "unknown": "not recognised as any kind of image",
                     "luks": "it is encrypted (LUKS)"}.get(self.kind, f"it is {self.kind}, not a guest image")
-        if self.superblock and self.superblock.size > self.rootfs.size:
-            return (f"truncated: the file system has {self.superblock.size} bytes, and only "
-                    f"{self.rootfs.size} are there")
+        return ""
+
+    @property
+    def truncated(self) -> str:
+        """Which bytes at its end are missing, or nothing."""
+        for number, each in enumerate(self.partitions, 1):
+            if each.start + each.size > self.size:
+                return f"partition {number} ends at byte {each.start + each.size}, the file at {self.size}"
+        if self.rootfs and self.superblock and self.superblock.size > self.rootfs.size:
+            return f"the file system has {self.superblock.size} bytes, and only {self.rootfs.size} are there"
         return ""
 
 

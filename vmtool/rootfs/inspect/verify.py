@@ -1,4 +1,4 @@
-"""Whether an image is what its manifest, or a root hash from elsewhere, says: a finding per claim."""
+"""Whether an image is what its manifest, or a root hash from elsewhere, says: a finding for each part of it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _REBUILD = "vmtool rootfs build RECIPE -o IMAGE gives the image of the recipe ag
 
 
 @dataclass(frozen=True)
-class Claims:
+class ExpectedImage:
     """What the image shall be.
 
     Args:
@@ -32,14 +32,14 @@ class Claims:
     salt: str = ""
 
 
-def verify(reader: Reader, tools: Tools, image: ImageFile, claims: Claims) -> Iterator[Finding]:
-    """Look at every claim."""
+def verify(reader: Reader, tools: Tools, image: ImageFile, expected: ExpectedImage) -> Iterator[Finding]:
+    """Compare all of it."""
     problem = "" if image.kind == "initrd" else image.problem
     yield finding("image.sound", "image file", "fail" if problem else "ok",
                   problem or f"{image.kind}, {image.rootfs.holds if image.rootfs else 'cpio'}", _REBUILD)
     if problem:
         return
-    yield from _check_manifest(image, claims.manifest)
+    yield from _check_manifest(image, expected.manifest)
     if image.rootfs:
         yield _check_filesystem(reader, tools, image, image.rootfs)
     else:
@@ -48,7 +48,7 @@ def verify(reader: Reader, tools: Tools, image: ImageFile, claims: Claims) -> It
         yield finding("filesystem.clean", "archive", "not-checked" if not output else "fail" if output.status else "ok",
                       "gzip did not end in time, or is missing" if not output else said if output.status else
                       "it unpacks to its end", _REBUILD)
-    yield _check_verity(image, claims)
+    yield _check_verity(image, expected)
 
 
 def _check_manifest(image: ImageFile, manifest: Manifest | None) -> Iterator[Finding]:
@@ -81,11 +81,11 @@ def _check_filesystem(reader: Reader, tools: Tools, image: ImageFile, rootfs: Ex
     return finding("filesystem.clean", title, "fail", f"exit status {output.status}: {'; '.join(lines[-3:])}", _REBUILD)
 
 
-def _check_verity(image: ImageFile, claims: Claims) -> Finding:
-    title, manifest = "dm-verity root hash", claims.manifest
+def _check_verity(image: ImageFile, expected: ExpectedImage) -> Finding:
+    title, manifest = "dm-verity root hash", expected.manifest
     promised = manifest.verity if manifest else None
-    wanted = claims.root_hash or (promised.root_hash if promised else "")
-    salt = claims.salt or (promised.salt if promised else "")
+    wanted = expected.root_hash or (promised.root_hash if promised else "")
+    salt = expected.salt or (promised.salt if promised else "")
     if not wanted:
         level, detail = ("ok", "none, and none is promised") if manifest and not image.hashes else (
             "not-checked", "no root hash to hold it against")

@@ -14,7 +14,7 @@ from vmtool.debian.tools import Tools
 from vmtool.errors import NotReady, Refused
 from vmtool.rootfs.add.plan_file import Addition
 from vmtool.rootfs.add.plan_guestfs import Appliance, check, is_foreign, plan_insert, plan_look
-from vmtool.rootfs.format.image_file import ImageFile, read_image
+from vmtool.rootfs.format.image_file import Extent, ImageFile, read_image
 from vmtool.rootfs.format.qcow2 import qcow2_problem
 
 APPLIANCE = Appliance(binding=True, missing=(), kernel=Path("/c/k"), kvm=False, cache=Path("/c/guestfs"), root=True)
@@ -95,3 +95,7 @@ def test_a_guest_is_started_only_for_what_needs_one(tmp_path: Path) -> None:
     assert not is_foreign(image(tmp_path, b"LUKS\xba\xbe"))
     assert not is_foreign(image(tmp_path, b"garbage"))
     assert not is_foreign(dataclasses.replace(image(tmp_path), kind="kata"))
+    cut = dataclasses.replace(image(tmp_path), kind="disk", partitions=(Extent(1 << 20, 1 << 40),))
+    assert cut.problem.startswith("truncated: partition 1 ends at")
+    assert not is_foreign(cut), "what is missing no guest would find"
+    assert is_foreign(dataclasses.replace(cut, partitions=(Extent(0, 1),)))

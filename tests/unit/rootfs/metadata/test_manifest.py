@@ -15,7 +15,7 @@ from vmtool.rootfs.build.workers.image_bytes import label
 from vmtool.rootfs.format.digest import content_digest, sha256
 from vmtool.rootfs.format.image_file import MIB, read_image
 from vmtool.rootfs.format.layout import fit
-from vmtool.rootfs.inspect.verify import Claims, verify
+from vmtool.rootfs.inspect.verify import ExpectedImage, verify
 from vmtool.rootfs.metadata.manifest import Manifest, VerityPart, manifest_text, read_manifest
 
 SIZE = 256 * MIB
@@ -31,16 +31,16 @@ def sound(tmp_path: Path) -> tuple[Path, Manifest]:
                                              "verity": part})
 
 
-def levels(path: Path, claims: Claims) -> dict[str, str]:
+def levels(path: Path, expected: ExpectedImage) -> dict[str, str]:
     host = Recorded({"outputs": {f"e2fsck -fn '{path}?offset=3145728'": {"status": 0}}})
-    return {each.id: each.level for each in verify(host, Tools(None), read_image(path), claims)}
+    return {each.id: each.level for each in verify(host, Tools(None), read_image(path), expected)}
 
 
 def test_the_image_of_its_manifest_holds_every_claim(sound: tuple[Path, Manifest]) -> None:
     path, manifest = sound
-    assert levels(path, Claims(manifest)) == {
+    assert levels(path, ExpectedImage(manifest)) == {
         "image.sound": "ok", "image.layout": "ok", "image.sha256": "ok", "filesystem.clean": "ok", "verity.root": "ok"}
-    assert levels(path, Claims(manifest.model_copy(update={"sha256": None})))["image.sha256"] == "ok"
+    assert levels(path, ExpectedImage(manifest.model_copy(update={"sha256": None})))["image.sha256"] == "ok"
 
 
 @pytest.mark.parametrize(("place", "failing"), [
@@ -53,20 +53,21 @@ def test_one_changed_byte_is_seen(sound: tuple[Path, Manifest], place: int, fail
         byte = file.read(1)
         file.seek(place)
         file.write(bytes([byte[0] ^ 1]))
-    found = levels(path, Claims(manifest))
+    found = levels(path, ExpectedImage(manifest))
     assert {id for id, level in found.items() if level == "fail"} == failing
 
 
 def test_a_root_hash_from_elsewhere_counts_more(sound: tuple[Path, Manifest]) -> None:
     path, manifest = sound
-    assert levels(path, Claims(manifest, "0" * 64))["verity.root"] == "fail"
-    assert levels(path, Claims(None, manifest.verity.root_hash if manifest.verity else "", "aabb")) == {
+    assert levels(path, ExpectedImage(manifest, "0" * 64))["verity.root"] == "fail"
+    assert levels(path, ExpectedImage(None, manifest.verity.root_hash if manifest.verity else "", "aabb")) == {
         "image.sound": "ok", "image.sha256": "not-checked", "filesystem.clean": "ok", "verity.root": "ok"}
 
 
 def test_a_file_system_that_cannot_be_checked_is_not_clean(sound: tuple[Path, Manifest]) -> None:
     path, manifest = sound
-    found = {each.id: each.level for each in verify(Recorded({}), Tools(None), read_image(path), Claims(manifest))}
+    expected = ExpectedImage(manifest)
+    found = {each.id: each.level for each in verify(Recorded({}), Tools(None), read_image(path), expected)}
     assert found["filesystem.clean"] == "not-checked"
 
 
