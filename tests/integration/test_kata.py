@@ -24,7 +24,6 @@ import pytest
 
 from tests.fakes.launches import Found, launched
 from tests.integration.machine import Vmtool, footprint
-from tests.unit.kata.test_launcher import target_of
 from tests.unit.launch.test_pipeline import MODEL
 from vmtool.claims import Claim
 from vmtool.doctor.host import HostFacts, read_host
@@ -34,6 +33,7 @@ from vmtool.host import processes
 from vmtool.host.local import LocalMachine
 from vmtool.instance.instance import read_instance
 from vmtool.kata.config_choice import ConfigChoice
+from vmtool.kata.facts import target_of
 from vmtool.kata.request import survey
 from vmtool.kata.shims import KataFacts, KataShim
 from vmtool.launch.claims import read_claims
@@ -148,7 +148,7 @@ def undertake(vmtool: Vmtool, standin: Path, tee: str) -> None:
 
     def make() -> Plan:
         found = host(state, standin)
-        facts = Found(found, MODEL, None, survey(LocalMachine(), spec.spec, target_of(found)))
+        facts = Found(found, MODEL, None, survey(LocalMachine(), spec.spec, target_of(found.cpu, found.memory, found.kata)))
         return plan_launch(*launched(state, spec, facts, timeout=3))
 
     transactions.run_transaction(state, state.instance("chat"), "test", make, Silent(), keep=False)

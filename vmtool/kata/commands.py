@@ -66,8 +66,8 @@ def render(state: State, spec: Path, output: Path | None, install: bool, kind: s
 
 def _network(state: State, spec: Spec) -> str:
     from vmtool.host.local import LocalMachine
-    from vmtool.launch.render import render_network
     from vmtool.net.facts import read_network
+    from vmtool.net.launch_network import render_network
 
     return render_network(state, spec, read_network(LocalMachine(), state))
 

@@ -6,8 +6,8 @@ import posixpath
 import re
 from dataclasses import dataclass
 
-from vmtool.facts.cpu import read_cpu
-from vmtool.facts.memory import read_memory
+from vmtool.facts.cpu import CpuFacts, read_cpu
+from vmtool.facts.memory import MemoryFacts, read_memory
 from vmtool.kata.assets import Assets
 from vmtool.kata.config_choice import resolve
 from vmtool.kata.image import ImageFacts, read_hooks, read_image
@@ -58,8 +58,12 @@ class GuestFacts:
 def read_target(reader: Reader) -> Target:
     """Look at processor, memory and Kata's shims."""
     cpu = read_cpu(reader)
-    total = read_memory(reader).total
-    return Target(cpu.arch, total >> 20 if total is not None else None, cpu.cores or None, read_kata(reader, cpu.arch))
+    return target_of(cpu, read_memory(reader), read_kata(reader, cpu.arch))
+
+
+def target_of(cpu: CpuFacts, memory: MemoryFacts, kata: KataFacts) -> Target:
+    """The machine, from facts that were read already."""
+    return Target(cpu.arch, memory.total >> 20 if memory.total is not None else None, cpu.cores or None, kata)
 
 
 def read_guest(reader: Reader, assets: Assets, hook_path: str) -> GuestFacts:

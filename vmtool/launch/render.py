@@ -11,12 +11,8 @@ from vmtool.launch.check import check_launch
 from vmtool.launch.pipeline import stages_of
 from vmtool.libvirt.facts import DomainFacts
 from vmtool.libvirt.launch_check import ONLY_RENDERED, check_domain
-from vmtool.net.check import check_syntax, choose_network
-from vmtool.net.facts import NetworkFacts
-from vmtool.net.plan import conflist_text
-from vmtool.paths import State
-from vmtool.spec.runtime import Spec
-from vmtool.stage.launch import Launch, network_request
+from vmtool.net.check import check_syntax
+from vmtool.stage.launch import Launch
 
 
 @dataclass(frozen=True)
@@ -54,17 +50,6 @@ def render_launch(launch: Launch, host: HostFacts) -> Rendering:
         refuse(found, f"{launch.name} gives no domain", "correct the spec" if wrong else
                f"vmtool doctor --for libvirt --tee {runtime.tee}")
     return Rendering(launch.made.text, _stops(launch, host))
-
-
-def render_network(state: State, spec: Spec, facts: NetworkFacts) -> str:
-    """The configuration list of the spec's network: of the one that is there, or of the one that would be made.
-
-    Raises:
-        Refused: the spec contradicts itself, or the network that has the name.
-    """
-    request = network_request(spec, facts)
-    refuse(check_syntax(facts, request), f"the network {request.name} cannot be made as asked for", "correct the spec")
-    return conflist_text(state, facts, facts.network(request.name) or choose_network(facts, request))
 
 
 def _stops(launch: Launch, host: HostFacts) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from vmtool.machine import DeviceReader, Reader
 from vmtool.models.facts import ModelFacts
 from vmtool.net.check import NetworkRequest, choose_network
 from vmtool.net.facts import NetworkFacts
+from vmtool.net.launch_network import netns_name, network_request
 from vmtool.net.network import Network, netns_path, result_path
 from vmtool.paths import State
 from vmtool.plan import Action, Step
@@ -178,20 +179,6 @@ class Launcher(Stage):
     def end_by_force(self, instance: Instance) -> tuple[Action, ...]:
         """End it."""
         raise NotImplementedError
-
-
-def network_request(spec: Spec, facts: NetworkFacts) -> NetworkRequest:
-    """What the spec requests of its network: one of `vmtool net add` when it names such a one, else its own."""
-    body = spec.spec.network
-    existing = facts.network(body.name) if body.name else None
-    return NetworkRequest(body.name or spec.name, container_id=spec.name, netns_name=netns_name(spec.name),
-                          owner=subject_of(spec.name), shared=bool(existing and not existing.owner),
-                          bridge=body.bridge, subnet=body.subnet, publish=body.ports)
-
-
-def netns_name(instance: str) -> str:
-    """The network namespace of an instance."""
-    return f"vmtool-{instance}"
 
 
 def digest(spec: Spec) -> str:

@@ -21,7 +21,7 @@ from vmtool.errors import NotReady, Refused, VerificationFailed, VmtoolError
 from vmtool.gpu import check, launch_devices
 from vmtool.gpu.facts import read_gpu
 from vmtool.instance.instance import Instance, InstanceRecord, Paths
-from vmtool.kata.facts import Target
+from vmtool.kata.facts import target_of
 from vmtool.kata.request import survey
 from vmtool.kata.shims import read_kata
 from vmtool.launch.claims import read_claims
@@ -50,12 +50,6 @@ def host() -> HostFacts:
                    tee=replace(plain.tee, snp=YES, virtcca=YES), iommu=replace(plain.iommu, groups=9, vfio_group=True))
 
 
-def target_of(found: HostFacts) -> Target:
-    """The machine, as rendering wants to know it."""
-    total = found.memory.total
-    return Target(found.cpu.arch, total >> 20 if total is not None else None, found.cpu.cores or None, found.kata)
-
-
 def wish(**changes: Any) -> Spec:
     body = {"runtime": {"handler": "kata", "tee": "snp"}, "image": "vmtool/x", "model": {"name": "m", "path": "/m"},
             "resources": {"memory": "2Gi", "cpus": 1}, "network": {"publish": ["8000"]}}
@@ -65,7 +59,7 @@ def wish(**changes: Any) -> Spec:
 
 def facts(spec: Spec, gpus: DeviceReader | None = None, on: HostFacts | None = None) -> Found:
     found = on or host()
-    looked = survey(Recorded({"exists": FILES}), spec.spec, target_of(found))
+    looked = survey(Recorded({"exists": FILES}), spec.spec, target_of(found.cpu, found.memory, found.kata))
     return Found(found, MODEL, None, looked, read_gpu(gpus, STATE) if gpus else None)
 
 
