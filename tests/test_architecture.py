@@ -42,12 +42,6 @@ HOMES = {
 
 # rule -> why it is so today -> what breaks it.
 LISTED: dict[str, dict[str, tuple[str, ...]]] = {
-    "floors": {
-        "to be gone: a thing is in the wrong room": ("kata.commands imports launch",),
-    },
-    "packages": {
-        "to be gone: code that needs a module of its own": ("doctor", "kata.lint"),
-    },
     "homes": {
         "to be gone: becomes the stage of a launch": (
             "containerd.endpoint gives Step", "gpu.launch_devices gives Step", "launch.pipeline gives Step"),
@@ -56,10 +50,12 @@ LISTED: dict[str, dict[str, tuple[str, ...]]] = {
             "rootfs.build.debian_base gives Step", "rootfs.build.replace_files gives Step",
             "rootfs.build.rpm_base gives Step"),
         "a text, and what the lint of that very text found": ("kata.render gives Finding",),
-        "to be gone: judged where it is read or shown": ("net.view gives Finding", "rootfs.boot.plan gives Finding"),
+        "devices that fit, or why none does": ("gpu.select gives Finding",),
+        "to be gone: judged where it is planned, read or shown": (
+            "gpu.plan_cc_mode gives Finding", "net.view gives Finding", "rootfs.boot.plan gives Finding"),
         "to be gone": (
-            "gpu.plan_cc_mode gives Finding", "gpu.select gives Finding", "image.plan_build gives Finding",
-            "libvirt.launch_check gives Finding", "net.subnet gives Finding", "rootfs.build.plan gives Finding"),
+            "image.plan_build gives Finding", "libvirt.launch_check gives Finding", "net.subnet gives Finding",
+            "rootfs.build.plan gives Finding"),
     },
     "programs": {
         "to be gone: becomes a worker with an order": (
@@ -69,15 +65,10 @@ LISTED: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "purity": {
         "to be gone: facts read while planning": (
-            "gpu.plan_persist imports machine.Reader", "image.plan_build calls glob",
-            "kata.check_target calls resolve", "kata.check_target imports machine.Reader",
-            "rootfs.add.plan_guestfs calls exists", "rootfs.add.plan_guestfs imports machine.Reader",
-            "rootfs.add.plan_package calls is_file", "rootfs.grow.plan imports os",
-            "rootfs.metadata.check_lock calls read_text"),
+            "image.plan_build calls glob", "rootfs.metadata.check_lock calls read_text"),
     },
     "files": {
-        "to be gone: facts read while planning": (
-            "image.plan_build", "rootfs.add.plan_package", "rootfs.recipe.digests", "rootfs.recipe.overlay"),
+        "to be gone: facts read while planning": ("image.plan_build", "rootfs.recipe.digests", "rootfs.recipe.overlay"),
         "to be gone: becomes a worker with an order": (
             "rootfs.metadata.check_lock", "rootfs.metadata.update_metadata", "rootfs.metadata.write_metadata"),
         "what a person names: a document, a recipe, an archive": (
@@ -105,7 +96,6 @@ LISTED: dict[str, dict[str, tuple[str, ...]]] = {
         "to be gone: two things of one name": (
             "Interrupted: engine.transactions, errors", "Kata: rootfs.recipe.models, spec.kata",
             "Network: net.network, spec.runtime", "Runtime: containerd.config_facts, spec.runtime"),
-        "to be gone": ("Host: kata.lint.rules, machine",),
     },
 }
 

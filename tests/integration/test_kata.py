@@ -148,7 +148,8 @@ def undertake(vmtool: Vmtool, standin: Path, tee: str) -> None:
 
     def make() -> Plan:
         found = host(state, standin)
-        facts = Found(found, MODEL, None, survey(LocalMachine(), spec.spec, target_of(found.cpu, found.memory, found.kata)))
+        target = target_of(found.cpu, found.memory, found.kata)
+        facts = Found(found, MODEL, None, survey(LocalMachine(), spec.spec, target))
         return plan_launch(*launched(state, spec, facts, timeout=3))
 
     transactions.run_transaction(state, state.instance("chat"), "test", make, Silent(), keep=False)

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from tests.fakes.recorded import HOSTS, Recorded
-from vmtool.doctor import PURPOSES, TEES, Finding, Purpose, Tee, diagnose, group_of
+from vmtool.doctor.diagnose import diagnose, group_of
 from vmtool.doctor.host import HostFacts, read_host
+from vmtool.findings import PURPOSES, TEES, Finding, Purpose, Tee
 
 STATE = "/var/lib/vmtool"
 MACHINE = ["user.root", "cpu.arch", "kernel.overlayfs", "memory.limits", "kernel.options", "memory.available",

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from tests.fakes.recorded import Recorded
-from vmtool.doctor import diagnose
 from vmtool.doctor.commands import document
 from vmtool.doctor.compare import ABSENT, LIMIT, Difference, differences, read_document
+from vmtool.doctor.diagnose import diagnose
 from vmtool.doctor.host import read_host
 from vmtool.errors import Refused
 

@@ -13,10 +13,11 @@ from typing import Any, TypeVar
 import click
 
 from vmtool.cli.output import print_json
-from vmtool.doctor import LEVELS, PURPOSES, TEES, Finding, Purpose, Tee, diagnose, group_of
 from vmtool.doctor.compare import KIND, Difference, differences, read_document
+from vmtool.doctor.diagnose import diagnose, group_of
 from vmtool.doctor.host import HostFacts, read_host
 from vmtool.errors import Refused
+from vmtool.findings import LEVELS, PURPOSES, TEES, Finding, Purpose, Tee
 from vmtool.host.local import LocalMachine
 from vmtool.paths import State
 

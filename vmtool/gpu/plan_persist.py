@@ -9,19 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from vmtool.gpu.boot_facts import DIRECTORY
 from vmtool.gpu.vfio_driver import Choice
-from vmtool.machine import Reader
 from vmtool.plan import MakeDir, Remove, Run, Step, WriteFile
 from vmtool.rendering import shipped
 
-DIRECTORY = Path("/etc/vmtool/gpu.d")
 SCRIPT = Path("/etc/vmtool/gpu-boot")
 UNIT = Path("/etc/systemd/system/vmtool-gpu.service")
-
-
-def read_persisted(reader: Reader) -> frozenset[str]:
-    """The devices that are bound again at every boot."""
-    return frozenset(reader.names(str(DIRECTORY)))
 
 
 def plan_persist(choices: Sequence[tuple[str, Choice]]) -> tuple[Step, ...]:
@@ -62,21 +56,3 @@ def render(name: str) -> str:
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(shipped("templates") / "gpu"), autoescape=False,  # noqa: S701  (a unit and a shell script, filled with constants only)
                                      undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
     return environment.get_template(f"{name}.j2").render(directory=DIRECTORY, script=SCRIPT)
-
-
-def initramfs_drivers(reader: Reader, release: str, drivers: Iterable[str]) -> tuple[str, ...] | None:
-    """Those of the drivers that the initramfs of the running kernel brings: it would bind before the unit runs.
-
-    Returns:
-        None when no program here can look into it.
-    """
-    wanted = {driver.replace("-", "_") for driver in drivers if driver}
-    for argv in (("lsinitramfs", f"/boot/initrd.img-{release}"), ("lsinitrd", f"/boot/initramfs-{release}.img")):
-        output = reader.run(argv, 60.0) if reader.which(argv[0]) else None
-        if output and output.status == 0:
-            names = {line.rpartition("/")[2].partition(".ko")[0].replace("-", "_")
-                     for line in output.out.splitlines() if ".ko" in line}
-            # NVIDIA's packages rename their module: nvidia-current, nvidia-current-open.
-            return tuple(sorted({name for name in names if any(name == driver or name.startswith(f"{driver}_current")
-                                                               for driver in wanted)}))
-    return None

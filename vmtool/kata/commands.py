@@ -81,9 +81,10 @@ def _network(state: State, spec: Spec) -> str:
 def check(file: Path | None, version: str | None, tee: str | None, gpus: int | None, as_json: bool) -> None:
     """Lint FILE, or the file that the shim of this host reads, drop-ins merged. Exit 4 when there is an error."""
     from vmtool.host.local import LocalMachine
-    from vmtool.kata.check_target import choose_checked
     from vmtool.kata.document import read
-    from vmtool.kata.lint import Subject, lint
+    from vmtool.kata.lint.lint import lint
+    from vmtool.kata.lint.rules import Subject
+    from vmtool.kata.lint_target import choose_checked
 
     chosen = choose_checked(LocalMachine(), str(file) if file else None, release_of(version) if version else None)
     document = read(Path(chosen.file), [Path(path) for path in chosen.drop_ins])

@@ -12,7 +12,8 @@ from vmtool.errors import VmtoolError
 from vmtool.findings import Finding, failing
 from vmtool.kata.config_choice import ETC
 from vmtool.kata.document import parse
-from vmtool.kata.lint import Subject, lint
+from vmtool.kata.lint.lint import lint
+from vmtool.kata.lint.rules import Subject
 from vmtool.kata.values import Asked, Values, values_of
 from vmtool.rendering import shipped
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from vmtool.doctor import diagnose
+from vmtool.doctor.diagnose import diagnose
 from vmtool.doctor.host import HostFacts
 from vmtool.findings import Finding, failing, host_lacks, refuse, wrong_input
 from vmtool.net.check import remedy

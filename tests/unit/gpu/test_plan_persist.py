@@ -7,7 +7,8 @@ import configparser
 import pytest
 
 from tests.fakes.recorded import Recorded
-from vmtool.gpu.plan_persist import initramfs_drivers, plan_forget, plan_persist, read_persisted, render
+from vmtool.gpu.boot_facts import initramfs_drivers, read_persisted
+from vmtool.gpu.plan_persist import plan_forget, plan_persist, render
 from vmtool.gpu.vfio_driver import Choice
 from vmtool.plan import WriteFile
 

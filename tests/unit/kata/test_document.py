@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from vmtool.errors import Refused
 from vmtool.kata.document import LIMIT, parse, read
-from vmtool.kata.lint import Subject, lint
+from vmtool.kata.lint.lint import lint
+from vmtool.kata.lint.rules import Subject
 from vmtool.spec.kata_releases import RELEASES
 
 

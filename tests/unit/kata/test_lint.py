@@ -11,13 +11,14 @@ import pytest
 from tests.unit.kata.cases import COMBINATIONS, asked, edited
 from vmtool.findings import Finding
 from vmtool.kata.document import parse, read
-from vmtool.kata.lint import RULES, Host, Subject, lint
+from vmtool.kata.lint.lint import lint
+from vmtool.kata.lint.rules import RULES, HostView, Subject
 from vmtool.kata.render import render
 from vmtool.spec.kata_releases import release_of
 
 Q, A, R = "hypervisor.qemu.", "agent.kata.", "runtime."
 VERITY = "root_hash=ab,salt=cd,data_blocks=9,data_block_size=4096,hash_block_size=4096"
-NOTHING_THERE = Host(exists=lambda path: False)
+NOTHING_THERE = HostView(exists=lambda path: False)
 # Rule, release, TEE that the file was rendered for, GPUs, what is changed in it, further words of the subject.
 BAD: list[tuple[str, str, str, int, dict[str, Any], dict[str, Any]]] = [
     ("key.unknown", "4.1", "none", 0, {Q + "confidental_guest": True}, {}),
@@ -51,14 +52,14 @@ BAD: list[tuple[str, str, str, int, dict[str, Any], dict[str, Any]]] = [
     ("late.verity-params", "4.1", "none", 0, {Q + "kernel_verity_params": VERITY + ",fec=1"}, {}),
     ("late.verity-params", "4.1", "none", 0, {Q + "kernel_verity_params": VERITY.replace("=9", "=0")}, {}),
     ("late.machine-type", "4.1", "none", 0, {Q + "machine_type": "pc"}, {}),
-    ("late.no-tee", "4.1", "snp", 0, {}, {"host": Host(tee={"snp": False})}),
+    ("late.no-tee", "4.1", "snp", 0, {}, {"host": HostView(tee={"snp": False})}),
     ("silent.memory", "4.1", "none", 0, {Q + "default_memory": 255}, {}),
-    ("silent.vcpus", "4.1", "none", 0, {}, {"host": Host(cores=2)}),
+    ("silent.vcpus", "4.1", "none", 0, {}, {"host": HostView(cores=2)}),
     ("silent.ports", "4.1", "none", 1, {Q + "pcie_root_port": 17}, {}),
     ("silent.ports", "4.1", "none", 1, {Q + "pcie_switch_port": 17}, {}),
     ("silent.bridges", "4.1", "none", 0, {Q + "default_bridges": 6}, {}),
     ("silent.root-port", "4.1", "none", 0, {Q + "pcie_root_port": 2}, {}),
-    ("host.memory", "4.1", "none", 0, {}, {"host": Host(memory=20479)}),
+    ("host.memory", "4.1", "none", 0, {}, {"host": HostView(memory=20479)}),
     ("vfio.both", "4.1", "none", 1, {Q + "hot_plug_vfio": "root-port"}, {}),
     ("vfio.no-port", "4.1", "none", 0, {}, {"gpus": 1}),
     ("vfio.hot-plug", "4.1", "snp", 1, {Q + "hot_plug_vfio": "root-port", Q + "cold_plug_vfio": "no-port"}, {}),

@@ -14,10 +14,10 @@ from vmtool.cli.output import print_table
 from vmtool.errors import NotReady, Refused
 from vmtool.gpu import plan_bind as binding
 from vmtool.gpu import plan_release as releasing
+from vmtool.gpu.boot_facts import initramfs_drivers, read_persisted
 from vmtool.gpu.facts import read_gpu
 from vmtool.gpu.inventory import Inventory, read_inventory
 from vmtool.gpu.pci_names import PciNames
-from vmtool.gpu.plan_persist import initramfs_drivers, read_persisted
 from vmtool.gpu.select import Wish
 from vmtool.gpu.view import HEAD, cells, row
 from vmtool.host.local import LocalMachine

@@ -9,9 +9,9 @@ import click
 
 from vmtool.cli.output import print_json, print_table
 from vmtool.errors import Refused
+from vmtool.gpu.boot_facts import read_persisted
 from vmtool.gpu.inventory import read_inventory
 from vmtool.gpu.pci_names import PciNames
-from vmtool.gpu.plan_persist import read_persisted
 from vmtool.gpu.view import HEAD, cells, details, row
 from vmtool.host.local import LocalMachine
 from vmtool.paths import State

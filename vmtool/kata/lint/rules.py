@@ -73,7 +73,7 @@ RULES: dict[str, tuple[Level, str]] = {
 
 
 @dataclass(frozen=True)
-class Host:
+class HostView:
     """What of the host the lint may look at.
 
     Args:
@@ -101,7 +101,7 @@ class Subject:
     release: Release
     asked: str | None = None
     gpus: int | None = None
-    host: Host = Host()
+    host: HostView = HostView()
 
     def text(self, section: str, key: str) -> str:
         """A string; empty when absent or of another type, which another rule tells."""

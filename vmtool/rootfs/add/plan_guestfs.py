@@ -7,7 +7,6 @@ the guest, which has no network. `vmtool.rootfs.add.workers.guestfs` talks to it
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool import plan as p
@@ -15,7 +14,7 @@ from vmtool.architecture import KNOWN
 from vmtool.debian.tools import Tools
 from vmtool.errors import NotReady, Refused
 from vmtool.isolation import PRIVATE
-from vmtool.machine import Reader
+from vmtool.rootfs.add.guestfs_facts import Appliance
 from vmtool.rootfs.add.plan_file import Addition
 from vmtool.rootfs.build.replace_files import Swap, plan_swaps
 from vmtool.rootfs.format.image_file import ImageFile
@@ -28,35 +27,9 @@ WORK = (sys.executable, "-I", "-m", "vmtool.rootfs.add.workers.guestfs")
 DEADLINE = 600.0
 
 
-@dataclass(frozen=True)
-class Appliance:
-    """What the guest is made of.
-
-    Args:
-        binding: whether Python finds `guestfs`.
-        missing: programs that are not installed.
-        kernel: an unpacked tree with a kernel and its modules; None to take the host's own.
-        kvm: whether KVM runs guests here at the processor's speed.
-        cache: where the guest is kept.
-        root: vmtool runs as root.
-    """
-
-    binding: bool
-    missing: tuple[str, ...]
-    kernel: Path | None
-    kvm: bool
-    cache: Path
-    root: bool
-
-
 def is_foreign(image: ImageFile) -> bool:
     """Whether it takes a guest to read the image; a truncated one is for nobody."""
     return image.kind in KINDS and not image.truncated
-
-
-def has_kernel(reader: Reader, release: str) -> bool:
-    """Whether the host's own kernel can be booted as a guest: Ubuntu's is readable by root only."""
-    return reader.exists(f"/boot/vmlinuz-{release}") and reader.exists(f"/lib/modules/{release}/modules.dep")
 
 
 def check(image: ImageFile, appliance: Appliance) -> None:

@@ -19,8 +19,9 @@ from vmtool.host.local import LocalMachine
 from vmtool.machine import Reader
 from vmtool.paths import State
 from vmtool.plan import Plan, Step
+from vmtool.rootfs.add.package_facts import read_debian, read_wanted
 from vmtool.rootfs.add.plan_driver import change_driver, driver_of
-from vmtool.rootfs.add.plan_package import change_debian, change_rpm, read_debian, read_wanted
+from vmtool.rootfs.add.plan_package import change_debian, change_rpm
 from vmtool.rootfs.add.plan_rebuild import Change, Old, check, plan_remake
 from vmtool.rootfs.build.facts import Supply, present, read_supply
 from vmtool.rootfs.build.store import Store

@@ -21,8 +21,9 @@ from vmtool.host.local import LocalMachine
 from vmtool.machine import Reader
 from vmtool.paths import State
 from vmtool.plan import Plan, Step
+from vmtool.rootfs.add.guestfs_facts import Appliance, has_kernel
 from vmtool.rootfs.add.plan_file import Addition
-from vmtool.rootfs.add.plan_guestfs import Appliance, check, has_kernel, plan_insert, plan_look
+from vmtool.rootfs.add.plan_guestfs import check, plan_insert, plan_look
 from vmtool.rootfs.build.facts import read_supply
 from vmtool.rootfs.commands.boot import kvm_runs
 from vmtool.rootfs.commands.shared import work_dir

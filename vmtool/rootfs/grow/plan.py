@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,7 +129,7 @@ def check_growable(image: ImageFile) -> None:
         raise Refused(f"{image.path} cannot be grown: partition 2 holds {image.partitions[1].holds}, which would "
                       "be lost",
                       hint="only dm-verity hashes move along; vmtool rootfs build makes an image of one partition")
-    if len(os.fsencode(image.path.name)) > _LONGEST_NAME:
+    if len(bytes(Path(image.path.name))) > _LONGEST_NAME:
         raise Refused(f"{image.path}: the name is too long for what lies beside the image while it grows",
                       hint=f"rename the image: at most {_LONGEST_NAME} bytes")
     if image.superblock and image.superblock.encrypted:

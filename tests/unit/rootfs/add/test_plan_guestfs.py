@@ -12,8 +12,9 @@ import pytest
 from vmtool import plan as p
 from vmtool.debian.tools import Tools
 from vmtool.errors import NotReady, Refused
+from vmtool.rootfs.add.guestfs_facts import Appliance
 from vmtool.rootfs.add.plan_file import Addition
-from vmtool.rootfs.add.plan_guestfs import Appliance, check, is_foreign, plan_insert, plan_look
+from vmtool.rootfs.add.plan_guestfs import check, is_foreign, plan_insert, plan_look
 from vmtool.rootfs.format.image_file import Extent, ImageFile, read_image
 from vmtool.rootfs.format.qcow2 import qcow2_problem
 

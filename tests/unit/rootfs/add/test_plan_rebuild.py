@@ -14,8 +14,9 @@ from tests.unit.rootfs.inspect.test_kata_requirements import FakeTree
 from vmtool import plan as p
 from vmtool.debian.tools import Tools
 from vmtool.errors import NotReady, Refused
+from vmtool.rootfs.add.package_facts import read_debian, read_wanted
 from vmtool.rootfs.add.plan_driver import change_driver, driver_of
-from vmtool.rootfs.add.plan_package import change_debian, change_rpm, read_debian, read_wanted
+from vmtool.rootfs.add.plan_package import change_debian, change_rpm
 from vmtool.rootfs.add.plan_rebuild import Change, Old, plan_remake
 from vmtool.rootfs.build.facts import Supply
 from vmtool.rootfs.build.replace_files import Swap, plan_swaps

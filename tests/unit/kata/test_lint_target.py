@@ -6,7 +6,7 @@ import pytest
 
 from tests.fakes.recorded import Recorded
 from vmtool.errors import NotReady
-from vmtool.kata.check_target import choose_checked
+from vmtool.kata.lint_target import choose_checked
 from vmtool.spec.kata_releases import release_of
 
 EPYC = Recorded.load("epyc-snp")

@@ -10,7 +10,7 @@ from vmtool.facts.cpu import read_cpu
 from vmtool.facts.kvm import read_kvm
 from vmtool.kata.config_choice import resolve
 from vmtool.kata.facts import Target, read_target
-from vmtool.kata.lint.rules import Host
+from vmtool.kata.lint.rules import HostView
 from vmtool.machine import Reader
 from vmtool.spec.kata_releases import NAMES, Release, release_like, release_of
 from vmtool.tee.facts import read_tee
@@ -30,7 +30,7 @@ class Checked:
     drop_ins: tuple[str, ...]
     release: Release
     guessed: bool
-    host: Host
+    host: HostView
 
 
 def choose_checked(reader: Reader, file: str | None, release: Release | None) -> Checked:
@@ -40,13 +40,13 @@ def choose_checked(reader: Reader, file: str | None, release: Release | None) ->
         NotReady: no file was named, and no shim here reads one.
     """
     if file is not None and release is not None:
-        return Checked(file, drop_ins_of(reader, file), release, False, Host())
+        return Checked(file, drop_ins_of(reader, file), release, False, HostView())
     target = read_target(reader)
     shim = target.shim
     known = release or (release_like(shim.version, bool(shim.knows_virtcca)) if shim else None)
     chosen = known or release_of(NAMES[-1])
     if file is not None:
-        return Checked(file, drop_ins_of(reader, file), chosen, known is None, Host())
+        return Checked(file, drop_ins_of(reader, file), chosen, known is None, HostView())
     if shim is None or shim.config.path is None or shim.config.problem:
         raise NotReady("there is no Kata configuration on this host to check",
                        details=[shim.config.problem] if shim else ["no containerd-shim-kata*-v2 was found"],
@@ -60,9 +60,9 @@ def drop_ins_of(reader: Reader, file: str) -> tuple[str, ...]:
     return tuple(posixpath.join(directory, name) for name in reader.names(directory) if name.endswith(".toml"))
 
 
-def read_host_view(reader: Reader, target: Target) -> Host:
+def read_host_view(reader: Reader, target: Target) -> HostView:
     """The host as the lint sees it; virtCCA stays unknown, since only a KVM that is tried tells."""
     cpu = read_cpu(reader)
     tee = read_tee(reader, cpu, read_kvm(reader, cpu, probe=False))
     available = {"virtcca": tee.virtcca.available, "snp": tee.snp.available, "tdx": tee.tdx.available}
-    return Host(target.memory, target.cores, available, reader.exists)
+    return HostView(target.memory, target.cores, available, reader.exists)
