@@ -336,6 +336,13 @@ def test_a_rule_sees_what_breaks_it(tmp_path: Path, rule: Rule, path: str, text:
     assert list(rule(read_house(tmp_path))) == [violation]
 
 
+def test_no_test_takes_anything_from_another_test_module() -> None:
+    """What tests share lies in fakes/, a folder's cases.py or its conftest.py."""
+    assert not [f"{path.relative_to(ROOT)} imports {target} {taken}".rstrip() for path in (ROOT / "tests").rglob("*.py")
+                for target, taken in _imports(ast.parse(path.read_bytes()), {}) if target.startswith("tests")
+                and any(name.startswith("test_") for name in (*target.split("."), taken))]
+
+
 def write(path: Path, text: str) -> None:
     path.parent.mkdir(exist_ok=True)
     path.write_text(text)

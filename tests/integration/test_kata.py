@@ -24,7 +24,7 @@ import pytest
 
 from tests.fakes.launches import Found, launched
 from tests.integration.machine import Vmtool, footprint
-from tests.unit.launch.test_pipeline import MODEL
+from tests.unit.launch.cases import MODEL
 from vmtool.claims import Claim
 from vmtool.doctor.host import HostFacts, read_host
 from vmtool.engine import transactions

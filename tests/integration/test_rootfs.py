@@ -12,23 +12,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 
 from tests.integration.kills import Pace, killed, machine_states, recorded
 from tests.integration.machine import Vmtool, command, output
+from tests.integration.rootfs_images import copied, make_toolkit, recipe
 from vmtool.rootfs.format.digest import content_digest
 from vmtool.rootfs.format.image_file import manifest_path, read_image
 from vmtool.rootfs.metadata.manifest import read_manifest
 
-MINIMAL = yaml.safe_load((Path(__file__).parents[2] / "images/rootfs-minimal/recipe.yaml").read_text())
 AGENT = "#!/bin/sh\nexec sleep 3600\n"
 GIB = 1 << 30
-TOOLKIT = """Package: nvidia-container-toolkit
-Version: {version}
-Architecture: all
-Maintainer: tests <tests@example.org>
-Description: stands in for NVIDIA's
-"""
 
 
 @pytest.fixture(autouse=True)
@@ -55,30 +48,6 @@ def toolkit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_toolkit(tmp_path_factory.mktemp("toolkit"), "1.17.8-1")
 
 
-def make_toolkit(directory: Path, version: str) -> Path:
-    tree = directory / "tree"
-    (tree / "DEBIAN").mkdir(parents=True)
-    (tree / "DEBIAN/control").write_text(TOOLKIT.format(version=version))
-    (tree / "usr/bin").mkdir(parents=True)
-    program = tree / "usr/bin/nvidia-container-toolkit"
-    program.write_text('#!/bin/sh\necho "$@" > /run/toolkit.args\ncat > /run/toolkit.state\nexit 3\n')
-    program.chmod(0o755)
-    package = directory / "toolkit.deb"
-    # The same bytes each time, so that the base with it stays in the cache.
-    subprocess.run(["dpkg-deb", "--build", "--root-owner-group", tree, package], check=True, capture_output=True,
-                   env=os.environ | {"SOURCE_DATE_EPOCH": "1750000000"})
-    return package
-
-
-def recipe(directory: Path, **changes: object) -> Path:
-    """The minimal recipe with changes (None takes a key away); the same base of packages for most tests."""
-    directory.mkdir(exist_ok=True)
-    path = directory / "recipe.yaml"
-    value = {**MINIMAL, "name": "rootfs-test", **changes}
-    path.write_text(yaml.safe_dump({name: item for name, item in value.items() if item is not None}))
-    return path
-
-
 @pytest.fixture(scope="session")
 def kata_recipe(tmp_path_factory: pytest.TempPathFactory, toolkit: Path) -> Path:
     """A guest of Kata's with a hook."""
@@ -95,13 +64,6 @@ def kata_image(kata_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     directory = tmp_path_factory.mktemp("image")
     Vmtool(directory / "state")("rootfs", "build", kata_recipe, "-o", directory / "kata.img", timeout=900)
     return directory / "kata.img"
-
-
-def copied(image: Path, directory: Path) -> Path:
-    """The image with its papers."""
-    for path in image.parent.glob(f"{image.name}*"):
-        subprocess.run(["cp", "--sparse=always", "--preserve=timestamps", path, directory / path.name], check=True)
-    return directory / image.name
 
 
 def test_two_builds_give_the_same_bytes_and_a_third_builds_nothing(tool: Vmtool, kata_recipe: Path, kata_image: Path,

@@ -15,7 +15,7 @@ import pytest
 
 from tests.integration.kills import killed, machine_states, recorded
 from tests.integration.machine import Vmtool
-from tests.integration.test_rootfs import copied, make_toolkit, recipe
+from tests.integration.rootfs_images import copied, make_toolkit, recipe
 from vmtool.errors import VmtoolError
 from vmtool.host.local import LocalHost
 from vmtool.plan import Action

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.machine import Vmtool
-from tests.integration.test_rootfs import recipe
+from tests.integration.rootfs_images import recipe
 
 
 @pytest.mark.slow

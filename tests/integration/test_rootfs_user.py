@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.machine import Vmtool, output
-from tests.integration.test_rootfs import recipe
+from tests.integration.rootfs_images import recipe
 
 CHECKOUT = Path(__file__).parents[2]
 # The checkout may lie where nobody else gets through, and the user has further ids (subuid(5)) in here only.

@@ -8,51 +8,19 @@ import pytest
 from click.testing import CliRunner
 
 from tests.fakes.host import FakeHost
+from tests.unit.engine.cases import IMPOSSIBLE, Quiet, do, make
 from vmtool.cli.recover import recover_command
 from vmtool.engine import apply, transactions
 from vmtool.engine.journal import Journal
 from vmtool.errors import NotReady, VmtoolError
 from vmtool.host import files, locks
 from vmtool.paths import State
-from vmtool.plan import Action, MakeDir, Plan, Remove, Step, WriteFile
-
-
-class Quiet:
-    """A monitor that remembers."""
-
-    def __init__(self) -> None:
-        self.told: list[str] = []
-
-    def step(self, title: str) -> None:
-        self.told.append(title)
-
-    def skipped(self, title: str, why: str) -> None:
-        self.told.append(f"{title}: {why}")
-
-    def note(self, text: str) -> None:
-        self.told.append(text)
-
-    def done(self, seconds: float) -> None:
-        pass
+from vmtool.plan import MakeDir, Plan, Remove, Step
 
 
 @pytest.fixture
 def state(tmp_path: Path) -> State:
     return State(tmp_path / "state")
-
-
-def make(path: Path, *more: Action, waits_only: bool = False) -> Step:
-    return Step(f"make {path.name}", (MakeDir(path), *more), undo=(Remove(path),), waits_only=waits_only)
-
-
-def do(state: State, *steps: Step, keep: bool = False, on: apply.MakeHost | None = None) -> Quiet:
-    monitor = Quiet()
-    plan = Plan("instance a", state.instance("a"), steps)
-    apply.apply(lambda: plan, monitor, host_lock=state.host_lock, doing="a test", keep=keep, on=on)
-    return monitor
-
-
-IMPOSSIBLE = WriteFile(Path("/dev/null/x"), "")
 
 
 def test_every_step_is_done_and_the_journal_says_so(state: State, tmp_path: Path) -> None:

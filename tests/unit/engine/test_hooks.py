@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.engine.test_apply import IMPOSSIBLE, Quiet, do, make
+from tests.unit.engine.cases import IMPOSSIBLE, Quiet, do, make
 from vmtool.engine import apply, hooks, transactions
 from vmtool.engine.hooks import Event
 from vmtool.engine.journal import Journal

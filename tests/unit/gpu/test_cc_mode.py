@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from tests.unit.gpu.cases import H100, IDLE
 from tests.unit.gpu.conftest import Boot
-from tests.unit.gpu.test_plan_bind import H100, IDLE
 from vmtool.errors import NotReady, Refused
 from vmtool.gpu.cc_mode import INSTALL, CcState, has_ppcie, parse, read_cc
 from vmtool.gpu.device_types import has_cc_mode, kind_of, type_of

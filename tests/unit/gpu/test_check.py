@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tests.unit.gpu.acting import planned
+from tests.unit.gpu.cases import CARD, H100, IDLE
 from tests.unit.gpu.conftest import Boot
-from tests.unit.gpu.test_plan_bind import CARD, H100, IDLE
 from vmtool.errors import NotReady, Refused, VmtoolError
 from vmtool.gpu.pci import DEVICES
 from vmtool.paths import State

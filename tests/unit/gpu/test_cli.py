@@ -10,8 +10,8 @@ from click.testing import CliRunner, Result
 
 from tests.fakes.sysfs import FakeKernel
 from tests.unit.gpu.acting import on
+from tests.unit.gpu.cases import H100, IDLE
 from tests.unit.gpu.conftest import Boot
-from tests.unit.gpu.test_plan_bind import H100, IDLE
 from vmtool.cli.main import vmtool
 from vmtool.engine import apply
 from vmtool.errors import NotReady, Refused

@@ -8,8 +8,8 @@ import pytest
 
 from tests.fakes.sysfs import FakeKernel
 from tests.unit.gpu.acting import Quiet, do_bind, on
+from tests.unit.gpu.cases import H100, IDLE
 from tests.unit.gpu.conftest import Boot
-from tests.unit.gpu.test_plan_bind import H100, IDLE
 from vmtool.engine import apply, transactions
 from vmtool.errors import NotReady
 from vmtool.gpu.after_cleanup import facts_without

@@ -9,6 +9,7 @@ import pytest
 
 from tests.fakes.sysfs import Faults
 from tests.unit.gpu.acting import Quiet, do_bind, do_release, on, planned
+from tests.unit.gpu.cases import CARD, H100, IDLE
 from tests.unit.gpu.conftest import Boot
 from vmtool.engine import apply, hooks, transactions
 from vmtool.engine.journal import Journal
@@ -20,11 +21,6 @@ from vmtool.gpu.pci import DEVICES
 from vmtool.gpu.select import Wish
 from vmtool.paths import State
 from vmtool.plan import plan_lines
-
-H100 = ("0000:18:00.0", "0000:2a:00.0", "0000:3a:00.0", "0000:5d:00.0", "0000:9a:00.0", "0000:ab:00.0", "0000:ba:00.0",
-        "0000:db:00.0")
-IDLE: dict[str, dict[str, object]] = {"names": {"/proc": None}}
-CARD = tuple(f"0000:01:00.{function}" for function in range(4))
 
 
 def test_the_dry_run_prints_the_very_lines_that_are_written(boot: Boot, state: State) -> None:

@@ -6,8 +6,8 @@ import pytest
 
 from tests.fakes.sysfs import Faults
 from tests.unit.gpu.acting import do_bind, do_release
+from tests.unit.gpu.cases import CARD, H100, IDLE
 from tests.unit.gpu.conftest import Boot
-from tests.unit.gpu.test_plan_bind import CARD, H100, IDLE
 from vmtool.errors import NotReady, ProgramFailed, Refused
 from vmtool.gpu import saved_state
 from vmtool.gpu.facts import read_gpu

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from tests.unit.gpu.cases import H100, IDLE
 from tests.unit.gpu.conftest import Boot
-from tests.unit.gpu.test_plan_bind import H100, IDLE
 from vmtool.gpu.device_types import has_cc_mode, kind_of, type_of
 from vmtool.gpu.facts import read_gpu
 from vmtool.gpu.pci import PciDevice

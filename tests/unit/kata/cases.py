@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import tomllib
 from typing import Any
 
+from vmtool.instance.instance import InstanceRecord
 from vmtool.kata.document import Document, parse
 from vmtool.kata.render import render, to_toml
 from vmtool.kata.values import ARCH, Asked
@@ -12,6 +14,14 @@ from vmtool.spec.kata_releases import RELEASES, release_of
 from vmtool.spec.runtime import Body
 
 COMBINATIONS = [(release.name, tee, gpu) for release in RELEASES for tee, gpu in release.combinations]
+ASSETS = "/opt/kata/share/kata-containers"
+FILES = ["/opt/kata/bin/qemu-system-x86_64-snp-experimental", f"{ASSETS}/vmlinuz.container",
+         "/opt/kata/share/ovmf/AMDSEV.fd", "/opt/kata/bin/qemu-system-x86_64", f"{ASSETS}/vmlinux.container",
+         "/opt/kata/libexec/virtiofsd",
+         f"{ASSETS}/kata-containers-confidential.img", f"{ASSETS}/kata-containers.img", "/g.img", "/g.kernel"]
+RECORD = InstanceRecord("chat", "d", "kata", "snp", "i", "m", "/c", True, "127.0.0.1", 8000, "/n", "/r", 1,
+                        details={"program": FILES[0], "kernel": f"{ASSETS}/vmlinuz.container",
+                                 "configuration": hashlib.sha256(b"text").hexdigest()})
 
 
 def body(tee: str = "none", gpus: int = 0, kata: dict[str, Any] | None = None, **resources: Any) -> Body:

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.unit.kata.test_launcher import RECORD
-from tests.unit.qemu.test_claims import Proc
+from tests.fakes.proc import Proc
+from tests.unit.kata.cases import RECORD
 from vmtool.claims import Claim
 from vmtool.instance.instance import InstanceRecord
 from vmtool.kata.guest_claims import FILES, view_claims

@@ -12,9 +12,11 @@ import pytest
 
 from tests.fakes.host import FakeHost
 from tests.fakes.launches import Found, launched
+from tests.fakes.proc import Proc
 from tests.fakes.recorded import Recorded
-from tests.unit.launch.test_pipeline import MODEL, NETWORK, STATE, actions
-from tests.unit.qemu.test_claims import Proc, argv
+from tests.unit.kata.cases import ASSETS, FILES, RECORD
+from tests.unit.launch.cases import MODEL, NETWORK, STATE, actions
+from tests.unit.qemu.cases import argv
 from vmtool.doctor.host import HostFacts, read_host
 from vmtool.engine.journal import Story
 from vmtool.errors import NotReady, Refused, VerificationFailed, VmtoolError
@@ -32,11 +34,6 @@ from vmtool.qemu.actions import ExpectTee, KillQemu
 from vmtool.spec.runtime import Spec
 from vmtool.tee.facts import TeeSupport
 
-ASSETS = "/opt/kata/share/kata-containers"
-FILES = ["/opt/kata/bin/qemu-system-x86_64-snp-experimental", f"{ASSETS}/vmlinuz.container",
-         "/opt/kata/share/ovmf/AMDSEV.fd", "/opt/kata/bin/qemu-system-x86_64", f"{ASSETS}/vmlinux.container",
-         "/opt/kata/libexec/virtiofsd",
-         f"{ASSETS}/kata-containers-confidential.img", f"{ASSETS}/kata-containers.img", "/g.img", "/g.kernel"]
 YES = TeeSupport(True, ("said so",))
 
 
@@ -236,11 +233,6 @@ def test_another_guest_than_was_asked_for_is_exit_code_4(tmp_path: Path, process
 def test_no_single_qemu_is_no_proof(tmp_path: Path, processes: dict[int, Any]) -> None:
     with pytest.raises(VerificationFailed, match="not known what runs"):
         look(tmp_path).do(FakeHost(Proc(processes)))
-
-
-RECORD = InstanceRecord("chat", "d", "kata", "snp", "i", "m", "/c", True, "127.0.0.1", 8000, "/n", "/r", 1,
-                        details={"program": FILES[0], "kernel": f"{ASSETS}/vmlinuz.container",
-                                 "configuration": hashlib.sha256(b"text").hexdigest()})
 
 
 def claims(processes: dict[int, Any], text: str | None = "text", record: InstanceRecord = RECORD) -> dict[str, str]:

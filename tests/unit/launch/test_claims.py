@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.launch.cases import RECORD
 from vmtool.engine.journal import Story
 from vmtool.instance.instance import Instance, InstanceRecord, Paths
 from vmtool.launch.claims import read_claims
@@ -27,8 +28,6 @@ FILES = {
     "/sys/fs/cgroup/memory/vmtool-a/memory.limit_in_bytes": "4096\n",
     "/i/a/evidence/canary.json": json.dumps({"right": True, "answer": "yes"}),
 }
-RECORD = InstanceRecord("a", "d", "runc", "none", "image", "m", "/c.sock", True, "127.0.0.1", 8000,
-                        "/var/run/netns/vmtool-a", "/i/a/net/result.json", 5000)
 
 
 class Proc:

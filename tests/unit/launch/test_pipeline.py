@@ -8,50 +8,19 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.launches import Found, launched
 from tests.fakes.recorded import Recorded
+from tests.unit.launch.cases import MODEL, NETWORK, actions, asleep, facts, plan, wish
 from vmtool.doctor.host import read_host
 from vmtool.endpoint.actions import AskCanary, AwaitHealth
 from vmtool.engine.journal import Entry, Story
 from vmtool.errors import NotReady, Refused
 from vmtool.instance.instance import Instance, InstanceRecord, Paths
-from vmtool.launch.pipeline import plan_launch
-from vmtool.models.facts import ModelFacts
 from vmtool.net.cni_facts import Plugins
-from vmtool.net.facts import Listener, NetworkFacts
+from vmtool.net.facts import Listener
 from vmtool.net.network import Network
-from vmtool.paths import State
-from vmtool.plan import Plan, Remove, Run, Step, plan_lines
-from vmtool.spec.runtime import Spec
+from vmtool.plan import Remove, Run, plan_lines
 from vmtool.stage.launch import digest
 from vmtool.stage.timeouts import start_deadline
-
-STATE = State(Path("/s"))
-PLUGINS = Plugins(directory="/usr/lib/cni", missing=(), versions=("0.4.0", "1.0.0"))
-NETWORK = NetworkFacts(plugins=PLUGINS, iptables=True, links=(("lo", ""),))
-MODEL = ModelFacts("/m", {"model.safetensors": 1 << 20, "config.json": 9}, (), "LlamaForCausalLM", ("Why?", "So."))
-
-
-def facts(**changes: Any) -> Found:
-    host = read_host(Recorded.load("debian12-pvm"), "/s", probe_kvm=False)
-    host = replace(changes.pop("host", host), network=changes.pop("network", NETWORK))
-    return replace(Found(host=host, model=MODEL, earlier=None), **changes)
-
-
-def wish(**changes: Any) -> Spec:
-    body = {"runtime": {"handler": "runc"}, "allow_unconfidential": True, "image": "vmtool/x",
-            "model": {"name": "m", "path": "/m"}, "resources": {"memory": "2Gi", "cpus": 1},
-            "network": {"publish": ["8000"]}}
-    return Spec.model_validate({"apiVersion": "vmtool/v1", "kind": "Runtime", "metadata": {"name": "a"},
-                                "spec": body | changes})
-
-
-def plan(spec: Spec | None = None, **changes: Any) -> Plan:
-    return plan_launch(*launched(STATE, spec or wish(), facts(**changes)))
-
-
-def actions(made: Plan) -> list[Any]:
-    return [action for step in made.steps for action in step.actions]
 
 
 def test_the_table_of_contents() -> None:
@@ -70,16 +39,6 @@ def test_the_table_of_contents() -> None:
 
 def test_the_way_back_works_after_a_restart_of_the_machine() -> None:
     assert asleep(plan()) == []
-
-
-def asleep(made: Plan) -> list[str]:
-    """Steps whose undo talks to the private containerd without starting it, which may have been killed since."""
-    return [step.title for step in made.steps
-            if "containerd.sock --namespace" in step_undo(step).partition("setsid containerd")[0]]
-
-
-def step_undo(step: Step) -> str:
-    return "\n".join(action.shell() for action in step.undo)
 
 
 def line_of(title: str) -> str:

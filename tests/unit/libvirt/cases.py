@@ -10,18 +10,22 @@ from typing import Any
 
 from tests.fakes.launches import chosen_of
 from tests.fakes.recorded import Recorded
+from tests.unit.launch.cases import NETWORK
 from vmtool.debian.tools import Tools
+from vmtool.doctor.host import HostFacts, read_host
 from vmtool.errors import NotReady, Refused, VmtoolError
 from vmtool.findings import Finding, lines
 from vmtool.gpu.facts import GpuFacts, read_gpu
 from vmtool.gpu.launch_devices import Selection
 from vmtool.libvirt.domain import TEE_ARCHITECTURES
 from vmtool.libvirt.facts import DomainFacts, GuestImage
+from vmtool.libvirt.installed import HypervisorFacts
 from vmtool.libvirt.launch_domain import launch_domain
 from vmtool.paths import State
 from vmtool.rootfs.format.image_file import Extent
 from vmtool.rootfs.metadata.manifest import VerityPart
 from vmtool.spec.runtime import Spec
+from vmtool.tee.facts import TeeSupport
 
 STATE = State(Path("/s"))
 BRIDGE = "vmt-chat"
@@ -31,6 +35,7 @@ COMBINATIONS = [(tee, gpus, boot) for tee in ("none", "virtcca", "snp", "tdx") f
 GPUS = ("0000:81:00.0", "0000:c1:00.0")
 FIRMWARE = {"none": "/usr/share/OVMF/OVMF_CODE.fd", "virtcca": "/usr/share/AAVMF/AAVMF_CODE.fd",
             "snp": "/usr/share/OVMF/OVMF.amdsev.fd", "tdx": "/usr/share/OVMF/OVMF.inteltdx.fd"}
+YES = TeeSupport(True, ("said so",))
 
 
 def name_of(tee: str, gpus: int, boot: str) -> str:
@@ -83,3 +88,16 @@ def text(spec: Spec, on: DomainFacts | None = None) -> str:
     selection = chosen(spec)
     made = launch_domain(STATE, spec, on or facts(spec.spec.runtime.tee), selection.bdfs if selection else (), BRIDGE)
     return made.text
+
+
+
+def host() -> HostFacts:
+    """A machine with libvirt, on which every TEE of x86 would be at hand."""
+    plain = read_host(Recorded.load("debian12-pvm"), "/s", probe_kvm=False)
+    config = dict.fromkeys((*plain.kernel.config, "VHOST_VSOCK", "VFIO", "VFIO_PCI", "VFIO_IOMMU_TYPE1"), "y")
+    return replace(plain, network=NETWORK, kernel=replace(plain.kernel, config=config),
+                   memory=replace(plain.memory, total=64 << 30), cpu=replace(plain.cpu, cores=16),
+                   kvm=replace(plain.kvm, verdict="runs"), tee=replace(plain.tee, snp=YES, tdx=YES),
+                   hypervisor=HypervisorFacts(qemu="/usr/bin/qemu-system-x86_64", qemu_version="10.1.0",
+                                              virsh="/usr/bin/virsh", libvirt_version="12.8.0", socket=True),
+                   iommu=replace(plain.iommu, groups=9, vfio_group=True))

@@ -9,8 +9,9 @@ import libvirt
 import pytest
 
 from tests.fakes.libvirtd import Connection, Failure
+from tests.fakes.proc import Proc
 from tests.unit.libvirt.cases import text, wish
-from tests.unit.qemu.test_claims import Proc, argv
+from tests.unit.qemu.cases import argv
 from vmtool.host import local
 from vmtool.libvirt.workers import domains
 

@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 
 from tests.fakes.recorded import Recorded
-from tests.unit.launch.test_pipeline import MODEL
-from tests.unit.libvirt.cases import spoken, wish
-from tests.unit.libvirt.test_launcher import host
+from tests.unit.launch.cases import MODEL
+from tests.unit.libvirt.cases import host, spoken, wish
 from tests.unit.rootfs.make import image, kata_dax, superblock
 from vmtool.cache import Cache
 from vmtool.debian.tools import tools_dir

@@ -11,10 +11,8 @@ from typing import Any
 import pytest
 
 from tests.fakes.launches import Found, launched
-from tests.fakes.recorded import Recorded
-from tests.unit.launch.test_pipeline import MODEL, NETWORK, actions, asleep
-from tests.unit.libvirt.cases import GPUS, STATE, facts, gpu_facts, wish
-from vmtool.doctor.host import HostFacts, read_host
+from tests.unit.launch.cases import MODEL, NETWORK, actions, asleep
+from tests.unit.libvirt.cases import GPUS, STATE, facts, gpu_facts, host, wish
 from vmtool.endpoint.actions import AwaitHealth
 from vmtool.engine.journal import Story
 from vmtool.errors import NotReady, Refused
@@ -24,7 +22,6 @@ from vmtool.launch.pipeline import plan_launch
 from vmtool.launch.render import render_launch
 from vmtool.libvirt.actions import GuestRequest
 from vmtool.libvirt.facts import DomainFacts
-from vmtool.libvirt.installed import HypervisorFacts
 from vmtool.libvirt.launch_domain import DomainPaths
 from vmtool.net.cni_facts import Plugins
 from vmtool.net.network import Network
@@ -33,21 +30,6 @@ from vmtool.plan import CopySecret, MakeDir, Plan, Remove, Run, Step, WriteFile,
 from vmtool.qemu.actions import ExpectTee, KillQemu
 from vmtool.rootfs.format.image_file import Extent
 from vmtool.spec.runtime import Spec
-from vmtool.tee.facts import TeeSupport
-
-YES = TeeSupport(True, ("said so",))
-
-
-def host() -> HostFacts:
-    """A machine with libvirt, on which every TEE of x86 would be at hand."""
-    plain = read_host(Recorded.load("debian12-pvm"), "/s", probe_kvm=False)
-    config = dict.fromkeys((*plain.kernel.config, "VHOST_VSOCK", "VFIO", "VFIO_PCI", "VFIO_IOMMU_TYPE1"), "y")
-    return replace(plain, network=NETWORK, kernel=replace(plain.kernel, config=config),
-                   memory=replace(plain.memory, total=64 << 30), cpu=replace(plain.cpu, cores=16),
-                   kvm=replace(plain.kvm, verdict="runs"), tee=replace(plain.tee, snp=YES, tdx=YES),
-                   hypervisor=HypervisorFacts(qemu="/usr/bin/qemu-system-x86_64", qemu_version="10.1.0",
-                                              virsh="/usr/bin/virsh", libvirt_version="12.8.0", socket=True),
-                   iommu=replace(plain.iommu, groups=9, vfio_group=True))
 
 
 def launch_facts(spec: Spec, on: DomainFacts | None = None, **changes: Any) -> Found:

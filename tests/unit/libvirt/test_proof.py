@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.fakes.proc import Proc
 from tests.unit.libvirt.cases import GPUS, facts, text, wish
-from tests.unit.qemu.test_claims import Proc, argv
+from tests.unit.qemu.cases import argv
 from vmtool.claims import unmet
 from vmtool.engine.journal import Story
 from vmtool.instance.instance import Instance, InstanceRecord, Paths

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.launch.test_claims import RECORD
+from tests.unit.launch.cases import RECORD
 from vmtool.claims import Claim, unmet
 from vmtool.engine.journal import Story
 from vmtool.errors import VmtoolError

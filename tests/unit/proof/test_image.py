@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.kata.test_launcher import FILES, RECORD
-from tests.unit.qemu.test_claims import Proc, argv
+from tests.fakes.proc import Proc
+from tests.unit.kata.cases import FILES, RECORD
+from tests.unit.qemu.cases import argv
 from vmtool.engine.journal import Story
 from vmtool.instance.instance import Instance, Paths
 from vmtool.launch.claims import read_claims

@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vmtool.machine import Output
+from tests.fakes.proc import Proc
+from tests.unit.qemu.cases import FILES, argv
 from vmtool.qemu.arguments import parse_arguments, properties
 from vmtool.qemu.claims import tee_claim, vm_claims
 from vmtool.qemu.processes import name_of, read_qemu, real_path
 
-FILES = Path(__file__).parents[2] / "data" / "qemu"
 TEES = ("virtcca", "snp", "tdx")
 KERNEL = "/opt/kata/share/kata-containers/vmlinuz.container"
-
-
-def argv(name: str, **changes: str) -> list[str]:
-    """The list of a file, with pieces of its words replaced."""
-    words: list[str] = json.loads((FILES / f"{name}.json").read_text())
-    for old, new in changes.items():
-        assert any(old in word for word in words)
-        words = [word.replace(old, new) for word in words]
-    return words
 
 
 def verdicts(words: list[str], tee: str, *devices: str) -> dict[str, str]:
@@ -116,34 +104,6 @@ def test_later_machine_options_count_as_qemu_counts_them() -> None:
 def test_whatever_the_arguments_are_they_are_judged(words: list[str], tee: str) -> None:
     claims = {claim.id: claim for claim in vm_claims(["qemu", *words], tee, ["0000:01:00.0"], {"/k"})}
     assert claims["tee"].verdict == "failed"
-
-
-class Proc:
-    """A /proc of a few processes: pid -> (program, arguments); and some files and links."""
-
-    def __init__(self, processes: dict[int, tuple[str, list[str]]], texts: dict[str, str] | None = None,
-                 links: dict[str, str] | None = None) -> None:
-        self.processes, self.texts, self.links = processes, texts or {}, links or {}
-
-    def text(self, path: str) -> str | None:
-        found = self.processes.get(int(path.split("/")[2])) if path.endswith("/cmdline") else None
-        return "\0".join(found[1]) + "\0" if found else self.texts.get(path)
-
-    def names(self, path: str) -> tuple[str, ...]:
-        return ("self", *map(str, self.processes)) if path == "/proc" else ()
-
-    def link(self, path: str) -> str | None:
-        found = self.processes.get(int(path.split("/")[2])) if path.endswith("/exe") else None
-        return found[0] or None if found else self.links.get(path)
-
-    def exists(self, path: str) -> bool:
-        return False
-
-    def which(self, program: str) -> str | None:
-        return None
-
-    def run(self, argv: tuple[str, ...], deadline: float = 10.0) -> Output | None:
-        return None
 
 
 def test_the_qemu_of_a_name_is_found_and_no_other() -> None:

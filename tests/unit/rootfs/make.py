@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
+from typing import Any
 
 from vmtool.rootfs.format.image_file import MIB
 from vmtool.rootfs.format.layout import Geometry, fit, headers
+from vmtool.rootfs.metadata.manifest import Manifest, VerityPart
 
 FIELDS = {"first": (0x14, "<I"), "per_group": (0x20, "<I"), "revision": (0x4C, "<I"), "inode": (0x58, "<H"),
           "descriptor": (0xFE, "<H")}
+LUKS = b"LUKS\xba\xbe\x00\x02"
+EROFS = bytes(1024) + b"\xe2\xe1\xf5\xe0"
+MANIFEST = Manifest(name="x", recipe="a" * 64, architecture="amd64", layout="kata-dax", filesystem="ext4", size=1,
+                    content="b" * 64, verity=VerityPart(root_hash="c" * 64, salt="aabb", data_blocks=1))
+SALT = "766d746f6f6c"
 
 
 def superblock(size: int, *, incompat: int = 0x80, state: int = 1, shift: int = 2, compat: int = 0x10,
@@ -51,3 +58,9 @@ def image(path: Path, geometry: Geometry, filesystem: bytes | None = None, *, si
 def kata_dax(path: Path, *, verity: bool = False, size: int = 256 * MIB) -> Path:
     """Kata's layout with the DAX header."""
     return image(path, fit("kata-dax", size, verity=verity))
+
+
+def manifest(**changes: Any) -> Manifest:
+    value = {"name": "m", "recipe": "0" * 64, "architecture": "amd64", "layout": "kata-dax", "filesystem": "ext4",
+             "size": 256 * MIB, "content": "1" * 64, "verity": {"root_hash": "2" * 64, "salt": SALT, "data_blocks": 99}}
+    return Manifest.model_validate(value | changes)

@@ -11,15 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.rootfs.make import image, kata_dax, superblock
+from tests.unit.rootfs.make import EROFS, LUKS, image, kata_dax, superblock
 from vmtool.errors import Refused
 from vmtool.rootfs.format.image_file import MIB, parse_label, read_image
 from vmtool.rootfs.format.layout import Kind, dax_info, fit
 from vmtool.rootfs.format.signatures import recognise
 from vmtool.rootfs.format.superblock import parse_superblock
-
-LUKS = b"LUKS\xba\xbe\x00\x02"
-EROFS = bytes(1024) + b"\xe2\xe1\xf5\xe0"
 
 
 @pytest.mark.parametrize(("kind", "verity", "start"), [

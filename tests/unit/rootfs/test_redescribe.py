@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.rootfs.add.test_plan_rebuild import manifest
+from tests.unit.rootfs.make import manifest
 from vmtool.errors import Refused
 from vmtool.rootfs.metadata.lock_file import read_lock
 from vmtool.rootfs.metadata.manifest import read_manifest

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from tests.fakes.tree import FakeTree
 from tests.unit.rootfs import make
-from tests.unit.rootfs.inspect.test_kata_requirements import FakeTree
+from tests.unit.rootfs.make import SALT, manifest
 from vmtool import plan as p
 from vmtool.debian.tools import Tools
 from vmtool.errors import NotReady, Refused
@@ -22,19 +23,11 @@ from vmtool.rootfs.build.facts import Supply
 from vmtool.rootfs.build.replace_files import Swap, plan_swaps
 from vmtool.rootfs.format.image_file import MIB, read_image
 from vmtool.rootfs.format.layout import fit
-from vmtool.rootfs.metadata.manifest import Manifest
 from vmtool.rootfs.recipe.models import Debian, Repository, Rpm
 
 TOOLS, SCRATCH = Tools(Path("/t"), "x86_64"), Path("/c/scratch/x")
 SUPPLY = Supply(environment=(), sources=(), options=('Acquire::http::Proxy "http://p"',))
 RELEASE = 'ID=debian\nVERSION_CODENAME=bookworm\nPRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\n'
-SALT = "766d746f6f6c"
-
-
-def manifest(**changes: Any) -> Manifest:
-    value = {"name": "m", "recipe": "0" * 64, "architecture": "amd64", "layout": "kata-dax", "filesystem": "ext4",
-             "size": 256 * MIB, "content": "1" * 64, "verity": {"root_hash": "2" * 64, "salt": SALT, "data_blocks": 99}}
-    return Manifest.model_validate(value | changes)
 
 
 def old(directory: Path, **changes: Any) -> Old:

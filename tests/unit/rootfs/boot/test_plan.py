@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.rootfs.make import image, kata_dax
-from tests.unit.rootfs.test_imagefile import EROFS
+from tests.unit.rootfs.make import EROFS, image, kata_dax
 from vmtool.debian.tools import Tools
 from vmtool.plan import plan_lines
 from vmtool.rootfs.boot.plan import Boot, check_report, plan_boot, read_report

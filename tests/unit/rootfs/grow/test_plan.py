@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.recorded import Recorded
-from tests.unit.rootfs.make import image, kata_dax, superblock
-from tests.unit.rootfs.test_imagefile import EROFS, LUKS
+from tests.unit.rootfs.make import EROFS, LUKS, MANIFEST, image, kata_dax, superblock
 from vmtool.debian.tools import Tools
 from vmtool.errors import NotReady, Refused
 from vmtool.plan import plan_lines
@@ -21,11 +20,8 @@ from vmtool.rootfs.format.image_file import MIB, read_image, way_back
 from vmtool.rootfs.format.image_users import read_users
 from vmtool.rootfs.format.layout import fit
 from vmtool.rootfs.grow.plan import ResizeFacts, parse_growth, plan_resize
-from vmtool.rootfs.metadata.manifest import Manifest, VerityPart
 
 GIB = 1 << 30
-MANIFEST = Manifest(name="x", recipe="a" * 64, architecture="amd64", layout="kata-dax", filesystem="ext4", size=1,
-                    content="b" * 64, verity=VerityPart(root_hash="c" * 64, salt="aabb", data_blocks=1))
 
 
 def facts(path: Path, **changes: Any) -> ResizeFacts:

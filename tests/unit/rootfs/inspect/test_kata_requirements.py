@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from tests.fakes.tree import FakeTree
 from vmtool.rootfs.inspect.contents import check_contents, read_contents
 from vmtool.rootfs.inspect.kata_requirements import check_hooks, check_kata, is_safe
-from vmtool.rootfs.inspect.tree import LIMIT, Node, resolve
+from vmtool.rootfs.inspect.tree import Node, resolve
 
 KERNEL = "6.1.0-44-amd64"
 MODULE = f"/usr/lib/modules/{KERNEL}/updates/dkms/nvidia-current-open.ko"
@@ -23,25 +24,6 @@ GOOD = {
     "/etc/systemd/system/basic.target.wants/kata-containers.target": Node("link", 0o777, 0, "../x"),
     "/etc/machine-id": Node("file", 0o444, 0),
 }
-
-
-class FakeTree:
-    """A `vmtool.rootfs.inspect.tree.Tree` out of dictionaries."""
-
-    def __init__(self, nodes: dict[str, Node | None], texts: dict[str, str] | None = None) -> None:
-        self.texts = texts or {}
-        self.nodes = {**{path: Node("file", 0o644, len(text)) for path, text in self.texts.items()},
-                      **{path: node for path, node in nodes.items() if node}}
-
-    def look(self, path: str) -> Node | None:
-        return self.nodes.get(path)
-
-    def names(self, path: str) -> tuple[str, ...]:
-        return tuple(sorted({other.removeprefix(f"{path}/").partition("/")[0] for other in self.nodes
-                             if other.startswith(f"{path}/")}))
-
-    def text(self, path: str, limit: int = LIMIT) -> str | None:
-        return self.texts.get(path)
 
 
 def test_a_whole_kata_image_has_no_failing_finding() -> None:

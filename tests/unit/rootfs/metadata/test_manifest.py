@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.recorded import Recorded
-from tests.unit.rootfs.grow.test_plan import MANIFEST
-from tests.unit.rootfs.make import kata_dax
+from tests.unit.rootfs.make import MANIFEST, kata_dax
 from vmtool.debian.tools import Tools
 from vmtool.errors import Refused
 from vmtool.rootfs.build.workers.image_bytes import label
