@@ -36,7 +36,7 @@ GUEST_LIBRARIES = {"httpx", "tokenizers", "torch", "transformers", "uvicorn", "v
 # What a public function gives, and the names of the files in which it may stand.
 HOMES = {
     "Step|Plan": r"plan(_\w+)?|stage|commands|apply_plan",
-    "Finding": r"check(_\w+)?|(\w+_)?findings|stage|diagnose|lint|doctor|inspect",
+    "Finding": r"(\w+_)?check(_\w+)?|(\w+_)?findings|stage|diagnose|lint|doctor|inspect",
     "Claim": r"proof|(\w+_)?claims|stage",
 }
 
@@ -52,10 +52,8 @@ LISTED: dict[str, dict[str, tuple[str, ...]]] = {
         "a text, and what the lint of that very text found": ("kata.render gives Finding",),
         "devices that fit, or why none does": ("gpu.select gives Finding",),
         "to be gone: judged where it is planned, read or shown": (
-            "gpu.plan_cc_mode gives Finding", "net.view gives Finding", "rootfs.boot.plan gives Finding"),
-        "to be gone": (
-            "image.plan_build gives Finding", "libvirt.launch_check gives Finding", "net.subnet gives Finding",
-            "rootfs.build.plan gives Finding"),
+            "gpu.plan_cc_mode gives Finding", "image.plan_build gives Finding", "net.subnet gives Finding",
+            "net.view gives Finding", "rootfs.boot.plan gives Finding", "rootfs.build.plan gives Finding"),
     },
     "programs": {
         "to be gone: becomes a worker with an order": (

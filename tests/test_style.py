@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -21,3 +22,14 @@ SCRIPTS = [str(path) for path in (*ROOT.glob("scripts/*"), ROOT / ".ci" / "run")
 def test_linter_is_content(argv: list[str]) -> None:
     result = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_no_file_is_overlooked_for_the_name_of_its_folder(pytestconfig: pytest.Config) -> None:
+    """A folder called build is ignored by pytest of itself, and by ruff when git ignores it."""
+    found = subprocess.run([sys.executable, "-m", "ruff", "check", "--show-files", "vmtool", "tests"], cwd=ROOT,
+                           capture_output=True, text=True, timeout=60, check=True).stdout.splitlines()
+    sources = [path for room in ("vmtool", "tests") for path in (ROOT / room).rglob("*.py")]
+    assert {str(path) for path in sources} == set(found)
+    unseen = pytestconfig.getini("norecursedirs")
+    assert not [path for path in sources for part in path.relative_to(ROOT).parts
+                if any(fnmatch(part, pattern) for pattern in unseen)]

@@ -9,8 +9,8 @@ from pathlib import Path
 from vmtool import plan as p
 from vmtool.debian.mmdebstrap import NO_RECOMMENDS, NO_TRANSLATIONS, Bootstrap
 from vmtool.rootfs.build.kernel_files import plan_kernel
-from vmtool.rootfs.recipe.models import Debian, Recipe
 from vmtool.rootfs.build.store import EPOCH, Store
+from vmtool.rootfs.recipe.models import Debian, Recipe
 
 MIRROR, SECURITY = "http://deb.debian.org/debian", "http://security.debian.org/debian-security"
 SNAPSHOT = "http://snapshot.debian.org/archive"

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from vmtool.architecture import BY_DEBIAN
+from vmtool.debian.settings import apt_options, apt_sources, build_environment
 from vmtool.facts.memory import read_disk
 from vmtool.machine import Reader
-from vmtool.debian.settings import apt_options, apt_sources, build_environment
 from vmtool.plan import Pairs
-from vmtool.rootfs.recipe.gpu_support import read_gpus
-from vmtool.rootfs.recipe.digests import base_digest, driver_digest, image_digest
-from vmtool.rootfs.recipe.models import Recipe
 from vmtool.rootfs.build.store import FILES, Store
+from vmtool.rootfs.recipe.digests import base_digest, driver_digest, image_digest
+from vmtool.rootfs.recipe.gpu_support import read_gpus
+from vmtool.rootfs.recipe.models import Recipe
 
 # Seconds that a part of the cache stays there unread.
 KEPT = 30 * 86400

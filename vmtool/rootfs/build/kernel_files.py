@@ -7,8 +7,8 @@ from pathlib import Path
 
 from vmtool import plan as p
 from vmtool.errors import Refused
-from vmtool.rootfs.recipe.models import Recipe
 from vmtool.rootfs.build.store import EPOCH
+from vmtool.rootfs.recipe.models import Recipe
 
 _RELEASE = re.compile(r"[\w.+-]+")
 

@@ -9,19 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from vmtool import plan as p
+from vmtool.debian.tools import Tools
 from vmtool.errors import Refused
 from vmtool.findings import Finding, host_lacks, refuse, size
 from vmtool.rootfs.build.debian_base import plan_debian
 from vmtool.rootfs.build.facts import BuildFacts
 from vmtool.rootfs.build.replace_files import Swap, plan_swaps
-from vmtool.rootfs.format.layout import Geometry, Kind, fit
-from vmtool.rootfs.recipe.digests import base_digest, driver_digest, image_digest
-from vmtool.rootfs.metadata.manifest import Promises
-from vmtool.rootfs.recipe.overlay import hook_path, make_overlay
-from vmtool.rootfs.recipe.models import Recipe
 from vmtool.rootfs.build.rpm_base import plan_rpm
 from vmtool.rootfs.build.store import EPOCH, FILES, Store
-from vmtool.debian.tools import Tools
+from vmtool.rootfs.format.layout import Geometry, Kind, fit
+from vmtool.rootfs.metadata.manifest import Promises
+from vmtool.rootfs.recipe.digests import base_digest, driver_digest, image_digest
+from vmtool.rootfs.recipe.models import Recipe
+from vmtool.rootfs.recipe.overlay import hook_path, make_overlay
 
 NEEDED = 6 << 30
 PYTHON = (sys.executable, "-I", "-m")
@@ -110,11 +110,11 @@ def check_host(store: Store, recipe: Recipe, facts: BuildFacts) -> list[Finding]
     lacking = [host_lacks("rootfs.program", f"{name} is not installed",
                           f"apt-get install {'util-linux' if name == 'unshare' else name}") for name in facts.missing]
     if facts.foreign:
-        lacking.append(host_lacks("rootfs.emulator", f"programs of {recipe.arch} do not run here, and packages' scripts are "
-                                  "such programs", "apt-get install qemu-user-static"))
+        lacking.append(host_lacks("rootfs.emulator", f"programs of {recipe.arch} do not run here, and packages' "
+                                  "scripts are such programs", "apt-get install qemu-user-static"))
     if facts.free is not None and facts.free < NEEDED:
-        lacking.append(host_lacks("rootfs.space", f"{store.cache.root}: {size(facts.free)} free, {NEEDED >> 30} GiB are "
-                                  "needed", "make room, or set VMTOOL_CACHE to a larger file system"))
+        lacking.append(host_lacks("rootfs.space", f"{store.cache.root}: {size(facts.free)} free, {NEEDED >> 30} GiB "
+                                  "are needed", "make room, or set VMTOOL_CACHE to a larger file system"))
     return lacking
 
 
@@ -130,8 +130,8 @@ def plan_image(store: Store, recipe: Recipe, digest: str, tools: Tools) -> p.Ste
     return p.Step(f"make the image ({recipe.layout}, {recipe.filesystem})", (
         p.Remove(scratch), p.MakeDir(scratch), p.MakeDir(place.parent, mode=0o755),
         p.WriteFile(scratch / "overlay.json", overlay),
-        p.Run((*PYTHON, "vmtool.rootfs.build.workers.merge_layers", str(scratch / "overlay.json"), str(root), *map(str, archives)),
-              deadline=1200),
+        p.Run((*PYTHON, "vmtool.rootfs.build.workers.merge_layers", str(scratch / "overlay.json"), str(root),
+               *map(str, archives)), deadline=1200),
         *_filesystem(recipe, geometry, digest, tools, scratch),
         p.WriteFile(scratch / "describe.json", json.dumps(_description(store, recipe, digest), indent=1) + "\n"),
         p.Run((*PYTHON, "vmtool.rootfs.metadata.write_metadata", str(scratch)), deadline=600),
@@ -187,10 +187,11 @@ def _filesystem(recipe: Recipe, geometry: Geometry | None, digest: str, tools: T
         made = scratch / "erofs.img"
         start += [p.Run(tools.argv("mkfs.erofs", "--quiet", f"-T{EPOCH}", f"-U{name}", "--tar=f", made, root), env=env,
                         deadline=1800),
-                  p.Run((*PYTHON, "vmtool.rootfs.build.workers.image_bytes", "place", str(made), str(image), str(geometry.start),
-                         str(geometry.size)), deadline=600), p.Remove(made)]
+                  p.Run((*PYTHON, "vmtool.rootfs.build.workers.image_bytes", "place", str(made), str(image),
+                         str(geometry.start), str(geometry.size)), deadline=600), p.Remove(made)]
     salt = [recipe.verity.salt] if recipe.verity else []
-    return [*start, p.Run((*PYTHON, "vmtool.rootfs.build.workers.image_bytes", "label", str(image), str(geometry_file), *salt), deadline=1200)]
+    return [*start, p.Run((*PYTHON, "vmtool.rootfs.build.workers.image_bytes", "label", str(image), str(geometry_file),
+                           *salt), deadline=1200)]
 
 
 def _description(store: Store, recipe: Recipe, digest: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The step that makes NVIDIA's kernel modules for the guest's kernel; `vmtool.rootfs.build.workers.nvidia_modules` does the work."""
+"""The step that makes NVIDIA's kernel modules for the guest's kernel; `workers.nvidia_modules` does the work."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from pathlib import Path
 
 from vmtool import plan as p
 from vmtool.debian.mmdebstrap import NO_RECOMMENDS, NO_TRANSLATIONS, Bootstrap
+from vmtool.debian.tools import Tools
 from vmtool.errors import Refused
 from vmtool.isolation import PRIVATE
 from vmtool.rootfs.build.debian_base import LEAN, excluded, sources
 from vmtool.rootfs.build.facts import BuildFacts, Supply
-from vmtool.rootfs.recipe.gpu_support import check_fit
-from vmtool.rootfs.recipe.digests import base_digest, driver_digest
-from vmtool.rootfs.recipe.models import Debian, Driver, Recipe
 from vmtool.rootfs.build.store import Store
-from vmtool.debian.tools import Tools
+from vmtool.rootfs.recipe.digests import base_digest, driver_digest
+from vmtool.rootfs.recipe.gpu_support import check_fit
+from vmtool.rootfs.recipe.models import Debian, Driver, Recipe
 
 WORK = (sys.executable, "-I", "-m", "vmtool.rootfs.build.workers.nvidia_modules")
 

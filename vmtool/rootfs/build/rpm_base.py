@@ -9,8 +9,8 @@ from vmtool.architecture import BY_DEBIAN
 from vmtool.isolation import PRIVATE
 from vmtool.rootfs.build.debian_base import packages
 from vmtool.rootfs.build.kernel_files import plan_kernel
-from vmtool.rootfs.recipe.models import Recipe, Repository, Rpm
 from vmtool.rootfs.build.store import EPOCH, Store
+from vmtool.rootfs.recipe.models import Recipe, Repository, Rpm
 
 LISTING = "rpm %{NAME} %{VERSION}-%{RELEASE} %{ARCH} %{SHA256HEADER}\\n"
 # Debian's rpm has its database in the caller's home; the guest looks for it here.

@@ -11,14 +11,15 @@ import pytest
 
 from tests.unit.rootfs.recipes import STORE, facts, recipe
 from vmtool import plan as p
-from vmtool.errors import NotReady, Refused
-from vmtool.rootfs.metadata.write_metadata import check
 from vmtool.cache import Cache
-from vmtool.rootfs.build.plan import plan_build
+from vmtool.debian.tools import Tools
+from vmtool.errors import NotReady, Refused
 from vmtool.rootfs.build.facts import unread
+from vmtool.rootfs.build.plan import plan_build
 from vmtool.rootfs.build.plan_driver import plan_driver
 from vmtool.rootfs.build.store import Store
-from vmtool.debian.tools import Tools
+from vmtool.rootfs.build.workers import nvidia_modules
+from vmtool.rootfs.metadata.write_metadata import check
 
 TOOLS = Tools(Path("/t"), "x86_64")
 STEP = p.Step("tools", skip="they are in the cache", waits_only=True)
@@ -73,7 +74,8 @@ def test_a_base_of_the_same_packages_is_used(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("driver", "expected"), [
     ({"packages": ["nvidia-open-kernel-dkms"]}, "--include=make,linux-headers-amd64"),
-    ({"run": "d.run", "source": "src"}, " vmtool.rootfs.build.workers.nvidia_modules install "), ({"modules": "src"}, "host.driver take ")])
+    ({"run": "d.run", "source": "src"}, f" {nvidia_modules.__name__} install "),
+    ({"modules": "src"}, f" {nvidia_modules.__name__} take ")])
 def test_each_way_to_a_driver(tmp_path: Path, driver: dict[str, Any], expected: str) -> None:
     (tmp_path / "src").mkdir()
     (tmp_path / "d.run").write_text("#!/bin/sh\n")

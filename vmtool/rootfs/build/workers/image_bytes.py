@@ -1,13 +1,16 @@
 """Bytes of image files that no tool of the distribution writes: a program of vmtool's own, run as a step of a plan.
 
-    python -m vmtool.rootfs.build.workers.image_bytes carve IMAGE START SIZE OUT     copy a piece of IMAGE to a new file, sparse
-    python -m vmtool.rootfs.build.workers.image_bytes place FILE IMAGE START [ROOM]  copy FILE into IMAGE at START, sparse
-    python -m vmtool.rootfs.build.workers.image_bytes label IMAGE GEOMETRY [SALT]    write labels and headers; with a salt also the hashes,
-                                                              and their values to verity.json beside GEOMETRY
-    python -m vmtool.rootfs.build.workers.image_bytes seal MANIFEST IMAGE OUT [HOOK] write the manifest of what MANIFEST's image has become,
-                                                              with its new hook; verity.json may lie beside OUT
-    python -m vmtool.rootfs.build.workers.image_bytes insert IMAGE START FILE PATH MODE DEBUGFS...   put FILE into the ext4 at START
-    python -m vmtool.rootfs.build.workers.image_bytes mend PROGRAM ARGUMENTS...      run e2fsck; "repaired" (exit status 1) is no failure
+    python -m vmtool.rootfs.build.workers.image_bytes VERB ...
+
+    carve IMAGE START SIZE OUT     copy a piece of IMAGE to a new file, sparse
+    place FILE IMAGE START [ROOM]  copy FILE into IMAGE at START, sparse
+    label IMAGE GEOMETRY [SALT]    write labels and headers; with a salt also the hashes,
+                                   and their values to verity.json beside GEOMETRY
+    seal MANIFEST IMAGE OUT [HOOK] write the manifest of what MANIFEST's image has become,
+                                   with its new hook; verity.json may lie beside OUT
+    insert IMAGE START FILE PATH MODE DEBUGFS...   put FILE into the ext4 at START
+    mend PROGRAM ARGUMENTS...      run e2fsck; "repaired" (exit status 1) is no failure
+
 Sizes in bytes. It runs in a process of its own, so that it has a deadline and its memory is its own.
 """
 
@@ -22,11 +25,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from vmtool.rootfs.format.sparse import written
 from vmtool.host import files, processes
 from vmtool.rootfs.format.digest import read_content
-from vmtool.rootfs.format.layout import Geometry, headers
 from vmtool.rootfs.format.hash_tree import Verity, hash_tree
+from vmtool.rootfs.format.layout import Geometry, headers
+from vmtool.rootfs.format.sparse import written
 
 NAME = "verity.json"
 

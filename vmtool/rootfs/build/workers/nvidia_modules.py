@@ -1,8 +1,10 @@
 """Making NVIDIA's kernel modules for a guest's kernel: a program of vmtool's own, run as a step of a build.
 
-    python -m vmtool.rootfs.build.workers.nvidia_modules compile TREE BASE.tar OUT DEPMOD...            sources below TREE/usr/src, headers too
-    python -m vmtool.rootfs.build.workers.nvidia_modules install TREE BASE.tar OUT RUN SOURCE DEPMOD... NVIDIA's .run installer
-    python -m vmtool.rootfs.build.workers.nvidia_modules take MODULES BASE.tar OUT DEPMOD...            modules that were compiled before
+    python -m vmtool.rootfs.build.workers.nvidia_modules VERB ...
+
+    compile TREE BASE.tar OUT DEPMOD...            sources below TREE/usr/src, headers too
+    install TREE BASE.tar OUT RUN SOURCE DEPMOD... NVIDIA's .run installer
+    take MODULES BASE.tar OUT DEPMOD...            modules that were compiled before
 
 OUT gets driver.tar (modules, and the module index of the guest's kernel) and driver.json (version, kernel). DEPMOD is
 how depmod is called. It is run in a mount and process namespace of its own; the compiler and the installer in a chroot.

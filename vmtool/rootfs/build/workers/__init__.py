@@ -1,0 +1,1 @@
+"""Worker processes that make the parts of an image."""
