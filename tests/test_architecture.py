@@ -341,6 +341,14 @@ def test_no_test_takes_anything_from_another_test_module() -> None:
                 and any(name.startswith("test_") for name in (*target.split("."), taken))]
 
 
+def test_no_test_takes_a_step_or_an_action_by_its_number() -> None:
+    """A plan's layout is no promise: `tests.fakes.plans` finds a step by what it does, an action by its kind."""
+    trees = {path: ast.parse(path.read_bytes()) for path in (ROOT / "tests").rglob("*.py")}
+    assert not [f"{path.relative_to(ROOT)}:{node.lineno}" for path, tree in trees.items() for node in ast.walk(tree)
+                if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Attribute)
+                and node.value.attr in ("steps", "actions", "undo")]
+
+
 def write(path: Path, text: str) -> None:
     path.parent.mkdir(exist_ok=True)
     path.write_text(text)

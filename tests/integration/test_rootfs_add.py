@@ -146,7 +146,7 @@ def exchanged(directory: Path, count: int, *, there: bool, optional: bool) -> di
              *(Swap(directory / f".{name}.vmtool-new", directory / name, there=True) for name in ("b", "image")))
     step = plan_swaps("exchange", directory / "image", swaps)
     with (directory.parent / "log").open("a") as log:
-        perform_all(list(step.actions[:count]), log)
+        perform_all(list(step.actions)[:count], log)
         perform_all(list(step.undo), log)
         perform_all(list(step.undo), log)
     return {path.name: path.read_text() for path in directory.iterdir()}

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes import plans
 from tests.integration.kills import Pace, killed, recorded
 from tests.integration.machine import Vmtool
 from vmtool.debian.tools import Tools
@@ -302,10 +303,8 @@ def actions(image: Path, directory: Path, **programs: list[str]) -> tuple[tuple[
     step = plan_growth(directory, found, fit(found.kind, 512 * MIB, verity=bool(verity)),  # type: ignore[arg-type]
                        verity, papers if told else None, Tools(None))
     order = directory / "growth.json"
-    order.write_text(json.dumps(json.loads(getattr(step.actions[0], "text", "")) | programs))
-    grow, back = step.actions[1], step.undo[0]
-    assert isinstance(grow, Run) and isinstance(back, Run)
-    return grow.argv, back.argv
+    order.write_text(json.dumps(json.loads(plans.file(step.actions, order.name).text) | programs))
+    return plans.one(step.actions, Run).argv, plans.one(step.undo, Run).argv
 
 
 def torn(image: Path, directory: Path) -> None:

@@ -52,5 +52,6 @@ def test_removal_takes_whatever_a_killed_run_left_and_forgives_what_is_not_there
     actions = removal(ENDPOINT, "a")
     assert [action.shell().split("--namespace vmtool ", 1)[1].split(";")[0] for action in actions] == [
         "task delete --force a", "container delete a", "snapshot delete a"]
-    assert isinstance(actions[0], DeleteTask)
+    task, *_ = actions
+    assert isinstance(task, DeleteTask)
     assert all("not found" in action.absent_messages for action in actions if isinstance(action, Run))

@@ -22,7 +22,8 @@ def test_a_file_per_device_a_script_and_a_unit() -> None:
     assert files[f"/etc/vmtool/gpu.d/{A}"].text == "vfio-pci vfio-pci\n"
     assert files[f"/etc/vmtool/gpu.d/{B}"].text == "nvgrace_gpu_vfio_pci nvgrace_gpu_vfio_pci\n"
     assert files["/etc/vmtool/gpu-boot"].mode == 0o755
-    assert step.actions[-1].shell() == "systemctl enable vmtool-gpu.service"
+    *_, last = step.actions
+    assert last.shell() == "systemctl enable vmtool-gpu.service", "its files are there before"
     assert [action.shell() for action in step.undo] == [f"rm -rf --one-file-system /etc/vmtool/gpu.d/{bdf}"
                                                         for bdf in (A, B)]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.fakes import plans
 from tests.fakes.sysfs import Faults
 from tests.unit.gpu.acting import do_bind, do_release
 from tests.unit.gpu.cases import CARD, H100, IDLE
@@ -94,7 +95,7 @@ def test_what_someone_else_bound_meanwhile_is_left_to_them(boot: Boot, state: St
     kernel.data["links"][f"{DEVICES}/{H100[0]}/driver"] = "../../../bus/pci/drivers/nouveau"
     written = list(kernel.written)
     plan = do_release(kernel, state, H100[0])
-    assert plan.steps[0].skip == "someone else bound it to nouveau"
+    assert plans.step(plan, f"give back {H100[0]}").skip == "someone else bound it to nouveau"
     assert kernel.written == written
 
 
@@ -117,7 +118,7 @@ def test_refusals(boot: Boot, state: State, bdf: str, error: type[Exception] | N
     kernel = boot("hgx-h100", **IDLE)
     if error is None:
         plan = plan_release(state, read_gpu(kernel, state), (bdf,), frozenset())
-        assert plan.steps[0].skip == "not bound by vmtool"
+        assert [step.skip for step in plan.steps] == ["not bound by vmtool"]
         return
     with pytest.raises(error, match=message):
         do_release(kernel, state, bdf)

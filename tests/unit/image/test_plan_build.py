@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.fakes import plans
 from tests.unit.image.make import CACHE, DIGEST, facts, recipe
 from vmtool.errors import NotReady, Refused
 from vmtool.image.plan_build import plan_build
@@ -42,7 +43,7 @@ def test_a_first_build_does_everything_and_never_holds_up_the_host() -> None:
 def test_the_same_input_builds_nothing() -> None:
     plan = build(facts(archive=True, builder="", mmdebstrap=False, free=0))
     assert not plan.changes
-    assert "same input" in plan.steps[0].skip
+    assert [step.skip for step in plan.steps] == ["the same input was built before"]
 
 
 def test_what_is_in_the_cache_is_used_unless_all_is_to_be_fresh() -> None:
@@ -56,7 +57,7 @@ def test_what_is_in_the_cache_is_used_unless_all_is_to_be_fresh() -> None:
 
 
 def test_an_archive_gets_its_name_last_and_its_checksum_before() -> None:
-    step = build().steps[-1]
+    step = plans.step(build(), "build the image")
     lines = [action.shell() for action in step.actions]
     push, digest, move = (next(index for index, line in enumerate(lines) if text in line)
                           for text in (" push ", "sha256sum", "mv --force"))
@@ -71,7 +72,7 @@ def test_every_step_that_leaves_something_for_a_while_takes_it_back() -> None:
         if "/c/scratch/tiny" in " ".join(action.shell() for action in step.actions):
             assert Remove(CACHE.scratch("tiny")) in step.undo, step.title
             assert Remove(CACHE.scratch("tiny")) in step.actions, step.title
-    undo = [action.shell() for action in plan.steps[-1].undo]
+    undo = [action.shell() for action in plans.step(plan, "build the image").undo]
     assert any(line.startswith("buildah --root /c/buildah") and line.endswith("rm --all") for line in undo)
     assert f"rm -rf --one-file-system {CACHE.runroot}" in undo
 
@@ -98,7 +99,7 @@ def test_wheels_are_fetched_for_the_images_python_with_every_lock() -> None:
 
 def test_the_hosts_settings_reach_pip_and_the_builder() -> None:
     plan = build()
-    for step in (plan.steps[0], plan.steps[-1]):
+    for step in (plans.step(plan, "fetch the locked wheels"), plans.step(plan, "build the image")):
         runs = [action for action in step.actions if isinstance(action, Run) and action.argv[-1] != "--prune"]
         assert any(("PIP_CERT", "/ca.pem") in run.env for run in runs), step.title
     assert not any("PIP_CERT" in word for argv in argvs(plan) for word in argv), "not baked in by a build argument"
@@ -141,4 +142,4 @@ def test_docker_builds_where_buildah_is_not() -> None:
 
 def test_archives_of_other_inputs_go() -> None:
     stale = Path("/c/images/tiny/old.tar")
-    assert build(facts(stale=(stale,))).steps[-1].actions == (Remove(stale),)
+    assert plans.step(build(facts(stale=(stale,))), "remove archives").actions == (Remove(stale),)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes import plans
 from vmtool.containerd.endpoint import Endpoint
 from vmtool.errors import Refused
 from vmtool.image.archive import Contents
@@ -15,6 +16,7 @@ from vmtool.image.plan_import import built_record, foreign_record, plan_import
 from vmtool.models.canary import plan_canary
 from vmtool.paths import State
 from vmtool.plan import Plan, shell_lines
+from vmtool.serving import train_canary
 from vmtool.serving.train_canary import PAIRS
 
 STATE = State(Path("/s"))
@@ -25,43 +27,50 @@ DIGEST = "ab" * 32
 NEW = built_record("tiny", "docker.io/vmtool/tiny", DIGEST, PRIVATE)
 
 
-def lines(plan: Plan, step: int) -> list[str]:
-    return [line.partition("vmtool ")[2] for line in shell_lines(plan.steps[step].actions) if line.startswith("ctr ")]
+def lines(plan: Plan) -> list[str]:
+    """What the import asks of containerd."""
+    actions = plans.step(plan, "import ").actions
+    return [line.partition("vmtool ")[2] for line in shell_lines(actions) if line.startswith("ctr ")]
 
 
-def undo(plan: Plan, step: int) -> list[str]:
-    return list(shell_lines(plan.steps[step].undo))
+def done(plan: Plan, title: str) -> list[str]:
+    return list(shell_lines(plans.step(plan, title).actions))
+
+
+def undo(plan: Plan, title: str = "import ") -> list[str]:
+    return list(shell_lines(plans.step(plan, title).undo))
 
 
 def test_a_built_image_is_known_by_its_input_and_as_the_latest() -> None:
     assert NEW.references == ("docker.io/vmtool/tiny:abababababab", "docker.io/vmtool/tiny:latest")
     plan = plan_import(STATE, PRIVATE, ARCHIVE, NEW, None, tag=(NEW.references[0], NEW.references[1]))
-    assert lines(plan, 1)[:2] == [
+    assert lines(plan)[:2] == [
         "images import /a.tar",
         "images tag --force docker.io/vmtool/tiny:abababababab docker.io/vmtool/tiny:latest"]
-    assert plan.steps[1].actions[-1].shell().startswith("install -m 0600 /dev/stdin /s/images/tiny/image.json")
+    *_, last = done(plan, "import ")
+    assert last.startswith("install -m 0600 /dev/stdin /s/images/tiny/image.json"), "it is known when it is there"
 
 
 def test_an_older_build_goes_and_the_way_back_forgets_everything() -> None:
     old = ImportedImage("tiny", ("docker.io/vmtool/tiny:000000000000", "docker.io/vmtool/tiny:latest"), "0", "x", True)
     plan = plan_import(STATE, PRIVATE, ARCHIVE, NEW, old)
-    assert "images remove docker.io/vmtool/tiny:000000000000" in lines(plan, 1)
-    assert "images remove docker.io/vmtool/tiny:latest" not in lines(plan, 1)
+    assert "images remove docker.io/vmtool/tiny:000000000000" in lines(plan)
+    assert "images remove docker.io/vmtool/tiny:latest" not in lines(plan)
     for reference in (*old.references, *NEW.references):
-        assert any(line.endswith(f"images remove {reference}") for line in undo(plan, 1))
+        assert any(line.endswith(f"images remove {reference}") for line in undo(plan))
 
 
 def test_a_private_containerd_is_woken_for_it_and_put_to_rest() -> None:
     plan = plan_import(STATE, PRIVATE, ARCHIVE, NEW, None)
-    assert "containerd --config" in "\n".join(shell_lines(plan.steps[0].actions))
-    assert any("setsid containerd" in line for line in undo(plan, 1)), "rm must reach it as well"
-    assert "users/image-tiny" in "\n".join(shell_lines(plan.steps[2].actions))
+    assert "containerd --config" in "\n".join(done(plan, "containerd: "))
+    assert any("setsid containerd" in line for line in undo(plan)), "rm must reach it as well"
+    assert "users/image-tiny" in "\n".join(done(plan, "stop the private containerd"))
 
 
 def test_the_systems_containerd_is_left_alone() -> None:
     plan = plan_import(STATE, SYSTEM, ARCHIVE, built_record("tiny", "docker.io/vmtool/tiny", DIGEST, SYSTEM), None)
     assert [bool(step.skip) for step in plan.steps] == [True, False, True]
-    assert not any("setsid" in line for line in undo(plan, 1))
+    assert not any("setsid" in line for line in undo(plan))
 
 
 def test_an_archive_from_elsewhere_keeps_its_names() -> None:
@@ -74,7 +83,7 @@ def test_an_archive_with_a_tag_only_gets_a_name() -> None:
     record, base = foreign_record(Contents("oci", (), ("v1",)), ARCHIVE, SYSTEM, "docker.io/acme/llm")
     assert record.references == ("docker.io/acme/llm:v1",)
     plan = plan_import(STATE, SYSTEM, ARCHIVE, record, None, base_name=base)
-    assert lines(plan, 1)[0] == "images import --base-name docker.io/acme/llm /a.tar"
+    assert lines(plan)[0] == "images import --base-name docker.io/acme/llm /a.tar"
 
 
 @pytest.mark.parametrize(("contents", "name", "why"), [
@@ -90,17 +99,17 @@ def test_names_are_neither_guessed_nor_overruled(contents: Contents, name: str, 
 
 def test_the_canary_is_trained_without_a_network_and_appears_in_one_move(tmp_path: Path) -> None:
     plan = plan_canary(STATE, PRIVATE, "docker.io/vmtool/vllm-cpu:latest", tmp_path / "models" / "canary")
-    train = list(shell_lines(plan.steps[2].actions))
+    train = done(plan, "train the canary model")
     (run,) = [line for line in train if " run " in line]
-    assert run.endswith("python3 -P -m vmtool.serving.train_canary /out/model")
+    assert run.endswith(f"python3 -P -m {train_canary.__name__} /out/model")
     assert {"--read-only", "--seccomp", "--rm"} <= set(run.split())
     assert "--with-ns" not in run
     assert "--net-host" not in run
-    assert train[-2].startswith("mv --no-target-directory")
-    assert train[-2].endswith(f" {tmp_path}/models/canary")
+    [move] = [line for line in train if line.startswith("mv --no-target-directory")]
+    assert move.endswith(f" {tmp_path}/models/canary")
     staging = run.partition("type=bind,src=")[2].partition(",")[0]
     assert Path(staging).parent == tmp_path / "models"
-    assert f"rm -rf --one-file-system {staging}" in undo(plan, 2)
+    assert f"rm -rf --one-file-system {staging}" in undo(plan, "train the canary model")
 
 
 def test_a_canary_that_is_there_is_not_trained_again(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.fakes import plans
 from tests.fakes.host import FakeHost
 from tests.fakes.launches import Found, launched
 from tests.fakes.proc import Proc
@@ -29,8 +30,9 @@ from vmtool.kata.shims import read_kata
 from vmtool.launch.claims import read_claims
 from vmtool.launch.pipeline import plan_launch
 from vmtool.machine import DeviceReader, Output
-from vmtool.plan import Plan, Run, WriteFile, plan_lines
+from vmtool.plan import Plan, WriteFile, plan_lines
 from vmtool.qemu.actions import ExpectTee, KillQemu
+from vmtool.serving import receive_keys
 from vmtool.spec.runtime import Spec
 from vmtool.tee.facts import TeeSupport
 
@@ -80,15 +82,14 @@ def test_the_table_of_contents() -> None:
 
 def test_the_shim_is_given_the_instances_own_configuration_and_no_limit() -> None:
     made = plan()
-    [run, _] = made.steps[6].actions
-    assert isinstance(run, Run)
+    run = plans.run(plans.step(made, "start the container with kata").actions, "--detach")
     text = run.shell()
     assert "--runtime io.containerd.kata.v2" in text
     assert "--runtime-config-path /s/instances/chat/kata/configuration.toml" in text
     assert "--memory-limit" not in text
     assert "--cpus" not in text
     assert run.deadline > 120
-    [written] = [action for action in made.steps[5].actions if isinstance(action, WriteFile)]
+    written = plans.one(plans.step(made, "render the configuration").actions, WriteFile)
     assert written.path == Path("/s/instances/chat/kata/configuration.toml")
     assert "\ndefault_memory = 2048\n" in written.text
     record = next(action for action in actions(made) if isinstance(action, WriteFile) and "digest" in action.text)
@@ -108,14 +109,14 @@ def test_the_key_comes_after_the_look_and_by_no_file_that_the_guest_shares() -> 
     [look] = [number for number, line in enumerate(lines) if "grep -e sev-snp-guest" in line]
     [key] = [number for number, line in enumerate(lines) if line.endswith("< /s/instances/chat/secret/api-key")]
     assert look < key
-    assert "task exec --exec-id vmtool-key chat python3 -P -m vmtool.serving.receive_keys" in lines[key]
+    assert f"task exec --exec-id vmtool-key chat python3 -P -m {receive_keys.__name__}" in lines[key]
     [start] = [line for line in lines if " run --detach" in line]
     assert "secret" not in start
 
 
 def test_without_a_tee_the_plan_says_so() -> None:
     made = plan(wish(runtime={"handler": "kata"}, allow_unconfidential=True))
-    assert made.steps[7].skip == "NOT CONFIDENTIAL: no TEE was asked for"
+    assert plans.step(made, "look whether the guest").skip == "NOT CONFIDENTIAL: no TEE was asked for"
 
 
 def test_a_machine_without_kata_is_not_ready_and_runc_is_never_taken() -> None:
@@ -149,7 +150,7 @@ def test_a_gpu_is_bound_and_passed_on_by_its_group() -> None:
     titles = [step.title for step in made.steps]
     start = titles.index("start the container with kata")
     assert any(title.startswith("bind ") for title in titles[:start])
-    assert "--device /dev/vfio/" in made.steps[start].actions[-2].shell()
+    assert "--device /dev/vfio/" in plans.run(plans.step(made, titles[start]).actions, "--detach").shell()
     [text] = [action.text for action in actions(made) if isinstance(action, WriteFile)
               and action.path.name == "configuration.toml" and "kata" in str(action.path)]
     assert 'cold_plug_vfio = "root-port"' in text

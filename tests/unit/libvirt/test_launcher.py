@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.fakes import plans
 from tests.fakes.launches import Found, launched
 from tests.unit.launch.cases import MODEL, NETWORK, actions, asleep
 from tests.unit.libvirt.cases import GPUS, STATE, facts, gpu_facts, host, wish
@@ -23,11 +24,13 @@ from vmtool.launch.render import render_launch
 from vmtool.libvirt.actions import GuestRequest
 from vmtool.libvirt.facts import DomainFacts
 from vmtool.libvirt.launch_domain import DomainPaths
+from vmtool.libvirt.workers import domains
 from vmtool.net.cni_facts import Plugins
 from vmtool.net.network import Network
 from vmtool.paths import State
-from vmtool.plan import CopySecret, MakeDir, Plan, Remove, Run, Step, WriteFile, plan_lines
+from vmtool.plan import CopySecret, MakeDir, Plan, Remove, Run, WriteFile, plan_lines
 from vmtool.qemu.actions import ExpectTee, KillQemu
+from vmtool.rootfs.boot.workers import make_initramfs
 from vmtool.rootfs.format.image_file import Extent
 from vmtool.spec.runtime import Spec
 
@@ -89,8 +92,9 @@ def test_the_domain_ends_before_its_devices_are_given_back() -> None:
     titles = [step.title for step in made.steps]
     start = titles.index("start the domain vmtool-chat (qemu:///system)")
     assert titles.index("bind 0000:81:00.0 to vfio-pci") < start, "undoing goes backwards"
-    end, gone, _ = made.steps[start].undo
-    assert isinstance(end, Run) and end.argv[-2:] == ("end", "vmtool-chat")
+    undo = plans.step(made, titles[start]).undo
+    end, gone = plans.run(undo, "end", "vmtool-chat"), plans.one(undo, KillQemu)
+    assert undo.index(end) < undo.index(gone), "politely first"
     assert gone == KillQemu("vmtool-chat", "/usr/bin/qemu-system-x86_64")
 
 
@@ -141,17 +145,12 @@ def test_a_large_guest_is_given_time_to_boot_and_a_spec_can_give_more() -> None:
 def test_the_guest_alone_answers_for_the_address() -> None:
     lines = list(plan_lines(plan()))
     down = next(number for number, line in enumerate(lines) if line.endswith("link set dev eth0 down"))
-    start = next(number for number, line in enumerate(lines) if "vmtool.libvirt.workers.domains" in line)
+    start = next(number for number, line in enumerate(lines) if domains.__name__ in line)
     assert down < start
 
 
-def step(made: Plan, title: str) -> Step:
-    [found] = [each for each in made.steps if each.title.startswith(title)]
-    return found
-
-
 def test_the_guests_disks_can_be_reached_but_not_listed_by_qemus_user() -> None:
-    made = step(plan(), "make the guest's disks")
+    made = plans.step(plan(), "make the guest's disks")
     modes = {action.path: action.mode for action in made.actions if isinstance(action, MakeDir)}
     assert {path: modes[path] for path in modes if path.name != "tree"} == dict.fromkeys(
         (Path("/s"), Path("/s/disks"), Path("/s/domains"), Path("/s/domains/chat")), 0o711)
@@ -159,14 +158,14 @@ def test_the_guests_disks_can_be_reached_but_not_listed_by_qemus_user() -> None:
 
 
 def test_the_model_has_room_on_its_disk() -> None:
-    made = step(plan(on=facts(model_size=8 << 30)), "make the guest's disks")
+    made = plans.step(plan(on=facts(model_size=8 << 30)), "make the guest's disks")
     [make] = [action for action in made.actions if isinstance(action, Run) and action.argv[0] == "mke2fs"]
     assert make.argv[-2:] == ("/s/domains/chat/model.img", f"{(9 << 10) + 64}M")
     assert ("-d", "/m") in list(itertools.pairwise(make.argv))
 
 
 def test_what_is_mounted_meanwhile_is_unmounted_before_its_directory_goes() -> None:
-    *_, unmount, remove = step(plan(), "make the guest's disks").undo
+    *_, unmount, remove = plans.step(plan(), "make the guest's disks").undo
     assert isinstance(unmount, Run) and unmount.argv[-2:] == ("--rm", "/s/domains/chat/tree")
     assert "not found" in unmount.absent_messages
     assert remove == Remove(Path("/s/domains/chat"))
@@ -175,12 +174,12 @@ def test_what_is_mounted_meanwhile_is_unmounted_before_its_directory_goes() -> N
 @pytest.mark.parametrize(("holds", "reader"), [("ext4", "debugfs"), ("erofs", "dump.erofs")])
 def test_the_initramfs_is_made_out_of_the_images_own_modules(holds: str, reader: str) -> None:
     image = replace(facts().known(), rootfs=Extent(1 << 20, 1 << 30, holds), path=Path("/i/other.img"))
-    made = step(plan(on=facts(image=image)), "make the guest's initramfs")
-    [make] = [action for action in made.actions
-              if isinstance(action, Run) and "vmtool.rootfs.boot.workers.make_initramfs" in action.argv]
+    made = plans.step(plan(on=facts(image=image)), "make the guest's initramfs")
+    make = plans.run(made.actions, make_initramfs.__name__)
     assert f" /i/other.img {holds} {1 << 20} " in make.shell()
     assert reader in make.argv
-    assert made.actions[0] == made.actions[-1] == Remove(Path("/s/domains/chat/initrd.d")), "nothing of it is left"
+    first, *_, last = made.actions
+    assert first == last == Remove(Path("/s/domains/chat/initrd.d")), "nothing of it is left"
     assert made.undo == (Remove(Path("/s/domains/chat/initrd.d")),)
 
 

@@ -17,6 +17,7 @@ from vmtool.instance.instance import Instance, Paths
 from vmtool.launch.claims import read_claims
 from vmtool.machine import Output
 from vmtool.proof.image import bytes_claim, read_promise
+from vmtool.rootfs.format import digest
 
 IMAGE = "/opt/kata/share/kata-containers/kata-containers-confidential.img"
 ROOT, OTHER = "ab" * 32, "cd" * 32
@@ -32,13 +33,16 @@ def manifest(**values: object) -> dict[str, str]:
     return {f"{IMAGE}.manifest.json": json.dumps(values)}
 
 
+DIGEST = digest.__name__
+
+
 class Hashing(Proc):
     """Every file has this digest."""
 
     digest = "11" * 32
 
     def run(self, argv: tuple[str, ...], deadline: float = 10.0) -> Output | None:
-        return Output(0, f"{self.digest}\n", "") if "vmtool.rootfs.format.digest" in argv else None
+        return Output(0, f"{self.digest}\n", "") if DIGEST in argv else None
 
 
 def verdicts(files: dict[str, str], *, root: str = ROOT, words: list[str] | None = None, whole: bool = False,

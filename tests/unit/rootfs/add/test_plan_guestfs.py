@@ -15,6 +15,7 @@ from vmtool.errors import NotReady, Refused
 from vmtool.rootfs.add.guestfs_facts import Appliance
 from vmtool.rootfs.add.plan_file import Addition
 from vmtool.rootfs.add.plan_guestfs import check, is_foreign, plan_insert, plan_look
+from vmtool.rootfs.add.workers import guestfs
 from vmtool.rootfs.format.image_file import Extent, ImageFile, read_image
 from vmtool.rootfs.format.qcow2 import qcow2_problem
 
@@ -71,7 +72,7 @@ def test_a_look_changes_nothing_and_has_a_deadline(tmp_path: Path) -> None:
     assert [run.deadline for run in runs] == [600.0]
     lines = text(plan)
     for piece in ("LIBGUESTFS_BACKEND=direct", "LIBGUESTFS_BACKEND_SETTINGS=force_tcg", "unshare --mount --pid",
-                  f"vmtool.rootfs.add.workers.guestfs look /c/k {found.path} qcow2 /j/foreign.json", "depmod"):
+                  f"{guestfs.__name__} look /c/k {found.path} qcow2 /j/foreign.json", "depmod"):
         assert piece in lines
     own = dataclasses.replace(APPLIANCE, kernel=None, kvm=True, root=False)
     lines = text(plan_look(Path("/j"), found, own, TOOLS, ()))

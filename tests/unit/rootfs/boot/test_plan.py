@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes import plans
 from tests.unit.rootfs.make import EROFS, image, kata_dax
 from vmtool.debian.tools import Tools
 from vmtool.plan import plan_lines
 from vmtool.rootfs.boot.plan import Boot, check_report, plan_boot, read_report
+from vmtool.rootfs.boot.workers import make_initramfs
 from vmtool.rootfs.boot.workers.make_initramfs import add, choose
 from vmtool.rootfs.format.image_file import MIB, read_image
 from vmtool.rootfs.format.layout import fit
@@ -116,7 +118,7 @@ def test_an_initrd_is_booted_as_it_is_with_the_probe_behind_it(tmp_path: Path) -
     path = tmp_path / "i.img"
     path.write_bytes(gzip.compress(b"070701000") + bytes(64 * MIB))
     lines = text(boot(path))
-    assert f"vmtool.rootfs.boot.workers.make_initramfs add {path} /bb/busybox /j/boot /j/boot/initrd" in lines
+    assert plans.works(lines, make_initramfs, "add", str(path), "/bb/busybox", "/j/boot", "/j/boot/initrd")
     assert "rdinit=/vmtool/init" in lines
     assert "exec /init" in lines
     assert "-drive" not in lines
