@@ -1,8 +1,19 @@
-"""The files that travel with vmtool: templates and image recipes."""
+"""The files that travel with vmtool, templates and image recipes; and what is made of the templates."""
 
 from __future__ import annotations
 
+import functools
+import re
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import jinja2
+
+MARKUP = "xml.j2"
+# TOML 1.0: of the control characters only the tab may stand in a basic string.
+ESCAPED = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\"\\]")
+SHORT = {"\b": "\\b", "\n": "\\n", "\f": "\\f", "\r": "\\r", '"': '\\"', "\\": "\\\\"}
 
 
 def shipped(kind: str) -> Path:
@@ -11,11 +22,33 @@ def shipped(kind: str) -> Path:
     return package / kind if (package / kind).is_dir() else package.parent / kind
 
 
-def render_plain(name: str, /, **values: object) -> str:
-    """A template without markup, such as "rootfs/hook.sh"; the same values give the same bytes, an unknown name is an
-    error. Whoever calls has made each value harmless where it comes to stand."""
+@functools.cache
+def environment() -> jinja2.Environment:
+    """The one for all templates: an unknown name is an error; values are escaped in XML, else each goes through the
+    filter of its language, `toml` or `tojson`, or whoever calls has made it harmless where it comes to stand."""
     import jinja2  # takes longer than most commands
 
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(shipped("templates")),  # noqa: S701  (no markup)
-                                     undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
-    return environment.get_template(f"{name}.j2").render(**values)
+    made = jinja2.Environment(loader=jinja2.FileSystemLoader(shipped("templates")),
+                              autoescape=jinja2.select_autoescape((MARKUP,), default=False),
+                              undefined=jinja2.StrictUndefined, keep_trailing_newline=True, trim_blocks=True,
+                              lstrip_blocks=True)
+    made.filters["toml"] = to_toml
+    return made
+
+
+def render_template(name: str, /, **values: Any) -> str:
+    """A template such as "rootfs/hook.sh", without its ending .j2; the same values give the same bytes."""
+    return environment().get_template(f"{name}.j2").render(values)
+
+
+def to_toml(value: Any) -> str:
+    """A boolean, whole number, string or tuple of them, as TOML writes it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(map(to_toml, value))}]"
+    if isinstance(value, str):
+        return '"' + ESCAPED.sub(lambda found: SHORT.get(found[0], f"\\u{ord(found[0]):04x}"), value) + '"'
+    raise TypeError(f"{type(value).__name__} has no form in TOML here")

@@ -12,7 +12,7 @@ from pathlib import Path
 from vmtool.gpu.boot_facts import DIRECTORY
 from vmtool.gpu.vfio_driver import Choice
 from vmtool.plan import MakeDir, Remove, Run, Step, WriteFile
-from vmtool.rendering import shipped
+from vmtool.rendering import render_template
 
 SCRIPT = Path("/etc/vmtool/gpu-boot")
 UNIT = Path("/etc/systemd/system/vmtool-gpu.service")
@@ -51,8 +51,5 @@ def plan_forget(bdfs: Iterable[str], *, last: bool) -> Step:
 
 def render(name: str) -> str:
     """A file of templates/gpu."""
-    import jinja2  # heavy, and few binds persist
+    return render_template(f"gpu/{name}", directory=DIRECTORY, script=SCRIPT)
 
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(shipped("templates") / "gpu"), autoescape=False,  # noqa: S701  (a unit and a shell script, filled with constants only)
-                                     undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
-    return environment.get_template(f"{name}.j2").render(directory=DIRECTORY, script=SCRIPT)

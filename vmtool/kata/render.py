@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from typing import Any
-
-import jinja2
 
 from vmtool.errors import VmtoolError
 from vmtool.findings import Finding, failing
@@ -15,37 +12,12 @@ from vmtool.kata.document import parse
 from vmtool.kata.lint.lint import lint
 from vmtool.kata.lint.rules import Subject
 from vmtool.kata.values import Asked, Values, values_of
-from vmtool.rendering import shipped
+from vmtool.rendering import render_template
 
 NAME = "configuration.toml"
-BESIDE = {"handler": "kata/handler.toml.j2", "runtimeclass": "k8s/runtimeclass.yaml.j2", "udev": "kata/udev.rules.j2"}
+BESIDE = {"handler": "kata/handler.toml", "runtimeclass": "k8s/runtimeclass.yaml", "udev": "kata/udev.rules"}
 # MiB of QEMU, virtiofsd and the shim beside the guest's memory.
 QEMUS_OWN = 256
-# TOML 1.0: of the control characters only the tab may stand in a basic string.
-ESCAPED = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\"\\]")
-SHORT = {"\b": "\\b", "\n": "\\n", "\f": "\\f", "\r": "\\r", '"': '\\"', "\\": "\\\\"}
-
-
-def to_toml(value: Any) -> str:
-    """A boolean, whole number, string or tuple of them, as TOML writes it."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int):
-        return str(value)
-    if isinstance(value, tuple | list):
-        return f"[{', '.join(map(to_toml, value))}]"
-    if isinstance(value, str):
-        return '"' + ESCAPED.sub(lambda found: SHORT.get(found[0], f"\\u{ord(found[0]):04x}"), value) + '"'
-    raise TypeError(f"{type(value).__name__} has no form in TOML here")
-
-
-def environment() -> jinja2.Environment:
-    """Jinja2 for TOML and YAML: no HTML escaping, an unknown name is an error, every value through `toml`."""
-    made = jinja2.Environment(loader=jinja2.FileSystemLoader(shipped("templates")), autoescape=False,  # noqa: S701
-                              undefined=jinja2.StrictUndefined, keep_trailing_newline=True, trim_blocks=True,
-                              lstrip_blocks=True)
-    made.filters["toml"] = to_toml
-    return made
 
 
 def render(asked: Asked) -> tuple[str, tuple[Finding, ...]]:
@@ -55,14 +27,14 @@ def render(asked: Asked) -> tuple[str, tuple[Finding, ...]]:
         VmtoolError: the template's result is not what was wanted; a fault of the template.
     """
     values = values_of(asked)
-    template = environment().get_template(f"kata/{asked.release.keys.lower()}.toml.j2")
-    text = template.render(dataclasses.asdict(values) | {"release": asked.release.name, "tee": asked.tee})
+    template = f"kata/{asked.release.keys.lower()}.toml"
+    text = render_template(template, **dataclasses.asdict(values), release=asked.release.name, tee=asked.tee)
     document = parse(text, NAME)
     findings = lint(Subject(document, asked.release, asked=asked.tee, gpus=asked.gpus))
     problems = [f"{item.place}: {item.detail}" for item in failing(findings)]
     problems += differences(values, document.values)
     if problems:
-        raise VmtoolError(f"templates/{template.name} gives no sound configuration", details=problems)
+        raise VmtoolError(f"templates/{template}.j2 gives no sound configuration", details=problems)
     return text, findings
 
 
@@ -71,14 +43,14 @@ def render_kind(kind: str, asked: Asked) -> tuple[str, tuple[Finding, ...]]:
     if kind == "configuration":
         return render(asked)
     values = values_of(asked)
-    text = environment().get_template(BESIDE[kind]).render(
-        handler=handler_name(asked), config_path=ETC, tee=asked.tee, gpus=asked.gpus, vfio=asked.vfio,
+    text = render_template(
+        BESIDE[kind], handler=handler_name(asked), config_path=ETC, tee=asked.tee, gpus=asked.gpus, vfio=asked.vfio,
         # containerd hands on only what is listed here; the configuration says which of them Kata takes.
         pod_annotations=("io.katacontainers.*",) if values.enable_annotations else (),
         default_memory=values.default_memory, overhead_memory=f"{values.default_memory + QEMUS_OWN}Mi",
         overhead_cpu=str(values.default_vcpus))
     if kind == "handler":
-        parse(text, BESIDE[kind])
+        parse(text, f"{BESIDE[kind]}.j2")
     return text, ()
 
 

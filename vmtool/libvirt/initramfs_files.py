@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from vmtool.libvirt.verity_table import table_line
-from vmtool.rendering import render_plain
+from vmtool.rendering import render_template
 
 if TYPE_CHECKING:
     from vmtool.libvirt.facts import GuestImage
@@ -39,12 +39,12 @@ def guest_files(image: GuestImage, command: Sequence[str], env: Sequence[tuple[s
     """
     further = {"programs": f"{dmsetup}\n"} if dmsetup else {}
     return further | {
-        "init": render_plain("libvirt/guest-init", filesystem=image.rootfs.holds, partition=image.partition,
+        "init": render_template("libvirt/guest-init", filesystem=image.rootfs.holds, partition=image.partition,
                              target=image.target, disks=DISKS, dmsetup=dmsetup, root_table=_root_table(image)),
-        "agent.sh": render_plain("libvirt/guest-agent.sh", agent=AGENT_PORT, log=LOG_PORT),
-        "vmtool-agent.service": render_plain("libvirt/guest-agent.service"),
-        "vmtool-ended.service": render_plain("libvirt/guest-ended.service"),
-        "vmtool-workload.service": render_plain(
+        "agent.sh": render_template("libvirt/guest-agent.sh", agent=AGENT_PORT, log=LOG_PORT),
+        "vmtool-agent.service": render_template("libvirt/guest-agent.service"),
+        "vmtool-ended.service": render_template("libvirt/guest-ended.service"),
+        "vmtool-workload.service": render_template(
             "libvirt/guest-workload.service", command=" ".join(map(unit_word, ("/usr/bin/env", *command))),
             environment=[unit_word(f"{name}={value}", expands=False) for name, value in env], devices=devices,
             driver=DRIVER),

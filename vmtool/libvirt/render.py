@@ -6,14 +6,11 @@ import dataclasses
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 
-import jinja2
-from markupsafe import Markup
-
 from vmtool.errors import Refused, VmtoolError
 from vmtool.libvirt.domain import Domain, foreign
-from vmtool.rendering import shipped
+from vmtool.rendering import render_template
 
-TEMPLATE = "libvirt/domain.xml.j2"
+TEMPLATE = "libvirt/domain.xml"
 # MiB of address space for a GPU's memory, which OVMF sets aside: the largest has 192 GiB, rounded up to a power of 2.
 WINDOW = 262144
 
@@ -25,21 +22,15 @@ def render_domain(domain: Domain) -> str:
         Refused: a value holds a character that XML cannot.
         VmtoolError: what the template gives is not what was asked for; a fault of the template.
     """
-    values = dataclasses.asdict(domain) | {"uuid": domain.uuid, "cmdline": "", "iommu": "", "window": 0}
+    values = dataclasses.asdict(domain) | {"uuid": domain.uuid, "cmdline": "", "window": 0}
     if domain.kernel:
         values["cmdline"] = domain.kernel.cmdline
-    if domain.tee != "none":
-        # The host cannot read a confidential guest's memory: devices use the buffers that it shares.
-        values["iommu"] = Markup(" iommu='on'")
     if domain.firmware and domain.hostdevs:
         values["window"] = len(domain.hostdevs) * WINDOW
     for name, value in _texts(values):
         if character := foreign(value):
             raise Refused(f"{name}: {value[:60]!r} holds {character!r}, which a domain's description cannot")
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(shipped("templates")), autoescape=True,
-                                     undefined=jinja2.StrictUndefined, keep_trailing_newline=True, trim_blocks=True,
-                                     lstrip_blocks=True)
-    text = environment.get_template(TEMPLATE).render(values)
+    text = render_template(TEMPLATE, **values)
     _compare(domain, text)
     return text
 
@@ -96,7 +87,7 @@ def _compare(domain: Domain, text: str) -> None:
     wrong = [f"{name}: {found[name]!r}, asked for is {wanted[name]!r}" for name in wanted
              if found[name] != wanted[name]]
     if wrong:
-        raise VmtoolError(f"templates/{TEMPLATE} gives another domain than was asked for", details=wrong)
+        raise VmtoolError(f"templates/{TEMPLATE}.j2 gives another domain than was asked for", details=wrong)
 
 
 def _address(parts: dict[str, str]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from vmtool.errors import NotReady, VmtoolError
 from vmtool.net.network import Network
-from vmtool.rendering import render_plain
+from vmtool.rendering import render_template
 from vmtool.spec.published_port import Publish
 
 TEMPLATE = "cni/bridge.conflist"
@@ -45,7 +45,7 @@ def render_conflist(network: Network, *, version: str, data_dir: Path, backend: 
         VmtoolError: the template's result is no sound configuration; every problem is in the details.
     """
     # It is JSON, and every value goes through tojson.
-    text = render_plain(
+    text = render_template(
         TEMPLATE, cni_version=version, name=network.name, bridge=network.bridge, subnet=network.subnet,
         data_dir=str(data_dir), firewall_backend=backend, **(DEFAULTS | values))
     try:

@@ -8,8 +8,9 @@ from typing import Any
 
 from vmtool.instance.instance import InstanceRecord
 from vmtool.kata.document import Document, parse
-from vmtool.kata.render import render, to_toml
+from vmtool.kata.render import render
 from vmtool.kata.values import ARCH, Asked
+from vmtool.rendering import to_toml
 from vmtool.spec.kata_releases import RELEASES, release_of
 from vmtool.spec.runtime import Body
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from tests.unit.kata.cases import COMBINATIONS, asked
 from vmtool.errors import VmtoolError
-from vmtool.kata import render as rendering
-from vmtool.kata.render import render, render_kind, to_toml
+from vmtool.kata.render import render, render_kind
 from vmtool.kata.values import swiotlb_slabs, values_of
 from vmtool.qemu.timeouts import create_seconds, dial_seconds
+from vmtool.rendering import environment, to_toml
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "kata"
 VERITY = "root_hash=ab,salt=cd,data_blocks=9,data_block_size=4096,hash_block_size=4096"
@@ -152,10 +152,7 @@ def test_the_filter_refuses_what_it_does_not_know() -> None:
 
 
 def test_a_template_that_changes_a_value_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rendering, "to_toml", to_toml)
-    made = rendering.environment()
-    made.filters["toml"] = lambda value: "7" if value == 20480 else to_toml(value)
-    monkeypatch.setattr(rendering, "environment", lambda: made)
+    monkeypatch.setitem(environment().filters, "toml", lambda value: "7" if value == 20480 else to_toml(value))
     with pytest.raises(VmtoolError) as error:
         render(asked("4.1"))
     assert "default_memory is 7, not 20480" in error.value.details

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vmtool.errors import Refused
-from vmtool.rendering import render_plain
+from vmtool.rendering import render_template
 from vmtool.rootfs.inspect.kata_requirements import AGENT
 from vmtool.rootfs.recipe.models import Recipe
 
@@ -23,7 +23,7 @@ _KATA_UNITS = ("kata-agent.service", "kata-containers.target", "tmp.mount")
 
 def render(name: str, **values: object) -> str:
     """A template of templates/rootfs; the same values give the same bytes."""
-    return render_plain(f"rootfs/{name}", **values)
+    return render_template(f"rootfs/{name}", **values)
 
 
 def make_overlay(recipe: Recipe) -> dict[str, Any]:
