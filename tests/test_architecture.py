@@ -58,7 +58,7 @@ LISTED: dict[str, dict[str, tuple[str, ...]]] = {
     "programs": {
         "to be gone: becomes a worker with an order": (
             "gpu.vfio_in_use", "libvirt.guest_agent", "rootfs.format.digest", "rootfs.metadata.check_lock",
-            "rootfs.metadata.update_metadata", "rootfs.metadata.write_metadata"),
+            "rootfs.metadata.write_metadata"),
         "a probe whose process may hang or be killed by KVM, without an order": ("facts.kvm_probe",),
     },
     "purity": {
@@ -68,7 +68,7 @@ LISTED: dict[str, dict[str, tuple[str, ...]]] = {
     "files": {
         "to be gone: facts read while planning": ("image.plan_build", "rootfs.recipe.digests", "rootfs.recipe.overlay"),
         "to be gone: becomes a worker with an order": (
-            "rootfs.metadata.check_lock", "rootfs.metadata.update_metadata", "rootfs.metadata.write_metadata"),
+            "rootfs.metadata.check_lock", "rootfs.metadata.write_metadata"),
         "what a person names: a document, a recipe, an archive": (
             "doctor.compare", "documents", "image.archive", "image.recipe", "image.wheels", "kata.document",
             "rootfs.build.kernel_files", "rootfs.metadata.lock_file", "rootfs.metadata.manifest", "rootfs.recipe.load"),

@@ -161,7 +161,7 @@ def _describe(old: Old, change: Change, new: Path) -> tuple[p.Action, ...]:
     given = {"manifest": json.loads(old.manifest.model_dump_json(by_alias=True)), "lock": lock, "added": change.added,
              "modules": change.modules, "driver": str(change.driver or ""), "branch": change.branch}
     return (p.WriteFile(old.scratch / "change.json", json.dumps(given, indent=1) + "\n"),
-            p.Run((*PYTHON, "vmtool.rootfs.metadata.update_metadata", str(old.scratch), str(new)), deadline=1200))
+            p.Run((*PYTHON, "vmtool.rootfs.metadata.write_metadata", str(old.scratch), str(new)), deadline=1200))
 
 
 def _papers(old: Old, new: Path) -> tuple[tuple[Swap, ...], tuple[p.Action, ...]]:

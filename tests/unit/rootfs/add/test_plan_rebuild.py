@@ -24,7 +24,7 @@ from vmtool.rootfs.build.facts import Supply
 from vmtool.rootfs.build.replace_files import Swap, plan_swaps
 from vmtool.rootfs.format.image_file import MIB, read_image
 from vmtool.rootfs.format.layout import fit
-from vmtool.rootfs.metadata import update_metadata
+from vmtool.rootfs.metadata import write_metadata
 from vmtool.rootfs.recipe.models import Debian, Repository, Rpm
 
 TOOLS, SCRATCH = Tools(Path("/t"), "x86_64"), Path("/c/scratch/x")
@@ -52,7 +52,7 @@ def test_a_package_is_installed_from_outside_and_everything_is_made_anew(tmp_pat
         "# 1. read the image", "# 2. install curl, jq=1.6-2", "# 3. make the image anew",
         "# 4. put it in the old one's place", "# 5. tidy up"]
     for piece in ("--variant=custom", "--yes --no-remove install curl jq=1.6-2", f"m.img {3 * MIB} {SCRATCH}/old.tar",
-                  update_metadata.__name__, f"geometry.json {SALT}", '"data_blocks"', "rm -rf"):
+                  write_metadata.__name__, f"geometry.json {SALT}", '"data_blocks"', "rm -rf"):
         assert piece in lines
     assert json.loads(lines.split('"drop": ')[1].split("}")[0]) == ["/boot", "/var/cache", "/var/log"]
 
@@ -60,7 +60,7 @@ def test_a_package_is_installed_from_outside_and_everything_is_made_anew(tmp_pat
 def test_an_image_without_manifest_gets_no_papers_and_keeps_what_is_its_own(tmp_path: Path) -> None:
     path = make.image(tmp_path / "f.img", fit("bare", 64 * MIB, verity=False))
     lines = text(plan_remake(Path("/j"), old(tmp_path, image=read_image(path), manifest=None), package("curl"), TOOLS))
-    assert not plans.works(lines, update_metadata)
+    assert not plans.works(lines, write_metadata)
     assert "/boot" not in lines
     assert "manifest.json" not in lines
 

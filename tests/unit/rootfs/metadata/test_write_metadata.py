@@ -13,7 +13,7 @@ from vmtool.errors import Refused
 from vmtool.rootfs.metadata.lock_file import read_lock
 from vmtool.rootfs.metadata.manifest import read_manifest
 from vmtool.rootfs.metadata.packages import Package, lock_text
-from vmtool.rootfs.metadata.update_metadata import redescribe
+from vmtool.rootfs.metadata.write_metadata import redescribe
 
 ONE, OTHER = "1" * 64, "2" * 64
 LISTING = "Package: curl\nVersion: 7.88\nArchitecture: amd64\n\nPackage: {name}\nVersion: {version}\n" \
