@@ -22,6 +22,7 @@ from vmtool.net.plugin_calls import IFNAME
 from vmtool.paths import State
 from vmtool.qemu.actions import ExpectTee
 from vmtool.qemu.timeouts import dial_seconds
+from vmtool.rootfs.inspect.tree import READERS
 from vmtool.spec.runtime import Spec
 
 # libvirt inside vmtool's own process: no daemons beside it, and nothing to register with.
@@ -73,7 +74,7 @@ def plan_initrd(spec: Spec, made: LaunchDomain, command: tuple[str, ...]) -> p.S
     dmsetup = facts.dmsetup if is_verified(spec.spec) else ""
     files = guest_files(image, command, tuple(spec.spec.vllm.env.items()), devices=bool(made.devices), dmsetup=dmsetup)
     created = ["environment", *(f"{name}.verity" for name in DISKS if dmsetup)]
-    reader = facts.tools.argv("debugfs" if image.rootfs.holds == "ext4" else "dump.erofs")
+    reader = facts.tools.argv(READERS[image.rootfs.holds])
     make = (sys.executable, "-I", "-m", "vmtool.rootfs.boot.workers.make_initramfs", str(image.path),
             image.rootfs.holds, str(image.rootfs.start), str(facts.busybox), str(scratch), str(directory / "initrd"),
             *reader)

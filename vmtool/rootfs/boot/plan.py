@@ -17,6 +17,7 @@ from vmtool.architecture import AMD64, BY_DEBIAN, BY_MACHINE
 from vmtool.debian.tools import Tools
 from vmtool.findings import Finding, finding
 from vmtool.rootfs.format.image_file import ImageFile
+from vmtool.rootfs.inspect.tree import READERS
 from vmtool.rootfs.metadata.manifest import Promises
 from vmtool.rootfs.recipe.overlay import render
 
@@ -90,7 +91,7 @@ def plan_boot(boot: Boot, tools: Tools, preparation: tuple[p.Step, ...], seconds
     work, initrd = (sys.executable, "-I", "-m", "vmtool.rootfs.boot.workers.make_initramfs"), scratch / "initrd"
     make = (*work, "add", str(boot.image.path), str(boot.busybox), str(scratch), str(initrd)) if boot.whole else (
         *work, str(boot.image.path), holds, str(rootfs.start if rootfs else 0), str(boot.busybox), str(scratch),
-        str(initrd), *tools.argv("debugfs" if holds == "ext4" else "dump.erofs"))
+        str(initrd), *tools.argv(READERS.get(holds, READERS["erofs"])))
     return p.Plan(f"boot of {boot.image.path.name}", boot.directory, (
         *preparation,
         p.Step("make the probe's initramfs", (

@@ -16,7 +16,7 @@ from vmtool.rootfs.add.plan_guestfs import is_foreign
 from vmtool.rootfs.commands.shared import IMAGE, find_manifest, tools
 from vmtool.rootfs.format.image_file import manifest_path, read_image
 from vmtool.rootfs.inspect.contents import check_contents, read_contents
-from vmtool.rootfs.inspect.tree import open_tree
+from vmtool.rootfs.inspect.tree import READERS, open_tree
 from vmtool.rootfs.inspect.verify import ExpectedImage, verify
 from vmtool.rootfs.view import layout_json, layout_lines, print_findings
 
@@ -39,7 +39,7 @@ def inspect_command(state: State, image: Path, as_json: bool) -> None:
             print_json(image=layout_json(found), problem=found.problem)
             return
         raise Refused(f"{image}: {found.problem}", details=layout_lines(found))
-    reader = tools("debugfs" if found.rootfs and found.rootfs.holds == "ext4" else "dump.erofs")
+    reader = tools(READERS["ext4" if found.rootfs and found.rootfs.holds == "ext4" else "erofs"])
     tree = open_tree(LocalMachine(), reader, found)
     contents = read_contents(tree)
     findings = list(check_contents(tree, contents))

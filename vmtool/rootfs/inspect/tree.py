@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -18,6 +19,8 @@ from vmtool.machine import Reader
 from vmtool.rootfs.format.image_file import ImageFile
 
 LIMIT = 1 << 20
+# What reads each file system without mounting it.
+READERS = {"ext4": "debugfs", "erofs": "dump.erofs"}
 _HOPS = 8
 _KINDS = {"regular": "file", "directory": "dir", "symlink": "link"}
 # What can be put into a line of debugfs between quotes, and what no guest's file needs beyond that.
@@ -73,10 +76,10 @@ def resolve(tree: Tree, path: str) -> tuple[str, Node | None]:
 
 
 class Ext4Tree:
-    """An ext4 file system at a place in a file."""
+    """An ext4 file system at a place in a file; `call` is how debugfs is called."""
 
-    def __init__(self, reader: Reader, tools: Tools, image: Path, start: int) -> None:
-        self.reader, self.tools = reader, tools
+    def __init__(self, reader: Reader, call: Sequence[str], image: Path, start: int) -> None:
+        self.reader, self.call = reader, tuple(call)
         # e2fsprogs takes what follows a question mark as options of its own.
         self.device = f"{image}?offset={start}"
 
@@ -98,18 +101,24 @@ class Ext4Tree:
         at, node = resolve(self, path)
         return self._ask("cat", at) if node and node.kind == "file" and node.size <= limit else None
 
+    def cat(self, path: str) -> tuple[str, ...]:
+        """How debugfs is called to print a file's bytes, links not followed; empty for a path it cannot be given."""
+        return self._argv("cat", path)
+
+    def _argv(self, verb: str, path: str) -> tuple[str, ...]:
+        return (*self.call, "-R", f'{verb} "{path}"', self.device) if _PATH.fullmatch(path) else ()
+
     def _ask(self, verb: str, path: str) -> str:
-        if not _PATH.fullmatch(path):
-            return ""
-        output = self.reader.run(self.tools.argv("debugfs", "-R", f'{verb} "{path}"', self.device), 60.0)
+        argv = self._argv(verb, path)
+        output = self.reader.run(argv, 60.0) if argv else None
         return output.out if output else ""
 
 
 class ErofsTree:
-    """An erofs file system at a place in a file."""
+    """An erofs file system at a place in a file; `call` is how dump.erofs is called."""
 
-    def __init__(self, reader: Reader, tools: Tools, image: Path, start: int) -> None:
-        self.reader, self.tools, self.image, self.start = reader, tools, image, start
+    def __init__(self, reader: Reader, call: Sequence[str], image: Path, start: int) -> None:
+        self.reader, self.call, self.image, self.start = reader, tuple(call), image, start
 
     def look(self, path: str) -> Node | None:
         out = self._ask(path)
@@ -129,12 +138,27 @@ class ErofsTree:
         at, node = resolve(self, path)
         return self._ask(at, "--cat") if node and node.kind == "file" and node.size <= limit else None
 
-    def _ask(self, path: str, *options: str) -> str:
+    def cat(self, path: str) -> tuple[str, ...]:
+        """See `Ext4Tree.cat`."""
+        return self._argv(path, "--cat")
+
+    def _argv(self, path: str, *options: str) -> tuple[str, ...]:
         if not _PATH.fullmatch(path):
-            return ""
-        output = self.reader.run(self.tools.argv("dump.erofs", f"--offset={self.start}", f"--path={path}", *options,
-                                                 self.image), 60.0)
+            return ()
+        return (*self.call, f"--offset={self.start}", f"--path={path}", *options, str(self.image))
+
+    def _ask(self, path: str, *options: str) -> str:
+        argv = self._argv(path, *options)
+        output = self.reader.run(argv, 60.0) if argv else None
         return output.out if output and output.status == 0 else ""
+
+
+ImageTree = Ext4Tree | ErofsTree
+
+
+def tree_at(reader: Reader, call: Sequence[str], holds: str, image: Path, start: int) -> ImageTree:
+    """A file system, ext4 or erofs, at a place in a file; `call` is how its program of `READERS` is called."""
+    return Ext4Tree(reader, call, image, start) if holds == "ext4" else ErofsTree(reader, call, image, start)
 
 
 def open_tree(reader: Reader, tools: Tools, image: ImageFile) -> Tree:
@@ -146,8 +170,7 @@ def open_tree(reader: Reader, tools: Tools, image: ImageFile) -> Tree:
     if "?" in str(image.path):
         raise NotReady(f"{image.path}: e2fsprogs takes what follows a question mark as options",
                        hint="rename the image")
-    if image.rootfs and image.rootfs.holds == "ext4":
-        return Ext4Tree(reader, tools, image.path, image.rootfs.start)
-    if image.rootfs and image.rootfs.holds == "erofs":
-        return ErofsTree(reader, tools, image.path, image.rootfs.start)
+    if image.rootfs and image.rootfs.holds in READERS:
+        return tree_at(reader, tools.argv(READERS[image.rootfs.holds]), image.rootfs.holds, image.path,
+                       image.rootfs.start)
     raise NotReady(f"{image.path}: {image.problem}", hint=f"vmtool rootfs inspect {image.path}")

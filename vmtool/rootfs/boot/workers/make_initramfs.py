@@ -21,7 +21,9 @@ import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from vmtool.host.local import LocalMachine
 from vmtool.rootfs.build.workers import cpio
+from vmtool.rootfs.inspect.tree import ImageTree, tree_at
 
 # What stands between the initramfs and the root file system; what the kernel has built in is no module.
 WANTED = {"ext4": ("virtio_pci", "virtio_blk", "crc32c_generic", "ext4"),
@@ -31,33 +33,10 @@ MODULES, PROGRAMS = "modules", "programs"
 ADDED = "vmtool"
 
 
-class Image:
-    """Files of an image as bytes."""
-
-    def __init__(self, image: Path, holds: str, start: int, reader: Sequence[str]) -> None:
-        self.image, self.holds, self.start, self.reader = image, holds, start, tuple(reader)
-
-    def read(self, path: str) -> bytes:
-        """At most 32 MiB of a file; nothing when it is absent."""
-        if not re.fullmatch(r"/[\w./+-]*", path):
-            return b""
-        if self.holds == "ext4":
-            argv = (*self.reader, "-R", f'cat "{path}"', f"{self.image}?offset={self.start}")
-        else:
-            argv = (*self.reader, f"--offset={self.start}", f"--path={path}", "--cat", str(self.image))
-        return subprocess.run(argv, capture_output=True, timeout=60, check=False).stdout[:LARGEST]
-
-    def names(self, path: str) -> list[str]:
-        if self.holds == "ext4":
-            argv = (*self.reader, "-R", f'ls -p "{path}"', f"{self.image}?offset={self.start}")
-            lines = [line.split("/") for line in self._text(argv).splitlines() if line.startswith("/")]
-            return [line[5] for line in lines if len(line) > 6 and line[5] not in ("", ".", "..")]
-        argv = (*self.reader, f"--offset={self.start}", f"--path={path}", "--ls", str(self.image))
-        found = [line.split()[-1] for line in self._text(argv).splitlines() if re.match(r"\s*\d+\s+\d+\s", line)]
-        return [name for name in found if name not in (".", "..")]
-
-    def _text(self, argv: Sequence[str]) -> str:
-        return subprocess.run(argv, capture_output=True, timeout=60, check=False).stdout.decode(errors="replace")
+def read(tree: ImageTree, path: str) -> bytes:
+    """At most 32 MiB of a file in the image; nothing when it is absent."""
+    argv = tree.cat(path)
+    return subprocess.run(argv, capture_output=True, timeout=60, check=False).stdout[:LARGEST] if argv else b""
 
 
 def choose(index: str, wanted: Sequence[str]) -> list[str]:
@@ -84,14 +63,14 @@ def programs(directory: Path) -> dict[str, bytes]:
     return found
 
 
-def make(image: Image, busybox: Path, directory: Path, out: Path) -> None:
+def make(tree: ImageTree, holds: str, busybox: Path, directory: Path, out: Path) -> None:
     """Write the archive."""
-    kernels = image.names("/usr/lib/modules") or image.names("/lib/modules")
+    kernels = tree.names("/usr/lib/modules") or tree.names("/lib/modules")
     root = f"/usr/lib/modules/{kernels[0]}" if kernels else ""
-    index = image.read(f"{root}/modules.dep").decode(errors="replace") if root else ""
+    index = read(tree, f"{root}/modules.dep").decode(errors="replace") if root else ""
     names = directory / MODULES
     further = names.read_text().split() if names.exists() else []
-    modules = choose(index, (*WANTED[image.holds], *further))
+    modules = choose(index, (*WANTED[holds], *further))
     brought = programs(directory)
     directories = {"bin", "dev", "modules", "proc", "root", "run", "sys"}
     directories |= {str(parent) for name in brought for parent in Path(name).parents if str(parent) != "."}
@@ -101,7 +80,7 @@ def make(image: Image, busybox: Path, directory: Path, out: Path) -> None:
                 ("load", stat.S_IFREG | 0o644, "".join(f"{path.rpartition('/')[2]}\n" for path in modules).encode())]
     entries += [(path.name, stat.S_IFREG | (0o755 if path.name == "init" else 0o644), path.read_bytes())
                 for path in sorted(directory.iterdir()) if path.name not in (MODULES, PROGRAMS, out.name)]
-    entries += [(f"modules/{path.rpartition('/')[2]}", stat.S_IFREG | 0o644, image.read(f"{root}/{path}"))
+    entries += [(f"modules/{path.rpartition('/')[2]}", stat.S_IFREG | 0o644, read(tree, f"{root}/{path}"))
                 for path in modules]
     with out.open("wb") as file:
         for number, (name, mode, content) in enumerate(entries, 1):
@@ -131,7 +110,8 @@ def main(words: Sequence[str]) -> None:
         return
     if len(words) < 7 or words[1] not in WANTED:
         sys.exit(__doc__)
-    make(Image(Path(words[0]), words[1], int(words[2]), words[6:]), Path(words[3]), Path(words[4]), Path(words[5]))
+    tree = tree_at(LocalMachine(), words[6:], words[1], Path(words[0]), int(words[2]))
+    make(tree, words[1], Path(words[3]), Path(words[4]), Path(words[5]))
 
 
 if __name__ == "__main__":
