@@ -28,6 +28,14 @@ class Output:
 
 
 @dataclass(frozen=True)
+class FilePiece:
+    """A part of a file: `size` is the whole file's, `data` is empty where nothing could be read."""
+
+    size: int
+    data: bytes
+
+
+@dataclass(frozen=True)
 class DeviceWrite:
     """A write of `text` and a newline to a file of /sys: only while the device `directory` is bound to `driver` ("" for
     none, "*" for any as long as it is there; no directory for no condition)."""
@@ -51,6 +59,10 @@ class Reader(Protocol):
 
     def text(self, path: str) -> str | None:
         """The file's text (at most 4 MiB), or None when it is absent or unreadable."""
+
+    def piece(self, path: str, start: int, size: int) -> FilePiece | None:
+        """At most `size` bytes of a file from byte `start`; None when it is absent. Of what is no regular file nothing
+        is read."""
 
     def names(self, path: str) -> tuple[str, ...]:
         """The sorted names in a directory; empty when it is absent."""

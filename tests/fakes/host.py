@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from vmtool.host.local import LocalHost
-from vmtool.machine import Channel, DeviceWrite, Output, Pairs, Reader, RunningWrites
+from vmtool.machine import Channel, DeviceWrite, FilePiece, Output, Pairs, Reader, RunningWrites
 
 
 class FakeHost(LocalHost):
@@ -37,6 +37,10 @@ class FakeHost(LocalHost):
     def text(self, path: str) -> str | None:
         found = self.reader.text(path) if self.reader else None
         return found if found is not None or path.startswith(("/proc/", "/sys/")) else super().text(path)
+
+    def piece(self, path: str, start: int, size: int) -> FilePiece | None:
+        found = self.reader.piece(path, start, size) if self.reader else None
+        return found if found is not None or path.startswith(("/proc/", "/sys/")) else super().piece(path, start, size)
 
     def names(self, path: str) -> tuple[str, ...]:
         found = self.reader.names(path) if self.reader else ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vmtool.machine import Output
+from vmtool.machine import FilePiece, Output
 
 
 class Proc:
@@ -15,6 +15,9 @@ class Proc:
     def text(self, path: str) -> str | None:
         found = self.processes.get(int(path.split("/")[2])) if path.endswith("/cmdline") else None
         return "\0".join(found[1]) + "\0" if found else self.texts.get(path)
+
+    def piece(self, path: str, start: int, size: int) -> FilePiece | None:
+        return None
 
     def names(self, path: str) -> tuple[str, ...]:
         return ("self", *map(str, self.processes)) if path == "/proc" else ()

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from vmtool.machine import Output
+from vmtool.machine import FilePiece, Output
 
 HOSTS = Path(__file__).parents[1] / "data" / "hosts"
 
@@ -18,12 +18,14 @@ class Recorded:
     """A `vmtool.machine.Reader` that knows what was recorded; everything else is absent.
 
     The form: `texts` path -> text; `names` directory -> names; `links` path -> target; `exists` list of paths;
-    `which` program -> path; `outputs` command line -> {status, out, err}, where vmtool's own Python is "python".
+    `which` program -> path; `outputs` command line -> {status, out, err}, where vmtool's own Python is "python";
+    `pieces` path -> {size, and by the byte where it starts what is there in hexadecimal}.
     A directory of a recorded text or link lists it, and whatever was recorded in any way exists.
     """
 
     def __init__(self, data: dict[str, Any]) -> None:
         self.data: dict[str, Any] = {"texts": {}, "names": {}, "links": {}, "exists": [], "which": {}, "outputs": {},
+                                     "pieces": {},
                                      **copy.deepcopy(data)}
 
     @classmethod
@@ -41,6 +43,10 @@ class Recorded:
     def text(self, path: str) -> str | None:
         found: str | None = self.data["texts"].get(path)
         return found
+
+    def piece(self, path: str, start: int, size: int) -> FilePiece | None:
+        found = self.data["pieces"].get(path)
+        return FilePiece(found["size"], bytes.fromhex(found.get(str(start), ""))[:size]) if found else None
 
     def guarded(self, paths: tuple[str, ...], deadline: float = 2.0) -> dict[str, str | None]:
         return {path: self.text(path) for path in paths}

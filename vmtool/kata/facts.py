@@ -6,15 +6,19 @@ import posixpath
 import re
 from dataclasses import dataclass
 
+from vmtool.errors import NotReady
 from vmtool.facts.cpu import CpuFacts, read_cpu
 from vmtool.facts.memory import MemoryFacts, read_memory
 from vmtool.kata.assets import Assets
 from vmtool.kata.config_choice import resolve
-from vmtool.kata.image import ImageFacts, read_hooks, read_image
 from vmtool.kata.shims import KataFacts, KataShim, read_kata
 from vmtool.machine import Reader
+from vmtool.rootfs.format.image_file import ImageFile, look_at_image
+from vmtool.rootfs.metadata.manifest_values import read_manifest_values
+from vmtool.spec.verity_params import verity_problem
 
 RUNTIME = "io.containerd.kata.v2"
+FILESYSTEMS = ("ext4", "xfs", "erofs")
 
 
 @dataclass(frozen=True)
@@ -43,13 +47,17 @@ class GuestFacts:
     """The guest's parts on this host.
 
     Args:
-        image: None when an initrd is booted.
+        image: None when an initrd is booted, or there is no such file.
+        verity: kernel_verity_params out of the manifest beside the image; empty when it has none.
+        filesystem: as the manifest says; empty when it says none that Kata boots.
         hooks: whether the image has a prestart hook; None when not looked at.
         dm_init: whether the guest kernel was built with CONFIG_DM_INIT; None when its configuration is not there.
         absent: files that were looked for and are not there.
     """
 
-    image: ImageFacts | None
+    image: ImageFile | None
+    verity: str
+    filesystem: str
     hooks: bool | None
     dm_init: bool | None
     absent: tuple[str, ...]
@@ -73,10 +81,39 @@ def read_guest(reader: Reader, assets: Assets, hook_path: str) -> GuestFacts:
         hook_path: of the image; empty when no hook is wanted.
     """
     files = (assets.qemu, assets.kernel, assets.initrd or assets.image, assets.firmware, assets.virtiofsd)
-    image = None if assets.initrd else read_image(reader, assets.image)
+    image = None if assets.initrd else look_at_image(reader, assets.image)
     hooks = read_hooks(reader, image, hook_path) if image and hook_path else None
-    return GuestFacts(image, hooks, _dm_init(reader, assets.kernel),
+    verity, filesystem = read_promises(reader, assets.image) if image else ("", "")
+    return GuestFacts(image, verity, filesystem, hooks, _dm_init(reader, assets.kernel),
                       tuple(file for file in files if file and not reader.exists(file)))
+
+
+def read_promises(reader: Reader, image: str) -> tuple[str, str]:
+    """dm-verity's parameters and the file system, as the manifest has them; what is not whole counts as absent."""
+    values = read_manifest_values(reader, image)
+    verity = values.get("verity", {}).get("kernel_verity_params")
+    filesystem = values.get("filesystem")
+    return (verity if isinstance(verity, str) and not verity_problem(verity) else "",
+            next((known for known in FILESYSTEMS if known == filesystem), ""))
+
+
+def read_hooks(reader: Reader, image: ImageFile, hook_path: str) -> bool | None:
+    """Whether the image has an executable file in HOOK_PATH/prestart; None when that could not be looked at.
+
+    The agent runs regular files only, and a missing hook is an entry in its log, no error.
+    """
+    from vmtool.debian.tools import Tools  # only a guest with a hook needs them
+    from vmtool.rootfs.inspect.tree import can_ask, open_tree
+
+    place = posixpath.join(hook_path, "prestart")
+    try:
+        tree = open_tree(reader, Tools(None), image)
+    except NotReady:
+        return None
+    if not can_ask(place) or tree.look("/") is None:
+        return None
+    nodes = (tree.look(posixpath.join(place, name)) for name in tree.names(place))
+    return any(node is not None and node.executable for node in nodes)
 
 
 def _dm_init(reader: Reader, kernel: str) -> bool | None:

@@ -45,10 +45,8 @@ def survey(reader: Reader, body: Body, target: Target | None = None, gpus: int |
     release = choose_release(body.runtime.kata, body.runtime.tee, target)
     asked = Asked(body, release, _arch(body, release, target), count, body.runtime.kata.verity)
     guest = read_guest(reader, asked.assets, asked.hook_path)
-    if guest.image:
-        verity = asked.verity or (guest.image.verity if release.verity else "")
-        asked = replace(asked, verity=verity, filesystem=guest.image.filesystem)
-    return Survey(asked, target, guest)
+    verity = asked.verity or (guest.verity if release.verity else "")
+    return Survey(replace(asked, verity=verity, filesystem=guest.filesystem), target, guest)
 
 
 def choose_release(kata: Kata, tee: str, target: Target) -> Release:

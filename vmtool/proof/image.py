@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import dataclass
 
 from vmtool.claims import Claim
 from vmtool.machine import Reader
+from vmtool.rootfs.metadata.manifest_values import read_manifest_values
 
 # A program of its own has a deadline. It skips holes, so a large image takes as long as what was written to it.
 HASH = (sys.executable, "-I", "-m", "vmtool.rootfs.format.digest")
@@ -30,18 +30,13 @@ class Promise:
 
 
 def read_promise(reader: Reader, image: str) -> Promise:
-    """Read IMAGE.manifest.json; one that is no manifest promises nothing.
-
-    vmtool.rootfs.metadata.manifest has the form.
-    """
-    path = f"{image}.manifest.json"
-    try:
-        manifest = json.loads(reader.text(path) or "")
-        kind = "sha256" if manifest.get("sha256") else "content"
-        return Promise(path, kind, str(manifest.get(kind) or ""),
-                       str((manifest.get("verity") or {}).get("root_hash") or ""))
-    except (ValueError, AttributeError, RecursionError):
+    """Read IMAGE.manifest.json; one that is no manifest promises nothing."""
+    manifest = read_manifest_values(reader, image)
+    if not manifest:
         return Promise()
+    kind = "sha256" if manifest.get("sha256") else "content"
+    return Promise(f"{image}.manifest.json", kind, str(manifest.get(kind) or ""),
+                   str(manifest["verity"].get("root_hash") or ""))
 
 
 def bytes_claim(reader: Reader, image: str, promise: Promise, *, whole: bool) -> Claim:

@@ -2,61 +2,57 @@
 
 from __future__ import annotations
 
+import struct
 from typing import Any
 
 import pytest
 
 from tests.fakes.recorded import Recorded
 from tests.unit.kata.cases import asked, body
+from tests.unit.rootfs.make import superblock
 from vmtool.findings import lines
-from vmtool.kata.check import check_request
-from vmtool.kata.facts import read_target
-from vmtool.kata.image import layout_of, read_hooks, read_image
+from vmtool.kata.check import check_request, layout_of
+from vmtool.kata.facts import read_hooks, read_promises, read_target
 from vmtool.kata.request import survey
 from vmtool.kata.which import read_which
+from vmtool.rootfs.format.image_file import ImageFile, look_at_image
 from vmtool.rootfs.metadata.manifest import Manifest, VerityPart, manifest_text
 
 VERITY = "root_hash=ab,salt=cd,data_blocks=9,data_block_size=4096,hash_block_size=4096"
+EXT4, EROFS = superblock(64 << 20), bytes(1024) + b"\xe2\xe1\xf5\xe0"
 
 
-def head(at: dict[int, bytes]) -> bytes:
-    data = bytearray(2048)
-    for offset, piece in at.items():
-        data[offset:offset + len(piece)] = piece
-    return bytes(data)
-
-
-MBR = {510: b"\x55\xaa", 450: b"\x83", 454: (3 << 20 >> 9).to_bytes(4, "little")}
-
-
-@pytest.mark.parametrize(("data", "layout"), [
-    (head({0x438: b"\x53\xef"}), ("bare", 0)), (head({1024: b"\xe2\xe1\xf5\xe0"}), ("bare", 0)),
-    (head({0: b"XFSB"}), ("bare", 0)), (head(MBR), ("partition", 3 << 20)), (head(MBR | {450: b"\xee"}), ("gpt", 0)),
-    (head(MBR | {454: b"\0\0\0\0"}), ("unknown", 0)), (head({0: b"QFI\xfb"}), ("qcow2", 0)),
-    (head({0: b"\x1f\x8b"}), ("archive", 0)), (head({0: b"070701"}), ("archive", 0)), (head({}), ("unknown", 0)),
-    (b"ab", ("unknown", 0)),
-])
-def test_layouts(data: bytes, layout: tuple[str, int]) -> None:
-    assert layout_of(data) == layout
+def mbr(start: int = 3 << 20, sectors: int = 8192, kind: int = 0x83) -> bytes:
+    """The label of a disk with one partition."""
+    entry = bytes(4) + bytes((kind, 0, 0, 0)) + struct.pack("<II", start >> 9, sectors)
+    return bytes(446) + entry + bytes(48) + b"\x55\xaa" + bytes(1536)
 
 
 def image_host(data: bytes | None, size: int = 256 << 20, manifest: str | None = None,
-               more: dict[str, Any] | None = None) -> Recorded:
-    """A host with /i, an image that starts with these bytes."""
-    outputs: dict[str, Any] = {"stat -L -c %s /i": {"status": 1} if data is None else {"out": f"{size}\n"}}
-    if data is not None:
-        outputs["od -An -v -tx1 -N 2048 /i"] = {"out": data.hex(" ")}
+               more: dict[str, Any] | None = None, partition: bytes = EXT4) -> Recorded:
+    """A host with /i, an image that starts with these bytes, and has others where its partition starts."""
+    pieces = {} if data is None else {"/i": {"size": size, "0": data.hex(), str(3 << 20): partition.hex()}}
     texts = {"/i.manifest.json": manifest} if manifest else {}
-    return Recorded({"outputs": outputs | (more or {}), "texts": texts})
+    return Recorded({"outputs": more or {}, "texts": texts, "pieces": pieces})
+
+
+@pytest.mark.parametrize(("data", "layout"), [
+    (EXT4, "a file system without a partition table"), (EROFS, "a file system without a partition table"),
+    (b"XFSB", "a file system without a partition table"), (mbr(), "a partition table"), (mbr(kind=0xEE), "gpt"),
+    (mbr(start=0), "unknown"), (b"QFI\xfb", "qcow2"), (b"\x1f\x8b", "an initrd"), (b"070701", "an initrd"),
+    (bytes(2048), "unknown"), (b"ab", "unknown"), (b"", "not to be read"),
+], ids=range(12))
+def test_layouts(data: bytes, layout: str) -> None:
+    found = look_at_image(image_host(data), "/i")
+    assert found and layout_of(found) == layout
 
 
 def test_an_image_and_its_manifest() -> None:
     manifest = f'{{"filesystem": "erofs", "verity": {{"kernel_verity_params": "{VERITY}"}}}}'
-    found = read_image(image_host(head(MBR), manifest=manifest), "/i")
-    assert (found.verity, found.filesystem) == (VERITY, "erofs")
+    assert read_promises(image_host(mbr(), manifest=manifest), "/i") == (VERITY, "erofs")
     for bad in ("{", "[]", '{"verity": {}}', '{"verity": 1}', manifest.replace("=ab", "=xyz"), "[" * 100_000,
                 '{"filesystem": ["ext4"]}', '{"filesystem": "ntfs"}'):
-        assert read_image(image_host(head(MBR), manifest=bad), "/i").verity == ""
+        assert read_promises(image_host(mbr(), manifest=bad), "/i")[0] == ""
 
 
 def test_the_manifest_that_rootfs_build_writes_is_understood() -> None:
@@ -64,25 +60,38 @@ def test_the_manifest_that_rootfs_build_writes_is_understood() -> None:
     part = VerityPart(root_hash="ab" * 32, salt="cd", data_blocks=9, kernel_verity_params=VERITY)
     manifest = Manifest(name="n", recipe="0" * 64, architecture="amd64", layout="kata", filesystem="ext4", size=1,
                         content="0" * 64, verity=part)
-    host = image_host(head(MBR), manifest=manifest_text(manifest))
+    host = image_host(mbr(), manifest=manifest_text(manifest))
     found = survey(host, body("snp", kata={"version": "4.1", "image": "/i"})).asked
     assert (found.verity, found.filesystem) == (VERITY, "ext4")
     older = survey(host, body("snp", kata={"version": "3.15", "image": "/i"})).asked
     assert older.verity == "", "that release knows no such key"
-    assert read_image(image_host(None), "/i").size is None
-    garbage = image_host(head(MBR), more={"od -An -v -tx1 -N 2048 /i": {"out": "od: input error"}})
-    assert read_image(garbage, "/i").layout == ""
+    assert look_at_image(image_host(None), "/i") is None
 
 
-@pytest.mark.parametrize(("listing", "found"), [
-    ({"out": "/16/040755/0/0/.//\n/17/100755/0/0/h.sh/2/\n"}, True), ({"out": "/17/100644/0/0/h.sh/2/\n"}, False),
-    ({"out": "/17/120777/0/0/h.sh/2/\n"}, False), ({"err": "nope: File not found by ext2_lookup"}, False),
-    ({"err": "ls: Filesystem not open"}, None),
-])
-def test_only_an_executable_regular_file_is_a_hook(listing: dict[str, str], found: bool | None) -> None:
-    host = image_host(head(MBR), more={"debugfs -R 'ls -p /h/prestart' '/i?offset=3145728'": listing})
-    assert read_hooks(host, read_image(host, "/i"), "/h") is found
-    assert read_hooks(host, read_image(host, "/i"), "/h; rm") is None
+@pytest.mark.parametrize(("kind", "mode", "found"), [
+    ("regular", "0755", True), ("regular", "0644", False), ("symlink", "0777", False), (None, "", False)])
+def test_only_an_executable_regular_file_is_a_hook(kind: str | None, mode: str, found: bool) -> None:
+    ask = "debugfs -R '{} \"{}\"' '/i?offset=3145728'"
+    host = image_host(mbr(), more={
+        ask.format("stat", "/"): {"out": "Type: directory Mode: 0755"},
+        ask.format("ls -p", "/h/prestart"): {"out": "/16/040755/0/0/.//\n" + "/17/100755/0/0/h.sh/2/\n" * bool(kind)},
+        ask.format("stat", "/h/prestart/h.sh"): {"out": f"Type: {kind} Mode: {mode}\nSize: 2"}})
+    assert read_hooks(host, seen(host), "/h") is found
+    assert read_hooks(host, seen(host), "/h; rm") is None
+
+
+@pytest.mark.parametrize("host", [
+    image_host(mbr()), image_host(b"QFI\xfb"), image_host(b"XFSB"),
+    image_host(mbr(), more={"debugfs -R 'stat \"/\"' '/i?offset=3145728'": {"err": "stat: Filesystem not open"}}),
+], ids=["no debugfs", "qcow2", "xfs", "not open"])
+def test_whether_there_is_a_hook_is_not_known_of_what_cannot_be_looked_into(host: Recorded) -> None:
+    assert read_hooks(host, seen(host), "/h") is None
+
+
+def seen(host: Recorded) -> ImageFile:
+    found = look_at_image(host, "/i")
+    assert found
+    return found
 
 
 @pytest.mark.parametrize(("release", "tee", "gpus", "more", "message"), [
@@ -122,10 +131,9 @@ def test_the_shims_version_and_files_decide() -> None:
 
 
 def test_every_problem_of_the_host_at_once() -> None:
-    host = Recorded.load("debian12-pvm", outputs={
-        "stat -L -c %s /i": {"out": str(100 << 20)},
-        "od -An -v -tx1 -N 2048 /i": {"out": head({0x438: b"\x53\xef"}).hex(" ")},
-        "debugfs -R 'ls -p /usr/share/oci/hooks/prestart' /i": {"err": "File not found by ext2_lookup"}},
+    host = Recorded.load("debian12-pvm", pieces={"/i": {"size": 100 << 20, "0": EXT4.hex()}}, outputs={
+        "debugfs -R 'stat \"/\"' '/i?offset=0'": {"out": "Type: directory Mode: 0755"},
+        "debugfs -R 'ls -p \"/usr/share/oci/hooks/prestart\"' '/i?offset=0'": {"err": "File not found by ext2_lookup"}},
         texts={"/k/config-6.12.1": "CONFIG_DM_VERITY=y\n"}, links={"/k/vmlinux.container": "vmlinux-6.12.1"})
     wish = body("none", 1, {"version": "4.1", "image": "/i", "kernel": "/k/vmlinux.container", "verity": VERITY,
                             "injection": "hook"}, memory="64Gi", cpus=64)
@@ -138,10 +146,10 @@ def test_every_problem_of_the_host_at_once() -> None:
 
 
 @pytest.mark.parametrize(("release", "data", "size", "message"), [
-    ("CC-0.8.0", head(MBR), 256 << 20, "wants a bare file system"),
-    ("4.1", head(MBR | {454: b"\x01\0\0\0"}), 256 << 20, "its partition starts at byte 512"),
-    ("4.1", head(MBR), 100 << 20, "no multiple of 128 MiB"), ("4.1", head({0: b"QFI\xfb"}), 256 << 20, "/i is qcow2"),
-    ("4.1", head({0: b"\x1f\x8b"}), 256 << 20, "/i is an initrd"),
+    ("CC-0.8.0", mbr(), 256 << 20, "wants a bare file system"),
+    ("4.1", mbr(start=512), 256 << 20, "its partition starts at byte 512"),
+    ("4.1", mbr(), 100 << 20, "no multiple of 128 MiB"), ("4.1", b"QFI\xfb", 256 << 20, "/i is qcow2"),
+    ("4.1", b"\x1f\x8b", 256 << 20, "/i is an initrd"),
 ])
 def test_images_that_a_release_cannot_boot(release: str, data: bytes, size: int, message: str) -> None:
     host = image_host(data, size)

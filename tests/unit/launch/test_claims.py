@@ -11,7 +11,7 @@ from tests.unit.launch.cases import RECORD
 from vmtool.engine.journal import Story
 from vmtool.instance.instance import Instance, InstanceRecord, Paths
 from vmtool.launch.claims import read_claims
-from vmtool.machine import Output
+from vmtool.machine import FilePiece, Output
 
 STATUS = """Name:\tpython3
 Uid:\t65532\t65532\t65532\t65532
@@ -38,6 +38,9 @@ class Proc:
 
     def text(self, path: str) -> str | None:
         return self.files.get(path)
+
+    def piece(self, path: str, start: int, size: int) -> FilePiece | None:
+        return None
 
     def names(self, path: str) -> tuple[str, ...]:
         return ()

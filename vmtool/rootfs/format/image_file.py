@@ -12,10 +12,12 @@ import itertools
 import os
 import stat
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool.errors import Refused
+from vmtool.machine import Reader
 from vmtool.rootfs.format.signatures import is_cpio, recognise
 from vmtool.rootfs.format.superblock import Superblock, parse_superblock
 
@@ -42,7 +44,7 @@ class ImageFile:
 
     Args:
         kind: "bare" (a file system from byte 0), "kata", "kata-dax", "disk" (other partitions), or the name of what
-            it is instead, such as "qcow2", "luks", "gpt", "empty" or "unknown".
+            it is instead, such as "qcow2", "luks", "gpt", "empty" or "unknown"; "" when it could not be read.
         size: of the file in bytes; `allocated` is what it takes on disk.
         partitions: of the DOS label.
         rootfs: where the root file system lies, when it is one of Kata's layouts.
@@ -116,15 +118,32 @@ def read_image(path: Path) -> ImageFile:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise Refused(f"{path}: not a regular file")
-        head = os.pread(descriptor, HEAD, 0)
-        found = _image(path, descriptor, head, status)
+        found = parse_image(path, status.st_size, status.st_blocks * SECTOR,
+                            lambda start: os.pread(descriptor, HEAD, start))
         return dataclasses.replace(found, shared=status.st_nlink > 1, torn=is_torn(path))
     finally:
         os.close(descriptor)
 
 
-def _image(path: Path, descriptor: int, head: bytes, status: os.stat_result) -> ImageFile:
-    size, allocated = status.st_size, status.st_blocks * SECTOR
+def look_at_image(reader: Reader, path: str) -> ImageFile | None:
+    """The same of any machine, without an error: None when there is no such file, kind "" when it cannot be read.
+    Whether it is shared, and what it takes on disk, is not looked at."""
+    def head(start: int) -> bytes:
+        piece = reader.piece(path, start, HEAD)
+        return piece.data if piece else b""
+
+    whole = reader.piece(path, 0, HEAD)
+    if whole is None:
+        return None
+    if whole.size and not whole.data:
+        return ImageFile(Path(path), "", whole.size, whole.size)
+    found = parse_image(Path(path), whole.size, whole.size, head)
+    return dataclasses.replace(found, torn=reader.exists(str(way_back(Path(path)))))
+
+
+def parse_image(path: Path, size: int, allocated: int, read: Callable[[int], bytes]) -> ImageFile:
+    """What the file is; `read` gives the first bytes of what starts at a place in it."""
+    head = read(0)
     held = recognise(head)
     if held in ("ext4", "erofs"):
         return ImageFile(path, "bare", size, allocated, (), Extent(0, size, held), None, parse_superblock(head))
@@ -135,7 +154,7 @@ def _image(path: Path, descriptor: int, head: bytes, status: os.stat_result) -> 
         return ImageFile(path, "unknown" if size else "empty", size, allocated)
     if isinstance(found, str):
         return ImageFile(path, found, size, allocated)
-    heads = [os.pread(descriptor, HEAD, each.start) if each.start < size else b"" for each in found]
+    heads = [read(each.start) if each.start < size else b"" for each in found]
     partitions = tuple(Extent(each.start, each.size, recognise(data)) for each, data in zip(found, heads, strict=True))
     first = partitions[0]
     if first.holds not in ("ext4", "erofs") or len(partitions) > 2:

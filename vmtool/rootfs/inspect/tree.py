@@ -75,6 +75,11 @@ def resolve(tree: Tree, path: str) -> tuple[str, Node | None]:
     return at, node
 
 
+def can_ask(path: str) -> bool:
+    """Whether a path can be given to the programs that read a file system."""
+    return _PATH.fullmatch(path) is not None
+
+
 class Ext4Tree:
     """An ext4 file system at a place in a file; `call` is how debugfs is called."""
 
@@ -106,7 +111,7 @@ class Ext4Tree:
         return self._argv("cat", path)
 
     def _argv(self, verb: str, path: str) -> tuple[str, ...]:
-        return (*self.call, "-R", f'{verb} "{path}"', self.device) if _PATH.fullmatch(path) else ()
+        return (*self.call, "-R", f'{verb} "{path}"', self.device) if can_ask(path) else ()
 
     def _ask(self, verb: str, path: str) -> str:
         argv = self._argv(verb, path)
@@ -143,7 +148,7 @@ class ErofsTree:
         return self._argv(path, "--cat")
 
     def _argv(self, path: str, *options: str) -> tuple[str, ...]:
-        if not _PATH.fullmatch(path):
+        if not can_ask(path):
             return ()
         return (*self.call, f"--offset={self.start}", f"--path={path}", *options, str(self.image))
 
