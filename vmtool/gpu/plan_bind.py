@@ -15,12 +15,13 @@ from vmtool.gpu.facts import GpuFacts
 from vmtool.gpu.pci import DEVICES, PciDevice
 from vmtool.gpu.plan_persist import plan_persist
 from vmtool.gpu.restore import PROBED_WITHIN, way_back
-from vmtool.gpu.saved_state import GpuSavedState, claims, marks, record_of, record_text, records
+from vmtool.gpu.saved_state import GpuSavedState, claims, marks, record_device, records
 from vmtool.gpu.select import Wish
 from vmtool.gpu.services import holding_services, plan_console, plan_start, plan_stop
 from vmtool.gpu.vfio_driver import PLAIN, Choice, choose_driver
 from vmtool.paths import State
 from vmtool.plan import Action, MakeDir, Plan, Remove, Run, Step, WriteFile
+from vmtool.records import record_text
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def bind_steps(state: State, facts: GpuFacts, wish: Wish, scope: Sequence[PciDev
     chosen = {device.bdf: choose_driver(facts.vfio, device) for device in scope}
     there = [device for device in scope if device.driver == chosen[device.bdf].driver]
     details = facts.inventory.details
-    moves = [Move(device, choice, record_of(device, details[device.bdf], choice.driver, wish.owner))
+    moves = [Move(device, choice, record_device(device, details[device.bdf], choice.driver, wish.owner))
              for device in scope if (choice := chosen[device.bdf]).driver != device.driver]
     moving = [move.device for move in moves]
     units = holding_services(facts, moving)

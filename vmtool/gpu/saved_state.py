@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool.gpu.pci import PciDetails, PciDevice
 from vmtool.machine import Reader
 from vmtool.paths import State
+from vmtool.records import record_of
 
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
@@ -37,15 +36,10 @@ class GpuSavedState:
     owner: str | None = None
 
 
-def record_of(device: PciDevice, details: PciDetails, bound_to: str, owner: str) -> GpuSavedState:
+def record_device(device: PciDevice, details: PciDetails, bound_to: str, owner: str) -> GpuSavedState:
     """The record of a device as it is now."""
     return GpuSavedState(device.bdf, device.driver, details.module, details.override, details.power_control or None,
                   details.d3cold_allowed, bound_to, owner)
-
-
-def record_text(record: GpuSavedState) -> str:
-    """The record as it is written."""
-    return json.dumps(dataclasses.asdict(record), indent=2) + "\n"
 
 
 def records(state: State) -> Path:
@@ -74,8 +68,8 @@ def read_records(reader: Reader, state: State) -> dict[str, GpuSavedState]:
     found = {}
     for name in reader.names(str(records(state))):
         try:
-            record = GpuSavedState(**json.loads(reader.text(f"{records(state)}/{name}") or ""))
-        except (ValueError, TypeError):
+            record = record_of(GpuSavedState, reader.text(f"{records(state)}/{name}") or "")
+        except ValueError:
             continue
         found[record.bdf] = record
     return found

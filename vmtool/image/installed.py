@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool.containerd.endpoint import Endpoint
@@ -12,6 +11,7 @@ from vmtool.errors import VmtoolError
 from vmtool.host.daemons import living
 from vmtool.machine import Reader
 from vmtool.paths import State
+from vmtool.records import record_of
 
 RECORD = "image.json"
 LISTING = "listing.txt"
@@ -60,10 +60,6 @@ def images_dir(state: State) -> Path:
     return state.root / "images"
 
 
-def record_text(record: ImportedImage) -> str:
-    return json.dumps(asdict(record), indent=2) + "\n"
-
-
 def read_record(directory: Path) -> ImportedImage | None:
     """What was written down about an image; None when its import never ended.
 
@@ -71,11 +67,10 @@ def read_record(directory: Path) -> ImportedImage | None:
         VmtoolError: the file is of another version of vmtool.
     """
     try:
-        value = json.loads((directory / RECORD).read_text())
-        return ImportedImage(**{**value, "references": tuple(value["references"])})
+        return record_of(ImportedImage, (directory / RECORD).read_text())
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError, KeyError) as error:
+    except ValueError as error:
         raise VmtoolError(f"{directory / RECORD} was written by another version of vmtool: {error}",
                           hint=f"vmtool image rm {directory.name}") from error
 

@@ -9,8 +9,9 @@ from vmtool import plan as p
 from vmtool.containerd.endpoint import Endpoint, awake, plan_containerd, start_daemon
 from vmtool.errors import Refused
 from vmtool.image.archive import Contents
-from vmtool.image.installed import LISTING, RECORD, ImportedImage, images_dir, record_text
+from vmtool.image.installed import LISTING, RECORD, ImportedImage, images_dir
 from vmtool.paths import State
+from vmtool.records import record_text
 
 
 def plan_import(state: State, endpoint: Endpoint, archive: Path, record: ImportedImage,

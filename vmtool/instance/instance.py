@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from vmtool.containerd.endpoint import Endpoint
 from vmtool.endpoint.client import Server
@@ -15,6 +13,7 @@ from vmtool.engine.journal import Journal, Story
 from vmtool.errors import VmtoolError
 from vmtool.host import daemons, locks
 from vmtool.paths import State
+from vmtool.records import record_of
 
 EARLIER_DETAILS = ("program", "kernel", "configuration", "uri", "channel")
 
@@ -154,11 +153,6 @@ def subject_of(name: str) -> str:
     return f"instance {name}"
 
 
-def record_text(record: InstanceRecord) -> str:
-    """The record as it is written to instance.json."""
-    return json.dumps(dataclasses.asdict(record), indent=2) + "\n"
-
-
 def read_instances(state: State) -> list[Instance]:
     """Every instance, by name."""
     names = sorted(path.name for path in state.instances.glob("*") if path.is_dir())
@@ -176,21 +170,22 @@ def read_instance(state: State, name: str) -> Instance:
         raise VmtoolError(f"there is no instance {name!r}", hint="vmtool ps")
     try:
         story = Journal(paths.directory).story()
-        record = _record(paths, json.loads(paths.record.read_text())) if paths.record.exists() else None
+        record = _record(paths, paths.record.read_text()) if paths.record.exists() else None
     except (ValueError, TypeError, KeyError) as error:
         raise VmtoolError(f"{paths.directory} was written by another version of vmtool: {error}") from error
     pid = daemons.living(paths.pidfile)
     return Instance(name, paths, record, _state(state, paths, story, pid), pid, story)
 
 
-def _record(paths: Paths, values: dict[str, Any]) -> InstanceRecord:
+def _record(paths: Paths, text: str) -> InstanceRecord:
     """The record. vmtool 0.1 had every launcher's details side by side, and knew by the handler what was rendered."""
+    values = json.loads(text)
     earlier = {name: values.pop(name) for name in EARLIER_DETAILS if name in values}
     if earlier and values["handler"] != "runc":
         libvirt = values["handler"] == "libvirt"
         rendered = Path(earlier["kernel"]).with_name("domain.xml") if libvirt else paths.kata
-        values["details"] = {"rendered": str(rendered), **{name: text for name, text in earlier.items() if text}}
-    return InstanceRecord(**values | {"devices": tuple(values.get("devices", ()))})
+        values["details"] = {"rendered": str(rendered), **{name: word for name, word in earlier.items() if word}}
+    return record_of(InstanceRecord, json.dumps(values))
 
 
 def _state(state: State, paths: Paths, story: Story, pid: int | None) -> str:

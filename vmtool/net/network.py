@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from vmtool.records import record_of
 from vmtool.spec.published_port import Publish
 
 RECORD = "network.json"
@@ -84,34 +83,19 @@ def container_chains(network: str, container_id: str) -> tuple[tuple[str, str], 
     return ("nat", f"CNI-{digest}"[:28]), ("nat", f"CNI-DN-{digest}"[:28])
 
 
-def record_text(record: Network | Attachment) -> str:
-    """The record as the JSON text of its file."""
-    return json.dumps(asdict(record), indent=2) + "\n"
-
-
 def network_of(text: str) -> Network | None:
-    """The inverse of `record_text` for a network; None when the text is no such record."""
-    values = _object(text)
+    """The network of a record; None when the text is no such record."""
     try:
-        ipaddress.IPv4Network(values["subnet"])
-        return Network(**values)
-    except (KeyError, TypeError, ValueError):
+        network = record_of(Network, text)
+        ipaddress.IPv4Network(network.subnet)
+    except ValueError:
         return None
+    return network
 
 
 def attachment_of(text: str) -> Attachment | None:
-    """The inverse of `record_text` for an attachment; None when the text is no such record."""
-    values = _object(text)
+    """The attachment of a record; None when the text is no such record."""
     try:
-        publish = tuple(Publish(**item) for item in values.pop("publish"))
-        return Attachment(**values, publish=publish)
-    except (KeyError, TypeError):
-        return None
-
-
-def _object(text: str) -> dict[str, Any]:
-    try:
-        values = json.loads(text)
+        return record_of(Attachment, text)
     except ValueError:
-        return {}
-    return values if isinstance(values, dict) else {}
+        return None

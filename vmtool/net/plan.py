@@ -31,10 +31,10 @@ from vmtool.net.network import (
     Network,
     container_chains,
     netns_path,
-    record_text,
 )
 from vmtool.net.plugin_calls import Calls
 from vmtool.paths import State
+from vmtool.records import record_text
 from vmtool.spec.published_port import Publish
 
 # The chains that the plugins make once per host and never remove (plugins/meta/{portmap,firewall}).

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from vmtool import plan as p
 from vmtool.containerd.container import UID
-from vmtool.instance.instance import Instance, record_text
+from vmtool.instance.instance import Instance
+from vmtool.records import record_text
 from vmtool.stage.launch import Launch, Stage
 
 

@@ -17,6 +17,7 @@ from vmtool.image import installed as i
 from vmtool.image.facts import is_intact, read_builder
 from vmtool.image.wheels import fetch, wheels_missing
 from vmtool.paths import State
+from vmtool.records import record_text
 
 SYSTEM = Endpoint(Path("/run/containerd/containerd.sock"), private=False)
 LIST = "ctr --address /run/containerd/containerd.sock --namespace vmtool images list"
@@ -153,7 +154,7 @@ def test_the_list_joins_records_and_what_containerd_says(tmp_path: Path) -> None
     state = State(tmp_path)
     directory = tmp_path / "images" / "tiny"
     directory.mkdir(parents=True)
-    (directory / i.RECORD).write_text(i.record_text(RECORD))
+    (directory / i.RECORD).write_text(record_text(RECORD))
     foreign = f"docker.io/x/y:1 t sha256:{'c' * 64} 3.0 KiB linux/amd64 -\n"
     host = Recorded({"outputs": {LIST: {"status": 0, "out": TABLE + foreign, "err": ""}},
                      "texts": {str(directory / i.LISTING): TABLE}})
