@@ -22,7 +22,7 @@ GROUND = "ground"
 # actions, the launchers) is the one way up. `serving` runs in the guest and knows nothing of the house.
 FLOORS = (
     f"{GROUND} serving", "plan", "host", "engine", "cli",
-    "facts debian spec", "tee",
+    "facts debian", "tee", "spec",
     "endpoint containerd", "instance", "net gpu qemu", "image", "rootfs models", "proof", "stage",
     "runc kata libvirt", "doctor", "launch", "__main__",
 )
@@ -67,8 +67,7 @@ LISTED: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "files": {
         "to be gone: facts read while planning": ("image.plan_build", "rootfs.recipe.digests", "rootfs.recipe.overlay"),
-        "to be gone: becomes a worker with an order": (
-            "rootfs.metadata.check_lock", "rootfs.metadata.write_metadata"),
+        "to be gone: becomes a worker with an order": ("rootfs.metadata.check_lock", "rootfs.metadata.write_metadata"),
         "what a person names: a document, a recipe, an archive": (
             "doctor.compare", "documents", "image.archive", "image.recipe", "image.wheels", "kata.document",
             "rootfs.build.kernel_files", "rootfs.metadata.lock_file", "rootfs.metadata.manifest", "rootfs.recipe.load"),

@@ -10,8 +10,6 @@ Verdict = Literal["proven", "failed", "not-checked"]
 
 # A guest's own word is weaker than an attestation: whoever made another guest can have it say the same.
 WORD = "the guest says (not attested): "
-# What a guest in a TEE has, as its kernel names it.
-NODES = {"virtcca": "/dev/tsi", "snp": "/dev/sev-guest", "tdx": "/dev/tdx_guest"}
 
 
 @dataclass(frozen=True)

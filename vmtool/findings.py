@@ -11,10 +11,8 @@ from vmtool.errors import NotReady, Refused, VmtoolError
 Level = Literal["ok", "note", "warn", "fail", "not-checked"]
 Fault = Literal["input", "host"]
 Purpose = Literal["runc", "kata", "libvirt"]
-Tee = Literal["none", "virtcca", "snp", "tdx"]
 LEVELS: tuple[Level, ...] = get_args(Level)
 PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
-TEES: tuple[Tee, ...] = get_args(Tee)
 
 
 @dataclass(frozen=True)

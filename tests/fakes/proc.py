@@ -34,3 +34,20 @@ class Proc:
 
     def run(self, argv: tuple[str, ...], deadline: float = 10.0) -> Output | None:
         return None
+
+
+class Container(Proc):
+    """Answers `grep`, `nvidia-smi -L` and `nvidia-smi conf-compute -f`."""
+
+    def __init__(self, said: dict[str, str] | None = None, listed: Output | None = None, mode: Output | None = None,
+                 ) -> None:
+        super().__init__({})
+        lines = [f"{path}:{line}" for path, text in (said or {}).items() for line in text.split("\n")]
+        grep = Output(2, "\n".join(lines), "grep: /proc/driver/nvidia/version: No such file or directory")
+        self.answers = {"grep": grep if said else None, "-L": listed, "-f": mode}
+        self.asked: list[tuple[str, ...]] = []
+
+    def run(self, argv: tuple[str, ...], deadline: float = 10.0) -> Output | None:
+        self.asked.append(argv)
+        words = argv[argv.index("chat") + 1:]
+        return self.answers["grep" if words[0] == "grep" else words[-1]]

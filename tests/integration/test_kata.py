@@ -41,7 +41,7 @@ from vmtool.launch.pipeline import plan_launch
 from vmtool.paths import State
 from vmtool.plan import Plan
 from vmtool.spec.runtime import Spec
-from vmtool.tee.facts import TeeSupport
+from vmtool.tee.tee import TeeSupport
 
 STANDIN = Path(__file__).with_name("standin_shim.py")
 IMAGE = "docker.io/vmtool/nothing:latest"
@@ -126,7 +126,7 @@ def host(state: State, standin: Path) -> HostFacts:
         "virtcca_cvm_host=1", "arm_smmu_v3.disable_ecmdq=1", "vfio_pci.disable_idle_d3=1"))
     return replace(found, kernel=kernel, cpu=replace(found.cpu, arch="aarch64"), kata=KataFacts((shim,), ()),
                    kvm=replace(found.kvm, verdict="runs", vhost_vsock=True), iommu=replace(found.iommu, groups=1),
-                   tee=replace(found.tee, virtcca=TeeSupport(True, ("said so",))))
+                   tee=found.tee | {"virtcca": TeeSupport(True, ("said so",))})
 
 
 def undertake(vmtool: Vmtool, standin: Path, tee: str) -> None:

@@ -18,9 +18,9 @@ import yaml
 
 from tests.integration.machine import Result, Vmtool, output
 from tests.unit.libvirt.cases import COMBINATIONS, GPUS, name_of
-from vmtool.libvirt.check import LEAST
 from vmtool.libvirt.domain import mac_of
 from vmtool.qemu.claims import vm_claims
+from vmtool.tee.table import BY_NAME
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "libvirt"
 OWN = Path(__file__).parents[1] / "data" / "libvirt" / "domain.rng"
@@ -54,7 +54,7 @@ def invalid(result: Result, file: Path) -> bool:
 def known_to_libvirt(tee: str) -> bool:
     version = tuple(int(part) for part in output("virsh", "--version").strip().split(".")[:2])
     assert version, "virsh does not tell its version"
-    return tee == "none" or version >= LEAST.get(tee, (999, 0))
+    return tee == "none" or version >= (BY_NAME[tee].libvirt.since or (999, 0))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from vmtool import architecture
+from vmtool.tee.table import BY_NAME
 
 PACKAGE = Path(architecture.__file__).parent
 # file or folder that may hold a name of an architecture, with the reason for each but the first
@@ -17,6 +18,9 @@ ARCHITECTURES = {
     "facts/kvm_probe.py": "a child that imports nothing of vmtool",
 }
 PLACES = {name: ARCHITECTURES for each in architecture.KNOWN for name in (each.machine, each.debian)}
+PLACES |= {fact: {"tee/": ""} for tee in BY_NAME.values()
+           for fact in (tee.name, tee.title, tee.guest_node, tee.qemu.object, tee.libvirt.security, tee.kata.firmware)
+           if fact}
 
 
 def constants(path: Path) -> set[str]:

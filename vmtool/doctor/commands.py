@@ -17,9 +17,10 @@ from vmtool.doctor.compare import KIND, Difference, differences, read_document
 from vmtool.doctor.diagnose import diagnose, group_of
 from vmtool.doctor.host import HostFacts, read_host
 from vmtool.errors import Refused
-from vmtool.findings import LEVELS, PURPOSES, TEES, Finding, Purpose, Tee
+from vmtool.findings import LEVELS, PURPOSES, Finding, Purpose
 from vmtool.host.local import LocalMachine
 from vmtool.paths import State
+from vmtool.tee.table import TEE_NAMES, TeeName
 
 COLORS = {"ok": "green", "note": "cyan", "warn": "yellow", "fail": "red", "not-checked": "cyan"}
 NOT_READY, DIFFERENT = 3, 4
@@ -28,12 +29,13 @@ Word = TypeVar("Word", bound=str)
 
 @click.command()
 @click.option("--for", "purpose", type=click.Choice(PURPOSES), help="What the host shall run [runc].")
-@click.option("--tee", type=click.Choice(TEES), help="In which trusted execution environment [none].")
+@click.option("--tee", type=click.Choice(TEE_NAMES), help="In which trusted execution environment [none].")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document: facts and findings.")
 @click.option("--compare", "good", metavar="FILE", type=click.Path(path_type=Path),
               help="Show what differs from FILE, a good host's `doctor --json`, made with the same --for and --tee.")
 @click.pass_obj
-def doctor_command(state: State, purpose: Purpose | None, tee: Tee | None, as_json: bool, good: Path | None) -> None:
+def doctor_command(state: State, purpose: Purpose | None, tee: TeeName | None, as_json: bool,
+                   good: Path | None) -> None:
     """Look whether this host can do it; every finding has a hint.
 
     Exit code 0 when nothing fails, 3 when something does; with --compare 0 when nothing differs, 4 when it does.
@@ -54,10 +56,10 @@ def doctor_command(state: State, purpose: Purpose | None, tee: Tee | None, as_js
     sys.exit(NOT_READY if any(item.level == "fail" for item in findings) else 0)
 
 
-def _wish(purpose: Purpose | None, tee: Tee | None, theirs: dict[str, Any]) -> tuple[Purpose, Tee]:
+def _wish(purpose: Purpose | None, tee: TeeName | None, theirs: dict[str, Any]) -> tuple[Purpose, TeeName]:
     """The options, else what the file was made with, else the defaults."""
-    wanted: tuple[Purpose, Tee] = (purpose or _known(PURPOSES, theirs.get("purpose")),
-                                   tee or _known(TEES, theirs.get("tee")))
+    wanted: tuple[Purpose, TeeName] = (purpose or _known(PURPOSES, theirs.get("purpose")),
+                                   tee or _known(TEE_NAMES, theirs.get("tee")))
     if wanted[0] == "runc" and wanted[1] != "none":
         raise Refused(f"--tee {wanted[1]}: a container under runc cannot be confidential",
                       hint=f"vmtool doctor --for kata --tee {wanted[1]}")
@@ -69,7 +71,7 @@ def _known(words: tuple[Word, ...], said: object) -> Word:
     return next((word for word in words if word == said), words[0])
 
 
-def document(facts: HostFacts, findings: Iterable[Finding], purpose: Purpose, tee: Tee) -> dict[str, Any]:
+def document(facts: HostFacts, findings: Iterable[Finding], purpose: Purpose, tee: TeeName) -> dict[str, Any]:
     """The values of the JSON document, without its schema. iptables' rules are left out: there can be thousands."""
     host = dataclasses.asdict(facts)
     del host["network"]["rules"]

@@ -6,11 +6,13 @@ from collections.abc import Iterator
 
 from vmtool.architecture import BY_MACHINE
 from vmtool.doctor.host import HostFacts
-from vmtool.findings import Finding, Level, Purpose, Tee, finding
+from vmtool.findings import Finding, Level, Purpose, finding
 from vmtool.kata.shims import KataHandler, KataShim
+from vmtool.tee.table import NONE, TeeName, tee_of
+from vmtool.tee.virtcca import VIRTCCA
 
 
-def guest_findings(facts: HostFacts, purpose: Purpose, tee: Tee) -> Iterator[Finding]:
+def guest_findings(facts: HostFacts, purpose: Purpose, tee: TeeName) -> Iterator[Finding]:
     """What a guest needs from the host; a container under runc needs none of it."""
     if purpose == "runc":
         return
@@ -25,7 +27,7 @@ def guest_findings(facts: HostFacts, purpose: Purpose, tee: Tee) -> Iterator[Fin
     yield from _kata(facts, tee) if purpose == "kata" else _libvirt(facts, tee)
 
 
-def _kvm(facts: HostFacts, purpose: Purpose, tee: Tee) -> Finding:
+def _kvm(facts: HostFacts, purpose: Purpose, tee: TeeName) -> Finding:
     """libvirt can do without KVM, slowly (TCG); Kata and every TEE cannot."""
     kvm, title = facts.kvm, "KVM runs guests"
     detail = f"{kvm.verdict}: {'; '.join(kvm.evidence)}"
@@ -35,7 +37,7 @@ def _kvm(facts: HostFacts, purpose: Purpose, tee: Tee) -> Finding:
         return finding("kvm.runs-guests", title, "not-checked", detail, hint)
     if kvm.verdict == "runs":
         return finding("kvm.runs-guests", title, "ok", detail)
-    level: Level = "warn" if purpose == "libvirt" and tee == "none" else "fail"
+    level: Level = "warn" if purpose == "libvirt" and tee == NONE else "fail"
     name, module = {"GenuineIntel": ("VT-x", "kvm_intel"), "AuthenticAMD": ("SVM", "kvm_amd")}.get(
         facts.cpu.vendor or "", ("virtualization", "kvm"))
     slow = "; without it guests run under TCG, many times slower" if level == "warn" else ""
@@ -44,14 +46,15 @@ def _kvm(facts: HostFacts, purpose: Purpose, tee: Tee) -> Finding:
     return finding("kvm.runs-guests", title, level, detail, where + slow)
 
 
-def _iommu(facts: HostFacts, tee: Tee) -> Finding:
+def _iommu(facts: HostFacts, tee: TeeName) -> Finding:
     """SNP does not start and virtCCA is not specified without an IOMMU; elsewhere only GPUs need it."""
     iommu, title = facts.iommu, "IOMMU groups"
     told = f" (command line: {' '.join(iommu.parameters)})" if iommu.parameters else ""
     if iommu.groups:
         units = f" of {', '.join(iommu.units[:4])}" if iommu.units else ""
         return finding("iommu.groups", title, "ok", f"{iommu.groups} groups{units}{told}")
-    return finding("iommu.groups", title, "fail" if tee in ("snp", "virtcca") else "warn",
+    known = tee_of(tee)
+    return finding("iommu.groups", title, "fail" if known and known.needs_iommu else "warn",
                    f"none, so no GPU can be passed to a guest{told}", iommu.enable)
 
 
@@ -62,7 +65,7 @@ def _vfio(facts: HostFacts) -> Finding:
                    "modprobe vfio-pci")
 
 
-def _kata(facts: HostFacts, tee: Tee) -> Iterator[Finding]:
+def _kata(facts: HostFacts, tee: TeeName) -> Iterator[Finding]:
     shims = facts.kata.shims
     usable = [shim for shim in shims if shim.on_path]
     told = "; ".join(f"{shim.runtime} {shim.version or 'of unknown version'} ({shim.binary})" for shim in shims)
@@ -73,7 +76,7 @@ def _kata(facts: HostFacts, tee: Tee) -> Iterator[Finding]:
                   "into /usr/local/bin")
     for shim in usable or shims[:1]:
         yield _config(shim)
-        if tee == "virtcca":
+        if tee == VIRTCCA.name:
             yield _virtcca(shim)
     for handler in facts.kata.handlers:
         yield _handler(handler, shims)
@@ -93,11 +96,12 @@ def _config(shim: KataShim) -> Finding:
 
 
 def _virtcca(shim: KataShim) -> Finding:
-    detail = {True: "its program holds tmm-guest", False: "a stock shim: it would boot an ordinary VM in silence",
-              None: "its program could not be searched for tmm-guest"}[shim.knows_virtcca]
+    name = VIRTCCA.qemu.object
+    detail = {True: f"its program holds {name}", False: "a stock shim: it would boot an ordinary VM in silence",
+              None: f"its program could not be searched for {name}"}[shim.knows_virtcca]
     level: Level = "not-checked" if shim.knows_virtcca is None else "ok" if shim.knows_virtcca else "fail"
     return finding(f"kata.virtcca.{shim.runtime.split('.')[2]}", f"{shim.runtime} knows virtCCA", level, detail,
-                   f"grep -c tmm-guest {shim.wraps or shim.binary}; build the shim with the virtCCA patch")
+                   f"grep -c {name} {shim.wraps or shim.binary}; build the shim with the virtCCA patch")
 
 
 def _handler(handler: KataHandler, shims: tuple[KataShim, ...]) -> Finding:
@@ -116,7 +120,7 @@ def _handler(handler: KataHandler, shims: tuple[KataShim, ...]) -> Finding:
                    f"give ctr the same file: --runtime-config-path {handler.config.path}")
 
 
-def _libvirt(facts: HostFacts, tee: Tee) -> Iterator[Finding]:
+def _libvirt(facts: HostFacts, tee: TeeName) -> Iterator[Finding]:
     found = facts.hypervisor
     known = BY_MACHINE.get(facts.cpu.arch)
     package = known.qemu if known else "qemu-system"
@@ -130,7 +134,7 @@ def _libvirt(facts: HostFacts, tee: Tee) -> Iterator[Finding]:
         yield finding("libvirt.system", "qemu:///system", "ok" if found.socket else "warn",
                       "its socket is there" if found.socket else "no socket; qemu:///session and embed remain",
                       "systemctl enable --now libvirtd")
-        if tee != "none":
+        if tee != NONE:
             yield finding("libvirt.launch-security", f"libvirt and QEMU know {tee}", "not-checked",
                           "not looked at: it takes a connection to the daemon",
                           "virsh domcapabilities | grep -A 12 launchSecurity")

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from vmtool.architecture import AMD64
 from vmtool.spec.kata_releases import Release
+from vmtool.tee.table import NONE, tee_of
 
 
 class Wish(Protocol):
@@ -54,8 +55,8 @@ def assets_of(wish: Wish, release: Release, arch: str, tee: str, gpus: int) -> A
 
 def _qemu(release: Release, arch: str, tee: str) -> str:
     # The patched CC-0.8.0 came with a QEMU of the usual name.
-    special = {"snp": "-snp-experimental", "tdx": "-tdx-experimental", "virtcca": "-virtcca-experimental"}.get(tee, "")
-    return f"qemu-system-{arch}{'' if release.keys == 'CC-0.8.0' else special}"
+    plain = tee == NONE or release.keys == "CC-0.8.0"
+    return f"qemu-system-{arch}{'' if plain else f'-{tee}-experimental'}"
 
 
 def _kernel(release: Release, tee: str, nvidia: bool) -> str:
@@ -63,17 +64,17 @@ def _kernel(release: Release, tee: str, nvidia: bool) -> str:
         return "vmlinuz-nvidia-gpu.container"
     if release.virtcca:
         return "vmlinux.container" if release.keys == "CC-0.8.0" else "vmlinuz-confidential.container"
-    return "vmlinux.container" if tee == "none" else "vmlinuz.container"
+    return "vmlinux.container" if tee == NONE else "vmlinuz.container"
 
 
 def _image(release: Release, tee: str, nvidia: bool) -> str:
     if nvidia:
-        return f"kata-containers-nvidia-gpu{'' if tee == 'none' else '-confidential'}.img"
-    plain = tee == "none" or release.keys == "CC-0.8.0"
+        return f"kata-containers-nvidia-gpu{'' if tee == NONE else '-confidential'}.img"
+    plain = tee == NONE or release.keys == "CC-0.8.0"
     return "kata-containers.img" if plain else "kata-containers-confidential.img"
 
 
 def _firmware(prefix: str, tee: str, gpu_on_x86: bool) -> str:
-    files = {"snp": "share/ovmf/AMDSEV.fd", "tdx": "share/ovmf/OVMF.inteltdx.fd"}
-    name = files.get(tee) or ("share/OVMF.fd" if gpu_on_x86 and tee == "none" else "")
+    known = tee_of(tee)
+    name = known.kata.firmware if known else "share/OVMF.fd" if gpu_on_x86 else ""
     return f"{prefix}/{name}" if name else ""

@@ -7,22 +7,24 @@ from collections.abc import Iterator
 from vmtool.architecture import ARM64
 from vmtool.findings import Finding, host_lacks, wrong_input
 from vmtool.kata.facts import GuestFacts, Target
-from vmtool.kata.values import ARCH, MAX_PORTS, VIRTCCA_DEVICES, Asked, cold_plug, root_ports, whole_cpus
+from vmtool.kata.values import MAX_PORTS, Asked, cold_plug, root_ports, whole_cpus
 from vmtool.rootfs.format.image_file import MIB, ImageFile
 from vmtool.spec.kata_releases import RELEASES
+from vmtool.tee.table import NONE, tee_of
+from vmtool.tee.virtcca import VIRTCCA
 
 
 def check_request(asked: Asked) -> Iterator[Finding]:
     """What is wrong on any host."""
-    kata, release, tee = asked.kata, asked.release, asked.tee
+    kata, release, tee, known = asked.kata, asked.release, asked.tee, tee_of(asked.tee)
     if (tee, asked.gpus > 0) not in release.combinations:
         fitting = [other.name for other in RELEASES if (tee, asked.gpus > 0) in other.combinations]
         yield wrong_input("kata.version", f"Kata {release.name} has no {tee}{' with GPUs' if asked.gpus else ''}"
-                          f"{SILENT if tee == 'virtcca' else ''}; use {', '.join(fitting)}",
+                          f"{SILENT if known and known.needs_patches else ''}; use {', '.join(fitting)}",
                           place="spec.runtime.kata.version")
-    if release.root == "vda" and asked.arch == ARM64.machine and tee == "none":
+    if release.root == "vda" and asked.arch == ARM64.machine and tee == NONE:
         yield wrong_input("kata.always-confidential", f"on arm64 every guest of Kata {release.name} is confidential, "
-                          "so ask for virtcca", place="spec.runtime.tee")
+                          f"so ask for {VIRTCCA.name}", place="spec.runtime.tee")
     if kata.image and kata.initrd:
         yield wrong_input("kata.root", "image and initrd are both set; Kata boots one of them",
                           place="spec.runtime.kata")
@@ -42,8 +44,9 @@ def check_request(asked: Asked) -> Iterator[Finding]:
     if asked.body.resources.memory < 256 * MIB:
         yield wrong_input("kata.memory.least", "below 256 MiB Kata takes 2048 MiB instead",
                           place="spec.resources.memory")
-    if tee == "virtcca" and asked.body.resources.memory < 1 << 30:
-        yield wrong_input("kata.memory.virtcca", "virtCCA takes at least 1 GiB of secure memory for each VM",
+    if known and asked.body.resources.memory < known.kata.least_memory:
+        yield wrong_input(f"kata.memory.{tee}", f"{known.title} takes at least {known.kata.least_memory >> 30} GiB of "
+                          "secure memory for each VM",
                           place="spec.resources.memory")
 
 
@@ -55,12 +58,13 @@ SILENT = ", and would boot an ordinary VM in silence"
 
 
 def _ports(asked: Asked) -> Iterator[Finding]:
-    ports = root_ports(asked)
+    ports, known = root_ports(asked), tee_of(asked.tee)
     if ports > MAX_PORTS:
         yield wrong_input("kata.ports.most", f"{ports} root ports, but Kata makes {MAX_PORTS} at most",
                           place="spec.runtime.kata.root_ports")
-    elif asked.tee == "virtcca" and asked.gpus > VIRTCCA_DEVICES:
-        yield wrong_input("kata.devices.most", f"{asked.gpus} devices, but virtCCA takes {VIRTCCA_DEVICES} at most",
+    elif known and 0 < known.kata.most_devices < asked.gpus:
+        yield wrong_input("kata.devices.most",
+                          f"{asked.gpus} devices, but {known.title} takes {known.kata.most_devices} at most",
                           place="spec.resources.accelerators")
     elif asked.kata.root_ports is not None and ports < asked.gpus and cold_plug(asked) == "root-port":
         yield wrong_input("kata.ports.few", f"{ports}, but there are {asked.gpus} devices",
@@ -69,7 +73,8 @@ def _ports(asked: Asked) -> Iterator[Finding]:
 
 def check_host(asked: Asked, target: Target, guest: GuestFacts) -> Iterator[Finding]:
     """What this host lacks for it."""
-    arch = ARCH.get(asked.tee)
+    known = tee_of(asked.tee)
+    arch = known.architecture.machine if known else ""
     if arch and target.arch and arch != target.arch:
         yield host_lacks("kata.architecture", f"{asked.tee} needs {arch}, but this host is {target.arch}",
                          place="spec.runtime.tee")

@@ -15,13 +15,13 @@ from vmtool.findings import failing, lines
 from vmtool.kata.view import finding_json, show_findings, show_keys, show_which
 from vmtool.paths import State
 from vmtool.spec.kata_releases import NAMES, release_of
+from vmtool.tee.table import TEE_NAMES
 
 if TYPE_CHECKING:
     from vmtool.spec.runtime import Spec
 
 JSON = click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 VERSION = click.option("--kata-version", "version", metavar="V", help=f"One of {', '.join(NAMES)} [the shim's].")
-TEES = ("none", "virtcca", "snp", "tdx")
 KINDS = ("configuration", "handler", "runtimeclass", "udev", "cni")
 
 
@@ -75,7 +75,7 @@ def _network(state: State, spec: Spec) -> str:
 @kata_command.command("check")
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @VERSION
-@click.option("--tee", type=click.Choice(TEES), help="What it shall make [what the file says].")
+@click.option("--tee", type=click.Choice(TEE_NAMES), help="What it shall make [what the file says].")
 @click.option("--gpus", type=click.IntRange(min=0), help="How many it shall pass on.")
 @JSON
 def check(file: Path | None, version: str | None, tee: str | None, gpus: int | None, as_json: bool) -> None:

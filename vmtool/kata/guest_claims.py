@@ -12,11 +12,12 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 
-from vmtool.claims import NODES, WORD, Claim
+from vmtool.claims import WORD, Claim
 from vmtool.instance.instance import InstanceRecord
 from vmtool.machine import Output, Reader
 from vmtool.proof.hardening import judge_status
 from vmtool.qemu.proof import cmdline_claim
+from vmtool.tee.table import BY_NAME
 
 # Each line comes back behind its file's name; of /proc/cpuinfo the first processor is enough.
 FILES = ("/proc/cmdline", "/proc/cpuinfo", "/proc/misc", "/proc/devices", "/proc/1/status",
@@ -74,16 +75,17 @@ def _exec(reader: Reader, record: InstanceRecord, *words: str) -> Output | None:
 
 
 def _tee(view: View, record: InstanceRecord) -> Claim:
-    """The kernel names its TEE's device in /proc/misc or /proc/devices; x86 has a flag for TDX."""
+    """The kernel names its TEE's device in /proc/misc or /proc/devices; some show in the processor's flags."""
     listed = {word for path in ("/proc/misc", "/proc/devices") for line in view.get(path, ()) for word in line.split()}
     flags = next((line for line in view.get("/proc/cpuinfo", ()) if line.startswith("flags")), "")
-    seen = [node for node in NODES.values() if node.rpartition("/")[2] in listed]
-    seen += ["the flag tdx_guest"] if "tdx_guest" in flags.split() else []
+    seen = [tee.guest_node for tee in BY_NAME.values() if tee.guest_node.rpartition("/")[2] in listed]
+    seen += [f"the flag {tee.cpu_flag}" for tee in BY_NAME.values() if tee.cpu_flag in flags.split()]
     told = f"{WORD}{', '.join(seen) or 'no sign of a TEE'}"
     if not record.confidential:
         return Claim("guest.tee", "not-checked", f"none was asked for; {told}")
-    if record.tee == "tdx" and flags and "tdx_guest" not in flags.split():
-        return Claim("guest.tee", "failed", f"{told}: its processor lacks the flag tdx_guest")
+    wanted = BY_NAME[record.tee].cpu_flag
+    if wanted and flags and wanted not in flags.split():
+        return Claim("guest.tee", "failed", f"{told}: its processor lacks the flag {wanted}")
     return Claim("guest.tee", "not-checked", f"{told}; only an attestation could prove it")
 
 
@@ -116,6 +118,6 @@ def _confidential_gpu(reader: Reader, record: InstanceRecord) -> Claim:
     if not heard:
         return Claim("gpu.cc-status", "not-checked", "nvidia-smi conf-compute -f did not answer")
     off = re.search(r"CC status:\s*OFF", heard, re.IGNORECASE)
-    if off and record.tee in ("snp", "tdx"):
+    if off and record.confidential and BY_NAME[record.tee].encrypts_gpu_link:
         return Claim("gpu.cc-status", "failed", f"{WORD}{heard}: what goes to the GPU is not encrypted")
     return Claim("gpu.cc-status", "not-checked", f"{WORD}{heard}; only the GPU's attestation could prove it")

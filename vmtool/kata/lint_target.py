@@ -63,6 +63,6 @@ def drop_ins_of(reader: Reader, file: str) -> tuple[str, ...]:
 def read_host_view(reader: Reader, target: Target) -> HostView:
     """The host as the lint sees it; virtCCA stays unknown, since only a KVM that is tried tells."""
     cpu = read_cpu(reader)
-    tee = read_tee(reader, cpu, read_kvm(reader, cpu, probe=False))
-    available = {"virtcca": tee.virtcca.available, "snp": tee.snp.available, "tdx": tee.tdx.available}
+    found = read_tee(reader, cpu, read_kvm(reader, cpu, probe=False))
+    available = {name: support.available for name, support in found.items()}
     return HostView(target.memory, target.cores, available, reader.exists)

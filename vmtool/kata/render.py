@@ -13,6 +13,7 @@ from vmtool.kata.lint.lint import lint
 from vmtool.kata.lint.rules import Subject
 from vmtool.kata.values import Asked, Values, values_of
 from vmtool.rendering import render_template
+from vmtool.tee.table import tee_of
 
 NAME = "configuration.toml"
 BESIDE = {"handler": "kata/handler.toml", "runtimeclass": "k8s/runtimeclass.yaml", "udev": "kata/udev.rules"}
@@ -42,9 +43,10 @@ def render_kind(kind: str, asked: Asked) -> tuple[str, tuple[Finding, ...]]:
     """The configuration, or what goes with it: containerd's "handler", Kubernetes' "runtimeclass", "udev" rules."""
     if kind == "configuration":
         return render(asked)
-    values = values_of(asked)
+    values, tee = values_of(asked), tee_of(asked.tee)
     text = render_template(
-        BESIDE[kind], handler=handler_name(asked), config_path=ETC, tee=asked.tee, gpus=asked.gpus, vfio=asked.vfio,
+        BESIDE[kind], handler=handler_name(asked), config_path=ETC, gpus=asked.gpus, vfio=asked.vfio,
+        host_node=tee.host_node if tee else "",
         # containerd hands on only what is listed here; the configuration says which of them Kata takes.
         pod_annotations=("io.katacontainers.*",) if values.enable_annotations else (),
         default_memory=values.default_memory, overhead_memory=f"{values.default_memory + QEMUS_OWN}Mi",

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from vmtool.architecture import AMD64, ARM64
+from vmtool.architecture import AMD64
 from vmtool.findings import Finding
 from vmtool.kata.check import check_host, check_request
 from vmtool.kata.facts import GuestFacts, Target, read_guest, read_target
-from vmtool.kata.values import ARCH, Asked
+from vmtool.kata.values import Asked
 from vmtool.machine import Reader
 from vmtool.spec.kata import Kata
 from vmtool.spec.kata_releases import USUAL, Release, release_like, release_of
 from vmtool.spec.runtime import Body
+from vmtool.tee.table import tee_of
+from vmtool.tee.virtcca import VIRTCCA
 
 
 @dataclass(frozen=True)
@@ -53,12 +55,13 @@ def choose_release(kata: Kata, tee: str, target: Target) -> Release:
     """The spec's, else the installed shim's, else what the TEE is usually run with."""
     if kata.version != "auto":
         return release_of(kata.version)
-    shim = target.shim
+    shim, known = target.shim, tee_of(tee)
     found = release_like(shim.version, bool(shim.knows_virtcca)) if shim else None
-    return found or release_of(USUAL[tee])
+    return found or release_of(known.kata.release if known else USUAL)
 
 
 def _arch(body: Body, release: Release, target: Target) -> str:
     """The TEE's, else the release's, else this host's."""
-    patched = ARM64.machine if release.name.endswith("virtcca") else ""
-    return ARCH.get(body.runtime.tee) or patched or target.arch or AMD64.machine
+    known = tee_of(body.runtime.tee)
+    patched = VIRTCCA.architecture.machine if release.name.endswith(VIRTCCA.name) else ""
+    return (known.architecture.machine if known else "") or patched or target.arch or AMD64.machine

@@ -11,6 +11,7 @@ from vmtool.architecture import ARM64
 from vmtool.containerd.config_facts import Runtime, read_runtimes
 from vmtool.kata.config_choice import ConfigChoice, choose_config, default_paths, resolve
 from vmtool.machine import Reader
+from vmtool.tee.virtcca import VIRTCCA
 
 # containerd looks for shims on its PATH; the others need a runtime_path or a path on ctr's command line.
 ON_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin")
@@ -109,7 +110,7 @@ def _shim(reader: Reader, arch: str, runtime: str, binary: str, environment: str
 
 def _knows_virtcca(reader: Reader, program: str) -> bool | None:
     """The patched runtime gives QEMU `-object tmm-guest,...`, so its program holds the name (grep: 0 found, 1 not)."""
-    searched = reader.run(("grep", "--quiet", "--text", "--fixed-strings", "tmm-guest", program))
+    searched = reader.run(("grep", "--quiet", "--text", "--fixed-strings", VIRTCCA.qemu.object, program))
     return {0: True, 1: False}.get(searched.status) if searched else None
 
 

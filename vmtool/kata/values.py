@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vmtool.architecture import AMD64, ARM64, architecture_of
+from vmtool.architecture import ARM64, architecture_of
 from vmtool.kata.assets import Assets, assets_of
-from vmtool.kata.lint.confidential import VIRTCCA_PARAM
 from vmtool.qemu.timeouts import create_seconds, dial_seconds
 from vmtool.spec.kata import Kata
 from vmtool.spec.kata_releases import Release
 from vmtool.spec.runtime import Body
+from vmtool.tee.snp import SNP
+from vmtool.tee.table import NONE, tee_of
 
 MIB = 1 << 20
-ARCH = {"virtcca": ARM64.machine, "snp": AMD64.machine, "tdx": AMD64.machine}
-# virtCCA has 16 root ports, of which the network and the root disk take two.
-MAX_PORTS, VIRTCCA_DEVICES = 16, 14
+MAX_PORTS = 16
 SLAB = 2048
 CGROUPS = ("cgroup_no_v1=all", "systemd.unified_cgroup_hierarchy=1")
 # What NVIDIA's templates have: the guest's firmware maps large BARs badly, so Linux shall do it.
@@ -49,7 +48,7 @@ class Asked:
 
     @property
     def confidential(self) -> bool:
-        return self.tee != "none"
+        return self.tee != NONE
 
     @property
     def assets(self) -> Assets:
@@ -109,7 +108,7 @@ def values_of(asked: Asked) -> Values:
     return Values(
         path=assets.qemu, kernel=assets.kernel, image=assets.image, initrd=assets.initrd,
         rootfs_type=rootfs_type(asked), machine_type=architecture_of(asked.arch).board,
-        firmware=assets.firmware, confidential_guest=asked.confidential, sev_snp_guest=asked.tee == "snp",
+        firmware=assets.firmware, confidential_guest=asked.confidential, sev_snp_guest=asked.tee == SNP.name,
         kernel_params=kernel_params(asked, memory), kernel_verity_params=asked.verity,
         default_vcpus=vcpus, default_memory=memory, cold_plug_vfio=cold_plug(asked), pcie_root_port=root_ports(asked),
         guest_hook_path=asked.hook_path, disable_image_nvdimm=static, shared_fs=asked.kata.shared_fs,
@@ -153,8 +152,9 @@ def kernel_params(asked: Asked, memory: int) -> str:
     """The TEE's words, the release's, NVIDIA's, the spec's: always in this order, since the order is measured."""
     own = tuple(asked.kata.kernel_params.split())
     words: list[str] = []
-    if asked.tee == "virtcca" and asked.release.root != "vda":
-        words += [VIRTCCA_PARAM, f"swiotlb={swiotlb_slabs(memory)},force"]
+    known = tee_of(asked.tee)
+    if known and known.kata.guest_word and asked.release.root != "vda":
+        words += [known.kata.guest_word, f"swiotlb={swiotlb_slabs(memory)},force"]
     if asked.release.verity:
         words += CGROUPS[:1] if asked.gpus else CGROUPS
         words += NVIDIA if asked.gpus else ()

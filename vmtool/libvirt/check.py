@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vmtool.findings import Finding, host_lacks, wrong_input
-from vmtool.libvirt.domain import TEE_ARCHITECTURES, TEE_FIRMWARE, TEE_MACHINES, foreign
+from vmtool.libvirt.domain import foreign
 from vmtool.libvirt.verity_table import is_verified
 from vmtool.spec.libvirt import Libvirt
 from vmtool.spec.runtime import Body
-
-# The first libvirt that knows the launchSecurity type (its NEWS). virtCCA's is in openEuler's patched libvirt only,
-# whose version number does not tell.
-LEAST = {"snp": (10, 5), "tdx": (11, 6)}
+from vmtool.tee.table import tee_of
+from vmtool.tee.tee import Tee
 
 
 def check_request(body: Body, architecture: str, version: str | None) -> Iterator[Finding]:
@@ -22,34 +20,35 @@ def check_request(body: Body, architecture: str, version: str | None) -> Iterato
         architecture: of the guest.
         version: libvirt's; None when it is not installed or does not tell.
     """
-    tee = body.runtime.tee
-    if tee != "none" and architecture != TEE_ARCHITECTURES[tee]:
+    tee = tee_of(body.runtime.tee)
+    if tee and architecture != tee.architecture.machine:
         yield wrong_input("libvirt.architecture",
-                          f"{tee} exists on {TEE_ARCHITECTURES[tee]}, the guest image is {architecture}",
+                          f"{tee.name} exists on {tee.architecture.machine}, the guest image is {architecture}",
                           place="spec.runtime.tee")
     yield from _boot(body.runtime.libvirt, tee)
     yield from _machine(body, tee)
-    if tee != "none" and not is_verified(body):
-        yield wrong_input("libvirt.verity", f"without it the host of a guest in {tee} could alter its disks",
+    if tee and not is_verified(body):
+        yield wrong_input("libvirt.verity", f"without it the host of a guest in {tee.name} could alter its disks",
                           place="spec.runtime.libvirt.verity")
     yield from _texts(body.runtime.libvirt)
     if version is None:
         yield host_lacks("libvirt.absent", "libvirt is not installed",
                          "apt-get install libvirt-daemon-system libvirt-clients")
-    elif tee in LEAST and _numbers(version) < LEAST[tee]:
-        least = ".".join(map(str, LEAST[tee]))
+    elif tee and _numbers(version) < tee.libvirt.since:
+        least = ".".join(map(str, tee.libvirt.since))
         yield host_lacks("libvirt.version",
-                         f"libvirt {version} cannot start a domain in {tee}: {least} is the first that can")
+                         f"libvirt {version} cannot start a domain in {tee.name}: {least} is the first that can")
 
 
-def _boot(wish: Libvirt, tee: str) -> Iterator[Finding]:
-    if tee in TEE_FIRMWARE and not wish.firmware:
-        yield wrong_input("libvirt.firmware.measured", f"{tee} measures the firmware: name an OVMF that was built for "
-                          "it (such as OVMF.amdsev.fd or OVMF.inteltdx.fd)", place="spec.runtime.libvirt.firmware")
-    if tee not in TEE_FIRMWARE and wish.boot == "kernel" and wish.firmware:
+def _boot(wish: Libvirt, tee: Tee | None) -> Iterator[Finding]:
+    measured = tee is not None and tee.measures_firmware
+    if tee and measured and not wish.firmware:
+        yield wrong_input("libvirt.firmware.measured", f"{tee.name} measures the firmware: name an OVMF that was built "
+                          "for it (such as OVMF.amdsev.fd or OVMF.inteltdx.fd)", place="spec.runtime.libvirt.firmware")
+    if not measured and wish.boot == "kernel" and wish.firmware:
         yield wrong_input("libvirt.firmware.unused", "is not used when QEMU loads the kernel (boot: firmware)",
                           place="spec.runtime.libvirt.firmware")
-    if tee not in TEE_FIRMWARE and wish.boot == "firmware" and not wish.firmware:
+    if not measured and wish.boot == "firmware" and not wish.firmware:
         yield wrong_input("libvirt.firmware.unnamed", "firmware needs the path of one (spec.runtime.libvirt.firmware)",
                           place="spec.runtime.libvirt.boot")
     if wish.boot == "firmware" and (wish.kernel or wish.kernel_params):
@@ -57,10 +56,10 @@ def _boot(wish: Libvirt, tee: str) -> Iterator[Finding]:
                           place="spec.runtime.libvirt")
 
 
-def _machine(body: Body, tee: str) -> Iterator[Finding]:
+def _machine(body: Body, tee: Tee | None) -> Iterator[Finding]:
     machine, wanted = body.runtime.libvirt.machine, body.resources.accelerators
-    if tee in TEE_MACHINES and machine and machine != TEE_MACHINES[tee]:
-        yield wrong_input("libvirt.machine.tee", f"{tee} has {TEE_MACHINES[tee]} only, not {machine}",
+    if tee and tee.libvirt.machine and machine and machine != tee.libvirt.machine:
+        yield wrong_input("libvirt.machine.tee", f"{tee.name} has {tee.libvirt.machine} only, not {machine}",
                           place="spec.runtime.libvirt.machine")
     if machine in ("pc", "microvm", "isapc") and (wanted.count or wanted.bdf):
         yield wrong_input("libvirt.machine.gpu", f"{machine} has no PCI Express, which a GPU needs: q35",

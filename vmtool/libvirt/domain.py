@@ -8,18 +8,11 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from vmtool.architecture import AMD64, ARM64, architecture_of
+from vmtool.architecture import architecture_of
+from vmtool.tee.table import tee_of
 
 # Only a name for what is derived from it: the same instance has the same domain on every host.
 _NAMESPACE = uuid.UUID("6c1d4c0e-6f0a-5d3b-9a39-0b1f6d7a2c55")
-# What a TEE adds to the guest's kernel command line; the virtCCA guide's for libvirt.
-TEE_WORDS = {"virtcca": ("swiotlb=262144,force", "cma=64M", "virtcca_cvm_guest=1", "cvm_guest=1", "kaslr.disabled=1")}
-# virtCCA's QEMU has the TEE in this version of the machine only.
-TEE_MACHINES = {"virtcca": "virt-8.2"}
-# TEEs that measure the firmware, which then loads the kernel that QEMU hands it.
-TEE_FIRMWARE = ("snp", "tdx")
-# The architecture that a TEE exists on.
-TEE_ARCHITECTURES = {"virtcca": ARM64.machine, "snp": AMD64.machine, "tdx": AMD64.machine}
 # Bytes of the kernel's command line that it reads (COMMAND_LINE_SIZE of x86 and arm64, less the last zero); it cuts off
 # what follows, without a word.
 LONGEST = 2047
@@ -120,12 +113,13 @@ def mac_of(name: str) -> str:
 
 def machine_of(architecture: str, tee: str, wanted: str | None) -> str:
     """The machine type."""
-    return wanted or TEE_MACHINES.get(tee) or architecture_of(architecture).board
+    known = tee_of(tee)
+    return wanted or (known.libvirt.machine if known else "") or architecture_of(architecture).board
 
 
 def kernel_words(architecture: str, tee: str, target: str, further: tuple[str, ...]) -> tuple[str, ...]:
     """The guest's kernel command line: the same spec gives the same words in the same order, since a TEE measures
     them; what the person adds comes last."""
-    console = architecture_of(architecture).console
-    return (f"console={console}", "panic=-1", "net.ifnames=0", f"systemd.unit={target}", *TEE_WORDS.get(tee, ()),
-            *further)
+    console, known = architecture_of(architecture).console, tee_of(tee)
+    return (f"console={console}", "panic=-1", "net.ifnames=0", f"systemd.unit={target}",
+            *(known.libvirt.kernel_words if known else ()), *further)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from vmtool.libvirt.verity_table import table_line
 from vmtool.rendering import render_template
+from vmtool.tee.table import BY_NAME
 
 if TYPE_CHECKING:
     from vmtool.libvirt.facts import GuestImage
@@ -41,7 +42,8 @@ def guest_files(image: GuestImage, command: Sequence[str], env: Sequence[tuple[s
     return further | {
         "init": render_template("libvirt/guest-init", filesystem=image.rootfs.holds, partition=image.partition,
                              target=image.target, disks=DISKS, dmsetup=dmsetup, root_table=_root_table(image)),
-        "agent.sh": render_template("libvirt/guest-agent.sh", agent=AGENT_PORT, log=LOG_PORT),
+        "agent.sh": render_template("libvirt/guest-agent.sh", agent=AGENT_PORT, log=LOG_PORT,
+                                    nodes=[tee.guest_node for tee in BY_NAME.values()]),
         "vmtool-agent.service": render_template("libvirt/guest-agent.service"),
         "vmtool-ended.service": render_template("libvirt/guest-ended.service"),
         "vmtool-workload.service": render_template(

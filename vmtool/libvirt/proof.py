@@ -9,7 +9,7 @@ import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator, Sequence
 
-from vmtool.claims import NODES, WORD, Claim
+from vmtool.claims import WORD, Claim
 from vmtool.instance.instance import Instance, InstanceRecord
 from vmtool.libvirt.initramfs_files import DISKS
 from vmtool.libvirt.launch_domain import domain_name
@@ -17,6 +17,7 @@ from vmtool.machine import Reader
 from vmtool.proof.hardening import judge_status
 from vmtool.proof.image import bytes_claim, read_promise
 from vmtool.qemu.proof import cmdline_claim, qemu_claims, unchanged_claim
+from vmtool.tee.table import BY_NAME
 
 ASK = (sys.executable, "-I", "-m", "vmtool.libvirt.guest_agent")
 SECONDS = 30.0
@@ -110,8 +111,9 @@ def _tee(report: Report, record: InstanceRecord) -> Claim:
     seen = [*report.get("node", []), *report.get("dmesg", [])]
     if not record.confidential:
         return Claim("guest.tee", "not-checked", f"none was asked for; {WORD}{'; '.join(seen) or 'no sign of one'}")
-    if NODES[record.tee] not in report.get("node", []):
-        return Claim("guest.tee", "failed", f"{WORD}there is no {NODES[record.tee]} in it")
+    node = BY_NAME[record.tee].guest_node
+    if node not in report.get("node", []):
+        return Claim("guest.tee", "failed", f"{WORD}there is no {node} in it")
     return Claim("guest.tee", "not-checked", f"{WORD}{'; '.join(seen)}; only an attestation could prove it")
 
 

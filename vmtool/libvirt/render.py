@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from vmtool.errors import Refused, VmtoolError
 from vmtool.libvirt.domain import Domain, foreign
 from vmtool.rendering import render_template
+from vmtool.tee.table import tee_of
 
 TEMPLATE = "libvirt/domain.xml"
 # MiB of address space for a GPU's memory, which OVMF sets aside: the largest has 192 GiB, rounded up to a power of 2.
@@ -30,7 +31,7 @@ def render_domain(domain: Domain) -> str:
     for name, value in _texts(values):
         if character := foreign(value):
             raise Refused(f"{name}: {value[:60]!r} holds {character!r}, which a domain's description cannot")
-    text = render_template(TEMPLATE, **values)
+    text = render_template(TEMPLATE, **values | {"tee": tee_of(domain.tee)})
     _compare(domain, text)
     return text
 
@@ -68,8 +69,7 @@ def read_back(text: str) -> dict[str, object]:
 
 def expected(domain: Domain) -> dict[str, object]:
     """What `read_back` must give."""
-    kernel = domain.kernel
-    kinds = {"snp": "sev-snp", "tdx": "tdx", "virtcca": "cvm"}
+    kernel, tee = domain.kernel, tee_of(domain.tee)
     return {
         "name": domain.name, "title": domain.title, "memory": str(domain.memory), "vcpus": str(domain.vcpus),
         "emulator": domain.emulator, "kernel": str(kernel.path) if kernel else "",
@@ -78,7 +78,7 @@ def expected(domain: Domain) -> dict[str, object]:
         "disks": [(str(disk.path), disk.serial) for disk in domain.disks],
         "bridge": [domain.nic.bridge] if domain.nic else [], "console": [str(domain.console)],
         "ports": [(str(port.socket or port.file), port.name) for port in domain.ports],
-        "hostdevs": list(domain.hostdevs), "launchSecurity": [kinds[domain.tee]] if domain.tee != "none" else [],
+        "hostdevs": list(domain.hostdevs), "launchSecurity": [tee.libvirt.security] if tee else [],
     }
 
 

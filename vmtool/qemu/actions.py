@@ -12,6 +12,7 @@ from vmtool.errors import VerificationFailed, VmtoolError
 from vmtool.plan.action import Action
 from vmtool.qemu.claims import vm_claims
 from vmtool.qemu.processes import QemuProcess, read_qemu, real_path
+from vmtool.tee.table import tee_of
 
 if TYPE_CHECKING:
     from vmtool.machine import Host
@@ -41,7 +42,8 @@ class ExpectTee(Action):
     handler: str = "kata"
 
     def shell(self) -> str:
-        kind = {"virtcca": "tmm-guest", "snp": "sev-snp-guest"}.get(self.tee, "tdx-guest")
+        known = tee_of(self.tee)
+        kind = known.qemu.object if known else self.tee
         return (f"tr '\\0' '\\n' < /proc/$(pgrep -f -- '-name {self.name}')/cmdline | "
                 f"tee {self.evidence} | grep -e {kind}")
 

@@ -10,13 +10,8 @@ from collections.abc import Collection, Sequence
 
 from vmtool.claims import Claim
 from vmtool.qemu.arguments import Arguments, pairs, parse_arguments, properties
-
-# Guest policy of AMD's SEV-SNP ABI, table 8: bit 19 lets the host debug the guest, and so read it.
-SNP_DEBUG = 1 << 19
-# ATTRIBUTES of Intel's TDX module: bit 0 is DEBUG.
-TDX_DEBUG = 1
-KINDS = {"snp": "sev-snp-guest", "tdx": "tdx-guest", "virtcca": "tmm-guest"}
-TYPICAL = {"snp": "-object sev-snp-guest", "tdx": "-object tdx-guest", "virtcca": "kvm-type=cvm and -object tmm-guest"}
+from vmtool.tee.table import BY_NAME, NONE
+from vmtool.tee.tee import QemuTee, Tee
 
 
 def vm_claims(argv: Sequence[str], tee: str, devices: Sequence[str] = (),
@@ -36,52 +31,47 @@ def vm_claims(argv: Sequence[str], tee: str, devices: Sequence[str] = (),
 
 def tee_claim(arguments: Arguments, tee: str) -> Claim:
     """Whether the VM was started in the TEE that was asked for."""
-    if tee == "none":
+    if tee == NONE:
         return Claim("tee", "failed", "NOT CONFIDENTIAL: none was asked for; root on this host reads everything")
-    problem = {"virtcca": _virtcca, "snp": _snp, "tdx": _tdx}[tee](arguments)
+    known = BY_NAME[tee]
+    problem = _machine_kind(arguments, known) if known.qemu.kvm_type else (
+        _supported(arguments, known) or _debuggable(arguments, known.qemu))
     machine = arguments.machine.get("type", "unknown machine")
     if problem:
         return Claim("tee", "failed", f"NOT CONFIDENTIAL: {tee} was asked for, but {problem} (machine {machine})")
-    made = arguments.object_of(KINDS[tee]) or {}
-    kind = f"kvm-type={arguments.machine['kvm-type']}, " if tee == "virtcca" else ""
-    return Claim("tee", "proven", f"QEMU runs with {kind}-object {KINDS[tee]},id={made.get('id', '')} "
+    made = arguments.object_of(known.qemu.object) or {}
+    kind = f"kvm-type={arguments.machine['kvm-type']}, " if known.qemu.kvm_type else ""
+    return Claim("tee", "proven", f"QEMU runs with {kind}-object {known.qemu.object},id={made.get('id', '')} "
                                   f"(machine {machine}); the guest was not attested")
 
 
-def _virtcca(arguments: Arguments) -> str:
+def _machine_kind(arguments: Arguments, tee: Tee) -> str:
     """The patched runtime gives both; QEMU gets no confidential-guest-support there."""
-    if arguments.machine.get("kvm-type") != "cvm" and not arguments.object_of("tmm-guest"):
-        return f"QEMU runs an ordinary VM, without {TYPICAL['virtcca']}: a stock shim ignores confidential_guest"
-    if arguments.machine.get("kvm-type") != "cvm":
-        return f"its machine has kvm-type={arguments.machine.get('kvm-type', '')}, not cvm"
-    return "" if arguments.object_of("tmm-guest") else "there is no -object tmm-guest"
+    kind, made = arguments.machine.get("kvm-type", ""), arguments.object_of(tee.qemu.object)
+    if kind != tee.qemu.kvm_type and not made:
+        return f"QEMU runs an ordinary VM, without {tee.qemu.typical}: a stock shim ignores confidential_guest"
+    if kind != tee.qemu.kvm_type:
+        return f"its machine has kvm-type={kind}, not {tee.qemu.kvm_type}"
+    return "" if made else f"there is no -object {tee.qemu.object}"
 
 
-def _snp(arguments: Arguments) -> str:
-    problem = _supported(arguments, "snp")
-    policy = _number((arguments.object_of("sev-snp-guest") or {}).get("policy", "0x30000"))
-    if not problem and (policy is None or policy & SNP_DEBUG):
-        return "its policy lets the host debug it, and so read it"
-    return problem
-
-
-def _tdx(arguments: Arguments) -> str:
-    problem = _supported(arguments, "tdx")
-    made = arguments.object_of("tdx-guest") or {}
-    attributes = _number(made.get("attributes", "0"))
-    if not problem and (attributes is None or attributes & TDX_DEBUG or made.get("debug") == "on"):
-        return "its attributes let the host debug it, and so read it"
-    return problem
-
-
-def _supported(arguments: Arguments, tee: str) -> str:
+def _supported(arguments: Arguments, tee: Tee) -> str:
     """The object must be there, and the machine must use it: an object alone protects nothing."""
-    made = arguments.object_of(KINDS[tee])
+    made = arguments.object_of(tee.qemu.object)
     if made is None:
         others = [kind for kind in (item.get("type", "") for item in arguments.objects) if kind.endswith("-guest")]
-        return f"QEMU runs {'with -object ' + others[0] if others else 'an ordinary VM'}, without {TYPICAL[tee]}"
+        return f"QEMU runs {'with -object ' + others[0] if others else 'an ordinary VM'}, without {tee.qemu.typical}"
     used = arguments.machine.get("confidential-guest-support") or arguments.machine.get("memory-encryption")
     return "" if used == made.get("id") else f"its machine does not use the object (confidential-guest-support={used})"
+
+
+def _debuggable(arguments: Arguments, tee: QemuTee) -> str:
+    """Whether the host may debug the guest, by the object's bits or by the property that sets them."""
+    made = arguments.object_of(tee.object) or {}
+    bits = _number(made.get(tee.debugging, tee.unset))
+    if bits is None or bits & tee.debug_bits or made.get("debug") == "on":
+        return f"its {tee.debugging} let{'' if tee.debugging.endswith('s') else 's'} the host debug it, and so read it"
+    return ""
 
 
 def _accelerated(arguments: Arguments) -> Claim:

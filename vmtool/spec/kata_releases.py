@@ -6,12 +6,16 @@ import re
 from dataclasses import dataclass
 
 from vmtool.errors import Refused
+from vmtool.tee.snp import SNP
+from vmtool.tee.table import NONE
+from vmtool.tee.tdx import TDX
+from vmtool.tee.virtcca import VIRTCCA
 
 GPU = "gpu"
 # (TEE, with GPUs or not); SNP and TDX take GPUs since the releases whose shim ships a configuration for it.
-PLAIN = (("none", False), ("none", True))
-X86 = (("snp", False), ("snp", True), ("tdx", False), ("tdx", True))
-VIRTCCA = (("virtcca", False), ("virtcca", True))
+PLAIN = ((NONE, False), (NONE, True))
+X86 = ((SNP.name, False), (SNP.name, True), (TDX.name, False), (TDX.name, True))
+PATCHED = ((VIRTCCA.name, False), (VIRTCCA.name, True))
 
 
 @dataclass(frozen=True)
@@ -49,15 +53,16 @@ class Release:
 
 # CC-0.8.0's SNP and TDX predate GPUs. Its virtCCA patch makes every guest confidential.
 RELEASES = (
-    Release("CC-0.8.0", "CC-0.8.0", (*PLAIN, ("snp", False), ("tdx", False), *VIRTCCA), "group", "hook", "vda", True),
+    Release("CC-0.8.0", "CC-0.8.0", (*PLAIN, (SNP.name, False), (TDX.name, False), *PATCHED), "group", "hook", "vda",
+            True),
     Release("3.15", "3.15", PLAIN + X86, "group", "cdi", "vda1", False),
-    Release("3.15-virtcca", "3.15", PLAIN + VIRTCCA, "group", "hook", "vda1", True),
+    Release("3.15-virtcca", "3.15", PLAIN + PATCHED, "group", "hook", "vda1", True),
     Release("3.30", "3.30", PLAIN + X86, "iommufd", "cdi", "vda1", False),
     Release("4.1", "4.1", PLAIN + X86, "iommufd", "cdi", "vda1", False),
 )
 NAMES = tuple(release.name for release in RELEASES)
-# Without a shim to ask, what a TEE is most often run with.
-USUAL = {"none": "4.1", "snp": "4.1", "tdx": "4.1", "virtcca": "3.15-virtcca"}
+# Without a shim to ask, what is most often run without a TEE; each TEE has its own.
+USUAL = "4.1"
 
 
 def release_of(name: str) -> Release:

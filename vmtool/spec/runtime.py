@@ -15,6 +15,7 @@ from vmtool.schema import Size, Strict
 from vmtool.spec.kata import Kata
 from vmtool.spec.libvirt import Libvirt
 from vmtool.spec.published_port import Publish
+from vmtool.tee.table import NONE, TeeName
 
 SECRET = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL)S?$", re.IGNORECASE)
 
@@ -31,13 +32,13 @@ class Runtime(Strict):
     """How the workload is isolated."""
 
     handler: Literal["runc", "kata", "libvirt"] = "kata"
-    tee: Literal["none", "virtcca", "snp", "tdx"] = "none"
+    tee: TeeName = NONE
     kata: Kata = Kata()
     libvirt: Libvirt = Libvirt()
 
     @model_validator(mode="after")
     def _tee_needs_a_vm(self) -> Runtime:
-        if self.handler == "runc" and self.tee != "none":
+        if self.handler == "runc" and self.tee != NONE:
             raise ValueError("runc starts no virtual machine, so it has no TEE: choose handler kata or libvirt")
         if self.handler != "kata" and self.kata != Kata():
             raise ValueError(f"kata's settings do nothing with handler {self.handler}")

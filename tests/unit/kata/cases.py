@@ -9,10 +9,11 @@ from typing import Any
 from vmtool.instance.instance import InstanceRecord
 from vmtool.kata.document import Document, parse
 from vmtool.kata.render import render
-from vmtool.kata.values import ARCH, Asked
+from vmtool.kata.values import Asked
 from vmtool.rendering import to_toml
 from vmtool.spec.kata_releases import RELEASES, release_of
 from vmtool.spec.runtime import Body
+from vmtool.tee.table import tee_of
 
 COMBINATIONS = [(release.name, tee, gpu) for release in RELEASES for tee, gpu in release.combinations]
 ASSETS = "/opt/kata/share/kata-containers"
@@ -34,7 +35,8 @@ def body(tee: str = "none", gpus: int = 0, kata: dict[str, Any] | None = None, *
 def asked(release: str, tee: str = "none", gpus: int = 0, *, verity: str = "", kata: dict[str, Any] | None = None,
           **resources: Any) -> Asked:
     """A wish; on arm64 where the TEE or the release says so."""
-    arch = ARCH.get(tee) or ("aarch64" if release.endswith("virtcca") else "x86_64")
+    known = tee_of(tee)
+    arch = known.architecture.machine if known else "aarch64" if release.endswith("virtcca") else "x86_64"
     return Asked(body(tee, gpus, kata, **resources), release_of(release), arch, gpus, verity)
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.fakes.proc import Proc
+from tests.fakes.proc import Container
 from tests.unit.kata.cases import RECORD
 from vmtool.claims import Claim
 from vmtool.instance.instance import InstanceRecord
@@ -31,23 +31,6 @@ SAID = {
 GPU = "0000:41:00.0"
 WITH_GPU = replace(RECORD, devices=(GPU,))
 LISTED = Output(0, "GPU 0: NVIDIA H100 (UUID: GPU-1)\n", "")
-
-
-class Container(Proc):
-    """Answers `grep`, `nvidia-smi -L` and `nvidia-smi conf-compute -f`."""
-
-    def __init__(self, said: dict[str, str] | None = None, listed: Output | None = None, mode: Output | None = None,
-                 ) -> None:
-        super().__init__({})
-        lines = [f"{path}:{line}" for path, text in (said or {}).items() for line in text.split("\n")]
-        grep = Output(2, "\n".join(lines), "grep: /proc/driver/nvidia/version: No such file or directory")
-        self.answers = {"grep": grep if said else None, "-L": listed, "-f": mode}
-        self.asked: list[tuple[str, ...]] = []
-
-    def run(self, argv: tuple[str, ...], deadline: float = 10.0) -> Output | None:
-        self.asked.append(argv)
-        words = argv[argv.index("chat") + 1:]
-        return self.answers["grep" if words[0] == "grep" else words[-1]]
 
 
 def claims(container: Container, record: InstanceRecord = RECORD, commandline: str = "root=/dev/dm-0 quiet",

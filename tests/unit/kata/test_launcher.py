@@ -34,7 +34,7 @@ from vmtool.plan import Plan, WriteFile, plan_lines
 from vmtool.qemu.actions import ExpectTee, KillQemu
 from vmtool.serving import receive_keys
 from vmtool.spec.runtime import Spec
-from vmtool.tee.facts import TeeSupport
+from vmtool.tee.tee import TeeSupport
 
 YES = TeeSupport(True, ("said so",))
 
@@ -46,7 +46,7 @@ def host() -> HostFacts:
     config = dict.fromkeys((*plain.kernel.config, "VHOST_VSOCK", "VFIO", "VFIO_PCI", "VFIO_IOMMU_TYPE1"), "y")
     return replace(plain, network=NETWORK, kata=kata, kernel=replace(plain.kernel, config=config),
                    kvm=replace(plain.kvm, verdict="runs", vhost_vsock=True),
-                   tee=replace(plain.tee, snp=YES, virtcca=YES), iommu=replace(plain.iommu, groups=9, vfio_group=True))
+                   tee=plain.tee | {"snp": YES, "virtcca": YES}, iommu=replace(plain.iommu, groups=9, vfio_group=True))
 
 
 def wish(**changes: Any) -> Spec:

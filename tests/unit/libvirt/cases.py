@@ -17,7 +17,6 @@ from vmtool.errors import NotReady, Refused, VmtoolError
 from vmtool.findings import Finding, lines
 from vmtool.gpu.facts import GpuFacts, read_gpu
 from vmtool.gpu.launch_devices import Selection
-from vmtool.libvirt.domain import TEE_ARCHITECTURES
 from vmtool.libvirt.facts import DomainFacts, GuestImage
 from vmtool.libvirt.installed import HypervisorFacts
 from vmtool.libvirt.launch_domain import launch_domain
@@ -25,7 +24,8 @@ from vmtool.paths import State
 from vmtool.rootfs.format.image_file import Extent
 from vmtool.rootfs.metadata.manifest import VerityPart
 from vmtool.spec.runtime import Spec
-from vmtool.tee.facts import TeeSupport
+from vmtool.tee.table import tee_of
+from vmtool.tee.tee import TeeSupport
 
 STATE = State(Path("/s"))
 BRIDGE = "vmt-chat"
@@ -60,7 +60,8 @@ def wish(tee: str = "none", gpus: int = 0, boot: str = "kernel", libvirt: dict[s
 
 def facts(tee: str = "none", **changes: Any) -> DomainFacts:
     """A host that can run guests in the TEE."""
-    architecture = TEE_ARCHITECTURES.get(tee, "x86_64")
+    known = tee_of(tee)
+    architecture = known.architecture.machine if known else "x86_64"
     image = GuestImage(Path("/i/rootfs.img"), Extent(0, 1 << 30, "ext4"), "", "multi-user.target",
                        Path("/i/rootfs.img.vmlinuz"), VerityPart(root_hash="ab" * 32, salt="cd", data_blocks=100))
     return replace(DomainFacts(image, architecture, f"/usr/bin/qemu-system-{architecture}", True, True, "12.8.0",
@@ -97,7 +98,7 @@ def host() -> HostFacts:
     config = dict.fromkeys((*plain.kernel.config, "VHOST_VSOCK", "VFIO", "VFIO_PCI", "VFIO_IOMMU_TYPE1"), "y")
     return replace(plain, network=NETWORK, kernel=replace(plain.kernel, config=config),
                    memory=replace(plain.memory, total=64 << 30), cpu=replace(plain.cpu, cores=16),
-                   kvm=replace(plain.kvm, verdict="runs"), tee=replace(plain.tee, snp=YES, tdx=YES),
+                   kvm=replace(plain.kvm, verdict="runs"), tee=plain.tee | {"snp": YES, "tdx": YES},
                    hypervisor=HypervisorFacts(qemu="/usr/bin/qemu-system-x86_64", qemu_version="10.1.0",
                                               virsh="/usr/bin/virsh", libvirt_version="12.8.0", socket=True),
                    iommu=replace(plain.iommu, groups=9, vfio_group=True))

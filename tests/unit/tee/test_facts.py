@@ -9,7 +9,9 @@ import pytest
 from tests.fakes.recorded import Recorded
 from vmtool.facts.cpu import CpuFacts
 from vmtool.facts.kvm import KvmFacts
-from vmtool.tee.facts import SNP, TDX, TeeSupport, read_tee
+from vmtool.tee.facts import read_tee
+from vmtool.tee.snp import PARAMETER as SNP
+from vmtool.tee.tdx import PARAMETER as TDX
 
 INTEL = CpuFacts("x86_64", "GenuineIntel", None, 1, "vmx", False)
 AMD = CpuFacts("x86_64", "AuthenticAMD", None, 1, "svm", False)
@@ -34,7 +36,7 @@ def kvm(answer: int | None) -> KvmFacts:
 ])
 def test_module_parameter(name: str, path: str, cpu: CpuFacts, data: dict[str, Any], available: bool | None,
                           evidence: str) -> None:
-    support: TeeSupport = getattr(read_tee(Recorded(data), cpu, NO_KVM), name)
+    support = read_tee(Recorded(data), cpu, NO_KVM)[name]
     assert support.available is available
     assert evidence in "; ".join(support.evidence)
 
@@ -54,6 +56,6 @@ LOG = {"outputs": {"dmesg": {"out": "[    0.0] Booting Linux\n[    1.0] TMM feat
 ])
 def test_virtcca(cpu: CpuFacts, answer: int | None, data: dict[str, Any], available: bool | None,
                  evidence: str) -> None:
-    support = read_tee(Recorded(data), cpu, kvm(answer)).virtcca
+    support = read_tee(Recorded(data), cpu, kvm(answer))["virtcca"]
     assert support.available is available
     assert evidence in "; ".join(support.evidence)

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from vmtool.findings import Finding
 from vmtool.kata.lint.rules import AGENT, FACTORY, QEMU, RUNTIME, Subject
 from vmtool.qemu.timeouts import dial_seconds
-
-VIRTCCA_PARAM = "virtcca_cvm_guest=1"
+from vmtool.tee.snp import SNP
+from vmtool.tee.table import NONE, tee_of
+from vmtool.tee.virtcca import GUEST_WORD, VIRTCCA
 
 
 def confidential_findings(subject: Subject) -> Iterator[Finding]:
@@ -23,29 +24,30 @@ def confidential_findings(subject: Subject) -> Iterator[Finding]:
 
 def _wish(subject: Subject) -> Iterator[Finding]:
     asked, made, release = subject.asked, subject.tee, subject.release
-    if asked not in (None, "none") and made == "none":
+    if asked not in (None, NONE) and made == NONE:
         yield subject.finding("tee.not-confidential", QEMU, "confidential_guest", f"{asked} was asked for, but this "
                               "file starts an ordinary VM", "write confidential_guest = true")
     elif asked is not None and made != asked:
-        hint = {"snp": "write sev_snp_guest = true beside confidential_guest = true",
-                "none": "write confidential_guest = false"}.get(asked, "correct machine_type and sev_snp_guest")
+        hint = {SNP.name: "write sev_snp_guest = true beside confidential_guest = true",
+                NONE: "write confidential_guest = false"}.get(asked, "correct machine_type and sev_snp_guest")
         yield subject.finding("tee.other", QEMU, "sev_snp_guest", f"{asked} was asked for, but this file makes {made}",
                               hint)
-    if made == "virtcca" and not release.virtcca:
+    if made == VIRTCCA.name and not release.virtcca:
         yield subject.finding("tee.silent-vm", QEMU, "confidential_guest", f"a stock Kata {release.name} on arm64 "
                               "ignores confidential_guest and boots an ordinary VM",
                               "use the 3.15 or CC-0.8.0 shim with the virtCCA patch")
     elif made not in release.tees:
         yield subject.finding("tee.combination", QEMU, "confidential_guest", f"Kata {release.name} has no {made}",
                               f"it has {', '.join(release.tees)}")
-    if subject.host.tee and made != "none" and subject.host.tee.get(made) is False:
+    if subject.host.tee and made != NONE and subject.host.tee.get(made) is False:
         yield subject.finding("late.no-tee", QEMU, "confidential_guest", f"this host has no {made}",
                               f"vmtool doctor --for kata --tee {made}")
 
 
 def _guest(subject: Subject) -> Iterator[Finding]:
-    tee = subject.tee if subject.tee != "none" else subject.asked
-    if tee in ("snp", "tdx") and not subject.text(QEMU, "firmware"):
+    tee = subject.tee if subject.tee != NONE else subject.asked
+    known = tee_of(tee or NONE)
+    if known and known.measures_firmware and not subject.text(QEMU, "firmware"):
         yield subject.finding("tee.firmware", QEMU, "firmware", f"{tee} without a firmware",
                               'name the build for it, such as firmware = "/opt/kata/share/ovmf/AMDSEV.fd"')
     if not subject.flag(RUNTIME, "static_sandbox_resource_mgmt"):
@@ -69,15 +71,15 @@ def _guest(subject: Subject) -> Iterator[Finding]:
 
 
 def _virtcca(subject: Subject) -> Iterator[Finding]:
-    if subject.tee != "virtcca" or not subject.release.virtcca:
+    if subject.tee != VIRTCCA.name or not subject.release.virtcca:
         return
-    there = VIRTCCA_PARAM in subject.text(QEMU, "kernel_params").split()
+    there = GUEST_WORD in subject.text(QEMU, "kernel_params").split()
     if subject.release.root == "vda" and there:
-        yield subject.finding("tee.virtcca-repeated", QEMU, "kernel_params", f"{VIRTCCA_PARAM} is built in already",
-                              f"remove {VIRTCCA_PARAM} and swiotlb=")
+        yield subject.finding("tee.virtcca-repeated", QEMU, "kernel_params", f"{GUEST_WORD} is built in already",
+                              f"remove {GUEST_WORD} and swiotlb=")
     elif subject.release.root != "vda" and not there:
-        yield subject.finding("tee.virtcca-params", QEMU, "kernel_params", f"{VIRTCCA_PARAM} is missing",
-                              f"write kernel_params = \"{VIRTCCA_PARAM} swiotlb=131072,force\"")
+        yield subject.finding("tee.virtcca-params", QEMU, "kernel_params", f"{GUEST_WORD} is missing",
+                              f"write kernel_params = \"{GUEST_WORD} swiotlb=131072,force\"")
 
 
 def _devices(subject: Subject) -> Iterator[Finding]:

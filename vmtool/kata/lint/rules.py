@@ -10,6 +10,10 @@ from typing import Any
 from vmtool.findings import Finding, Level
 from vmtool.kata.document import Document
 from vmtool.spec.kata_releases import Release
+from vmtool.tee.snp import SNP
+from vmtool.tee.table import NONE
+from vmtool.tee.tdx import TDX
+from vmtool.tee.virtcca import VIRTCCA
 
 LARGEST = 1 << 64
 QEMU, AGENT, RUNTIME, FACTORY = "hypervisor.qemu", "agent.kata", "runtime", "factory"
@@ -135,16 +139,16 @@ class Subject:
     def tee(self) -> str:
         """The TEE that the file makes, by the runtime's own rules."""
         if self.release.keys == "CC-0.8.0" and self.text(QEMU, "machine_type") == "virt":
-            return "virtcca"
+            return VIRTCCA.name
         if not self.flag(QEMU, "confidential_guest"):
-            return "none"
+            return NONE
         if self.text(QEMU, "machine_type") == "virt":
-            return "virtcca"
-        return "snp" if self.flag(QEMU, "sev_snp_guest") else "tdx"
+            return VIRTCCA.name
+        return SNP.name if self.flag(QEMU, "sev_snp_guest") else TDX.name
 
     @property
     def confidential(self) -> bool:
-        return self.tee != "none" or self.asked not in (None, "none")
+        return self.tee != NONE or self.asked not in (None, NONE)
 
     @property
     def with_gpus(self) -> bool:
