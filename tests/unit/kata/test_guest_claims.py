@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.fakes.proc import Container
+from tests.fakes.proc import Container, Proc
 from tests.unit.kata.cases import RECORD
 from vmtool.claims import Claim
 from vmtool.instance.instance import InstanceRecord
