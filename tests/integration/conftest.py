@@ -86,6 +86,8 @@ def make_spec(model: Path, tmp_path_factory: pytest.TempPathFactory) -> MakeSpec
             "model": {"name": "canary", "path": str(model)},
             "vllm": {"args": "--enforce-eager --dtype bfloat16 --kv-cache-memory-bytes 64M --max-model-len 256"},
             "resources": {"memory": "4Gi", "cpus": 2},
+            # What is computed from the model's size is for a machine that does nothing else.
+            "timeouts": {"start": 800, "canary": 300},
             "network": {"publish": [f"{port}:8000"] if port else []},
         }
         spec = {"apiVersion": "vmtool/v1", "kind": "Runtime", "metadata": {"name": name}, "spec": body | changes}

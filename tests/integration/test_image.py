@@ -59,7 +59,14 @@ class Workshop:
     def start(self, until: str) -> subprocess.Popen[str]:
         """Start a build and return once a process with `until` in its command line runs below it."""
         build = subprocess.Popen(self.vmtool.argv("image", "build", self.recipe), stderr=subprocess.PIPE, text=True)
-        wait(lambda: build.poll() is not None or any(until in argv for argv in commands()), f"no process with {until}")
+        try:
+            # The first build makes the base, which a busy machine takes minutes for.
+            wait(lambda: build.poll() is not None or any(until in argv for argv in commands()),
+                 f"no process with {until}", 800)
+        except BaseException:
+            build.kill()
+            build.communicate()
+            raise
         assert build.poll() is None, build.communicate()[1]
         return build
 

@@ -46,6 +46,7 @@ def make_guest(make_spec: MakeSpec, model: Path, image: Path) -> MakeGuest:
         runtime = {"handler": "libvirt", "libvirt": {"image": str(image), "uri": "embed"} | (libvirt or {})}
         body = {"runtime": runtime, "vllm": {},
                 "model": {"name": "canary", "path": str(model), "engine": "transformers"},
+                "timeouts": {"boot": 800, "start": 800, "canary": 300},
                 "resources": {"memory": "2560Mi", "cpus": 2}}
         return make_spec(NAME, port, **(body | changes))
 

@@ -223,7 +223,7 @@ def test_two_instances_at_once_and_stop_and_start(vmtool: Vmtool, make_spec: Mak
 
 
 @pytest.mark.timing
-def test_a_second_vmtool_is_told_who_is_at_work(vmtool: Vmtool, make_spec: MakeSpec, running: object) -> None:
+def test_a_second_vmtool_is_told_who_is_at_work(vmtool: Vmtool, make_spec: MakeSpec) -> None:
     spec = make_spec("busy", PORT + 2)
     with held(vmtool, "begin ", "run", spec) as first:
         refused = vmtool("run", spec, status=3)
