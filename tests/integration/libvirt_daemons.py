@@ -19,14 +19,14 @@ def libvirt_daemons(directory: Path) -> Iterator[None]:
     daemons = [subprocess.Popen([name, "--pid-file", str(directory / f"{name}.pid")], stderr=subprocess.DEVNULL)
                for name in ("virtlogd", "libvirtd")]
     try:
-        for _ in range(100):
-            if output("virsh", "-c", "qemu:///system", "version"):
-                break
+        end = time.monotonic() + 120
+        while not output("virsh", "-c", "qemu:///system", "version"):
+            assert time.monotonic() < end, "libvirt's daemons do not answer"
             time.sleep(0.1)
         yield
     finally:
         for daemon in reversed(daemons):
             daemon.terminate()
-            daemon.wait(20)
+            daemon.wait(60)
         for path in SOCKET.parent.glob("*sock*"):
             path.unlink()

@@ -33,7 +33,7 @@ def containerd(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
             time.sleep(0.05)
         yield process
         process.terminate()
-        process.wait(20)
+        process.wait(60)
     for path in SYSTEM.parent.glob("containerd.sock*"):
         path.unlink()
 
