@@ -58,11 +58,15 @@ class Workshop:
 
     def start(self, until: str) -> subprocess.Popen[str]:
         """Start a build and return once a process with `until` in its command line runs below it."""
-        build = subprocess.Popen(self.vmtool.argv("image", "build", self.recipe), stderr=subprocess.PIPE, text=True)
+        return self.start_until(lambda: any(until in argv for argv in commands()), f"process with {until}")
+
+    def start_until(self, true: Callable[[], bool], what: str, *options: str) -> subprocess.Popen[str]:
+        """Start a build and return once something is true."""
+        build = subprocess.Popen(self.vmtool.argv("image", "build", self.recipe, *options), stderr=subprocess.PIPE,
+                                 text=True)
         try:
             # The first build makes the base, which a busy machine takes minutes for.
-            wait(lambda: build.poll() is not None or any(until in argv for argv in commands()),
-                 f"no process with {until}", 800)
+            wait(lambda: build.poll() is not None or true(), f"no {what}", 800)
         except BaseException:
             build.kill()
             build.communicate()
@@ -180,6 +184,20 @@ def test_a_killed_build_is_recovered(workshop: Workshop) -> None:
     workshop.vmtool("recover")
     assert workshop.left() == []
     assert "nothing to recover" in workshop.vmtool("recover").err
+
+
+@pytest.mark.timing
+def test_a_build_killed_while_it_makes_the_base_is_recovered(workshop: Workshop) -> None:
+    workshop.write("RUN echo base > /marker")
+    tree = workshop.cache.root / "scratch" / "tiny"
+    build = workshop.start_until(lambda: any(tree.glob("mmdebstrap.*/var/lib/dpkg/status")), "unpacked packages",
+                                 "--no-cache")
+    build.kill()
+    build.communicate()
+    wait(lambda: not any(str(tree) in argv for argv in commands()), "mmdebstrap outlives vmtool")
+    assert tree.is_dir(), "else this test shows nothing"
+    workshop.vmtool("recover")
+    assert workshop.left() == []
 
 
 @pytest.mark.timing

@@ -13,7 +13,7 @@ NO_RECOMMENDS, NO_TRANSLATIONS = 'APT::Install-Recommends "false"', 'Acquire::La
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """One call of mmdebstrap(1).
+    """One call of mmdebstrap(1), in a mount and process namespace of its own: whatever ends it, nothing is left.
 
     Args:
         target: the file or directory that is made; `form` says which, empty to have its name say it.
@@ -23,7 +23,6 @@ class Bootstrap:
         setup, customize: hooks before and after the installation; mmdebstrap gives them to a shell with the tree in $1.
         sources: lines or files; empty for Debian's own mirror.
         emulator: file that teaches the kernel the architecture's programs (binfmt.d(5)), when it does not run them.
-        private: with a mount and process namespace of its own, so that whatever ends it, nothing of it is left.
     """
 
     suite: str
@@ -38,13 +37,12 @@ class Bootstrap:
     customize: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
     emulator: str = ""
-    private: bool = True
 
     @property
     def argv(self) -> tuple[str, ...]:
         """The same call gives the same words in the same order."""
-        start = (*PRIVATE, "mmdebstrap", *self._mode()) if self.private else ("mmdebstrap", "--quiet")
-        return (*start, f"--variant={self.variant}", *([f"--format={self.form}"] if self.form else []),
+        return (*PRIVATE, "mmdebstrap", *self._mode(), f"--variant={self.variant}",
+                *([f"--format={self.form}"] if self.form else []),
                 *([f"--architectures={self.arch}"] if self.arch else []),
                 *([f"--include={','.join(self.packages)}"] if self.packages else []),
                 *(f"--aptopt={line}" for line in self.apt), *(f"--dpkgopt={line}" for line in self.dpkg),

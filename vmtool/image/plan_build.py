@@ -117,7 +117,7 @@ def plan_base(cache: Cache, recipe: Recipe, facts: BuildFacts, *, fresh: bool) -
     paths = [f"path-exclude=/usr/share/{name}/*" for name in LEAN] + ["path-include=/usr/share/doc/*/copyright"]
     argv = Bootstrap(recipe.suite, made, "minbase", arch=PLATFORMS[recipe.platform].debian, packages=recipe.packages,
                      apt=(NO_TRANSLATIONS, *facts.options), dpkg=tuple(paths), customize=tuple(hooks),
-                     sources=facts.sources, private=False).argv
+                     sources=facts.sources).argv
     return p.Step(title, (
         p.MakeDir(base.parent, mode=0o755), p.MakeDir(scratch, mode=0o755),
         p.Run(argv, env=(*facts.environment, ("SOURCE_DATE_EPOCH", EPOCH), ("TMPDIR", str(scratch))), deadline=1800),

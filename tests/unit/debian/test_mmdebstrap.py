@@ -27,11 +27,6 @@ def test_what_is_not_asked_for_is_left_to_mmdebstrap() -> None:
                          "/s/tree")
 
 
-def test_a_call_without_namespaces_is_quiet_and_names_no_mode() -> None:
-    assert Bootstrap("trixie", Path("/s/base.tar"), "minbase", private=False).argv == (
-        "mmdebstrap", "--quiet", "--variant=minbase", "trixie", "/s/base.tar")
-
-
 def test_another_architecture_is_emulated_in_a_user_namespace() -> None:
     words = Bootstrap("trixie", TARGET, "minbase", arch="arm64", emulator="/usr/lib/binfmt.d/qemu-aarch64.conf").argv
     start = len(PRIVATE) + 1

@@ -19,6 +19,18 @@ def test_the_shipped_recipes_are_read(name: str) -> None:
     assert bool(read.upstream) != bool(read.suite)
 
 
+@pytest.mark.parametrize("name", ["vllm-cpu", "vllm"])
+def test_what_a_containerfile_takes_of_vmtools_code_is_there(name: str) -> None:
+    lines = (r.find_recipe(name) / "Containerfile").read_text().splitlines()
+    sources = [word for line in lines if line.startswith("COPY ") for word in line.split()[1:-1]
+               if word.partition("/")[0] == "serving"]
+    assert sources
+    for source in sources:
+        assert (r.SERVING.parent / source).exists(), source
+        copied = f"/usr/share/vmtool/{Path(source).name}"
+        assert source == "serving" or any(f"python3 -W ignore {copied}" in line for line in lines), source
+
+
 def test_every_problem_is_told_with_its_line(tmp_path: Path) -> None:
     directory = write_recipe(tmp_path, "kind: Image\nname: No\nbase:\n  suite: Bookworm\n  packages: [ok, 'a b', 3]\n"
                                        "platform: x\npython: 3.11\nfoo: 1\n")
