@@ -1,0 +1,61 @@
+"""By which test each command line of README and docs/ is run."""
+
+from __future__ import annotations
+
+import re
+
+from tests.documents import Command
+
+# What runs in the slow test of the quickstart, which starts what they speak of.
+QUICKSTART = re.compile(r"quickstart|127\.0\.0\.1:8000")
+# What changes nothing on any machine, and is run in a scratch directory.
+READING = ("doctor", "plan", "ps", "completion", "kata", "libvirt render", "rootfs inspect", "gpu list", "gpu status",
+           "gpu cc-mode show", "image list")
+# Of these, what the page shows is what is printed on any machine.
+SAME_EVERYWHERE = re.compile(r"vmtool (kata|recover|plan bad|libvirt render guest-bad)")
+HARMLESS = ("sed", "grep", "source")
+TESTS = "runs the tests"
+# Command lines that are run elsewhere: by this test, or it is what runs the tests. A row that no page shows is stale.
+ELSEWHERE = {
+    "scripts/setup --test": TESTS,
+    "scripts/test": TESTS,
+    "scripts/test --fast": TESTS,
+    "scripts/test --slow": TESTS,
+    ".venv/bin/python -m pytest tests/unit": TESTS,
+    ".venv/bin/python -m ruff check .": "test_linter_is_content",
+    ".venv/bin/python -m mypy": "test_linter_is_content",
+    "curl -sS http://192.0.2.2:8000/v1/models": "test_no_other_address_leads_to_it",
+    "vmtool image build vllm-cpu": "test_a_build_from_nothing_and_then_nothing_to_build",
+    "vmtool model canary models/canary": "model",
+    "vmtool rootfs boot rootfs.img": "test_the_guest_boots_and_has_its_hook_and_agent",
+    "vmtool rootfs build rootfs-debian-nvidia -o nv.img":
+        "test_nvidias_open_modules_are_compiled_for_the_guests_kernel",
+    "vmtool rootfs resize rootfs.img +20G": "test_a_grown_image_is_sparse_clean_and_verifies",
+    "vmtool rootfs verify rootfs.img": "test_a_grown_image_is_sparse_clean_and_verifies",
+    "vmtool run broken.yaml": "test_a_server_that_dies_at_once_is_told_with_its_last_lines",
+    "vmtool run guest.yaml": "test_the_image_boots_serves_and_is_proven",
+}
+
+
+def is_networks(command: Command) -> bool:
+    """Whether it makes or shows networks, which a test does on a host inside the host."""
+    return command.text.startswith("vmtool net ") and not QUICKSTART.search(command.text)
+
+
+def is_quickstarts(command: Command) -> bool:
+    """Whether it speaks of the instance that the quickstart launches."""
+    return bool(QUICKSTART.search(command.text))
+
+
+def is_reading(command: Command) -> bool:
+    """Whether a test can run it in a scratch directory of any machine."""
+    if command.needs or command.text in ELSEWHERE or is_networks(command) or is_quickstarts(command):
+        return False
+    return all(words[0] in HARMLESS or (words[0] == "vmtool" and _changes_nothing(words[1:]))
+               for words in command.programs)
+
+
+def _changes_nothing(words: tuple[str, ...]) -> bool:
+    text = " ".join(words)
+    return "--dry-run" in words or ("--install" not in words and any(
+        text == reading or text.startswith(f"{reading} ") for reading in READING))

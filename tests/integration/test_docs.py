@@ -1,0 +1,122 @@
+"""The command lines of README and docs/ are typed as they are shown, and end as the page says.
+
+Those that change nothing run in a scratch directory with the files that the page shows; those of networks on a host
+inside the host; those of the quickstart against the real one (slow). `document_runs.ELSEWHERE` has the rest.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import document_runs as runs
+from tests import documents as d
+from tests.integration.conftest import CACHE
+from tests.integration.machine import VMTOOL
+from tests.integration.nethost import PLUGINS, NetHost
+
+CANARY = Path("/var/lib/vmtool/models/canary")
+
+
+def bash(line: str, directory: Path, state: Path, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    """Type a line where `vmtool` is on the PATH, as README says."""
+    env = {**os.environ, "PATH": f"{Path(VMTOOL).parent}:{os.environ['PATH']}", "VMTOOL_STATE_DIR": str(state)}
+    return subprocess.run(["bash", "-o", "pipefail", "-c", line], cwd=directory, env=env, stdin=subprocess.DEVNULL,
+                          capture_output=True, text=True, timeout=timeout, check=False)
+
+
+def wrong(command: d.Command, done: subprocess.CompletedProcess[str]) -> str:
+    """What is not as the page says; empty when all is."""
+    printed, shown = done.stdout + done.stderr, command.output if runs.SAME_EVERYWHERE.match(command.text) else ()
+    missing = [line for line in shown if line not in printed]
+    if done.returncode == command.status:
+        return f"{command.place}: {command.text}: does not print {missing}:\n{printed}" if missing else ""
+    return (f"{command.place}: {command.text}: exit code {done.returncode}, the page says {command.status}\n"
+            f"{done.stdout[-500:]}{done.stderr[-1000:]}")
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """What the pages' commands find where they are typed: a guest image with a kernel, a model, the recipes."""
+    image = tmp_path / "rootfs.img"
+    subprocess.run(["mke2fs", "-q", "-t", "ext4", str(image), "64M"], check=True, capture_output=True)
+    image.with_name("rootfs.img.vmlinuz").write_bytes(b"kernel")
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text('{"architectures": ["LlamaForCausalLM"]}')
+    (model / "model.safetensors").write_bytes(b"weights")
+    (tmp_path / "images").symlink_to(d.ROOT / "images")
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", [page for page in d.PAGES if any(map(runs.is_reading, d.commands(page)))],
+                         ids=lambda page: page.name)
+def test_what_changes_nothing_runs_as_the_page_shows(page: Path, directory: Path, untouched: None) -> None:
+    for block in d.blocks(page):
+        if block.file:
+            (directory / block.file).write_text("\n".join(block.lines) + "\n")
+    state = directory / "state"
+    reading = [command for command in d.commands(page) if runs.is_reading(command)]
+    problems = [problem for command in reading
+                if (problem := wrong(command, bash(command.text, directory, state)))]
+    assert not problems, "\n".join(problems)
+    assert not state.exists(), "nothing is remembered of what changed nothing"
+
+
+@pytest.fixture
+def host() -> Iterator[NetHost]:
+    if os.geteuid() or not os.path.exists(f"{PLUGINS}/bridge"):
+        pytest.skip("needs root and containernetworking-plugins")
+    with NetHost() as inner:
+        yield inner
+
+
+def test_the_networks_of_the_pages_come_and_go(host: NetHost) -> None:
+    shown = [command for page in d.PAGES for command in d.commands(page) if runs.is_networks(command)]
+    assert len(shown) >= 5
+    before = host.footprint()
+    path = f"{Path(VMTOOL).parent}:{os.environ['PATH']}"
+    for command in shown:
+        done = host.run("bash", "-c", command.text, status=None, PATH=path)
+        assert done.returncode == command.status, wrong(command, done)
+    assert host.footprint() == before
+
+
+def test_the_package_says_what_readme_says(tmp_path: Path) -> None:
+    """What an index would show of the package: README in full, and the license."""
+    setup = "import setuptools; setuptools.setup()"
+    subprocess.run([sys.executable, "-c", setup, "-q", "egg_info", "--egg-base", str(tmp_path)], cwd=d.ROOT, check=True,
+                   capture_output=True, timeout=120)
+    [metadata] = tmp_path.glob("*.egg-info/PKG-INFO")
+    text = metadata.read_text()
+    assert "License-File: LICENSE\n" in text
+    assert "Description-Content-Type: text/markdown\n" in text
+    assert (d.ROOT / "README.md").read_text().strip() in text
+
+
+@pytest.mark.slow
+def test_the_quickstart_and_all_that_is_shown_of_it(directory: Path, untouched: None) -> None:
+    """The script itself, on the state directory that has the image, and every command that speaks of its instance."""
+    if os.geteuid():
+        pytest.skip("needs root")
+    state, mine = CACHE / "test-state", not CANARY.exists()
+    try:
+        for page in d.PAGES:
+            shown = [command for command in d.commands(page) if runs.is_quickstarts(command)]
+            if shown:
+                started = bash("scripts/quickstart", d.ROOT, state, timeout=3000)
+                assert started.returncode == 0, started.stderr[-2000:]
+            for command in shown:
+                line = command.text.replace("/var/lib/vmtool/instances", str(state / "instances"))
+                done = bash(line, d.ROOT, state, timeout=600)
+                assert not wrong(command, done), wrong(command, done)
+    finally:
+        bash("vmtool rm --yes quickstart", d.ROOT, state)
+        if mine:
+            shutil.rmtree(CANARY, ignore_errors=True)
