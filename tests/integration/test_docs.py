@@ -1,7 +1,7 @@
 """The command lines of README and docs/ are typed as they are shown, and end as the page says.
 
 Those that change nothing run in a scratch directory with the files that the page shows; those of networks on a host
-inside the host; those of the quickstart against the real one (slow). `document_runs.ELSEWHERE` has the rest.
+inside the host; those of the quickstart against the real one (slow). `page_commands.ELSEWHERE` has the rest.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import document_runs as runs
-from tests import documents as d
+from tests import page_commands as runs
+from tests import pages as d
 from tests.integration.conftest import CACHE
 from tests.integration.machine import VMTOOL
 from tests.integration.nethost import PLUGINS, NetHost

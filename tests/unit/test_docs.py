@@ -10,12 +10,13 @@ from pathlib import Path
 import click
 import pytest
 
-from tests import document_runs as runs
-from tests import documents as d
-from vmtool import specfile, yamlfile
+from tests import page_commands as runs
+from tests import pages as d
+from vmtool import documents
 from vmtool.cli.main import vmtool
 from vmtool.errors import Refused
-from vmtool.rootfs.recipefile import read_rootfs_recipe
+from vmtool.rootfs.recipe.load import read_rootfs_recipe
+from vmtool.spec.load import read_spec
 
 COMMANDS = [command for page in d.PAGES for command in d.commands(page)]
 INLINE = [command for page in d.PAGES for command in d.inline_commands(page)]
@@ -76,7 +77,7 @@ def test_each_command_line_is_run_by_a_test_or_says_what_hardware_it_needs(comma
             "is of the quickstart": runs.is_quickstarts(command), "is of networks": runs.is_networks(command),
             "changes nothing": runs.is_reading(command)}
     assert sum(ways.values()) == 1, (f"{command.text!r}: mark it with `# needs ...`, or name the test that runs it in "
-                                     f"document_runs.ELSEWHERE: {ways}")
+                                     f"page_commands.ELSEWHERE: {ways}")
     assert not command.needs or command.needs in d.NEEDS
 
 
@@ -107,18 +108,18 @@ def test_each_command_in_running_text_exists(command: d.Command) -> None:
 def test_each_file_that_is_shown_is_valid_unless_it_is_called_bad(block: d.Block, tmp_path: Path) -> None:
     path = tmp_path / block.file
     path.write_text("\n".join(block.lines) + "\n")
-    document = yamlfile.read(path).value
+    document = documents.read(path).value
     assert isinstance(document, dict)
     if document["kind"] == "GuestImage":
         read_rootfs_recipe(path)
     elif block.file == "bad.yaml":
         with pytest.raises(Refused) as refused:
-            specfile.read_spec(path)
+            read_spec(path)
         shown = (d.ROOT / block.page).read_text()
         for line in refused.value.details:
             assert line.replace(str(path), block.file) in shown, "what the page shows is what vmtool says"
     else:
-        specfile.read_spec(path)
+        read_spec(path)
 
 
 @pytest.mark.parametrize("page", d.PAGES, ids=d.NAMES)

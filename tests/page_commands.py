@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from tests.documents import Command
+from tests.pages import Command
 
 # What runs in the slow test of the quickstart, which starts what they speak of.
 QUICKSTART = re.compile(r"quickstart|127\.0\.0\.1:8000")
