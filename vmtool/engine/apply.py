@@ -68,6 +68,8 @@ def apply(make: Callable[[], Plan], monitor: Monitor, *, host_lock: Path, doing:
 def _do(plan: Plan, host: Host, lock: locks.Lock, monitor: Monitor, keep: bool, on: MakeHost | None) -> None:
     journal = Journal(plan.directory)
     files.write(plan.directory / "plan.json", json.dumps(to_json(plan), indent=1) + "\n")
+    if plan.facts:
+        files.write(plan.directory / "facts.json", plan.facts)
     try:
         journal.start(plan.subject, clears=any(step.clears_previous for step in plan.steps))
         _do_steps([step for step in plan.steps if not step.waits_only], journal, monitor, host)

@@ -34,11 +34,16 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """Steps for one subject, such as `instance quickstart`; the journal lies in `directory`."""
+    """Steps for one subject, such as `instance quickstart`; the journal is in `directory`.
+
+    Args:
+        facts: what was read of the host to make it, as a recorded host; kept beside the plan, in no other document.
+    """
 
     subject: str
     directory: Path
     steps: tuple[Step, ...]
+    facts: str = field(default="", metadata={"json": False})
 
     @property
     def changes(self) -> bool:

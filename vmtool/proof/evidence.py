@@ -53,7 +53,8 @@ def keep_evidence(state: State, instance: Instance, claims: Sequence[Claim], doi
 
 def _digests(paths: Paths, record: InstanceRecord) -> Iterator[tuple[str, str]]:
     """What was asked for, planned, rendered and seen; neither secrets nor logs, which go on growing."""
-    rendered = [paths.record, paths.spec, paths.directory / "plan.json", *sorted(paths.network.rglob("*"))]
+    rendered = [paths.record, paths.spec, paths.directory / "plan.json", paths.directory / "facts.json",
+                *sorted(paths.network.rglob("*"))]
     outside = [Path(record.details["rendered"])] if "rendered" in record.details else []
     for path in (*rendered, *sorted((paths.directory / "evidence").rglob("*")), *outside):
         if path.is_file() and path != paths.proof:

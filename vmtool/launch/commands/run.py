@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -11,6 +12,7 @@ import click
 from vmtool.cli.apply_plan import apply_plan
 from vmtool.cli.output import print_json
 from vmtool.errors import VmtoolError
+from vmtool.facts.recording import RecordingReader
 from vmtool.host.local import LocalMachine
 from vmtool.instance.instance import read_instance
 from vmtool.launch.claims import read_claims
@@ -68,8 +70,9 @@ def run_command(ctx: click.Context, spec: Path, timeout: float | None, dry_run: 
 
 def make_plan(state: State, path: Path, timeout: float | None) -> Plan:
     """Spec and facts to plan."""
-    spec = read_spec(path)
-    return plan_launch(*read_launch(LocalMachine(), state, spec, timeout))
+    spec, reader = read_spec(path), RecordingReader(LocalMachine())
+    plan = plan_launch(*read_launch(reader, state, spec, timeout))
+    return replace(plan, facts=reader.recorded())
 
 
 def show_summary(state: State, name: str, plan: Plan, seconds: float) -> None:

@@ -1,0 +1,50 @@
+"""A machine is asked once for each thing, and what it said can stand in for it."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakes.recorded import Recorded
+from vmtool.doctor.host import read_host
+from vmtool.facts.recording import KEPT, RecordingReader
+
+
+class Counting(Recorded):
+    """A recorded host that counts what it is asked."""
+
+    asked: Counter[tuple[Any, ...]]
+
+    def __init__(self, data: dict[str, Any]) -> None:
+        super().__init__(data)
+        self.asked = Counter()
+
+    def text(self, path: str) -> str | None:
+        self.asked["text", path] += 1
+        return super().text(path)
+
+    def run(self, argv: tuple[str, ...], deadline: float = 10.0) -> Any:
+        self.asked["run", argv] += 1
+        return super().run(argv, deadline)
+
+
+@pytest.mark.parametrize("name", ["debian12-pvm", "epyc-snp", "kunpeng-virtcca"])
+def test_the_facts_of_a_record_are_those_that_were_read(name: str) -> None:
+    machine = Counting(Recorded.load(name).data)
+    reader = RecordingReader(machine)
+    facts = read_host(reader, Path("/s"))
+    assert read_host(reader, Path("/s")) == facts
+    assert max(machine.asked.values()) == 1, "each thing is asked for once"
+    assert read_host(Recorded(json.loads(reader.recorded())), Path("/s")) == facts
+
+
+def test_a_record_is_bounded_and_leaves_other_processes_out() -> None:
+    texts = {"/proc/7/cmdline": "--token\0secret\0", "/etc/long": "x" * (KEPT + 1)}
+    reader = RecordingReader(Recorded({"texts": texts}))
+    assert reader.text("/proc/7/cmdline") and len(reader.text("/etc/long") or "") == KEPT + 1
+    kept = json.loads(reader.recorded())["texts"]
+    assert (list(kept), len(kept["/etc/long"])) == (["/etc/long"], KEPT)
