@@ -16,9 +16,10 @@ from vmtool.errors import Refused, VmtoolError
 from vmtool.host import locks
 from vmtool.host.local import LocalMachine
 from vmtool.image.archive import read_archive
+from vmtool.image.check import check_upstream
 from vmtool.image.facts import read_build
 from vmtool.image.installed import ImportedImage, images_dir, is_present, read_images, read_record, read_records
-from vmtool.image.plan_build import check_upstream, plan_build
+from vmtool.image.plan_build import plan_build
 from vmtool.image.plan_import import built_record, foreign_record, plan_import
 from vmtool.image.recipe import Recipe, find_recipe, input_digest, read_recipe
 from vmtool.image.reference import full_reference

@@ -7,16 +7,15 @@ from pathlib import Path
 from vmtool import plan as p
 from vmtool.cache import Cache, checksum
 from vmtool.debian.mmdebstrap import NO_TRANSLATIONS, Bootstrap
-from vmtool.errors import Refused
-from vmtool.findings import Finding, host_lacks, refuse, size
+from vmtool.findings import refuse
 from vmtool.image import wheels
+from vmtool.image.check import check_host, check_upstream
 from vmtool.image.facts import BuildFacts
-from vmtool.image.recipe import DIGEST, PLATFORMS, SERVING, Recipe, base_digest
+from vmtool.image.recipe import PLATFORMS, SERVING, Recipe, base_digest
 from vmtool.isolation import PRIVATE
 
 # What every file in base and layers is dated, so that the same input gives the same bytes: 2025-06-15.
 EPOCH = "1750000000"
-NEEDED = 8 << 30
 UNMOUNTED = ("not mounted", "no mount point", "not found")
 LEAN = ("man", "doc", "info", "locale")
 
@@ -48,39 +47,6 @@ def plan_build(cache: Cache, directory: Path, recipe: Recipe, digest: str, facts
     if facts.stale:
         steps.append(p.Step("remove archives of other inputs", tuple(map(p.Remove, facts.stale)), waits_only=True))
     return p.Plan(subject, directory, tuple(steps))
-
-
-def check_upstream(recipe: Recipe, digest: str) -> None:
-    """A base from a registry must be named by what it contains; a tag may be anything tomorrow.
-
-    Raises:
-        Refused: it is not, or the recipe has no such base.
-    """
-    if recipe.upstream and not DIGEST.fullmatch(digest):
-        raise Refused(f"{recipe.name}: the digest of {recipe.upstream} is needed, sha256: and 64 hexadecimal digits",
-                      hint=f"choose a release, then: vmtool image build {recipe.name} --upstream-digest "
-                           f"$(skopeo inspect --format '{{{{.Digest}}}}' docker://{recipe.upstream}:TAG)")
-    if digest and not recipe.upstream:
-        raise Refused(f"{recipe.name}: has no upstream image", hint="leave --upstream-digest out")
-
-
-def check_host(cache: Cache, recipe: Recipe, facts: BuildFacts, *, fresh: bool) -> list[Finding]:
-    """What the host lacks, each with a hint."""
-    lacking = []
-    if not facts.builder:
-        lacking.append(host_lacks("image.builder", "no builder: buildah is not installed, and no docker engine with "
-                                  "buildx answers", "apt-get install buildah"))
-    if recipe.suite and not facts.mmdebstrap and (fresh or not facts.base):
-        lacking.append(host_lacks("image.mmdebstrap", "mmdebstrap is not installed; it makes the Debian base",
-                                  "apt-get install mmdebstrap"))
-    if recipe.python and facts.wheels_missing and not facts.python:
-        lacking.append(host_lacks("image.pip", "this Python has no pip; it fetches the wheels",
-                                  "apt-get install python3-pip"))
-    if facts.free is not None and facts.free < NEEDED:
-        lacking.append(host_lacks("image.space", f"{cache.root}: {size(facts.free)} free, {NEEDED >> 30} GiB are "
-                                  "needed",
-                                  "make room, or set VMTOOL_CACHE to a larger file system"))
-    return lacking
 
 
 def plan_wheels(cache: Cache, recipe: Recipe, facts: BuildFacts) -> p.Step:

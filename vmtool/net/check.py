@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from vmtool.findings import Finding, host_lacks, refuse, wrong_input
+from vmtool.net import check_subnet
 from vmtool.net import subnet as subnets
 from vmtool.net.conflist import VERSIONS
 from vmtool.net.facts import NetworkFacts
@@ -85,7 +86,7 @@ def choose_network(facts: NetworkFacts, wish: NetworkRequest) -> Network:
 def check_syntax(facts: NetworkFacts, wish: NetworkRequest) -> Iterator[Finding]:
     """What is wrong with the wish on any host, or with a network of that name that was made otherwise."""
     if wish.subnet != subnets.AUTO:
-        yield from subnets.check_syntax(wish.subnet)
+        yield from check_subnet.check_syntax(wish.subnet)
     if wish.bridge is not None and not BRIDGE.fullmatch(wish.bridge):
         yield wrong_input("net.bridge.name", f"bridge {wish.bridge!r}: a bridge's name is a letter and up to 14 "
                           "letters, digits or _.-")
@@ -143,7 +144,7 @@ def check_network(facts: NetworkFacts, wish: NetworkRequest) -> Iterator[Finding
         yield from (host_lacks("net.bridge.ours", f"the bridge {wish.bridge} is that of vmtool's network {own.name}")
                     for own in facts.ours if wish.bridge == own.bridge)
     if wish.subnet != subnets.AUTO:
-        yield from subnets.check_overlap(facts, wish.subnet)
+        yield from check_subnet.check_overlap(facts, wish.subnet)
 
 
 def check_attachment(facts: NetworkFacts, wish: NetworkRequest) -> Iterator[Finding]:

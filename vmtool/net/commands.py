@@ -12,10 +12,11 @@ from vmtool.cli.output import print_json, print_table
 from vmtool.errors import Refused, VerificationFailed, VmtoolError
 from vmtool.host.local import LocalMachine
 from vmtool.net.facts import read_network
+from vmtool.net.live_findings import read_findings
 from vmtool.net.network import Attachment, Network
 from vmtool.net.plan_add import plan_add
 from vmtool.net.plan_reset import plan_reset
-from vmtool.net.view import details, read_findings, row, show_findings
+from vmtool.net.view import details, row, show_findings
 from vmtool.paths import State
 from vmtool.plan import Plan, plan_lines
 from vmtool.spec.published_port import Publish

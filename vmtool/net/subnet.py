@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Network
 
 from vmtool.errors import NotReady
-from vmtool.findings import Finding, host_lacks, wrong_input
 from vmtool.net.facts import NetworkFacts
 
 AUTO = "auto"
@@ -37,36 +36,6 @@ def choose_subnet(facts: NetworkFacts, taken: Iterable[str] = (), *, seed: str =
                 return str(candidate)
     raise NotReady("no private /24 is free of routes, bridges, CNI configurations and leases",
                    hint="name a subnet: vmtool net add NAME --subnet CIDR; `ip route show table all` lists the routes")
-
-
-def check_syntax(subnet: str) -> Iterator[Finding]:
-    """What is wrong with a subnet that a user named, by itself."""
-    try:
-        network = IPv4Network(subnet, strict=False)
-    except ValueError:
-        yield wrong_input("net.subnet.address",
-                          f"subnet {subnet!r} is neither {AUTO!r} nor an IPv4 network such as 10.201.7.0/24")
-        return
-    if "/" not in subnet or str(network) != subnet:
-        yield wrong_input("net.subnet.host-bits",
-                          f"subnet {subnet} has host bits or no prefix length; its network is {network}")
-    if not 16 <= network.prefixlen <= 29:
-        yield wrong_input("net.subnet.length", f"subnet {subnet}: the prefix length is 16 to 29")
-    if not any(network.subnet_of(private) for private in PRIVATE):
-        yield wrong_input("net.subnet.public", f"subnet {subnet} is not private address space (10/8, 172.16/12, "
-                          "192.168/16, 100.64/10)")
-
-
-def check_overlap(facts: NetworkFacts, subnet: str) -> Iterator[Finding]:
-    """Everything that a subnet overlaps, each named."""
-    wanted = network_or_none(subnet)
-    if wanted is None:
-        return
-    seen = set()
-    for network, what in occupied(facts):
-        if wanted.overlaps(network) and what not in seen:
-            seen.add(what)
-            yield host_lacks("net.subnet.overlap", f"subnet {subnet} overlaps {what}")
 
 
 def occupied(facts: NetworkFacts) -> Iterator[tuple[IPv4Network, str]]:

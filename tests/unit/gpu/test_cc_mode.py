@@ -11,10 +11,11 @@ from tests.unit.gpu.cases import H100, IDLE
 from tests.unit.gpu.conftest import Boot
 from vmtool.errors import NotReady, Refused
 from vmtool.gpu.cc_mode import INSTALL, CcState, has_ppcie, parse, read_cc
+from vmtool.gpu.check_cc_mode import check_cc, check_production
 from vmtool.gpu.device_types import has_cc_mode, kind_of, type_of
 from vmtool.gpu.facts import GpuFacts, read_gpu
 from vmtool.gpu.pci import DEVICES
-from vmtool.gpu.plan_cc_mode import check_cc, check_production, plan_cc
+from vmtool.gpu.plan_cc_mode import plan_cc
 from vmtool.paths import State
 from vmtool.plan import shell_lines
 

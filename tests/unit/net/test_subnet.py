@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from tests.unit.net.conftest import Host
 from vmtool.errors import NotReady
+from vmtool.net.check_subnet import check_overlap, check_syntax
 from vmtool.net.facts import NetworkFacts, Route
-from vmtool.net.subnet import PODMAN, check_overlap, check_syntax, choose_subnet, occupied
+from vmtool.net.subnet import PODMAN, choose_subnet, occupied
 
 
 def routes(*networks: str) -> NetworkFacts:

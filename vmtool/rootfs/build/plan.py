@@ -11,7 +11,8 @@ from typing import Any
 from vmtool import plan as p
 from vmtool.debian.tools import Tools
 from vmtool.errors import Refused
-from vmtool.findings import Finding, host_lacks, refuse, size
+from vmtool.findings import refuse
+from vmtool.rootfs.build.check import check_host
 from vmtool.rootfs.build.debian_base import plan_debian
 from vmtool.rootfs.build.facts import BuildFacts
 from vmtool.rootfs.build.replace_files import Swap, plan_swaps
@@ -23,7 +24,6 @@ from vmtool.rootfs.recipe.digests import base_digest, driver_digest, image_diges
 from vmtool.rootfs.recipe.models import Recipe
 from vmtool.rootfs.recipe.overlay import hook_path, make_overlay
 
-NEEDED = 6 << 30
 PYTHON = (sys.executable, "-I", "-m")
 # Each feature by name, so that no configuration of the build host's decides; all are older than Linux 5.10.
 MKE2FS = """\
@@ -103,19 +103,6 @@ def plan_base(store: Store, recipe: Recipe, facts: BuildFacts) -> p.Step:
         return plan_rpm(store, recipe, digest, facts.environment)
     return plan_debian(store, recipe, digest, facts.sources, facts.options, facts.environment,
                        facts.emulator)
-
-
-def check_host(store: Store, recipe: Recipe, facts: BuildFacts) -> list[Finding]:
-    """What the host lacks, each with a hint."""
-    lacking = [host_lacks("rootfs.program", f"{name} is not installed",
-                          f"apt-get install {'util-linux' if name == 'unshare' else name}") for name in facts.missing]
-    if facts.foreign:
-        lacking.append(host_lacks("rootfs.emulator", f"programs of {recipe.arch} do not run here, and packages' "
-                                  "scripts are such programs", "apt-get install qemu-user-static"))
-    if facts.free is not None and facts.free < NEEDED:
-        lacking.append(host_lacks("rootfs.space", f"{store.cache.root}: {size(facts.free)} free, {NEEDED >> 30} GiB "
-                                  "are needed", "make room, or set VMTOOL_CACHE to a larger file system"))
-    return lacking
 
 
 def plan_image(store: Store, recipe: Recipe, digest: str, tools: Tools) -> p.Step:

@@ -20,7 +20,8 @@ from vmtool.host.local import LocalMachine
 from vmtool.machine import Reader
 from vmtool.paths import State
 from vmtool.plan import Plan, Step
-from vmtool.rootfs.boot.plan import BUSYBOX, Boot, check_report, plan_boot, read_report
+from vmtool.rootfs.boot.check import check_report, read_report
+from vmtool.rootfs.boot.plan import BUSYBOX, Boot, plan_boot
 from vmtool.rootfs.commands.shared import IMAGE, find_manifest, work_dir
 from vmtool.rootfs.format.image_file import read_image
 from vmtool.rootfs.metadata.manifest import Manifest, Promises

@@ -12,7 +12,8 @@ from tests.fakes import plans
 from tests.unit.rootfs.make import EROFS, image, kata_dax
 from vmtool.debian.tools import Tools
 from vmtool.plan import plan_lines
-from vmtool.rootfs.boot.plan import Boot, check_report, plan_boot, read_report
+from vmtool.rootfs.boot.check import check_report, read_report
+from vmtool.rootfs.boot.plan import Boot, plan_boot
 from vmtool.rootfs.boot.workers import make_initramfs
 from vmtool.rootfs.boot.workers.make_initramfs import add, choose
 from vmtool.rootfs.format.image_file import MIB, read_image
