@@ -52,7 +52,7 @@ class Lock:
 
     def _acquire(self, descriptor: int) -> None:
         end = time.monotonic() + self.wait
-        while not _try(descriptor):
+        while not take(descriptor):
             if time.monotonic() >= end:
                 holder = os.read(descriptor, 400).decode(errors="replace").strip()
                 raise NotReady(f"{self.path.stem} is busy: {holder or 'another vmtool is at work'}",
@@ -75,12 +75,13 @@ def is_held(path: Path) -> bool:
         return False
     try:
         # Shared, so that two who look do not see each other.
-        return not _try(descriptor, fcntl.LOCK_SH)
+        return not take(descriptor, fcntl.LOCK_SH)
     finally:
         os.close(descriptor)
 
 
-def _try(descriptor: int, how: int = fcntl.LOCK_EX) -> bool:
+def take(descriptor: int, how: int = fcntl.LOCK_EX) -> bool:
+    """Hold the lock of an open file until it is closed; whether nobody else holds it."""
     try:
         fcntl.flock(descriptor, how | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -16,7 +16,7 @@ import signal
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, NoReturn
 
 from vmtool.errors import ProgramFailed, ProgramMissing
 from vmtool.machine import Output
@@ -71,6 +71,11 @@ def run(argv: Sequence[str], *, deadline: float, env: Sequence[tuple[str, str]] 
         log.flush()
     return result
 
+
+
+def become(argv: tuple[str, ...]) -> NoReturn:
+    """Run a program in the place of this one: with its terminal, and with its exit status as the answer."""
+    os.execve(which(argv[0]) or argv[0], argv, ENVIRONMENT)
 
 
 def end_group(child: subprocess.Popen[bytes]) -> None:

@@ -103,7 +103,7 @@ def exec_command(state: State, name: str, tty: bool, command: tuple[str, ...]) -
     words = ["task", "exec", "--exec-id", f"vmtool-{os.getpid()}", *(["--tty"] if tty else []), name, *command]
     argv = record.endpoint.ctr(*words)
     # The command talks to the user's own terminal and its exit status is the answer, so vmtool steps aside.
-    os.execve(processes.which(argv[0]) or argv[0], argv, processes.ENVIRONMENT)
+    processes.become(argv)
 
 
 @click.command()

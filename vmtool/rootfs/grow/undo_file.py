@@ -10,7 +10,6 @@ Who works with the file has a lock on it, which the kernel takes away from a pro
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from vmtool.errors import NotReady, Refused
-from vmtool.host import files, safe_open
+from vmtool.host import files, locks, safe_open
 from vmtool.rootfs.format.image_file import way_back
 
 _PIECE = struct.Struct("<QQQ")
@@ -72,7 +71,7 @@ def create(image: Path, head: dict[str, Any], pieces: Iterable[Piece]) -> Iterat
     half, digest = unfinished(image), hashlib.sha256()
     with os.fdopen(safe_open.make(half), "w+b") as stream:
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(stream, image)
             for part in _parts(head, pieces):
                 stream.write(part)
                 digest.update(part)
@@ -85,6 +84,11 @@ def create(image: Path, head: dict[str, Any], pieces: Iterable[Piece]) -> Iterat
             raise
         files.sync_directory(path.parent)
         yield Undo(path, stream)
+
+
+def _lock(stream: IO[bytes], image: Path) -> None:
+    if not locks.take(stream.fileno()):
+        raise NotReady(f"another vmtool is growing {image}", hint="let it come to its end")
 
 
 @contextlib.contextmanager
@@ -105,10 +109,7 @@ def find(image: Path) -> Iterator[Undo | None]:
         if os.fstat(descriptor).st_uid != os.geteuid():
             raise Refused(f"{path} belongs to another user, so nothing is changed by it",
                           hint=f"as that user: vmtool recover; if nobody was growing the image: rm {path}")
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise NotReady(f"another vmtool is growing {image}", hint="let it come to its end") from error
+        _lock(stream, image)
         if not os.fstat(descriptor).st_nlink:
             yield None                                 # it came to its end while this waited for the lock
             return
