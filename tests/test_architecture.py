@@ -76,19 +76,13 @@ LISTED: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "effects": {
         "to be gone: host/ has what is needed": (
-            "launch.commands.instance calls os.execve", "libvirt.workers.add_verity imports subprocess",
-            "libvirt.workers.workload_disk imports subprocess",
-            "rootfs.boot.workers.make_initramfs imports subprocess", "rootfs.grow.undo_file imports fcntl"),
+            "libvirt.workers.add_verity imports subprocess", "libvirt.workers.workload_disk imports subprocess",
+            "rootfs.boot.workers.make_initramfs imports subprocess"),
         "a program of its own that makes a guest by ioctl, and may be killed": (
             "facts.kvm_probe imports ctypes", "facts.kvm_probe imports fcntl"),
     },
     "engine": {
         "an instance's state is what its journal says": ("instance.instance imports engine.journal",),
-    },
-    "names": {
-        "to be gone: two things of one name": (
-            "Interrupted: engine.transactions, errors", "Kata: rootfs.recipe.models, spec.kata",
-            "Network: net.network, spec.runtime", "Runtime: containerd.config_facts, spec.runtime"),
     },
 }
 

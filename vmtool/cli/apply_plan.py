@@ -11,13 +11,13 @@ import click
 from vmtool.cli.output import Progress
 from vmtool.engine import apply, transactions
 from vmtool.engine.journal import Journal
-from vmtool.engine.transactions import Interrupted, read_interrupted, read_unreadable
+from vmtool.engine.transactions import InterruptedTransaction, read_interrupted, read_unreadable
 from vmtool.host.local import LocalHost
 from vmtool.machine import Host
 from vmtool.paths import State
 from vmtool.plan import Plan, plan_lines
 
-__all__ = ["Interrupted", "apply_and_explain", "apply_plan", "has_undo", "is_interrupted", "logged_host",
+__all__ = ["InterruptedTransaction", "apply_and_explain", "apply_plan", "has_undo", "is_interrupted", "logged_host",
            "read_interrupted", "read_unreadable", "recover", "remove", "show_or_apply", "working_host"]
 
 
@@ -50,7 +50,7 @@ def remove(state: State, directory: Path, doing: str) -> None:
         transactions.remove(state, directory, doing, progress)
 
 
-def recover(state: State, subject: Interrupted) -> list[str]:
+def recover(state: State, subject: InterruptedTransaction) -> list[str]:
     """Undo what an interrupted transaction left; what could not be undone."""
     with _progress() as progress:
         return transactions.recover(state, subject.directory, progress)

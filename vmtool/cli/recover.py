@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from vmtool.cli.apply_plan import Interrupted, read_interrupted, read_unreadable, recover
+from vmtool.cli.apply_plan import InterruptedTransaction, read_interrupted, read_unreadable, recover
 from vmtool.errors import VmtoolError
 from vmtool.paths import State
 from vmtool.plan import shell_lines
@@ -30,14 +30,14 @@ def recover_command(state: State, dry_run: bool) -> None:
         raise VmtoolError("not everything could be undone", details=problems, hint="vmtool recover")
 
 
-def show_undo(subject: Interrupted) -> None:
+def show_undo(subject: InterruptedTransaction) -> None:
     """Print the way back as a runbook, newest step first."""
     click.echo(f"# {subject.story.subject}")
     for entry in reversed(subject.story.entries):
         click.echo("\n".join([f"# undo: {entry.title}", *shell_lines(entry.undo)]))
 
 
-def recover_one(state: State, subject: Interrupted) -> list[str]:
+def recover_one(state: State, subject: InterruptedTransaction) -> list[str]:
     """Recover one subject; its problems must not keep the others from being recovered."""
     try:
         return recover(state, subject)

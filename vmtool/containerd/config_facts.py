@@ -17,7 +17,7 @@ CRI = ("io.containerd.grpc.v1.cri", "io.containerd.cri.v1.runtime")
 
 
 @dataclass(frozen=True)
-class Runtime:
+class ContainerdRuntime:
     """A runtime of the CRI plugin.
 
     Args:
@@ -35,15 +35,16 @@ class Runtime:
     config_path: str | None
 
 
-def read_runtimes(reader: Reader) -> Iterator[Runtime]:
+def read_runtimes(reader: Reader) -> Iterator[ContainerdRuntime]:
     """Every runtime, file by file. A file that is no TOML has none: containerd itself would not start with it."""
     main = _toml(reader, MAIN)
     for source, document in ((MAIN, main), *((path, _toml(reader, path)) for path in _imports(reader, main))):
         for plugin in CRI:
             for name, table in _table(document, "plugins", plugin, "containerd", "runtimes").items():
                 if isinstance(table, dict):
-                    yield Runtime(name, str(table.get("runtime_type", "")), source, _text(table.get("runtime_path")),
-                                  _text(_table(table, "options").get("ConfigPath")))
+                    yield ContainerdRuntime(name, str(table.get("runtime_type", "")), source,
+                                            _text(table.get("runtime_path")),
+                                            _text(_table(table, "options").get("ConfigPath")))
 
 
 def _imports(reader: Reader, main: dict[str, Any]) -> Iterator[str]:

@@ -19,14 +19,14 @@ FINISHED = ("applied", "clean")
 
 
 @dataclass(frozen=True)
-class Interrupted:
+class InterruptedTransaction:
     """A subject with something left to undo, that nobody is at work on."""
 
     directory: Path
     story: Story
 
 
-def read_interrupted(state: State) -> list[Interrupted]:
+def read_interrupted(state: State) -> list[InterruptedTransaction]:
     """What a kill, a crash or `--keep-on-failure` left, in every room of the state directory; of a journal that
     another version of vmtool wrote, see `read_unreadable`."""
     found = []
@@ -34,7 +34,7 @@ def read_interrupted(state: State) -> list[Interrupted]:
         with contextlib.suppress(ValueError):
             story = Journal(path.parent).story()
             if story.state not in FINISHED and not locks.is_held(state.lock(path.parent)):
-                found.append(Interrupted(path.parent, story))
+                found.append(InterruptedTransaction(path.parent, story))
     return found
 
 

@@ -10,7 +10,7 @@ from vmtool.kata.check import check_host, check_request
 from vmtool.kata.facts import GuestFacts, Target, read_guest, read_target
 from vmtool.kata.values import Asked
 from vmtool.machine import Reader
-from vmtool.spec.kata import Kata
+from vmtool.spec.kata import KataSpec
 from vmtool.spec.kata_releases import USUAL, Release, release_like, release_of
 from vmtool.spec.runtime import Body
 from vmtool.tee.table import tee_of
@@ -51,7 +51,7 @@ def survey(reader: Reader, body: Body, target: Target | None = None, gpus: int |
     return Survey(replace(asked, verity=verity, filesystem=guest.filesystem), target, guest)
 
 
-def choose_release(kata: Kata, tee: str, target: Target) -> Release:
+def choose_release(kata: KataSpec, tee: str, target: Target) -> Release:
     """The spec's, else the installed shim's, else what the TEE is usually run with."""
     if kata.version != "auto":
         return release_of(kata.version)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from vmtool.architecture import ARM64
-from vmtool.containerd.config_facts import Runtime, read_runtimes
+from vmtool.containerd.config_facts import ContainerdRuntime, read_runtimes
 from vmtool.kata.config_choice import ConfigChoice, choose_config, default_paths, resolve
 from vmtool.machine import Reader
 from vmtool.tee.virtcca import VIRTCCA
@@ -143,7 +143,7 @@ def _environment(reader: Reader) -> str | None:
     return None
 
 
-def _handler(reader: Reader, shims: tuple[KataShim, ...], runtime: Runtime) -> KataHandler:
+def _handler(reader: Reader, shims: tuple[KataShim, ...], runtime: ContainerdRuntime) -> KataHandler:
     fits = (shim for shim in shims if (shim.binary == runtime.path if runtime.path
                                        else shim.runtime == runtime.type and shim.on_path))
     shim = next(fits, None)

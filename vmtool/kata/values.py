@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from vmtool.architecture import ARM64, architecture_of
 from vmtool.kata.assets import Assets, assets_of
 from vmtool.qemu.timeouts import create_seconds, dial_seconds
-from vmtool.spec.kata import Kata
+from vmtool.spec.kata import KataSpec
 from vmtool.spec.kata_releases import Release
 from vmtool.spec.runtime import Body
 from vmtool.tee.snp import SNP
@@ -39,7 +39,7 @@ class Asked:
     filesystem: str = ""
 
     @property
-    def kata(self) -> Kata:
+    def kata(self) -> KataSpec:
         return self.body.runtime.kata
 
     @property

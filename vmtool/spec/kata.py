@@ -13,7 +13,7 @@ Text = Annotated[str, Field(max_length=65_536)]
 Asset = Annotated[str, Field(pattern=r"^/[^\x00]*$", max_length=4096)]
 
 
-class Kata(BaseModel):
+class KataSpec(BaseModel):
     """Kata's part of a spec.
 
     Args:

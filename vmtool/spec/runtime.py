@@ -12,7 +12,7 @@ from pydantic.alias_generators import to_camel
 
 from vmtool.paths import NAME
 from vmtool.schema import Size, Strict
-from vmtool.spec.kata import Kata
+from vmtool.spec.kata import KataSpec
 from vmtool.spec.libvirt import Libvirt
 from vmtool.spec.published_port import Publish
 from vmtool.tee.table import NONE, TeeName
@@ -33,14 +33,14 @@ class Runtime(Strict):
 
     handler: Literal["runc", "kata", "libvirt"] = "kata"
     tee: TeeName = NONE
-    kata: Kata = Kata()
+    kata: KataSpec = KataSpec()
     libvirt: Libvirt = Libvirt()
 
     @model_validator(mode="after")
     def _tee_needs_a_vm(self) -> Runtime:
         if self.handler == "runc" and self.tee != NONE:
             raise ValueError("runc starts no virtual machine, so it has no TEE: choose handler kata or libvirt")
-        if self.handler != "kata" and self.kata != Kata():
+        if self.handler != "kata" and self.kata != KataSpec():
             raise ValueError(f"kata's settings do nothing with handler {self.handler}")
         if self.handler != "libvirt" and self.libvirt != Libvirt():
             raise ValueError(f"libvirt's settings do nothing with handler {self.handler}")
@@ -102,7 +102,7 @@ class Resources(Strict):
     accelerators: Accelerators = Accelerators()
 
 
-class Network(Strict):
+class NetworkSpec(Strict):
     """The container's network; without a name it has one of its own, named like the instance."""
 
     name: Annotated[str, Field(pattern=f"^{NAME.pattern}$")] | None = None
@@ -166,7 +166,7 @@ class Body(Strict):
     model: Model
     vllm: Vllm = Vllm()
     resources: Resources = Resources()
-    network: Network = Network()
+    network: NetworkSpec = NetworkSpec()
     hardening: Hardening = Hardening()
     canary: Canary | None = None
     timeouts: Timeouts = Timeouts()
