@@ -98,7 +98,7 @@ def planned(tool: Vmtool, spec: Path) -> list[str]:
     """The lines of the records that `vmtool run SPEC` writes, from its plan."""
     plan, names = tool("plan", spec, "--json").json["plan"], Names()
     lines = [names.name("plan", plan["subject"])]
-    for step in sorted((step for step in plan["steps"] if not step["skip"]), key=lambda step: bool(step["waits"])):
+    for step in sorted((step for step in plan["steps"] if not step["skip"]), key=lambda step: bool(step["waits_only"])):
         lines.append(names.name("step", step["title"]))
         for action in step["actions"]:
             shell = action_from_json(action).shell()
