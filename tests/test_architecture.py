@@ -51,18 +51,13 @@ LISTED: dict[str, dict[str, tuple[str, ...]]] = {
         "devices that fit, or why none does": ("gpu.select gives Finding",),
     },
     "programs": {
-        "to be gone: becomes a worker with an order": (
-            "gpu.vfio_in_use", "libvirt.guest_agent", "rootfs.format.digest", "rootfs.metadata.check_lock",
-            "rootfs.metadata.write_metadata"),
         "a probe whose process may hang or be killed by KVM, without an order": ("facts.kvm_probe",),
     },
     "purity": {
-        "to be gone: facts read while planning": (
-            "image.plan_build calls glob", "rootfs.metadata.check_lock calls read_text"),
+        "to be gone: facts read while planning": ("image.plan_build calls glob",),
     },
     "files": {
         "to be gone: facts read while planning": ("image.plan_build", "rootfs.recipe.digests", "rootfs.recipe.overlay"),
-        "to be gone: becomes a worker with an order": ("rootfs.metadata.check_lock", "rootfs.metadata.write_metadata"),
         "what a person names: a document, a recipe, an archive": (
             "doctor.compare", "documents", "image.archive", "image.recipe", "image.wheels", "kata.document",
             "rootfs.build.kernel_files", "rootfs.metadata.lock_file", "rootfs.metadata.manifest", "rootfs.recipe.load"),
@@ -74,9 +69,6 @@ LISTED: dict[str, dict[str, tuple[str, ...]]] = {
             "rootfs.inspect.verify"),
     },
     "effects": {
-        "to be gone: host/ has what is needed": (
-            "libvirt.workers.add_verity imports subprocess", "libvirt.workers.workload_disk imports subprocess",
-            "rootfs.boot.workers.make_initramfs imports subprocess"),
         "a program of its own that makes a guest by ioctl, and may be killed": (
             "facts.kvm_probe imports ctypes", "facts.kvm_probe imports fcntl"),
     },

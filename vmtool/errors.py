@@ -13,6 +13,8 @@ Only `vmtool/cli/` turns them into text and exit codes. Anything else that escap
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Sequence
 
 
@@ -75,3 +77,15 @@ class Interrupted(VmtoolError):
     """The user or the system asked vmtool to stop."""
 
     code = 130
+
+
+def system_error(error: OSError, place: str) -> VmtoolError:
+    """What the system reports, for a person.
+
+    Args:
+        place: named when the error names no file.
+    """
+    hint = ""
+    if error.errno == errno.ENOSPC:
+        hint = f"make room there: df -h {os.path.dirname(os.fsdecode(error.filename or place)) or '/'}"
+    return VmtoolError(f"{error.filename or place}: {(error.strerror or str(error)).lower()}", hint=hint)

@@ -16,6 +16,8 @@ from typing import Protocol, Self
 from vmtool.errors import ProgramFailed
 
 Pairs = tuple[tuple[str, str], ...]
+# The environment variable that names a program's descriptor for a report, see `Host.work`.
+REPORT = "VMTOOL_REPORT"
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,13 @@ class Host(DeviceReader, Protocol):
         Raises:
             ProgramMissing: there is no such program.
             ProgramFailed: it did not end within `deadline` seconds. Its exit status is the caller's to judge: `check`.
+        """
+
+    def work(self, argv: Sequence[str], stdin: bytes, *, deadline: float, env: Pairs = ()) -> tuple[Output, bytes]:
+        """As `execute`, for a program that reports errors to a descriptor of its own: see `vmtool.plan.workers`.
+
+        Returns:
+            Its output, and its report: at most 1 MiB, untrusted input.
         """
 
     def read(self, path: Path) -> bytes:

@@ -1,4 +1,4 @@
-"""What vmtool writes down of a thing to read it back later: a frozen dataclass as a JSON file.
+"""What vmtool writes down to read it back, and what it hands to a worker: a frozen dataclass as JSON.
 
 Apart from `vmtool.schema`, since commands that only look at such files need no pydantic.
 """
@@ -10,7 +10,8 @@ import dataclasses
 import json
 import types
 import typing
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, Literal, TypeVar
 
 T = TypeVar("T")
 
@@ -34,24 +35,30 @@ def record_of(kind: type[T], text: str) -> T:
 
 
 def _typed(hint: Any, value: Any, place: str) -> Any:
-    """A JSON value as what its field holds: a text, number or truth value, a tuple or mapping of one kind, a
-    record."""
+    """A JSON value as what its field holds: a text, number, truth value or path, one of some texts, a tuple or mapping
+    of one kind, a record."""
+    options = typing.get_args(hint)
     if isinstance(hint, types.UnionType):
-        options = typing.get_args(hint)
         return None if value is None and types.NoneType in options else _typed(options[0], value, place)
     if typing.get_origin(hint) is tuple and isinstance(value, list):
-        return tuple(_typed(typing.get_args(hint)[0], item, place) for item in value)
+        return tuple(_typed(options[0], item, place) for item in value)
     if typing.get_origin(hint) is collections.abc.Mapping and isinstance(value, dict):
-        return {name: _typed(typing.get_args(hint)[1], item, f"{place}.{name}") for name, item in value.items()}
+        return {name: _typed(options[1], item, f"{place}.{name}") for name, item in value.items()}
     if dataclasses.is_dataclass(hint) and isinstance(hint, type) and isinstance(value, dict):
-        hints = typing.get_type_hints(hint)
-        if unknown := [name for name in value if name not in hints]:
-            raise ValueError(f"{place} has no {unknown[0]!r}")
-        fields = {name: _typed(hints[name], item, f"{place}.{name}") for name, item in value.items()}
-        try:
-            return hint(**fields)
-        except TypeError as error:
-            raise ValueError(f"{place} is not whole: {error}") from error
-    if type(value) is not hint:
+        return _record(hint, value, place)
+    if hint is Path and isinstance(value, str):
+        return Path(value)
+    if type(value) is not hint and not (typing.get_origin(hint) is Literal and value in options):
         raise ValueError(f"{place} is {json.dumps(value)[:60]}")
     return value
+
+
+def _record(hint: Any, value: dict[str, Any], place: str) -> Any:
+    hints = typing.get_type_hints(hint)
+    if unknown := [name for name in value if name not in hints]:
+        raise ValueError(f"{place} has no {unknown[0]!r}")
+    fields = {name: _typed(hints[name], item, f"{place}.{name}") for name, item in value.items()}
+    try:
+        return hint(**fields)
+    except TypeError as error:
+        raise ValueError(f"{place} is not whole: {error}") from error

@@ -7,8 +7,11 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from vmtool.engine.worker import do_order
+from vmtool.errors import VmtoolError
 from vmtool.host.local import LocalHost
 from vmtool.machine import Channel, DeviceWrite, FilePiece, Output, Pairs, Reader, RunningWrites
+from vmtool.plan.error_report import encode_error
 
 
 class FakeHost(LocalHost):
@@ -68,6 +71,16 @@ class FakeHost(LocalHost):
     def execute(self, argv: Sequence[str], *, deadline: float, env: Pairs = (), stdin: Path | bytes | None = None,
                 stdout: Path | None = None) -> Output:
         raise AssertionError(f"this host has no programs: {argv}")
+
+    def work(self, argv: Sequence[str], stdin: bytes, *, deadline: float, env: Pairs = ()) -> tuple[Output, bytes]:
+        """The worker does its order in this process, on this host."""
+        name, output = argv[-2], io.StringIO()
+        try:
+            with contextlib.redirect_stdout(output):
+                do_order(name, stdin.decode(), self)
+        except VmtoolError as error:
+            return Output(error.code, output.getvalue(), ""), encode_error(error)
+        return Output(0, output.getvalue(), ""), b""
 
     def living(self, pidfile: Path) -> int | None:
         """By the first word of the file."""

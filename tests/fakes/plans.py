@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from types import ModuleType
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from vmtool.plan import Action, Plan, Run, Step, WriteFile
+from vmtool.plan import Action, Plan, Run, RunWorker, Step, WriteFile
+from vmtool.plan.workers import name_of
 
 Kind = TypeVar("Kind", bound=Action)
 
@@ -35,6 +36,12 @@ def file(actions: Iterable[Action], name: str) -> WriteFile:
     return found
 
 
-def works(text: str, worker: ModuleType, *words: str) -> bool:
-    """Whether a line of a plan runs this worker with these words first, whatever the module is called."""
-    return any(" ".join((worker.__name__, *words)) in line for line in text.splitlines())
+def orders(where: Plan | Iterable[Action], worker: ModuleType) -> list[dict[str, Any]]:
+    """What a worker is to do, as JSON values, whatever its module is called."""
+    actions = [action for step in where.steps for action in step.actions] if isinstance(where, Plan) else where
+    return [action.order for action in actions if isinstance(action, RunWorker) and is_for(action.argv, worker)]
+
+
+def is_for(argv: Iterable[str], worker: ModuleType) -> bool:
+    """Whether a command line is that worker's."""
+    return name_of(worker.__name__) in argv

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
-from vmtool.rootfs.add.workers.guestfs import opened, prepare
+from vmtool.host.local import LocalHost
+from vmtool.rootfs.add.workers.guestfs import opened
+from vmtool.rootfs.add.workers.guestfs_kernel import GuestKernel, prepare
 
 RELEASE = 'NAME="openEuler"\nID="openEuler"\nVERSION_ID="24.03"\nPRETTY_NAME="openEuler 24.03 (test)"\n'
 KERNEL = "6.6.0-1.x86_64"
@@ -12,8 +15,8 @@ VERMAGIC = b"\0vermagic=6.6.0-1.x86_64 SMP\0\0version=550.127.08\0"
 
 
 def main(kernel: str, file: str, *depmod: str) -> None:
-    prepare(kernel, depmod)
-    with opened(file, "qcow2", write=True) as guest:
+    prepare(LocalHost(), GuestKernel(None if kernel == "-" else Path(kernel), depmod))
+    with opened(Path(file), "qcow2", write=True) as guest:
         guest.part_init("/dev/sda", "gpt")
         guest.part_add("/dev/sda", "p", 2048, 206847)
         guest.part_add("/dev/sda", "p", 206848, -2048)

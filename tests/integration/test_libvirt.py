@@ -17,7 +17,8 @@ from tests.integration.conftest import MakeSpec
 from tests.integration.kills import killed, planned, until_health
 from tests.integration.libvirt_daemons import SOCKET, libvirt_daemons
 from tests.integration.machine import Vmtool, footprint, kill_containerd, output
-from vmtool.libvirt.workers import domains
+from vmtool.libvirt.workers import start_domain
+from vmtool.plan.workers import name_of
 from vmtool.rootfs.format.image_file import read_image
 from vmtool.serving.train_canary import PAIRS
 
@@ -138,7 +139,7 @@ def test_a_guest_does_not_read_an_altered_disk(vmtool: Vmtool, make_guest: MakeG
 def test_sigkill_leaves_no_guest_behind(vmtool: Vmtool, make_guest: MakeGuest, event: str, qemu: int) -> None:
     spec, before = make_guest(), footprint()
     [point] = [line for line in planned(vmtool, spec)
-               if line.startswith(event) and domains.__name__ in line]
+               if line.startswith(event) and name_of(start_domain.__name__) in line]
     assert killed(vmtool, point, "run", spec)
     assert len(found := qemus()) == qemu, [output("ps", "-o", "args=", "-p", pid) for pid in found]
     assert vmtool("ps", "--json").json["instances"][0]["state"] == "interrupted"

@@ -219,14 +219,14 @@ def test_a_toolkit_with_a_known_hole_is_refused(tool: Vmtool, tmp_path: Path) ->
     directory.mkdir()
     shutil.move(make_toolkit(tmp_path, "1.17.3-1"), directory / "toolkit.deb")
     path = recipe(directory, toolkit={"file": "toolkit.deb"})
-    refused = tool("rootfs", "build", path, "-o", tmp_path / "i.img", status=1, timeout=900)
+    refused = tool("rootfs", "build", path, "-o", tmp_path / "i.img", status=2, timeout=900)
     assert "1.17.3-1 is refused" in refused.err
     assert not list(tmp_path.glob("i.img*"))
 
 
 @pytest.mark.parametrize(("changes", "status", "message"), [
     ({"packages": ["no-such-package-anywhere"]}, 1, "no-such-package-anywhere"),
-    ({"size": "128Mi"}, 1, "ould not"), ({"units": {"enable": ["absent.service"]}}, 1, "absent.service is in none"),
+    ({"size": "128Mi"}, 1, "ould not"), ({"units": {"enable": ["absent.service"]}}, 2, "absent.service is in none"),
     ({"debian": {"suite": "bookworm", "repositories": [
         {"name": "l", "source": "file:///no/such/repository ./", "unsigned": True}]}}, 1, "/no/such/repository"),
 ], ids=["package", "no-space", "unit", "repository"])

@@ -23,9 +23,10 @@ from tests.fakes import plans
 from tests.integration.kills import Pace, killed, recorded
 from tests.integration.machine import Vmtool
 from vmtool.debian.tools import Tools
-from vmtool.plan import Run
+from vmtool.plan import RunWorker
+from vmtool.plan.workers import PROGRAM
 from vmtool.rootfs.add.workers.ext4_to_tar import Ext4, convert
-from vmtool.rootfs.build.workers.image_bytes import label
+from vmtool.rootfs.build.workers.write_headers import write_headers
 from vmtool.rootfs.format.digest import read_content, sha256
 from vmtool.rootfs.format.hash_tree import Verity, hash_tree
 from vmtool.rootfs.format.image_file import MIB, manifest_path, read_image, way_back
@@ -81,7 +82,7 @@ def kata(path: Path, tree: Path, kind: Kind, *options: str, verity: bool) -> Pat
     subprocess.run(["dd", f"if={piece}", f"of={path}", "bs=1M", f"seek={geometry.start // MIB}", "conv=notrunc"],
                    check=True, capture_output=True)
     piece.unlink()
-    made = label(path, geometry, "aabb" if verity else "")
+    made = write_headers(path, geometry, "aabb" if verity else "")
     describe(path, kind, made)
     return path
 
@@ -179,7 +180,7 @@ def test_hashes_that_are_not_the_manifests_are_refused(tool: Vmtool, tree: Path,
         file.seek(hashes.start + 5 * 4096)
         file.write(b"#")
     before = state_of(image)
-    failed = tool("rootfs", "resize", image, "+128M", status=1)
+    failed = tool("rootfs", "resize", image, "+128M", status=2)
     assert "are not those of the manifest's root hash" in failed.err
     assert state_of(image) == before
 
@@ -264,7 +265,7 @@ def test_killed_in_any_write_it_goes_back_byte_for_byte(tree: Path, tmp_path: Pa
     image = tmp_path / "i.img"
     copied(given, image)
     old = state_of(image)
-    grow, back = actions(image, tmp_path)
+    grow, back = actions(image)
     for number in pace.numbers():
         if not killed_in(number, grow):
             break
@@ -276,7 +277,7 @@ def test_killed_in_any_write_it_goes_back_byte_for_byte(tree: Path, tmp_path: Pa
     assert number > 40
     assert not way_back(image).exists()
     copied(given, image)
-    torn(image, tmp_path)
+    torn(image)
     saved, grown = way_back(image).read_bytes(), tmp_path / "grown.img"
     subprocess.run(["cp", "--sparse=always", image, grown], check=True)
     for number in pace.numbers():
@@ -291,8 +292,8 @@ def test_killed_in_any_write_it_goes_back_byte_for_byte(tree: Path, tmp_path: Pa
     assert not way_back(image).exists()
 
 
-def actions(image: Path, directory: Path, **programs: list[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The argv that grows an image to 512 MiB, its order written; and that of the way back.
+def actions(image: Path, **programs: list[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The argv that grows an image to 512 MiB, and that of its undo, each with its order.
 
     Args:
         programs: what runs in the place of e2fsck or resize2fs.
@@ -300,16 +301,15 @@ def actions(image: Path, directory: Path, **programs: list[str]) -> tuple[tuple[
     found, papers = read_image(image), manifest_path(image)
     told = read_manifest(papers) if papers.exists() else None
     verity = told.verity if told else None
-    step = plan_growth(directory, found, fit(found.kind, 512 * MIB, verity=bool(verity)),  # type: ignore[arg-type]
+    step = plan_growth(found, fit(found.kind, 512 * MIB, verity=bool(verity)),  # type: ignore[arg-type]
                        verity, papers if told else None, Tools(None))
-    order = directory / "growth.json"
-    order.write_text(json.dumps(json.loads(plans.file(step.actions, order.name).text) | programs))
-    return plans.one(step.actions, Run).argv, plans.one(step.undo, Run).argv
+    grow, back = plans.one(step.actions, RunWorker), plans.one(step.undo, RunWorker)
+    return (*PROGRAM, grow.name, json.dumps(grow.order | programs)), (*PROGRAM, back.name, json.dumps(back.order))
 
 
-def torn(image: Path, directory: Path) -> None:
+def torn(image: Path) -> None:
     """Grow an image, and be killed when all is written."""
-    grow, _ = actions(image, directory, e2fsck=["sh", "-c", "kill -9 $PPID"])
+    grow, _ = actions(image, e2fsck=["sh", "-c", "kill -9 $PPID"])
     assert subprocess.run(grow, check=False).returncode == -9
     assert read_image(image).torn
 
@@ -318,7 +318,7 @@ def test_a_torn_image_is_not_used_and_the_next_command_brings_it_back(tool: Vmto
                                                                       tmp_path: Path) -> None:
     image = kata(tmp_path / "i.img", tree, "kata-dax", verity=True)
     old, changed = state_of(image), image.stat().st_mtime_ns
-    torn(image, tmp_path)
+    torn(image)
     for words in (("inspect", image), ("boot", image)):
         assert "vmtool recover brings it back" in tool("rootfs", *words, status=2).err
     assert "vmtool recover brings it back" in tool("rootfs", "verify", image, status=4).out
@@ -333,7 +333,7 @@ def test_a_hole_behind_the_file_system_is_one_again(tool: Vmtool, tree: Path, tm
     image = bare(tmp_path / "i.img", tree)
     os.truncate(image, 2 * SIZE)
     before = state_of(image)
-    torn(image, tmp_path)
+    torn(image)
     tool("rootfs", "resize", image, "+0")
     assert state_of(image) == before
 
@@ -343,7 +343,7 @@ def test_a_way_back_that_is_of_another_state_changes_nothing(tool: Vmtool, tree:
                                                              how: str) -> None:
     """Also when the file has the old one's inode number, and when a guest wrote to what was torn."""
     image = bare(tmp_path / "i.img", tree)
-    torn(image, tmp_path)
+    torn(image)
     if how == "made anew":
         image.unlink()
         bare(image, tree)
@@ -353,7 +353,7 @@ def test_a_way_back_that_is_of_another_state_changes_nothing(tool: Vmtool, tree:
     else:
         subprocess.run(["debugfs", "-w", "-R", f"write {__file__} guestdata", image], check=True, capture_output=True)
     before = state_of(image)
-    failed = tool("rootfs", "resize", image, "+1G", status=1)
+    failed = tool("rootfs", "resize", image, "+1G", status=2)
     assert "is not the file that was being grown any more, or was changed since" in failed.err
     assert f"rm {way_back(image)}" in failed.err
     assert state_of(image) == before
@@ -362,9 +362,9 @@ def test_a_way_back_that_is_of_another_state_changes_nothing(tool: Vmtool, tree:
 
 def test_an_image_that_was_removed_after_a_kill_is_told(tool: Vmtool, tree: Path, tmp_path: Path) -> None:
     image = bare(tmp_path / "i.img", tree)
-    torn(image, tmp_path)
+    torn(image)
     image.unlink()
-    failed = tool("rootfs", "resize", image, "+1G", status=1)
+    failed = tool("rootfs", "resize", image, "+1G", status=2)
     assert "it is not there any more" in failed.err and f"rm {way_back(image)}" in failed.err
     assert "Traceback" not in failed.err
     way_back(image).unlink()
@@ -372,18 +372,19 @@ def test_an_image_that_was_removed_after_a_kill_is_told(tool: Vmtool, tree: Path
 
 def test_who_opens_the_image_while_it_is_written_must_wait_or_is_noticed(tree: Path, tmp_path: Path) -> None:
     image = bare(tmp_path / "i.img", tree)
-    grow, _ = actions(image, tmp_path)
+    grow, _ = actions(image)
     before = state_of(image)
     with image.open("rb"):
         refused = subprocess.run(grow, capture_output=True, text=True, check=False)
-    assert refused.returncode == 1 and "is in use" in refused.stderr
+    assert refused.returncode == 3 and "is in use" in refused.stderr
     assert state_of(image) == before
 
 
 # A disk that is full at the third write.
 FULL = """
 import sys
-from vmtool.rootfs.grow.workers import grow_in_place, roll_back
+from vmtool.engine import worker
+from vmtool.rootfs.grow.workers import roll_back
 real, left = roll_back.write, [3]
 def write(*arguments):
     left[0] -= 1
@@ -391,14 +392,14 @@ def write(*arguments):
         raise OSError(28, "No space left on device")
     real(*arguments)
 roll_back.write = write
-grow_in_place.main(sys.argv[1:])
+worker.main(sys.argv[1:])
 """
 
 
 def test_on_a_full_disk_the_image_is_as_it_was(tree: Path, tmp_path: Path) -> None:
     (directory := tmp_path / "images").mkdir()
     image = kata(directory / "i.img", tree, "kata-dax", verity=True)
-    before, (grow, _) = state_of(image), actions(image, tmp_path)
+    before, (grow, _) = state_of(image), actions(image)
     failed = subprocess.run([sys.executable, "-c", FULL, *grow[4:]], capture_output=True, text=True, check=False)
     assert failed.returncode == 1 and "no space left on device\nhint: make room there" in failed.stderr
     assert state_of(image) == before
@@ -427,13 +428,13 @@ def test_a_guest_that_starts_meanwhile_finds_the_old_or_the_new_image(tree: Path
     (directory := tmp_path / "images").mkdir()
     image, out = bare(directory / "i.img", tree), tmp_path / "out"
     before, argv = state_of(image), {"resize2fs": ["resize2fs"], "e2fsck": ["e2fsck", "-fn", str(image)]}[program]
-    grow, _ = actions(image, tmp_path, **{program: [sys.executable, "-c", MEANWHILE, str(image), str(out), *argv]})
+    grow, _ = actions(image, **{program: [sys.executable, "-c", MEANWHILE, str(image), str(out), *argv]})
     done = subprocess.run(grow, capture_output=True, text=True, check=False)
     deadline = time.monotonic() + 120
     while not out.read_text():
         assert time.monotonic() < deadline
     if program == "resize2fs":
-        assert done.returncode == 1 and "somebody opened it meanwhile" in done.stderr
+        assert done.returncode == 3 and "somebody opened it meanwhile" in done.stderr
         assert state_of(image) == before
     else:
         assert not done.returncode, done.stderr
@@ -443,7 +444,4 @@ def test_a_guest_that_starts_meanwhile_finds_the_old_or_the_new_image(tree: Path
 
 def test_python_is_the_one_of_the_tests() -> None:
     """The plan's programs run with this interpreter, so `killed_in` can take their first three words away."""
-    step = plan_growth(Path("/j"), read_image(Path(__file__).parents[2] / "README.md"),
-                       fit("bare", SIZE, verity=False), None, None, Tools(None))
-    (back,) = [action for action in step.undo if isinstance(action, Run) and action.argv[0] == sys.executable]
-    assert back.argv[:3] == (sys.executable, "-I", "-m")
+    assert PROGRAM[:3] == (sys.executable, "-I", "-m")

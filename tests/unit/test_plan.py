@@ -7,6 +7,7 @@ import importlib
 import json
 import typing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -36,6 +37,7 @@ PATHS = st.text("abc/ '$\n", min_size=1, max_size=12).map(lambda text: Path("/" 
 SERVERS = st.builds(Server, host=TEXT, port=st.integers(1, 65535), result=PATHS)
 VALUES = {Path: PATHS, str: TEXT, Server: SERVERS, float: st.floats(0, 1e6), int: st.integers(0, 0o777),
           bool: st.booleans(),
+          dict[str, Any]: st.dictionaries(TEXT, st.none() | TEXT | st.integers() | st.lists(TEXT)),
           tuple[str, ...]: st.lists(TEXT, min_size=1).map(tuple), p.Pairs: st.lists(st.tuples(TEXT, TEXT)).map(tuple)}
 
 

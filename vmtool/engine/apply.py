@@ -178,9 +178,11 @@ def _undo_action(action: Action, host: Host) -> str:
         action.do(host)
     except ProgramMissing as error:
         return error.message
-    except (VmtoolError, OSError) as error:
-        details = error.details[-1:] if isinstance(error, VmtoolError) else ()
-        return ": ".join((str(error), *details))
+    except OSError as error:
+        return str(error)
+    except VmtoolError as error:
+        hint = [f"hint: {error.hint}"] if error.hint else []
+        return ": ".join((str(error), *error.details[-1:], *hint))
     return ""
 
 

@@ -1,19 +1,15 @@
 """Whether a machine still has devices of VFIO open: told by their nodes, also when no process can be seen to have them.
 
-    python -m vmtool.gpu.vfio_in_use DIRECTORY...      a line for each device that is held; DIRECTORY is the device's
-
 A QEMU that ends can be out of the process table while the kernel still unpins its guest's memory.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator, Sequence
 
 from vmtool.gpu.device_users import read_holders
 from vmtool.gpu.vfio_driver import is_vfio
-from vmtool.host.local import LocalMachine
 from vmtool.machine import DeviceReader, Reader
 
 POLL = 0.2
@@ -48,7 +44,3 @@ def nodes_of(reader: Reader, directory: str) -> tuple[str, ...]:
         return ()
     own = tuple(f"/dev/vfio/devices/{name}" for name in reader.names(f"{directory}/vfio-dev"))
     return (*((f"/dev/vfio/{group}",) if group else ()), *own)
-
-
-if __name__ == "__main__":
-    print("".join(f"{line}\n" for line in devices_in_use(LocalMachine(), sys.argv[1:])), end="")

@@ -102,6 +102,9 @@ class LocalHost(LocalMachine):
                 stdout: Path | None = None) -> Output:
         return processes.run(argv, deadline=deadline, env=env, stdin=stdin, stdout=stdout, log=self._log)
 
+    def work(self, argv: Sequence[str], stdin: bytes, *, deadline: float, env: Pairs = ()) -> tuple[Output, bytes]:
+        return processes.run_reporting(argv, stdin, deadline=deadline, env=env, log=self._log)
+
     def read(self, path: Path) -> bytes:
         return path.read_bytes()
 

@@ -19,11 +19,13 @@ from pathlib import Path
 from typing import IO, NoReturn
 
 from vmtool.errors import ProgramFailed, ProgramMissing
-from vmtool.machine import Output
+from vmtool.machine import REPORT, Output
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ENVIRONMENT = {"PATH": PATH, "LANG": "C.UTF-8", "HOME": "/root"}
 GRACE = 5.0
+# Bytes of a report that are read, see `run`.
+LARGEST_REPORT = 1 << 20
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None)
 
@@ -34,7 +36,7 @@ def which(program: str) -> str | None:
 
 
 def run(argv: Sequence[str], *, deadline: float, env: Sequence[tuple[str, str]] = (), stdin: Path | bytes | None = None,
-        stdout: Path | None = None, log: IO[str] | None = None) -> Output:
+        stdout: Path | None = None, log: IO[str] | None = None, report: int | None = None) -> Output:
     """Run a program to its end.
 
     Args:
@@ -42,11 +44,13 @@ def run(argv: Sequence[str], *, deadline: float, env: Sequence[tuple[str, str]] 
         stdin: a file, or the bytes themselves.
         stdout: a file of mode 0600 that receives standard output; `Output.out` is empty then.
         log: receives the command line and both outputs.
+        report: a descriptor that the program gets; the variable REPORT of its environment has the number.
 
     Raises:
         ProgramMissing: there is no such program.
         ProgramFailed: it did not end in time. Its exit status is for the caller to judge.
     """
+    given = {} if report is None else {REPORT: str(report)}
     executable = argv[0] if "/" in argv[0] else which(argv[0])
     if not executable or not os.path.exists(executable):
         raise ProgramMissing(f"{argv[0]}: no such program", hint=f"apt-get install {_package(argv[0])}")
@@ -54,8 +58,8 @@ def run(argv: Sequence[str], *, deadline: float, env: Sequence[tuple[str, str]] 
         source = subprocess.PIPE if isinstance(stdin, bytes) else files.enter_context(open(stdin or os.devnull, "rb"))
         target = files.enter_context(_private_file(stdout)) if stdout else subprocess.PIPE
         child = subprocess.Popen([executable, *argv[1:]], stdin=source, stdout=target, stderr=subprocess.PIPE,
-                                 env=ENVIRONMENT | dict(env), cwd="/", start_new_session=True,
-                                 preexec_fn=_die_with_parent)
+                                 env=ENVIRONMENT | dict(env) | given, cwd="/", start_new_session=True,
+                                 pass_fds=() if report is None else (report,), preexec_fn=_die_with_parent)
         try:
             out, err = child.communicate(stdin if isinstance(stdin, bytes) else None, timeout=deadline)
         except subprocess.TimeoutExpired:
@@ -71,6 +75,19 @@ def run(argv: Sequence[str], *, deadline: float, env: Sequence[tuple[str, str]] 
         log.flush()
     return result
 
+
+def run_reporting(argv: Sequence[str], stdin: bytes, *, deadline: float, env: Sequence[tuple[str, str]] = (),
+                  log: IO[str] | None = None) -> tuple[Output, bytes]:
+    """As `run`, and what the program wrote to the descriptor that the variable REPORT names, at most 1 MiB.
+
+    It is a file without a name and not a pipe: nobody has to read it while the program runs.
+    """
+    report = os.memfd_create("vmtool-report")
+    try:
+        result = run(argv, deadline=deadline, env=env, stdin=stdin, log=log, report=report)
+        return result, os.pread(report, LARGEST_REPORT, 0)
+    finally:
+        os.close(report)
 
 
 def become(argv: tuple[str, ...]) -> NoReturn:
@@ -108,7 +125,8 @@ def started_at(ticks: str) -> float:
 
 
 def _package(program: str) -> str:
-    packages = {"ctr": "containerd", "ip": "iproute2", "jq": "jq", "runc": "runc", "mmdebstrap": "mmdebstrap"}
+    packages = {"ctr": "containerd", "ip": "iproute2", "jq": "jq", "runc": "runc", "mmdebstrap": "mmdebstrap",
+                "veritysetup": "cryptsetup-bin"}
     return packages.get(Path(program).name, Path(program).name)
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -124,19 +122,3 @@ def last_words(host: Host, console: Path) -> list[str]:
     """The last lines, and before them those of the lines above that tell why: a kernel's trace follows its reason."""
     said = host.tail(console, 500)
     return [*[line for line in said[:-LAST] if REASON.search(line)][-4:], *said[-LAST:]]
-
-
-def main(words: Sequence[str]) -> None:
-    """python -m vmtool.libvirt.guest_agent CHANNEL PIDFILE CONSOLE: ask for the report, print it."""
-    from vmtool.host.local import LocalHost
-    from vmtool.libvirt.actions import GuestRequest
-
-    channel, pidfile, console = map(Path, words)
-    try:
-        print(ask(LocalHost(), GuestRequest(channel, "report", pidfile, console)), end="")
-    except VmtoolError as error:
-        sys.exit(error.message)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,11 +13,10 @@ from vmtool.libvirt.domain import Disk, Domain, Kernel, Nic, Port, kernel_words,
 from vmtool.libvirt.facts import DomainFacts, GuestImage
 from vmtool.libvirt.initramfs_files import AGENT_PORT, LOG_PORT
 from vmtool.libvirt.render import render_domain
+from vmtool.libvirt.workers import end_domain
 from vmtool.paths import State
 from vmtool.qemu.actions import KillQemu
 from vmtool.spec.runtime import Body, Spec
-
-PROGRAM = (sys.executable, "-I", "-m", "vmtool.libvirt.workers.domains")
 
 
 def domain_name(instance: str) -> str:
@@ -98,7 +96,7 @@ class LaunchDomain:
     @property
     def end(self) -> tuple[p.Action, ...]:
         """What makes sure that neither domain nor QEMU is left; the devices are given back after it."""
-        return (p.Run((*PROGRAM, self.uri, "end", self.paths.domain), deadline=90.0),
+        return (p.run_worker(end_domain.Order(self.uri, self.paths.domain), deadline=90.0),
                 KillQemu(self.paths.domain, self.emulator), p.Remove(self.paths.run))
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import shlex
-import sys
 from pathlib import Path
 
 from vmtool import plan as p
@@ -15,13 +14,15 @@ from vmtool.containerd.endpoint import Endpoint, awake
 from vmtool.instance.instance import Paths
 from vmtool.libvirt.actions import GuestRequest
 from vmtool.libvirt.initramfs_files import DISKS, guest_files
-from vmtool.libvirt.launch_domain import PROGRAM, LaunchDomain
+from vmtool.libvirt.launch_domain import LaunchDomain
 from vmtool.libvirt.verity_table import MAKE_DISK, is_verified
+from vmtool.libvirt.workers import add_verity, start_domain, workload_disk
 from vmtool.net.network import Network, result_path
 from vmtool.net.plugin_calls import IFNAME
 from vmtool.paths import State
 from vmtool.qemu.actions import ExpectTee
 from vmtool.qemu.timeouts import dial_seconds
+from vmtool.rootfs.boot.workers import make_initramfs
 from vmtool.rootfs.inspect.tree import READERS
 from vmtool.spec.runtime import Spec
 
@@ -47,16 +48,14 @@ def plan_disks(state: State, spec: Spec, made: LaunchDomain, image: str, endpoin
     directory, tree, cache = made.paths.directory, made.paths.directory / "tree", state.root / "disks"
     model, verified = spec.spec.model.path, is_verified(spec.spec)
     megabytes = -(-max(made.facts.model_size, 1) * 9 // 8 >> 20) + 64
-    make = (sys.executable, "-I", "-m", "vmtool.libvirt.workers.workload_disk", image,
-            "verity" if verified else "plain", str(tree), str(cache), str(directory), *endpoint.ctr())
+    workload = workload_disk.Order(image, verified, tree, cache, directory, endpoint.ctr())
     new = (*MAKE_DISK, "-d", str(model))
-    protect = p.Run((sys.executable, "-I", "-m", "vmtool.libvirt.workers.add_verity", str(directory / "model.img"),
-                     str(directory / "model.verity")), deadline=3700.0)
+    protect = p.run_worker(add_verity.Order(directory / "model.img", directory / "model.verity"), deadline=3700.0)
     return p.Step("make the guest's disks: workload and model", (
         # Others may pass through, so that QEMU can run as a user of its own; nothing in between can be listed.
         p.MakeDir(state.root, mode=0o711), p.MakeDir(cache, mode=0o711), p.MakeDir(state.root / "domains", mode=0o711),
         p.MakeDir(directory, mode=0o711), p.MakeDir(tree),
-        p.Run(make, deadline=1800.0),
+        p.run_worker(workload, deadline=1800.0),
         p.WriteFile(directory / "model.img", ""),
         p.Run((*new, str(directory / "model.img"), f"{megabytes}M"), deadline=3600.0, hint="df shows what is free"),
         *([protect] if verified else []),
@@ -75,13 +74,12 @@ def plan_initrd(spec: Spec, made: LaunchDomain, command: tuple[str, ...]) -> p.S
     files = guest_files(image, command, tuple(spec.spec.vllm.env.items()), devices=bool(made.devices), dmsetup=dmsetup)
     created = ["environment", *(f"{name}.verity" for name in DISKS if dmsetup)]
     reader = facts.tools.argv(READERS[image.rootfs.holds])
-    make = (sys.executable, "-I", "-m", "vmtool.rootfs.boot.workers.make_initramfs", str(image.path),
-            image.rootfs.holds, str(image.rootfs.start), str(facts.busybox), str(scratch), str(directory / "initrd"),
-            *reader)
+    make = make_initramfs.Order(image.path, image.rootfs.holds, image.rootfs.start, facts.busybox or Path(), scratch,
+                                directory / "initrd", reader)
     return p.Step("make the guest's initramfs", (
         p.Remove(scratch), p.MakeDir(scratch), *(p.WriteFile(scratch / name, text) for name, text in files.items()),
         p.Run(("cp", *(str(directory / name) for name in created), str(scratch))),
-        p.Run(make, deadline=300.0),
+        p.run_worker(make, deadline=300.0),
         p.Run(("install", "-m", "0644", str(image.kernel), str(made.kernel))),
         p.Run(("chmod", "0644", str(directory / "initrd"))),
         p.Remove(scratch),
@@ -108,8 +106,8 @@ def plan_domain(spec: Spec, made: LaunchDomain, network: Network, netns: str, di
         p.Run(("ip", "neigh", "flush", "dev", network.bridge)),
         p.MakeDir(made.paths.run, mode=0o711), *([settings] if embedded else []),
         p.WriteFile(xml, made.text),
-        p.Run((*PROGRAM, made.uri, "start", str(xml)), stdout=paths.pidfile,
-              deadline=max(START, boot_seconds(spec, made)), hint=f"the domain's description: {shlex.quote(str(xml))}"),
+        p.run_worker(start_domain.Order(made.uri, xml, paths.pidfile), deadline=max(START, boot_seconds(spec, made)),
+                     hint=f"the domain's description: {shlex.quote(str(xml))}"),
         p.RecordPid(paths.pidfile),
     ), undo=made.end)
 

@@ -5,21 +5,22 @@ The guest's word is just that: nobody attested it. It can still contradict the w
 
 from __future__ import annotations
 
-import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
+from vmtool import plan as p
 from vmtool.claims import WORD, Claim
 from vmtool.instance.instance import Instance, InstanceRecord
 from vmtool.libvirt.initramfs_files import DISKS
 from vmtool.libvirt.launch_domain import domain_name
+from vmtool.libvirt.workers import guest_report
 from vmtool.machine import Reader
 from vmtool.proof.hardening import judge_status
 from vmtool.proof.image import bytes_claim, read_promise
 from vmtool.qemu.proof import cmdline_claim, qemu_claims, unchanged_claim
 from vmtool.tee.table import BY_NAME
 
-ASK = (sys.executable, "-I", "-m", "vmtool.libvirt.guest_agent")
 SECONDS = 30.0
 VERIFIED = {"root", *DISKS}
 
@@ -43,7 +44,8 @@ def domain_claims(reader: Reader, instance: Instance, record: InstanceRecord, *,
 
 def _ask(reader: Reader, instance: Instance, record: InstanceRecord) -> str | None:
     paths = instance.paths
-    answer = reader.run((*ASK, record.details["channel"], str(paths.pidfile), str(paths.console)), deadline=SECONDS)
+    question = guest_report.Order(Path(record.details["channel"]), paths.pidfile, paths.console)
+    answer = reader.run(p.question(question), deadline=SECONDS)
     return answer.out if answer and answer.status == 0 else None
 
 

@@ -16,12 +16,13 @@ from vmtool.libvirt.facts import DomainFacts, read_domain
 from vmtool.libvirt.initramfs_files import KEY
 from vmtool.libvirt.installed import read_hypervisor
 from vmtool.libvirt.launch_check import check_domain
-from vmtool.libvirt.launch_domain import PROGRAM, LaunchDomain, domain_name, launch_domain
+from vmtool.libvirt.launch_domain import LaunchDomain, domain_name, launch_domain
 from vmtool.libvirt.proof import domain_claims
+from vmtool.libvirt.workers import end_domain
 from vmtool.machine import DeviceReader, Reader
 from vmtool.models.facts import ModelFacts
 from vmtool.paths import State
-from vmtool.plan import Action, Run, Step
+from vmtool.plan import Action, Step, run_worker
 from vmtool.proof.devices import left_claims
 from vmtool.spec.runtime import Spec
 from vmtool.stage.container import server_command
@@ -75,7 +76,7 @@ class LibvirtLauncher(Launcher):
 
     def end_by_force(self, instance: Instance) -> tuple[Action, ...]:
         record = instance.known()
-        return (Run((*PROGRAM, record.details["uri"], "end", domain_name(record.name)), deadline=90.0),)
+        return (run_worker(end_domain.Order(record.details["uri"], domain_name(record.name)), deadline=90.0),)
 
 
 LAUNCHER = LibvirtLauncher()

@@ -11,6 +11,8 @@ from vmtool.plan.files import CopySecret, MakeDir, Remove, WriteFile
 from vmtool.plan.programs import Expect, Run
 from vmtool.plan.runbook import plan_lines, shell_lines
 from vmtool.plan.step import Plan, Step
+from vmtool.plan.workers import RunWorker, question, run_worker
 
-__all__ = ["Action", "CopySecret", "Expect", "MakeDir", "Pairs", "Plan", "RecordPid", "Remove", "Run", "StartDaemon",
-           "Step", "StopDaemon", "WriteFile", "action_from_json", "kind_of", "plan_lines", "shell_lines", "to_json"]
+__all__ = ["Action", "CopySecret", "Expect", "MakeDir", "Pairs", "Plan", "RecordPid", "Remove", "Run", "RunWorker",
+           "StartDaemon", "Step", "StopDaemon", "WriteFile", "action_from_json", "kind_of", "plan_lines", "question",
+           "run_worker", "shell_lines", "to_json"]

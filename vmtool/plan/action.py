@@ -31,9 +31,9 @@ EARLIER = {
 }
 # Their fields that have another name today.
 EARLIER_FIELDS = {"plan.Run": {"gone": "absent_messages"}, "net.CallPlugin": {"again_without": "retry_without_bridge"}}
-# Modules that they run, and where those are today.
-EARLIER_MODULES = {"vmtool.host.domains": "vmtool.libvirt.workers.domains",
-                   "vmtool.host.wayback": "vmtool.rootfs.grow.workers.roll_back"}
+# Modules that they run with these words, and the workers that do the same today.
+EARLIER_PROGRAMS = {"vmtool.host.domains": ("libvirt.end_domain", ("uri", "verb", "name")),
+                    "vmtool.host.wayback": ("rootfs.grow.roll_back", ("image",))}
 
 
 class Action(abc.ABC):
@@ -70,6 +70,8 @@ def to_json(value: object) -> Any:
         return str(value)
     if isinstance(value, tuple | list):
         return [to_json(item) for item in value]
+    if isinstance(value, dict):
+        return {name: to_json(item) for name, item in value.items()}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)
                   if field.metadata.get("json", True)}
@@ -84,14 +86,27 @@ def action_from_json(record: dict[str, Any]) -> Action:
         ValueError: the record is of no known kind or lacks a field; a newer vmtool may have written it.
     """
     try:
+        record = _of_today(record)
         kind = EARLIER.get(record["kind"], record["kind"])
         found = _class_of(kind)
         names = EARLIER_FIELDS.get(kind, {})
         hints = typing.get_type_hints(found)
         fields = {names.get(name, name): value for name, value in record.items() if name != "kind"}
         return found(**{name: _from_json(hints[name], value) for name, value in fields.items()})
-    except (KeyError, TypeError, AttributeError, ImportError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ImportError) as error:
         raise ValueError(f"not an action of this vmtool: {record!r}") from error
+
+
+def _of_today(record: dict[str, Any]) -> dict[str, Any]:
+    """A program of vmtool 0.1's own is a worker today."""
+    words = record.get("argv", ()) if record["kind"] == "Run" else ()
+    module = words[words.index("-m") + 1] if "-m" in words else ""
+    if module not in EARLIER_PROGRAMS:
+        return record
+    worker, names = EARLIER_PROGRAMS[module]
+    order = dict(zip(names, words[words.index("-m") + 2:], strict=True))
+    order.pop("verb", None)
+    return {"kind": "plan.RunWorker", "name": worker, "order": order, "deadline": record["deadline"]}
 
 
 def _class_of(kind: str) -> type[Action]:
@@ -118,5 +133,5 @@ def _from_json(hint: Any, value: Any) -> Any:
         hints = typing.get_type_hints(hint)
         return hint(**{name: _from_json(hints[name], each) for name, each in value.items()})
     if isinstance(value, list):
-        return tuple(tuple(item) if isinstance(item, list) else EARLIER_MODULES.get(item, item) for item in value)
+        return tuple(tuple(item) if isinstance(item, list) else item for item in value)
     return value

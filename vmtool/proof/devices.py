@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 
+from vmtool import plan as p
 from vmtool.claims import Claim
 from vmtool.gpu.pci import DEVICES
 from vmtool.gpu.vfio_driver import is_vfio
+from vmtool.gpu.workers import vfio_in_use
 from vmtool.instance.instance import InstanceRecord
 from vmtool.machine import Reader
 from vmtool.qemu.processes import read_qemu
-
-HELD = (sys.executable, "-I", "-m", "vmtool.gpu.vfio_in_use")
 
 
 def driver_claims(reader: Reader, record: InstanceRecord) -> Iterator[Claim]:
@@ -35,7 +34,8 @@ def left_claims(reader: Reader, record: InstanceRecord, name: str) -> Iterator[C
                 f"QEMU (pid {found[0].pid}) still runs: vmtool rm {record.name} ends it" if found else
                 f"no QEMU is named {name}")
     if record.devices:
-        told = reader.run((*HELD, *(f"{DEVICES}/{bdf}" for bdf in record.devices)), deadline=30.0)
+        directories = tuple(f"{DEVICES}/{bdf}" for bdf in record.devices)
+        told = reader.run(p.question(vfio_in_use.Order(directories)), deadline=30.0)
         if told is None or told.status:
             yield Claim("gpu.free", "not-checked", "it could not be looked at")
         elif told.out.strip():

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
+from vmtool import plan as p
 from vmtool.claims import Claim
 from vmtool.machine import Reader
+from vmtool.rootfs.format.workers import digest
 from vmtool.rootfs.metadata.manifest_values import read_manifest_values
 
-# A program of its own has a deadline. It skips holes, so a large image takes as long as what was written to it.
-HASH = (sys.executable, "-I", "-m", "vmtool.rootfs.format.digest")
+# A worker has a deadline. It skips holes, so a large image takes as long as what was written to it.
 SECONDS = 1800.0
 
 
@@ -24,7 +26,7 @@ class Promise:
     """
 
     path: str = ""
-    kind: str = "sha256"
+    kind: Literal["sha256", "content"] = "sha256"
     digest: str = ""
     root_hash: str = ""
 
@@ -34,7 +36,7 @@ def read_promise(reader: Reader, image: str) -> Promise:
     manifest = read_manifest_values(reader, image)
     if not manifest:
         return Promise()
-    kind = "sha256" if manifest.get("sha256") else "content"
+    kind: Literal["sha256", "content"] = "sha256" if manifest.get("sha256") else "content"
     return Promise(f"{image}.manifest.json", kind, str(manifest.get(kind) or ""),
                    str(manifest["verity"].get("root_hash") or ""))
 
@@ -43,14 +45,14 @@ def bytes_claim(reader: Reader, image: str, promise: Promise, *, whole: bool) ->
     """Whether the file is still, byte for byte, what was built."""
     if not whole:
         return Claim("image.bytes", "not-checked", f"{image} was not read; with --proof it is")
-    told = reader.run((*HASH, promise.kind, image), deadline=SECONDS)
-    digest = told.out.strip() if told and told.status == 0 else ""
-    if not digest:
+    told = reader.run(p.question(digest.Order(promise.kind, Path(image))), deadline=SECONDS)
+    found = told.out.strip() if told and told.status == 0 else ""
+    if not found:
         return Claim("image.bytes", "not-checked", f"{image} could not be read within {SECONDS:.0f} s")
-    evidence = f"{image} {promise.kind}:{digest}"
+    evidence = f"{image} {promise.kind}:{found}"
     if not promise.digest:
         return Claim("image.bytes", "not-checked", f"{evidence}; no manifest beside it says what it was")
-    if digest != promise.digest:
+    if found != promise.digest:
         return Claim("image.bytes", "failed", f"{evidence}; {promise.path} says {promise.digest}")
     return Claim("image.bytes", "proven", f"{evidence}, as {promise.path} says")
 

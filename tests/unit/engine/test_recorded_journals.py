@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
+import shlex
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -17,27 +17,45 @@ from vmtool.cli.main import vmtool
 from vmtool.engine.journal import NAME, Journal
 from vmtool.gpu.saved_state import read_records, records
 from vmtool.instance.instance import EARLIER_DETAILS, read_instance
+from vmtool.libvirt.workers.end_domain import Order as EndDomain
 from vmtool.net.network import attachment_of, network_of
 from vmtool.paths import State
-from vmtool.plan import Run, kind_of
-from vmtool.plan.action import EARLIER, EARLIER_MODULES
+from vmtool.plan import RunWorker, kind_of, run_worker
+from vmtool.plan.action import EARLIER, EARLIER_PROGRAMS
+from vmtool.records import record_of
+from vmtool.rootfs.grow.workers import roll_back
 from vmtool.spec.published_port import Publish
 from vmtool.spec.runtime import Spec
 from vmtool.stage.launch import digest
 
-WRITTEN_AS = {new: old for old, new in EARLIER.items()}
+WRITTEN_AS = {new: old for old, new in EARLIER.items()} | {"plan.RunWorker": "Run"}
 DATA = Path(__file__).parents[2] / "data"
 JOURNALS = tuple(sorted(path.stem for path in (DATA / "journals").glob("*.jsonl")))
 HANDLERS = tuple(sorted(path.name for path in (DATA / "instances").iterdir()))
 
 
 def expected(name: str) -> dict[str, Any]:
-    """What the vmtool that wrote it would have done, with the modules under their names of today."""
-    text = (DATA / "journals" / f"{name}.expected.json").read_text()
-    for old, new in EARLIER_MODULES.items():
-        text = text.replace(old, new)
-    found: dict[str, Any] = json.loads(text)
+    """What the vmtool that wrote it would have done, with its own programs as the workers of today."""
+    found: dict[str, Any] = json.loads((DATA / "journals" / f"{name}.expected.json").read_text())
+    for entry in found["entries"]:
+        entry["undo"] = [[kind, today(line)] for kind, line in entry["undo"]]
     return found
+
+
+def today(line: str) -> str:
+    """The line of a program of 0.1's as a worker's."""
+    words = shlex.split(line) if line.startswith("/opt/vmtool/.venv/bin/python -I -m ") else []
+    if not words:
+        return line
+    if words[3] == "vmtool.host.domains":
+        return end_domain(*words[4:])
+    assert words[3] == "vmtool.host.wayback"
+    return run_worker(roll_back.Order(Path(words[4]))).shell()
+
+
+def end_domain(uri: str, verb: str, name: str) -> str:
+    assert verb == "end"
+    return run_worker(EndDomain(uri, name)).shell()
 
 
 def placed(name: str, directory: Path) -> Path:
@@ -66,13 +84,15 @@ def test_an_earlier_journal_is_read_as_it_was_meant(name: str, tmp_path: Path) -
         for entry in story.entries]} == expected(name)
 
 
-def test_the_programs_that_an_earlier_journal_undoes_with_are_there(tmp_path: Path) -> None:
-    """Its undo runs modules of vmtool's by their names: one that has moved would not be found any more."""
+def test_the_programs_that_an_earlier_journal_undoes_with_are_workers_today(tmp_path: Path) -> None:
+    """Their orders are ones that the workers take, and the deadline is what it was."""
     entries = [entry for name in JOURNALS for entry in Journal(placed(name, tmp_path / name)).story().entries]
-    argvs = [action.argv for entry in entries for action in entry.undo if isinstance(action, Run)]
-    modules = {argv[argv.index("-m") + 1] for argv in argvs if argv[0].endswith("python")}
-    assert len(modules) == 2, "one ends a domain, one brings an image back"
-    assert [name for name in sorted(modules) if importlib.util.find_spec(name) is None] == []
+    workers = [action for entry in entries for action in entry.undo if isinstance(action, RunWorker)]
+    assert {action.name for action in workers} == {name for name, _ in EARLIER_PROGRAMS.values()}
+    known = {"libvirt.end_domain": EndDomain, "rootfs.grow.roll_back": roll_back.Order}
+    assert [record_of(known[action.name], json.dumps(action.order)) for action in workers] == [
+        EndDomain("qemu:///system", "vmtool-chat"), roll_back.Order(Path("/images/guest.img"))]
+    assert [action.deadline for action in workers] == [90.0, 3600]
 
 
 @pytest.mark.parametrize("name", JOURNALS)

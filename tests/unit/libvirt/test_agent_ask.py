@@ -10,9 +10,9 @@ import pytest
 
 from tests.fakes.host import FakeHost
 from vmtool.errors import ProgramFailed
-from vmtool.libvirt import guest_agent
 from vmtool.libvirt.actions import GuestRequest
-from vmtool.libvirt.guest_agent import ask, main
+from vmtool.libvirt.guest_agent import ask
+from vmtool.libvirt.workers import guest_report
 from vmtool.machine import Channel
 
 
@@ -51,17 +51,11 @@ def test_a_guest_that_does_not_answer_matters_only_when_it_must(action: GuestReq
         ask(Silent(), action)
 
 
-def test_the_program_prints_the_report_or_says_why_not(action: GuestRequest, monkeypatch: pytest.MonkeyPatch,
-                                                       capsys: pytest.CaptureFixture[str]) -> None:
-    words = [str(action.channel), str(action.pidfile), str(action.console)]
-    monkeypatch.setattr(guest_agent, "ask", lambda host, asked: f"asked {asked.verb}\n")
-    main(words)
+def test_the_worker_prints_the_report_or_says_why_not(action: GuestRequest, monkeypatch: pytest.MonkeyPatch,
+                                                      capsys: pytest.CaptureFixture[str]) -> None:
+    order = guest_report.Order(action.channel, action.pidfile, action.console)
+    with pytest.raises(ProgramFailed, match="No such file"):
+        guest_report.run(order, FakeHost())
+    monkeypatch.setattr(guest_report, "ask", lambda host, asked: f"asked {asked.verb}\n")
+    guest_report.run(order, FakeHost())
     assert capsys.readouterr().out == "asked report\n"
-    monkeypatch.undo()
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    with pytest.raises(SystemExit, match="No such file"):
-        main(words)
-
-
-def refuse(self: socket.socket, address: str) -> None:
-    raise FileNotFoundError(2, "No such file or directory", address)

@@ -2,90 +2,89 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import libvirt
 import pytest
 
+from tests.fakes.host import FakeHost
 from tests.fakes.libvirtd import Connection, Failure
 from tests.fakes.proc import Proc
 from tests.unit.libvirt.cases import text, wish
 from tests.unit.qemu.cases import argv
-from vmtool.host import local
-from vmtool.libvirt.workers import domains
+from vmtool.errors import NotReady, VmtoolError
+from vmtool.libvirt.workers import domains, end_domain, start_domain
 
 NAME = "vmtool-chat"
 QEMU = "/usr/bin/qemu-system-x86_64"
 
 
-@pytest.fixture(autouse=True)
-def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Nobody sleeps; how long they would have."""
-    times: list[float] = []
-    monkeypatch.setattr("vmtool.libvirt.workers.domains.time.sleep", times.append)
-    return times
+class Machine(FakeHost):
+    """A host with these processes; nobody sleeps on it."""
+
+    def __init__(self) -> None:
+        self.processes: dict[int, Any] = {7: (QEMU, argv("none-libvirt")), 8: ("/bin/sh", ["sh"])}
+        super().__init__(Proc(self.processes))
 
 
-@pytest.fixture(autouse=True)
-def proc(monkeypatch: pytest.MonkeyPatch) -> dict[int, Any]:
-    """The processes of the machine."""
-    processes: dict[int, Any] = {7: (QEMU, argv("none-libvirt")), 8: ("/bin/sh", ["sh"])}
-    monkeypatch.setattr(local, "LocalMachine", lambda: Proc(processes))
-    return processes
+@pytest.fixture
+def host() -> Machine:
+    return Machine()
 
 
-def test_a_start_tells_the_pid_of_qemu() -> None:
+def test_a_start_tells_the_pid_of_qemu(host: Machine) -> None:
     connection = Connection()
-    assert domains.start(connection, text(wish())) == 7
+    assert domains.start(connection, text(wish()), host) == 7
     assert connection.domains[NAME].running
 
 
-def test_a_domain_that_does_not_start_is_not_left_behind() -> None:
+def test_a_domain_that_does_not_start_is_not_left_behind(host: Machine) -> None:
     connection = Connection(broken=True)
     with pytest.raises(Failure, match="QEMU ended"):
-        domains.start(connection, text(wish()))
+        domains.start(connection, text(wish()), host)
     assert connection.domains == {}
 
 
 @pytest.mark.parametrize("count", [0, 2])
-def test_a_domain_without_a_single_qemu_is_not_left_behind(count: int, proc: dict[int, Any]) -> None:
+def test_a_domain_without_a_single_qemu_is_not_left_behind(count: int, host: Machine) -> None:
     """Such as one that ended at once."""
-    proc.pop(7)
-    proc.update({number: (QEMU, argv("none-libvirt")) for number in range(20, 20 + count)})
+    host.processes.pop(7)
+    host.processes.update({number: (QEMU, argv("none-libvirt")) for number in range(20, 20 + count)})
     connection = Connection()
-    with pytest.raises(SystemExit, match=f"{count} QEMU processes are named {NAME}"):
-        domains.start(connection, text(wish()))
+    with pytest.raises(VmtoolError, match=f"{count} QEMU processes are named {NAME}"):
+        domains.start(connection, text(wish()), host)
     assert connection.domains == {}
 
 
 @pytest.mark.parametrize("running", [True, False])
-def test_the_end_of_a_domain(running: bool, slept: list[float]) -> None:
+def test_the_end_of_a_domain(running: bool, host: Machine) -> None:
     connection = Connection().holding(NAME, running=running).holding("other")
-    domains.end(connection, NAME)
+    domains.end(connection, NAME, host)
     assert set(connection.domains) == {"other"}
-    assert sum(slept) == 0
+    assert host.clock == 0
 
 
-def test_the_end_of_a_domain_that_is_not_there_is_harmless(slept: list[float]) -> None:
+def test_the_end_of_a_domain_that_is_not_there_is_harmless(host: Machine) -> None:
     connection = Connection().holding("other")
-    domains.end(connection, NAME)
+    domains.end(connection, NAME, host)
     assert connection.calls == [f"lookup {NAME}"]
-    assert sum(slept) == 0
+    assert host.clock == 0
 
 
-def test_a_libvirt_that_is_still_looking_is_asked_again() -> None:
+def test_a_libvirt_that_is_still_looking_is_asked_again(host: Machine) -> None:
     connection = Connection(blind=2).holding(NAME)
-    domains.end(connection, NAME)
+    domains.end(connection, NAME, host)
     assert connection.domains == {}
 
 
-def test_a_domain_that_does_not_end_is_told(slept: list[float]) -> None:
+def test_a_domain_that_does_not_end_is_told(host: Machine) -> None:
     connection = Connection(stuck=True).holding(NAME)
     with pytest.raises(Failure, match="another job"):
-        domains.end(connection, NAME)
+        domains.end(connection, NAME, host)
     assert connection.calls.count(f"destroy {NAME}") == 4
-    assert sum(slept) < 10, "the action that calls this has a deadline"
+    assert host.clock < 10, "the action that calls this has a deadline"
 
 
 @pytest.fixture
@@ -97,25 +96,32 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Connection:
     return connection
 
 
-def test_the_program(opened: Connection, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "domain.xml").write_text(text(wish()))
-    domains.main(["qemu:///system", "state", NAME])
-    domains.main(["qemu:///system", "end", NAME])
-    domains.main(["qemu:///system", "start", str(tmp_path / "domain.xml")])
-    assert capsys.readouterr().out == "running\n7\n"
+def test_the_workers(opened: Connection, host: Machine, tmp_path: Path) -> None:
+    xml, pidfile = tmp_path / "domain.xml", tmp_path / "pid"
+    xml.write_text(text(wish()))
+    end_domain.run(end_domain.Order("qemu:///system", NAME), host)
+    assert opened.domains == {}
+    start_domain.run(start_domain.Order("qemu:///system", xml, pidfile), host)
+    assert (pidfile.read_text(), pidfile.stat().st_mode & 0o777) == ("7\n", 0o600)
     assert opened.closed
 
 
-@pytest.mark.parametrize("words", [[], ["qemu:///system", "start"], ["qemu:///system", "destroy", NAME]])
-def test_other_words_are_told_the_usage(words: list[str]) -> None:
-    with pytest.raises(SystemExit, match="python -m vmtool"):
-        domains.main(words)
-
-
-def test_what_libvirt_says_is_the_programs_message(opened: Connection) -> None:
-    with pytest.raises(SystemExit, match="libvirt: no domain with matching name 'absent'"):
-        domains.main(["qemu:///system", "state", "absent"])
+def test_what_libvirt_says_is_the_workers_message(opened: Connection, host: Machine) -> None:
+    opened.stuck = True
+    with pytest.raises(VmtoolError, match="libvirt: another job has the domain"):
+        end_domain.run(end_domain.Order("qemu:///system", NAME), host)
     assert opened.closed
+
+
+def test_a_binding_that_is_missing_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch, host: Machine) -> None:
+    monkeypatch.setitem(sys.modules, "libvirt", None)
+    with pytest.raises(NotReady, match="binding is missing") as error:
+        end_domain.run(end_domain.Order("qemu:///system", NAME), host)
+    assert "python3-libvirt" in error.value.hint
+
+
+def test_libvirts_own_numbers_are_known() -> None:
+    assert domains.GONE == (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_OPERATION_INVALID)
 
 
 @pytest.mark.parametrize(("uri", "handled"), [("qemu:///embed?root=/r", True), ("qemu:///system", False)])
@@ -124,7 +130,7 @@ def test_an_embedded_libvirt_needs_its_events_handled(opened: Connection, monkey
     order: list[str] = []
     monkeypatch.setattr(libvirt, "virEventRegisterDefaultImpl", lambda: order.append("register"))
     monkeypatch.setattr("vmtool.libvirt.workers.domains.threading.Thread",
-                        lambda target, daemon: Handler(order, daemon))
+                        lambda target, args, daemon: Handler(order, daemon))
 
     def open_(uri: str) -> Connection:
         order.append("open")

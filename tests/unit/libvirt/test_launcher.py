@@ -24,11 +24,11 @@ from vmtool.launch.render import render_launch
 from vmtool.libvirt.actions import GuestRequest
 from vmtool.libvirt.facts import DomainFacts
 from vmtool.libvirt.launch_domain import DomainPaths
-from vmtool.libvirt.workers import domains
+from vmtool.libvirt.workers import end_domain, start_domain
 from vmtool.net.cni_facts import Plugins
 from vmtool.net.network import Network
 from vmtool.paths import State
-from vmtool.plan import CopySecret, MakeDir, Plan, Remove, Run, WriteFile, plan_lines
+from vmtool.plan import CopySecret, MakeDir, Plan, Remove, Run, RunWorker, WriteFile, plan_lines, run_worker
 from vmtool.qemu.actions import ExpectTee, KillQemu
 from vmtool.rootfs.boot.workers import make_initramfs
 from vmtool.rootfs.format.image_file import Extent
@@ -93,7 +93,8 @@ def test_the_domain_ends_before_its_devices_are_given_back() -> None:
     start = titles.index("start the domain vmtool-chat (qemu:///system)")
     assert titles.index("bind 0000:81:00.0 to vfio-pci") < start, "undoing goes backwards"
     undo = plans.step(made, titles[start]).undo
-    end, gone = plans.run(undo, "end", "vmtool-chat"), plans.one(undo, KillQemu)
+    end, gone = plans.one(undo, RunWorker), plans.one(undo, KillQemu)
+    assert end == run_worker(end_domain.Order("qemu:///system", "vmtool-chat"), deadline=90.0)
     assert undo.index(end) < undo.index(gone), "politely first"
     assert gone == KillQemu("vmtool-chat", "/usr/bin/qemu-system-x86_64")
 
@@ -112,8 +113,8 @@ def test_the_instance_remembers_the_digest_of_what_was_defined() -> None:
 def test_which_libvirt_is_asked(wanted: str, system: bool, uri: str) -> None:
     spec = wish(libvirt={"uri": wanted})
     made = plan(spec, on=facts(system=system))
-    [start] = [action for action in actions(made) if isinstance(action, Run) and "start" in action.argv]
-    assert any(word.startswith(uri) for word in start.argv)
+    [start] = plans.orders(actions(made), start_domain)
+    assert start["uri"].startswith(uri)
     embedded = any(isinstance(action, WriteFile) and action.path.name == "qemu.conf" for action in actions(made))
     assert embedded == (uri == "qemu:///embed?root=")
 
@@ -134,7 +135,8 @@ def test_an_emulated_guest_is_given_time() -> None:
 def test_a_large_guest_is_given_time_to_boot_and_a_spec_can_give_more() -> None:
     def deadlines(**changes: Any) -> tuple[float, float]:
         made = actions(plan(wish(gpus=2, **changes)))
-        [start] = [action.deadline for action in made if isinstance(action, Run) and action.argv[-2] == "start"]
+        [start] = [action.deadline for action in made
+                   if isinstance(action, RunWorker) and plans.is_for(action.argv, start_domain)]
         return start, next(action.deadline for action in made if isinstance(action, GuestRequest))
 
     small, large = deadlines(), deadlines(resources={"memory": "60Gi", "accelerators": {"bdf": GPUS}, "cpus": 16})
@@ -145,7 +147,7 @@ def test_a_large_guest_is_given_time_to_boot_and_a_spec_can_give_more() -> None:
 def test_the_guest_alone_answers_for_the_address() -> None:
     lines = list(plan_lines(plan()))
     down = next(number for number, line in enumerate(lines) if line.endswith("link set dev eth0 down"))
-    start = next(number for number, line in enumerate(lines) if domains.__name__ in line)
+    start = next(number for number, line in enumerate(lines) if plans.is_for(line.split(), start_domain))
     assert down < start
 
 
@@ -175,9 +177,9 @@ def test_what_is_mounted_meanwhile_is_unmounted_before_its_directory_goes() -> N
 def test_the_initramfs_is_made_out_of_the_images_own_modules(holds: str, reader: str) -> None:
     image = replace(facts().known(), rootfs=Extent(1 << 20, 1 << 30, holds), path=Path("/i/other.img"))
     made = plans.step(plan(on=facts(image=image)), "make the guest's initramfs")
-    make = plans.run(made.actions, make_initramfs.__name__)
-    assert f" /i/other.img {holds} {1 << 20} " in make.shell()
-    assert reader in make.argv
+    [make] = plans.orders(made.actions, make_initramfs)
+    assert (make["image"], make["holds"], make["start"]) == ("/i/other.img", holds, 1 << 20)
+    assert reader in make["reader"]
     first, *_, last = made.actions
     assert first == last == Remove(Path("/s/domains/chat/initrd.d")), "nothing of it is left"
     assert made.undo == (Remove(Path("/s/domains/chat/initrd.d")),)

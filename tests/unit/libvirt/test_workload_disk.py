@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.fakes.host import FakeHost
+from vmtool.errors import NotReady, ProgramFailed, VmtoolError
 from vmtool.libvirt.workers import workload_disk
-from vmtool.libvirt.workers.workload_disk import Store, finding_driver, make_disk, quoted, size_of
+from vmtool.libvirt.workers.image_store import Store
+from vmtool.libvirt.workers.workload_disk import Order, finding_driver, make_disk, quoted, run, size_of
+from vmtool.machine import Output
 
 WHOLE = b"disk" * 1024
 IMAGE = "docker.io/vmtool/x:latest"
@@ -27,26 +31,26 @@ DOCUMENTS: dict[str, Any] = {
 }
 
 
-class Programs:
+class Programs(FakeHost):
     """ctr with a content store and one image; mke2fs and veritysetup."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self) -> None:
+        super().__init__()
         self.calls: list[str] = []
         self.documents = dict(DOCUMENTS)
         self.listed = f"REF TYPE DIGEST SIZE\n{IMAGE} application/vnd.oci.image.index.v1+json {INDEX} 1.2 GiB\n"
         self.full = False
         self.made: list[str] = []
         self.mounted: Path | None = None
-        monkeypatch.setattr(subprocess, "run", self.run)
 
-    def run(self, argv: Sequence[str], **options: Any) -> subprocess.CompletedProcess[bytes]:
-        assert options["timeout"], "each program has a deadline"
+    def execute(self, argv: Sequence[str], *, deadline: float, **options: Any) -> Output:
+        assert deadline, "each program has a deadline"
         words = list(argv)
         self.calls.append(" ".join(words[2:4] if words[0] == "ctr" else words[:1]))
         try:
-            return subprocess.CompletedProcess(argv, 0, self._answer(words).encode(), b"")
+            return Output(0, self._answer(words), "")
         except LookupError as error:
-            return subprocess.CompletedProcess(argv, 1, b"", str(error).encode())
+            return Output(1, "", str(error))
 
     def _answer(self, words: list[str]) -> str:
         match words:
@@ -75,20 +79,20 @@ class Programs:
 
 @pytest.fixture
 def programs(monkeypatch: pytest.MonkeyPatch) -> Programs:
-    monkeypatch.setattr("vmtool.libvirt.workers.workload_disk.platform.machine", lambda: "x86_64")
-    return Programs(monkeypatch)
+    monkeypatch.setattr("vmtool.libvirt.workers.image_store.platform.machine", lambda: "x86_64")
+    return Programs()
 
 
 @pytest.fixture
-def words(tmp_path: Path) -> list[str]:
-    """The program's words, with the directories that the plan makes."""
+def order(tmp_path: Path) -> Order:
+    """With the directories that the plan makes."""
     for name in ("tree", "cache", "a"):
         (tmp_path / name).mkdir()
-    return [IMAGE, "verity", *(str(tmp_path / name) for name in ("tree", "cache", "a")), "ctr", "--address=x"]
+    return Order(IMAGE, True, tmp_path / "tree", tmp_path / "cache", tmp_path / "a", ("ctr", "--address=x"))
 
 
-def test_the_disk_is_made_and_linked(programs: Programs, words: list[str], tmp_path: Path) -> None:
-    workload_disk.main(words)
+def test_the_disk_is_made_and_linked(programs: Programs, order: Order, tmp_path: Path) -> None:
+    run(order, programs)
     [disk] = (tmp_path / "cache").glob("*.ext4")
     assert disk.name == f"{'a' * 64}-{workload_disk.FORMAT}-verity.ext4"
     assert (tmp_path / "a" / "workload.img").samefile(disk)
@@ -100,73 +104,73 @@ def test_the_disk_is_made_and_linked(programs: Programs, words: list[str], tmp_p
         'LD_LIBRARY_PATH="/usr/local/nvidia/lib64"']
 
 
-def test_without_verity_nothing_is_hashed(programs: Programs, words: list[str], tmp_path: Path) -> None:
-    workload_disk.main([words[0], "plain", *words[2:]])
+def test_without_verity_nothing_is_hashed(programs: Programs, order: Order, tmp_path: Path) -> None:
+    run(replace(order, verity=False), programs)
     assert "veritysetup" not in programs.calls
     assert {path.name for path in (tmp_path / "a").iterdir()} == {"workload.img", "environment"}
 
 
-def test_it_is_made_once_for_all_instances(programs: Programs, words: list[str], tmp_path: Path) -> None:
-    workload_disk.main(words)
+def test_it_is_made_once_for_all_instances(programs: Programs, order: Order, tmp_path: Path) -> None:
+    run(order, programs)
     programs.calls.clear()
     (tmp_path / "b").mkdir()
-    workload_disk.main([*words[:4], str(tmp_path / "b"), *words[5:]])
-    workload_disk.main([*words[:4], str(tmp_path / "b"), *words[5:]])  # over what a killed one left
+    run(replace(order, directory=tmp_path / "b"), programs)
+    run(replace(order, directory=tmp_path / "b"), programs)  # over what a killed one left
     assert "mke2fs" not in programs.calls
     assert "images mount" not in programs.calls
     assert (tmp_path / "b" / "workload.img").samefile(tmp_path / "a" / "workload.img")
 
 
-def test_a_full_disk_leaves_neither_half_a_disk_nor_a_mount(programs: Programs, words: list[str],
+def test_a_full_disk_leaves_neither_half_a_disk_nor_a_mount(programs: Programs, order: Order,
                                                            tmp_path: Path) -> None:
     programs.full = True
-    with pytest.raises(SystemExit, match="mke2fs: No space left on device"):
-        workload_disk.main(words)
+    with pytest.raises(ProgramFailed, match="mke2fs: No space left on device"):
+        run(order, programs)
     assert list((tmp_path / "cache").iterdir()) == []
     assert programs.mounted is None
     programs.full = False
     (tmp_path / "cache" / f"{'a' * 64}-{workload_disk.FORMAT}-verity.new").write_text("left by a kill")
     (tmp_path / "tree" / "etc" / "passwd").unlink()
     (tmp_path / "tree" / "etc").rmdir()
-    workload_disk.main(words)
+    run(order, programs)
     assert [path.read_bytes() for path in (tmp_path / "cache").glob("*.ext4")] == [WHOLE]
     assert not list((tmp_path / "cache").glob("*.new"))
 
 
-def test_disks_of_images_that_are_gone_go_unless_an_instance_has_them(programs: Programs, words: list[str],
+def test_disks_of_images_that_are_gone_go_unless_an_instance_has_them(programs: Programs, order: Order,
                                                                       tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     for name in ("gone.ext4", "gone.verity", "used.ext4", "used.verity", "half.new"):
         (cache / name).write_text("")
     (tmp_path / "used").hardlink_to(cache / "used.ext4")
-    workload_disk.main(words)
+    run(order, programs)
     assert {path.name for path in cache.iterdir()} == {
         "used.ext4", "used.verity",
         *(f"{'a' * 64}-{workload_disk.FORMAT}-verity.{kind}" for kind in ("ext4", "verity"))}
 
 
 @pytest.mark.parametrize("listed", ["REF TYPE DIGEST\n", f"REF\n{IMAGE}2 x {INDEX}\n", f"REF\n{IMAGE} x none\n"])
-def test_an_image_that_is_not_there(programs: Programs, words: list[str], listed: str) -> None:
+def test_an_image_that_is_not_there(programs: Programs, order: Order, listed: str) -> None:
     programs.listed = listed
-    with pytest.raises(SystemExit, match=f"there is no image {IMAGE}"):
-        workload_disk.main(words)
+    with pytest.raises(NotReady, match=f"there is no image {IMAGE}"):
+        run(order, programs)
 
 
 def test_what_ctr_says_is_told(programs: Programs) -> None:
     del programs.documents[CONFIG]
-    with pytest.raises(SystemExit, match="ctr content get: 'sha256:dddd"):
-        Store(("ctr", "--address=x")).environment(INDEX)
+    with pytest.raises(ProgramFailed, match="ctr content get: 'sha256:dddd"):
+        Store(programs, ("ctr", "--address=x")).environment(INDEX)
 
 
 def test_the_environment_is_that_of_the_image_for_this_machine(programs: Programs) -> None:
-    store = Store(("ctr", "--address=x"))
+    store = Store(programs, ("ctr", "--address=x"))
     assert store.environment(AMD) == store.environment(INDEX) == DOCUMENTS[CONFIG]["config"]["Env"]
     programs.documents[INDEX] = {"manifests": [{"digest": AMD}]}
     assert store.environment(INDEX) == DOCUMENTS[CONFIG]["config"]["Env"], "an index may name no platform"
     programs.documents[CONFIG] = {}
     assert store.environment(AMD) == []
     programs.documents[AMD] = ["no", "manifest"]
-    with pytest.raises(SystemExit, match="is no document"):
+    with pytest.raises(VmtoolError, match="is no document"):
         store.environment(AMD)
 
 
@@ -180,7 +184,7 @@ def test_the_disk_has_room_for_what_is_in_the_tree(programs: Programs, tmp_path:
     size, files = size_of(tmp_path / "t")
     assert files == 52
     assert size >= (1 << 30) + 51 * 4096
-    make_disk(tmp_path / "t", tmp_path / "disk.ext4")
+    make_disk(programs, tmp_path / "t", tmp_path / "disk.ext4")
     seen = programs.made
     assert int(seen[-1].removesuffix("k")) << 10 > size * 1.1
     assert int(seen[seen.index("-N") + 1]) > files
@@ -204,11 +208,6 @@ def read_environment(line: str) -> tuple[str, str]:
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=40))
 def test_whatever_a_value_holds_systemd_reads_it_back(value: str) -> None:
     assert read_environment(quoted(f"NAME={value}")) == ("NAME", value)
-
-
-def test_the_program_without_its_words_tells_how_it_is_called() -> None:
-    with pytest.raises(SystemExit, match=r"IMAGE \(plain|verity\) TREE CACHE DIRECTORY CTR"):
-        workload_disk.main(["x"])
 
 
 @pytest.mark.parametrize(("lines", "expected"), [

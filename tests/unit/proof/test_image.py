@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.plans import is_for
 from tests.fakes.proc import Proc
 from tests.unit.kata.cases import FILES, RECORD
 from tests.unit.qemu.cases import argv
@@ -17,7 +18,7 @@ from vmtool.instance.instance import Instance, Paths
 from vmtool.launch.claims import read_claims
 from vmtool.machine import Output
 from vmtool.proof.image import bytes_claim, read_promise
-from vmtool.rootfs.format import digest
+from vmtool.rootfs.format.workers import digest
 
 IMAGE = "/opt/kata/share/kata-containers/kata-containers-confidential.img"
 ROOT, OTHER = "ab" * 32, "cd" * 32
@@ -33,16 +34,13 @@ def manifest(**values: object) -> dict[str, str]:
     return {f"{IMAGE}.manifest.json": json.dumps(values)}
 
 
-DIGEST = digest.__name__
-
-
 class Hashing(Proc):
     """Every file has this digest."""
 
     digest = "11" * 32
 
     def run(self, argv: tuple[str, ...], deadline: float = 10.0) -> Output | None:
-        return Output(0, f"{self.digest}\n", "") if DIGEST in argv else None
+        return Output(0, f"{self.digest}\n", "") if is_for(argv, digest) else None
 
 
 def verdicts(files: dict[str, str], *, root: str = ROOT, words: list[str] | None = None, whole: bool = False,

@@ -8,16 +8,21 @@ from typing import Any
 
 import pytest
 
+from tests.fakes.host import FakeHost
 from tests.unit.rootfs.make import image, superblock
 from vmtool.errors import NotReady, Refused
 from vmtool.rootfs.format.block_groups import Books, Group, Read
 from vmtool.rootfs.format.image_file import way_back
-from vmtool.rootfs.format.layout import fit
+from vmtool.rootfs.format.layout import Geometry, fit
 from vmtool.rootfs.grow import scratch_filesystem
-from vmtool.rootfs.grow.workers.grow_in_place import grow
+from vmtool.rootfs.grow.workers.grow_in_place import Order, run
 
 GIB = 1 << 30
 BOOKS = Books(4096, 0, 100, 32768, 10, True, 1, 0, (Group(50, 51, 52, True),))
+
+
+def order(path: Path, old: Geometry, new: Geometry) -> Order:
+    return Order(path, old, new, None, None, ("resize2fs",), ("e2fsck", "-fn", str(path)))
 
 
 @pytest.mark.parametrize(("changes", "size"), [
@@ -28,7 +33,7 @@ def test_an_image_that_was_changed_since_the_plan_is_left_alone(tmp_path: Path, 
     path = image(tmp_path / "i.img", old, superblock(GIB, **changes), size=size)
     before = path.stat()
     with pytest.raises(NotReady, match="was changed since it was looked at"):
-        grow(path, {"old": old.to_json(), "new": new.to_json()})
+        run(order(path, old, new), FakeHost())
     assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
     assert os.listdir(tmp_path) == ["i.img"]
 
@@ -37,7 +42,7 @@ def test_an_image_whose_growth_was_interrupted_is_not_grown(tmp_path: Path) -> N
     path = image(tmp_path / "i.img", fit("bare", GIB, verity=False))
     way_back(path).symlink_to("nowhere")
     with pytest.raises(Refused, match="was interrupted"):
-        grow(path, {})
+        run(order(path, fit("bare", GIB, verity=False), fit("bare", GIB, verity=False)), FakeHost())
 
 
 def changed(monkeypatch: pytest.MonkeyPatch, old: dict[int, bytes], new: dict[int, bytes]) -> list[tuple[int, int]]:

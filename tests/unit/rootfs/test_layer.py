@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from tests.fakes.host import FakeHost
 from vmtool.errors import Refused
-from vmtool.rootfs.build.workers.merge_layers import lay
+from vmtool.rootfs.build.workers.merge_layers import Order, run
 from vmtool.rootfs.metadata.packages import Package, parse
+from vmtool.rootfs.recipe.layer import Account, Overlay, OverlayFile
 
 UNIT = "[Unit]\nDescription=x\n[Install]\nWantedBy=multi-user.target \\\n graphical.target\nAlias=y.service\n"
 BASE: dict[str, str] = {
@@ -20,8 +22,6 @@ BASE: dict[str, str] = {
     "./usr/lib/systemd/": "dir", "./usr/lib/systemd/system/": "dir", "./usr/lib/systemd/system/x.service": UNIT,
     "./usr/lib/modules/": "dir", "./usr/lib/modules/6.1/": "dir", "./usr/lib/modules/6.1/a.ko": "a",
     "./boot/": "dir", "./boot/vmlinuz-6.1": "kernel", "./usr/lib/b": "= ./etc/group"}
-EMPTY: dict[str, Any] = {"epoch": 7, "files": [], "links": {}, "enable": [], "users": [], "drop": []}
-
 
 def archive(path: Path, members: dict[str, str]) -> Path:
     with tarfile.open(path, "w") as tar:
@@ -42,7 +42,7 @@ def archive(path: Path, members: dict[str, str]) -> Path:
 def laid(tmp_path: Path, *more: dict[str, str], base: dict[str, str] | None = None, **overlay: Any) -> dict[str, str]:
     """What the archive holds afterwards, in the same words."""
     tars = [archive(tmp_path / f"{number}.tar", members) for number, members in enumerate((base or BASE, *more))]
-    lay({**EMPTY, **overlay}, tmp_path / "out.tar", tars)
+    run(Order(tuple(tars), tmp_path / "out.tar", Overlay(7, **overlay)), FakeHost())
     found = {}
     with tarfile.open(tmp_path / "out.tar") as tar:
         for info in tar:
@@ -52,13 +52,13 @@ def laid(tmp_path: Path, *more: dict[str, str], base: dict[str, str] | None = No
     return found
 
 
-def file(path: str, text: str = "x") -> dict[str, Any]:
-    return {"path": path, "text": text, "mode": 0o644, "uid": 0, "gid": 0}
+def file(path: str, text: str = "x") -> OverlayFile:
+    return OverlayFile(path, text=text)
 
 
 def test_a_later_archive_and_the_overlay_win_through_links(tmp_path: Path) -> None:
     found = laid(tmp_path, {"lib/modules/6.1/a.ko": "new", "lib/modules/6.1/n.ko": "n"},
-                 files=[file("/lib/deep/er/c", "c"), file("/etc/hostname", "h")])
+                 files=(file("/lib/deep/er/c", "c"), file("/etc/hostname", "h")))
     assert found["usr/lib/modules/6.1/a.ko"] == "new"
     assert found["usr/lib/modules/6.1/n.ko"] == "n"
     assert (found["usr/lib/deep/er"], found["usr/lib/deep/er/c"]) == ("dir", "c")
@@ -72,7 +72,7 @@ def test_directories_that_an_archive_leaves_out_are_made(tmp_path: Path) -> None
 
 
 def test_the_kernel_comes_out_and_the_rest_of_boot_goes(tmp_path: Path) -> None:
-    found = laid(tmp_path, drop=["/boot"])
+    found = laid(tmp_path, drop=("/boot",))
     assert [name for name in found if name.startswith("boot")] == ["boot"]
     assert (tmp_path / "vmlinuz").read_text() == "kernel"
     assert (tmp_path / "layer.json").read_text() == '{"kernel": "6.1"}'
@@ -81,18 +81,18 @@ def test_the_kernel_comes_out_and_the_rest_of_boot_goes(tmp_path: Path) -> None:
 def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
     contents = []
     for _ in range(2):
-        laid(tmp_path, files=[file("/z"), file("/a")], users=[{"name": "app", "uid": 9, "home": "/h", "shell": "/s"}])
+        laid(tmp_path, files=(file("/z"), file("/a")), users=(Account("app", 9, "/h", "/s"),))
         contents.append((tmp_path / "out.tar").read_bytes())
     assert contents[0] == contents[1]
 
 
 def test_directories_come_before_what_is_in_them(tmp_path: Path) -> None:
-    names = list(laid(tmp_path, files=[file("/a/b/c"), file("/a-b")]))
+    names = list(laid(tmp_path, files=(file("/a/b/c"), file("/a-b"))))
     assert all(name.rpartition("/")[0] in names[:place] for place, name in enumerate(names) if "/" in name)
 
 
 def test_an_enabled_unit_is_linked_to_all_that_want_it(tmp_path: Path) -> None:
-    found = laid(tmp_path, enable=["x.service"])
+    found = laid(tmp_path, enable=("x.service",))
     target = "-> /usr/lib/systemd/system/x.service"
     for place in ("multi-user.target.wants/x.service", "graphical.target.wants/x.service", "y.service"):
         assert found[f"etc/systemd/system/{place}"] == target
@@ -100,12 +100,13 @@ def test_an_enabled_unit_is_linked_to_all_that_want_it(tmp_path: Path) -> None:
 
 def test_units_that_cannot_be_enabled_are_named(tmp_path: Path) -> None:
     with pytest.raises(Refused) as refused:
-        laid(tmp_path, enable=["no.service", "e.service"], files=[file("/etc/systemd/system/e.service", "[Unit]\n")])
+        laid(tmp_path, enable=("no.service", "e.service"),
+             files=(file("/etc/systemd/system/e.service", "[Unit]\n"),))
     assert [line.partition(" ")[2].split(" ")[0] for line in refused.value.details] == ["no.service", "e.service"]
 
 
 def test_users_get_a_group_and_no_password(tmp_path: Path) -> None:
-    found = laid(tmp_path, users=[{"name": "app", "uid": 900, "home": "/srv", "shell": "/bin/false"}])
+    found = laid(tmp_path, users=(Account("app", 900, "/srv", "/bin/false"),))
     assert found["etc/passwd"].endswith("app:x:900:900::/srv:/bin/false\n")
     assert found["etc/group"].endswith("app:x:900:\n")
     assert found["etc/shadow"].endswith("app:!:1::::::\n")
@@ -113,7 +114,7 @@ def test_users_get_a_group_and_no_password(tmp_path: Path) -> None:
 
 def test_a_taken_number_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="has 'root:x:0:0:root"):
-        laid(tmp_path, users=[{"name": "toor", "uid": 0, "home": "/", "shell": "/"}])
+        laid(tmp_path, users=(Account("toor", 0, "/", "/"),))
 
 
 @pytest.mark.parametrize(("table", "line", "message"), [
@@ -127,9 +128,9 @@ def test_an_image_with_a_password_is_refused(tmp_path: Path, table: str, line: s
 
 def test_a_directory_is_not_replaced_and_a_hard_link_not_orphaned(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="a directory of the packages is there"):
-        laid(tmp_path, files=[file("/usr/lib")])
+        laid(tmp_path, files=(file("/usr/lib"),))
     with pytest.raises(Refused, match="hard link to /etc/group"):
-        laid(tmp_path, drop=["/etc"])
+        laid(tmp_path, drop=("/etc",))
 
 
 def test_packages_are_listed_once_with_their_hash() -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from vmtool.errors import NotReady, Refused
+from tests.fakes.host import FakeHost
+from vmtool.errors import NotReady, Refused, VmtoolError
 from vmtool.host import files, leases, safe_open
 from vmtool.rootfs.format.image_file import manifest_path, way_back
 from vmtool.rootfs.grow.undo_file import Piece, create, find, unfinished
@@ -196,9 +197,14 @@ def test_a_manifest_keeps_its_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert changed == [(status.st_uid, -1), (-1, status.st_gid)]
 
 
-def test_a_disk_that_is_full_is_told_without_a_copy(tmp_path: Path) -> None:
-    told = roll_back.told(tmp_path / "i.img", OSError(errno.ENOSPC, "No space left on device"))
-    assert told == f"{tmp_path}/i.img: no space left on device\nhint: make room there: df -h {tmp_path}"
+def test_a_disk_that_is_full_is_told_without_a_copy(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(image: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(roll_back, "restore", full)
+    with pytest.raises(VmtoolError, match=rf"^{image}: no space left on device$") as error:
+        roll_back.run(roll_back.Order(image), FakeHost())
+    assert error.value.hint == f"make room there: df -h {image.parent}"
 
 
 def test_a_full_disk_leaves_no_half_undo_file(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,53 +1,64 @@
-"""Domains of libvirt: a program of vmtool's own, since libvirt's calls can hang and a program has a deadline.
+"""Domains of libvirt, for the workers that start and end them: libvirt's calls can hang, and a worker has a deadline.
 
-    python -m vmtool.libvirt.workers.domains URI start XML          define and start; prints the pid of its QEMU
-    python -m vmtool.libvirt.workers.domains URI end NAME           destroy and undefine; harmless when there is none
-    python -m vmtool.libvirt.workers.domains URI state NAME         prints running, shut off ...
-
-With `qemu:///embed?root=DIR` libvirt runs inside this program, and needs its events handled here. The QEMU that it
+With `qemu:///embed?root=DIR` libvirt runs inside the worker, and needs its events handled here. The QEMU that it
 starts lives on, and the next one finds it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import sys
 import threading
-import time
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
-try:
-    import libvirt
-except ImportError:
-    sys.exit("libvirt's Python binding is missing (apt-get install python3-libvirt; scripts/setup links it)")
+from vmtool.errors import NotReady, VmtoolError
+from vmtool.machine import Host, Reader
+from vmtool.qemu.processes import read_qemu
 
-STATES = ("no state", "running", "blocked", "paused", "shutting down", "shut off", "crashed", "suspended")
-GONE = (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_OPERATION_INVALID)
+# virErrorNumber (libvirt, include/libvirt/virterror.h).
+NO_DOMAIN, OPERATION_INVALID = 42, 55
+GONE = (NO_DOMAIN, OPERATION_INVALID)
+
+
+def binding() -> Any:
+    """libvirt's Python binding.
+
+    Raises:
+        NotReady: it is not there.
+    """
+    try:
+        import libvirt
+    except ImportError as error:
+        raise NotReady("libvirt's Python binding is missing",
+                       hint="apt-get install python3-libvirt; scripts/setup links it") from error
+    return libvirt
 
 
 @contextlib.contextmanager
 def connected(uri: str) -> Iterator[Any]:
-    """A connection."""
+    """A connection.
+
+    Raises:
+        VmtoolError: what libvirt says of a call within the block that failed.
+    """
+    libvirt = binding()
     libvirt.registerErrorHandler(lambda context, error: None, None)
     if uri.startswith("qemu:///embed"):
         libvirt.virEventRegisterDefaultImpl()
-        threading.Thread(target=_handle_events, daemon=True).start()
-    connection = libvirt.open(uri)
+        threading.Thread(target=_handle_events, args=(libvirt,), daemon=True).start()
     try:
-        yield connection
-    finally:
-        connection.close()
+        with contextlib.closing(libvirt.open(uri)) as connection:
+            yield connection
+    except libvirt.libvirtError as error:
+        raise VmtoolError(f"libvirt: {error}") from error
 
 
-def _handle_events() -> None:
+def _handle_events(libvirt: Any) -> None:
     while True:
         libvirt.virEventRunDefaultImpl()
 
 
-def start(connection: Any, text: str) -> int:
+def start(connection: Any, text: str, host: Host) -> int:
     """Define and start a domain, and leave none behind that does not start.
 
     Returns:
@@ -56,23 +67,23 @@ def start(connection: Any, text: str) -> int:
     domain = connection.defineXML(text)
     try:
         domain.create()
-        return pid_of(domain.name())
+        return pid_of(host, domain.name())
     except BaseException:
-        end(connection, domain.name())
+        end(connection, domain.name(), host)
         raise
 
 
-def end(connection: Any, name: str) -> None:
+def end(connection: Any, name: str, host: Host) -> None:
     """Destroy and undefine. Just after the connection was opened libvirt may still be looking at what runs."""
     for wait in (0.0, 0.2, 1.0, 3.0):
-        time.sleep(wait)
+        host.sleep(wait)
         try:
             domain = connection.lookupByName(name)
             with tolerating(GONE):
                 domain.destroy()
-            domain.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_NVRAM)
-        except libvirt.libvirtError as error:
-            if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN and not defined(connection, name):
+            domain.undefineFlags(binding().VIR_DOMAIN_UNDEFINE_NVRAM)
+        except binding().libvirtError as error:
+            if error.get_error_code() == NO_DOMAIN and not defined(connection, name):
                 return
             problem = error
         else:
@@ -90,40 +101,18 @@ def tolerating(codes: Sequence[int]) -> Iterator[None]:
     """What libvirt says when there is nothing to do is no error."""
     try:
         yield
-    except libvirt.libvirtError as error:
+    except binding().libvirtError as error:
         if error.get_error_code() not in codes:
             raise
 
 
-def pid_of(name: str) -> int:
-    """The pid of a domain's QEMU, as the kernel shows its arguments."""
-    from vmtool.host.local import LocalMachine
-    from vmtool.qemu.processes import read_qemu
+def pid_of(reader: Reader, name: str) -> int:
+    """The pid of a domain's QEMU, as the kernel shows its arguments.
 
-    found = read_qemu(LocalMachine(), name)
+    Raises:
+        VmtoolError: there is none, or more than one.
+    """
+    found = read_qemu(reader, name)
     if len(found) != 1:
-        sys.exit(f"{len(found)} QEMU processes are named {name}")
+        raise VmtoolError(f"{len(found)} QEMU processes are named {name}")
     return found[0].pid
-
-
-def main(words: Sequence[str]) -> None:
-    """See the module's docstring."""
-    if len(words) != 3 or words[1] not in ("start", "end", "state"):
-        sys.exit(__doc__)
-    uri, verb, subject = words
-    try:
-        with connected(uri) as connection:
-            if verb == "start":
-                text = Path(subject).read_text()
-                ElementTree.fromstring(text)  # noqa: S314  (vmtool's own rendering)
-                print(start(connection, text))
-            elif verb == "end":
-                end(connection, subject)
-            else:
-                print(STATES[connection.lookupByName(subject).state()[0]])
-    except libvirt.libvirtError as error:
-        sys.exit(f"libvirt: {error}")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool import plan as p
 from vmtool.debian.tools import Tools
 from vmtool.errors import NotReady, Refused
-from vmtool.rootfs.build.replace_files import DISK, plan_exchange
+from vmtool.rootfs.build.replace_files import plan_exchange
+from vmtool.rootfs.build.workers import insert_file, write_headers
 from vmtool.rootfs.format.image_file import ImageFile, manifest_path
 from vmtool.rootfs.format.layout import KINDS, Geometry
 from vmtool.rootfs.metadata.manifest import Manifest
@@ -47,15 +47,14 @@ def plan_add(directory: Path, image: ImageFile, users: tuple[str, ...], manifest
         p.Remove(new), p.Remove(directory / "verity.json"),
         *([] if addition.source else [p.WriteFile(source, addition.text)]),
         p.Run(("cp", "--reflink=auto", "--preserve=all", str(image.path), str(new)), deadline=3600),
-        p.Run((*DISK, "insert", str(new), str(start), str(source), addition.path, f"{addition.mode:04o}",
-               *tools.argv("debugfs")), deadline=300),
+        p.run_worker(insert_file.Order(new, start, source, addition.path, addition.mode, tools.argv("debugfs")),
+                     deadline=300),
         p.Run(tools.argv("e2fsck", "-fn", f"{new}?offset={start}"), deadline=3600)]
     if image.hashes and manifest and manifest.verity:
         geometry = Geometry(image.kind, image.size, start, manifest.verity.data_blocks * 4096,  # type: ignore[arg-type]
                             image.hashes.start, image.hashes.size)
-        actions += [p.WriteFile(directory / "geometry.json", json.dumps(geometry.to_json()) + "\n"),
-                    p.Run((*DISK, "label", str(new), str(directory / "geometry.json"), manifest.verity.salt),
-                          deadline=3600)]
+        actions += [p.run_worker(write_headers.Order(new, geometry, manifest.verity.salt, directory / "verity.json"),
+                                 deadline=3600)]
     exchange = plan_exchange(directory, image.path, new, manifest_path(image.path) if manifest else None,
                              hook=addition.path if addition.hook else "")
     return p.Plan(f"addition to {image.path.name}", directory, (

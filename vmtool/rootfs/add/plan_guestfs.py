@@ -1,28 +1,29 @@
 """Images that only a guest can read: qcow2, GPT, LVM, xfs, btrfs. libguestfs boots a small one for it.
 
 Nobody vouches for such an image, so no file system of it is read by this host's kernel or by vmtool: that happens in
-the guest, which has no network. `vmtool.rootfs.add.workers.guestfs` talks to it, in a child with a deadline.
+the guest, which has no network. Workers talk to it, with a deadline: `vmtool.rootfs.add.workers.guestfs`.
 """
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from vmtool import plan as p
 from vmtool.architecture import KNOWN
 from vmtool.debian.tools import Tools
 from vmtool.errors import NotReady, Refused
-from vmtool.isolation import PRIVATE
 from vmtool.rootfs.add.guestfs_facts import Appliance
 from vmtool.rootfs.add.plan_file import Addition
+from vmtool.rootfs.add.workers import guestfs_insert, guestfs_inspect
+from vmtool.rootfs.add.workers.guestfs_kernel import GuestKernel
 from vmtool.rootfs.build.replace_files import Swap, plan_swaps
 from vmtool.rootfs.format.image_file import ImageFile
 from vmtool.rootfs.format.qcow2 import read_qcow2_problem
 
 KINDS = {"qcow2": "qcow2", "gpt": "raw", "disk": "raw", "lvm": "raw", "xfs": "raw", "btrfs": "raw"}
 BINDING = "python3-guestfs"
-WORK = (sys.executable, "-I", "-m", "vmtool.rootfs.add.workers.guestfs")
 # supermin makes the guest once for all; under TCG that and a boot take half a minute on a slow machine.
 DEADLINE = 600.0
 
@@ -58,8 +59,12 @@ def plan_look(directory: Path, image: ImageFile, appliance: Appliance, tools: To
     """
     check(image, appliance)
     out = directory / "foreign.json"
+
+    def order(kernel: GuestKernel) -> guestfs_inspect.Order:
+        return guestfs_inspect.Order(image.path, KINDS[image.kind], kernel, out)
+
     return p.Plan(f"look into {image.path.name}", directory, (*before, p.Step("look into it, in a guest", (
-        p.Remove(out), *_run(directory, appliance, tools, image.path, "look", KINDS[image.kind], str(out)),
+        p.Remove(out), *_run(directory, appliance, tools, order),
     ), undo=(p.Remove(directory / "guestfs"),), waits_only=True)))
 
 
@@ -74,11 +79,14 @@ def plan_insert(directory: Path, image: ImageFile, users: tuple[str, ...], addit
     if users:
         raise NotReady(f"{image.path} is in use", details=users, hint="end what uses it, then try again")
     new, source = image.path.with_name(f".{image.path.name}.vmtool-new"), addition.source or directory / "addition"
+
+    def order(kernel: GuestKernel) -> guestfs_insert.Order:
+        return guestfs_insert.Order(new, KINDS[image.kind], kernel, source, addition.path, addition.mode)
+
     actions = (
         p.Remove(new), *([] if addition.source else [p.WriteFile(source, addition.text)]),
         p.Run(("cp", "--reflink=auto", "--sparse=always", "--preserve=all", str(image.path), str(new)), deadline=3600),
-        *_run(directory, appliance, tools, new, "insert", KINDS[image.kind], str(source), addition.path,
-              f"{addition.mode:04o}"))
+        *_run(directory, appliance, tools, order))
     return p.Plan(f"addition to {image.path.name}", directory, (
         *before,
         p.Step(f"put {addition.path} into a copy, in a guest", actions,
@@ -86,10 +94,10 @@ def plan_insert(directory: Path, image: ImageFile, users: tuple[str, ...], addit
         plan_swaps("put it in the old one's place", image.path, (Swap(new, image.path, there=True),))))
 
 
-def _run(directory: Path, appliance: Appliance, tools: Tools, image: Path, verb: str, *words: str) -> list[p.Action]:
+def _run(directory: Path, appliance: Appliance, tools: Tools, order: Callable[[GuestKernel], Any]) -> list[p.Action]:
     scratch = directory / "guestfs"
     env = [("LIBGUESTFS_BACKEND", "direct"), ("LIBGUESTFS_CACHEDIR", str(appliance.cache)), ("TMPDIR", str(scratch)),
            *([] if appliance.kvm else [("LIBGUESTFS_BACKEND_SETTINGS", "force_tcg")])]
-    argv = (*(PRIVATE if appliance.root else ()), *WORK, verb, str(appliance.kernel or "-"), str(image), *words)
-    return [p.Remove(scratch), p.MakeDir(scratch), p.MakeDir(appliance.cache),
-            p.Run((*argv, *tools.argv("depmod")), env=tuple(env), deadline=DEADLINE), p.Remove(scratch)]
+    work = p.run_worker(order(GuestKernel(appliance.kernel, tools.argv("depmod"))), env=tuple(env), deadline=DEADLINE,
+                        private=appliance.root)
+    return [p.Remove(scratch), p.MakeDir(scratch), p.MakeDir(appliance.cache), work, p.Remove(scratch)]

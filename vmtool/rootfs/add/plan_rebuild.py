@@ -5,21 +5,23 @@ The new image has the old one's layout, size and file-system UUID, and lies besi
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from vmtool import plan as p
 from vmtool.debian.tools import Tools
 from vmtool.errors import NotReady, Refused
 from vmtool.rootfs.add.plan_file import check_writable
+from vmtool.rootfs.add.workers import ext4_to_tar
 from vmtool.rootfs.build.plan import MKE2FS
-from vmtool.rootfs.build.replace_files import DISK, PYTHON, Swap, plan_swaps
+from vmtool.rootfs.build.replace_files import Swap, plan_swaps
 from vmtool.rootfs.build.store import EPOCH, FILES
-from vmtool.rootfs.format.image_file import ImageFile
+from vmtool.rootfs.build.workers import merge_layers, write_headers
+from vmtool.rootfs.format.image_file import ImageFile, manifest_path
 from vmtool.rootfs.format.layout import STARTS, Geometry
 from vmtool.rootfs.metadata.manifest import Manifest
+from vmtool.rootfs.metadata.workers import update_metadata
+from vmtool.rootfs.recipe.layer import Overlay
 
 # The guest's own, whatever an installation makes of them.
 KEPT = ("etc/apt", "etc/hostname", "etc/machine-id", "etc/resolv.conf")
@@ -88,16 +90,17 @@ def plan_remake(directory: Path, old: Old, change: Change, tools: Tools, *, befo
     """
     check(old)
     scratch, image = old.scratch, old.image
-    start = str(image.rootfs.start if image.rootfs else 0)
+    start = image.rootfs.start if image.rootfs else 0
     new = image.path.with_name(f".{image.path.name}.vmtool-new")
     undo = (p.Remove(scratch), p.Remove(new))
-    read = (*PYTHON, "vmtool.rootfs.add.workers.ext4_to_tar", str(image.path), start)
+    whole = ext4_to_tar.Order(image.path, start, scratch / "old.tar")
+    kept = ext4_to_tar.Order(image.path, start, scratch / "kept.tar", KEPT)
     swaps, papers = _papers(old, new)
     return p.Plan(f"addition to {image.path.name}", directory, (
         *before,
         p.Step("read the image", (
-            p.Remove(scratch), p.MakeDir(scratch), p.Run((*read, str(scratch / "old.tar")), deadline=1200),
-            p.Run((*read, str(scratch / "kept.tar"), *KEPT), deadline=300)),
+            p.Remove(scratch), p.MakeDir(scratch), p.run_worker(whole, deadline=1200),
+            p.run_worker(kept, deadline=300)),
                undo=(p.Remove(scratch),), waits_only=True),
         p.Step(change.title, change.actions, undo=(p.Remove(scratch),), waits_only=True),
         p.Step("make the image anew", (*_filesystem(old, change, new, tools), *_describe(old, change, new)),
@@ -134,34 +137,29 @@ def _geometry(old: Old) -> Geometry:
 def _filesystem(old: Old, change: Change, new: Path, tools: Tools) -> tuple[p.Action, ...]:
     scratch, geometry, block = old.scratch, _geometry(old), old.image.superblock
     name = block.uuid if block else ""
-    overlay: dict[str, Any] = {"epoch": EPOCH, "files": [], "links": {}, "enable": [], "users": [],
-                               "drop": _OWN if old.manifest else _DROPPED}
+    overlay = Overlay(EPOCH, drop=_OWN if old.manifest else _DROPPED)
     options = f"hash_seed={name},root_owner=0:0,offset={geometry.start},nodiscard,assume_storage_prezeroed=1"
     env = (("SOURCE_DATE_EPOCH", str(EPOCH)), ("MKE2FS_CONFIG", str(scratch / "mke2fs.conf")))
     label = ("-L", block.label) if block and block.label else ()
-    salt = [old.manifest.verity.salt] if old.manifest and old.manifest.verity else []
+    salt = old.manifest.verity.salt if old.manifest and old.manifest.verity else ""
     return (
-        p.WriteFile(scratch / "overlay.json", json.dumps(overlay) + "\n"),
         p.WriteFile(scratch / "mke2fs.conf", MKE2FS),
-        p.WriteFile(scratch / "geometry.json", json.dumps(geometry.to_json()) + "\n"),
-        p.Run((*PYTHON, "vmtool.rootfs.build.workers.merge_layers", str(scratch / "overlay.json"),
-               str(scratch / "new.tar"), *map(str, change.archives)), deadline=1200),
+        p.run_worker(merge_layers.Order(change.archives, scratch / "new.tar", overlay), deadline=1200),
         p.Remove(new), p.Run(("cp", "--attributes-only", "--preserve=mode,ownership", str(old.image.path), str(new))),
         p.Run(("truncate", f"--size={geometry.total}", str(new))),
         p.Run(tools.argv("mke2fs", "-q", "-F", "-t", "ext4", "-m", "3", "-U", name, *label, "-E", options, "-d",
                          scratch / "new.tar", new, f"{geometry.size // 1024}k"), env=env, deadline=1800,
               hint="the image may be too small for it: vmtool rootfs resize IMAGE +1G"),
-        p.Run((*DISK, "label", str(new), str(scratch / "geometry.json"), *salt), deadline=1200))
+        p.run_worker(write_headers.Order(new, geometry, salt, scratch / "verity.json"), deadline=1200))
 
 
 def _describe(old: Old, change: Change, new: Path) -> tuple[p.Action, ...]:
     if not old.manifest:
         return ()
-    lock = str(old.beside("lock.json")) if "lock.json" in old.present else ""
-    given = {"manifest": json.loads(old.manifest.model_dump_json(by_alias=True)), "lock": lock, "added": change.added,
-             "modules": change.modules, "driver": str(change.driver or ""), "branch": change.branch}
-    return (p.WriteFile(old.scratch / "change.json", json.dumps(given, indent=1) + "\n"),
-            p.Run((*PYTHON, "vmtool.rootfs.metadata.write_metadata", str(old.scratch), str(new)), deadline=1200))
+    order = update_metadata.Order(
+        old.scratch, new, manifest_path(old.image.path), change.added,
+        old.beside("lock.json") if "lock.json" in old.present else None, change.modules, change.driver, change.branch)
+    return (p.run_worker(order, deadline=1200),)
 
 
 def _papers(old: Old, new: Path) -> tuple[tuple[Swap, ...], tuple[p.Action, ...]]:

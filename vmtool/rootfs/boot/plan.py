@@ -6,7 +6,6 @@ of QEMU's that has no name. A line of the report has a mark, which nothing else 
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from vmtool import plan as p
 from vmtool.architecture import AMD64, BY_DEBIAN, BY_MACHINE
 from vmtool.debian.tools import Tools
 from vmtool.rootfs.boot.check import AGENT, MARK
+from vmtool.rootfs.boot.workers import append_initramfs, make_initramfs
 from vmtool.rootfs.format.image_file import ImageFile
 from vmtool.rootfs.inspect.tree import READERS
 from vmtool.rootfs.metadata.manifest import Promises
@@ -84,16 +84,16 @@ def plan_boot(boot: Boot, tools: Tools, preparation: tuple[p.Step, ...], seconds
         "probe.sh": render("boot-probe.sh", mark=MARK, units=units, hook=boot.promises.hook,
                            modules=boot.promises.modules),
         "vmtool-probe.service": render("boot-probe.service", target=boot.target)}
-    work, initrd = (sys.executable, "-I", "-m", "vmtool.rootfs.boot.workers.make_initramfs"), scratch / "initrd"
-    make = (*work, "add", str(boot.image.path), str(boot.busybox), str(scratch), str(initrd)) if boot.whole else (
-        *work, str(boot.image.path), holds, str(rootfs.start if rootfs else 0), str(boot.busybox), str(scratch),
-        str(initrd), *tools.argv(READERS.get(holds, READERS["erofs"])))
+    initrd = scratch / "initrd"
+    make = append_initramfs.Order(boot.image.path, boot.busybox, scratch, initrd) if boot.whole else (
+        make_initramfs.Order(boot.image.path, holds, rootfs.start if rootfs else 0, boot.busybox, scratch, initrd,
+                             tools.argv(READERS.get(holds, READERS["erofs"]))))
     return p.Plan(f"boot of {boot.image.path.name}", boot.directory, (
         *preparation,
         p.Step("make the probe's initramfs", (
             p.Remove(scratch), p.Remove(boot.console), p.MakeDir(scratch),
             *(p.WriteFile(scratch / name, text) for name, text in texts.items()),
-            p.Run(make, deadline=300),
+            p.run_worker(make, deadline=300),
         ), undo=(p.Remove(scratch),), waits_only=True),
         p.Step(f"boot the guest ({'KVM' if boot.kvm else 'TCG'})", (
             p.Run(qemu_argv(boot, initrd), env=_environment(boot, scratch), deadline=seconds),

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import uuid
 from pathlib import Path
-from typing import Any
 
 from vmtool import plan as p
 from vmtool.debian.tools import Tools
@@ -18,13 +15,13 @@ from vmtool.rootfs.build.facts import BuildFacts
 from vmtool.rootfs.build.replace_files import Swap, plan_swaps
 from vmtool.rootfs.build.rpm_base import plan_rpm
 from vmtool.rootfs.build.store import EPOCH, FILES, Store
+from vmtool.rootfs.build.workers import cpio, insert_filesystem, merge_layers, write_headers
 from vmtool.rootfs.format.layout import Geometry, Kind, fit
-from vmtool.rootfs.metadata.manifest import Promises
+from vmtool.rootfs.metadata.workers import compare_lock, write_metadata
 from vmtool.rootfs.recipe.digests import base_digest, driver_digest, image_digest
 from vmtool.rootfs.recipe.models import Recipe
 from vmtool.rootfs.recipe.overlay import hook_path, make_overlay
 
-PYTHON = (sys.executable, "-I", "-m")
 # Each feature by name, so that no configuration of the build host's decides; all are older than Linux 5.10.
 MKE2FS = """\
 [defaults]
@@ -91,8 +88,8 @@ def plan_hold(lock: Path | None, found: Path, what: str) -> tuple[p.Step, ...]:
     """Hold a list of packages against the lock file, when there is one."""
     if lock is None:
         return ()
-    run = p.Run((*PYTHON, "vmtool.rootfs.metadata.check_lock", str(lock), str(found)), deadline=120,
-                hint="build without --lock, compare the lock files, and keep the new one when it is what you want")
+    run = p.run_worker(compare_lock.Order(lock, found), deadline=120, hint=(
+        "build without --lock, compare the lock files, and keep the new one when it is what you want"))
     return (p.Step(f"hold {what} against {lock.name}", (run,), waits_only=True),)
 
 
@@ -111,19 +108,14 @@ def plan_image(store: Store, recipe: Recipe, digest: str, tools: Tools) -> p.Ste
     archives = [store.base(base_digest(recipe)) / "base.tar"]
     if recipe.driver:
         archives.append(store.driver(driver_digest(recipe)) / "driver.tar")
-    overlay = json.dumps({"epoch": EPOCH, **make_overlay(recipe)}, indent=1, sort_keys=True) + "\n"
     geometry = None if recipe.layout == "initrd" else geometry_of(recipe, recipe.layout)
-    root = scratch / "root.tar"
+    merge = merge_layers.Order(tuple(archives), scratch / "root.tar", make_overlay(recipe, EPOCH))
     return p.Step(f"make the image ({recipe.layout}, {recipe.filesystem})", (
         p.Remove(scratch), p.MakeDir(scratch), p.MakeDir(place.parent, mode=0o755),
-        p.WriteFile(scratch / "overlay.json", overlay),
-        p.Run((*PYTHON, "vmtool.rootfs.build.workers.merge_layers", str(scratch / "overlay.json"), str(root),
-               *map(str, archives)), deadline=1200),
+        p.run_worker(merge, deadline=1200),
         *_filesystem(recipe, geometry, digest, tools, scratch),
-        p.WriteFile(scratch / "describe.json", json.dumps(_description(store, recipe, digest), indent=1) + "\n"),
-        p.Run((*PYTHON, "vmtool.rootfs.metadata.write_metadata", str(scratch)), deadline=600),
-        *(p.Remove(scratch / name) for name in ("root.tar", "overlay.json", "describe.json", "geometry.json",
-                                                "mke2fs.conf", "verity.json", "layer.json")),
+        p.run_worker(_metadata(store, recipe, digest), deadline=600),
+        *(p.Remove(scratch / name) for name in ("root.tar", "mke2fs.conf", "verity.json", "layer.json")),
         p.Run(("mv", "--no-target-directory", str(scratch), str(place))),
     ), undo=(p.Remove(scratch),), waits_only=True)
 
@@ -158,13 +150,12 @@ def plan_give(image: Path, out: Path, facts: BuildFacts, *, fresh: bool) -> p.St
 
 
 def _filesystem(recipe: Recipe, geometry: Geometry | None, digest: str, tools: Tools, scratch: Path) -> list[p.Action]:
-    root, image, geometry_file = scratch / "root.tar", scratch / "rootfs.img", scratch / "geometry.json"
+    root, image = scratch / "root.tar", scratch / "rootfs.img"
     if geometry is None:
-        return [p.Run((*PYTHON, "vmtool.rootfs.build.workers.cpio", str(root), str(image)), deadline=1200)]
+        return [p.run_worker(cpio.Order(root, image), deadline=1200)]
     name = str(uuid.uuid5(uuid.NAMESPACE_URL, f"vmtool:rootfs:{digest}"))
     env = (("SOURCE_DATE_EPOCH", str(EPOCH)), ("MKE2FS_CONFIG", str(scratch / "mke2fs.conf")))
-    start: list[p.Action] = [p.WriteFile(geometry_file, json.dumps(geometry.to_json()) + "\n"),
-                             p.Run(("truncate", f"--size={geometry.total}", str(image)))]
+    start: list[p.Action] = [p.Run(("truncate", f"--size={geometry.total}", str(image)))]
     if recipe.filesystem == "ext4":
         options = f"hash_seed={name},root_owner=0:0,offset={geometry.start},nodiscard,assume_storage_prezeroed=1"
         start += [p.WriteFile(scratch / "mke2fs.conf", MKE2FS),
@@ -174,26 +165,24 @@ def _filesystem(recipe: Recipe, geometry: Geometry | None, digest: str, tools: T
         made = scratch / "erofs.img"
         start += [p.Run(tools.argv("mkfs.erofs", "--quiet", f"-T{EPOCH}", f"-U{name}", "--tar=f", made, root), env=env,
                         deadline=1800),
-                  p.Run((*PYTHON, "vmtool.rootfs.build.workers.image_bytes", "place", str(made), str(image),
-                         str(geometry.start), str(geometry.size)), deadline=600), p.Remove(made)]
-    salt = [recipe.verity.salt] if recipe.verity else []
-    return [*start, p.Run((*PYTHON, "vmtool.rootfs.build.workers.image_bytes", "label", str(image), str(geometry_file),
-                           *salt), deadline=1200)]
+                  p.run_worker(insert_filesystem.Order(made, image, geometry.start, geometry.size), deadline=600),
+                  p.Remove(made)]
+    order = write_headers.Order(image, geometry, recipe.verity.salt if recipe.verity else "", scratch / "verity.json")
+    return [*start, p.run_worker(order, deadline=1200)]
 
 
-def _description(store: Store, recipe: Recipe, digest: str) -> dict[str, Any]:
-    """What `vmtool.rootfs.metadata.write_metadata` cannot see in the image."""
-    hook = hook_path(recipe)
-    target = "kata-containers.target" if recipe.kata else recipe.units.default or "multi-user.target"
-    promises = Promises(target=target, units=recipe.units.enable, hook=hook, agent=recipe.kata is not None,
-                        modules=("nvidia",) if recipe.driver else ())
-    driver = str(store.driver(driver_digest(recipe)) / "driver.json") if recipe.driver else ""
-    return {"name": recipe.name, "recipe": digest, "architecture": recipe.arch, "layout": recipe.layout,
-            "filesystem": "cpio" if recipe.layout == "initrd" else recipe.filesystem, "epoch": EPOCH,
-            "promises": promises.model_dump(mode="json"), "driver": driver,
-            "packages": str(store.base(base_digest(recipe)) / "packages.txt"), "branch":
-                recipe.driver.branch or "" if recipe.driver else "", "toolkit": recipe.toolkit is not None,
-            "agent": str(recipe.kata.agent) if recipe.kata else ""}
+def _metadata(store: Store, recipe: Recipe, digest: str) -> write_metadata.Order:
+    """What cannot be seen in the image."""
+    driver = recipe.driver
+    return write_metadata.Order(
+        store.scratch(recipe.name), recipe.name, digest, recipe.arch, recipe.layout,
+        "cpio" if recipe.layout == "initrd" else recipe.filesystem, EPOCH,
+        packages=store.base(base_digest(recipe)) / "packages.txt",
+        target="kata-containers.target" if recipe.kata else recipe.units.default or "multi-user.target",
+        units=recipe.units.enable, hook=hook_path(recipe), modules=("nvidia",) if driver else (),
+        driver=store.driver(driver_digest(recipe)) / "driver.json" if driver else None,
+        branch=driver.branch or "" if driver else "", toolkit=recipe.toolkit is not None,
+        agent=recipe.kata.agent if recipe.kata else None)
 
 
 def _anew(step: p.Step, place: Path) -> p.Step:

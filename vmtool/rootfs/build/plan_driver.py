@@ -1,23 +1,20 @@
-"""The step that makes NVIDIA's kernel modules for the guest's kernel; `workers.nvidia_modules` does the work."""
+"""The step that makes NVIDIA's kernel modules for the guest's kernel: see the worker `nvidia_modules`."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from vmtool import plan as p
 from vmtool.debian.mmdebstrap import NO_RECOMMENDS, NO_TRANSLATIONS, Bootstrap
 from vmtool.debian.tools import Tools
 from vmtool.errors import Refused
-from vmtool.isolation import PRIVATE
 from vmtool.rootfs.build.debian_base import LEAN, excluded, sources
 from vmtool.rootfs.build.facts import BuildFacts, Supply
 from vmtool.rootfs.build.store import Store
+from vmtool.rootfs.build.workers import nvidia_modules
 from vmtool.rootfs.recipe.digests import base_digest, driver_digest
 from vmtool.rootfs.recipe.gpu_support import check_fit
 from vmtool.rootfs.recipe.models import Debian, Driver, Recipe
-
-WORK = (sys.executable, "-I", "-m", "vmtool.rootfs.build.workers.nvidia_modules")
 
 
 def plan_driver(store: Store, recipe: Recipe, facts: BuildFacts, tools: Tools) -> p.Step | None:
@@ -56,17 +53,16 @@ def driver_actions(recipe: Recipe, driver: Driver, facts: Supply, tools: Tools, 
         Refused: the recipe's base cannot give what the driver needs.
     """
     tree, out, depmod = scratch / "tree", scratch / "out", tools.argv("depmod")
+    order = nvidia_modules.Order(base, out, depmod, tree, driver.run, driver.source, driver.modules)
     start = (p.MakeDir(out), p.MakeDir(scratch / "tmp", mode=0o755))
     if driver.packages:
         return (*start, _workshop(recipe, driver, facts, scratch),
-                p.Run((*PRIVATE, *WORK, "compile", str(tree), str(base), str(out), *depmod), deadline=7200))
+                p.run_worker(order, deadline=7200, private=True))
     if driver.run:
         if driver.source is None:
             raise Refused(f"{recipe.name}: driver.run needs driver.source, the kernel's source tree or headers")
-        return (*start, p.MakeDir(tree, mode=0o755),
-                p.Run((*PRIVATE, *WORK, "install", str(tree), str(base), str(out), str(driver.run),
-                       str(driver.source), *depmod), deadline=7200))
-    return (*start, p.Run((*WORK, "take", str(driver.modules), str(base), str(out), *depmod), deadline=600))
+        return (*start, p.MakeDir(tree, mode=0o755), p.run_worker(order, deadline=7200, private=True))
+    return (*start, p.run_worker(order, deadline=600))
 
 
 def _workshop(recipe: Recipe, driver: Driver, facts: Supply, scratch: Path) -> p.Run:

@@ -6,15 +6,12 @@ directory goes at one stroke: before it, the way back leads to the old files, af
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool import plan as p
 from vmtool.rootfs.format.image_file import manifest_path, way_back
-
-PYTHON = (sys.executable, "-I", "-m")
-DISK = (*PYTHON, "vmtool.rootfs.build.workers.image_bytes")
+from vmtool.rootfs.metadata.workers import rewrite_manifest
 
 # What mv and ln say when there is nothing to do; before an exchange both names are of one file, which mv refuses.
 _NOTHING = ("cannot stat", "are the same file", "No such file or directory", "Not a directory")
@@ -72,12 +69,12 @@ def plan_exchange(directory: Path, image: Path, new: Path, manifest: Path | None
         there: a manifest lies beside the image.
         hook: path of a hook that the image promises from now on.
     """
-    swaps, before = [Swap(new, image, there=True)], []
+    swaps, before = [Swap(new, image, there=True)], list[p.Action]()
     if manifest:
         target, sealed = manifest_path(image), directory / "manifest.json"
         beside = target.with_name(f".{target.name}.vmtool-new")
-        before = [p.Run((*DISK, "seal", str(manifest), str(new), str(sealed), *([hook] if hook else [])),
-                        deadline=3600), p.Run(("cp", "--remove-destination", str(sealed), str(beside)))]
+        order = rewrite_manifest.Order(manifest, new, sealed, directory / "verity.json", hook)
+        before = [p.run_worker(order, deadline=3600), p.Run(("cp", "--remove-destination", str(sealed), str(beside)))]
         swaps.insert(0, Swap(beside, target, there))
     return plan_swaps("put it in the old one's place", image, tuple(swaps), tuple(before))
 

@@ -1,14 +1,10 @@
-"""Digests of image files, which are mostly holes: neither reads them, and one does not even count them.
-
-    python -m vmtool.rootfs.format.digest sha256|content FILE
-"""
+"""Digests of image files, which are mostly holes: neither reads them, and one does not even count them."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -88,18 +84,3 @@ def _pieces(descriptor: int) -> Iterator[bytes | int]:
                 piece += more
             yield piece.ljust(length, b"\0")           # the file was cut short meanwhile
         at += length
-
-
-def main(words: Sequence[str]) -> None:
-    """See the module's docstring."""
-    made = {"sha256": sha256, "content": content_digest}
-    if len(words) != 2 or words[0] not in made:
-        sys.exit(__doc__)
-    try:
-        print(made[words[0]](Path(words[1])))
-    except OSError as error:
-        sys.exit(f"{words[1]}: {error.strerror}")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -94,11 +94,11 @@ def plan_resize(directory: Path, facts: ResizeFacts, wanted: int, tools: Tools, 
     _check_space(facts, geometry, bool(why))
     if not why:
         verity = facts.manifest.verity if facts.manifest and salt else None
-        return p.Plan(subject, directory, (plan_growth(directory, image, geometry, verity, papers, tools),))
+        return p.Plan(subject, directory, (plan_growth(image, geometry, verity, papers, tools),))
     new, piece = (image.path.with_name(f".{image.path.name}.vmtool-{word}") for word in ("new", "part"))
     steps = [plan_filesystem(image, geometry, tools, new if image.kind == "bare" else piece, why)]
     if image.kind != "bare":
-        steps.append(plan_disk(image, geometry, piece, new, directory / "geometry.json", salt))
+        steps.append(plan_disk(image, geometry, piece, new, directory / "verity.json", salt))
     steps.append(plan_exchange(directory, image.path, new, papers, there=facts.beside))
     return p.Plan(subject, directory, tuple(steps))
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from vmtool import plan as p
 from vmtool.debian.tools import Tools
-from vmtool.rootfs.build.replace_files import DISK
+from vmtool.rootfs.build.workers import extract, insert_filesystem, run_e2fsck, write_headers
 from vmtool.rootfs.format.image_file import Extent, ImageFile
 from vmtool.rootfs.format.layout import Geometry
 
@@ -16,11 +15,11 @@ def plan_filesystem(image: ImageFile, geometry: Geometry, tools: Tools, file: Pa
     """Grow a copy of the file system; `why` it is a copy is told."""
     rootfs = image.rootfs or Extent(0, image.size)
     if image.kind == "bare":
-        copy = p.Run(("cp", "--reflink=auto", "--preserve=all", str(image.path), str(file)),
+        copy: p.Action = p.Run(("cp", "--reflink=auto", "--preserve=all", str(image.path), str(file)),
                      deadline=3600)
     else:
-        copy = p.Run((*DISK, "carve", str(image.path), str(rootfs.start), str(rootfs.size), str(file)), deadline=3600)
-    check = p.Run((*DISK, "mend", *tools.argv("e2fsck", "-fp", file)), deadline=3600)
+        copy = p.run_worker(extract.Order(image.path, rootfs.start, rootfs.size, file), deadline=3600)
+    check = p.run_worker(run_e2fsck.Order(tools.argv("e2fsck", "-fp", file)), deadline=3600)
     return p.Step(f"grow a copy of the file system: {why}", (
         p.Remove(file), copy, check,
         p.Run(tools.argv("resize2fs", file, f"{geometry.size // 1024}K"), deadline=3600),
@@ -29,14 +28,13 @@ def plan_filesystem(image: ImageFile, geometry: Geometry, tools: Tools, file: Pa
     ), undo=(p.Remove(file),), waits_only=True)
 
 
-def plan_disk(image: ImageFile, geometry: Geometry, piece: Path, new: Path, file: Path, salt: str) -> p.Step:
-    """Put the file system into a new image, with its label and its hashes."""
+def plan_disk(image: ImageFile, geometry: Geometry, piece: Path, new: Path, verity: Path, salt: str) -> p.Step:
+    """Put the file system into a new image, with its label and its hashes, whose values go to the file `verity`."""
     return p.Step("put the image together", (
-        p.Remove(new), p.Remove(file.with_name("verity.json")),
-        p.WriteFile(file, json.dumps(geometry.to_json()) + "\n"),
+        p.Remove(new), p.Remove(verity),
         p.Run(("cp", "--attributes-only", "--preserve=all", str(image.path), str(new))),
         p.Run(("truncate", f"--size={geometry.total}", str(new))),
-        p.Run((*DISK, "place", str(piece), str(new), str(geometry.start)), deadline=3600),
-        p.Run((*DISK, "label", str(new), str(file), *([salt] if salt else [])), deadline=3600),
+        p.run_worker(insert_filesystem.Order(piece, new, geometry.start), deadline=3600),
+        p.run_worker(write_headers.Order(new, geometry, salt, verity), deadline=3600),
         p.Remove(piece),
     ), undo=(p.Remove(piece), p.Remove(new)), waits_only=True)

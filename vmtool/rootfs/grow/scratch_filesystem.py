@@ -13,9 +13,8 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from vmtool import machine
 from vmtool.errors import Refused
-from vmtool.host import processes
+from vmtool.machine import Host, check
 from vmtool.rootfs.format.block_groups import Books, Read, read_books
 from vmtool.rootfs.format.sparse import written
 
@@ -36,7 +35,8 @@ def reader(descriptor: int, start: int) -> Read:
     return read
 
 
-def grow(image: int, start: int, size: int, directory: Path, resize2fs: Sequence[str]) -> Iterator[tuple[int, bytes]]:
+def grow(host: Host, image: int, start: int, size: int, directory: Path,
+         resize2fs: Sequence[str]) -> Iterator[tuple[int, bytes]]:
     """Yield (place, bytes) for everything in [0, `size`) of the file system that growing to `size` changes.
 
     Args:
@@ -59,9 +59,9 @@ def grow(image: int, start: int, size: int, directory: Path, resize2fs: Sequence
         os.ftruncate(place, size)
         # Its own look, whether the file system was checked lately, is `-f`'s: the image is checked after.
         argv = (*resize2fs, "-f", f"/proc/{os.getpid()}/fd/{place}", f"{size // 1024}K")
-        result = processes.run(argv, deadline=3600, env=ENVIRONMENT)
+        result = host.execute(argv, deadline=3600, env=ENVIRONMENT)
         full = any(text in result.err for text in _FULL)
-        machine.check(argv, result, f"make room there: df -h {directory}" if full else _HINT)
+        check(argv, result, f"make room there: df -h {directory}" if full else _HINT)
 
         def is_hole(at: int, length: int) -> bool:
             return not any(written(image, start + at + length, start + at))

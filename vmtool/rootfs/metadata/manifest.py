@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError
 
 from vmtool.architecture import DebianName
 from vmtool.errors import Refused
+from vmtool.rootfs.format.hash_tree import Verity
 from vmtool.schema import Strict
 
 # With the digests of 50 GiB of data.
@@ -96,3 +97,11 @@ def read_manifest(path: Path) -> Manifest:
 def manifest_text(manifest: Manifest) -> str:
     """The same manifest gives the same bytes."""
     return json.dumps(manifest.model_dump(mode="json", by_alias=True), indent=1) + "\n"
+
+
+def read_verity(path: Path) -> VerityPart | None:
+    """What `vmtool.rootfs.build.workers.write_headers` wrote; None when the image has no hashes."""
+    if not path.exists():
+        return None
+    values = json.loads(path.read_text())
+    return VerityPart(**values, kernel_verity_params=Verity(**values).kernel_params)

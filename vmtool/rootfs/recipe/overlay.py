@@ -1,18 +1,17 @@
 """What vmtool itself puts into an image, beside packages: files, Kata's units, the hook, accounts, links of units.
 
-An overlay is a document, so that it can be shown; `vmtool.rootfs.build.workers.merge_layers` lays it over the
-packages' archive.
+`vmtool.rootfs.build.workers.merge_layers` lays it over the packages' archive.
 """
 
 from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
 from vmtool.errors import Refused
 from vmtool.rendering import render_template
 from vmtool.rootfs.inspect.kata_requirements import AGENT
+from vmtool.rootfs.recipe.layer import Account, Overlay, OverlayFile
 from vmtool.rootfs.recipe.models import Recipe
 
 SYSTEM = "/etc/systemd/system"
@@ -26,8 +25,8 @@ def render(name: str, **values: object) -> str:
     return render_template(f"rootfs/{name}", **values)
 
 
-def make_overlay(recipe: Recipe) -> dict[str, Any]:
-    """The overlay: `files` (path, mode, uid, gid, and text or source), `links`, `units`, `users`, `drop`.
+def make_overlay(recipe: Recipe, epoch: int) -> Overlay:
+    """The overlay.
 
     Raises:
         Refused: two parts of the recipe write the same file; Kata's agent is no program.
@@ -47,13 +46,14 @@ def make_overlay(recipe: Recipe) -> dict[str, Any]:
         links[f"{SYSTEM}/default.target"] = f"/usr/lib/systemd/system/{recipe.units.default}"
     links |= {f"{SYSTEM}/{unit}": "/dev/null" for unit in recipe.units.mask}
     given = {each.path for each in recipe.files}
-    files = [each for number, each in enumerate(files) if number < len(recipe.files) or each["path"] not in given]
-    paths = [each["path"] for each in files]
+    files = [each for number, each in enumerate(files) if number < len(recipe.files) or each.path not in given]
+    paths = [each.path for each in files]
     if twice := sorted({path for path in paths if paths.count(path) > 1}):
         raise Refused(f"{recipe.name}: written twice: {', '.join(twice)}")
     enable = [*recipe.units.enable, *(["nvidia-cdi.service"] if recipe.hook and recipe.hook.kind == "cdi" else [])]
-    return {"files": sorted(files, key=lambda each: str(each["path"])), "links": links, "enable": enable,
-            "users": [user.model_dump() for user in recipe.users], "drop": ["/boot", "/var/cache", "/var/log"]}
+    return Overlay(epoch, tuple(sorted(files, key=lambda each: each.path)), dict(sorted(links.items())),
+                   tuple(Account(**user.model_dump()) for user in recipe.users), tuple(enable),
+                   drop=("/boot", "/var/cache", "/var/log"))
 
 
 def hook_path(recipe: Recipe) -> str:
@@ -61,7 +61,7 @@ def hook_path(recipe: Recipe) -> str:
     return f"{recipe.hook.path}/prestart/{HOOK}" if recipe.hook and recipe.hook.kind == "prestart" else ""
 
 
-def _hook(recipe: Recipe) -> list[dict[str, Any]]:
+def _hook(recipe: Recipe) -> list[OverlayFile]:
     hook = recipe.hook
     if hook and hook.kind == "cdi":
         return [_file(f"{SYSTEM}/nvidia-cdi.service", text=render("nvidia-cdi.service"))]
@@ -69,7 +69,7 @@ def _hook(recipe: Recipe) -> list[dict[str, Any]]:
     return [_file(hook_path(recipe), text=render("prestart-hook.sh", toolkit=toolkit, trace=TRACE), mode=0o755)]
 
 
-def _kata(agent: Path) -> list[dict[str, Any]]:
+def _kata(agent: Path) -> list[OverlayFile]:
     with agent.open("rb") as file:
         head = file.read(4)
     if head != b"\x7fELF" and head[:2] != b"#!":
@@ -80,7 +80,6 @@ def _kata(agent: Path) -> list[dict[str, Any]]:
 
 
 def _file(path: str, *, text: str | None = None, source: Path | None = None, mode: int = 0o644, uid: int = 0,
-          gid: int = 0) -> dict[str, Any]:
-    content = text if text is not None else str(hashlib.sha256((source or Path()).read_bytes()).hexdigest())
-    return {"path": path, "mode": mode, "uid": uid, "gid": gid,
-            **({"text": content} if text is not None else {"source": str(source), "sha256": content})}
+          gid: int = 0) -> OverlayFile:
+    digest = hashlib.sha256(source.read_bytes()).hexdigest() if source and text is None else ""
+    return OverlayFile(path, mode, uid, gid, text, source if text is None else None, digest)

@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
+from tests.fakes.plans import orders
 from vmtool import plan as p
 from vmtool.debian.tools import Tools
 from vmtool.errors import NotReady, Refused
 from vmtool.rootfs.add.guestfs_facts import Appliance
 from vmtool.rootfs.add.plan_file import Addition
 from vmtool.rootfs.add.plan_guestfs import check, is_foreign, plan_insert, plan_look
-from vmtool.rootfs.add.workers import guestfs
+from vmtool.rootfs.add.workers import guestfs_insert, guestfs_inspect
 from vmtool.rootfs.format.image_file import Extent, ImageFile, read_image
 from vmtool.rootfs.format.qcow2 import qcow2_problem
 
@@ -68,15 +69,18 @@ def test_a_backing_file_is_refused_before_anything_is_opened(tmp_path: Path) -> 
 def test_a_look_changes_nothing_and_has_a_deadline(tmp_path: Path) -> None:
     found = image(tmp_path)
     plan = plan_look(Path("/j"), found, APPLIANCE, TOOLS, ())
-    runs = [action for step in plan.steps for action in step.actions if isinstance(action, p.Run)]
-    assert [run.deadline for run in runs] == [600.0]
+    [work] = [action for step in plan.steps for action in step.actions if isinstance(action, p.RunWorker)]
+    assert work.deadline == 600.0
+    [order] = orders(plan, guestfs_inspect)
+    assert order == {"image": str(found.path), "format": "qcow2", "out": "/j/foreign.json",
+                          "kernel": {"tree": "/c/k", "depmod": list(TOOLS.argv("depmod"))}}
     lines = text(plan)
     for piece in ("LIBGUESTFS_BACKEND=direct", "LIBGUESTFS_BACKEND_SETTINGS=force_tcg", "unshare --mount --pid",
-                  f"{guestfs.__name__} look /c/k {found.path} qcow2 /j/foreign.json", "depmod"):
+                  f'"image": "{found.path}"', "depmod"):
         assert piece in lines
     own = dataclasses.replace(APPLIANCE, kernel=None, kvm=True, root=False)
     lines = text(plan_look(Path("/j"), found, own, TOOLS, ()))
-    assert "look - " in lines
+    assert '"tree": null' in lines
     assert "force_tcg" not in lines
     assert "unshare" not in lines
 
@@ -84,9 +88,11 @@ def test_a_look_changes_nothing_and_has_a_deadline(tmp_path: Path) -> None:
 def test_a_file_goes_into_a_copy_that_takes_the_images_place(tmp_path: Path) -> None:
     found = image(tmp_path)
     addition = Addition("/etc/motd", 0o640, text="hello\n")
-    lines = text(plan_insert(Path("/j"), found, (), addition, APPLIANCE, TOOLS, ()))
+    plan = plan_insert(Path("/j"), found, (), addition, APPLIANCE, TOOLS, ())
+    lines = text(plan)
     new = f"{tmp_path}/.f.qcow2.vmtool-new"
-    assert f"insert /c/k {new} qcow2 /j/addition /etc/motd 0640" in lines
+    [order] = orders(plan, guestfs_insert)
+    assert [order[name] for name in ("image", "file", "path", "mode")] == [new, "/j/addition", "/etc/motd", 0o640]
     assert f"mv --force --no-target-directory {new} {found.path}" in lines
     with pytest.raises(NotReady, match="in use"):
         plan_insert(Path("/j"), found, ("qemu (pid 7) has it open",), addition, APPLIANCE, TOOLS, ())

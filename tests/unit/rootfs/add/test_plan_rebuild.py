@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.fakes import plans
+from tests.fakes.plans import orders
 from tests.fakes.tree import FakeTree
 from tests.unit.rootfs import make
 from tests.unit.rootfs.make import SALT, manifest
@@ -20,11 +19,13 @@ from vmtool.rootfs.add.package_facts import read_debian, read_wanted
 from vmtool.rootfs.add.plan_driver import change_driver, driver_of
 from vmtool.rootfs.add.plan_package import change_debian, change_rpm
 from vmtool.rootfs.add.plan_rebuild import Change, Old, plan_remake
+from vmtool.rootfs.add.workers import ext4_to_tar
 from vmtool.rootfs.build.facts import Supply
 from vmtool.rootfs.build.replace_files import Swap, plan_swaps
+from vmtool.rootfs.build.workers import merge_layers, write_headers
 from vmtool.rootfs.format.image_file import MIB, read_image
 from vmtool.rootfs.format.layout import fit
-from vmtool.rootfs.metadata import write_metadata
+from vmtool.rootfs.metadata.workers import update_metadata
 from vmtool.rootfs.recipe.models import Debian, Repository, Rpm
 
 TOOLS, SCRATCH = Tools(Path("/t"), "x86_64"), Path("/c/scratch/x")
@@ -47,20 +48,29 @@ def package(*names: str) -> Change:
 
 
 def test_a_package_is_installed_from_outside_and_everything_is_made_anew(tmp_path: Path) -> None:
-    lines = text(plan_remake(Path("/j"), old(tmp_path), package("curl", "jq=1.6-2"), TOOLS))
+    plan = plan_remake(Path("/j"), old(tmp_path), package("curl", "jq=1.6-2"), TOOLS)
+    lines = text(plan)
     assert [line for line in lines.splitlines() if line.startswith("# ")] == [
         "# 1. read the image", "# 2. install curl, jq=1.6-2", "# 3. make the image anew",
         "# 4. put it in the old one's place", "# 5. tidy up"]
-    for piece in ("--variant=custom", "--yes --no-remove install curl jq=1.6-2", f"m.img {3 * MIB} {SCRATCH}/old.tar",
-                  write_metadata.__name__, f"geometry.json {SALT}", '"data_blocks"', "rm -rf"):
+    for piece in ("--variant=custom", "--yes --no-remove install curl jq=1.6-2", "rm -rf"):
         assert piece in lines
-    assert json.loads(lines.split('"drop": ')[1].split("}")[0]) == ["/boot", "/var/cache", "/var/log"]
+    whole, kept = orders(plan, ext4_to_tar)
+    assert (whole["start"], whole["out"], whole["paths"]) == (3 * MIB, f"{SCRATCH}/old.tar", [])
+    assert "etc/hostname" in kept["paths"]
+    [merge] = orders(plan, merge_layers)
+    assert merge["overlay"]["drop"] == ["/boot", "/var/cache", "/var/log"]
+    [headers] = orders(plan, write_headers)
+    assert (headers["salt"], headers["geometry"]["size"]) == (SALT, 99 * 4096)
+    [metadata] = orders(plan, update_metadata)
+    assert metadata["added"] == ["package curl", "package jq=1.6-2"]
 
 
 def test_an_image_without_manifest_gets_no_papers_and_keeps_what_is_its_own(tmp_path: Path) -> None:
     path = make.image(tmp_path / "f.img", fit("bare", 64 * MIB, verity=False))
-    lines = text(plan_remake(Path("/j"), old(tmp_path, image=read_image(path), manifest=None), package("curl"), TOOLS))
-    assert not plans.works(lines, write_metadata)
+    plan = plan_remake(Path("/j"), old(tmp_path, image=read_image(path), manifest=None), package("curl"), TOOLS)
+    lines = text(plan)
+    assert orders(plan, update_metadata) == []
     assert "/boot" not in lines
     assert "manifest.json" not in lines
 
@@ -121,7 +131,7 @@ def test_a_driver_is_made_for_the_images_kernel(tmp_path: Path) -> None:
     change = change_driver(SCRATCH, tree, "amd64", Debian(suite="bookworm"), driver, SUPPLY, TOOLS)
     lines = text(plan_remake(Path("/j"), old(tmp_path), change, TOOLS))
     assert "--include=make,linux-headers-6.1.0-9-cloud-amd64" in lines
-    assert f"new.tar {SCRATCH}/old.tar {SCRATCH}/driver/out/driver.tar" in lines
+    assert f'"archives": ["{SCRATCH}/old.tar", "{SCRATCH}/driver/out/driver.tar"]' in lines
     assert '"driver nvidia-open-kernel-dkms"' in lines
     with pytest.raises(Refused, match="0 kernels"):
         change_driver(SCRATCH, FakeTree({}), "amd64", Debian(suite="bookworm"), driver, SUPPLY, TOOLS)

@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes import plans
+from tests.fakes.host import FakeHost
 from tests.unit.rootfs.make import EROFS, image, kata_dax
 from vmtool.debian.tools import Tools
 from vmtool.plan import plan_lines
+from vmtool.plan.workers import name_of
 from vmtool.rootfs.boot.check import check_report, read_report
 from vmtool.rootfs.boot.plan import Boot, plan_boot
-from vmtool.rootfs.boot.workers import make_initramfs
-from vmtool.rootfs.boot.workers.make_initramfs import add, choose
+from vmtool.rootfs.boot.workers import append_initramfs
+from vmtool.rootfs.boot.workers.make_initramfs import choose
 from vmtool.rootfs.format.image_file import MIB, read_image
 from vmtool.rootfs.format.layout import fit
 from vmtool.rootfs.metadata.manifest import Promises
@@ -119,7 +120,9 @@ def test_an_initrd_is_booted_as_it_is_with_the_probe_behind_it(tmp_path: Path) -
     path = tmp_path / "i.img"
     path.write_bytes(gzip.compress(b"070701000") + bytes(64 * MIB))
     lines = text(boot(path))
-    assert plans.works(lines, make_initramfs, "add", str(path), "/bb/busybox", "/j/boot", "/j/boot/initrd")
+    assert name_of(append_initramfs.__name__) in lines
+    for piece in (f'"image": "{path}"', '"busybox": "/bb/busybox"', '"out": "/j/boot/initrd"'):
+        assert piece in lines
     assert "rdinit=/vmtool/init" in lines
     assert "exec /init" in lines
     assert "-drive" not in lines
@@ -132,7 +135,8 @@ def test_an_archive_is_appended_to_an_initrd_on_a_boundary_of_four(tmp_path: Pat
         (tmp_path / "d" / name).write_text(name)
     (tmp_path / "busybox").write_text("bb")
     (tmp_path / "i").write_bytes(b"12345")
-    add(tmp_path / "i", tmp_path / "busybox", tmp_path / "d", tmp_path / "d" / "initrd")
+    append_initramfs.run(append_initramfs.Order(tmp_path / "i", tmp_path / "busybox", tmp_path / "d",
+                                                tmp_path / "d" / "initrd"), FakeHost())
     data = (tmp_path / "d" / "initrd").read_bytes()
     assert data[:14] == b"12345" + bytes(3) + b"070701"
     places = [data.index(name) for name in (b"vmtool\0", b"vmtool/busybox\0", b"vmtool/init\0", b"TRAILER!!!\0")]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.fakes import plans
+from tests.fakes.plans import orders
 from tests.unit.rootfs.recipes import STORE, facts, recipe
 from vmtool import plan as p
 from vmtool.cache import Cache
@@ -19,8 +19,9 @@ from vmtool.rootfs.build.facts import unread
 from vmtool.rootfs.build.plan import plan_build
 from vmtool.rootfs.build.plan_driver import plan_driver
 from vmtool.rootfs.build.store import Store
-from vmtool.rootfs.build.workers import cpio, nvidia_modules
-from vmtool.rootfs.metadata.write_metadata import check
+from vmtool.rootfs.build.workers import cpio, nvidia_modules, write_headers
+from vmtool.rootfs.format.layout import fit
+from vmtool.rootfs.metadata.workers.write_metadata import check_driver, check_toolkit
 
 TOOLS = Tools(Path("/t"), "x86_64")
 STEP = p.Step("tools", skip="they are in the cache", waits_only=True)
@@ -73,18 +74,19 @@ def test_a_base_of_the_same_packages_is_used(tmp_path: Path) -> None:
     assert "mmdebstrap" in text(planned(tmp_path, base=True, fresh=True))
 
 
-@pytest.mark.parametrize(("driver", "verb"), [
-    ({"packages": ["nvidia-open-kernel-dkms"]}, "compile"), ({"run": "d.run", "source": "src"}, "install"),
-    ({"modules": "src"}, "take")])
-def test_each_way_to_a_driver(tmp_path: Path, driver: dict[str, Any], verb: str) -> None:
+@pytest.mark.parametrize(("driver", "named"), [
+    ({"packages": ["nvidia-open-kernel-dkms"]}, set()), ({"run": "d.run", "source": "src"}, {"run", "source"}),
+    ({"modules": "src"}, {"modules"})], ids=["compile", "install", "take"])
+def test_each_way_to_a_driver(tmp_path: Path, driver: dict[str, Any], named: set[str]) -> None:
     (tmp_path / "src").mkdir()
     (tmp_path / "d.run").write_text("#!/bin/sh\n")
     changes = {"kernel": KERNEL, "driver": driver}
-    made = text(planned(tmp_path, changes))
-    assert plans.works(made, nvidia_modules, verb)
-    assert ("--include=make,linux-headers-amd64" in made) == (verb == "compile")
+    made = planned(tmp_path, changes)
+    [order] = orders(made, nvidia_modules)
+    assert {name for name in ("run", "source", "modules") if order[name]} == named
+    assert ("--include=make,linux-headers-amd64" in text(made)) == (not named)
     assert "driver.tar" in text(planned(tmp_path, changes, driver=True))
-    assert not plans.works(text(planned(tmp_path, changes, driver=True)), nvidia_modules)
+    assert orders(planned(tmp_path, changes, driver=True), nvidia_modules) == []
 
 
 def test_what_a_driver_needs_is_refused_before(tmp_path: Path) -> None:
@@ -140,20 +142,22 @@ def test_every_step_has_a_harmless_way_back_and_waits(tmp_path: Path) -> None:
 
 def test_layouts_and_file_systems(tmp_path: Path) -> None:
     assert "mkfs.erofs" in text(planned(tmp_path, {"filesystem": "erofs"}))
-    assert plans.works(text(planned(tmp_path, {"layout": "initrd"})), cpio)
-    bare = text(planned(tmp_path, {"layout": "bare", "size": "300Mi"}))
-    assert json.dumps({"kind": "bare", "total": 300 << 20, "start": 0, "size": 300 << 20}, indent=None)[:-1] in bare
+    assert len(orders(planned(tmp_path, {"layout": "initrd"}), cpio)) == 1
+    [headers] = orders(planned(tmp_path, {"layout": "bare", "size": "300Mi"}), write_headers)
+    assert headers["geometry"] == fit("bare", 300 << 20, verity=False).to_json()
 
 
 @pytest.mark.parametrize(("kernel", "driver", "toolkit", "branch", "message"), [
     ("6.1", {}, "1.17.3-1", "", "1.17.3-1 is refused"), ("6.1", {}, "", "", r"\(absent\) is refused"),
     ("6.2", {"kernel": "6.1", "version": "535.1"}, "1.17.8", "", "compiled for 6.1"),
-    ("6.1", {"kernel": "6.1", "version": "535.1"}, "1.17.8", "550", "wants branch 550")])
+    ("6.1", {"kernel": "6.1", "version": "535.1"}, "1.17.8", "550", "requires branch 550")])
 def test_an_image_that_must_not_be_given_out_is_refused(kernel: str, driver: dict[str, str], toolkit: str, branch: str,
                                                         message: str) -> None:
     with pytest.raises(Refused, match=message):
-        check({"toolkit": True, "branch": branch}, kernel, driver, toolkit)
-    check({"toolkit": True, "branch": "535"}, "6.1", {"kernel": "6.1", "version": "535.1"}, "1.17.8-1")
+        check_toolkit(toolkit)
+        check_driver(driver, kernel, branch)
+    check_toolkit("1.17.8-1")
+    check_driver({"kernel": "6.1", "version": "535.1"}, "6.1", "535")
 
 
 def test_a_lock_is_held_against_the_packages_first_and_the_whole_before_it_is_given_out(tmp_path: Path) -> None:

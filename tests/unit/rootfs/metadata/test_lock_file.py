@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from vmtool.errors import Refused
-from vmtool.rootfs.metadata.check_lock import hold
+from tests.fakes.host import FakeHost
+from vmtool.errors import Refused, VmtoolError
 from vmtool.rootfs.metadata.lock_file import completed, differences, read_lock
 from vmtool.rootfs.metadata.packages import Package, lock_text
+from vmtool.rootfs.metadata.workers.compare_lock import Order, compare, run
 
 ONE, OTHER = "1" * 64, "2" * 64
 CURL = Package("curl", "7.88", "amd64", ONE)
@@ -59,7 +60,19 @@ def test_an_image_is_held_against_a_lock_with_its_driver(tmp_path: Path) -> None
     one.write_text(lock_text("r", [CURL], {"version": "535.1", "kernel": "6.1", "modules": []}))
     other.write_text(lock_text("another recipe", [CURL], {}))
     listing.write_text(f"Package: curl\nVersion: 7.88\nArchitecture: amd64\nSHA256: {ONE}\n")
-    assert hold(one, one) == hold(one, listing) == []
-    assert hold(one, other) == ["the driver is none, the lock has 535.1 for 6.1"]
+    assert compare(one, one) == compare(one, listing) == []
+    assert compare(one, other) == ["the driver is none, the lock has 535.1 for 6.1"]
     listing.write_text("")
-    assert hold(one, listing) == ["curl 7.88 of the lock is missing"]
+    assert compare(one, listing) == ["curl 7.88 of the lock is missing"]
+
+
+def test_an_error_names_the_first_differences_in_their_order_and_the_output_has_all(
+        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lock, listing = tmp_path / "lock.json", tmp_path / "packages.txt"
+    lock.write_text(lock_text("r", [Package(f"p{number}", "1", "all") for number in range(9)], {}))
+    listing.write_text("")
+    with pytest.raises(VmtoolError, match=f"9 differ from {lock}") as error:
+        run(Order(lock, listing), FakeHost())
+    lines = [f"p{number} 1 of the lock is missing" for number in range(9)]
+    assert error.value.details == (*lines[:7], "and 2 more")
+    assert capsys.readouterr().out.splitlines() == lines

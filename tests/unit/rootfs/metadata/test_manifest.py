@@ -10,7 +10,7 @@ from tests.fakes.recorded import Recorded
 from tests.unit.rootfs.make import MANIFEST, kata_dax
 from vmtool.debian.tools import Tools
 from vmtool.errors import Refused
-from vmtool.rootfs.build.workers.image_bytes import label
+from vmtool.rootfs.build.workers.write_headers import write_headers
 from vmtool.rootfs.format.digest import content_digest, sha256
 from vmtool.rootfs.format.image_file import MIB, read_image
 from vmtool.rootfs.format.layout import fit
@@ -23,7 +23,7 @@ SIZE = 256 * MIB
 @pytest.fixture
 def sound(tmp_path: Path) -> tuple[Path, Manifest]:
     path = kata_dax(tmp_path / "i", verity=True)
-    made = label(path, fit("kata-dax", SIZE, verity=True), "aabb")
+    made = write_headers(path, fit("kata-dax", SIZE, verity=True), "aabb")
     assert made
     part = VerityPart(root_hash=made.root_hash, salt="aabb", data_blocks=made.data_blocks)
     return path, MANIFEST.model_copy(update={"size": SIZE, "sha256": sha256(path), "content": content_digest(path),

@@ -102,42 +102,42 @@ def test_content_counts_and_places_do_not(tmp_path: Path) -> None:
 
 
 def test_the_hook_is_a_regular_executable_file_at_its_path(tmp_path: Path) -> None:
-    made = make_overlay(recipe(tmp_path, toolkit=TOOLKIT, hook={"path": "/opt/hooks", "toolkit": "/opt/tk"}))
-    hook = next(each for each in made["files"] if "/prestart/" in each["path"])
-    assert (hook["path"], hook["mode"]) == ("/opt/hooks/prestart/nvidia-container-toolkit.sh", 0o755)
-    assert hook["text"].startswith("#!/bin/sh\n")
-    assert "| /opt/tk -debug" in hook["text"]
-    assert "/run/vmtool/hook.trace" in hook["text"]
+    made = make_overlay(recipe(tmp_path, toolkit=TOOLKIT, hook={"path": "/opt/hooks", "toolkit": "/opt/tk"}), 7)
+    hook = next(each for each in made.files if "/prestart/" in each.path)
+    assert (hook.path, hook.mode) == ("/opt/hooks/prestart/nvidia-container-toolkit.sh", 0o755)
+    assert (hook.text or "").startswith("#!/bin/sh\n")
+    assert "| /opt/tk -debug" in (hook.text or "")
+    assert "/run/vmtool/hook.trace" in (hook.text or "")
 
 
 def test_cdi_is_a_unit_instead(tmp_path: Path) -> None:
-    made = make_overlay(recipe(tmp_path, toolkit=TOOLKIT, hook={"kind": "cdi"}))
-    assert made["enable"] == ["nvidia-cdi.service"]
-    assert not any("/prestart/" in each["path"] for each in made["files"])
+    made = make_overlay(recipe(tmp_path, toolkit=TOOLKIT, hook={"kind": "cdi"}), 7)
+    assert made.enable == ("nvidia-cdi.service",)
+    assert not any("/prestart/" in each.path for each in made.files)
 
 
 def test_kata_gets_agent_units_and_an_empty_machine_id(tmp_path: Path) -> None:
     (tmp_path / "agent").write_bytes(b"\x7fELF...")
-    made = make_overlay(recipe(tmp_path, kata={"agent": "agent"}))
-    files = {each["path"]: each for each in made["files"]}
-    assert files["/usr/bin/kata-agent"]["mode"] == 0o755
-    assert "FailureAction=poweroff" in files["/etc/systemd/system/kata-agent.service"]["text"]
-    assert files["/etc/machine-id"]["text"] == ""
-    assert made["links"]["/etc/systemd/system/basic.target.wants/kata-containers.target"]
+    made = make_overlay(recipe(tmp_path, kata={"agent": "agent"}), 7)
+    files = {each.path: each for each in made.files}
+    assert files["/usr/bin/kata-agent"].mode == 0o755
+    assert "FailureAction=poweroff" in (files["/etc/systemd/system/kata-agent.service"].text or "")
+    assert files["/etc/machine-id"].text == ""
+    assert made.links["/etc/systemd/system/basic.target.wants/kata-containers.target"]
 
 
 def test_an_agent_that_is_no_program_is_refused(tmp_path: Path) -> None:
     (tmp_path / "agent").write_bytes(b"<html>404</html>")
     with pytest.raises(Refused, match="not a program"):
-        make_overlay(recipe(tmp_path, kata={"agent": "agent"}))
+        make_overlay(recipe(tmp_path, kata={"agent": "agent"}), 7)
 
 
 def test_the_recipes_own_file_wins_over_a_rendered_one_and_twice_is_refused(tmp_path: Path) -> None:
     one = {"path": "/etc/hostname", "text": "mine\n"}
-    made = make_overlay(recipe(tmp_path, files=[one]))
-    assert [each["text"] for each in made["files"] if each["path"] == "/etc/hostname"] == ["mine\n"]
+    made = make_overlay(recipe(tmp_path, files=[one]), 7)
+    assert [each.text for each in made.files if each.path == "/etc/hostname"] == ["mine\n"]
     with pytest.raises(Refused, match="written twice: /etc/hostname"):
-        make_overlay(recipe(tmp_path, files=[one, one]))
+        make_overlay(recipe(tmp_path, files=[one, one]), 7)
 
 
 def test_an_architecture_of_the_command_line_wins(tmp_path: Path) -> None:

@@ -1,8 +1,4 @@
-"""An ext4 file system as an archive, read without mounting it: a program of vmtool's own, run as a step of a plan.
-
-    python -m vmtool.rootfs.add.workers.ext4_to_tar IMAGE START OUT.tar [PATH...]
-
-    the file system at START, or some of it
+"""An ext4 file system as an archive, read without mounting it: a worker.
 
 Owners, modes, times, links, device nodes and extended attributes are kept; debugfs's rdump loses the last three. The
 format is Linux's Documentation/filesystems/ext4. Nobody vouches for the bytes: every place is held against the size of
@@ -15,13 +11,13 @@ import io
 import os
 import stat
 import struct
-import sys
 import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool.errors import Refused
+from vmtool.machine import Host
 from vmtool.rootfs.format.superblock import PLACE, SIZE, parse_superblock
 
 ROOT_INODE = 2
@@ -35,6 +31,26 @@ _PREFIXES = {1: "user.", 4: "trusted.", 6: "security.", 7: "system."}
 _DEPTH, _NAMES, _LARGEST_LINK = 64, 4 << 20, 4096
 _TYPES = {stat.S_IFREG: tarfile.REGTYPE, stat.S_IFDIR: tarfile.DIRTYPE, stat.S_IFLNK: tarfile.SYMTYPE,
           stat.S_IFCHR: tarfile.CHRTYPE, stat.S_IFBLK: tarfile.BLKTYPE, stat.S_IFIFO: tarfile.FIFOTYPE}
+
+
+@dataclass(frozen=True)
+class Order:
+    """The image, the byte of it where the file system begins, the archive, and the paths that are taken, with all below
+    them; none for all."""
+
+    image: Path
+    start: int
+    out: Path
+    paths: tuple[str, ...] = ()
+
+
+def run(order: Order, host: Host) -> None:
+    """Write the archive.
+
+    Raises:
+        Refused: something in the file system is broken, or is not read here.
+    """
+    convert(Ext4(order.image, order.start), order.out, [path.strip("/") for path in order.paths])
 
 
 @dataclass(frozen=True)
@@ -327,17 +343,3 @@ def describe(system: Ext4, name: str, inode: Inode, seen: dict[int, str]) -> tar
     info.pax_headers = {f"SCHILY.xattr.{key}": value.decode(errors="surrogateescape")
                         for key, value in sorted(system.xattrs(inode).items())}
     return info
-
-
-def main(words: Sequence[str]) -> None:
-    """See the module's docstring."""
-    if len(words) < 3:
-        sys.exit(__doc__)
-    try:
-        convert(Ext4(Path(words[0]), int(words[1])), Path(words[2]), [path.strip("/") for path in words[3:]])
-    except Refused as error:
-        sys.exit("\n".join([error.hint, error.message]).strip())
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vmtool.errors import Refused
 
 if TYPE_CHECKING:
     from vmtool.rootfs.build.workers.merge_layers import Layers
+    from vmtool.rootfs.recipe.layer import Account
 
 # What crypt(3) can never give, so no password fits (shadow(5)).
 LOCKED = ("*", "!", "!*", "!!", "*LK*")
 
 
-def add_users(layers: Layers, users: Sequence[dict[str, Any]]) -> None:
+def add_users(layers: Layers, users: Sequence[Account]) -> None:
     """Add each to passwd, group and shadow, with a group of its own.
 
     Raises:
@@ -24,13 +25,13 @@ def add_users(layers: Layers, users: Sequence[dict[str, Any]]) -> None:
         return
     tables = {name: (layers.data(f"etc/{name}") or b"").decode().splitlines() for name in ("passwd", "group", "shadow")}
     for user in users:
-        name, number = user["name"], user["uid"]
+        name, number = user.name, user.uid
         for table in ("passwd", "group"):
             for line in tables[table]:
                 fields = line.split(":")
                 if fields[0] == name or fields[2:3] == [str(number)]:
                     raise Refused(f"users: {name} ({number}): /etc/{table} has {line!r} already")
-        tables["passwd"].append(f"{name}:x:{number}:{number}::{user['home']}:{user['shell']}")
+        tables["passwd"].append(f"{name}:x:{number}:{number}::{user.home}:{user.shell}")
         tables["group"].append(f"{name}:x:{number}:")
         tables["shadow"].append(f"{name}:!:1::::::")
     for table, lines in tables.items():

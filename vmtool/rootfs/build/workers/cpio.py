@@ -1,6 +1,4 @@
-"""An archive of packages as an initrd: a program of vmtool's own, run as a step of a build.
-
-    python -m vmtool.rootfs.build.workers.cpio ROOT.tar OUT
+"""An archive of packages as an initrd: a worker.
 
 The "newc" format (Linux, Documentation/driver-api/early-userspace/buffer-format.rst), compressed with gzip, which every
 kernel with an initrd reads. The same archive gives the same bytes.
@@ -10,14 +8,28 @@ from __future__ import annotations
 
 import gzip
 import stat
-import sys
 import tarfile
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from vmtool.machine import Host
+
 _TYPES = {tarfile.REGTYPE: stat.S_IFREG, tarfile.DIRTYPE: stat.S_IFDIR, tarfile.SYMTYPE: stat.S_IFLNK,
           tarfile.CHRTYPE: stat.S_IFCHR, tarfile.BLKTYPE: stat.S_IFBLK, tarfile.FIFOTYPE: stat.S_IFIFO}
+
+
+@dataclass(frozen=True)
+class Order:
+    """The archive, and the new initrd."""
+
+    source: Path
+    out: Path
+
+
+def run(order: Order, host: Host) -> None:
+    """Convert."""
+    write(order.source, order.out)
 
 
 def write(source: Path, out: Path) -> None:
@@ -50,14 +62,3 @@ def entry(target: gzip.GzipFile | IO[bytes], name: str, number: int, mode: int, 
               len(encoded), 0)
     head = b"070701" + b"".join(b"%08X" % field for field in fields) + encoded
     target.write(head + bytes(-len(head) % 4) + content + bytes(-len(content) % 4))
-
-
-def main(words: Sequence[str]) -> None:
-    """See the module's docstring."""
-    if len(words) != 2:
-        sys.exit(__doc__)
-    write(Path(words[0]), Path(words[1]))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

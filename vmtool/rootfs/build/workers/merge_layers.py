@@ -1,10 +1,8 @@
-"""Laying files over an archive of packages: a program of vmtool's own, run as a step of a build.
+"""Laying files over an archive of packages: a worker.
 
-    python -m vmtool.rootfs.build.workers.merge_layers OVERLAY.json OUT.tar BASE.tar [MORE.tar...]
-
-A later archive's file takes the place of an earlier one's, and the overlay's of both. Beside OUT it writes layer.json
-(kernel release) and, when the packages brought a kernel, vmlinuz. Nothing is unpacked, so it needs no privilege, and
-owners and device nodes are kept. The same input gives the same bytes.
+A later archive's file takes the place of an earlier one's, and the overlay's of both. Next to the new archive it writes
+layer.json (kernel release) and, when the packages brought a kernel, vmlinuz. Nothing is unpacked, so it needs no
+privilege, and owners and device nodes are kept. The same input gives the same bytes.
 """
 
 from __future__ import annotations
@@ -12,16 +10,27 @@ from __future__ import annotations
 import io
 import json
 import posixpath
-import sys
 import tarfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vmtool.errors import Refused
+from vmtool.machine import Host
 from vmtool.rootfs.build.workers import accounts, enable_units
+from vmtool.rootfs.recipe.layer import Overlay
 
 _HOPS = 16
+
+
+@dataclass(frozen=True)
+class Order:
+    """The archives, the overlay, and the new archive."""
+
+    archives: tuple[Path, ...]
+    out: Path
+    overlay: Overlay
 
 
 class Layers:
@@ -114,21 +123,26 @@ def _stream(archive: tarfile.TarFile | None, info: tarfile.TarInfo) -> Any:
     return archive.extractfile(info) if archive else None
 
 
-def lay(overlay: dict[str, Any], out: Path, archives: Sequence[Path]) -> None:
-    """Write the archive of it all."""
-    opened = [tarfile.open(path) for path in archives]  # noqa: SIM115  (closed below)
+def run(order: Order, host: Host) -> None:
+    """Write the archive of it all.
+
+    Raises:
+        Refused: the overlay and the packages contradict each other.
+    """
+    overlay, out = order.overlay, order.out
+    opened = [tarfile.open(path) for path in order.archives]  # noqa: SIM115  (closed below)
     try:
-        layers = Layers(opened, overlay["epoch"])
+        layers = Layers(opened, overlay.epoch)
         facts = {"kernel": _take_kernel(layers, out.with_name("vmlinuz"))}
-        for path in overlay["drop"]:
+        for path in overlay.drop:
             layers.drop(path)
-        for each in overlay["files"]:
-            content = each["text"].encode() if "text" in each else Path(each["source"])
-            layers.add(each["path"], content, mode=each["mode"], uid=each["uid"], gid=each["gid"])
-        for path, target in overlay["links"].items():
+        for each in overlay.files:
+            content = each.source or (each.text or "").encode()
+            layers.add(each.path, content, mode=each.mode, uid=each.uid, gid=each.gid)
+        for path, target in overlay.links.items():
             layers.add(path, link=target)
-        accounts.add_users(layers, overlay["users"])
-        enable_units.enable(layers, overlay["enable"])
+        accounts.add_users(layers, overlay.users)
+        enable_units.enable(layers, overlay.enable)
         accounts.check_no_passwords(layers)
         layers.write(out)
         out.with_name("layer.json").write_text(json.dumps(facts))
@@ -147,17 +161,3 @@ def _take_kernel(layers: Layers, out: Path) -> str:
             out.write_bytes(data)
             return name.partition("-")[2]
     return releases[-1] if releases else ""
-
-
-def main(words: Sequence[str]) -> None:
-    """See the module's docstring."""
-    if len(words) < 3:
-        sys.exit(__doc__)
-    try:
-        lay(json.loads(Path(words[0]).read_text()), Path(words[1]), list(map(Path, words[2:])))
-    except Refused as error:
-        sys.exit("\n".join([error.message, *error.details]))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -1,10 +1,7 @@
-"""Growing an image in its place: what changes is worked out before, the way back is saved, and then it is written.
+"""Growing an image in its place: what changes is worked out before, the undo file is saved, and then it is written.
 
-    python -m vmtool.rootfs.grow.workers.grow_in_place IMAGE ORDER
-
-ORDER is a file with {"old", "new": geometries, "verity": root hash, salt and blocks or null, "manifest": the file that
-tells of the image, or "", "resize2fs", "e2fsck": how they are called}. The image and the manifest beside it are grown,
-and were found clean, or they are as they were; after a kill `wayback` makes them so.
+A worker. The image and the manifest next to it are grown, and were found clean, or they are as they were; after a kill
+`roll_back` makes them so.
 """
 
 from __future__ import annotations
@@ -12,15 +9,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vmtool import machine
-from vmtool.errors import NotReady, Refused, VmtoolError
-from vmtool.host import leases, processes, safe_open
+from vmtool.errors import NotReady, Refused, system_error
+from vmtool.host import leases, safe_open
+from vmtool.machine import Host, check
 from vmtool.rootfs.format.block_groups import read_books
 from vmtool.rootfs.format.hash_tree import Verity
 from vmtool.rootfs.format.image_file import is_torn, manifest_path
@@ -37,18 +33,49 @@ _PART = 8 << 20
 _HINT = "vmtool rootfs resize --copy grows a copy, which e2fsck repairs first"
 
 
-def grow(image: Path, order: dict[str, Any]) -> None:
+@dataclass(frozen=True)
+class Order:
+    """What the image shall become.
+
+    Args:
+        verity: of the hashes that are there; None when there are none.
+        manifest: the file that describes the image; None when there is none.
+        resize2fs, e2fsck: how they are called, e2fsck with its arguments.
+    """
+
+    image: Path
+    old: Geometry
+    new: Geometry
+    verity: Verity | None
+    manifest: Path | None
+    resize2fs: tuple[str, ...]
+    e2fsck: tuple[str, ...]
+
+
+def run(order: Order, host: Host) -> None:
+    """Do it.
+
+    Raises:
+        VmtoolError: it cannot be grown so; or the system failed.
+    """
+    try:
+        grow(order, host)
+    except OSError as error:
+        raise system_error(error, str(order.image)) from error
+
+
+def grow(order: Order, host: Host) -> None:
     """See the module's docstring.
 
     Raises:
         VmtoolError: it cannot be grown so.
     """
+    image, new = order.image, order.new
     if is_torn(image):
         raise Refused(f"{image}: growing it was interrupted", hint="vmtool recover")
-    old, new = Geometry(**order["old"]), Geometry(**order["new"])
     with contextlib.ExitStack() as until_done:
         with leases.alone(image) as held:
-            changes, seal = _work_out(held, old, new, order)
+            changes, seal = _work_out(held, order, host)
             undo = until_done.enter_context(create(image, _head(held, seal), _pieces(held.descriptor, seal, changes)))
             try:
                 manifest = _write(held, new, seal, changes)
@@ -58,7 +85,7 @@ def grow(image: Path, order: dict[str, Any]) -> None:
                 raise
         # e2fsck opens it too. Who waits to write to it is let in when it is found clean, and not before.
         with leases.unwritten(image) as held:
-            machine.check(order["e2fsck"], processes.run(order["e2fsck"], deadline=3600), _HINT)
+            check(order.e2fsck, host.execute(order.e2fsck, deadline=3600), _HINT)
             os.fsync(held.descriptor)
             if manifest:
                 safe_open.rewrite(manifest_path(image), manifest)
@@ -66,20 +93,19 @@ def grow(image: Path, order: dict[str, Any]) -> None:
             undo.remove()
 
 
-def _work_out(held: leases.Held, old: Geometry, new: Geometry, order: dict[str, Any]) -> tuple[Changes, Seal]:
+def _work_out(held: leases.Held, order: Order, host: Host) -> tuple[Changes, Seal]:
     """All that will change, and what will stay valid. Nothing is changed yet."""
-    descriptor = held.descriptor
+    descriptor, old, new = held.descriptor, order.old, order.new
     block = parse_superblock(os.pread(descriptor, PLACE + SIZE, old.start))
     if os.fstat(descriptor).st_size != old.total or not block or not block.clean or not (
             block.size <= old.size and new.size <= block.largest):
         raise NotReady(f"{held.image} was changed since it was looked at", hint="try again")
     end = old.start + read_books(scratch_filesystem.reader(descriptor, old.start)).size
-    grown = scratch_filesystem.grow(descriptor, new.start, new.size, held.image.parent, order["resize2fs"])
+    grown = scratch_filesystem.grow(host, descriptor, new.start, new.size, held.image.parent, order.resize2fs)
     changes = [(new.start + at, data) for at, data in grown]
     changes += [(at, data) for at, data in headers(new).items() if os.pread(descriptor, len(data), at) != data]
-    told = json.loads(Path(order["manifest"]).read_text()) if order["manifest"] else {}
-    verity = Verity(**order["verity"]) if order["verity"] else None
-    return changes, read_seal(descriptor, old, end, verity, told, changes)
+    told = json.loads(order.manifest.read_text()) if order.manifest else {}
+    return changes, read_seal(descriptor, old, end, order.verity, told, changes)
 
 
 def _head(held: leases.Held, seal: Seal) -> dict[str, Any]:
@@ -118,20 +144,3 @@ def _write(held: leases.Held, new: Geometry, seal: Seal, changes: Changes) -> st
     manifest = seal.manifest(held.descriptor, made[0] if made else None, changes) if seal.told else ""
     held.check()
     return manifest
-
-
-def main(words: Sequence[str]) -> None:
-    """See the module's docstring."""
-    if len(words) != 2:
-        sys.exit(__doc__)
-    # Ctrl-C ends it so: then it goes back while nobody else can open the image.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
-    image = Path(words[0])
-    try:
-        grow(image, json.loads(Path(words[1]).read_text()))
-    except (VmtoolError, OSError) as error:
-        sys.exit(roll_back.told(image, error))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

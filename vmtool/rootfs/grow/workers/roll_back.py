@@ -1,8 +1,4 @@
-"""The way back of a change to an image in its place, byte for byte.
-
-    python -m vmtool.rootfs.grow.workers.roll_back IMAGE
-
-    bring the image back; without an undo file beside it, nothing
+"""Undoing a change to an image in its place, byte for byte: a worker.
 
 While there is an undo file (see `undofile`) the image is of no use (`ImageFile.problem`); removing it is what makes a
 change good. Going back may be interrupted too, and started again.
@@ -10,19 +6,37 @@ change good. Going back may be interrupted too, and started again.
 
 from __future__ import annotations
 
-import errno
 import os
-import sys
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from vmtool.errors import Refused, VmtoolError
+from vmtool.errors import Refused, system_error
 from vmtool.host import leases, safe_open
+from vmtool.machine import Host
 from vmtool.rootfs.format.image_file import manifest_path
 from vmtool.rootfs.grow.undo_file import Piece, Undo, find, unfinished
 
 # What a disk writes whole.
 _SECTOR = 512
+
+
+@dataclass(frozen=True)
+class Order:
+    """The image; without an undo file beside it nothing is done."""
+
+    image: Path
+
+
+def run(order: Order, host: Host) -> None:
+    """Do it.
+
+    Raises:
+        VmtoolError: see `restore`; or the system failed.
+    """
+    try:
+        restore(order.image)
+    except OSError as error:
+        raise system_error(error, str(order.image)) from error
 
 
 def restore(image: Path) -> None:
@@ -90,25 +104,3 @@ def write(descriptor: int, data: bytes, at: int) -> None:
     while rest:
         done = os.pwrite(descriptor, rest, at)
         rest, at = rest[done:], at + done
-
-
-def told(image: Path, error: VmtoolError | OSError) -> str:
-    """An error as lines for a person."""
-    if isinstance(error, OSError):
-        hint = f"make room there: df -h {image.parent}" if error.errno == errno.ENOSPC else ""
-        error = VmtoolError(f"{error.filename or image}: {(error.strerror or str(error)).lower()}", hint=hint)
-    return "\n".join([*error.details, error.message, *([f"hint: {error.hint}"] if error.hint else [])])
-
-
-def main(words: Sequence[str]) -> None:
-    """See the module's docstring."""
-    if len(words) != 1:
-        sys.exit(__doc__)
-    try:
-        restore(Path(words[0]))
-    except (VmtoolError, OSError) as error:
-        sys.exit(told(Path(words[0]), error))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -1,0 +1,1 @@
+"""Worker processes that look at GPUs."""

@@ -1,0 +1,21 @@
+"""e2fsck, whose exit status has bits: 1 is "errors were corrected" (e2fsck(8)), which is no failure: a worker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vmtool.machine import Host, check
+
+
+@dataclass(frozen=True)
+class Order:
+    """How it is called, with its arguments."""
+
+    argv: tuple[str, ...]
+
+
+def run(order: Order, host: Host) -> None:
+    """Run it."""
+    result = host.execute(order.argv, deadline=3600)
+    if result.status != 1:
+        check(order.argv, result)

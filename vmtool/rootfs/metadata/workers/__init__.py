@@ -1,0 +1,1 @@
+"""Worker processes for what lies beside an image: manifest, lock file, list of packages."""
