@@ -1,18 +1,36 @@
-"""What all tests share: the slow ones' switch, the list of tests that must really run, and what did not run."""
+"""What all tests share: the slow ones' switch, the lanes, the list of tests that must really run, and what did not run.
+
+With `-n 2` the tests run in two processes, and this runs in those and in the one that reports: what the report needs
+travels in `user_properties`.
+"""
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Generator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.lanes import rank
+
+if TYPE_CHECKING:
+    from tests.schedule import Lanes
+
+# Where the environment forbids it, each of the thousand vmtools that tests start would compile all its modules anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 # A loaded machine is slow: no test may fail for that.
-settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("unhurried")
+_unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("quick", _unhurried, max_examples=20)
+settings.register_profile("slow", _unhurried, max_examples=500)
 
 MUST_RUN = Path(__file__).with_name("must_run.txt")
+SKIPPED = "skipped"
 _skipped: dict[str, str] = {}
 
 
@@ -20,7 +38,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="also run the slow tests")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    settings.load_profile("slow" if config.getoption("--slow") else "quick")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Lanes:
+    from tests.schedule import Lanes
+
+    config.option.loadscopereorder = False
+    return Lanes(config, log)
+
+
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: rank(item.nodeid))
     if config.getoption("--slow"):
         return
     for item in items:
@@ -34,11 +66,15 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     report = yield
     if report.skipped and not hasattr(report, "wasxfail"):
         reason = str(report.longrepr[2]) if isinstance(report.longrepr, tuple) else str(report.longrepr)
-        _skipped[item.nodeid] = reason.removeprefix("Skipped: ")
+        report.user_properties.append((SKIPPED, reason.removeprefix("Skipped: ")))
         if not item.get_closest_marker("slow") and any(item.nodeid.startswith(prefix) for prefix in must_run()):
             report.outcome = "failed"
             report.longrepr = f"must run on a plain Debian 12 machine ({MUST_RUN.name}), but skipped: {reason}"
     return report
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    _skipped.update((report.nodeid, str(reason)) for name, reason in report.user_properties if name == SKIPPED)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,9 +19,13 @@ import yaml
 
 from tests.integration.kills import Pace
 from tests.integration.machine import Vmtool, footprint, kill_containerd
+from tests.integration.standin_image import standin_image
 
 CACHE = Path(os.environ.get("VMTOOL_CACHE") or Path.home() / ".cache" / "vmtool")
 IMAGE = "vmtool/vllm-cpu:latest"
+# What a launch with vLLM itself adds to a spec.
+VLLM: dict[str, object] = {"image": IMAGE, "vllm": {
+    "args": "--enforce-eager --dtype bfloat16 --kv-cache-memory-bytes 64M --max-model-len 256"}}
 
 
 @pytest.fixture(scope="session")
@@ -59,6 +64,13 @@ def model(vmtool: Vmtool) -> Path:
 
 
 @pytest.fixture(scope="session")
+def standin(vmtool: Vmtool, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The image of launches that need not show vLLM itself: the real one, but what it starts is a stand-in."""
+    [real] = (CACHE / "images" / "vllm-cpu").glob("*.tar")
+    return standin_image(vmtool, real, tmp_path_factory.mktemp("standin"))
+
+
+@pytest.fixture(scope="session")
 def pace(pytestconfig: pytest.Config) -> Pace:
     """With --slow tests stop vmtool at every action."""
     return Pace(every=bool(pytestconfig.getoption("--slow")))
@@ -76,15 +88,14 @@ MakeSpec = Callable[..., Path]
 
 
 @pytest.fixture(scope="session")
-def make_spec(model: Path, tmp_path_factory: pytest.TempPathFactory) -> MakeSpec:
-    """Write a spec: `make_spec("name", port, spec={...changes...})`."""
+def make_spec(model: Path, standin: str, tmp_path_factory: pytest.TempPathFactory) -> MakeSpec:
+    """Write a spec of a launch with the stand-in: `make_spec("name", port, **changes)`; `**VLLM` takes vLLM itself."""
     directory = tmp_path_factory.mktemp("specs")
 
     def make(name: str, port: int | None = None, **changes: object) -> Path:
         body = {
-            "runtime": {"handler": "runc"}, "allow_unconfidential": True, "image": IMAGE,
+            "runtime": {"handler": "runc"}, "allow_unconfidential": True, "image": standin,
             "model": {"name": "canary", "path": str(model)},
-            "vllm": {"args": "--enforce-eager --dtype bfloat16 --kv-cache-memory-bytes 64M --max-model-len 256"},
             "resources": {"memory": "4Gi", "cpus": 2},
             # What is computed from the model's size is for a machine that does nothing else.
             "timeouts": {"start": 800, "canary": 300},
@@ -100,8 +111,16 @@ def make_spec(model: Path, tmp_path_factory: pytest.TempPathFactory) -> MakeSpec
 
 @pytest.fixture(scope="session")
 def small_server(model: Path) -> dict[str, object]:
-    """Changes of a spec for what vLLM need not show: the server on transformers is there in seconds."""
-    return {"model": {"name": "canary", "path": str(model), "engine": "transformers"}, "vllm": {}}
+    """Changes of a spec for the server on transformers."""
+    return {"image": IMAGE, "model": {"name": "canary", "path": str(model), "engine": "transformers"}}
+
+
+@pytest.fixture
+def memory() -> Iterator[Path]:
+    """A directory in memory, for a state directory: each record of a journal is synced, for which a disk takes
+    milliseconds. What launches and builds container images keeps its state on a disk."""
+    with tempfile.TemporaryDirectory(prefix="vmtool-test-", dir="/dev/shm") as directory:
+        yield Path(directory)
 
 
 @pytest.fixture

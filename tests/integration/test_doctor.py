@@ -178,7 +178,7 @@ def test_broken_file_is_refused(tmp_path: Path) -> None:
 AS_NOBODY = """
 import os, sys
 import vmtool.doctor.commands, vmtool.cli.main
-os.setgroups([]); os.setgid(65534); os.setuid(65534)
+os.setgroups([]); os.setgid(65533); os.setuid(65533)
 sys.argv = ["vmtool", "doctor", "--for", "kata", "--json"]
 vmtool.cli.main.main()
 """

@@ -26,10 +26,16 @@ PORT = 18461
 NAME = "faulty"
 
 
+@pytest.fixture(scope="module")
+def kept(vmtool: Vmtool, standin: str) -> set[str]:
+    """What containerd holds before all of these tests, and so before each: each looks that it left nothing."""
+    return contents(vmtool)
+
+
 @pytest.fixture
-def leftovers(vmtool: Vmtool) -> Iterator[Path]:
+def leftovers(vmtool: Vmtool, kept: set[str]) -> Iterator[Path]:
     """The instance's directory. Afterwards the machine, the containers and the snapshots are as before."""
-    before, kept = footprint(), contents(vmtool)
+    before = footprint()
     directory = vmtool.state / "instances" / NAME
     yield directory
     vmtool("recover", status=None)
@@ -79,9 +85,9 @@ def recovers(vmtool: Vmtool, directory: Path, spec: Path, point: str) -> None:
 
 @pytest.mark.timing
 def test_sigkill_at_any_action_leaves_a_journal_that_recovers_all(vmtool: Vmtool, make_spec: MakeSpec,
-                                                                  leftovers: Path, pace: Pace) -> None:
+                                                                  leftovers: Path, kept: set[str], pace: Pace) -> None:
     """What follows waits for the model: `test_sigkill_while_waiting...` goes on from there."""
-    spec, kept = make_spec(NAME, PORT), contents(vmtool)
+    spec = make_spec(NAME, PORT)
     points = planned(vmtool, spec)
     points = points[:until_health(points) + 1]
     assert len(points) > 60
@@ -96,12 +102,11 @@ def test_sigkill_at_any_action_leaves_a_journal_that_recovers_all(vmtool: Vmtool
 @pytest.mark.timing
 def test_sigkill_while_waiting_for_the_model_recovers_all(vmtool: Vmtool, make_spec: MakeSpec,
                                                           leftovers: Path) -> None:
-    spec, kept = make_spec(NAME, PORT), contents(vmtool)
+    spec = make_spec(NAME, PORT)
     points = planned(vmtool, spec)
     assert points[-1] == "applied\n"
     for point in points[until_health(points):-1]:
         recovers(vmtool, leftovers, spec, point)
-    assert not contents(vmtool) - kept
 
 
 @pytest.mark.timing
@@ -115,8 +120,8 @@ def test_sigkill_before_the_first_record_leaves_nothing_to_recover(vmtool: Vmtoo
 
 @pytest.mark.timing
 def test_sigkill_before_the_last_record_undoes_and_after_it_there_is_nothing_to_recover(
-        vmtool: Vmtool, make_spec: MakeSpec, leftovers: Path, small_server: dict[str, object]) -> None:
-    spec, before = make_spec(NAME, PORT, **small_server), footprint()
+        vmtool: Vmtool, make_spec: MakeSpec, leftovers: Path) -> None:
+    spec, before = make_spec(NAME, PORT), footprint()
     assert killed(vmtool, "applied\n", "run", spec, moment="before")
     assert state_of(vmtool) == "interrupted"
     vmtool("recover")
@@ -174,8 +179,8 @@ def test_ctrl_c_goes_all_the_way_back(vmtool: Vmtool, make_spec: MakeSpec, lefto
 @pytest.mark.timing
 def test_ctrl_c_while_it_waits_goes_all_the_way_back(vmtool: Vmtool, make_spec: MakeSpec, leftovers: Path) -> None:
     """It comes in the middle of an action: the server is not healthy before it ends, since it is stopped."""
-    before = footprint()
-    with subprocess.Popen(vmtool.argv("run", make_spec(NAME, PORT)), stderr=subprocess.PIPE, text=True) as child:
+    before, spec = footprint(), make_spec(NAME, PORT, vllm={"args": "--standin-loads 60"})
+    with subprocess.Popen(vmtool.argv("run", spec), stderr=subprocess.PIPE, text=True) as child:
         while not (leftovers / JOURNAL).exists() or "/health" not in (leftovers / JOURNAL).read_text():
             assert child.poll() is None
             time.sleep(0.02)
@@ -211,11 +216,10 @@ def test_stopped_while_containerd_makes_the_task(vmtool: Vmtool, make_spec: Make
     assert footprint() == before
 
 
-def test_a_wrong_answer_is_a_failure_that_says_so(vmtool: Vmtool, make_spec: MakeSpec, leftovers: Path,
-                                                  small_server: dict[str, object]) -> None:
+def test_a_wrong_answer_is_a_failure_that_says_so(vmtool: Vmtool, make_spec: MakeSpec, leftovers: Path) -> None:
     before = footprint()
     canary = {"prompt": "What is confidential computing?", "expect": "A kind of cheese."}
-    failed = vmtool("run", make_spec(NAME, PORT, canary=canary, **small_server), status=4)
+    failed = vmtool("run", make_spec(NAME, PORT, canary=canary), status=4)
     assert "the model's answer to the canary's question is wrong" in failed.err
     assert "expected: 'A kind of cheese.'" in failed.err
     assert footprint() == before
@@ -243,17 +247,15 @@ def test_keep_on_failure_keeps_and_rm_removes(vmtool: Vmtool, make_spec: MakeSpe
     assert footprint() == before
 
 
-def test_a_failed_start_can_be_tried_again(vmtool: Vmtool, make_spec: MakeSpec, leftovers: Path,
-                                           small_server: dict[str, object]) -> None:
+def test_a_failed_start_can_be_tried_again(vmtool: Vmtool, make_spec: MakeSpec, leftovers: Path) -> None:
     vmtool("run", make_spec(NAME, PORT, vllm={"args": ["--dtype", "sausage"]}), "--keep-on-failure", status=1)
-    vmtool("run", make_spec(NAME, PORT, **small_server))
+    vmtool("run", make_spec(NAME, PORT))
     assert vmtool("status", NAME, "--json").json["instance"]["state"] == "running"
 
 
 @pytest.mark.timing
-def test_containerd_killed_during_the_run(vmtool: Vmtool, make_spec: MakeSpec, leftovers: Path,
-                                          small_server: dict[str, object]) -> None:
-    before, spec = footprint(), make_spec(NAME, PORT, **small_server)
+def test_containerd_killed_during_the_run(vmtool: Vmtool, make_spec: MakeSpec, leftovers: Path) -> None:
+    before, spec = footprint(), make_spec(NAME, PORT)
     points = planned(vmtool, spec)
     with held(vmtool, points[until_health(points)], "run", spec) as child:
         pidfile = State(vmtool.state).run / "containerd.pid"
@@ -330,12 +332,12 @@ def test_no_spec_no_instance_no_name(own_state: Vmtool, tmp_path: Path, untouche
 
 
 def test_an_ordinary_user_is_told_so(vmtool: Vmtool, make_spec: MakeSpec, tmp_path: Path, untouched: None) -> None:
-    """Nothing of root's is readable, so nothing may seem to be empty."""
+    """Nothing of root's is readable, so nothing may seem to be empty. No test counts the processes of this user's."""
     state = tmp_path / "state"
     (state / "locks").mkdir(parents=True)
     state.chmod(0o700)
     for words in (["ps"], ["net", "show"], ["image", "list"], ["recover"], ["status", "x"]):
-        argv = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *Vmtool(state).argv(*words)]
+        argv = ["setpriv", "--reuid=65533", "--regid=65533", "--clear-groups", *Vmtool(state).argv(*words)]
         done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
         assert done.returncode == 3, (words, done.stderr)
         assert "hint: become root" in done.stderr

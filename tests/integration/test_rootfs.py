@@ -19,6 +19,7 @@ from tests.integration.rootfs_images import copied, make_toolkit, recipe
 from vmtool.rootfs.format.digest import content_digest
 from vmtool.rootfs.format.image_file import manifest_path, read_image
 from vmtool.rootfs.metadata.manifest import read_manifest
+from vmtool.rootfs.recipe.overlay import render
 
 AGENT = "#!/bin/sh\nexec sleep 3600\n"
 GIB = 1 << 30
@@ -31,10 +32,10 @@ def needs_root() -> None:
 
 
 @pytest.fixture
-def tool(tmp_path: Path) -> Iterator[Vmtool]:
+def tool(memory: Path, tmp_path: Path) -> Iterator[Vmtool]:
     """vmtool on a state directory of the test's own. The machine is afterwards as it was before."""
     before = output("losetup", "-a")
-    yield Vmtool(tmp_path / "state")
+    yield Vmtool(memory / "state")
     assert output("losetup", "-a") == before
     assert not [line for line in Path("/proc/mounts").read_text().splitlines() if "rootfs/scratch" in line]
     assert not [line for pid in os.listdir("/proc") if pid.isdigit() for line in [command(pid)]
@@ -151,21 +152,64 @@ def test_an_image_in_use_is_refused_and_its_user_named(tool: Vmtool, kata_image:
     assert f"(pid {os.getpid()}) has it open" in refused.err
 
 
-def test_the_guest_boots_and_has_its_hook_and_agent(tool: Vmtool, kata_image: Path) -> None:
-    before = kata_image.stat().st_mtime_ns
-    told = tool("rootfs", "boot", kata_image, timeout=600)
+@pytest.fixture(scope="module")
+def booted(kata_image: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """What vmtool says of a guest that was booted for real, and the guest's console."""
+    state, before = tmp_path_factory.mktemp("boot") / "state", kata_image.stat().st_mtime_ns
+    told = Vmtool(state)("rootfs", "boot", kata_image, timeout=600).out
+    assert kata_image.stat().st_mtime_ns == before
+    [console] = state.glob("rootfs/image-*/console.log")
+    return told, console.read_text(errors="replace")
+
+
+def test_the_guest_boots_and_has_its_hook_and_agent(booted: tuple[str, str]) -> None:
     for line in ("✓ root file system", "✓ kata-containers.target: active", "✓ kata-agent.service: active",
                  "✓ hook /usr/share/oci/hooks/prestart/nvidia-container-toolkit.sh: executable"):
-        assert line in told.out
-    assert kata_image.stat().st_mtime_ns == before
+        assert line in booted[0]
 
 
-def test_a_missing_promise_has_exit_code_4(tool: Vmtool, kata_image: Path, tmp_path: Path) -> None:
-    manifest = tmp_path / "m.json"
+# A guest that says again what another said: in the place of QEMU, for one vmtool.
+AGAIN = """
+qemu=$1
+shift
+mount --make-rprivate /
+mount --bind "$qemu" "$(command -v qemu-system-x86_64)"
+exec "$@"
+"""
+QEMU = """#!/bin/sh
+while [ "$1" != -serial ]; do shift; done
+cp {said} "${{2#file:}}"
+"""
+
+
+def test_a_missing_promise_has_exit_code_4(tool: Vmtool, kata_image: Path, booted: tuple[str, str],
+                                           tmp_path: Path) -> None:
+    """The guest that was booted says of its hook what it would say of a missing one: see the next test."""
+    manifest, said, qemu = tmp_path / "m.json", tmp_path / "said", tmp_path / "qemu"
     text = kata_image.with_name(f"{kata_image.name}.manifest.json").read_text()
     manifest.write_text(text.replace("nvidia-container-toolkit.sh", "another.sh"))
-    told = tool("rootfs", "boot", kata_image, "--manifest", manifest, status=4, timeout=600)
-    assert "✗ hook /usr/share/oci/hooks/prestart/another.sh: absent, promised is executable" in told.out
+    assert "VMTOOL-REPORT hook executable" in booted[1]
+    said.write_text(booted[1].replace("VMTOOL-REPORT hook executable", "VMTOOL-REPORT hook absent"))
+    qemu.write_text(QEMU.format(said=said))
+    qemu.chmod(0o755)
+    done = subprocess.run(["unshare", "--mount", "sh", "-ec", AGAIN, "sh", qemu,
+                           *tool.argv("rootfs", "boot", kata_image, "--manifest", manifest)],
+                          capture_output=True, text=True, timeout=120)
+    assert done.returncode == 4, done.stderr
+    assert "✗ hook /usr/share/oci/hooks/prestart/another.sh: absent, promised is executable" in done.stdout
+
+
+@pytest.mark.parametrize("how", ["absent", "link", "not-executable", "executable"])
+def test_the_guest_says_how_its_hook_is(tmp_path: Path, how: str) -> None:
+    hook = tmp_path / "hook.sh"
+    if how == "link":
+        hook.symlink_to("/bin/true")
+    elif how != "absent":
+        hook.touch(0o755 if how == "executable" else 0o644)
+    probe = render("boot-probe.sh", mark="MARK", units=(), hook=hook, modules=())
+    lines = probe[probe.index("if [ -h"):probe.index("say failed")]
+    done = subprocess.run(["sh", "-euc", f'say() {{ echo "$*"; }}\n{lines}'], capture_output=True, text=True)
+    assert done.stdout == f"hook {how}\n", done.stderr
 
 
 def test_a_hook_and_a_file_are_put_into_an_image_that_is_there(tool: Vmtool, tiny_image: Path, tmp_path: Path) -> None:
@@ -198,8 +242,6 @@ def test_nothing_is_put_over_a_directory_or_into_erofs(tool: Vmtool, tiny_image:
 
 
 def test_the_hook_hands_the_state_on_and_leaves_a_trace(kata_recipe: Path, tmp_path: Path) -> None:
-    from vmtool.rootfs.recipe.overlay import render
-
     toolkit, trace = tmp_path / "toolkit", tmp_path / "trace"
     toolkit.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/args\ncat > {tmp_path}/state\nexit 3\n')
     toolkit.chmod(0o755)

@@ -36,8 +36,8 @@ def needs_root() -> None:
 
 
 @pytest.fixture
-def tool(tmp_path: Path) -> Iterator[Vmtool]:
-    yield Vmtool(tmp_path / "state")
+def tool(memory: Path, tmp_path: Path) -> Iterator[Vmtool]:
+    yield Vmtool(memory / "state")
     assert not [line for line in Path("/proc/mounts").read_text().splitlines() if "rootfs/scratch" in line]
     assert not list(tmp_path.rglob("*.vmtool-*"))
 

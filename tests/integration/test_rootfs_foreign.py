@@ -29,10 +29,10 @@ def possible() -> None:
 
 
 @pytest.fixture
-def tool(tmp_path: Path) -> Iterator[Vmtool]:
+def tool(memory: Path, tmp_path: Path) -> Iterator[Vmtool]:
     """vmtool on a state directory of the test's own; no QEMU, mount or file is left after it."""
     before = output("ls", "-d", "/lib/modules")
-    yield Vmtool(tmp_path / "state")
+    yield Vmtool(memory / "state")
     assert output("ls", "-d", "/lib/modules") == before
     assert not [line for pid in os.listdir("/proc") if pid.isdigit() for line in [command(pid)]
                 if str(tmp_path) in line and "pytest" not in line]

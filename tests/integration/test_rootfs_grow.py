@@ -43,9 +43,9 @@ BESIDE = ("own", "small-blocks")
 
 
 @pytest.fixture
-def tool(tmp_path: Path) -> Iterator[Vmtool]:
+def tool(memory: Path, tmp_path: Path) -> Iterator[Vmtool]:
     """Nothing is left beside the images."""
-    yield Vmtool(tmp_path / "state")
+    yield Vmtool(memory / "state")
     assert not list(tmp_path.rglob("*.vmtool-*"))
 
 

@@ -66,8 +66,8 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def tool(tmp_path: Path) -> Iterator[Vmtool]:
-    yield Vmtool(tmp_path / "state")
+def tool(memory: Path) -> Iterator[Vmtool]:
+    yield Vmtool(memory / "state")
     assert not [line for line in Path("/proc/mounts").read_text().splitlines() if "rootfs/scratch" in line]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import MakeSpec
+from tests.integration.conftest import VLLM, MakeSpec
 from tests.integration.kills import held, released
 from tests.integration.machine import Vmtool, footprint
 from vmtool.engine.journal import NAME as JOURNAL
@@ -22,7 +22,7 @@ QUESTION = "What is confidential computing?"
 
 @pytest.fixture(scope="module")
 def spec(make_spec: MakeSpec) -> Path:
-    return make_spec("answers", PORT)
+    return make_spec("answers", PORT, **VLLM)
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +184,7 @@ def test_another_spec_of_the_same_name_is_refused(vmtool: Vmtool, make_spec: Mak
                                                   running: object) -> None:
     text = spec.read_text()
     try:
-        make_spec("answers", PORT, resources={"memory": "3Gi", "cpus": 2})
+        make_spec("answers", PORT, **VLLM, resources={"memory": "3Gi", "cpus": 2})
         refused = vmtool("run", spec, status=2)
         assert "runs already, with another spec" in refused.err
         assert "hint: vmtool rm answers" in refused.err

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import MakeSpec
+from tests.integration.conftest import VLLM, MakeSpec
 from tests.integration.machine import Vmtool
 from vmtool.containerd.endpoint import SYSTEM
 from vmtool.host.local import LocalHost
@@ -43,7 +43,7 @@ def test_it_is_used_and_left_running(vmtool: Vmtool, containerd: subprocess.Pope
                                      tmp_path: Path) -> None:
     tool = Vmtool(tmp_path / "vmtool")
     tool("image", "build", "vllm-cpu", timeout=600)
-    spec = make_spec("system", PORT)
+    spec = make_spec("system", PORT, **VLLM)
     planned = tool("plan", spec).out
     assert f"(nothing to do: the system's answers on {SYSTEM})" in planned
     tool("run", spec)

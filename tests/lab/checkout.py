@@ -6,6 +6,7 @@ minor version, and checks each against its source.
 
 from __future__ import annotations
 
+import functools
 import py_compile
 import sys
 import tarfile
@@ -17,8 +18,9 @@ from tests.lab.images import CHECKOUT as INSIDE
 ROOT = Path(__file__).parents[2]
 
 
+@functools.cache
 def packed() -> bytes:
-    """The checkout as a tar."""
+    """The checkout as a tar, as it was when this process first asked."""
     with tempfile.TemporaryFile() as file:
         with tarfile.open(fileobj=file, mode="w") as tar:
             pack(tar)

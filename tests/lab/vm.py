@@ -27,7 +27,8 @@ from tests.lab.topology import Topology
 from vmtool.machine import Output
 
 BOOT_DEADLINE = 240.0
-SNAPSHOT = "booted"
+# After the first boot, kept in the cache; and with this checkout in it, which takes an emulated machine seconds.
+SNAPSHOT, PUSHED = "booted", "pushed"
 
 
 class LabVm:
@@ -56,7 +57,7 @@ class LabVm:
                 self._new_disk()
             self._start(stack)
             try:
-                self._settle(BOOT_DEADLINE) if self._from_boot else self._wake()
+                self._settle(BOOT_DEADLINE) if self._from_boot else self._begin()
             except LabError as error:
                 raise LabError(f"{self.topology.name}: {error}\n{self.last_lines()}") from None
             self._stack = stack.pop_all()
@@ -127,7 +128,7 @@ class LabVm:
         self.channel.ask({"do": "remember"}).wait(60)
         self._monitor(f"savevm {name}")
 
-    def restore(self, name: str = SNAPSHOT) -> None:
+    def restore(self, name: str = PUSHED) -> None:
         """Put the machine back to a snapshot, memory and disk; commands under way are given up."""
         self._monitor(f"loadvm {name}")
         self.channel.forget()
@@ -177,11 +178,17 @@ class LabVm:
             self.run(["udevadm", "settle"], max(end - time.monotonic(), 1))
         self.push_checkout()
 
+    def _begin(self) -> None:
+        """The cache's snapshot, with the checkout of now."""
+        self._wake()
+        self.push_checkout()
+        if not self._interactive:
+            self.save(PUSHED)
+
     def _wake(self) -> None:
-        """After a restore: the fakes need their configuration back, and the checkout may have changed since."""
+        """After a restore the fakes need their configuration back."""
         self._boot = self.channel.ping(60)
         self.channel.ask({"do": "remind"}).wait(60)
-        self.push_checkout()
 
     def _quit(self) -> None:
         with contextlib.suppress(LabError):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.sources import parsed
 from vmtool.errors import NotReady, Refused, VmtoolError
 from vmtool.findings import Finding, finding, from_error, host_lacks, lines, refuse, wrong_input
 
@@ -86,7 +87,7 @@ READ: dict[str, str] = {}
 
 
 def modules() -> list[tuple[str, ast.Module]]:
-    return [(str(path.relative_to(ROOT)), ast.parse(path.read_text())) for path in sorted(ROOT.rglob("*.py"))]
+    return [(str(path.relative_to(ROOT)), parsed(path)) for path in sorted(ROOT.rglob("*.py"))]
 
 
 def text_in(node: ast.AST) -> str:

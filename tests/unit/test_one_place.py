@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import functools
 from pathlib import Path
 
 import pytest
 
+from tests.sources import parsed
 from vmtool import architecture
 from vmtool.tee.table import BY_NAME
 
@@ -23,10 +25,11 @@ PLACES |= {fact: {"tee/": ""} for tee in BY_NAME.values()
            if fact}
 
 
+@functools.cache
 def constants(path: Path) -> set[str]:
     """The string constants of a module, its documentation aside."""
-    tree = ast.parse(path.read_text())
-    return {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    return {node.value for node in ast.walk(parsed(path))
+            if isinstance(node, ast.Constant) and isinstance(node.value, str)}
 
 
 def holders(word: str) -> set[str]:

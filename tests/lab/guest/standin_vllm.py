@@ -1,8 +1,8 @@
-"""Stands in for vLLM in a guest inside of an emulated machine, where torch alone takes minutes to import.
+"""Stands in for vLLM, where torch alone takes seconds to import, or minutes in an emulated machine.
 
-It speaks what vmtool's front asks of an engine, on its Unix socket. It has no model: whatever it is asked, it answers
-with the NVIDIA devices that a process in the workload's own sandbox sees, the drivers that are bound to them, and
-whether it finds the driver's own library.
+It speaks what vmtool's front asks of an engine, on its Unix socket, and runs no model: to whatever it is asked it gives
+the answer that the model's canary expects. To a model without one it answers with the NVIDIA devices that a process in
+the workload's own sandbox sees, the drivers that are bound to them, and whether it finds the driver's own library.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ import argparse
 import ctypes
 import json
 import socketserver
+import time
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 NVIDIA = "0x10de"
+DTYPES = ("auto", "bfloat16", "float16", "float32")
 
 
 def seen(devices: Path = Path("/sys/bus/pci/devices")) -> str:
@@ -36,15 +38,24 @@ def library(name: str = "libcuda.so.1") -> str:
     return name
 
 
+def expected(model: Path) -> str:
+    """The answer that the model's canary expects; empty for a model without one."""
+    file = model / "canary.json"
+    return str(json.loads(file.read_text())["expect"]) if file.exists() else ""
+
+
 class Answers(BaseHTTPRequestHandler):
     """/health, and one answer to every question."""
+
+    answer = ""
 
     def do_GET(self) -> None:
         self._send({})
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers.get("content-length") or 0))
-        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": seen()}}
+        message = {"role": "assistant", "content": self.answer or seen()}
+        choice = {"index": 0, "finish_reason": "stop", "message": message}
         self._send({"object": "chat.completion", "choices": [choice]})
 
     def address_string(self) -> str:
@@ -60,10 +71,15 @@ class Answers(BaseHTTPRequestHandler):
 
 
 def main() -> None:
-    """Serve on the socket that the front was told of."""
-    parser = argparse.ArgumentParser(allow_abbrev=False)
+    """Serve on the socket that the front was told of. What vLLM would refuse ends it at once, as vLLM does."""
+    parser = argparse.ArgumentParser(prog="api_server.py", allow_abbrev=False)
     parser.add_argument("--uds", required=True)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--dtype", choices=DTYPES)
+    parser.add_argument("--standin-loads", type=float, default=0.0, metavar="SECONDS")
     known, _ = parser.parse_known_args()
+    Answers.answer = expected(known.model)
+    time.sleep(known.standin_loads)
     with socketserver.ThreadingUnixStreamServer(known.uds, Answers) as server:
         server.serve_forever()
 

@@ -41,8 +41,9 @@ def test_erofs_is_recognised_bare_and_in_a_partition(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("head", "kind"), [
     (b"", "empty"), (b"\0" * 5000, "unknown"), (b"hello", "unknown"), (b"QFI\xfb\0\0\0\3", "qcow2"), (LUKS, "luks"),
     (b"\x1f\x8b\x08", "gzip"), (b"070701000", "initrd"), (b"\x7fELF\2\1\1", "program"), (b"hsqs", "squashfs"),
-    (bytes(510) + b"\x55\xaa", "unknown"), (gzip.compress(b"070701000"), "initrd"), (gzip.compress(b"hello"), "gzip"),
-], ids=str)
+    (bytes(510) + b"\x55\xaa", "unknown"), (gzip.compress(b"070701000", mtime=0), "initrd"),
+    (gzip.compress(b"hello", mtime=0), "gzip"),
+], ids=lambda value: str(value[:20]))
 def test_what_is_no_image_has_a_name_and_a_problem(tmp_path: Path, head: bytes, kind: str) -> None:
     path = tmp_path / "i"
     path.write_bytes(head)
