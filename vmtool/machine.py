@@ -81,6 +81,10 @@ class Reader(Protocol):
     def run(self, argv: tuple[str, ...], deadline: float = 10.0) -> Output | None:
         """A program's output; None when it is absent or did not end within `deadline` seconds."""
 
+    def udev(self, path: str, deadline: float = 2.0) -> Mapping[str, str]:
+        """What udev's database says of a device by its path in /sys; empty when unknown. Of a device that hangs this
+        takes `deadline` seconds and leaves a process behind."""
+
 
 class DeviceReader(Reader, Protocol):
     """A reader that also dares to read what a broken driver can block."""
@@ -188,6 +192,9 @@ class Host(DeviceReader, Protocol):
 
     def ended(self, running: Sequence[RunningWrites], seconds: float) -> list[RunningWrites]:
         """Those that have ended, after at most this time."""
+
+    def await_node(self, path: str, deadline: float) -> bool:
+        """Whether a device's node is there, at the latest after `deadline` seconds."""
 
     def now(self) -> float:
         """Seconds, from any start; they never go back."""

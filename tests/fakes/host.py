@@ -62,6 +62,9 @@ class FakeHost(LocalHost):
     def run(self, argv: tuple[str, ...], deadline: float = 10.0) -> Output | None:
         return self.reader.run(argv, deadline) if self.reader else None
 
+    def udev(self, path: str, deadline: float = 2.0) -> Mapping[str, str]:
+        return self.reader.udev(path, deadline) if self.reader else {}
+
     def guarded(self, paths: tuple[str, ...], deadline: float = 2.0) -> dict[str, str | None]:
         return {path: self.text(path) for path in paths}
 
@@ -117,6 +120,12 @@ class FakeHost(LocalHost):
 
     def ended(self, running: Sequence[RunningWrites], seconds: float) -> list[RunningWrites]:
         return []
+
+    def await_node(self, path: str, deadline: float) -> bool:
+        end = self.clock + deadline
+        while not self.exists(path) and self.clock < end:
+            self.sleep(0.1)
+        return self.exists(path)
 
     def now(self) -> float:
         return self.clock

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from vmtool.machine import FilePiece, Output
 
 
@@ -34,6 +36,9 @@ class Proc:
 
     def run(self, argv: tuple[str, ...], deadline: float = 10.0) -> Output | None:
         return None
+
+    def udev(self, path: str, deadline: float = 2.0) -> Mapping[str, str]:
+        return {}
 
 
 class Container(Proc):

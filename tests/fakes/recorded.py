@@ -6,6 +6,7 @@ import copy
 import json
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,13 @@ class Recorded:
     The form: `texts` path -> text; `names` directory -> names; `links` path -> target; `exists` list of paths;
     `which` program -> path; `outputs` command line -> {status, out, err}, where vmtool's own Python is "python";
     `pieces` path -> {size, and by the byte where it starts what is there in hexadecimal}.
+    `udev` path in /sys -> properties; where it is not listed, what its recorded text of /run/udev/data says.
     A directory of a recorded text or link lists it, and whatever was recorded in any way exists.
     """
 
     def __init__(self, data: dict[str, Any]) -> None:
         self.data: dict[str, Any] = {"texts": {}, "names": {}, "links": {}, "exists": [], "which": {}, "outputs": {},
-                                     "pieces": {},
+                                     "pieces": {}, "udev": {},
                                      **copy.deepcopy(data)}
 
     @classmethod
@@ -76,6 +78,12 @@ class Recorded:
     def run(self, argv: tuple[str, ...], deadline: float = 10.0) -> Output | None:
         found = self.data["outputs"].get(command_line(argv))
         return Output(found.get("status", 0), found.get("out", ""), found.get("err", "")) if found is not None else None
+
+    def udev(self, path: str, deadline: float = 2.0) -> Mapping[str, str]:
+        found: dict[str, str] | None = self.data["udev"].get(path)
+        lines = (self.text(f"/run/udev/data/+pci:{path.rpartition('/')[2]}") or "").splitlines()
+        pairs = (line.removeprefix("E:").partition("=") for line in lines if line.startswith("E:"))
+        return {name: value for name, _, value in pairs} if found is None else found
 
 
 def command_line(argv: tuple[str, ...]) -> str:

@@ -54,6 +54,9 @@ class FakeKernel(Recorded, FakeHost):
         self.native = {bdf: self.driver(bdf) for bdf in self.names(DEVICES)}
         # A device that never had a driver has its IOMMU group from its first probe on (arm64, device tree).
         self.late_groups: dict[str, int] = {}
+        # Devices that get a node of their own by a bind -> when it is there, in seconds after the bind.
+        self.own_nodes: dict[str, float] = {}
+        self.nodes: dict[str, float] = {}
 
     def driver(self, bdf: str) -> str:
         return (self.data["links"].get(f"{DEVICES}/{bdf}/driver") or "").rpartition("/")[2]
@@ -86,6 +89,8 @@ class FakeKernel(Recorded, FakeHost):
         return {path: self.text(path) for path in paths if not any(bdf in path for bdf in self.locked)}
 
     def exists(self, path: str) -> bool:
+        if path in self.nodes:
+            return self.clock >= self.nodes[path]
         return Path(path).exists() if path.startswith(str(self.directory)) else super().exists(path)
 
     def names(self, path: str) -> tuple[str, ...]:
@@ -175,7 +180,16 @@ class FakeKernel(Recorded, FakeHost):
         self.data["links"][f"{DEVICES}/{bdf}/driver"] = f"../../../../bus/pci/drivers/{driver}"
         if "vfio" in driver:
             self._control(bdf, "auto")
+            self._add_node(bdf)
         return 0
+
+    def _add_node(self, bdf: str) -> None:
+        """Its number is in /sys at once; the node comes when it comes."""
+        if bdf in self.own_nodes:
+            name = f"vfio{len(self.nodes)}"
+            self.data["texts"][f"{DEVICES}/{bdf}/vfio-dev/{name}/dev"] = f"511:{len(self.nodes)}\n"
+            self.data["names"][f"{DEVICES}/{bdf}/vfio-dev"] = [name]
+            self.nodes[f"/dev/vfio/devices/{name}"] = self.clock + self.own_nodes[bdf]
 
     def _control(self, bdf: str, value: str) -> None:
         """vfio-pci allows runtime power management when it takes a device, and forbids it when it lets go."""

@@ -17,7 +17,7 @@ from vmtool.host.local import LocalMachine
 
 # Where recorded hosts have vmtool's state, and where a test puts it.
 STATE = "/var/lib/vmtool"
-READS = ("text", "guarded", "names", "link", "exists", "which", "run", "busy")
+READS = ("text", "guarded", "names", "link", "exists", "which", "run", "busy", "udev")
 
 
 def recorded(state: Path, *names: str, **more: Any) -> Recorded:

@@ -120,13 +120,12 @@ def tree(name: str, packages: tuple[str, ...]) -> Part:
 
 
 def requirements() -> tuple[str, ...]:
-    """What `vmtool` itself needs from PyPI, with pyudev for its inventory: the guest gets the very same versions."""
+    """What `vmtool` itself needs from PyPI: the guest gets the very same versions."""
     config = configparser.ConfigParser()
     config.read(SETUP_CFG)
     lines = config["options"]["install_requires"].split()
     extras = config["options.extras_require"].get("gpu", "").split()
-    wanted = [line for line in (*lines, *extras) if not line.startswith("nvidia")]
-    return (*wanted, *(["pyudev==0.24.4"] if not any(line.startswith("pyudev") for line in wanted) else []))
+    return tuple(line for line in (*lines, *extras) if not line.startswith("nvidia"))
 
 
 QEMU = Part("qemu", QEMU_ARGV, _make_qemu)

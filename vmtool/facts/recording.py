@@ -10,7 +10,7 @@ import json
 import re
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from vmtool.machine import DeviceReader, FilePiece, Output
@@ -57,6 +57,9 @@ class RecordingReader:
     def run(self, argv: tuple[str, ...], deadline: float = 10.0) -> Output | None:
         return self._once(self.machine.run, argv, deadline)
 
+    def udev(self, path: str, deadline: float = 2.0) -> Mapping[str, str]:
+        return self._once(self.machine.udev, path, deadline)
+
     def guarded(self, paths: tuple[str, ...], deadline: float = 2.0) -> dict[str, str | None]:
         return self._once(self.machine.guarded, paths, deadline)
 
@@ -66,7 +69,7 @@ class RecordingReader:
     def recorded(self) -> str:
         """What was told, as the text of a recorded host; what is absent is left out."""
         data: dict[str, Any] = {"texts": {}, "names": {}, "links": {}, "exists": [], "which": {}, "outputs": {},
-                                "pieces": {}}
+                                "pieces": {}, "udev": {}}
         for (kind, *words), found in self.told.items():
             if found not in (None, (), False):
                 _keep(data, kind, words, found)
@@ -83,6 +86,8 @@ def _keep(data: dict[str, Any], kind: str, words: list[Any], found: Any) -> None
             data["pieces"].setdefault(words[0], {"size": found.size})[str(words[1])] = found.data[:KEPT].hex()
         case "names" | "link" | "which":
             data[{"link": "links"}.get(kind, kind)][words[0]] = found
+        case "udev" if found:
+            data["udev"][words[0]] = dict(found)
         case "exists":
             data["exists"].append(words[0])
         case "run":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,6 +83,37 @@ class ExpectDriver(Action):
                     details=[*wrong, *sysfs_writes.kernel_lines(host, [directory for directory, _ in self.devices])],
                     hint="dmesg tells why a driver refused its device")
             host.sleep(sysfs_writes.POLL)
+
+
+@dataclass(frozen=True)
+class AwaitVfioNodes(Action):
+    """Wait until devices that VFIO has just taken have their own nodes below /dev/vfio/devices, which IOMMUFD needs.
+
+    The kernel says in /sys whether there will be one (a number, `dev`): without CONFIG_VFIO_DEVICE_CDEV there is none,
+    and nothing is waited for.
+
+    Args:
+        devices: their directories.
+        deadline: seconds for all of them.
+    """
+
+    devices: tuple[str, ...]
+    deadline: float = 5.0
+
+    def shell(self) -> str:
+        return "\n".join(f"timeout {self.deadline:.0f} sh -c 'cd {shlex.quote(directory)}/vfio-dev || exit 0\n"
+                         "for dev in */dev; do until [ ! -e $dev -o -e /dev/vfio/devices/${dev%/dev} ]; "
+                         "do sleep 0.02; done; done'" for directory in self.devices) or ":"
+
+    def do(self, host: Host) -> None:
+        end = host.now() + self.deadline
+        nodes = {node: directory for directory in self.devices for node in vfio_in_use.own_nodes(host, directory)}
+        late = [node for node in nodes if not host.await_node(node, max(0.0, end - host.now()))]
+        if late:
+            raise VerificationFailed(
+                "a bound device has no node", hint="is devtmpfs mounted on /dev, and what does udevd's journal say?",
+                details=[f"{os.path.basename(nodes[node])}: {node} did not appear within {self.deadline:g} s"
+                         for node in late])
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,11 @@ class Inventory:
         """The device with this address."""
         return next((device for device in self.devices if device.bdf == bdf), None)
 
+    def is_locked(self, device: PciDevice) -> bool:
+        """Whether something holds its lock, for good perhaps: what takes the lock must not be asked."""
+        details = self.details.get(device.bdf)
+        return device.bdf in self.hung or bool(details and details.busy)
+
     def members(self, device: PciDevice) -> tuple[PciDevice, ...]:
         """The other devices of its IOMMU group."""
         return tuple(other for other in self.devices

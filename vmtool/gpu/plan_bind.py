@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vmtool.gpu.actions import AwaitVfioUnused, ExpectDriver, WriteSysfs
+from vmtool.gpu.actions import AwaitVfioNodes, AwaitVfioUnused, ExpectDriver, WriteSysfs
 from vmtool.gpu.check import check_bind
 from vmtool.gpu.facts import GpuFacts
 from vmtool.gpu.pci import DEVICES, PciDevice
@@ -129,6 +129,7 @@ def plan_moves(state: State, moves: Sequence[Move], deadline: float) -> Step:
             ExpectDriver(tuple((f"{DEVICES}/{move.device.bdf}", move.choice.driver) for move in moves),
                          marks=marks(state),
                          deadline=min(deadline, PROBED_WITHIN)),
+            AwaitVfioNodes(tuple(f"{DEVICES}/{move.device.bdf}" for move in moves)),
         ),
         undo=way_back(state, [move.record for move in moves], deadline),
         subjects=tuple(move.device.bdf for move in moves),

@@ -44,3 +44,9 @@ def nodes_of(reader: Reader, directory: str) -> tuple[str, ...]:
         return ()
     own = tuple(f"/dev/vfio/devices/{name}" for name in reader.names(f"{directory}/vfio-dev"))
     return (*((f"/dev/vfio/{group}",) if group else ()), *own)
+
+
+def own_nodes(reader: Reader, directory: str) -> tuple[str, ...]:
+    """The nodes below /dev/vfio/devices that the kernel has numbers for, whether they are there yet or not."""
+    return tuple(f"/dev/vfio/devices/{name}" for name in reader.names(f"{directory}/vfio-dev")
+                 if reader.exists(f"{directory}/vfio-dev/{name}/dev"))

@@ -31,7 +31,7 @@ def state_of(inventory: Inventory, device: PciDevice) -> str:
 def row(inventory: Inventory, names: PciNames, device: PciDevice, persisted: frozenset[str]) -> dict[str, Any]:
     """A device as a JSON value."""
     details, record = inventory.details.get(device.bdf), inventory.records.get(device.bdf)
-    name = names.name(device)
+    name = names.name(device, locked=inventory.is_locked(device))
     return {
         "bdf": device.bdf, "kind": kind_of(device), "type": type_of(device, name), "name": name,
         "vendor": f"{device.vendor:04x}", "device": f"{device.device:04x}", "subsystem": device.subsystem,

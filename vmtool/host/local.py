@@ -86,6 +86,11 @@ class LocalMachine:
         except (ProgramMissing, ProgramFailed):
             return None
 
+    def udev(self, path: str, deadline: float = 2.0) -> Mapping[str, str]:
+        from vmtool.host import udev  # few need it
+
+        return udev.properties(path, deadline)
+
 
 class LocalHost(LocalMachine):
     """This machine, to be changed.
@@ -169,6 +174,11 @@ class LocalHost(LocalMachine):
         from vmtool.host.device_writes import readable
 
         return readable(running, seconds)
+
+    def await_node(self, path: str, deadline: float) -> bool:
+        from vmtool.host import udev
+
+        return udev.await_node(path, deadline)
 
     def now(self) -> float:
         return time.monotonic()

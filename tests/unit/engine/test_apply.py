@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from tests.fakes.host import FakeHost
 from tests.unit.engine.cases import IMPOSSIBLE, Quiet, do, make
-from vmtool.cli.recover import recover_command
+from vmtool.cli.main import vmtool
 from vmtool.engine import apply, transactions
 from vmtool.engine.journal import Journal
 from vmtool.errors import NotReady, VmtoolError
@@ -116,7 +116,7 @@ def test_a_journal_of_another_version_is_told_and_keeps_no_other_from_being_reco
         journal = Journal(state.instance(name))
         files.make_private(journal.path.parent)
         journal.write(**record)
-    told = CliRunner().invoke(recover_command, obj=state)
+    told = CliRunner().invoke(vmtool, ["--state-dir", str(state.root), "recover"])
     assert not (tmp_path / "one").exists()
     assert isinstance(told.exception, VmtoolError)
     assert told.exception.code == 1

@@ -42,6 +42,14 @@ def test_the_facts_of_a_record_are_those_that_were_read(name: str) -> None:
     assert read_host(Recorded(json.loads(reader.recorded())), Path("/s")) == facts
 
 
+def test_a_record_keeps_what_udev_knew() -> None:
+    known = {"/sys/bus/pci/devices/0000:18:00.0": {"ID_MODEL_FROM_DATABASE": "GH100"}}
+    reader = RecordingReader(Recorded({"udev": known}))
+    assert reader.udev("/sys/bus/pci/devices/0000:18:00.0") == {"ID_MODEL_FROM_DATABASE": "GH100"}
+    assert reader.udev("/sys/bus/pci/devices/0000:19:00.0") == {}
+    assert json.loads(reader.recorded())["udev"] == known
+
+
 def test_a_record_is_bounded_and_leaves_other_processes_out() -> None:
     texts = {"/proc/7/cmdline": "--token\0secret\0", "/etc/long": "x" * (KEPT + 1)}
     reader = RecordingReader(Recorded({"texts": texts}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -70,6 +71,26 @@ def named(vendor: int, device: int, **tables: Any) -> str:
 ])
 def test_names_come_from_pci_ids(vendor: int, device: int, name: str) -> None:
     assert named(vendor, device, texts={"/usr/share/misc/pci.ids": IDS}) == name
+
+
+def test_names_come_from_udev_first() -> None:
+    known = {f"{DEVICES}/{H100}": {"ID_MODEL_FROM_DATABASE": "GH100 [H100 SXM5]", "SUBSYSTEM": "pci"}}
+    texts = {"/usr/share/misc/pci.ids": IDS}
+    assert named(0x10DE, 0x2330, texts=texts, udev=known) == "GH100 [H100 SXM5]"
+    unknown = {f"{DEVICES}/{H100}": {"SUBSYSTEM": "pci"}}
+    assert named(0x10DE, 0x2330, texts=texts, udev=unknown) == "GH100 [H100 SXM5 80GB]"
+
+
+def test_libudev_is_not_asked_about_a_device_whose_lock_is_held() -> None:
+    class Blocking(Recorded):
+        def udev(self, path: str, deadline: float = 2.0) -> Mapping[str, str]:
+            raise AssertionError("this would wait for the device")
+
+    device = PciDevice(H100, 0x10DE, 0x2330, 0x030200, "", "", "", None)
+    texts = {f"/run/udev/data/+pci:{H100}": "I:7\nE:ID_MODEL_FROM_DATABASE=GH100\n"}
+    assert PciNames(Blocking({"texts": texts})).name(device, locked=True) == "GH100", "the file takes no lock"
+    texts["/usr/share/misc/pci.ids"] = IDS
+    assert PciNames(Blocking({"texts": texts})).name(device, locked=True) == "GH100 [H100 SXM5 80GB]"
 
 
 def test_names_come_from_udev_where_there_is_no_pci_ids() -> None:

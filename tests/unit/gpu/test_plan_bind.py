@@ -35,6 +35,8 @@ def test_the_dry_run_prints_the_very_lines_that_are_written(boot: Boot, state: S
         f"echo {H100[0]} > {DEVICES}/{H100[0]}/driver/unbind",
         f"echo {H100[0]} > /sys/bus/pci/drivers_probe\necho on > {DEVICES}/{H100[0]}/power/control",
         f'[ "$(basename "$(readlink {DEVICES}/{H100[0]}/driver)")" = vfio-pci ]',
+        f"timeout 5 sh -c 'cd {DEVICES}/{H100[0]}/vfio-dev || exit 0\n"
+        "for dev in */dev; do until [ ! -e $dev -o -e /dev/vfio/devices/${dev%/dev} ]; do sleep 0.02; done; done'",
     ]
     do_bind(kernel, state, H100[0])
     printed = [line for text in lines for line in text.splitlines() if line.startswith("echo ")]
@@ -58,6 +60,32 @@ def test_a_card_goes_with_all_its_functions_and_its_group_becomes_viable(boot: B
     do_bind(kernel, state, CARD[0], boot_vga=True, others=("0000:02:00.0",))
     assert [kernel.driver(bdf) for bdf in CARD] == ["vfio-pci"] * 4
     assert kernel.viable(1)
+
+
+def test_a_bind_is_done_when_the_devices_own_nodes_are_there(boot: Boot, state: State) -> None:
+    kernel = boot("hgx-h100", **IDLE)
+    kernel.own_nodes = {H100[0]: 0.3, H100[1]: 2.0}
+    do_bind(kernel, state, *H100[:2])
+    assert len(kernel.nodes) == 2
+    assert [kernel.exists(node) for node in kernel.nodes] == [True, True]
+    assert 2.0 <= kernel.clock < 3.0
+
+
+def test_a_kernel_without_such_nodes_is_not_waited_for(boot: Boot, state: State) -> None:
+    kernel = boot("hgx-h100", **IDLE)
+    kernel.data["names"][f"{DEVICES}/{H100[0]}/vfio-dev"] = ["vfio0"]
+    do_bind(kernel, state, H100[0])
+    assert (kernel.driver(H100[0]), kernel.clock) == ("vfio-pci", 0.0)
+
+
+def test_a_node_that_never_appears_fails_the_bind_and_says_which(boot: Boot, state: State) -> None:
+    kernel = boot("hgx-h100", **IDLE)
+    kernel.own_nodes = {H100[0]: 1.0, H100[1]: 1e9}
+    with pytest.raises(VerificationFailed, match="a bound device has no node") as caught:
+        do_bind(kernel, state, *H100[:2])
+    assert f"{H100[1]}: /dev/vfio/devices/vfio1 did not appear within 5 s" in caught.value.details
+    assert not [line for line in caught.value.details if line.startswith(H100[0])]
+    assert {kernel.driver(bdf) for bdf in H100[:2]} == {"nvidia"}, "all is given back"
 
 
 def test_a_second_bind_does_nothing_and_says_so(boot: Boot, state: State) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,9 @@ class Proc:
     def run(self, argv: tuple[str, ...], deadline: float = 10.0) -> Output | None:
         assert argv == ("ip", "netns", "identify", "7")
         return None if self.netns is None else Output(0, self.netns, "")
+
+    def udev(self, path: str, deadline: float = 2.0) -> Mapping[str, str]:
+        return {}
 
 
 def verdicts(proc: Proc, pid: int | None = 7, record: InstanceRecord = RECORD) -> dict[str, str]:

@@ -103,7 +103,8 @@ def chosen(facts: GpuFacts, bdfs: Sequence[str], mode: str) -> list[PciDevice]:
 def look(machine: LocalMachine, facts: GpuFacts, devices: Sequence[PciDevice]) -> tuple[CcState, ...]:
     """Ask the devices."""
     names = PciNames(machine)
-    typed = [(device, type_of(device, names.name(device))) for device in devices]
+    typed = [(device, type_of(device, names.name(device, locked=facts.inventory.is_locked(device))))
+             for device in devices]
     return read_cc(machine, typed, installed=has_tool(), is_root=facts.is_root)
 
 

@@ -91,7 +91,8 @@ def status(state: State, bdfs: tuple[str, ...], as_json: bool) -> None:
             "persistence_mode": device.bdf in facts.persistent, "hung_at": inventory.hung.get(device.bdf, ())}
         items.append(item)
         if not as_json:
-            members = [(other, names.name(other)) for other in inventory.members(device)]
+            members = [(other, names.name(other, locked=inventory.is_locked(other)))
+                       for other in inventory.members(device)]
             click.echo("\n".join(details(item, members)))
     if as_json:
         print_json(devices=items)
