@@ -50,6 +50,10 @@ class FakeKernel(Recorded, FakeHost):
         self.locked: set[str] = set()
         self.written: list[tuple[str, str]] = []
         self.ran: list[tuple[str, ...]] = []
+        # As the recording shows them: where a driver's link leads, and which module a driver is of.
+        links = self.data["links"]
+        self.modules = {self.driver(bdf): link for bdf in self.names(DEVICES)
+                        if (link := links.get(f"{DEVICES}/{bdf}/driver/module"))}
         # A driver that had a device at the start is the one that matches it.
         self.native = {bdf: self.driver(bdf) for bdf in self.names(DEVICES)}
         # A device that never had a driver has its IOMMU group from its first probe on (arm64, device tree).
@@ -177,7 +181,9 @@ class FakeKernel(Recorded, FakeHost):
         ungrouped = "vfio" in driver and not self.link(f"{DEVICES}/{bdf}/iommu_group")
         if asleep or ungrouped:
             return errno.EINVAL
-        self.data["links"][f"{DEVICES}/{bdf}/driver"] = f"../../../../bus/pci/drivers/{driver}"
+        self.data["links"][f"{DEVICES}/{bdf}/driver"] = f"../../../bus/pci/drivers/{driver}"
+        if driver in self.modules:
+            self.data["links"][f"{DEVICES}/{bdf}/driver/module"] = self.modules[driver]
         if "vfio" in driver:
             self._control(bdf, "auto")
             self._add_node(bdf)

@@ -71,7 +71,8 @@ def _do(plan: Plan, host: Host, lock: locks.Lock, monitor: Monitor, keep: bool, 
     if plan.facts:
         files.write(plan.directory / "facts.json", plan.facts)
     try:
-        journal.start(plan.subject, clears=any(step.clears_previous for step in plan.steps))
+        journal.start(plan.subject, clears=any(step.clears_previous for step in plan.steps),
+                      replaces=any(step.replaces_previous for step in plan.steps))
         _do_steps([step for step in plan.steps if not step.waits_only], journal, monitor, host)
         lock.let_go()
         _do_steps([step for step in plan.steps if step.waits_only], journal, monitor, host)

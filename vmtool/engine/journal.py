@@ -4,14 +4,16 @@ One JSON record a line, each fsynced before the action it announces. A torn last
 middle of a write) announces nothing that was begun, so it is ignored.
 
 Records: {"at", "event", ...} with event
-    plan    subject, command        a new undertaking starts
-    step    title, undo             the step is about to start; `undo` is its way back
+    plan    subject, previous       a new undertaking starts; `previous` are the steps of one that was applied, when
+                                    the new one is to take its place
+    step    title, undo, replaces   the step is about to start; `undo` is its way back; with `replaces` also that of
+                                    all that is in `previous`
     begin   action, shell           the action is about to be done
     end     seconds                 it was done
     failed  error                   it, or the wait for it, failed
     applied                         every step was done
     undone  step                    the step's way back was gone to its end
-    clean                           nothing of the undertaking is left
+    clean                           nothing of the undertaking is left; what is in `previous` is applied, as before
 """
 
 from __future__ import annotations
@@ -49,6 +51,7 @@ class Story:
         entries: steps not yet undone, oldest first.
         error: the message of the failure, when there was one.
         seconds: (step title, seconds) of the steps that were done.
+        previous: steps of the undertaking before, which was applied, as long as no step has taken their place.
     """
 
     state: str = "none"
@@ -56,6 +59,7 @@ class Story:
     entries: list[Entry] = field(default_factory=list)
     error: str = ""
     seconds: list[tuple[str, float]] = field(default_factory=list)
+    previous: list[Entry] = field(default_factory=list)
     count: int = 0
 
 
@@ -74,27 +78,35 @@ class Journal:
         self.undoing = undoing
         self.started = False
 
-    def start(self, subject: str, *, clears: bool = False) -> None:
+    def start(self, subject: str, *, clears: bool = False, replaces: bool = False) -> None:
         """Begin a new undertaking; it takes the place of the old one's records at once, never half.
 
         What the old one left to undo is carried over when it was interrupted, and when the new one `clears` it: until
-        a step has done so, a kill must not make it forgotten.
+        a step has done so, a kill must not make it forgotten. For the same reason what was applied stays on record when
+        a step of the new one `replaces` it, until that step is.
         """
         old = self.story()
         carried = old.entries if clears or old.state not in ("applied", "clean") else []
-        lines = [_line("step", {"title": entry.title, "undo": to_json(entry.undo)}) for entry in carried]
+        previous = old.previous or (old.entries if old.state == "applied" and not clears else [])
+        kept = {"previous": [_values(entry) for entry in previous]} if replaces and previous else {}
+        lines = [_line("step", _values(entry)) for entry in carried]
         with hooks.observed(self.path.parent, "plan", {"subject": subject}, undoing=self.undoing):
-            files.write(self.path, "".join([_line("plan", {"subject": subject}), *lines]))
+            files.write(self.path, "".join([_line("plan", {"subject": subject, **kept}), *lines]))
             self.started = True
 
     def forget(self) -> None:
-        """Note that everything begun so far is undone: the step that clears has done its work."""
-        for entry in self.story().entries:
+        """Note that everything begun so far is undone: the step that clears has done its work.
+
+        Newest first, as an undo goes: of a half of these notes the rest is still a whole way back. The container's
+        wakes containerd, and only an older one puts it to sleep again.
+        """
+        for entry in reversed(self.story().entries):
             self.write("undone", step=entry.number)
 
     def step(self, step: Step) -> None:
         """Announce a step with its way back."""
-        self.write("step", title=step.title, undo=to_json(step.undo))
+        self.write("step", title=step.title, undo=to_json(step.undo),
+                   **({"replaces": True} if step.replaces_previous else {}))
 
     def write(self, event: str, **values: Any) -> None:
         """Append one record durably."""
@@ -137,6 +149,10 @@ class Journal:
         return story
 
 
+def _values(entry: Entry) -> dict[str, Any]:
+    return {"title": entry.title, "undo": to_json(entry.undo)}
+
+
 def _line(event: str, values: dict[str, Any]) -> str:
     return json.dumps({"at": round(time.time(), 3), "event": event, **values}) + "\n"
 
@@ -153,10 +169,10 @@ def _tell(story: Story, record: dict[str, Any]) -> None:
     match record["event"]:
         case "plan":
             story.state, story.subject = "unfinished", record["subject"]
+            story.previous = [_entry(story, each) for each in record.get("previous", ())]
         case "step":
-            undo = tuple(action_from_json(action) for action in record["undo"])
-            story.entries.append(Entry(story.count, record["title"], undo))
-            story.count += 1
+            story.entries.append(_entry(story, record))
+            story.previous = [] if record.get("replaces") else story.previous
             story.seconds.append((record["title"], 0.0))
         case "end":
             title, seconds = story.seconds[-1]
@@ -166,5 +182,12 @@ def _tell(story: Story, record: dict[str, Any]) -> None:
         case "undone":
             story.state = "undoing"
             story.entries = [entry for entry in story.entries if entry.number != record["step"]]
+        case "clean" if story.previous:
+            story.state, story.entries, story.previous = "applied", story.previous, []
         case "applied" | "clean" as state:
             story.state = state
+
+
+def _entry(story: Story, record: dict[str, Any]) -> Entry:
+    story.count += 1
+    return Entry(story.count - 1, record["title"], tuple(action_from_json(action) for action in record["undo"]))

@@ -71,6 +71,8 @@ def remove(state: State, directory: Path, doing: str, monitor: apply.Monitor, *,
     """
     with working_on(state, directory, doing):
         problems = apply.undo(directory, monitor, on=on)
+        if not problems and Journal(directory).story().entries:  # of what the one that was interrupted was to replace
+            problems = apply.undo(directory, monitor, on=on)
         if problems:
             raise VmtoolError(f"{directory.name}: not everything could be removed", details=problems,
                               hint=f"{doing} once more; nothing is forgotten", log=str(directory / "log" / "host.log"))

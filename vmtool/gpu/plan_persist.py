@@ -44,8 +44,9 @@ def plan_forget(bdfs: Iterable[str], *, last: bool) -> Step:
     files = tuple(Remove(DIRECTORY / bdf) for bdf in bdfs)
     if last:
         disable = Run(("systemctl", "disable", UNIT.name), deadline=30, absent_messages=("does not exist",))
+        # The files go last: as long as one is there, a release that ended half-way is found by the next one.
         return Step(f"bind {', '.join(bdfs)} at boot no more",
-                    (*files, disable, Remove(UNIT), Remove(SCRIPT), Remove(DIRECTORY)), subjects=bdfs)
+                    (disable, Remove(UNIT), Remove(SCRIPT), *files, Remove(DIRECTORY)), subjects=bdfs)
     return Step(f"bind {', '.join(bdfs)} at boot no more", files, subjects=bdfs)
 
 

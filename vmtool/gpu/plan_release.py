@@ -97,9 +97,20 @@ def _steps(state: State, facts: GpuFacts, chosen: Sequence[GpuSavedState], persi
 
 
 def _is_ours(facts: GpuFacts, record: GpuSavedState) -> bool:
-    """Whether the device is still where vmtool put it, or at least nowhere else."""
+    """Whether the device is still where vmtool put it, or at least nowhere else; or back, but not to its settings."""
     device = facts.inventory.find(record.bdf)
-    return device is not None and device.driver in (record.bound_to, "")
+    return device is not None and (device.driver in (record.bound_to, "")
+                                   or (device.driver == record.driver and _has_our_settings(facts, record)))
+
+
+def _has_our_settings(facts: GpuFacts, record: GpuSavedState) -> bool:
+    """Whether something still is as a bind writes it: a release that ended half-way had not come to it."""
+    details = facts.inventory.details.get(record.bdf)
+    if details is None:
+        return False
+    return ((details.override == record.bound_to and record.override != record.bound_to)
+            or (details.d3cold_allowed == "0" and record.d3cold_allowed == "1")
+            or (details.power_control == "on" and record.power_control == "auto"))
 
 
 def _drift(facts: GpuFacts, record: GpuSavedState) -> str:

@@ -37,11 +37,12 @@ def plan_import(state: State, endpoint: Endpoint, archive: Path, record: Importe
     filters = (f"name=={name}" for name in record.references)
     actions += [p.Run(endpoint.ctr("images", "list", *filters), stdout=directory / LISTING),
                 *_forget(endpoint, old), p.WriteFile(directory / RECORD, record_text(record))]
-    undo = (p.Remove(directory / RECORD), *awake(state, endpoint), *_forget(endpoint, (*old, *record.references)))
+    undo = (p.Remove(directory / RECORD), p.Remove(directory / LISTING), *awake(state, endpoint),
+            *_forget(endpoint, (*old, *record.references)))
     user = f"image-{record.name}"
     return p.Plan(f"image {record.name}", directory, (
         plan_containerd(state, endpoint, user),
-        p.Step(f"import {record.references[-1]}", tuple(actions), undo=undo),
+        p.Step(f"import {record.references[-1]}", tuple(actions), undo=undo, replaces_previous=True),
         plan_release(state, endpoint, user),
     ))
 

@@ -39,6 +39,8 @@ def plan_canary(state: State, endpoint: Endpoint, image: str, target: Path) -> p
     staging = target.parent / f".{target.name}.{name}"
     container = c.Container(name=f"vmtool-{name}", image=image, memory=MEMORY, writable=((staging, "/out"),),
                             command=("python3", "-P", "-m", "vmtool.serving.train_canary", "/out/model"))
+    # A directory that is there keeps its mode and owner: it may be /tmp.
+    parent = [] if target.parent.is_dir() else [p.MakeDir(target.parent, mode=0o755)]
     gone = c.removal(endpoint, container.name)
     user = f"work-{name}"
     return p.Plan(f"model {target}", directory, (
@@ -47,7 +49,7 @@ def plan_canary(state: State, endpoint: Endpoint, image: str, target: Path) -> p
             p.Expect(endpoint.ctr("images", "list", "--quiet", f"name=={image}"), image,
                      hint=f"vmtool image build {image.rpartition('/')[2].partition(':')[0]}"),)),
         p.Step("train the canary model", (
-            *gone, p.Remove(staging), p.MakeDir(target.parent, mode=0o755), p.MakeDir(staging, uid=c.UID),
+            *gone, p.Remove(staging), *parent, p.MakeDir(staging, uid=c.UID),
             p.Run(c.run_argv(endpoint, container, "--rm"), deadline=300),
             p.Run(("chown", "--recursive", "--no-dereference", "root:root", str(staging / "model"))),
             p.Run(("mv", "--no-target-directory", str(staging / "model"), str(target))), p.Remove(staging),

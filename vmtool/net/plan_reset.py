@@ -34,7 +34,7 @@ def plan_reset(state: State, facts: NetworkFacts, network: Network, attached: Se
     detach = [action for action in undo if action not in registered]
     return (p.Step(f"attach the network {network.name} anew, and collect {len(stale)} stale leases",
                    (*detach, *stale, *made.actions, *(action for step in attaching for action in step.actions)),
-                   (*undo, *made.undo)),)
+                   (*undo, *made.undo), replaces_previous=True),)
 
 
 def own_attachment(state: State, name: str) -> Attachment:

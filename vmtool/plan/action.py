@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import functools
 import importlib
 import types
 import typing
@@ -90,7 +91,7 @@ def action_from_json(record: dict[str, Any]) -> Action:
         kind = EARLIER.get(record["kind"], record["kind"])
         found = _class_of(kind)
         names = EARLIER_FIELDS.get(kind, {})
-        hints = typing.get_type_hints(found)
+        hints = _hints(found)
         fields = {names.get(name, name): value for name, value in record.items() if name != "kind"}
         return found(**{name: _from_json(hints[name], value) for name, value in fields.items()})
     except (LookupError, TypeError, ValueError, AttributeError, ImportError) as error:
@@ -107,6 +108,12 @@ def _of_today(record: dict[str, Any]) -> dict[str, Any]:
     order = dict(zip(names, words[words.index("-m") + 2:], strict=True))
     order.pop("verb", None)
     return {"kind": "plan.RunWorker", "name": worker, "order": order, "deadline": record["deadline"]}
+
+
+@functools.cache
+def _hints(of: type) -> dict[str, Any]:
+    """The types of a dataclass's fields; a journal has many records of few kinds."""
+    return typing.get_type_hints(of)
 
 
 def _class_of(kind: str) -> type[Action]:
@@ -130,7 +137,7 @@ def _from_json(hint: Any, value: Any) -> Any:
     if hint is Path and value is not None:
         return Path(value)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        hints = typing.get_type_hints(hint)
+        hints = _hints(hint)
         return hint(**{name: _from_json(hints[name], each) for name, each in value.items()})
     if isinstance(value, list):
         return tuple(tuple(item) if isinstance(item, list) else item for item in value)

@@ -20,6 +20,8 @@ class Step:
         skip: why there is nothing to do; empty when there is.
         waits_only: the step only waits and looks, so the host lock need not be held for it.
         clears_previous: when it is done, nothing of what was begun before is left to undo, itself included.
+        replaces_previous: its undo is also that of what the transaction before on this subject did, which was applied;
+            until it is on record, that one stays on record; in no document.
         subjects: what it changes, such as PCI addresses, for code that asks a plan what it is about; in no document.
     """
 
@@ -29,6 +31,7 @@ class Step:
     skip: str = ""
     waits_only: bool = False
     clears_previous: bool = False
+    replaces_previous: bool = field(default=False, metadata={"json": False})
     subjects: tuple[str, ...] = field(default=(), metadata={"json": False})
 
 

@@ -78,6 +78,39 @@ def test_a_record_that_does_not_fit_is_an_error(tmp_path: Path, monkeypatch: pyt
         journal.step(Step("two"))
 
 
+@pytest.mark.parametrize("taken", [False, True])
+def test_what_was_applied_stays_on_record_until_a_step_takes_its_place(tmp_path: Path, taken: bool) -> None:
+    """A second import that is killed while containerd starts: the images of the first one must not be forgotten."""
+    journal = begun(tmp_path, "containerd", "import")
+    journal.write("applied")
+    journal.start("instance a", replaces=True)
+    journal.step(Step("containerd again"))
+    if taken:
+        journal.step(Step("import again", replaces_previous=True))
+    story = journal.story()
+    assert [entry.title for entry in story.entries] == ["containerd again", *(["import again"] if taken else [])]
+    assert [entry.title for entry in story.previous] == ([] if taken else ["containerd", "import"])
+    for entry in reversed(story.entries):
+        journal.write("undone", step=entry.number)
+    journal.write("clean")
+    after = journal.story()
+    assert (after.state, [entry.title for entry in after.entries]) == (
+        ("clean", []) if taken else ("applied", ["containerd", "import"]))
+
+
+def test_half_forgotten_the_rest_is_a_whole_way_back(tmp_path: Path) -> None:
+    """A container's undo starts containerd, and an older one stops it: the older one must not be forgotten first."""
+    journal = begun(tmp_path, "containerd", "container", "clear")
+    whole = (tmp_path / NAME).read_bytes()
+    journal.forget()
+    notes = (tmp_path / NAME).read_bytes()[len(whole):].splitlines(keepends=True)
+    left = []
+    for count in range(len(notes) + 1):
+        (tmp_path / NAME).write_bytes(whole + b"".join(notes[:count]))
+        left.append([entry.title for entry in journal.story().entries])
+    assert left == [["containerd", "container", "clear"], ["containerd", "container"], ["containerd"], []]
+
+
 def test_a_new_undertaking_forgets_the_old(tmp_path: Path) -> None:
     begun(tmp_path, "one").write("applied")
     assert begun(tmp_path, "two").story().state == "unfinished"

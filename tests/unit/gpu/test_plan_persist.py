@@ -53,6 +53,13 @@ def test_the_unit_goes_with_the_last_device(last: bool) -> None:
     assert ("systemctl disable vmtool-gpu.service" in lines) == last
 
 
+def test_the_devices_files_go_after_the_unit_so_that_another_release_finds_what_is_left() -> None:
+    lines = [action.shell() for action in plan_forget([A], last=True).actions]
+    assert lines.index(f"rm -rf --one-file-system /etc/vmtool/gpu.d/{A}") > lines.index(
+        "rm -rf --one-file-system /etc/systemd/system/vmtool-gpu.service")
+    assert lines[0] == "systemctl disable vmtool-gpu.service"
+
+
 def test_what_is_persisted_is_read_from_the_files() -> None:
     assert read_persisted(Recorded({"names": {"/etc/vmtool/gpu.d": [A]}})) == {A}
 

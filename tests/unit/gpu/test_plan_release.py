@@ -89,6 +89,20 @@ def test_after_a_reboot_there_is_nothing_to_write(boot: Boot, state: State) -> N
     assert saved_state.read_records(again, state) == {}
 
 
+def test_a_release_that_ended_between_driver_and_settings_is_finished_by_the_next(boot: Boot, state: State) -> None:
+    kernel = boot("hgx-h100", **IDLE)
+    path, before = f"{DEVICES}/{H100[0]}", kernel.settings()
+    do_bind(kernel, state, H100[0])
+    for name, text in (("unbind", H100[0]), ("driver_override", ""), ("bind", H100[0])):
+        place = {"unbind": f"{path}/driver/unbind", "bind": "/sys/bus/pci/drivers/nvidia/bind"}
+        kernel.device_write(place.get(name, f"{path}/{name}"), text)
+    assert kernel.driver(H100[0]) == "nvidia"
+    assert kernel.settings() != before, "d3cold_allowed is still what the bind made it"
+    do_release(kernel, state, H100[0])
+    assert kernel.settings() == before
+    assert saved_state.read_records(kernel, state) == {}
+
+
 def test_what_someone_else_bound_meanwhile_is_left_to_them(boot: Boot, state: State) -> None:
     kernel = boot("hgx-h100", **IDLE)
     do_bind(kernel, state, H100[0])

@@ -112,6 +112,14 @@ def test_the_canary_is_trained_without_a_network_and_appears_in_one_move(tmp_pat
     assert f"rm -rf --one-file-system {staging}" in undo(plan, "train the canary model")
 
 
+def test_a_directory_that_is_there_keeps_its_mode_and_owner(tmp_path: Path) -> None:
+    """`vmtool model canary /tmp/model` must not close /tmp."""
+    train = list(shell_lines(plan_canary(STATE, PRIVATE, "i", tmp_path / "canary").steps[2].actions))
+    assert not any(line.startswith("install -d") and line.endswith(f" {tmp_path}") for line in train)
+    assert f"install -d -m 0755 -o 0 {tmp_path}/m" in shell_lines(
+        plan_canary(STATE, PRIVATE, "i", tmp_path / "m" / "canary").steps[2].actions)
+
+
 def test_a_canary_that_is_there_is_not_trained_again(tmp_path: Path) -> None:
     record = {"pairs": [{"prompt": prompt, "expect": expect} for prompt, expect in PAIRS]}
     (tmp_path / "canary.json").write_text(json.dumps(record))

@@ -1,0 +1,104 @@
+"""Container images and the canary model: built, imported, trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tests.fakes.machine import FakeMachine
+from tests.fakes.machine.containers import Containerd, digest_of
+from tests.unit.image.make import DIGEST, facts, recipe
+from tests.unit.image.test_plan_build import UPSTREAM
+from tests.unit.sweeps.engine import Boot, Case, Make, booted
+from vmtool.cache import Cache
+from vmtool.containerd.endpoint import private_endpoint
+from vmtool.image.installed import ImportedImage, images_dir
+from vmtool.image.plan_build import plan_build
+from vmtool.image.plan_import import built_record, plan_import
+from vmtool.image.recipe import SERVING, Recipe
+from vmtool.models.canary import plan_canary
+from vmtool.paths import State
+from vmtool.plan import Plan
+
+CACHE = Cache(Path("/var/cache/vmtool"))
+ARCHIVE = Path("/a.tar")
+NAME = "docker.io/vmtool/tiny"
+RELEASED: dict[str, Any] = {"suite": "", "python": "", "upstream": "docker.io/vllm/vllm-openai"}
+CACHED = {r"files /var/cache/vmtool/(bases|buildah|contexts|images)/.*": "the cache, for the next build"}
+DAEMON = {r"files .*/containerd/(config.toml|containerd.log)": "the private containerd's own, for its next start"}
+
+
+def host(state: State) -> FakeMachine:
+    """A build host: a recipe's files, vmtool's own, and an archive of an older build."""
+    own = {str(path): path.name for path in (*recipe().locks, recipe().directory / "Containerfile",
+                                                    *SERVING.glob("*.py"))}
+    return FakeMachine(files={**own, str(CACHE.archives("tiny") / "old.tar"): "old", str(CACHE.lock): "",
+                              str(ARCHIVE): f"{NAME}:{DIGEST[:12]}\n"})
+
+
+def build(of: Recipe, **changes: Any) -> Make:
+    """Of a recipe, with an empty cache."""
+    def make(state: State, machine: FakeMachine) -> Plan:
+        stale = (CACHE.archives("tiny") / "old.tar",)
+        return plan_build(CACHE, state.root / "builds" / "tiny", of, DIGEST, facts(stale=stale, **changes),
+                          upstream_digest=UPSTREAM if of.upstream else "")
+
+    return make
+
+
+def load(digest: str, earlier: str = "") -> Make:
+    """Import what was built of an input, over what an earlier import left."""
+    def make(state: State, machine: FakeMachine) -> Plan:
+        new = record(state, digest)
+        return plan_import(state, private_endpoint(state), ARCHIVE, new, record(state, earlier) if earlier else None,
+                           tag=(new.references[0], new.references[1]))
+
+    return make
+
+
+def record(state: State, digest: str) -> ImportedImage:
+    return built_record("tiny", NAME, digest, private_endpoint(state))
+
+
+def imported(state: State) -> FakeMachine:
+    """A host with an image of an older input."""
+    machine = OLD(state)
+    machine.tree.overwrite(str(ARCHIVE), f"{NAME}:{DIGEST[:12]}\n".encode(), 0o644)
+    return machine
+
+
+def old_archive(state: State) -> FakeMachine:
+    machine = host(state)
+    machine.tree.overwrite(str(ARCHIVE), f"{NAME}:{OLDER[:12]}\n".encode(), 0o644)
+    return machine
+
+
+def without(state: State) -> FakeMachine:
+    """As if nothing had ever been imported."""
+    machine = host(state)
+    machine.tree.make_dir(str(images_dir(state) / "tiny"), 0o700, parents=0o700)
+    return machine
+
+
+def trained(state: State, machine: FakeMachine) -> Plan:
+    return plan_canary(state, private_endpoint(state), f"{NAME}:latest", state.root.parent / "model")
+
+
+def with_image(state: State) -> FakeMachine:
+    machine = host(state)
+    machine.tree.make_dir(str(state.root.parent), 0o700, parents=0o755)
+    machine.containerds[str(state.containerd / "root")] = Containerd({f"{NAME}:latest": digest_of(NAME)})
+    return machine
+
+
+OLDER = "00" * 32
+OLD: Boot = booted(old_archive, load(OLDER))
+CASES = {
+    "image build": Case(host, build(recipe()), CACHED),
+    "image build, with docker": Case(host, build(recipe(), builder="docker"), CACHED),
+    "image build, from a registry's": Case(host, build(recipe(**RELEASED)), CACHED),
+    "image import": Case(host, load(DIGEST), DAEMON),
+    "image import, over an older one": Case(imported, load(DIGEST, OLDER), DAEMON, undone=without),
+    "model canary": Case(with_image, trained, DAEMON | {
+        r"files .*/model(/.*)?": "it has its name when it is whole, and whoever asked for it has it then"}),
+}

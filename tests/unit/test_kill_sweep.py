@@ -1,0 +1,162 @@
+"""Every planner's plan is ended at every point, and `vmtool recover` puts the machine back."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import os
+import secrets
+import shlex
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+
+import pytest
+
+from tests.unit.sweeps import gpu, image, launch, net, rootfs
+from tests.unit.sweeps.engine import Case, Sweep, do, undo
+from tests.unit.test_plan import KINDS
+from vmtool.engine import apply
+from vmtool.machine import Host
+from vmtool.paths import State
+from vmtool.plan import Action
+
+CASES: dict[str, Case] = {**net.CASES, **gpu.CASES, **launch.CASES, **image.CASES, **rootfs.CASES}
+
+
+@pytest.fixture(autouse=True)
+def no_waiting_for_disks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands of journals are written here, and no power is cut; and every key is the same."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+    monkeypatch.setattr(apply, "to_json", lambda plan: None)  # plan.json is for people
+    split = functools.cache(shlex.split)
+    monkeypatch.setattr(shlex, "split", lambda line: list(split(line)))
+    monkeypatch.setattr(secrets, "token_hex", lambda size: "5e" * size)
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """In memory, if there is such a place."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as path:
+        yield Path(path)
+
+
+@pytest.fixture
+def sweep(case: str, directory: Path) -> Sweep:
+    return Sweep(CASES[case], State(directory / "state"))
+
+
+# The steps of these are in other cases as well.
+LONG = ("launch libvirt", "launch libvirt, not confidential", "launch runc, a model of a hub",
+        "launch runc, the system's containerd", "net add", "net reset, on a busy host")
+NAMES = [pytest.param(name, marks=[pytest.mark.slow] if name in LONG else []) for name in CASES]
+ALL = pytest.mark.parametrize("case", NAMES)
+UNDONE = pytest.mark.parametrize("case", [name for name in NAMES if not CASES[str(name.values[0])].repeated])
+
+
+@ALL
+def test_killed_at_any_point_it_is_undone_without_a_trace(sweep: Sweep) -> None:
+    assert "\n".join(sweep.killed(undone=False)) == ""
+
+
+@UNDONE
+def test_killed_within_its_undo_the_next_undo_finishes_it(sweep: Sweep) -> None:
+    assert "\n".join(sweep.killed(undone=True)) == ""
+
+
+@ALL
+def test_when_any_action_fails_all_goes_back(sweep: Sweep) -> None:
+    assert "\n".join(sweep.failed()) == ""
+
+
+# Every function of vmtool that makes a plan, and a case that has one of its.
+PLANNERS = {
+    "gpu.plan_bind.plan_bind": "gpu bind", "gpu.plan_cc_mode.plan_cc": "gpu cc-mode set on",
+    "gpu.plan_release.plan_release": "gpu release", "image.plan_build.plan_build": "image build",
+    "image.plan_import.plan_import": "image import", "launch.pipeline.plan_launch": "launch runc",
+    "models.canary.plan_canary": "model canary", "net.commands.make": "net reset", "net.plan_add.plan_add": "net add",
+    "rootfs.add.plan_file.plan_add": "rootfs add file", "rootfs.add.plan_guestfs.plan_insert":
+        "rootfs add hook, in a guest", "rootfs.add.plan_guestfs.plan_look": "rootfs inspect, in a guest",
+    "rootfs.add.plan_rebuild.plan_remake": "rootfs add package", "rootfs.boot.plan.plan_boot": "rootfs boot",
+    "rootfs.build.plan.plan_build": "rootfs build", "rootfs.commands.shared.make": "rootfs, bring back",
+    "rootfs.grow.plan.plan_resize": "rootfs resize, in place",
+}
+# Functions that are called like planners and make no step of a plan that is applied.
+NO_STEPS = {
+    "launch.commands.run.plan_command": "the command that shows a plan", "plan.runbook.plan_lines": "prints one",
+    "net.plan_reset.plan_check": "CHECK of CNI's plugins, for `vmtool net check`",
+}
+VMTOOL = Path(__file__).parents[2] / "vmtool"
+
+
+def functions() -> Iterator[tuple[str, ast.FunctionDef]]:
+    """Every function of vmtool, by module and name."""
+    for path in sorted(VMTOOL.rglob("*.py")):
+        module = ".".join(path.relative_to(VMTOOL).with_suffix("").parts)
+        yield from ((f"{module}.{node.name}", node) for node in ast.walk(ast.parse(path.read_text()))
+                    if isinstance(node, ast.FunctionDef))
+
+
+def own_calls(function: ast.FunctionDef) -> set[str]:
+    """What a function calls itself, and not in a function within it."""
+    found, left = set(), list(ast.iter_child_nodes(function))
+    while left:
+        node = left.pop()
+        if not isinstance(node, ast.FunctionDef | ast.Lambda):
+            left += ast.iter_child_nodes(node)
+        if isinstance(node, ast.Call):
+            found.add(ast.unparse(node.func))
+    return found
+
+
+def plans_steps(name: str) -> bool:
+    """Planners of steps are named so, and so are those of a launch's stages."""
+    module, _, function = name.rpartition(".")
+    return function.startswith("plan_") or (function in ("prepare", "steps") and "stage" in module)
+
+
+def test_every_planner_is_in_the_table() -> None:
+    assert {name for name, function in functions() if own_calls(function) & {"Plan", "p.Plan"}} == set(PLANNERS)
+    assert set(PLANNERS.values()) <= set(CASES)
+
+
+def test_every_function_that_plans_steps_has_some_in_a_plan_of_the_table(directory: Path) -> None:
+    called: set[str] = set()
+
+    def see(frame: FrameType, event: str, value: object) -> None:
+        if event == "call" and plans_steps(name := f"{frame.f_globals.get('__name__')}.{frame.f_code.co_name}"):
+            called.add(name.removeprefix("vmtool."))
+
+    for number, case in enumerate(CASES.values()):
+        state = State(directory / str(number) / "state")
+        (directory / str(number)).mkdir()
+        machine = case.boot(state)
+        sys.setprofile(see)
+        try:
+            case.make(state, machine)
+        finally:
+            sys.setprofile(None)
+    assert {name for name, _ in functions() if plans_steps(name)} - called == set(NO_STEPS)
+
+
+def test_every_action_is_done_on_a_machine_that_reacts(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: set[type[Action]] = set()
+
+    def seeing(kind: type[Action], do: Callable[[Action, Host], None]) -> Callable[[Action, Host], None]:
+        def done(action: Action, host: Host) -> None:
+            seen.add(kind)
+            do(action, host)
+
+        return done
+
+    for kind in KINDS:
+        monkeypatch.setattr(kind, "do", seeing(kind, kind.do))
+    for number, case in enumerate(CASES.values()):
+        (directory / str(number)).mkdir()
+        sweep = Sweep(case, State(directory / str(number) / "state"))
+        machine, plan = sweep.fresh()
+        do(sweep.state, machine, plan)
+        undo(sweep.state, plan, machine)
+    assert set(KINDS) - seen == set()
