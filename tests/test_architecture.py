@@ -53,11 +53,8 @@ LISTED: dict[str, dict[str, tuple[str, ...]]] = {
     "programs": {
         "a probe whose process may hang or be killed by KVM, without an order": ("facts.kvm_probe",),
     },
-    "purity": {
-        "to be gone: facts read while planning": ("image.plan_build calls glob",),
-    },
     "files": {
-        "to be gone: facts read while planning": ("image.plan_build", "rootfs.recipe.digests", "rootfs.recipe.overlay"),
+        "to be gone: facts read while planning": ("rootfs.recipe.digests", "rootfs.recipe.overlay"),
         "what a person names: a document, a recipe, an archive": (
             "doctor.compare", "documents", "image.archive", "image.recipe", "image.wheels", "kata.document",
             "rootfs.build.kernel_files", "rootfs.metadata.lock_file", "rootfs.metadata.manifest", "rootfs.recipe.load"),

@@ -11,7 +11,7 @@ from pathlib import Path
 from vmtool.cache import Cache, checksum
 from vmtool.debian.settings import apt_options, apt_sources, build_environment
 from vmtool.facts.memory import read_disk
-from vmtool.image.recipe import Recipe, base_digest
+from vmtool.image.recipe import Recipe, base_digest, serving_files
 from vmtool.image.wheels import file_digest, wheels_missing
 from vmtool.machine import Reader
 from vmtool.plan import Pairs
@@ -32,6 +32,7 @@ class BuildFacts:
         environment: settings that children get.
         sources, options: the host's apt source files and options for the base.
         free: bytes where the cache lies; None when unknown.
+        serving: vmtool's own programs that the image carries.
     """
 
     archive: bool
@@ -45,6 +46,7 @@ class BuildFacts:
     sources: tuple[str, ...]
     options: tuple[str, ...]
     free: int | None
+    serving: tuple[Path, ...]
 
 
 def read_build(reader: Reader, cache: Cache, recipe: Recipe, digest: str, environ: Mapping[str, str]) -> BuildFacts:
@@ -68,6 +70,7 @@ def read_build(reader: Reader, cache: Cache, recipe: Recipe, digest: str, enviro
         sources=apt_sources(reader, recipe.suite) if recipe.suite else (),
         options=apt_options(reader) if recipe.suite else (),
         free=read_disk(reader, str(cache.root)).free,
+        serving=serving_files(),
     )
 
 

@@ -11,7 +11,7 @@ from vmtool.findings import refuse
 from vmtool.image import wheels
 from vmtool.image.check import check_host, check_upstream
 from vmtool.image.facts import BuildFacts
-from vmtool.image.recipe import PLATFORMS, SERVING, Recipe, base_digest
+from vmtool.image.recipe import PLATFORMS, Recipe, base_digest
 from vmtool.isolation import PRIVATE
 
 # What every file in base and layers is dated, so that the same input gives the same bytes: 2025-06-15.
@@ -42,7 +42,7 @@ def plan_build(cache: Cache, directory: Path, recipe: Recipe, digest: str, facts
     refuse(lacking, f"{recipe.name} cannot be built here", lacking[0].hint if lacking else "")
     steps = [
         plan_wheels(cache, recipe, facts), plan_base(cache, recipe, facts, fresh=fresh),
-        plan_context(cache, recipe), plan_image(cache, recipe, digest, facts, upstream_digest, fresh=fresh),
+        plan_context(cache, recipe, facts), plan_image(cache, recipe, digest, facts, upstream_digest, fresh=fresh),
     ]
     if facts.stale:
         steps.append(p.Step("remove archives of other inputs", tuple(map(p.Remove, facts.stale)), waits_only=True))
@@ -91,14 +91,14 @@ def plan_base(cache: Cache, recipe: Recipe, facts: BuildFacts, *, fresh: bool) -
     ), undo=(p.Remove(scratch),), waits_only=True)
 
 
-def plan_context(cache: Cache, recipe: Recipe) -> p.Step:
+def plan_context(cache: Cache, recipe: Recipe, facts: BuildFacts) -> p.Step:
     """Put together what the Containerfile may see."""
     context = cache.context(recipe.name)
     copy = ("install", "--mode=0644", "-D", f"--target-directory={context}")
     actions: list[p.Action] = [
         p.Remove(context / "serving"),
         p.Run((*copy, *map(str, (recipe.directory / "Containerfile", *recipe.locks)))),
-        p.Run((*copy[:-1], f"--target-directory={context / 'serving'}", *map(str, sorted(SERVING.glob("*.py"))))),
+        p.Run((*copy[:-1], f"--target-directory={context / 'serving'}", *map(str, facts.serving))),
     ]
     if recipe.suite:
         link = ("ln", "--force", str(cache.base(base_digest(recipe))), str(context / "base.tar"))

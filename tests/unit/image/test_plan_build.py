@@ -142,6 +142,11 @@ def test_docker_builds_where_buildah_is_not() -> None:
     assert not any("buildah" in argv for argv in argvs(plan))
 
 
+def test_the_context_has_the_programs_that_an_image_carries() -> None:
+    copy = one(build(facts(serving=(Path("/v/a.py"), Path("/v/b.py")))), "--target-directory=/c/contexts/tiny/serving")
+    assert copy[-2:] == ("/v/a.py", "/v/b.py")
+
+
 def test_archives_of_other_inputs_go() -> None:
     stale = Path("/c/images/tiny/old.tar")
     assert plans.step(build(facts(stale=(stale,))), "remove archives").actions == (Remove(stale),)
