@@ -54,7 +54,6 @@ LISTED: dict[str, dict[str, tuple[str, ...]]] = {
         "a probe whose process may hang or be killed by KVM, without an order": ("facts.kvm_probe",),
     },
     "files": {
-        "to be gone: facts read while planning": ("rootfs.recipe.digests", "rootfs.recipe.overlay"),
         "what a person names: a document, a recipe, an archive": (
             "doctor.compare", "documents", "image.archive", "image.recipe", "image.wheels", "kata.document",
             "rootfs.build.kernel_files", "rootfs.metadata.lock_file", "rootfs.metadata.manifest", "rootfs.recipe.load"),

@@ -11,6 +11,7 @@ import yaml
 from vmtool.cache import Cache
 from vmtool.rootfs.build.facts import BuildFacts
 from vmtool.rootfs.build.store import Store
+from vmtool.rootfs.recipe.input_facts import Inputs
 from vmtool.rootfs.recipe.load import read_rootfs_recipe
 from vmtool.rootfs.recipe.models import Recipe
 
@@ -34,6 +35,7 @@ def recipe(directory: Path, **changes: Any) -> Recipe:
 def facts(**changes: Any) -> BuildFacts:
     """A host with every program, and an empty cache."""
     return dataclasses.replace(BuildFacts(
+        inputs=Inputs("a" * 64, "b" * 64, "c" * 64, {}),
         base=False, driver=False, image=False, given=False, stale=(), missing=(), present=(), environment=(),
         sources=(), options=('Acquire::http::Proxy "http://p"',), emulator="", foreign=False, free=100 << 30),
         **changes)

@@ -16,8 +16,8 @@ from vmtool.facts.memory import read_disk
 from vmtool.machine import Reader
 from vmtool.plan import Pairs
 from vmtool.rootfs.build.store import FILES, Store
-from vmtool.rootfs.recipe.digests import base_digest, driver_digest, image_digest
 from vmtool.rootfs.recipe.gpu_support import read_gpus
+from vmtool.rootfs.recipe.input_facts import Inputs, read_inputs
 from vmtool.rootfs.recipe.models import Recipe
 
 # Seconds that a part of the cache stays there unread.
@@ -38,6 +38,7 @@ class BuildFacts(Supply):
     """What is there.
 
     Args:
+        inputs: what the recipe's files hold.
         base, driver, image: whether that part of this very input is in the cache.
         given: whether the output files are the cached ones, by size and time.
         stale: directories of the cache with images of other inputs of the recipe, and with what no build has read for
@@ -50,6 +51,7 @@ class BuildFacts(Supply):
         free: bytes where the cache lies; None when unknown.
     """
 
+    inputs: Inputs
     base: bool
     driver: bool
     image: bool
@@ -69,18 +71,18 @@ def read_build(reader: Reader, store: Store, recipe: Recipe, out: Path, environ:
     Raises:
         NotReady: a setting holds a password.
     """
-    image = store.image(recipe.name, image_digest(recipe))
+    inputs = read_inputs(recipe)
+    image, base, driver = store.image(recipe.name, inputs.image), store.base(inputs.base), store.driver(inputs.driver)
     needed = ("mmdebstrap", "unshare") if recipe.debian else ("mmdebstrap", "unshare", "dnf", "rpm")
     names = reader.names(str(store.images(recipe.name)))
     machine = BY_DEBIAN[recipe.arch].machine
     native = os.uname().machine == machine
     emulator = "" if native else f"/usr/lib/binfmt.d/qemu-{machine}.conf"
     return BuildFacts(
-        base=reader.exists(str(store.base(base_digest(recipe)))),
-        driver=bool(recipe.driver) and reader.exists(str(store.driver(driver_digest(recipe)))),
+        inputs=inputs, base=reader.exists(str(base)), driver=bool(recipe.driver) and reader.exists(str(driver)),
         image=reader.exists(str(image)), given=is_given(image, out),
         stale=(*(store.images(recipe.name) / name for name in names if name != image.name),
-               *unread(store, {store.base(base_digest(recipe)), store.driver(driver_digest(recipe))}, time.time())),
+               *unread(store, {base, driver}, time.time())),
         missing=tuple(name for name in needed if not reader.which(name)), present=present(reader, out),
         **read_supply(reader, recipe.debian.suite if recipe.debian else "", environ),
         emulator=emulator, foreign=not native and not reader.exists(emulator),

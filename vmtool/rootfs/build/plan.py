@@ -18,7 +18,7 @@ from vmtool.rootfs.build.store import EPOCH, FILES, Store
 from vmtool.rootfs.build.workers import cpio, insert_filesystem, merge_layers, write_headers
 from vmtool.rootfs.format.layout import Geometry, Kind, fit
 from vmtool.rootfs.metadata.workers import compare_lock, write_metadata
-from vmtool.rootfs.recipe.digests import base_digest, driver_digest, image_digest
+from vmtool.rootfs.recipe.input_facts import Inputs
 from vmtool.rootfs.recipe.models import Recipe
 from vmtool.rootfs.recipe.overlay import hook_path, make_overlay
 
@@ -60,9 +60,10 @@ def plan_build(directory: Path, store: Store, recipe: Recipe, facts: BuildFacts,
         NotReady: programs or space are missing.
         Refused: the recipe's parts contradict each other.
     """
-    subject, digest = f"build of {recipe.name}", image_digest(recipe)
-    give = plan_give(store.image(recipe.name, digest), out, facts, fresh=fresh)
-    whole = plan_hold(lock, store.image(recipe.name, digest) / "lock.json", "what is in the image")
+    subject, inputs = f"build of {recipe.name}", facts.inputs
+    image = store.image(recipe.name, inputs.image)
+    give = plan_give(image, out, facts, fresh=fresh)
+    whole = plan_hold(lock, image / "lock.json", "what is in the image")
     if facts.image and not fresh:
         return p.Plan(subject, directory, (p.Step(f"build {recipe.name}", skip="the same input was built before",
                                                   waits_only=True), *whole, give))
@@ -72,13 +73,13 @@ def plan_build(directory: Path, store: Store, recipe: Recipe, facts: BuildFacts,
         base = p.Step("install the packages", skip="the same ones are in the cache", waits_only=True)
     else:
         base = plan_base(store, recipe, facts)
-        base = _anew(base, store.base(base_digest(recipe)))
-    steps = [tools_step, base, *plan_hold(lock, store.base(base_digest(recipe)) / "packages.txt", "the packages")]
+        base = _anew(base, store.base(inputs.base))
+    steps = [tools_step, base, *plan_hold(lock, store.base(inputs.base) / "packages.txt", "the packages")]
     if driver_step:
         there = facts.driver and not fresh
         steps.append(p.Step(driver_step.title, skip="it is in the cache", waits_only=True) if there else
-                     _anew(driver_step, store.driver(driver_digest(recipe))))
-    steps.append(_anew(plan_image(store, recipe, digest, tools), store.image(recipe.name, digest)))
+                     _anew(driver_step, store.driver(inputs.driver)))
+    steps.append(_anew(plan_image(store, recipe, inputs, tools), image))
     if facts.stale:
         steps.append(p.Step("remove what the cache has in vain", tuple(map(p.Remove, facts.stale)), waits_only=True))
     return p.Plan(subject, directory, (*steps, *whole, give))
@@ -95,26 +96,25 @@ def plan_hold(lock: Path | None, found: Path, what: str) -> tuple[p.Step, ...]:
 
 def plan_base(store: Store, recipe: Recipe, facts: BuildFacts) -> p.Step:
     """Install the packages, of either kind."""
-    digest = base_digest(recipe)
     if recipe.rpm:
-        return plan_rpm(store, recipe, digest, facts.environment)
-    return plan_debian(store, recipe, digest, facts.sources, facts.options, facts.environment,
+        return plan_rpm(store, recipe, facts.inputs.base, facts.environment)
+    return plan_debian(store, recipe, facts.inputs.base, facts.sources, facts.options, facts.environment,
                        facts.emulator)
 
 
-def plan_image(store: Store, recipe: Recipe, digest: str, tools: Tools) -> p.Step:
+def plan_image(store: Store, recipe: Recipe, inputs: Inputs, tools: Tools) -> p.Step:
     """From the archives to the image and its manifest."""
-    scratch, place = store.scratch(recipe.name), store.image(recipe.name, digest)
-    archives = [store.base(base_digest(recipe)) / "base.tar"]
+    scratch, place = store.scratch(recipe.name), store.image(recipe.name, inputs.image)
+    archives = [store.base(inputs.base) / "base.tar"]
     if recipe.driver:
-        archives.append(store.driver(driver_digest(recipe)) / "driver.tar")
+        archives.append(store.driver(inputs.driver) / "driver.tar")
     geometry = None if recipe.layout == "initrd" else geometry_of(recipe, recipe.layout)
-    merge = merge_layers.Order(tuple(archives), scratch / "root.tar", make_overlay(recipe, EPOCH))
+    merge = merge_layers.Order(tuple(archives), scratch / "root.tar", make_overlay(recipe, EPOCH, inputs))
     return p.Step(f"make the image ({recipe.layout}, {recipe.filesystem})", (
         p.Remove(scratch), p.MakeDir(scratch), p.MakeDir(place.parent, mode=0o755),
         p.run_worker(merge, deadline=1200),
-        *_filesystem(recipe, geometry, digest, tools, scratch),
-        p.run_worker(_metadata(store, recipe, digest), deadline=600),
+        *_filesystem(recipe, geometry, inputs.image, tools, scratch),
+        p.run_worker(_metadata(store, recipe, inputs), deadline=600),
         *(p.Remove(scratch / name) for name in ("root.tar", "mke2fs.conf", "verity.json", "layer.json")),
         p.Run(("mv", "--no-target-directory", str(scratch), str(place))),
     ), undo=(p.Remove(scratch),), waits_only=True)
@@ -171,16 +171,16 @@ def _filesystem(recipe: Recipe, geometry: Geometry | None, digest: str, tools: T
     return [*start, p.run_worker(order, deadline=1200)]
 
 
-def _metadata(store: Store, recipe: Recipe, digest: str) -> write_metadata.Order:
+def _metadata(store: Store, recipe: Recipe, inputs: Inputs) -> write_metadata.Order:
     """What cannot be seen in the image."""
     driver = recipe.driver
     return write_metadata.Order(
-        store.scratch(recipe.name), recipe.name, digest, recipe.arch, recipe.layout,
+        store.scratch(recipe.name), recipe.name, inputs.image, recipe.arch, recipe.layout,
         "cpio" if recipe.layout == "initrd" else recipe.filesystem, EPOCH,
-        packages=store.base(base_digest(recipe)) / "packages.txt",
+        packages=store.base(inputs.base) / "packages.txt",
         target="kata-containers.target" if recipe.kata else recipe.units.default or "multi-user.target",
         units=recipe.units.enable, hook=hook_path(recipe), modules=("nvidia",) if driver else (),
-        driver=store.driver(driver_digest(recipe)) / "driver.json" if driver else None,
+        driver=store.driver(inputs.driver) / "driver.json" if driver else None,
         branch=driver.branch or "" if driver else "", toolkit=recipe.toolkit is not None,
         agent=recipe.kata.agent if recipe.kata else None)
 

@@ -12,7 +12,6 @@ from vmtool.rootfs.build.debian_base import LEAN, excluded, sources
 from vmtool.rootfs.build.facts import BuildFacts, Supply
 from vmtool.rootfs.build.store import Store
 from vmtool.rootfs.build.workers import nvidia_modules
-from vmtool.rootfs.recipe.digests import base_digest, driver_digest
 from vmtool.rootfs.recipe.gpu_support import check_fit
 from vmtool.rootfs.recipe.models import Debian, Driver, Recipe
 
@@ -27,8 +26,8 @@ def plan_driver(store: Store, recipe: Recipe, facts: BuildFacts, tools: Tools) -
     if driver is None:
         return None
     check_fit(recipe.name, driver, facts.gpus)
-    scratch, place = store.scratch(f"{recipe.name}-driver"), store.driver(driver_digest(recipe))
-    base = store.base(base_digest(recipe)) / "base.tar"
+    scratch, place = store.scratch(f"{recipe.name}-driver"), store.driver(facts.inputs.driver)
+    base = store.base(facts.inputs.base) / "base.tar"
     actions = driver_actions(recipe, driver, facts, tools, scratch, base)
     return p.Step(driver_title(driver), (
         p.Remove(scratch), *actions, p.MakeDir(place.parent, mode=0o755),

@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from vmtool.errors import Refused
 from vmtool.rendering import render_template
 from vmtool.rootfs.inspect.kata_requirements import AGENT
+from vmtool.rootfs.recipe.input_facts import Inputs
 from vmtool.rootfs.recipe.layer import Account, Overlay, OverlayFile
 from vmtool.rootfs.recipe.models import Recipe
 
@@ -25,20 +25,21 @@ def render(name: str, **values: object) -> str:
     return render_template(f"rootfs/{name}", **values)
 
 
-def make_overlay(recipe: Recipe, epoch: int) -> Overlay:
+def make_overlay(recipe: Recipe, epoch: int, inputs: Inputs) -> Overlay:
     """The overlay.
 
     Raises:
         Refused: two parts of the recipe write the same file; Kata's agent is no program.
     """
-    files = [_file(each.path, text=each.text, source=each.source, mode=int(each.mode, 8), uid=each.uid, gid=each.gid)
-             for each in recipe.files]
+    files = [_file(each.path, text=each.text, mode=int(each.mode, 8), uid=each.uid, gid=each.gid) if each.source is None
+             else OverlayFile(each.path, int(each.mode, 8), each.uid, each.gid, None, each.source,
+                              inputs.files[each.source]) for each in recipe.files]
     links: dict[str, str] = {}
     # Every guest shall get one of its own; and a name server or host name of the build host's is nobody's business.
     files += [_file("/etc/machine-id", text="", mode=0o444), _file("/etc/hostname", text="guest\n"),
               _file("/etc/resolv.conf", text="")]
     if recipe.kata:
-        files += _kata(recipe.kata.agent)
+        files += _kata(recipe.kata.agent, inputs)
         links[f"{SYSTEM}/basic.target.wants/kata-containers.target"] = "../kata-containers.target"
     if recipe.hook:
         files += _hook(recipe)
@@ -69,17 +70,13 @@ def _hook(recipe: Recipe) -> list[OverlayFile]:
     return [_file(hook_path(recipe), text=render("prestart-hook.sh", toolkit=toolkit, trace=TRACE), mode=0o755)]
 
 
-def _kata(agent: Path) -> list[OverlayFile]:
-    with agent.open("rb") as file:
-        head = file.read(4)
-    if head != b"\x7fELF" and head[:2] != b"#!":
+def _kata(agent: Path, inputs: Inputs) -> list[OverlayFile]:
+    if inputs.agent_head != b"\x7fELF" and inputs.agent_head[:2] != b"#!":
         raise Refused(f"{agent}: not a program, so it is not Kata's agent",
                       hint="take kata-agent from the Kata release that the host runs")
     units = [_file(f"{SYSTEM}/{name}", text=render(name)) for name in _KATA_UNITS]
-    return [_file(AGENT, source=agent, mode=0o755), *units]
+    return [OverlayFile(AGENT, 0o755, 0, 0, None, agent, inputs.files[agent]), *units]
 
 
-def _file(path: str, *, text: str | None = None, source: Path | None = None, mode: int = 0o644, uid: int = 0,
-          gid: int = 0) -> OverlayFile:
-    digest = hashlib.sha256(source.read_bytes()).hexdigest() if source and text is None else ""
-    return OverlayFile(path, mode, uid, gid, text, source if text is None else None, digest)
+def _file(path: str, *, text: str | None, mode: int = 0o644, uid: int = 0, gid: int = 0) -> OverlayFile:
+    return OverlayFile(path, mode, uid, gid, text, None, "")

@@ -22,6 +22,7 @@ from vmtool.rootfs.build.store import Store
 from vmtool.rootfs.build.workers import cpio, nvidia_modules, write_headers
 from vmtool.rootfs.format.layout import fit
 from vmtool.rootfs.metadata.workers.write_metadata import check_driver, check_toolkit
+from vmtool.rootfs.recipe.input_facts import read_inputs
 
 TOOLS = Tools(Path("/t"), "x86_64")
 STEP = p.Step("tools", skip="they are in the cache", waits_only=True)
@@ -30,7 +31,8 @@ KERNEL = {"package": "linux-image-amd64"}
 
 def planned(tmp_path: Path, changes: dict[str, Any] | None = None, *, fresh: bool = False, lock: Path | None = None,
             **found: Any) -> p.Plan:
-    read, host = recipe(tmp_path, **changes or {}), facts(**found)
+    read = recipe(tmp_path, **changes or {})
+    host = facts(inputs=read_inputs(read), **found)
     return plan_build(Path("/j"), STORE, read, host, STEP, TOOLS, Path("/o/x.img"), fresh=fresh, lock=lock,
                       driver_step=plan_driver(STORE, read, host, TOOLS))
 

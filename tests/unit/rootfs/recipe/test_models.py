@@ -10,12 +10,18 @@ import pytest
 from tests.unit.rootfs.recipes import recipe, write
 from vmtool.errors import Refused
 from vmtool.rendering import shipped
-from vmtool.rootfs.recipe.digests import base_digest, driver_digest, image_digest
+from vmtool.rootfs.recipe.input_facts import base_digest, driver_digest, image_digest, read_inputs
+from vmtool.rootfs.recipe.layer import Overlay
 from vmtool.rootfs.recipe.load import find_rootfs_recipe, read_rootfs_recipe
+from vmtool.rootfs.recipe.models import Recipe
 from vmtool.rootfs.recipe.overlay import make_overlay
 
 SHIPPED = sorted(path.parent.name for path in shipped("images").glob("rootfs-*/recipe.yaml"))
 TOOLKIT = {"package": "nvidia-container-toolkit"}
+
+
+def overlay(of: Recipe) -> Overlay:
+    return make_overlay(of, 7, read_inputs(of))
 
 
 @pytest.mark.parametrize("name", [name for name in SHIPPED if name != "rootfs-openeuler-virtcca"])
@@ -102,7 +108,7 @@ def test_content_counts_and_places_do_not(tmp_path: Path) -> None:
 
 
 def test_the_hook_is_a_regular_executable_file_at_its_path(tmp_path: Path) -> None:
-    made = make_overlay(recipe(tmp_path, toolkit=TOOLKIT, hook={"path": "/opt/hooks", "toolkit": "/opt/tk"}), 7)
+    made = overlay(recipe(tmp_path, toolkit=TOOLKIT, hook={"path": "/opt/hooks", "toolkit": "/opt/tk"}))
     hook = next(each for each in made.files if "/prestart/" in each.path)
     assert (hook.path, hook.mode) == ("/opt/hooks/prestart/nvidia-container-toolkit.sh", 0o755)
     assert (hook.text or "").startswith("#!/bin/sh\n")
@@ -111,14 +117,14 @@ def test_the_hook_is_a_regular_executable_file_at_its_path(tmp_path: Path) -> No
 
 
 def test_cdi_is_a_unit_instead(tmp_path: Path) -> None:
-    made = make_overlay(recipe(tmp_path, toolkit=TOOLKIT, hook={"kind": "cdi"}), 7)
+    made = overlay(recipe(tmp_path, toolkit=TOOLKIT, hook={"kind": "cdi"}))
     assert made.enable == ("nvidia-cdi.service",)
     assert not any("/prestart/" in each.path for each in made.files)
 
 
 def test_kata_gets_agent_units_and_an_empty_machine_id(tmp_path: Path) -> None:
     (tmp_path / "agent").write_bytes(b"\x7fELF...")
-    made = make_overlay(recipe(tmp_path, kata={"agent": "agent"}), 7)
+    made = overlay(recipe(tmp_path, kata={"agent": "agent"}))
     files = {each.path: each for each in made.files}
     assert files["/usr/bin/kata-agent"].mode == 0o755
     assert "FailureAction=poweroff" in (files["/etc/systemd/system/kata-agent.service"].text or "")
@@ -129,15 +135,15 @@ def test_kata_gets_agent_units_and_an_empty_machine_id(tmp_path: Path) -> None:
 def test_an_agent_that_is_no_program_is_refused(tmp_path: Path) -> None:
     (tmp_path / "agent").write_bytes(b"<html>404</html>")
     with pytest.raises(Refused, match="not a program"):
-        make_overlay(recipe(tmp_path, kata={"agent": "agent"}), 7)
+        overlay(recipe(tmp_path, kata={"agent": "agent"}))
 
 
 def test_the_recipes_own_file_wins_over_a_rendered_one_and_twice_is_refused(tmp_path: Path) -> None:
     one = {"path": "/etc/hostname", "text": "mine\n"}
-    made = make_overlay(recipe(tmp_path, files=[one]), 7)
+    made = overlay(recipe(tmp_path, files=[one]))
     assert [each.text for each in made.files if each.path == "/etc/hostname"] == ["mine\n"]
     with pytest.raises(Refused, match="written twice: /etc/hostname"):
-        make_overlay(recipe(tmp_path, files=[one, one]), 7)
+        overlay(recipe(tmp_path, files=[one, one]))
 
 
 def test_an_architecture_of_the_command_line_wins(tmp_path: Path) -> None:

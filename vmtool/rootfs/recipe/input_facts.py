@@ -1,10 +1,11 @@
-"""The digests that tell what must be built anew: of the base, of the driver, of the whole image."""
+"""What the files that a recipe names hold; and the digests that say what must be built anew: base, driver, image."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,31 @@ from vmtool.rootfs.recipe.models import Recipe
 # Raised when the same recipe gives something else.
 FORMAT = 2
 RPM_FORMAT = 2
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A recipe's input, as it was read once.
+
+    Args:
+        base, driver, image: digests of all that this part of the build depends on.
+        files: SHA-256 of each file that goes into the image as it is.
+        agent_head: the first bytes of Kata's agent; empty when the recipe has none.
+    """
+
+    base: str
+    driver: str
+    image: str
+    files: Mapping[Path, str]
+    agent_head: bytes = b""
+
+
+def read_inputs(recipe: Recipe) -> Inputs:
+    """Read every file that the recipe names."""
+    agent = recipe.kata.agent if recipe.kata else None
+    sources = {each.source for each in recipe.files if each.source} | ({agent} if agent else set())
+    return Inputs(base_digest(recipe), driver_digest(recipe), image_digest(recipe),
+                  {path: _file_digest(path) for path in sources}, _head(agent) if agent else b"")
 
 
 def base_digest(recipe: Recipe) -> str:
@@ -47,6 +73,11 @@ def _digest(value: dict[str, Any], files: Iterable[Path]) -> str:
 def _plain(value: Any) -> Any:
     """Models as their values; a path by its last part, since the content is digested and the place is no input."""
     return value.model_dump(mode="python") if hasattr(value, "model_dump") else Path(value).name
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(4)
 
 
 def _file_digest(path: Path) -> str:
