@@ -22,7 +22,7 @@ GROUND = "ground"
 # actions, the launchers) is the one way up. `serving` runs in the guest and knows nothing of the house.
 FLOORS = (
     f"{GROUND} serving", "plan", "host", "engine", "cli",
-    "facts debian", "tee", "spec",
+    "facts", "debian tee", "spec",
     "endpoint containerd", "instance", "net gpu qemu", "image", "rootfs models", "proof", "stage",
     "runc kata libvirt", "doctor", "launch", "__main__",
 )

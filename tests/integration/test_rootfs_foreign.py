@@ -13,7 +13,7 @@ import pytest
 from tests.integration.kills import killed, machine_states, recorded
 from tests.integration.machine import Vmtool, command, output
 from vmtool.host.local import LocalHost, LocalMachine
-from vmtool.isolation import PRIVATE
+from vmtool.isolation import private
 from vmtool.rootfs.commands.foreign import read_appliance
 from vmtool.rootfs.format.image_file import read_image
 
@@ -53,8 +53,8 @@ def disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
            "PYTHONPATH": str(DISK.parents[2])}
     env |= {} if appliance.kvm else {"LIBGUESTFS_BACKEND_SETTINGS": "force_tcg"}
     appliance.cache.mkdir(parents=True, exist_ok=True)
-    subprocess.run([*PRIVATE, sys.executable, DISK, str(appliance.kernel or "-"), path, *tools.argv("depmod")],
-                   check=True, env=os.environ | env, timeout=600)
+    subprocess.run([*private(root=True), sys.executable, DISK, str(appliance.kernel or "-"), path,
+                    *tools.argv("depmod")], check=True, env=os.environ | env, timeout=600)
     return path
 
 

@@ -15,6 +15,7 @@ import pytest
 from vmtool.engine.journal import NAME, Journal
 from vmtool.errors import ProgramFailed, ProgramMissing, Refused, VmtoolError
 from vmtool.host.local import LocalHost
+from vmtool.isolation import private
 from vmtool.plan import RunWorker, question, run_worker
 from vmtool.rootfs.build.workers import cpio, insert_filesystem, run_e2fsck
 from vmtool.rootfs.format.workers import digest
@@ -82,7 +83,8 @@ def test_a_worker_that_takes_too_long_is_ended_with_what_it_started(tmp_path: Pa
 def test_an_error_gets_out_of_a_namespace_of_its_own(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="has 1 bytes"):
         (tmp_path / "file").write_bytes(b"x")
-        run_worker(insert_filesystem.Order(tmp_path / "file", tmp_path / "image", 0, 0), private=True).do(LocalHost())
+        run_worker(insert_filesystem.Order(tmp_path / "file", tmp_path / "image", 0, 0),
+                   prefix=private(root=True)).do(LocalHost())
 
 
 def test_the_line_of_the_runbook_does_the_same_when_it_is_typed(tmp_path: Path) -> None:

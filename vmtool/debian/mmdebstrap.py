@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from vmtool.isolation import PRIVATE
+from vmtool.isolation import private
 
 NO_RECOMMENDS, NO_TRANSLATIONS = 'APT::Install-Recommends "false"', 'Acquire::Languages "none"'
 
@@ -37,11 +37,12 @@ class Bootstrap:
     customize: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
     emulator: str = ""
+    root: bool = field(kw_only=True)
 
     @property
     def argv(self) -> tuple[str, ...]:
         """The same call gives the same words in the same order."""
-        return (*PRIVATE, "mmdebstrap", *self._mode(), f"--variant={self.variant}",
+        return (*private(root=self.root), "mmdebstrap", *self._mode(), f"--variant={self.variant}",
                 *([f"--format={self.form}"] if self.form else []),
                 *([f"--architectures={self.arch}"] if self.arch else []),
                 *([f"--include={','.join(self.packages)}"] if self.packages else []),

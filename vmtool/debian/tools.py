@@ -7,7 +7,6 @@ built, the host's own tools will do.
 from __future__ import annotations
 
 import hashlib
-import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from vmtool.architecture import AMD64, BY_MACHINE
 from vmtool.cache import Cache
 from vmtool.debian.mmdebstrap import NO_RECOMMENDS, NO_TRANSLATIONS, Bootstrap
 from vmtool.errors import NotReady
+from vmtool.facts.cpu import read_is_root
 from vmtool.machine import Reader
 
 SUITE = "trixie"
@@ -64,27 +64,51 @@ def read_tools(reader: Reader, cache: Cache, *needed: str) -> Tools:
     return Tools(None)
 
 
-def plan_tools(reader: Reader, cache: Cache, options: tuple[str, ...], environment: p.Pairs,
-               packages: tuple[str, ...] = PACKAGES, *, what: str = "the file-system tools", arch: str = "") -> p.Step:
+@dataclass(frozen=True)
+class Unpacked:
+    """Packages of Debian's that are unpacked in the cache, or will be.
+
+    Args:
+        place: where.
+        arch: as Debian names it; empty for the host's.
+        there: whether they are there.
+        root: vmtool runs as root.
+    """
+
+    place: Path
+    packages: tuple[str, ...]
+    arch: str
+    there: bool
+    root: bool
+
+
+def read_unpacked(reader: Reader, cache: Cache, packages: tuple[str, ...] = PACKAGES, arch: str = "") -> Unpacked:
+    """Look for them in the cache.
+
+    Raises:
+        NotReady: an ordinary user cannot have the ids that packages need.
+    """
+    root, place = read_is_root(reader), tools_dir(cache, packages, arch)
+    if not root and not reader.which("newuidmap"):
+        raise NotReady("newuidmap: no such program; with it packages get ids of their own without root",
+                       hint="apt-get install uidmap, or become root")
+    return Unpacked(place, packages, arch, reader.exists(str(place)), root)
+
+
+def plan_tools(found: Unpacked, cache: Cache, options: tuple[str, ...], environment: p.Pairs, *,
+               what: str = "the file-system tools") -> p.Step:
     """Unpack packages, once for all builds.
 
     Args:
         options: apt's, such as the host's proxy.
         what: that it is, for a person.
-        arch: as Debian names it, when not the host's.
-
-    Raises:
-        NotReady: an ordinary user cannot have the ids that packages need.
     """
-    if os.geteuid() and not reader.which("newuidmap"):
-        raise NotReady("newuidmap: no such program; with it packages get ids of their own without root",
-                       hint="apt-get install uidmap, or become root")
-    title, place = f"unpack {what} of Debian {SUITE}", tools_dir(cache, packages, arch)
-    if reader.exists(str(place)):
+    title, place = f"unpack {what} of Debian {SUITE}", found.place
+    if found.there:
         return p.Step(title, skip="in the cache", waits_only=True)
     scratch = cache.root / "rootfs" / "scratch" / f"tools-{place.name}"
-    argv = Bootstrap(SUITE, scratch / "tree", "extract", "directory", arch, packages,
-                     apt=(NO_RECOMMENDS, NO_TRANSLATIONS, *options)).argv
+    argv = Bootstrap(SUITE, scratch / "tree", "extract", "directory", found.arch, found.packages,
+                     apt=(NO_RECOMMENDS, NO_TRANSLATIONS, *options), root=found.root).argv
     return p.Step(title, (
         p.Remove(scratch), p.MakeDir(scratch), p.MakeDir(place.parent, mode=0o755),
         p.Run(argv, env=(*environment, ("TMPDIR", str(scratch))), deadline=1200),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from vmtool.cache import Cache, checksum
 from vmtool.debian.settings import apt_options, apt_sources, build_environment
+from vmtool.facts.cpu import read_is_root
 from vmtool.facts.memory import read_disk
 from vmtool.image.recipe import Recipe, base_digest, serving_files
 from vmtool.image.wheels import file_digest, wheels_missing
@@ -33,6 +34,7 @@ class BuildFacts:
         sources, options: the host's apt source files and options for the base.
         free: bytes where the cache lies; None when unknown.
         serving: vmtool's own programs that the image carries.
+        root: vmtool runs as root.
     """
 
     archive: bool
@@ -47,6 +49,7 @@ class BuildFacts:
     options: tuple[str, ...]
     free: int | None
     serving: tuple[Path, ...]
+    root: bool
 
 
 def read_build(reader: Reader, cache: Cache, recipe: Recipe, digest: str, environ: Mapping[str, str]) -> BuildFacts:
@@ -71,6 +74,7 @@ def read_build(reader: Reader, cache: Cache, recipe: Recipe, digest: str, enviro
         options=apt_options(reader) if recipe.suite else (),
         free=read_disk(reader, str(cache.root)).free,
         serving=serving_files(),
+        root=read_is_root(reader),
     )
 
 

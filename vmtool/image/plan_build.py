@@ -12,7 +12,7 @@ from vmtool.image import wheels
 from vmtool.image.check import check_host, check_upstream
 from vmtool.image.facts import BuildFacts
 from vmtool.image.recipe import PLATFORMS, Recipe, base_digest
-from vmtool.isolation import PRIVATE
+from vmtool.isolation import private
 
 # What every file in base and layers is dated, so that the same input gives the same bytes: 2025-06-15.
 EPOCH = "1750000000"
@@ -83,7 +83,7 @@ def plan_base(cache: Cache, recipe: Recipe, facts: BuildFacts, *, fresh: bool) -
     paths = [f"path-exclude=/usr/share/{name}/*" for name in LEAN] + ["path-include=/usr/share/doc/*/copyright"]
     argv = Bootstrap(recipe.suite, made, "minbase", arch=PLATFORMS[recipe.platform].debian, packages=recipe.packages,
                      apt=(NO_TRANSLATIONS, *facts.options), dpkg=tuple(paths), customize=tuple(hooks),
-                     sources=facts.sources).argv
+                     sources=facts.sources, root=facts.root).argv
     return p.Step(title, (
         p.MakeDir(base.parent, mode=0o755), p.MakeDir(scratch, mode=0o755),
         p.Run(argv, env=(*facts.environment, ("SOURCE_DATE_EPOCH", EPOCH), ("TMPDIR", str(scratch))), deadline=1800),
@@ -127,8 +127,8 @@ def plan_image(cache: Cache, recipe: Recipe, digest: str, facts: BuildFacts, ups
     # Always the same name there, so that `rmi --prune` finds what earlier builds left.
     local = f"{recipe.reference}:build"
     # What an instruction runs would go on when buildah is killed.
-    build = (*PRIVATE, *buildah, "build", "--isolation=chroot", "--layers", "--format=oci", f"--timestamp={EPOCH}",
-             f"--platform={recipe.platform}", *arguments, f"--tag={local}", str(context))
+    build = (*private(root=facts.root), *buildah, "build", "--isolation=chroot", "--layers", "--format=oci",
+             f"--timestamp={EPOCH}", f"--platform={recipe.platform}", *arguments, f"--tag={local}", str(context))
     # zstd at its fastest: writing is half as long as with gzip, and reading it back is as quick as no compression.
     push = (*buildah, "push", "--quiet", "--compression-format=zstd", "--compression-level=1", local,
             f"oci-archive:{made}:{reference}")

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vmtool.errors import ProgramFailed
-from vmtool.isolation import PRIVATE
 from vmtool.machine import Pairs, check
 from vmtool.plan.action import Action, to_json
 from vmtool.plan.error_report import decode_error
@@ -36,7 +35,7 @@ class RunWorker(Action):
         deadline: seconds until its process group is terminated.
         hint: what helps a person when it fails and gives no hint of its own.
         env: additions to the small fixed environment that every child gets.
-        private: in a mount and process namespace of its own.
+        prefix: words before the program, such as those of a mount and process namespace of its own.
     """
 
     name: str
@@ -44,11 +43,11 @@ class RunWorker(Action):
     deadline: float = 60.0
     hint: str = ""
     env: Pairs = ()
-    private: bool = False
+    prefix: tuple[str, ...] = ()
 
     @property
     def argv(self) -> tuple[str, ...]:
-        return (*(PRIVATE if self.private else ()), *PROGRAM, self.name, "-")
+        return (*self.prefix, *PROGRAM, self.name, "-")
 
     def shell(self) -> str:
         words = [f"{name}={shlex.quote(value)}" for name, value in self.env] + [shlex.join(self.argv)]
@@ -71,9 +70,9 @@ class RunWorker(Action):
 
 
 def run_worker(order: Any, *, deadline: float = 60.0, hint: str = "", env: Pairs = (),
-               private: bool = False) -> RunWorker:
+               prefix: tuple[str, ...] = ()) -> RunWorker:
     """The action that has an `Order` done by the module that defines it."""
-    return RunWorker(name_of(type(order).__module__), to_json(order), deadline, hint, env, private)
+    return RunWorker(name_of(type(order).__module__), to_json(order), deadline, hint, env, prefix)
 
 
 def question(order: Any) -> tuple[str, ...]:

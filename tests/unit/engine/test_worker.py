@@ -25,6 +25,7 @@ from vmtool import errors
 from vmtool import plan as p
 from vmtool.engine import worker
 from vmtool.errors import Interrupted, ProgramFailed, Refused, VmtoolError
+from vmtool.isolation import private
 from vmtool.machine import REPORT, Host, Output, Pairs
 from vmtool.plan.error_report import CUT, LARGEST, decode_error, encode_error
 from vmtool.plan.workers import order_text
@@ -197,7 +198,7 @@ def test_an_order_goes_to_standard_input_with_the_environment() -> None:
     [(argv, stdin, env)] = host.given
     assert argv == (sys.executable, "-I", "-m", "vmtool.engine.worker", "test.sample", "-")
     assert (json.loads(stdin), env) == ({"argv": ["x"]}, (("A", "b"),))
-    assert "unshare" in sample(private=True).argv
+    assert "unshare" in sample(prefix=private(root=True)).argv
 
 
 @given(st.dictionaries(st.text(max_size=5), st.none() | st.text() | st.lists(st.text() | st.dictionaries(

@@ -12,7 +12,7 @@ from tests.unit.image.make import CACHE, DIGEST, facts, recipe
 from vmtool.errors import NotReady, Refused
 from vmtool.image.plan_build import plan_build
 from vmtool.image.recipe import base_digest
-from vmtool.isolation import PRIVATE
+from vmtool.isolation import private
 from vmtool.plan import Plan, Remove, Run, plan_lines
 
 JOURNAL = Path("/s/builds/tiny")
@@ -82,7 +82,8 @@ def test_the_base_is_made_from_the_hosts_sources_and_does_not_keep_them() -> Non
     argv = one(build(facts(sources=("/etc/apt/a.sources",), options=('Acquire::http::Proxy "http://p:1"',))),
                "mmdebstrap")
     digest = base_digest(recipe())[:12]
-    assert argv[:len(PRIVATE) + 1] == (*PRIVATE, "mmdebstrap"), "a kill must leave nothing of it running"
+    own = private(root=True)
+    assert argv[:len(own) + 1] == (*own, "mmdebstrap"), "a kill must leave nothing of it running"
     assert argv[-3:] == ("bookworm", "/c/scratch/tiny/base.tar", "/etc/apt/a.sources")
     assert '--aptopt=Acquire::http::Proxy "http://p:1"' in argv
     assert any("etc/apt/sources.list*" in word and word.startswith("--customize-hook=") for word in argv)

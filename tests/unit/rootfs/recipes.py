@@ -37,5 +37,6 @@ def facts(**changes: Any) -> BuildFacts:
     return dataclasses.replace(BuildFacts(
         inputs=Inputs("a" * 64, "b" * 64, "c" * 64, {}),
         base=False, driver=False, image=False, given=False, stale=(), missing=(), present=(), environment=(),
-        sources=(), options=('Acquire::http::Proxy "http://p"',), emulator="", foreign=False, free=100 << 30),
+        sources=(), options=('Acquire::http::Proxy "http://p"',), root=True, emulator="", foreign=False,
+        free=100 << 30),
         **changes)

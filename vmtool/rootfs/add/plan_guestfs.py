@@ -14,6 +14,7 @@ from vmtool import plan as p
 from vmtool.architecture import KNOWN
 from vmtool.debian.tools import Tools
 from vmtool.errors import NotReady, Refused
+from vmtool.isolation import private
 from vmtool.rootfs.add.guestfs_facts import Appliance
 from vmtool.rootfs.add.plan_file import Addition
 from vmtool.rootfs.add.workers import guestfs_insert, guestfs_inspect
@@ -99,5 +100,5 @@ def _run(directory: Path, appliance: Appliance, tools: Tools, order: Callable[[G
     env = [("LIBGUESTFS_BACKEND", "direct"), ("LIBGUESTFS_CACHEDIR", str(appliance.cache)), ("TMPDIR", str(scratch)),
            *([] if appliance.kvm else [("LIBGUESTFS_BACKEND_SETTINGS", "force_tcg")])]
     work = p.run_worker(order(GuestKernel(appliance.kernel, tools.argv("depmod"))), env=tuple(env), deadline=DEADLINE,
-                        private=appliance.root)
+                        prefix=private(root=True) if appliance.root else ())
     return [p.Remove(scratch), p.MakeDir(scratch), p.MakeDir(appliance.cache), work, p.Remove(scratch)]

@@ -21,7 +21,8 @@ def change_debian(scratch: Path, debian: Debian, arch: str, wanted: Wanted, supp
     """By apt, from outside of the tree, so that a guest without apt will do."""
     argv = Bootstrap(debian.suite, scratch / "root.tar", "custom", "tar", arch,
                      apt=(NO_RECOMMENDS, NO_TRANSLATIONS, *supply.options), setup=(_unpack_hook(scratch / "old.tar"),),
-                     customize=tuple(_hooks(scratch, wanted)), sources=sources(debian, supply.sources)).argv
+                     customize=tuple(_hooks(scratch, wanted)), sources=sources(debian, supply.sources),
+                     root=supply.root).argv
     env = (*supply.environment, ("INITRD", "No"), ("SOURCE_DATE_EPOCH", str(EPOCH)), ("TMPDIR", str(scratch / "tmp")))
     return Change(f"install {', '.join(each.partition(' ')[2] for each in wanted.told)}", (
         p.MakeDir(scratch / "tmp", mode=0o755),
@@ -37,7 +38,8 @@ def change_rpm(scratch: Path, rpm: Rpm, arch: str, wanted: Wanted, supply: Suppl
     env = (*supply.environment, ("SOURCE_DATE_EPOCH", str(EPOCH)), ("TMPDIR", str(scratch)))
     return Change(f"install {', '.join(each.partition(' ')[2] for each in wanted.told)}", (
         p.MakeDir(tree, mode=0o755), p.Run(unpack, deadline=600),
-        *install_actions(rpm, arch, (*wanted.names, *map(str, wanted.files)), scratch, scratch / "dnf", env),
+        *install_actions(rpm, arch, (*wanted.names, *map(str, wanted.files)), scratch, scratch / "dnf", env,
+                         root=supply.root),
         p.Remove(tree / "var/lib/dnf"), pack(tree, scratch / "root.tar"), p.Remove(tree)),
         (scratch / "root.tar", scratch / "kept.tar"), wanted.told)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vmtool import plan as p
 from vmtool.debian.mmdebstrap import NO_RECOMMENDS, NO_TRANSLATIONS, Bootstrap
+from vmtool.rootfs.build.facts import BuildFacts
 from vmtool.rootfs.build.kernel_files import plan_kernel
 from vmtool.rootfs.build.store import EPOCH, Store
 from vmtool.rootfs.recipe.models import Debian, Recipe
@@ -50,26 +51,23 @@ def _suites(debian: Debian) -> list[tuple[str, str]]:
                                          f"{debian.suite}-{pocket}") for pocket in debian.pockets)]
 
 
-def plan_debian(store: Store, recipe: Recipe, digest: str, host: tuple[str, ...], options: tuple[str, ...],
-                environment: p.Pairs, emulator: str = "") -> p.Step:
+def plan_debian(store: Store, recipe: Recipe, facts: BuildFacts) -> p.Step:
     """From the archive's packages to base.tar, and packages.txt with what they are.
 
-    Args:
-        digest: of the base's input.
-        host, options, environment: see `sources`; apt's options; the settings that children get.
-        emulator: see `BuildFacts`; then the tree lies in a user namespace, the one place where the kernel can be
-            taught an emulator without the whole host being taught (Linux 6.7, per-namespace binfmt_misc).
+    With an emulator the tree lies in a user namespace, the one place where the kernel can be taught one without the
+    whole host being taught (Linux 6.7, per-namespace binfmt_misc).
     """
+    digest, emulator = facts.inputs.base, facts.emulator
     debian = recipe.debian or Debian(suite="stable")
     scratch, place = store.scratch(recipe.name), store.base(digest)
     # A user namespace's root cannot pass the cache's private directories.
     temporary = Path("/tmp") / f"vmtool-rootfs-{digest[:16]}" if emulator else scratch / "tmp"  # noqa: S108  (0700 inside)
     argv = Bootstrap(debian.suite, scratch / "base.tar", "minbase", "tar", recipe.arch, packages(recipe),
-                     apt=(NO_TRANSLATIONS, NO_RECOMMENDS, *options), dpkg=excluded(*LEAN, *recipe.exclude),
-                     customize=tuple(hooks(recipe, scratch / "packages.txt")), sources=sources(debian, host),
-                     emulator=emulator).argv
+                     apt=(NO_TRANSLATIONS, NO_RECOMMENDS, *facts.options), dpkg=excluded(*LEAN, *recipe.exclude),
+                     customize=tuple(hooks(recipe, scratch / "packages.txt")), sources=sources(debian, facts.sources),
+                     emulator=emulator, root=facts.root).argv
     # A kernel package makes an initramfs, unless this says no; a guest of Kata's needs none.
-    env = (*environment, ("INITRD", "No"), ("SOURCE_DATE_EPOCH", str(EPOCH)), ("TMPDIR", str(temporary)))
+    env = (*facts.environment, ("INITRD", "No"), ("SOURCE_DATE_EPOCH", str(EPOCH)), ("TMPDIR", str(temporary)))
     return p.Step(f"install the packages ({debian.suite}, {recipe.arch})", (
         p.Remove(scratch), p.MakeDir(scratch), p.MakeDir(temporary, mode=0o755), p.MakeDir(place.parent, mode=0o755),
         p.Run(argv, env=env, deadline=3600), *plan_kernel(recipe, scratch / "base.tar"), p.Remove(temporary),

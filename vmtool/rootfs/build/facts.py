@@ -12,6 +12,7 @@ from typing import Any
 
 from vmtool.architecture import BY_DEBIAN
 from vmtool.debian.settings import apt_options, apt_sources, build_environment
+from vmtool.facts.cpu import read_is_root
 from vmtool.facts.memory import read_disk
 from vmtool.machine import Reader
 from vmtool.plan import Pairs
@@ -26,11 +27,16 @@ KEPT = 30 * 86400
 
 @dataclass(frozen=True)
 class Supply:
-    """Where packages come from on this host, and by which settings: see `vmtool.debian.settings`."""
+    """Where packages come from on this host, and by which settings: see `vmtool.debian.settings`.
+
+    Args:
+        root: vmtool runs as root.
+    """
 
     environment: Pairs
     sources: tuple[str, ...]
     options: tuple[str, ...]
+    root: bool
 
 
 @dataclass(frozen=True)
@@ -92,7 +98,7 @@ def read_build(reader: Reader, store: Store, recipe: Recipe, out: Path, environ:
 def read_supply(reader: Reader, suite: str, environ: Mapping[str, str]) -> dict[str, Any]:
     """The fields of a `Supply` for a suite of Debian's, or none."""
     return {"environment": build_environment(environ), "options": apt_options(reader),
-            "sources": apt_sources(reader, suite) if suite else ()}
+            "sources": apt_sources(reader, suite) if suite else (), "root": read_is_root(reader)}
 
 
 def present(reader: Reader, out: Path) -> tuple[str, ...]:

@@ -97,9 +97,8 @@ def plan_hold(lock: Path | None, found: Path, what: str) -> tuple[p.Step, ...]:
 def plan_base(store: Store, recipe: Recipe, facts: BuildFacts) -> p.Step:
     """Install the packages, of either kind."""
     if recipe.rpm:
-        return plan_rpm(store, recipe, facts.inputs.base, facts.environment)
-    return plan_debian(store, recipe, facts.inputs.base, facts.sources, facts.options, facts.environment,
-                       facts.emulator)
+        return plan_rpm(store, recipe, facts.inputs.base, facts)
+    return plan_debian(store, recipe, facts)
 
 
 def plan_image(store: Store, recipe: Recipe, inputs: Inputs, tools: Tools) -> p.Step:

@@ -8,6 +8,7 @@ from vmtool import plan as p
 from vmtool.debian.mmdebstrap import NO_RECOMMENDS, NO_TRANSLATIONS, Bootstrap
 from vmtool.debian.tools import Tools
 from vmtool.errors import Refused
+from vmtool.isolation import private
 from vmtool.rootfs.build.debian_base import LEAN, excluded, sources
 from vmtool.rootfs.build.facts import BuildFacts, Supply
 from vmtool.rootfs.build.store import Store
@@ -51,16 +52,17 @@ def driver_actions(recipe: Recipe, driver: Driver, facts: Supply, tools: Tools, 
     Raises:
         Refused: the recipe's base cannot give what the driver needs.
     """
+    own = private(root=facts.root)
     tree, out, depmod = scratch / "tree", scratch / "out", tools.argv("depmod")
     order = nvidia_modules.Order(base, out, depmod, tree, driver.run, driver.source, driver.modules)
     start = (p.MakeDir(out), p.MakeDir(scratch / "tmp", mode=0o755))
     if driver.packages:
         return (*start, _workshop(recipe, driver, facts, scratch),
-                p.run_worker(order, deadline=7200, private=True))
+                p.run_worker(order, deadline=7200, prefix=own))
     if driver.run:
         if driver.source is None:
             raise Refused(f"{recipe.name}: driver.run needs driver.source, the kernel's source tree or headers")
-        return (*start, p.MakeDir(tree, mode=0o755), p.run_worker(order, deadline=7200, private=True))
+        return (*start, p.MakeDir(tree, mode=0o755), p.run_worker(order, deadline=7200, prefix=own))
     return (*start, p.run_worker(order, deadline=600))
 
 
@@ -80,5 +82,5 @@ def _workshop(recipe: Recipe, driver: Driver, facts: Supply, scratch: Path) -> p
     debian: Debian = recipe.debian
     argv = Bootstrap(debian.suite, scratch / "tree", "minbase", "directory", recipe.arch, ("make", headers),
                      apt=(NO_TRANSLATIONS, NO_RECOMMENDS, *facts.options), dpkg=excluded(*LEAN, "/usr/share/doc/*"),
-                     customize=(fetch,), sources=sources(debian, facts.sources)).argv
+                     customize=(fetch,), sources=sources(debian, facts.sources), root=facts.root).argv
     return p.Run(argv, env=(*facts.environment, ("TMPDIR", str(scratch / "tmp"))), deadline=3600)

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from vmtool import plan as p
 from vmtool.architecture import BY_DEBIAN
-from vmtool.isolation import PRIVATE
+from vmtool.isolation import private
 from vmtool.rootfs.build.debian_base import packages
+from vmtool.rootfs.build.facts import Supply
 from vmtool.rootfs.build.kernel_files import plan_kernel
 from vmtool.rootfs.build.store import EPOCH, Store
 from vmtool.rootfs.recipe.models import Recipe, Repository, Rpm
@@ -22,20 +23,20 @@ _CLEAN = ("var/cache", "var/log", "var/lib/dnf", "etc/machine-id", "etc/resolv.c
           "var/lib/systemd/catalog", "var/lib/systemd/random-seed")
 
 
-def plan_rpm(store: Store, recipe: Recipe, digest: str, environment: p.Pairs) -> p.Step:
+def plan_rpm(store: Store, recipe: Recipe, digest: str, supply: Supply) -> p.Step:
     """From the repositories' packages to base.tar, and packages.txt with what they are.
 
     Args:
         digest: of the base's input.
-        environment: the settings that children get, such as proxies.
+        supply: the settings that children get, such as proxies.
     """
     rpm = recipe.rpm or Rpm(release="0", repositories=(Repository(name="none", source="file:/", unsigned=True),))
     scratch, place = store.scratch(recipe.name), store.base(digest)
     tree, tar = scratch / "tree", scratch / "base.tar"
-    env = (*environment, ("SOURCE_DATE_EPOCH", str(EPOCH)), ("TMPDIR", str(scratch)))
+    env = (*supply.environment, ("SOURCE_DATE_EPOCH", str(EPOCH)), ("TMPDIR", str(scratch)))
     return p.Step(f"install the packages (release {rpm.release}, {recipe.arch})", (
         p.Remove(scratch), p.MakeDir(tree, mode=0o755), p.MakeDir(place.parent, mode=0o755),
-        *install_actions(rpm, recipe.arch, packages(recipe), scratch, store.root / "dnf", env),
+        *install_actions(rpm, recipe.arch, packages(recipe), scratch, store.root / "dnf", env, root=supply.root),
         *(p.Remove(tree / name) for name in _CLEAN), p.MakeDir(tree / "var/cache", mode=0o755),
         p.MakeDir(tree / "var/log", mode=0o755), pack(tree, tar),
         *plan_kernel(recipe, tar), p.Remove(tree),
@@ -44,14 +45,14 @@ def plan_rpm(store: Store, recipe: Recipe, digest: str, environment: p.Pairs) ->
 
 
 def install_actions(rpm: Rpm, arch: str, names: tuple[str, ...], scratch: Path, cache: Path,
-                    env: p.Pairs) -> tuple[p.Action, ...]:
+                    env: p.Pairs, *, root: bool) -> tuple[p.Action, ...]:
     """Install packages into SCRATCH/tree, and list all that are in it then in SCRATCH/packages.txt."""
     tree, repos, home = scratch / "tree", scratch / "repos", scratch / "home"
     env = (*env, ("HOME", str(home)))
     settings = (f"reposdir={repos}", f"cachedir={cache}", "logdir=/var/log", "persistdir=/var/lib/dnf",
                 "install_weak_deps=False", "tsflags=nodocs", "keepcache=True", "varsdir=/nonexistent")
     # Without SOURCE_DATE_EPOCH rpm would write down the time of the installation.
-    dnf = (*PRIVATE, "dnf", "--assumeyes", f"--config={repos / 'dnf.conf'}", f"--installroot={tree}",
+    dnf = (*private(root=root), "dnf", "--assumeyes", f"--config={repos / 'dnf.conf'}", f"--installroot={tree}",
            f"--releasever={rpm.release}", f"--forcearch={BY_DEBIAN[arch].machine}",
            *(f"--setopt={line}" for line in settings), "install", *names)
     return (p.MakeDir(repos), p.WriteFile(repos / "dnf.conf", "[main]\n"), p.WriteFile(home / ".rpmmacros", _MACROS),

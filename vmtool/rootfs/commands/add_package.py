@@ -12,7 +12,7 @@ import click
 from vmtool.architecture import BY_DEBIAN, architecture_of
 from vmtool.cache import Cache
 from vmtool.cli.apply_plan import show_or_apply
-from vmtool.debian.tools import Tools, plan_tools, tools_dir
+from vmtool.debian.tools import Tools, plan_tools, read_unpacked, tools_dir
 from vmtool.errors import NotReady, Refused
 from vmtool.facts.memory import read_disk
 from vmtool.host.local import LocalMachine
@@ -119,7 +119,7 @@ def equip(state: State, image: Path, change: Callable[[Old, Tree, str, Reader, T
 def own_tools(machine: Reader, cache: Cache) -> tuple[Step, Tools]:
     """The tools that give the same bytes each time, and the step that unpacks them."""
     settings = read_supply(machine, "", os.environ)
-    return (plan_tools(machine, cache, settings["options"], settings["environment"]),
+    return (plan_tools(read_unpacked(machine, cache), cache, settings["options"], settings["environment"]),
             Tools(tools_dir(cache), os.uname().machine))
 
 

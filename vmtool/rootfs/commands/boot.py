@@ -12,7 +12,7 @@ from vmtool.cache import Cache
 from vmtool.cli.apply_plan import show_or_apply
 from vmtool.cli.output import print_json
 from vmtool.debian.settings import apt_options, build_environment
-from vmtool.debian.tools import PACKAGES, Tools, plan_tools, tools_dir
+from vmtool.debian.tools import Tools, plan_tools, read_unpacked, tools_dir
 from vmtool.errors import NotReady, ProgramFailed, Refused, VerificationFailed, VmtoolError
 from vmtool.facts.cpu import read_cpu
 from vmtool.facts.kvm import read_kvm
@@ -96,10 +96,12 @@ def boot_image(state: State, image: Path, manifest: Manifest | None, kernel: Pat
 def preparation(reader: Reader, cache: Cache, boot: Boot, guest: Architecture) -> tuple[Step, ...]:
     """Unpack what is not there: the tools, a busybox for the guest, and QEMU when the host has none."""
     options, environment = apt_options(reader), build_environment(os.environ)
-    steps = [plan_tools(reader, cache, options, environment, PACKAGES),
-             plan_tools(reader, cache, options, environment, BUSYBOX, what="a busybox", arch=guest.debian)]
+    steps = [plan_tools(read_unpacked(reader, cache), cache, options, environment),
+             plan_tools(read_unpacked(reader, cache, BUSYBOX, guest.debian), cache, options, environment,
+                        what="a busybox")]
     if not boot.qemu:
-        steps.append(plan_tools(reader, cache, options, environment, qemu_packages(guest), what="QEMU"))
+        qemu = read_unpacked(reader, cache, qemu_packages(guest))
+        steps.append(plan_tools(qemu, cache, options, environment, what="QEMU"))
     if not all(step.skip for step in steps) and not reader.which("mmdebstrap"):
         raise NotReady("mmdebstrap is not installed; it unpacks QEMU and tools", hint="apt-get install mmdebstrap")
     return tuple(step for step in steps if not step.skip)

@@ -10,7 +10,7 @@ import click
 from vmtool.architecture import BY_DEBIAN
 from vmtool.cache import Cache
 from vmtool.cli.apply_plan import show_or_apply
-from vmtool.debian.tools import Tools, plan_tools, tools_dir
+from vmtool.debian.tools import Tools, plan_tools, read_unpacked, tools_dir
 from vmtool.errors import Refused
 from vmtool.host import locks
 from vmtool.host.local import LocalMachine
@@ -50,7 +50,7 @@ def build_command(state: State, recipe: str, output: Path | None, arch: str | No
 
     def make() -> Plan:
         facts = read_build(machine, store, read, out, os.environ)
-        step = plan_tools(machine, store.cache, facts.options, facts.environment)
+        step = plan_tools(read_unpacked(machine, store.cache), store.cache, facts.options, facts.environment)
         own = Tools(tools_dir(store.cache), os.uname().machine)
         return plan_build(directory, store, read, facts, step, own, out, fresh=no_cache, lock=lock_file,
                           driver_step=plan_driver(store, read, facts, own))

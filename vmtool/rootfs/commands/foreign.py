@@ -14,7 +14,7 @@ from vmtool.architecture import architecture_of
 from vmtool.cache import Cache
 from vmtool.cli.apply_plan import show_or_apply
 from vmtool.cli.output import print_json
-from vmtool.debian.tools import Tools, plan_tools, tools_dir
+from vmtool.debian.tools import Tools, plan_tools, read_unpacked, tools_dir
 from vmtool.errors import NotReady
 from vmtool.findings import Finding
 from vmtool.host.local import LocalMachine
@@ -90,8 +90,8 @@ def read_appliance(machine: Reader, image: ImageFile) -> tuple[Appliance, Tools,
     if own:
         return appliance, Tools(None), ()
     settings = read_supply(machine, "", os.environ)
-    steps = (plan_tools(machine, cache, settings["options"], settings["environment"]),
-             plan_tools(machine, cache, settings["options"], settings["environment"], kernel,
+    steps = (plan_tools(read_unpacked(machine, cache), cache, settings["options"], settings["environment"]),
+             plan_tools(read_unpacked(machine, cache, kernel), cache, settings["options"], settings["environment"],
                         what="a kernel for libguestfs"))
     if not all(step.skip for step in steps) and not machine.which("mmdebstrap"):
         raise NotReady("libguestfs needs a kernel to boot: there is none in /boot, and no mmdebstrap to unpack one",

@@ -29,7 +29,7 @@ from vmtool.rootfs.metadata.workers import update_metadata
 from vmtool.rootfs.recipe.models import Debian, Repository, Rpm
 
 TOOLS, SCRATCH = Tools(Path("/t"), "x86_64"), Path("/c/scratch/x")
-SUPPLY = Supply(environment=(), sources=(), options=('Acquire::http::Proxy "http://p"',))
+SUPPLY = Supply(environment=(), sources=(), options=('Acquire::http::Proxy "http://p"',), root=True)
 RELEASE = 'ID=debian\nVERSION_CODENAME=bookworm\nPRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\n'
 
 
