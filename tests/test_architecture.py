@@ -56,7 +56,7 @@ LISTED: dict[str, dict[str, tuple[str, ...]]] = {
     "files": {
         "what a person names: a document, a recipe, an archive": (
             "doctor.compare", "documents", "image.archive", "image.recipe", "image.wheels", "kata.document",
-            "rootfs.build.kernel_files", "rootfs.metadata.lock_file", "rootfs.metadata.manifest", "rootfs.recipe.load"),
+            "rootfs.metadata.lock_file", "rootfs.metadata.manifest", "rootfs.recipe.load"),
         "what vmtool itself wrote, in its state directory or its package": (
             "image.installed", "instance.instance", "kata.keys", "models.canary", "proof.evidence", "rendering"),
         "a file's new content depends on whether the old one is the same": ("kata.install",),

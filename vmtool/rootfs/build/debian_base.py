@@ -70,7 +70,8 @@ def plan_debian(store: Store, recipe: Recipe, facts: BuildFacts) -> p.Step:
     env = (*facts.environment, ("INITRD", "No"), ("SOURCE_DATE_EPOCH", str(EPOCH)), ("TMPDIR", str(temporary)))
     return p.Step(f"install the packages ({debian.suite}, {recipe.arch})", (
         p.Remove(scratch), p.MakeDir(scratch), p.MakeDir(temporary, mode=0o755), p.MakeDir(place.parent, mode=0o755),
-        p.Run(argv, env=env, deadline=3600), *plan_kernel(recipe, scratch / "base.tar"), p.Remove(temporary),
+        p.Run(argv, env=env, deadline=3600), *plan_kernel(recipe, facts.inputs.modules, scratch / "base.tar"),
+        p.Remove(temporary),
         p.Run(("mv", "--no-target-directory", str(scratch), str(place))),
     ), undo=(p.Remove(temporary), p.Remove(scratch)), waits_only=True)
 

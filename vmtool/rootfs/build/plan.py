@@ -97,7 +97,7 @@ def plan_hold(lock: Path | None, found: Path, what: str) -> tuple[p.Step, ...]:
 def plan_base(store: Store, recipe: Recipe, facts: BuildFacts) -> p.Step:
     """Install the packages, of either kind."""
     if recipe.rpm:
-        return plan_rpm(store, recipe, facts.inputs.base, facts)
+        return plan_rpm(store, recipe, facts)
     return plan_debian(store, recipe, facts)
 
 

@@ -8,7 +8,7 @@ from vmtool import plan as p
 from vmtool.architecture import BY_DEBIAN
 from vmtool.isolation import private
 from vmtool.rootfs.build.debian_base import packages
-from vmtool.rootfs.build.facts import Supply
+from vmtool.rootfs.build.facts import BuildFacts
 from vmtool.rootfs.build.kernel_files import plan_kernel
 from vmtool.rootfs.build.store import EPOCH, Store
 from vmtool.rootfs.recipe.models import Recipe, Repository, Rpm
@@ -23,23 +23,18 @@ _CLEAN = ("var/cache", "var/log", "var/lib/dnf", "etc/machine-id", "etc/resolv.c
           "var/lib/systemd/catalog", "var/lib/systemd/random-seed")
 
 
-def plan_rpm(store: Store, recipe: Recipe, digest: str, supply: Supply) -> p.Step:
-    """From the repositories' packages to base.tar, and packages.txt with what they are.
-
-    Args:
-        digest: of the base's input.
-        supply: the settings that children get, such as proxies.
-    """
+def plan_rpm(store: Store, recipe: Recipe, facts: BuildFacts) -> p.Step:
+    """From the repositories' packages to base.tar, and packages.txt with what they are."""
     rpm = recipe.rpm or Rpm(release="0", repositories=(Repository(name="none", source="file:/", unsigned=True),))
-    scratch, place = store.scratch(recipe.name), store.base(digest)
+    scratch, place = store.scratch(recipe.name), store.base(facts.inputs.base)
     tree, tar = scratch / "tree", scratch / "base.tar"
-    env = (*supply.environment, ("SOURCE_DATE_EPOCH", str(EPOCH)), ("TMPDIR", str(scratch)))
+    env = (*facts.environment, ("SOURCE_DATE_EPOCH", str(EPOCH)), ("TMPDIR", str(scratch)))
     return p.Step(f"install the packages (release {rpm.release}, {recipe.arch})", (
         p.Remove(scratch), p.MakeDir(tree, mode=0o755), p.MakeDir(place.parent, mode=0o755),
-        *install_actions(rpm, recipe.arch, packages(recipe), scratch, store.root / "dnf", env, root=supply.root),
+        *install_actions(rpm, recipe.arch, packages(recipe), scratch, store.root / "dnf", env, root=facts.root),
         *(p.Remove(tree / name) for name in _CLEAN), p.MakeDir(tree / "var/cache", mode=0o755),
         p.MakeDir(tree / "var/log", mode=0o755), pack(tree, tar),
-        *plan_kernel(recipe, tar), p.Remove(tree),
+        *plan_kernel(recipe, facts.inputs.modules, tar), p.Remove(tree),
         p.Run(("mv", "--no-target-directory", str(scratch), str(place))),
     ), undo=(p.Remove(scratch),), waits_only=True)
 

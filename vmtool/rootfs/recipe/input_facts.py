@@ -27,6 +27,7 @@ class Inputs:
         base, driver, image: digests of all that this part of the build depends on.
         files: SHA-256 of each file that goes into the image as it is.
         agent_head: the first bytes of Kata's agent; empty when the recipe has none.
+        modules: the directory of the kernel's modules, by its real name; None when the recipe names none.
     """
 
     base: str
@@ -34,14 +35,17 @@ class Inputs:
     image: str
     files: Mapping[Path, str]
     agent_head: bytes = b""
+    modules: Path | None = None
 
 
 def read_inputs(recipe: Recipe) -> Inputs:
     """Read every file that the recipe names."""
     agent = recipe.kata.agent if recipe.kata else None
     sources = {each.source for each in recipe.files if each.source} | ({agent} if agent else set())
+    modules = recipe.kernel.modules if recipe.kernel else None
     return Inputs(base_digest(recipe), driver_digest(recipe), image_digest(recipe),
-                  {path: _file_digest(path) for path in sources}, _head(agent) if agent else b"")
+                  {path: _file_digest(path) for path in sources}, _head(agent) if agent else b"",
+                  modules.resolve() if modules else None)
 
 
 def base_digest(recipe: Recipe) -> str:
