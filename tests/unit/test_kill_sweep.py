@@ -15,9 +15,9 @@ from types import FrameType
 
 import pytest
 
+from tests.fakes.kinds import KINDS
 from tests.unit.sweeps import gpu, image, launch, net, rootfs
 from tests.unit.sweeps.engine import Case, Sweep, do, undo
-from tests.unit.test_plan import KINDS
 from vmtool.engine import apply
 from vmtool.machine import Host
 from vmtool.paths import State

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import json
 import typing
 from pathlib import Path
@@ -13,25 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.fakes.kinds import KINDS
 from vmtool import plan as p
 from vmtool.endpoint.client import Server
 
-ROOMS = [path.parent.name for path in sorted((Path(__file__).parents[2] / "vmtool").glob("*/actions.py"))]
-
-
-def kinds() -> list[type[p.Action]]:
-    """Every action of every room, found as a journal finds it: in the room's actions.py."""
-    for room in ROOMS:
-        importlib.import_module(f"vmtool.{room}.actions")
-    found, left = [], p.Action.__subclasses__()
-    while left:
-        kind = left.pop()
-        left += kind.__subclasses__()
-        found += [kind] if kind.__module__.startswith("vmtool.") else []
-    return sorted(found, key=p.kind_of)
-
-
-KINDS = kinds()
 TEXT = st.text(max_size=20)
 PATHS = st.text("abc/ '$\n", min_size=1, max_size=12).map(lambda text: Path("/" + text))
 SERVERS = st.builds(Server, host=TEXT, port=st.integers(1, 65535), result=PATHS)

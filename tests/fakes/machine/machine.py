@@ -27,7 +27,7 @@ from tests.fakes.recorded import Recorded
 from tests.fakes.sysfs import FakeKernel
 from vmtool.errors import ProgramFailed, ProgramMissing, VmtoolError
 from vmtool.gpu.pci import DEVICES
-from vmtool.isolation import PRIVATE
+from vmtool.isolation import private
 from vmtool.machine import Channel, Output, Pairs
 from vmtool.plan.error_report import encode_error
 
@@ -238,7 +238,8 @@ class FakeMachine(FakeKernel):
     def execute(self, argv: Sequence[str], *, deadline: float, env: Pairs = (), stdin: Path | bytes | None = None,
                 stdout: Path | None = None) -> Output:
         argv = tuple(argv)
-        argv = argv[len(PRIVATE):] if argv[:len(PRIVATE)] == PRIVATE else argv
+        apart = private(root=True)
+        argv = argv[len(apart):] if argv[:len(apart)] == apart else argv
         fake = programs.find(argv)
         if fake is None:
             raise AssertionError(f"this machine has no such program: {argv}")

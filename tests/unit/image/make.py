@@ -10,6 +10,7 @@ from vmtool.cache import Cache
 from vmtool.image.facts import BuildFacts
 from vmtool.image.recipe import Recipe
 
+UPSTREAM = "sha256:" + "1" * 64
 CACHE = Cache(Path("/c"))
 DIGEST = "ab" * 32
 RECIPE = """

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.fakes import plans
-from tests.unit.image.make import CACHE, DIGEST, facts, recipe
+from tests.unit.image.make import CACHE, DIGEST, UPSTREAM, facts, recipe
 from vmtool.errors import NotReady, Refused
 from vmtool.image.plan_build import plan_build
 from vmtool.image.recipe import base_digest
@@ -16,8 +16,6 @@ from vmtool.isolation import private
 from vmtool.plan import Plan, Remove, Run, plan_lines
 
 JOURNAL = Path("/s/builds/tiny")
-UPSTREAM = "sha256:" + "1" * 64
-
 
 def build(found: Any = None, *, of: Any = None, **options: Any) -> Plan:
     return plan_build(CACHE, JOURNAL, of or recipe(), DIGEST, found or facts(), **options)

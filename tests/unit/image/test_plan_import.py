@@ -15,7 +15,7 @@ from vmtool.image.installed import ImportedImage
 from vmtool.image.plan_import import built_record, foreign_record, plan_import
 from vmtool.models.canary import plan_canary
 from vmtool.paths import State
-from vmtool.plan import Plan, shell_lines
+from vmtool.plan import Plan, plan_lines, shell_lines
 from vmtool.serving import train_canary
 from vmtool.serving.train_canary import PAIRS
 
@@ -114,10 +114,10 @@ def test_the_canary_is_trained_without_a_network_and_appears_in_one_move(tmp_pat
 
 def test_a_directory_that_is_there_keeps_its_mode_and_owner(tmp_path: Path) -> None:
     """`vmtool model canary /tmp/model` must not close /tmp."""
-    train = list(shell_lines(plan_canary(STATE, PRIVATE, "i", tmp_path / "canary").steps[2].actions))
-    assert not any(line.startswith("install -d") and line.endswith(f" {tmp_path}") for line in train)
-    assert f"install -d -m 0755 -o 0 {tmp_path}/m" in shell_lines(
-        plan_canary(STATE, PRIVATE, "i", tmp_path / "m" / "canary").steps[2].actions)
+    made = list(plan_lines(plan_canary(STATE, PRIVATE, "i", tmp_path / "canary")))
+    assert not any(line.startswith("install -d") and line.endswith(f" {tmp_path}") for line in made)
+    assert f"install -d -m 0755 -o 0 {tmp_path}/m" in plan_lines(
+        plan_canary(STATE, PRIVATE, "i", tmp_path / "m" / "canary"))
 
 
 def test_a_canary_that_is_there_is_not_trained_again(tmp_path: Path) -> None:

@@ -7,8 +7,7 @@ from typing import Any
 
 from tests.fakes.machine import FakeMachine
 from tests.fakes.machine.containers import Containerd, digest_of
-from tests.unit.image.make import DIGEST, facts, recipe
-from tests.unit.image.test_plan_build import UPSTREAM
+from tests.unit.image.make import DIGEST, UPSTREAM, facts, recipe
 from tests.unit.sweeps.engine import Boot, Case, Make, booted
 from vmtool.cache import Cache
 from vmtool.containerd.endpoint import private_endpoint

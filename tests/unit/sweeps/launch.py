@@ -15,7 +15,7 @@ from tests.fakes.machine import FakeMachine
 from tests.fakes.machine.containers import Containerd, digest_of
 from tests.fakes.recorded import Recorded
 from tests.unit.kata import cases as kata_cases
-from tests.unit.kata import test_launcher as kata
+from tests.unit.kata import launches as kata
 from tests.unit.launch import cases as runc
 from tests.unit.libvirt import cases as libvirt
 from tests.unit.sweeps import gpu, net

@@ -13,13 +13,12 @@ from tests.fakes.machine import FakeMachine
 from tests.fakes.machine.tree import Inode
 from tests.fakes.tree import FakeTree
 from tests.unit.rootfs import make, recipes
-from tests.unit.rootfs.add import test_plan_guestfs as guestfs
-from tests.unit.rootfs.add.test_plan_rebuild import RELEASE, SUPPLY
-from tests.unit.rootfs.boot import test_plan as booting
+from tests.unit.rootfs.add.cases import APPLIANCE, RELEASE, SUPPLY
+from tests.unit.rootfs.boot import cases as booting
 from tests.unit.rootfs.make import MANIFEST, manifest
 from tests.unit.sweeps.engine import Boot, Case, Make
 from vmtool.cache import Cache
-from vmtool.debian.tools import Tools, plan_tools, tools_dir
+from vmtool.debian.tools import Tools, plan_tools, read_unpacked, tools_dir
 from vmtool.paths import State
 from vmtool.plan import Plan, Step
 from vmtool.rootfs.add.package_facts import read_debian, read_wanted
@@ -73,7 +72,7 @@ def work(state: State) -> Path:
 
 def tools(machine: FakeMachine) -> tuple[Step, Tools]:
     """The step that unpacks the tools, and these."""
-    return plan_tools(machine, CACHE, (), ()), Tools(tools_dir(CACHE))
+    return plan_tools(read_unpacked(machine, CACHE), CACHE, (), ()), Tools(tools_dir(CACHE))
 
 
 def build(changes: dict[str, Any] | None = None, *present: str, out: Path = IMAGE, **found: Any) -> Make:
@@ -133,7 +132,7 @@ def driver(own: Tools) -> Change:
 def in_guest(verb: str) -> Make:
     """Through libguestfs's small guest."""
     def plan(state: State, machine: FakeMachine) -> Plan:
-        appliance = dataclasses.replace(guestfs.APPLIANCE, cache=CACHE.root / "rootfs" / "guestfs")
+        appliance = dataclasses.replace(APPLIANCE, cache=CACHE.root / "rootfs" / "guestfs")
         found = dataclasses.replace(image(), kind="gpt")
         if verb == "look":
             return plan_look(work(state), found, appliance, Tools(None), (tools(machine)[0],))

@@ -10,17 +10,16 @@ from typing import Any
 import pytest
 
 from tests.fakes.plans import orders
+from tests.unit.rootfs.add.cases import APPLIANCE
 from vmtool import plan as p
 from vmtool.debian.tools import Tools
 from vmtool.errors import NotReady, Refused
-from vmtool.rootfs.add.guestfs_facts import Appliance
 from vmtool.rootfs.add.plan_file import Addition
 from vmtool.rootfs.add.plan_guestfs import check, is_foreign, plan_insert, plan_look
 from vmtool.rootfs.add.workers import guestfs_insert, guestfs_inspect
 from vmtool.rootfs.format.image_file import Extent, ImageFile, read_image
 from vmtool.rootfs.format.qcow2 import qcow2_problem
 
-APPLIANCE = Appliance(binding=True, missing=(), kernel=Path("/c/k"), kvm=False, cache=Path("/c/guestfs"), root=True)
 TOOLS = Tools(Path("/t"))
 
 

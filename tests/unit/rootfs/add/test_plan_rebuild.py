@@ -11,6 +11,7 @@ import pytest
 from tests.fakes.plans import orders
 from tests.fakes.tree import FakeTree
 from tests.unit.rootfs import make
+from tests.unit.rootfs.add.cases import RELEASE, SUPPLY
 from tests.unit.rootfs.make import SALT, manifest
 from vmtool import plan as p
 from vmtool.debian.tools import Tools
@@ -20,7 +21,6 @@ from vmtool.rootfs.add.plan_driver import change_driver, driver_of
 from vmtool.rootfs.add.plan_package import change_debian, change_rpm
 from vmtool.rootfs.add.plan_rebuild import Change, Old, plan_remake
 from vmtool.rootfs.add.workers import ext4_to_tar
-from vmtool.rootfs.build.facts import Supply
 from vmtool.rootfs.build.replace_files import Swap, plan_swaps
 from vmtool.rootfs.build.workers import merge_layers, write_headers
 from vmtool.rootfs.format.image_file import MIB, read_image
@@ -29,10 +29,6 @@ from vmtool.rootfs.metadata.workers import update_metadata
 from vmtool.rootfs.recipe.models import Debian, Repository, Rpm
 
 TOOLS, SCRATCH = Tools(Path("/t"), "x86_64"), Path("/c/scratch/x")
-SUPPLY = Supply(environment=(), sources=(), options=('Acquire::http::Proxy "http://p"',), root=True)
-RELEASE = 'ID=debian\nVERSION_CODENAME=bookworm\nPRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\n'
-
-
 def old(directory: Path, **changes: Any) -> Old:
     path = make.kata_dax(directory / "m.img", verity=True)
     return dataclasses.replace(Old(read_image(path), (), manifest(), ("rootfs.img", "manifest.json", "lock.json"),

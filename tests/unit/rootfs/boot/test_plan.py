@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import gzip
 from pathlib import Path
 
 import pytest
 
 from tests.fakes.host import FakeHost
+from tests.unit.rootfs.boot.cases import PROMISES, boot
 from tests.unit.rootfs.make import EROFS, image, kata_dax
 from vmtool.debian.tools import Tools
 from vmtool.plan import plan_lines
@@ -17,12 +17,10 @@ from vmtool.rootfs.boot.check import check_report, read_report
 from vmtool.rootfs.boot.plan import Boot, plan_boot
 from vmtool.rootfs.boot.workers import append_initramfs
 from vmtool.rootfs.boot.workers.make_initramfs import choose
-from vmtool.rootfs.format.image_file import MIB, read_image
+from vmtool.rootfs.format.image_file import MIB
 from vmtool.rootfs.format.layout import fit
 from vmtool.rootfs.metadata.manifest import Promises
 
-PROMISES = Promises(target="kata-containers.target", units=("x.service",), hook="/h/prestart/n.sh",
-                    modules=("nvidia",), agent=True)
 GOOD = """[    0.0] booting
 VMTOOL-REPORT mounted yes\r
 VMTOOL-REPORT kernel 6.1.0-50-amd64\r
@@ -35,12 +33,6 @@ VMTOOL-REPORT loadable nvidia yes
 VMTOOL-REPORT failed
 VMTOOL-REPORT end
 """
-
-
-def boot(path: Path, **changes: object) -> Boot:
-    made = Boot(read_image(path), Path("/k"), "amd64", PROMISES, "/usr/bin/qemu-system-x86_64", Path("/q"),
-                Path("/bb/busybox"), False, Path("/j"))
-    return dataclasses.replace(made, **changes)  # type: ignore[arg-type]
 
 
 def text(made: Boot) -> str:
