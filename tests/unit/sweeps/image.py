@@ -14,7 +14,7 @@ from vmtool.containerd.endpoint import private_endpoint
 from vmtool.image.installed import ImportedImage, images_dir
 from vmtool.image.plan_build import plan_build
 from vmtool.image.plan_import import built_record, plan_import
-from vmtool.image.recipe import SERVING, Recipe
+from vmtool.image.recipe import Recipe
 from vmtool.models.canary import plan_canary
 from vmtool.paths import State
 from vmtool.plan import Plan
@@ -29,8 +29,7 @@ DAEMON = {r"files .*/containerd/(config.toml|containerd.log)": "the private cont
 
 def host(state: State) -> FakeMachine:
     """A build host: a recipe's files, vmtool's own, and an archive of an older build."""
-    own = {str(path): path.name for path in (*recipe().locks, recipe().directory / "Containerfile",
-                                                    *SERVING.glob("*.py"))}
+    own = {str(path): path.name for path in (*recipe().locks, recipe().directory / "Containerfile", *facts().serving)}
     return FakeMachine(files={**own, str(CACHE.archives("tiny") / "old.tar"): "old", str(CACHE.lock): "",
                               str(ARCHIVE): f"{NAME}:{DIGEST[:12]}\n"})
 
