@@ -6,12 +6,14 @@ test makes, it must remove; `untouched` looks.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import shutil
 import subprocess
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,12 +22,29 @@ import yaml
 from tests.integration.kills import Pace
 from tests.integration.machine import Vmtool, footprint, kill_containerd
 from tests.integration.standin_image import standin_image
+from tests.lanes import ROOTFS, lane_of
 
 CACHE = Path(os.environ.get("VMTOOL_CACHE") or Path.home() / ".cache" / "vmtool")
 IMAGE = "vmtool/vllm-cpu:latest"
 # What a launch with vLLM itself adds to a spec.
 VLLM: dict[str, object] = {"image": IMAGE, "vllm": {
     "args": "--enforce-eager --dtype bfloat16 --kv-cache-memory-bytes 64M --max-model-len 256"}}
+
+
+@contextlib.contextmanager
+def guest_builds() -> Iterator[None]:
+    """Guest images are built one at a time, since they share a cache, and a second build is turned away: what builds
+    them in another lane takes turns with the lane of the guest images."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "tests-guest-builds.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    with guest_builds() if lane_of(item.nodeid) == ROOTFS else contextlib.nullcontext():
+        return (yield)
 
 
 @pytest.fixture(scope="session")

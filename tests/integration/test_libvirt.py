@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import IMAGE, MakeSpec
+from tests.integration.conftest import IMAGE, MakeSpec, guest_builds
 from tests.integration.kills import killed, planned, until_health
 from tests.integration.libvirt_daemons import SOCKET, libvirt_daemons
 from tests.integration.machine import Vmtool, footprint, kill_containerd, output
@@ -32,7 +32,8 @@ def image(vmtool: Vmtool, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     """The guest image that the shipped recipe gives, where QEMU's own user may read it."""
     directory = Path(tempfile.mkdtemp(prefix="vmtool-guest-", dir="/var/tmp"))  # others must get through
     directory.chmod(0o711)
-    vmtool("rootfs", "build", "rootfs-minimal", "-o", directory / "rootfs.img", timeout=1200)
+    with guest_builds():
+        vmtool("rootfs", "build", "rootfs-minimal", "-o", directory / "rootfs.img", timeout=1200)
     yield directory / "rootfs.img"
     shutil.rmtree(directory)
 

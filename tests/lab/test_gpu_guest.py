@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.integration.conftest import guest_builds
 from tests.integration.machine import Vmtool
 from tests.lab import topology
 from tests.lab.cache import LabError
@@ -55,7 +56,9 @@ def host() -> Iterator[LabVm]:
         pytest.skip(f"the lab's parts cannot be made: {str(error).splitlines()[0]}")
     with tempfile.TemporaryDirectory(prefix="vmtool-lab-", dir="/var/tmp") as directory:  # the images outgrow a tmpfs
         scratch = Path(directory)
-        Vmtool(scratch / "state")("rootfs", "build", "rootfs-debian-nvidia", "-o", scratch / "rootfs.img", timeout=2400)
+        with guest_builds():
+            Vmtool(scratch / "state")("rootfs", "build", "rootfs-debian-nvidia", "-o", scratch / "rootfs.img",
+                                      timeout=2400)
         make_payload(scratch / "payload.img", scratch, scratch / "rootfs.img", print)
         with LabVm(lab, topology.LAUNCH_HOST, disks=[scratch / "payload.img"]) as vm:
             vm.sh(f"mkdir -p {PAYLOAD}; mount -o ro /dev/vdb {PAYLOAD}")
