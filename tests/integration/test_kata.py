@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import signal
+import struct
 import sys
 import tarfile
 import time
@@ -158,7 +159,7 @@ def undertake(vmtool: Vmtool, standin: Path, tee: str) -> None:
 def partitioned() -> bytes:
     """The first bytes of an image in Kata's layout."""
     data = bytearray(128 << 20)
-    data[510:512], data[450], data[454:458] = b"\x55\xaa", 0x83, (3 << 20 >> 9).to_bytes(4, "little")
+    data[510:512], data[450], data[454:462] = b"\x55\xaa", 0x83, struct.pack("<II", 3 << 20 >> 9, 125 << 20 >> 9)
     return bytes(data)
 
 
