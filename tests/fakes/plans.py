@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from types import ModuleType
 from typing import Any, TypeVar
@@ -45,3 +46,8 @@ def orders(where: Plan | Iterable[Action], worker: ModuleType) -> list[dict[str,
 def is_for(argv: Iterable[str], worker: ModuleType) -> bool:
     """Whether a command line is that worker's."""
     return name_of(worker.__name__) in argv
+
+
+def lines(actions: Iterable[Action]) -> list[str]:
+    """What is done, a line each: of a program its arguments alone."""
+    return [shlex.join(action.argv) if isinstance(action, Run) else action.shell() for action in actions]

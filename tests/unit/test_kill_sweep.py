@@ -21,7 +21,7 @@ from tests.unit.sweeps.engine import Case, Sweep, do, undo
 from vmtool.engine import apply
 from vmtool.machine import Host
 from vmtool.paths import State
-from vmtool.plan import Action
+from vmtool.plan import Action, WriteFile
 
 CASES: dict[str, Case] = {**net.CASES, **gpu.CASES, **launch.CASES, **image.CASES, **rootfs.CASES}
 
@@ -142,11 +142,15 @@ def test_every_function_that_plans_steps_has_some_in_a_plan_of_the_table(directo
 
 
 def test_every_action_is_done_on_a_machine_that_reacts(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And no file is written where its directory is not there: its shell line would fail."""
     seen: set[type[Action]] = set()
+    lost: list[str] = []
 
     def seeing(kind: type[Action], do: Callable[[Action, Host], None]) -> Callable[[Action, Host], None]:
         def done(action: Action, host: Host) -> None:
             seen.add(kind)
+            if isinstance(action, WriteFile) and not host.exists(str(action.path.parent)):
+                lost.append(str(action.path))
             do(action, host)
 
         return done
@@ -160,3 +164,4 @@ def test_every_action_is_done_on_a_machine_that_reacts(directory: Path, monkeypa
         do(sweep.state, machine, plan)
         undo(sweep.state, plan, machine)
     assert set(KINDS) - seen == set()
+    assert lost == []

@@ -63,17 +63,20 @@ def test_a_plan_prints_titles_lines_and_why_a_step_is_skipped() -> None:
     ))
     assert list(p.plan_lines(plan)) == [
         "# 1. make the directory",
-        "install -d -m 0700 -o 0 '/i/a b'",
+        "(umask 077; mkdir -p '/i/a b') && install -d -m 0700 -o 0 '/i/a b'",
         "# 2. containerd (nothing to do: it runs)",
         "# 3. start",
-        "A='x y' ctr run 'a;b' < /in > /out",
+        "(umask 077; : >> /out); A='x y' ctr run 'a;b' < /in > /out",
     ]
 
 
 def test_a_secret_prints_without_its_text() -> None:
     assert p.CopySecret(Path("/i/key"), 65532).shell() == (
-        "openssl rand -hex 32 | install -m 0400 -o 65532 /dev/stdin /i/key")
-    assert p.CopySecret(Path("/i/key"), 7, Path("/etc/key")).shell() == "install -m 0400 -o 7 /etc/key /i/key"
+        "[ -e /i/key ] || { (umask 077; mkdir -p /i) && openssl rand -hex 32 | "
+        "install -m 0400 -o 65532 /dev/stdin /i/key; }")
+    assert p.CopySecret(Path("/i/key"), 7, Path("/etc/key")).shell() == (
+        "(umask 077; mkdir -p /i) && install -m 0400 -o 7 /etc/key /i/key")
+
 
 
 def test_what_a_step_is_about_stands_in_no_document() -> None:

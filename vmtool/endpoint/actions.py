@@ -12,6 +12,7 @@ from vmtool.endpoint import client
 from vmtool.endpoint.client import Server
 from vmtool.errors import ProgramFailed, VerificationFailed
 from vmtool.plan.action import Action
+from vmtool.plan.programs import private_file
 
 if TYPE_CHECKING:
     from vmtool.machine import Host
@@ -67,11 +68,16 @@ class AskCanary(Action):
 
     def shell(self) -> str:
         body = {"model": self.model, "temperature": 0, "messages": [{"role": "user", "content": self.prompt}]}
-        option = "-Fx" if self.match == "exact" else "-F"
-        return (f"sed 's/^/Authorization: Bearer /' {self.key} | curl -sf -H @- -H 'Content-Type: application/json' "
-                f"-d {shlex.quote(json.dumps(body))} "
-                f"{self.server.shell()}/v1/chat/completions | jq -r .choices[0].message.content "
-                f"| grep {option} -- {shlex.quote(self.expect)}")
+        right = ("($answer | trim) == ($expect | trim)" if self.match == "exact" else "($answer | contains($expect))")
+        program = ('def trim: sub("^\\\\s+"; "") | sub("\\\\s+$"; ""); .choices[0].message.content as $answer | '
+                   f"{{prompt: $prompt, expect: $expect, match: $match, answer: $answer, right: ({right})}}")
+        given = " ".join(f"--arg {name} {shlex.quote(value)}" for name, value in (
+            ("prompt", self.prompt), ("expect", self.expect), ("match", self.match)))
+        key, evidence = shlex.quote(str(self.key)), shlex.quote(str(self.evidence))
+        return (f"{private_file(self.evidence)} sed -n '1s/^/Authorization: Bearer /p' {key} | "
+                f"curl -sf -H @- -H 'Content-Type: application/json' -d {shlex.quote(json.dumps(body))} "
+                f"{self.server.shell()}/v1/chat/completions | jq {given} {shlex.quote(program)} > {evidence} && "
+                f"jq -e .right {evidence}")
 
     def do(self, host: Host) -> None:
         url = client.base_url(host, self.server)

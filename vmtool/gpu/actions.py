@@ -42,7 +42,7 @@ class WriteSysfs(Action):
         lines = [f"echo {shlex.quote(text)} > {shlex.quote(path)}" if text else f"echo > {shlex.quote(path)}"
                  for path, text in self.writes]
         if self.when:
-            lines = [f"{_holds(*condition)} && {line}" for line, condition in zip(lines, self.when, strict=False)]
+            lines = [f"! {_holds(*condition)} || {line}" for line, condition in zip(lines, self.when, strict=False)]
         return "\n".join(lines) or ":"
 
     def do(self, host: Host) -> None:
@@ -133,9 +133,10 @@ class AwaitVfioUnused(Action):
     deadline: float = 60.0
 
     def shell(self) -> str:
-        nodes = "/dev/vfio/$(basename $(readlink {0}/iommu_group)) /dev/vfio/devices/$(ls {0}/vfio-dev)"
-        return "\n".join(f"timeout {self.deadline:.0f} sh -c 'while fuser -s {nodes.format(directory)}; "
-                         "do sleep 0.2; done'" for directory in self.devices)
+        nodes = ("/dev/vfio/$(basename \"$(readlink {0}/iommu_group)\") "
+                 "/dev/vfio/devices/$(ls {0}/vfio-dev 2>/dev/null || echo none)")
+        return "\n".join(f"timeout {self.deadline:.0f} sh -c 'while fuser -s {nodes.format(directory)} 2>/dev/null; "
+                         "do sleep 0.2; done'" for directory in self.devices) or ":"
 
     def do(self, host: Host) -> None:
         end = host.now() + self.deadline

@@ -41,10 +41,12 @@ class GuestRequest(Action):
         words = self.verb
         if self.verb == "network":
             words += f" $(jq -r '.ips[0] | \"\\(.address) \\(.gateway)\"' {shlex.quote(str(self.source))})"
-        keys = f"cat {shlex.quote(str(self.source))}; echo .; " if self.verb == "serve" else ""
-        told = f" > {shlex.quote(str(self.evidence))}" if self.evidence else ""
-        return (f'{{ echo "{words}"; {keys}}} | socat -t{self.deadline:.0f} - '
-                f"UNIX-CONNECT:{shlex.quote(str(self.channel))}{told}")
+        keys = f"sed '/^ *$/d' {shlex.quote(str(self.source))}; echo .; " if self.verb == "serve" else ""
+        line = (f'{{ echo "{words}"; {keys}}} | socat -t{self.deadline:.0f} - '
+                f"UNIX-CONNECT:{shlex.quote(str(self.channel))} | tr -d '\\r' | sed '/^end$/d'")
+        if self.evidence:
+            line += f" | install -m 0600 /dev/stdin {shlex.quote(str(self.evidence))} && cat {self.evidence}"
+        return f"{line} | {{ ! grep ^refused; }}"
 
     def do(self, host: Host) -> None:
         guest_agent.ask(host, self)

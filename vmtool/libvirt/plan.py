@@ -100,11 +100,12 @@ def plan_domain(spec: Spec, made: LaunchDomain, network: Network, netns: str, di
     down: the guest answers for it, on the same bridge."""
     paths, xml = Paths(directory), made.description
     embedded = made.uri.startswith("qemu:///embed")
-    settings = p.WriteFile(made.paths.run / "libvirt" / "etc" / "qemu.conf", EMBEDDED)
+    etc = made.paths.run / "libvirt" / "etc"
     return p.Step(f"start the domain {made.paths.domain} ({made.uri.partition('?')[0]})", (
         p.Run(("ip", "-n", netns, "link", "set", "dev", IFNAME, "down")),
         p.Run(("ip", "neigh", "flush", "dev", network.bridge)),
-        p.MakeDir(made.paths.run, mode=0o711), *([settings] if embedded else []),
+        p.MakeDir(made.paths.run, mode=0o711),
+        *([p.MakeDir(etc), p.WriteFile(etc / "qemu.conf", EMBEDDED)] if embedded else []),
         p.WriteFile(xml, made.text),
         p.run_worker(start_domain.Order(made.uri, xml, paths.pidfile), deadline=max(START, boot_seconds(spec, made)),
                      hint=f"the domain's description: {shlex.quote(str(xml))}"),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from vmtool.net import chains, plugin_exec
 from vmtool.plan.action import Action
+from vmtool.plan.programs import private_file
 
 if TYPE_CHECKING:
     from vmtool.machine import Host
@@ -41,12 +42,16 @@ class CallPlugin(Action):
     def shell(self) -> str:
         env = (f"CNI_COMMAND={self.command} CNI_CONTAINERID={self.container_id} CNI_NETNS={self.netns} "
                f"CNI_IFNAME={self.ifname} CNI_PATH={self.plugin.parent}")
-        if self.previous:
-            source = f"jq -s '.[0] + {{prevResult: .[1]}}' {self.config} {self.previous} | "
-            line = f"{source}{env} {self.plugin}"
-        else:
+        if not self.previous:
             line = f"{env} {self.plugin} < {self.config}"
-        return f"{line} > {self.result}" if self.result else line
+        elif self.command == "DEL":  # then it may be absent
+            line = (f"cat {self.config} {self.previous} 2>/dev/null | "
+                    f"jq -s '.[0] + if .[1] then {{prevResult: .[1]}} else {{}} end' | {env} {self.plugin}")
+        else:
+            line = f"jq -s '.[0] + {{prevResult: .[1]}}' {self.config} {self.previous} | {env} {self.plugin}"
+        if self.command == "DEL":
+            line = f"[ ! -e {self.config} ] || {line}"
+        return f"{private_file(self.result)} {line} > {self.result}" if self.result else line
 
     def do(self, host: Host) -> None:
         plugin_exec.call(host, self)
@@ -59,7 +64,11 @@ class RemoveBridge(Action):
     name: str
 
     def shell(self) -> str:
-        return f'[ -n "$(ls /sys/class/net/{self.name}/brif)" ] || ip link delete dev {self.name} type bridge'
+        place = f"/sys/class/net/{self.name}"
+        # The ports of a namespace that was deleted vanish a moment later.
+        return (f"[ ! -e {place}/bridge ] || {{ timeout {plugin_exec.PORTS_GONE_WITHIN:.0f} "
+                f"sh -c 'while [ -n \"$(ls {place}/brif)\" ]; do sleep 0.1; done' && "
+                f"ip link delete dev {self.name} type bridge; }}")
 
     def do(self, host: Host) -> None:
         plugin_exec.remove_bridge(host, self.name)
@@ -74,9 +83,10 @@ class RemoveChain(Action):
 
     def shell(self) -> str:
         iptables = f"iptables -w -t {self.table}"
-        return (f"{iptables} -S | sed -n 's/^-A \\(.* -j {self.chain}\\)$/-D \\1/p' | "
+        return (f"! {iptables} -S {self.chain} > /dev/null 2>&1 || {{ "
+                f"{iptables} -S | sed -n 's/^-A \\(.* -j {self.chain}\\)$/-D \\1/p' | "
                 f"while read -r rule; do eval \"{iptables} $rule\"; done; "
-                f"{iptables} -F {self.chain}; {iptables} -X {self.chain}")
+                f"{iptables} -F {self.chain}; {iptables} -X {self.chain}; }}")
 
     def do(self, host: Host) -> None:
         chains.remove(host, self.table, self.chain)
@@ -96,12 +106,9 @@ class RemoveSharedChains(Action):
     own: str
 
     def shell(self) -> str:
-        return (f"[ -n \"$(ls {self.users}/*/network.json | grep -v /{self.own}/)\" ] || "
-                f"while read -r table chain; do iptables -w -t $table -S | "
-                f"sed -n \"s/^-A \\(.* -j $chain\\)$/-D \\1/p\" | "
-                f"while read -r rule; do eval \"iptables -w -t $table $rule\"; done; "
-                f"iptables -w -t $table -F $chain; iptables -w -t $table -X $chain; done < {self.marker}; "
-                f"rm -f {self.marker}")
+        others = f"$(ls {self.users}/*/network.json 2>/dev/null | grep -v /{self.own}/)"
+        groups = "\n".join(chains.remove_group_shell(table, group, self.marker) for table, group in chains.GROUPS)
+        return f'[ -n "{others}" ] || [ ! -e {self.marker} ] || {{\n{groups}\nrm -f {self.marker}; }}'
 
     def do(self, host: Host) -> None:
         chains.remove_shared(host, self.marker, self.users, self.own)

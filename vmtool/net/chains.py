@@ -44,6 +44,24 @@ def remove_shared(host: Host, marker: Path, users: Path, own: str) -> None:
     host.remove(marker)
 
 
+def remove_group_shell(table: str, group: dict[str, str | None], marker: Path) -> str:
+    """`_remove_group` as shell lines, where `remove_shared` does so.
+
+    The first condition: each chain that is there is in `marker`. The second: `_foreign` says so of no rule, those of
+    the plugins themselves left out.
+    """
+    iptables, names = f"iptables -w -t {table}", "|".join(group)
+    own = "|".join([f"-A ({'|'.join(BUILT_IN)}) ", *(f"-A {chain} (.* )?-j {target}( |$)"
+                                                     for chain, target in group.items() if target)])
+    return f"""\
+if [ -z "$({iptables} -S | sed -n 's/^-N /{table} /p' | grep -E ' ({names})$' | grep -vxFf {marker})" ] &&
+   [ -z "$({iptables} -S | grep -E '^-A ({names}) |-[jg] ({names})$' | grep -vE '^({own})')" ]; then
+  {iptables} -S | sed -nE 's/^-A (.* -j ({names}))$/-D \\1/p' | while read -r rule; do eval "{iptables} $rule"; done
+  chains=$({iptables} -S | sed -n 's/^-N //p' | grep -xE '{names}') || :
+  for chain in $chains; do {iptables} -F $chain; done; for chain in $chains; do {iptables} -X $chain; done
+fi"""
+
+
 def _foreign(rule: str, group: dict[str, str | None]) -> bool:
     """Whether a rule says that somebody uses the group: a rule in it, or a jump to it from a chain of theirs."""
     words = rule_words(rule)

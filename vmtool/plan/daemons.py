@@ -31,7 +31,13 @@ class StartDaemon(Action):
     deadline: float = 30.0
 
     def shell(self) -> str:
-        return f"setsid {shlex.join(self.argv)} >> {self.log} 2>&1 & echo $! > {self.pidfile}"
+        pidfile, log, socket = (shlex.quote(str(path)) for path in (self.pidfile, self.log, self.socket))
+        # Before the program is there its shell writes down the pid that it will have, and since when.
+        start = (f"umask 077; echo $$ $(cut -d' ' -f22 /proc/$$/stat) > {pidfile}; umask 022; "
+                 f"exec {shlex.join(self.argv)}")
+        return (f"kill -0 $(cut -d' ' -f1 {pidfile} 2>/dev/null) 2>/dev/null || "
+                f"setsid sh -c {shlex.quote(start)} < /dev/null >> {log} 2>&1 &\n"
+                f"timeout {self.deadline:.0f} sh -c 'until [ -S {socket} ]; do sleep 0.1; done'")
 
     def do(self, host: Host) -> None:
         if host.living(self.pidfile) is None:
@@ -57,8 +63,11 @@ class StopDaemon(Action):
     deadline: float = 10.0
 
     def shell(self) -> str:
-        return (f'[ -n "$(ls -A {self.users})" ] || {{ kill $(cat {self.pidfile}); '
-                f"rm -rf --one-file-system {self.pidfile.parent}; }}")
+        users, pidfile, directory = (shlex.quote(str(path)) for path in (self.users, self.pidfile, self.pidfile.parent))
+        return (f'[ -n "$(ls -A {users} 2>/dev/null)" ] || {{ '
+                f"if pid=$(cut -d' ' -f1 {pidfile} 2>/dev/null) && kill \"$pid\" 2>/dev/null; then "
+                f'timeout {self.deadline:.0f} tail --pid="$pid" -f /dev/null || kill -KILL "$pid"; fi; '
+                f"rm -rf --one-file-system {directory}; }}")
 
     def do(self, host: Host) -> None:
         if host.names(str(self.users)):
@@ -80,8 +89,9 @@ class RecordPid(Action):
 
     def shell(self) -> str:
         file = shlex.quote(str(self.pidfile))
-        return (f'printf "%s %s\\n" $(cat {file}) $(cut -d" " -f22 /proc/$(cat {file})/stat) > {file}.new '
-                f"&& mv {file}.new {file}")
+        # What stands before it in `stat` is the program's name, which may have blanks.
+        return (f"pid=$(cut -d' ' -f1 {file}) && [ ! -e /proc/$pid ] || "
+                f"echo $pid $(sed 's/.*) //' /proc/$pid/stat | cut -d' ' -f20) | install -m 0600 /dev/stdin {file}")
 
     def do(self, host: Host) -> None:
         # A process that is gone already stays without: it is not living either.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import secrets
 import shlex
 from dataclasses import dataclass
@@ -24,7 +25,9 @@ class MakeDir(Action):
     uid: int = 0
 
     def shell(self) -> str:
-        return f"install -d -m {self.mode:04o} -o {self.uid} {shlex.quote(str(self.path))}"
+        path = shlex.quote(str(self.path))
+        # install gives the parents that it makes mode 0755.
+        return f"(umask 077; mkdir -p {path}) && install -d -m {self.mode:04o} -o {self.uid} {path}"
 
     def do(self, host: Host) -> None:
         host.make_dir(self.path, mode=self.mode, uid=self.uid)
@@ -32,14 +35,21 @@ class MakeDir(Action):
 
 @dataclass(frozen=True)
 class WriteFile(Action):
-    """Write a file atomically: temporary file, fsync, rename."""
+    """Write a file atomically: temporary file, fsync, rename. Its directory is there."""
 
     path: Path
     text: str
     mode: int = 0o600
 
     def shell(self) -> str:
-        return f"install -m {self.mode:04o} /dev/stdin {shlex.quote(str(self.path))} <<'EOF'\n{self.text.rstrip()}\nEOF"
+        install, path = f"install -m {self.mode:04o}", shlex.quote(str(self.path))
+        lines = self.text.split("\n")
+        if not self.text:
+            return f"{install} /dev/null {path}"
+        if lines[-1]:  # a here-document ends with a line break
+            return f"printf %s {shlex.quote(self.text)} | {install} /dev/stdin {path}"
+        end = next(word for number in itertools.count() if (word := f"EOF{number or ''}") not in lines)
+        return f"{install} /dev/stdin {path} <<'{end}'\n{self.text}{end}"
 
     def do(self, host: Host) -> None:
         host.write(self.path, self.text, mode=self.mode)
@@ -47,17 +57,19 @@ class WriteFile(Action):
 
 @dataclass(frozen=True)
 class CopySecret(Action):
-    """Copy a secret file to a place of mode 0400 owned by `uid`; with no `source`, make a random key."""
+    """Copy a secret file to a place of mode 0400 owned by `uid`; with no `source`, make a random key, unless one is
+    there."""
 
     path: Path
     uid: int
     source: Path | None = None
 
     def shell(self) -> str:
-        made = f"install -m 0400 -o {self.uid} {{source}} {shlex.quote(str(self.path))}"
+        install, path = f"install -m 0400 -o {self.uid}", shlex.quote(str(self.path))
+        directory = f"(umask 077; mkdir -p {shlex.quote(str(self.path.parent))})"
         if self.source:
-            return made.format(source=shlex.quote(str(self.source)))
-        return "openssl rand -hex 32 | " + made.format(source="/dev/stdin")
+            return f"{directory} && {install} {shlex.quote(str(self.source))} {path}"
+        return f"[ -e {path} ] || {{ {directory} && openssl rand -hex 32 | {install} /dev/stdin {path}; }}"
 
     def do(self, host: Host) -> None:
         if self.source:

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from vmtool.machine import Host
 
 
+def private_file(path: Path) -> str:
+    """The start of a shell line that writes to a file, which only its owner may read if it is new."""
+    return f"(umask 077; : >> {shlex.quote(str(path))});"
+
+
 @dataclass(frozen=True)
 class Run(Action):
     """Run a program to its end.
@@ -39,8 +44,13 @@ class Run(Action):
     def shell(self) -> str:
         words = [f"{name}={shlex.quote(value)}" for name, value in self.env] + [shlex.join(self.argv)]
         words += [f"< {shlex.quote(str(self.stdin))}"] if self.stdin else []
-        words += [f"> {shlex.quote(str(self.stdout))}"] if self.stdout else []
-        return " ".join(words)
+        if self.stdout:
+            words = [private_file(self.stdout), *words, f"> {shlex.quote(str(self.stdout))}"]
+        line = " ".join(words)
+        if not self.absent_messages:
+            return line
+        absent = " ".join(f"-e {shlex.quote(text)}" for text in self.absent_messages)
+        return f'said=$({line} 2>&1) || printf "%s\\n" "$said" | grep -F {absent}'
 
     def do(self, host: Host) -> None:
         result = host.execute(self.argv, deadline=self.deadline, env=self.env, stdin=self.stdin, stdout=self.stdout)
@@ -58,7 +68,7 @@ class Expect(Action):
     deadline: float = 30.0
 
     def shell(self) -> str:
-        return f"{shlex.join(self.argv)} | grep -Fx -- {shlex.quote(self.line)}"
+        return f'said=$({shlex.join(self.argv)}) && printf "%s\\n" "$said" | grep -Fx -- {shlex.quote(self.line)}'
 
     def do(self, host: Host) -> None:
         result = host.execute(self.argv, deadline=self.deadline)

@@ -18,6 +18,15 @@ if TYPE_CHECKING:
     from vmtool.machine import Host
 
 
+def name_pattern(name: str) -> str:
+    """The arguments of a QEMU of this name, as pgrep(1) looks for them: Kata's and libvirt's."""
+    return f"-name (guest=)?{name}(,| |$)"
+
+
+def _gone(pattern: str) -> str:
+    return f"while pgrep -f -- {pattern} > /dev/null; do sleep 0.1; done"
+
+
 @dataclass(frozen=True)
 class ExpectTee(Action):
     """Look at the arguments of the QEMU that runs, and require the TEE that was asked for.
@@ -44,8 +53,11 @@ class ExpectTee(Action):
     def shell(self) -> str:
         known = tee_of(self.tee)
         kind = known.qemu.object if known else self.tee
-        return (f"tr '\\0' '\\n' < /proc/$(pgrep -f -- '-name {self.name}')/cmdline | "
-                f"tee {self.evidence} | grep -e {kind}")
+        # The whole of what runs goes to the evidence; the line itself looks for the TEE's object only.
+        return (f"pid=$(pgrep -f -- {shlex.quote(name_pattern(self.name))}) && "
+                f"{{ readlink /proc/$pid/exe; tr '\\0' '\\n' < /proc/$pid/cmdline; }} | "
+                f"install -m 0600 /dev/stdin {shlex.quote(str(self.evidence))} && "
+                f"grep -e {kind} {shlex.quote(str(self.evidence))}")
 
     def do(self, host: Host) -> None:
         process = self._await(host)
@@ -84,7 +96,9 @@ class KillQemu(Action):
     deadline: float = 60.0
 
     def shell(self) -> str:
-        return f"pkill -KILL -f -- {shlex.quote(f'^{self.program} .*-name {self.name}')}"
+        pattern = shlex.quote(f"^{self.program} .*{name_pattern(self.name)}")
+        return (f"! pgrep -f -- {pattern} > /dev/null || {{ pkill -KILL -f -- {pattern}; "
+                f"timeout {self.deadline:.0f} sh -c {shlex.quote(_gone(pattern))}; }}")
 
     def do(self, host: Host) -> None:
         program = real_path(host, self.program)

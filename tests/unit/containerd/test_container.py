@@ -6,6 +6,7 @@ import itertools
 from dataclasses import replace
 from pathlib import Path
 
+from tests.fakes import plans
 from vmtool.containerd.actions import DeleteTask
 from vmtool.containerd.container import CAPABILITIES, Container, removal, run_argv
 from vmtool.containerd.endpoint import Endpoint
@@ -50,7 +51,7 @@ def test_kata_differs_by_runtime_device_and_configuration_only() -> None:
 
 def test_removal_takes_whatever_a_killed_run_left_and_forgives_what_is_not_there() -> None:
     actions = removal(ENDPOINT, "a")
-    assert [action.shell().split("--namespace vmtool ", 1)[1].split(";")[0] for action in actions] == [
+    assert [line.split("--namespace vmtool ", 1)[1].split(";")[0] for line in plans.lines(actions)] == [
         "task delete --force a", "container delete a", "snapshot delete a"]
     task, *_ = actions
     assert isinstance(task, DeleteTask)

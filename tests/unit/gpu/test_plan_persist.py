@@ -6,6 +6,7 @@ import configparser
 
 import pytest
 
+from tests.fakes import plans
 from tests.fakes.recorded import Recorded
 from vmtool.gpu.boot_facts import initramfs_drivers, read_persisted
 from vmtool.gpu.plan_persist import plan_forget, plan_persist, render
@@ -48,13 +49,13 @@ def test_the_script_overrides_all_before_it_unbinds_any() -> None:
 
 @pytest.mark.parametrize("last", [True, False])
 def test_the_unit_goes_with_the_last_device(last: bool) -> None:
-    lines = [action.shell() for action in plan_forget([A], last=last).actions]
+    lines = plans.lines(plan_forget([A], last=last).actions)
     assert f"rm -rf --one-file-system /etc/vmtool/gpu.d/{A}" in lines
     assert ("systemctl disable vmtool-gpu.service" in lines) == last
 
 
 def test_the_devices_files_go_after_the_unit_so_that_another_release_finds_what_is_left() -> None:
-    lines = [action.shell() for action in plan_forget([A], last=True).actions]
+    lines = plans.lines(plan_forget([A], last=True).actions)
     assert lines.index(f"rm -rf --one-file-system /etc/vmtool/gpu.d/{A}") > lines.index(
         "rm -rf --one-file-system /etc/systemd/system/vmtool-gpu.service")
     assert lines[0] == "systemctl disable vmtool-gpu.service"

@@ -15,7 +15,7 @@ from vmtool.image.installed import ImportedImage
 from vmtool.image.plan_import import built_record, foreign_record, plan_import
 from vmtool.models.canary import plan_canary
 from vmtool.paths import State
-from vmtool.plan import Plan, plan_lines, shell_lines
+from vmtool.plan import MakeDir, Plan, shell_lines
 from vmtool.serving import train_canary
 from vmtool.serving.train_canary import PAIRS
 
@@ -30,7 +30,7 @@ NEW = built_record("tiny", "docker.io/vmtool/tiny", DIGEST, PRIVATE)
 def lines(plan: Plan) -> list[str]:
     """What the import asks of containerd."""
     actions = plans.step(plan, "import ").actions
-    return [line.partition("vmtool ")[2] for line in shell_lines(actions) if line.startswith("ctr ")]
+    return [line.partition("vmtool ")[2] for line in plans.lines(actions) if line.startswith("ctr ")]
 
 
 def done(plan: Plan, title: str) -> list[str]:
@@ -38,7 +38,7 @@ def done(plan: Plan, title: str) -> list[str]:
 
 
 def undo(plan: Plan, title: str = "import ") -> list[str]:
-    return list(shell_lines(plans.step(plan, title).undo))
+    return plans.lines(plans.step(plan, title).undo)
 
 
 def test_a_built_image_is_known_by_its_input_and_as_the_latest() -> None:
@@ -63,7 +63,7 @@ def test_an_older_build_goes_and_the_way_back_forgets_everything() -> None:
 def test_a_private_containerd_is_woken_for_it_and_put_to_rest() -> None:
     plan = plan_import(STATE, PRIVATE, ARCHIVE, NEW, None)
     assert "containerd --config" in "\n".join(done(plan, "containerd: "))
-    assert any("setsid containerd" in line for line in undo(plan)), "rm must reach it as well"
+    assert any("exec containerd" in line for line in undo(plan)), "rm must reach it as well"
     assert "users/image-tiny" in "\n".join(done(plan, "stop the private containerd"))
 
 
@@ -114,10 +114,9 @@ def test_the_canary_is_trained_without_a_network_and_appears_in_one_move(tmp_pat
 
 def test_a_directory_that_is_there_keeps_its_mode_and_owner(tmp_path: Path) -> None:
     """`vmtool model canary /tmp/model` must not close /tmp."""
-    made = list(plan_lines(plan_canary(STATE, PRIVATE, "i", tmp_path / "canary")))
-    assert not any(line.startswith("install -d") and line.endswith(f" {tmp_path}") for line in made)
-    assert f"install -d -m 0755 -o 0 {tmp_path}/m" in plan_lines(
-        plan_canary(STATE, PRIVATE, "i", tmp_path / "m" / "canary"))
+    made = [[action.path for action in plans.step(plan_canary(STATE, PRIVATE, "i", tmp_path / target), "train").actions
+             if isinstance(action, MakeDir)] for target in ("canary", "m/canary")]
+    assert [tmp_path in made[0], tmp_path / "m" in made[1]] == [False, True]
 
 
 def test_a_canary_that_is_there_is_not_trained_again(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def actions(made: Plan) -> list[Any]:
 def asleep(made: Plan) -> list[str]:
     """Steps whose undo talks to the private containerd without starting it, which may have been killed since."""
     return [step.title for step in made.steps
-            if "containerd.sock --namespace" in step_undo(step).partition("setsid containerd")[0]]
+            if "containerd.sock --namespace" in step_undo(step).partition("exec containerd")[0]]
 
 
 def step_undo(step: Step) -> str:

@@ -30,6 +30,11 @@ def attach(state: State, facts: NetworkFacts, *publish: Publish) -> p.Step:
                        publish=publish, owner="instance box")
 
 
+def made(path: str) -> str:
+    """The line that makes a directory."""
+    return p.MakeDir(Path(path)).shell()
+
+
 def brief(actions: tuple[p.Action, ...]) -> list[str]:
     """An action a line, the text of files left out."""
     return [f"write {action.path}" if isinstance(action, p.WriteFile) else action.shell() for action in actions]
@@ -38,9 +43,9 @@ def brief(actions: tuple[p.Action, ...]) -> list[str]:
 def test_a_new_network_writes_its_files_and_remembers_which_chains_were_absent(state: State, host: Host) -> None:
     (step,) = plan_network(state, host("busy"), GAMMA)
     assert brief(step.actions) == [
-        "install -d -m 0700 -o 0 /var/lib/vmtool/networks",
-        f"install -d -m 0700 -o 0 {ROOM}",
-        f"install -d -m 0700 -o 0 {ROOM}/attached",
+        made("/var/lib/vmtool/networks"),
+        made(f"{ROOM}"),
+        made(f"{ROOM}/attached"),
         "write /var/lib/vmtool/networks/chains-made",
         f"write {ROOM}/gamma.conflist",
         f"write {ROOM}/network.json"]
@@ -75,15 +80,18 @@ def test_attach(state: State, host: Host) -> None:
     env = ("CNI_CONTAINERID=box CNI_NETNS=/var/run/netns/vmtool-box CNI_IFNAME=eth0 CNI_PATH=/usr/lib/cni "
            "/usr/lib/cni")
     assert brief(step.actions) == [
-        f"ls {ROOM} | grep -Fx -- network.json",
-        "install -d -m 0700 -o 0 /i/box/net",
+        p.Expect(("ls", str(ROOM)), "network.json").shell(),
+        made("/i/box/net"),
         "write /i/box/net/bridge.json", "write /i/box/net/portmap.json", "write /i/box/net/firewall.json",
         f"write {ROOM}/attached/box.json",
         "ip netns add vmtool-box",
         "ip -n vmtool-box link set lo up",
+        "(umask 077; : >> /i/box/net/bridge.result.json); "
         f"CNI_COMMAND=ADD {env}/bridge < /i/box/net/bridge.json > /i/box/net/bridge.result.json",
+        "(umask 077; : >> /i/box/net/portmap.result.json); "
         "jq -s '.[0] + {prevResult: .[1]}' /i/box/net/portmap.json /i/box/net/bridge.result.json | "
         f"CNI_COMMAND=ADD {env}/portmap > /i/box/net/portmap.result.json",
+        "(umask 077; : >> /i/box/net/result.json); "
         "jq -s '.[0] + {prevResult: .[1]}' /i/box/net/firewall.json /i/box/net/portmap.result.json | "
         f"CNI_COMMAND=ADD {env}/firewall > /i/box/net/result.json",
         "iptables -w -t filter -I INPUT -i vmt-gamma -d 127.0.0.0/8 -m conntrack --ctstate NEW,INVALID -m comment "

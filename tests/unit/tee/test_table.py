@@ -145,7 +145,7 @@ def test_qemus_arguments_prove_it(words: str, verdict: str, told: str) -> None:
 
 
 def test_a_look_by_hand_searches_for_its_object() -> None:
-    assert ExpectTee("n", NEW.name, (), "", "", Path("/e")).shell().endswith("grep -e new-guest")
+    assert ExpectTee("n", NEW.name, (), "", "", Path("/e")).shell().endswith("grep -e new-guest /e")
 
 
 def test_the_guest_is_asked_for_its_node_and_flag() -> None:

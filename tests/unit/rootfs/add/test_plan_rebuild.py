@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.fakes import plans
 from tests.fakes.plans import orders
 from tests.fakes.tree import FakeTree
 from tests.unit.rootfs import make
@@ -148,6 +149,6 @@ def test_an_exchange_links_what_is_there_and_takes_back_what_was_not() -> None:
     assert lines[-3:] == ["mv --no-target-directory /o/.b.vmtool-old /o/.b.vmtool-gone",
                           "rm -rf --one-file-system /o/.b.vmtool-gone",
                           "rm -rf --one-file-system /o/.b.vmtool-undo"]
-    assert [action.shell() for action in step.undo][:2] == [
+    assert plans.lines(step.undo)[:2] == [
         "mv --force --no-target-directory /o/a /o/.b.vmtool-old/new-0",
         "mv --force --no-target-directory /o/.b.vmtool-old/1 /o/b"]

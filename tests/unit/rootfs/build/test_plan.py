@@ -60,7 +60,7 @@ def test_files_of_an_earlier_build_are_kept_until_all_new_ones_are_there(tmp_pat
     lines = [action.shell() for action in give.actions]
     assert "ln /o/x.img.manifest.json /o/.x.img.vmtool-old/0" in lines
     assert "mv --force --no-target-directory /o/x.img.vmlinuz /o/.x.img.vmtool-old/3" in lines
-    undo = [action.shell() for action in give.undo]
+    undo = plans.lines(give.undo)
     assert "mv --force --no-target-directory /o/.x.img.vmtool-old/4 /o/x.img" in undo
     assert "mv --force --no-target-directory /o/x.img.lock.json /o/.x.img.vmtool-old/new-1" in undo
 
