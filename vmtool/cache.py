@@ -38,7 +38,7 @@ class Cache:
         return self.root / "images" / name
 
     def archive(self, name: str, digest: str) -> Path:
-        """The built image; its SHA-256 stands in the file beside it."""
+        """The built image; its SHA-256 is in the file next to it."""
         return self.archives(name) / f"{digest[:12]}.tar"
 
     @property

@@ -51,7 +51,7 @@ class NotReady(VmtoolError):
 
 
 class VerificationFailed(VmtoolError):
-    """A look at the result contradicts the wish."""
+    """A look at the result contradicts the request."""
 
     code = 4
 

@@ -1,6 +1,6 @@
 """The one seam between vmtool and a machine: a Reader looks, a Host changes it as well.
 
-The real ones are in `vmtool.host.local`; a recorded host, or one that reacts, stands in for them in tests.
+The real ones are in `vmtool.host.local`; a recorded host, or one that reacts, replaces them in tests.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ def record_of(kind: type[T], text: str) -> T:
     """The inverse of `record_text`. A field that is not there keeps its default, as records have got further ones.
 
     Raises:
-        ValueError: the text is torn, is of another kind, or a newer vmtool wrote it.
+        ValueError: the text is cut short, is of another kind, or a newer vmtool wrote it.
     """
     try:
         value = json.loads(text)

@@ -8,7 +8,7 @@ from typing import Any
 from vmtool.containerd.endpoint import choose_endpoint
 from vmtool.doctor.host import HostFacts
 from vmtool.gpu.facts import GpuFacts
-from vmtool.gpu.launch_devices import Selection, select_accelerators, wish_of
+from vmtool.gpu.launch_devices import Selection, request_of, select_accelerators
 from vmtool.instance.instance import Instance, subject_of
 from vmtool.launch.pipeline import launcher_of
 from vmtool.models.facts import ModelFacts
@@ -38,5 +38,5 @@ def launched(state: State, spec: Spec, found: Found, timeout: float | None = Non
 
 def chosen_of(spec: Spec, gpu: GpuFacts | None) -> Selection | None:
     """The accelerators that the spec asks for."""
-    wanted = wish_of(spec.spec.resources.accelerators, subject_of(spec.name))
+    wanted = request_of(spec.spec.resources.accelerators, subject_of(spec.name))
     return select_accelerators(gpu, wanted) if wanted and gpu else None

@@ -19,7 +19,7 @@ from tests.integration.machine import VMTOOL, Result
 
 ROOT = Path(__file__).parents[2]
 PLUGINS = "/usr/lib/cni"
-# What a failed undertaking leaves for a person to read.
+# What a failed transaction leaves for a person to read.
 MEMORY = ("/log/host.log", "/journal.jsonl", "/plan.json")
 ADDRESS, NEIGHBOUR = "198.51.100.2", "198.51.100.9"
 # The overlay keeps the real /etc readable; the plugins' files below /var/lib and /run are the inner host's own.

@@ -42,7 +42,7 @@ def recipe(directory: Path, **changes: object) -> Path:
 
 
 def copied(image: Path, directory: Path) -> Path:
-    """The image with its papers."""
+    """The image with its metadata files."""
     for path in image.parent.glob(f"{image.name}*"):
         subprocess.run(["cp", "--sparse=always", "--preserve=timestamps", path, directory / path.name], check=True)
     return directory / image.name

@@ -163,7 +163,7 @@ def test_sigkill_of_recover_itself_is_recovered(vmtool: Vmtool, make_spec: MakeS
 
 
 @pytest.mark.timing
-def test_ctrl_c_goes_all_the_way_back(vmtool: Vmtool, make_spec: MakeSpec, leftovers: Path, pace: Pace) -> None:
+def test_ctrl_c_is_undone(vmtool: Vmtool, make_spec: MakeSpec, leftovers: Path, pace: Pace) -> None:
     spec, before = make_spec(NAME, PORT), footprint()
     points = planned(vmtool, spec)
     points = points[:until_health(points) + 1]
@@ -177,7 +177,7 @@ def test_ctrl_c_goes_all_the_way_back(vmtool: Vmtool, make_spec: MakeSpec, lefto
 
 
 @pytest.mark.timing
-def test_ctrl_c_while_it_waits_goes_all_the_way_back(vmtool: Vmtool, make_spec: MakeSpec, leftovers: Path) -> None:
+def test_ctrl_c_while_it_waits_is_undone(vmtool: Vmtool, make_spec: MakeSpec, leftovers: Path) -> None:
     """It comes in the middle of an action: the server is not healthy before it ends, since it is stopped."""
     before, spec = footprint(), make_spec(NAME, PORT, vllm={"args": "--standin-loads 60"})
     with subprocess.Popen(vmtool.argv("run", spec), stderr=subprocess.PIPE, text=True) as child:
@@ -261,7 +261,7 @@ def test_containerd_killed_during_the_run(vmtool: Vmtool, make_spec: MakeSpec, l
         pidfile = State(vmtool.state).run / "containerd.pid"
         os.kill(int(pidfile.read_text().split()[0]), signal.SIGKILL)
         status, error = released(child)
-    # The container does not need containerd to go on; whichever way it ended, the way back must work without it.
+    # The container does not need containerd to go on; whichever way it ended, the undo must work without it.
     assert status == 0, error
     vmtool("rm", "--yes", NAME)
     assert footprint() == before

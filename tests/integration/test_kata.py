@@ -243,7 +243,7 @@ def test_a_vm_that_died_is_told_and_removed(vmtool: Vmtool, standin: Path, monke
 
 @pytest.mark.timing
 def test_a_qemu_whose_shim_died_is_ended_by_rm(vmtool: Vmtool, standin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The VM outlives its shim: it still runs for `status`, which says so, and is gone after the way back."""
+    """The VM outlives its shim: it still runs for `status`, which says so, and is gone after the undo."""
     (standin / "behaviour").write_text("patched")
     left: list[int] = []
 

@@ -317,7 +317,7 @@ def test_a_build_killed_at_any_action_leaves_nothing(tool: Vmtool, tiny_recipe: 
         tool("recover")
         assert not list((cache / "scratch").glob("rootfs-tiny*")), point
         assert not list(tmp_path.glob(".*.vmtool-*")), point
-        # An image never without its papers, nor papers without an image.
+        # An image never without its metadata files, nor papers without an image.
         assert len(list(tmp_path.glob("i.img*"))) in (0, 4), point
     from_nothing()
     tool(*build)

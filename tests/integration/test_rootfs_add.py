@@ -20,13 +20,13 @@ from vmtool.errors import VmtoolError
 from vmtool.host.local import LocalHost
 from vmtool.plan import Action
 from vmtool.rootfs.add.workers.ext4_to_tar import Ext4, convert
-from vmtool.rootfs.build.replace_files import Swap, plan_swaps
+from vmtool.rootfs.build.replace_files import Replacement, plan_replacements
 from vmtool.rootfs.format.digest import content_digest
 from vmtool.rootfs.format.image_file import manifest_path, read_image
 from vmtool.rootfs.metadata.lock_file import read_lock
 from vmtool.rootfs.metadata.manifest import read_manifest
 
-PAPERS = (".manifest.json", ".lock.json", ".spdx.json")
+METADATA_FILES = (".manifest.json", ".lock.json", ".spdx.json")
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +58,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def state_of(path: Path) -> tuple[str, ...]:
     """The image's content, and every paper's text."""
-    return content_digest(path), *(path.with_name(path.name + suffix).read_text() for suffix in PAPERS)
+    return content_digest(path), *(path.with_name(path.name + suffix).read_text() for suffix in METADATA_FILES)
 
 
 def test_a_package_file_is_installed_and_every_paper_follows(tool: Vmtool, image: Path, package: Path,
@@ -121,7 +121,7 @@ def test_an_addition_killed_at_every_action_leaves_the_old_or_the_new(tool: Vmto
 
 
 def test_files_killed_at_every_action_of_an_exchange_are_all_old_or_all_new(tmp_path: Path) -> None:
-    """Every beginning of the exchange, and then its way back; the last one is done, and the way back does nothing."""
+    """Every beginning of the exchange, and then its undo; the last one is done, and the undo does nothing."""
     for optional in (False, True):
         for there in (True, False):
             seen = []
@@ -142,9 +142,10 @@ def exchanged(directory: Path, count: int, *, there: bool, optional: bool) -> di
             (directory / name).write_text("old")
         if name != "a" or not optional:
             (directory / f".{name}.vmtool-new").write_text("new")
-    swaps = (Swap(directory / ".a.vmtool-new", directory / "a", there, optional),
-             *(Swap(directory / f".{name}.vmtool-new", directory / name, there=True) for name in ("b", "image")))
-    step = plan_swaps("exchange", directory / "image", swaps)
+    swaps = (Replacement(directory / ".a.vmtool-new", directory / "a", there, optional),
+             *(Replacement(directory / f".{name}.vmtool-new", directory / name, existing=True)
+               for name in ("b", "image")))
+    step = plan_replacements("exchange", directory / "image", swaps)
     with (directory.parent / "log").open("a") as log:
         perform_all(list(step.actions)[:count], log)
         perform_all(list(step.undo), log)

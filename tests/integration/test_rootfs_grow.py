@@ -29,7 +29,7 @@ from vmtool.rootfs.add.workers.ext4_to_tar import Ext4, convert
 from vmtool.rootfs.build.workers.write_headers import write_headers
 from vmtool.rootfs.format.digest import read_content, sha256
 from vmtool.rootfs.format.hash_tree import Verity, hash_tree
-from vmtool.rootfs.format.image_file import MIB, manifest_path, read_image, way_back
+from vmtool.rootfs.format.image_file import MIB, manifest_path, read_image, undo_file_path
 from vmtool.rootfs.format.layout import Kind, fit
 from vmtool.rootfs.grow.plan_in_place import plan_growth
 from vmtool.rootfs.metadata.manifest import Manifest, VerityPart, manifest_text, read_manifest
@@ -260,7 +260,7 @@ def killed_in(number: int, argv: tuple[str, ...]) -> bool:
 
 @pytest.mark.timing
 def test_killed_in_any_write_it_goes_back_byte_for_byte(tree: Path, tmp_path: Path, pace: Pace) -> None:
-    """A growth that is killed in its writes, and then its way back likewise."""
+    """A growth that is killed in its writes, and then its undo likewise."""
     given = kata(tmp_path / "given.img", tree, "kata-dax", verity=True)
     image = tmp_path / "i.img"
     copied(given, image)
@@ -269,16 +269,16 @@ def test_killed_in_any_write_it_goes_back_byte_for_byte(tree: Path, tmp_path: Pa
     for number in pace.numbers():
         if not killed_in(number, grow):
             break
-        if way_back(image).exists() or image.stat().st_size == SIZE:
+        if undo_file_path(image).exists() or image.stat().st_size == SIZE:
             subprocess.run(back, check=True)
             assert state_of(image) == old, number
         else:                                          # the last of all: it is grown
             copied(given, image)
     assert number > 40
-    assert not way_back(image).exists()
+    assert not undo_file_path(image).exists()
     copied(given, image)
-    torn(image)
-    saved, grown = way_back(image).read_bytes(), tmp_path / "grown.img"
+    grow_interrupted(image)
+    saved, grown = undo_file_path(image).read_bytes(), tmp_path / "grown.img"
     subprocess.run(["cp", "--sparse=always", image, grown], check=True)
     for number in pace.numbers():
         if not killed_in(number, back):
@@ -286,10 +286,10 @@ def test_killed_in_any_write_it_goes_back_byte_for_byte(tree: Path, tmp_path: Pa
         subprocess.run(back, check=True)
         assert state_of(image) == old, number
         subprocess.run(["cp", "--sparse=always", grown, image], check=True)
-        way_back(image).write_bytes(saved)
+        undo_file_path(image).write_bytes(saved)
     assert number > 10
     assert state_of(image) == old
-    assert not way_back(image).exists()
+    assert not undo_file_path(image).exists()
 
 
 def actions(image: Path, **programs: list[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -307,18 +307,18 @@ def actions(image: Path, **programs: list[str]) -> tuple[tuple[str, ...], tuple[
     return (*PROGRAM, grow.name, json.dumps(grow.order | programs)), (*PROGRAM, back.name, json.dumps(back.order))
 
 
-def torn(image: Path) -> None:
+def grow_interrupted(image: Path) -> None:
     """Grow an image, and be killed when all is written."""
     grow, _ = actions(image, e2fsck=["sh", "-c", "kill -9 $PPID"])
     assert subprocess.run(grow, check=False).returncode == -9
-    assert read_image(image).torn
+    assert read_image(image).grow_interrupted
 
 
 def test_a_torn_image_is_not_used_and_the_next_command_brings_it_back(tool: Vmtool, tree: Path,
                                                                       tmp_path: Path) -> None:
     image = kata(tmp_path / "i.img", tree, "kata-dax", verity=True)
     old, changed = state_of(image), image.stat().st_mtime_ns
-    torn(image)
+    grow_interrupted(image)
     for words in (("inspect", image), ("boot", image)):
         assert "vmtool recover brings it back" in tool("rootfs", *words, status=2).err
     assert "vmtool recover brings it back" in tool("rootfs", "verify", image, status=4).out
@@ -333,7 +333,7 @@ def test_a_hole_behind_the_file_system_is_one_again(tool: Vmtool, tree: Path, tm
     image = bare(tmp_path / "i.img", tree)
     os.truncate(image, 2 * SIZE)
     before = state_of(image)
-    torn(image)
+    grow_interrupted(image)
     tool("rootfs", "resize", image, "+0")
     assert state_of(image) == before
 
@@ -343,7 +343,7 @@ def test_a_way_back_that_is_of_another_state_changes_nothing(tool: Vmtool, tree:
                                                              how: str) -> None:
     """Also when the file has the old one's inode number, and when a guest wrote to what was torn."""
     image = bare(tmp_path / "i.img", tree)
-    torn(image)
+    grow_interrupted(image)
     if how == "made anew":
         image.unlink()
         bare(image, tree)
@@ -355,19 +355,19 @@ def test_a_way_back_that_is_of_another_state_changes_nothing(tool: Vmtool, tree:
     before = state_of(image)
     failed = tool("rootfs", "resize", image, "+1G", status=2)
     assert "is not the file that was being grown any more, or was changed since" in failed.err
-    assert f"rm {way_back(image)}" in failed.err
+    assert f"rm {undo_file_path(image)}" in failed.err
     assert state_of(image) == before
-    way_back(image).unlink()
+    undo_file_path(image).unlink()
 
 
 def test_an_image_that_was_removed_after_a_kill_is_told(tool: Vmtool, tree: Path, tmp_path: Path) -> None:
     image = bare(tmp_path / "i.img", tree)
-    torn(image)
+    grow_interrupted(image)
     image.unlink()
     failed = tool("rootfs", "resize", image, "+1G", status=2)
-    assert "it is not there any more" in failed.err and f"rm {way_back(image)}" in failed.err
+    assert "it is not there any more" in failed.err and f"rm {undo_file_path(image)}" in failed.err
     assert "Traceback" not in failed.err
-    way_back(image).unlink()
+    undo_file_path(image).unlink()
 
 
 def test_who_opens_the_image_while_it_is_written_must_wait_or_is_noticed(tree: Path, tmp_path: Path) -> None:

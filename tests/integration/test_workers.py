@@ -115,6 +115,6 @@ def test_what_an_earlier_vmtool_would_have_run_is_done_by_a_worker(tmp_path: Pat
            "stdin": None, "stdout": None, "deadline": 3600, "gone": [], "hint": ""}
     records = ({"event": "plan", "subject": "resize of i.img"}, {"event": "step", "title": "grow", "undo": [run]})
     (tmp_path / NAME).write_text("".join(f"{json.dumps(record)}\n" for record in records))
-    [entry] = Journal(tmp_path).story().entries
+    [entry] = Journal(tmp_path).replay().entries
     for action in entry.undo:
         action.do(LocalHost())

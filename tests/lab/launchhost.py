@@ -60,7 +60,7 @@ def make_payload(disk_file: Path, scratch: Path, guest: Path, say: Callable[[str
     """Write the second disk.
 
     Args:
-        guest: of `vmtool rootfs build`, with its papers beside it.
+        guest: of `vmtool rootfs build`, with its metadata files beside it.
     """
     whole = scratch / "payload"
     (whole / "model").mkdir(parents=True)

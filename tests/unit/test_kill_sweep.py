@@ -79,7 +79,7 @@ PLANNERS = {
     "models.canary.plan_canary": "model canary", "net.commands.make": "net reset", "net.plan_add.plan_add": "net add",
     "rootfs.add.plan_file.plan_add": "rootfs add file", "rootfs.add.plan_guestfs.plan_insert":
         "rootfs add hook, in a guest", "rootfs.add.plan_guestfs.plan_look": "rootfs inspect, in a guest",
-    "rootfs.add.plan_rebuild.plan_remake": "rootfs add package", "rootfs.boot.plan.plan_boot": "rootfs boot",
+    "rootfs.add.plan_rebuild.plan_rebuild": "rootfs add package", "rootfs.boot.plan.plan_boot": "rootfs boot",
     "rootfs.build.plan.plan_build": "rootfs build", "rootfs.commands.shared.make": "rootfs, bring back",
     "rootfs.grow.plan.plan_resize": "rootfs resize, in place",
 }

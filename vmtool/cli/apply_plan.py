@@ -58,13 +58,13 @@ def recover(state: State, subject: InterruptedTransaction) -> list[str]:
 
 def has_undo(directory: Path) -> bool:
     """Whether the journal of a subject knows anything to undo."""
-    return bool(Journal(directory).story().entries)
+    return bool(Journal(directory).replay().entries)
 
 
 def is_interrupted(directory: Path) -> bool:
     """Whether a transaction on the subject ended before its end and was not undone."""
-    story = Journal(directory).story()
-    return bool(story.entries) and story.state != "applied"
+    replayed = Journal(directory).replay()
+    return bool(replayed.entries) and replayed.state != "applied"
 
 
 @contextlib.contextmanager

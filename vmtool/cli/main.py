@@ -26,7 +26,7 @@ COMMANDS = {
     "recover": ("cli.recover", "Undo what interrupted commands left behind."),
     "chat": ("launch.commands.chat", "Ask an instance's model a question."),
     "image": ("image.commands", "Build, import and list container images."),
-    "rootfs": ("rootfs.commands.group", "Build, grow, equip, inspect, verify and boot guest images."),
+    "rootfs": ("rootfs.commands.group", "Build, grow, add to, inspect, verify and boot guest images."),
     "model": ("models.commands", "Make the canary model."),
     "net": ("net.commands", "Add, check, reset and remove container networks."),
     "gpu": ("gpu.commands.show", "List GPUs, bind them to VFIO, give them back."),

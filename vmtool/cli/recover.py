@@ -1,4 +1,4 @@
-"""`vmtool recover`: the way back for whatever was killed on its way."""
+"""`vmtool recover`: the undo for whatever was killed on its way."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def recover_command(state: State, dry_run: bool) -> None:
         left = recover_one(state, subject)
         problems += left
         if not left:
-            click.echo(f"recovered: {subject.story.subject}", err=True)
+            click.echo(f"recovered: {subject.journal.subject}", err=True)
     if problems:
         raise VmtoolError("not everything could be undone", details=problems, hint="vmtool recover")
 
 
 def show_undo(subject: InterruptedTransaction) -> None:
-    """Print the way back as a runbook, newest step first."""
-    click.echo(f"# {subject.story.subject}")
-    for entry in reversed(subject.story.entries):
+    """Print the undo as a runbook, newest step first."""
+    click.echo(f"# {subject.journal.subject}")
+    for entry in reversed(subject.journal.entries):
         click.echo("\n".join([f"# undo: {entry.title}", *shell_lines(entry.undo)]))
 
 
@@ -42,4 +42,4 @@ def recover_one(state: State, subject: InterruptedTransaction) -> list[str]:
     try:
         return recover(state, subject)
     except (VmtoolError, ValueError) as error:
-        return [f"{subject.story.subject}: {error}"]
+        return [f"{subject.journal.subject}: {error}"]

@@ -24,7 +24,7 @@ PAUSE = 0.2
 @dataclass(frozen=True)
 class DeleteTask(Action):
     """Delete a task of containerd's, and wait until its shim is gone: containerd may be making it at this moment, for
-    a `ctr` that was killed meanwhile. A shim that containerd knows nothing of is killed.
+    a `ctr` that was killed. A shim that containerd knows nothing of is killed.
 
     Args:
         socket, namespace: of containerd.

@@ -23,7 +23,7 @@ class ContainerdRuntime:
     Args:
         name: the handler that a RuntimeClass names.
         type: such as io.containerd.runc.v2.
-        source: the file that it stands in.
+        source: the file that it is in.
         path: runtime_path, the shim's own path; None when containerd searches by the type.
         config_path: ConfigPath of its options; None when not set.
     """

@@ -78,7 +78,7 @@ class Unpacked:
     place: Path
     packages: tuple[str, ...]
     arch: str
-    there: bool
+    existing: bool
     root: bool
 
 
@@ -104,7 +104,7 @@ def plan_tools(found: Unpacked, cache: Cache, options: tuple[str, ...], environm
         what: that it is, for a person.
     """
     title, place = f"unpack {what} of Debian {SUITE}", found.place
-    if found.there:
+    if found.existing:
         return p.Step(title, skip="in the cache", waits_only=True)
     scratch = cache.root / "rootfs" / "scratch" / f"tools-{place.name}"
     argv = Bootstrap(SUITE, scratch / "tree", "extract", "directory", found.arch, found.packages,

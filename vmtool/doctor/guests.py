@@ -49,18 +49,18 @@ def _kvm(facts: HostFacts, purpose: Purpose, tee: TeeName) -> Finding:
 def _iommu(facts: HostFacts, tee: TeeName) -> Finding:
     """SNP does not start and virtCCA is not specified without an IOMMU; elsewhere only GPUs need it."""
     iommu, title = facts.iommu, "IOMMU groups"
-    told = f" (command line: {' '.join(iommu.parameters)})" if iommu.parameters else ""
+    reported = f" (command line: {' '.join(iommu.parameters)})" if iommu.parameters else ""
     if iommu.groups:
         units = f" of {', '.join(iommu.units[:4])}" if iommu.units else ""
-        return finding("iommu.groups", title, "ok", f"{iommu.groups} groups{units}{told}")
+        return finding("iommu.groups", title, "ok", f"{iommu.groups} groups{units}{reported}")
     known = tee_of(tee)
     return finding("iommu.groups", title, "fail" if known and known.needs_iommu else "warn",
-                   f"none, so no GPU can be passed to a guest{told}", iommu.enable)
+                   f"none, so no GPU can be passed to a guest{reported}", iommu.enable)
 
 
 def _vfio(facts: HostFacts) -> Finding:
-    nodes = [path for path, there in (("/dev/vfio/vfio", facts.iommu.vfio_group), ("/dev/iommu", facts.iommu.iommufd))
-             if there]
+    nodes = [path for path, exists in (("/dev/vfio/vfio", facts.iommu.vfio_group), ("/dev/iommu", facts.iommu.iommufd))
+             if exists]
     return finding("iommu.vfio", "VFIO nodes", "ok" if nodes else "warn", " and ".join(nodes) or "neither is there yet",
                    "modprobe vfio-pci")
 
@@ -68,9 +68,9 @@ def _vfio(facts: HostFacts) -> Finding:
 def _kata(facts: HostFacts, tee: TeeName) -> Iterator[Finding]:
     shims = facts.kata.shims
     usable = [shim for shim in shims if shim.on_path]
-    told = "; ".join(f"{shim.runtime} {shim.version or 'of unknown version'} ({shim.binary})" for shim in shims)
+    reported = "; ".join(f"{shim.runtime} {shim.version or 'of unknown version'} ({shim.binary})" for shim in shims)
     yield finding("kata.shim", "Kata shims", "ok" if usable else "warn" if shims else "fail",
-                  told or "no containerd-shim-kata*-v2 found",
+                  reported or "no containerd-shim-kata*-v2 found",
                   f"ln -s {shims[0].binary} /usr/local/bin/" if shims else
                   "unpack a kata-static release archive at / and link /opt/kata/bin/containerd-shim-kata-v2 "
                   "into /usr/local/bin")
@@ -80,9 +80,9 @@ def _kata(facts: HostFacts, tee: TeeName) -> Iterator[Finding]:
             yield _virtcca(shim)
     for handler in facts.kata.handlers:
         yield _handler(handler, shims)
-    there, built = facts.kvm.vhost_vsock, facts.kernel.config.get("VHOST_VSOCK") != "n"
-    yield finding("kata.vsock", "vsock to the guest", "ok" if there else "fail",
-                  "/dev/vhost-vsock" if there else "no /dev/vhost-vsock, without which Kata does not load",
+    existing, built = facts.kvm.vhost_vsock, facts.kernel.config.get("VHOST_VSOCK") != "n"
+    yield finding("kata.vsock", "vsock to the guest", "ok" if existing else "fail",
+                  "/dev/vhost-vsock" if existing else "no /dev/vhost-vsock, without which Kata does not load",
                   "modprobe vhost_vsock" if built else "boot a kernel with CONFIG_VHOST_VSOCK")
 
 

@@ -116,18 +116,18 @@ def undo(directory: Path, monitor: Monitor, *, on: MakeHost | None = None) -> li
         What could not be undone, a line each; empty when nothing is left.
     """
     journal = Journal(directory, undoing=True)
-    story = journal.story()
+    replayed = journal.replay()
     problems: list[str] = []
     with open_log(directory) as log, signals.waiting():
         host = (on or LocalHost)(log, lambda text: None)
-        for entry in reversed(story.entries):
+        for entry in reversed(replayed.entries):
             with contextlib.suppress(OSError):
                 monitor.note(f"undo: {entry.title}")
             failures = _undo_entry(entry.undo, host)
             problems += [f"{entry.title}: {failure}" for failure in failures]
             if not failures:
                 problems += _record(journal, entry.title, "undone", step=entry.number)
-    if not problems and story.state != "none":
+    if not problems and replayed.state != "none":
         problems += _record(journal, "everything", "clean")
     return problems
 

@@ -22,7 +22,7 @@ Moment = Literal["before", "after"]
 class Event:
     """A record of a journal, about to be written or durable.
 
-    What a new undertaking carries over from the one before, to undo it later, was shown then and is not shown again.
+    What a new transaction carries over from the one before, to undo it later, was shown then and is not shown again.
 
     Args:
         directory: where the journal lies.

@@ -1,19 +1,19 @@
 """The journal of one subject: what was begun, and how to undo it, written before it is done.
 
-One JSON record a line, each fsynced before the action it announces. A torn last line (power loss, kill in the
-middle of a write) announces nothing that was begun, so it is ignored.
+One JSON record a line, each fsynced before the action it announces. A last line that is cut short (power loss, kill
+in the middle of a write) announces nothing that was begun, so it is ignored.
 
 Records: {"at", "event", ...} with event
-    plan    subject, previous       a new undertaking starts; `previous` are the steps of one that was applied, when
+    plan    subject, previous       a new transaction starts; `previous` are the steps of one that was applied, when
                                     the new one is to take its place
-    step    title, undo, replaces   the step is about to start; `undo` is its way back; with `replaces` also that of
+    step    title, undo, replaces   the step is about to start; `undo` is its undo; with `replaces` also that of
                                     all that is in `previous`
     begin   action, shell           the action is about to be done
     end     seconds                 it was done
     failed  error                   it, or the wait for it, failed
     applied                         every step was done
-    undone  step                    the step's way back was gone to its end
-    clean                           nothing of the undertaking is left; what is in `previous` is applied, as before
+    undone  step                    the step's undo was gone to its end
+    clean                           nothing of the transaction is left; what is in `previous` is applied, as before
 """
 
 from __future__ import annotations
@@ -43,15 +43,15 @@ class Entry:
 
 
 @dataclass
-class Story:
+class JournalState:
     """What a journal tells.
 
     Args:
-        state: "none" (no undertaking), "unfinished", "applied", "failed", "undoing" or "clean".
+        state: "none" (no transaction), "unfinished", "applied", "failed", "undoing" or "clean".
         entries: steps not yet undone, oldest first.
         error: the message of the failure, when there was one.
         seconds: (step title, seconds) of the steps that were done.
-        previous: steps of the undertaking before, which was applied, as long as no step has taken their place.
+        previous: steps of the transaction before, which was applied, as long as no step has taken their place.
     """
 
     state: str = "none"
@@ -70,7 +70,7 @@ class Journal:
         undoing: the records to write are of an undo, which no observer can stop.
 
     Attributes:
-        started: `start` has put its undertaking in the place of the old one.
+        started: `start` has put its transaction in the place of the old one.
     """
 
     def __init__(self, directory: Path, *, undoing: bool = False) -> None:
@@ -79,13 +79,13 @@ class Journal:
         self.started = False
 
     def start(self, subject: str, *, clears: bool = False, replaces: bool = False) -> None:
-        """Begin a new undertaking; it takes the place of the old one's records at once, never half.
+        """Begin a new transaction; it takes the place of the old one's records at once, never half.
 
         What the old one left to undo is carried over when it was interrupted, and when the new one `clears` it: until
         a step has done so, a kill must not make it forgotten. For the same reason what was applied stays on record when
         a step of the new one `replaces` it, until that step is.
         """
-        old = self.story()
+        old = self.replay()
         carried = old.entries if clears or old.state not in ("applied", "clean") else []
         previous = old.previous or (old.entries if old.state == "applied" and not clears else [])
         kept = {"previous": [_values(entry) for entry in previous]} if replaces and previous else {}
@@ -97,14 +97,14 @@ class Journal:
     def forget(self) -> None:
         """Note that everything begun so far is undone: the step that clears has done its work.
 
-        Newest first, as an undo goes: of a half of these notes the rest is still a whole way back. The container's
+        Newest first, as an undo goes: of a half of these notes the rest is still a whole undo. The container's
         wakes containerd, and only an older one puts it to sleep again.
         """
-        for entry in reversed(self.story().entries):
+        for entry in reversed(self.replay().entries):
             self.write("undone", step=entry.number)
 
     def step(self, step: Step) -> None:
-        """Announce a step with its way back."""
+        """Announce a step with its undo."""
         self.write("step", title=step.title, undo=to_json(step.undo),
                    **({"replaces": True} if step.replaces_previous else {}))
 
@@ -117,10 +117,10 @@ class Journal:
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             size = os.fstat(descriptor).st_size
-            torn = size and os.pread(descriptor, 1, size - 1) != b"\n"
-            data = ("\n" if torn else "").encode() + line.encode()
+            grow_interrupted = size and os.pread(descriptor, 1, size - 1) != b"\n"
+            data = ("\n" if grow_interrupted else "").encode() + line.encode()
             if os.write(descriptor, data) != len(data):
-                # What follows would be done without a recorded way back.
+                # What follows would be done without a recorded undo.
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
             os.fsync(descriptor)
         finally:
@@ -134,19 +134,19 @@ class Journal:
             return []
         return [record for record in map(_parse, lines) if record]
 
-    def story(self) -> Story:
+    def replay(self) -> JournalState:
         """The records folded into the present state.
 
         Raises:
             ValueError: a record is not of this vmtool's vocabulary.
         """
-        story = Story()
+        replayed = JournalState()
         for record in self.records():
             try:
-                _tell(story, record)
+                _apply_record(replayed, record)
             except (LookupError, TypeError, AttributeError) as error:
                 raise ValueError(f"not a record of this vmtool: {record!r}") from error
-        return story
+        return replayed
 
 
 def _values(entry: Entry) -> dict[str, Any]:
@@ -165,29 +165,29 @@ def _parse(line: str) -> dict[str, Any] | None:
     return record if isinstance(record, dict) and "event" in record else None
 
 
-def _tell(story: Story, record: dict[str, Any]) -> None:
+def _apply_record(replayed: JournalState, record: dict[str, Any]) -> None:
     match record["event"]:
         case "plan":
-            story.state, story.subject = "unfinished", record["subject"]
-            story.previous = [_entry(story, each) for each in record.get("previous", ())]
+            replayed.state, replayed.subject = "unfinished", record["subject"]
+            replayed.previous = [_entry(replayed, each) for each in record.get("previous", ())]
         case "step":
-            story.entries.append(_entry(story, record))
-            story.previous = [] if record.get("replaces") else story.previous
-            story.seconds.append((record["title"], 0.0))
+            replayed.entries.append(_entry(replayed, record))
+            replayed.previous = [] if record.get("replaces") else replayed.previous
+            replayed.seconds.append((record["title"], 0.0))
         case "end":
-            title, seconds = story.seconds[-1]
-            story.seconds[-1] = (title, seconds + record["seconds"])
+            title, seconds = replayed.seconds[-1]
+            replayed.seconds[-1] = (title, seconds + record["seconds"])
         case "failed":
-            story.state, story.error = "failed", record["error"]
+            replayed.state, replayed.error = "failed", record["error"]
         case "undone":
-            story.state = "undoing"
-            story.entries = [entry for entry in story.entries if entry.number != record["step"]]
-        case "clean" if story.previous:
-            story.state, story.entries, story.previous = "applied", story.previous, []
+            replayed.state = "undoing"
+            replayed.entries = [entry for entry in replayed.entries if entry.number != record["step"]]
+        case "clean" if replayed.previous:
+            replayed.state, replayed.entries, replayed.previous = "applied", replayed.previous, []
         case "applied" | "clean" as state:
-            story.state = state
+            replayed.state = state
 
 
-def _entry(story: Story, record: dict[str, Any]) -> Entry:
-    story.count += 1
-    return Entry(story.count - 1, record["title"], tuple(action_from_json(action) for action in record["undo"]))
+def _entry(replayed: JournalState, record: dict[str, Any]) -> Entry:
+    replayed.count += 1
+    return Entry(replayed.count - 1, record["title"], tuple(action_from_json(action) for action in record["undo"]))

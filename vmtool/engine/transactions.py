@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool.engine import apply
-from vmtool.engine.journal import NAME, Journal, Story
+from vmtool.engine.journal import NAME, Journal, JournalState
 from vmtool.errors import VmtoolError
 from vmtool.host import files, locks
 from vmtool.paths import State
@@ -23,7 +23,7 @@ class InterruptedTransaction:
     """A subject with something left to undo, that nobody is at work on."""
 
     directory: Path
-    story: Story
+    journal: JournalState
 
 
 def read_interrupted(state: State) -> list[InterruptedTransaction]:
@@ -32,9 +32,9 @@ def read_interrupted(state: State) -> list[InterruptedTransaction]:
     found = []
     for path in sorted(state.root.glob(f"*/*/{NAME}")):
         with contextlib.suppress(ValueError):
-            story = Journal(path.parent).story()
-            if story.state not in FINISHED and not locks.is_held(state.lock(path.parent)):
-                found.append(InterruptedTransaction(path.parent, story))
+            replayed = Journal(path.parent).replay()
+            if replayed.state not in FINISHED and not locks.is_held(state.lock(path.parent)):
+                found.append(InterruptedTransaction(path.parent, replayed))
     return found
 
 
@@ -43,10 +43,10 @@ def read_unreadable(state: State) -> list[str]:
     found = []
     for path in sorted(state.root.glob(f"*/*/{NAME}")):
         try:
-            Journal(path.parent).story()
+            Journal(path.parent).replay()
         except ValueError as error:
-            told = str(error)[:200]
-            found.append(f"{path.parent}: another version of vmtool wrote its journal, which can undo it: {told}")
+            reported = str(error)[:200]
+            found.append(f"{path.parent}: another version of vmtool wrote its journal, which can undo it: {reported}")
     return found
 
 
@@ -57,7 +57,7 @@ def recover(state: State, directory: Path, monitor: apply.Monitor, *, on: apply.
         What could not be undone.
     """
     with working_on(state, directory, "vmtool recover"):
-        if Journal(directory).story().state in FINISHED:
+        if Journal(directory).replay().state in FINISHED:
             return []  # Somebody has finished it since it was listed.
         return apply.undo(directory, monitor, on=on)
 
@@ -71,7 +71,7 @@ def remove(state: State, directory: Path, doing: str, monitor: apply.Monitor, *,
     """
     with working_on(state, directory, doing):
         problems = apply.undo(directory, monitor, on=on)
-        if not problems and Journal(directory).story().entries:  # of what the one that was interrupted was to replace
+        if not problems and Journal(directory).replay().entries:  # of what the one that was interrupted was to replace
             problems = apply.undo(directory, monitor, on=on)
         if problems:
             raise VmtoolError(f"{directory.name}: not everything could be removed", details=problems,

@@ -27,13 +27,13 @@ class RecordingReader:
 
     def __init__(self, machine: DeviceReader) -> None:
         self.machine = machine
-        self.told: dict[tuple[Any, ...], Any] = {}
+        self.reported: dict[tuple[Any, ...], Any] = {}
 
     def _once(self, ask: Callable[..., T], *words: Any) -> T:
         key = (ask.__name__, *words)
-        if key not in self.told:
-            self.told[key] = ask(*words)
-        found: T = self.told[key]
+        if key not in self.reported:
+            self.reported[key] = ask(*words)
+        found: T = self.reported[key]
         return found
 
     def text(self, path: str) -> str | None:
@@ -70,7 +70,7 @@ class RecordingReader:
         """What was told, as the text of a recorded host; what is absent is left out."""
         data: dict[str, Any] = {"texts": {}, "names": {}, "links": {}, "exists": [], "which": {}, "outputs": {},
                                 "pieces": {}, "udev": {}}
-        for (kind, *words), found in self.told.items():
+        for (kind, *words), found in self.reported.items():
             if found not in (None, (), False):
                 _keep(data, kind, words, found)
         return json.dumps(data, indent=1, sort_keys=True) + "\n"

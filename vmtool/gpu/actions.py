@@ -142,7 +142,7 @@ class AwaitVfioUnused(Action):
         end = host.now() + self.deadline
         while lines := vfio_in_use.devices_in_use(host, self.devices):
             if host.now() > end:
-                raise VmtoolError("not given back, since a machine still has it open", details=lines,
+                raise VmtoolError("not released, since a machine still has it open", details=lines,
                                   hint="end that machine, then: vmtool recover")
             host.sleep(vfio_in_use.POLL)
 

@@ -28,7 +28,7 @@ def facts_without(facts: GpuFacts, owner: str) -> GpuFacts:
             details={bdf: _details_back(details, back.get(bdf)) for bdf, details in inventory.details.items()},
             records={bdf: record for bdf, record in inventory.records.items() if bdf not in back},
             claims={bdf: claimant for bdf, claimant in inventory.claims.items() if bdf not in cleared}),
-        # Nobody but its guest can have it open; that one is ended, and waited for, before anything is given back.
+        # Nobody but its guest can have it open; that one is ended, and waited for, before anything is released.
         nodes={bdf: frozenset() if bdf in cleared else nodes for bdf, nodes in facts.nodes.items()})
 
 

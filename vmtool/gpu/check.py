@@ -10,40 +10,40 @@ from vmtool.gpu.device_users import Holder
 from vmtool.gpu.facts import GpuFacts
 from vmtool.gpu.inventory import Inventory
 from vmtool.gpu.pci import PciDevice
-from vmtool.gpu.select import NOT_ACCELERATOR, Wish, check_address, select
+from vmtool.gpu.select import NOT_ACCELERATOR, DeviceRequest, check_address, select
 from vmtool.gpu.services import KNOWN
 from vmtool.gpu.vfio_driver import choose_driver, is_vfio
 
 REBOOT = "reboot the machine; nothing else is known to free it"
 
 
-def check_bind(facts: GpuFacts, wish: Wish) -> tuple[PciDevice, ...]:
-    """Every device that has to go to VFIO for this wish, those included that are there already.
+def check_bind(facts: GpuFacts, request: DeviceRequest) -> tuple[PciDevice, ...]:
+    """Every device that has to go to VFIO for this request, those included that are there already.
 
     Raises:
-        Refused: the wish is wrong; NotReady: this host or moment is. Each lists every problem.
+        Refused: the request is wrong; NotReady: this host or moment is. Each lists every problem.
     """
-    scope, findings = choose(facts, wish)
+    scope, findings = choose(facts, request)
     refuse(findings, "nothing was bound")
     return scope
 
 
-def choose(facts: GpuFacts, wish: Wish) -> tuple[tuple[PciDevice, ...], list[Finding]]:
-    """Every device that has to go to VFIO for this wish, and the reasons against it."""
-    targets, findings = select(facts, wish)
-    scope, more = scope_of(facts.inventory, targets, wish)
+def choose(facts: GpuFacts, request: DeviceRequest) -> tuple[tuple[PciDevice, ...], list[Finding]]:
+    """Every device that has to go to VFIO for this request, and the reasons against it."""
+    targets, findings = select(facts, request)
+    scope, more = scope_of(facts.inventory, targets, request)
     findings += more
     findings += check_host(facts)
     for device in scope:
-        findings += check_device(facts, device, wish)
+        findings += check_device(facts, device, request)
     return scope, findings
 
 
-def scope_of(inventory: Inventory, targets: Iterable[PciDevice], wish: Wish) -> tuple[tuple[PciDevice, ...],
+def scope_of(inventory: Inventory, targets: Iterable[PciDevice], request: DeviceRequest) -> tuple[tuple[PciDevice, ...],
                                                                                       list[Finding]]:
     """The targets with the other functions of their cards and their groups' members."""
     scope = {device.bdf: device for device in targets}
-    findings = [item for bdf in wish.others for item in check_address(inventory, bdf) if item.id != NOT_ACCELERATOR]
+    findings = [item for bdf in request.others for item in check_address(inventory, bdf) if item.id != NOT_ACCELERATOR]
     foreign: dict[str, Finding] = {}
     waiting = list(scope.values())
     while waiting:
@@ -51,7 +51,7 @@ def scope_of(inventory: Inventory, targets: Iterable[PciDevice], wish: Wish) -> 
         for other in _neighbours(inventory, device):
             if other.bdf in scope:
                 continue
-            if is_companion(other, device) or other.bdf in wish.others or (wish.group and is_accelerator(other)):
+            if is_companion(other, device) or other.bdf in request.others or (request.group and is_accelerator(other)):
                 scope[other.bdf] = other
                 waiting.append(other)
             elif other.driver and not is_vfio(other.driver):
@@ -96,40 +96,40 @@ def check_host(facts: GpuFacts) -> Iterator[Finding]:
                          "install the kernel's modules package, or build it with CONFIG_VFIO_PCI")
 
 
-def check_device(facts: GpuFacts, device: PciDevice, wish: Wish) -> Iterator[Finding]:
+def check_device(facts: GpuFacts, device: PciDevice, request: DeviceRequest) -> Iterator[Finding]:
     """Reasons to refuse this one device."""
     inventory, details = facts.inventory, facts.inventory.details.get(device.bdf)
-    for anchor in facts.anchors:
+    for anchor in facts.host_critical:
         if anchor.bdf == device.bdf:
             yield wrong_input("gpu.host-critical", f"{device.bdf} must stay with the host: {anchor.why}")
     yield from stuck(inventory, device)
-    owner = inventory.claims.get(device.bdf, wish.owner)
-    if owner != wish.owner:
+    owner = inventory.claims.get(device.bdf, request.owner)
+    if owner != request.owner:
         yield host_lacks("gpu.claimed", f"{device.bdf} serves {owner}", f"vmtool rm {owner.rpartition(' ')[2]}")
     if device.driver == choose_driver(facts.vfio, device).driver:
-        if wish.owner:
+        if request.owner:
             yield from (held(device, holder) for holder in facts.holders_of(device))
         return
     if device.group is None and facts.vfio.groups and device.driver:
         yield host_lacks("gpu.no-group", f"{device.bdf} has no IOMMU group",
                          "its root port is not behind the IOMMU: see the firmware's settings")
-    if details and details.boot_vga and not wish.boot_vga:
+    if details and details.boot_vga and not request.boot_vga:
         yield wrong_input("gpu.boot-vga", f"{device.bdf} is the display that the machine boots on",
                           "--boot-vga takes it, and the text console with it")
     if details and details.vfs:
         yield host_lacks("gpu.virtual-functions", f"{device.bdf} has {details.vfs} virtual functions",
                          f"echo 0 > /sys/bus/pci/devices/{device.bdf}/sriov_numvfs")
-    yield from _check_use(facts, device, wish)
+    yield from _check_use(facts, device, request)
 
 
-def _check_use(facts: GpuFacts, device: PciDevice, wish: Wish) -> Iterator[Finding]:
+def _check_use(facts: GpuFacts, device: PciDevice, request: DeviceRequest) -> Iterator[Finding]:
     for holder in facts.holders_of(device):
-        if not (wish.stop_services and holder.unit in KNOWN):
+        if not (request.stop_services and holder.unit in KNOWN):
             yield held(device, holder)
-    if device.bdf in facts.persistent and not wish.stop_services:
+    if device.bdf in facts.persistent and not request.stop_services:
         yield host_lacks("gpu.persistence", f"{device.bdf} is kept in use by NVIDIA's persistence mode",
                          f"nvidia-smi -i {device.bdf} -pm 0, or --stop-services")
-    if any(console.bdf == device.bdf for console in facts.consoles) and not wish.boot_vga:
+    if any(console.bdf == device.bdf for console in facts.consoles) and not request.boot_vga:
         yield wrong_input("gpu.console", f"{device.bdf} draws the text console", "--boot-vga takes it")
 
 

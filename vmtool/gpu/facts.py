@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from vmtool.facts.cpu import read_cpu, read_is_root
 from vmtool.facts.kernel import read_kernel
 from vmtool.gpu.device_users import SHARED, Console, Holder, read_consoles, read_holders, read_nodes
-from vmtool.gpu.host_critical import Anchor, read_anchors
+from vmtool.gpu.host_critical import HostCriticalDevice, read_host_critical
 from vmtool.gpu.inventory import Inventory, read_inventory
 from vmtool.gpu.iommu import read_iommu
 from vmtool.gpu.pci import PciDevice
@@ -31,7 +31,7 @@ class GpuFacts:
     is_root: bool
     vfio: VfioFacts
     enable: str = ""
-    anchors: tuple[Anchor, ...] = ()
+    host_critical: tuple[HostCriticalDevice, ...] = ()
     holders: tuple[Holder, ...] = ()
     nodes: Mapping[str, frozenset[str]] = field(default_factory=dict)
     consoles: tuple[Console, ...] = ()
@@ -57,7 +57,7 @@ def read_gpu(reader: DeviceReader, state: State) -> GpuFacts:
         is_root=read_is_root(reader),
         vfio=vfio,
         enable="" if vfio.groups else _enable(reader),
-        anchors=read_anchors(reader),
+        host_critical=read_host_critical(reader),
         holders=read_holders(reader),
         nodes=read_nodes(reader, {device.bdf: device.group for device in inventory.devices
                                   if device.bdf in inventory.details and device.bdf not in inventory.hung}),

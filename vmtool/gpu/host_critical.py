@@ -17,24 +17,24 @@ DEPTH = 8
 
 
 @dataclass(frozen=True)
-class Anchor:
+class HostCriticalDevice:
     """A device that the host needs; `why` is such as "its disk nvme0n1 is mounted on /"."""
 
     bdf: str
     why: str
 
 
-def read_anchors(reader: Reader) -> tuple[Anchor, ...]:
+def read_host_critical(reader: Reader) -> tuple[HostCriticalDevice, ...]:
     """Every PCI device on the way to a mounted disk, swap or the default route's network device."""
-    found: dict[str, Anchor] = {}
+    found: dict[str, HostCriticalDevice] = {}
     for name, use in (*_mounted(reader), *_swaps(reader)):
         for disk in _disks(reader, name):
             for bdf in BDF.findall(_way(reader, disk)):
-                found.setdefault(bdf, Anchor(bdf, f"its disk {disk} is {use}"))
+                found.setdefault(bdf, HostCriticalDevice(bdf, f"its disk {disk} is {use}"))
     for name in _default_devices(reader):
         for device in _lower(reader, name):
             for bdf in BDF.findall(reader.link(f"/sys/class/net/{device}") or ""):
-                found.setdefault(bdf, Anchor(bdf, f"the default route goes through its {device}"))
+                found.setdefault(bdf, HostCriticalDevice(bdf, f"the default route goes through its {device}"))
     return tuple(found.values())
 
 

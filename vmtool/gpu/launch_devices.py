@@ -13,7 +13,7 @@ from vmtool.gpu.facts import GpuFacts
 from vmtool.gpu.inventory import Inventory
 from vmtool.gpu.pci import PciDevice
 from vmtool.gpu.plan_bind import bind_steps
-from vmtool.gpu.select import Wish
+from vmtool.gpu.select import DeviceRequest
 from vmtool.paths import State
 from vmtool.plan import Step
 
@@ -35,7 +35,7 @@ class Accelerators(Protocol):
     def bdf(self) -> tuple[str, ...]: ...
 
 
-def wish_of(spec: Accelerators, owner: str) -> Wish | None:
+def request_of(spec: Accelerators, owner: str) -> DeviceRequest | None:
     """What a spec asks for; None when it asks for no accelerator.
 
     Args:
@@ -43,7 +43,7 @@ def wish_of(spec: Accelerators, owner: str) -> Wish | None:
     """
     if not spec.count and not spec.bdf:
         return None
-    return Wish(bdfs=spec.bdf, type=spec.type or "", count=spec.count, memory=spec.memory or 0, owner=owner)
+    return DeviceRequest(bdfs=spec.bdf, type=spec.type or "", count=spec.count, memory=spec.memory or 0, owner=owner)
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Selection:
     """
 
     facts: GpuFacts
-    wish: Wish
+    request: DeviceRequest
     scope: tuple[PciDevice, ...]
     findings: tuple[Finding, ...]
 
@@ -66,20 +66,20 @@ class Selection:
         return tuple(device.bdf for device in self.scope)
 
 
-def select_accelerators(facts: GpuFacts, wish: Wish) -> Selection:
+def select_accelerators(facts: GpuFacts, request: DeviceRequest) -> Selection:
     """Choose the devices that `plan_accelerators` binds."""
-    scope, findings = choose(facts, wish)
-    return Selection(facts, wish, scope, tuple(findings))
+    scope, findings = choose(facts, request)
+    return Selection(facts, request, scope, tuple(findings))
 
 
 def plan_accelerators(state: State, selection: Selection) -> tuple[Step, ...]:
-    """Claim and bind. The steps' way back, in the launch's own journal, gives back what was not bound before.
+    """Claim and bind. The steps' undo, in the launch's own journal, releases what was not bound before.
 
     Raises:
         Refused, NotReady: as `vmtool.gpu.check.check_bind`.
     """
     refuse(selection.findings, "nothing was bound")
-    return bind_steps(state, selection.facts, selection.wish, selection.scope)
+    return bind_steps(state, selection.facts, selection.request, selection.scope)
 
 
 def device_paths(inventory: Inventory, bdfs: Iterable[str], backend: Backend) -> tuple[str, ...]:

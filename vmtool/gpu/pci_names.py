@@ -35,8 +35,8 @@ class PciNames:
         Args:
             locked: something holds the device's lock, for good perhaps: libudev is not asked, since it would wait.
         """
-        told = {} if locked else self.reader.udev(f"{DEVICES}/{device.bdf}")
-        return told.get(MODEL) or self._from_file(device) or self._from_database(device)
+        reported = {} if locked else self.reader.udev(f"{DEVICES}/{device.bdf}")
+        return reported.get(MODEL) or self._from_file(device) or self._from_database(device)
 
     def _from_file(self, device: PciDevice) -> str:
         start = self.text.find(f"\n{device.vendor:04x}  ")

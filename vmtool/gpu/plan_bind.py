@@ -14,9 +14,9 @@ from vmtool.gpu.check import check_bind
 from vmtool.gpu.facts import GpuFacts
 from vmtool.gpu.pci import DEVICES, PciDevice
 from vmtool.gpu.plan_persist import plan_persist
-from vmtool.gpu.restore import PROBED_WITHIN, way_back
+from vmtool.gpu.restore import PROBED_WITHIN, undo_moves
 from vmtool.gpu.saved_state import GpuSavedState, claims, marks, record_device, records
-from vmtool.gpu.select import Wish
+from vmtool.gpu.select import DeviceRequest
 from vmtool.gpu.services import holding_services, plan_console, plan_start, plan_stop
 from vmtool.gpu.vfio_driver import PLAIN, Choice, choose_driver
 from vmtool.paths import State
@@ -38,27 +38,27 @@ def directory(state: State) -> Path:
     return state.root / "gpu" / "bind"
 
 
-def plan_bind(state: State, facts: GpuFacts, wish: Wish) -> Plan:
+def plan_bind(state: State, facts: GpuFacts, request: DeviceRequest) -> Plan:
     """The plan of `vmtool gpu bind`.
 
     Raises:
         Refused, NotReady: as `check_bind`.
     """
-    return Plan("gpu bind", directory(state), bind_steps(state, facts, wish, check_bind(facts, wish)))
+    return Plan("gpu bind", directory(state), bind_steps(state, facts, request, check_bind(facts, request)))
 
 
-def bind_steps(state: State, facts: GpuFacts, wish: Wish, scope: Sequence[PciDevice]) -> tuple[Step, ...]:
+def bind_steps(state: State, facts: GpuFacts, request: DeviceRequest, scope: Sequence[PciDevice]) -> tuple[Step, ...]:
     """The steps of a bind, for a plan of its own or within a launch.
 
-    The way back gives exactly those devices back that were not on VFIO before.
+    The undo gives exactly those devices back that were not on VFIO before.
 
     Args:
         scope: every device that has to go to VFIO, as `check_bind` gives it.
     """
     chosen = {device.bdf: choose_driver(facts.vfio, device) for device in scope}
-    there = [device for device in scope if device.driver == chosen[device.bdf].driver]
+    existing = [device for device in scope if device.driver == chosen[device.bdf].driver]
     details = facts.inventory.details
-    moves = [Move(device, choice, record_device(device, details[device.bdf], choice.driver, wish.owner))
+    moves = [Move(device, choice, record_device(device, details[device.bdf], choice.driver, request.owner))
              for device in scope if (choice := chosen[device.bdf]).driver != device.driver]
     moving = [move.device for move in moves]
     units = holding_services(facts, moving)
@@ -66,15 +66,15 @@ def bind_steps(state: State, facts: GpuFacts, wish: Wish, scope: Sequence[PciDev
     consoles = sorted({console.path for console in facts.consoles if console.bdf in {device.bdf for device in moving}})
     return (
         *(Step(f"bind {device.bdf} to {device.driver}", skip="already bound", subjects=(device.bdf,))
-          for device in there),
-        *([plan_claim(state, scope, wish.owner)] if wish.owner else []),
+          for device in existing),
+        *([plan_claim(state, scope, request.owner)] if request.owner else []),
         *([plan_records(state, moves)] if moves else []),
         *([plan_stop(units, persistent)] if units or persistent else []),
         *([plan_console(consoles, marks(state))] if consoles else []),
         *([plan_modules(facts, moves)] if moves else []),
-        *([plan_moves(state, moves, wish.deadline)] if moves else []),
+        *([plan_moves(state, moves, request.deadline)] if moves else []),
         *([plan_start(units)] if units else []),
-        *(plan_persist([(device.bdf, chosen[device.bdf]) for device in scope]) if wish.persist else ()),
+        *(plan_persist([(device.bdf, chosen[device.bdf]) for device in scope]) if request.persist else ()),
     )
 
 
@@ -95,7 +95,7 @@ def plan_records(state: State, moves: Sequence[Move]) -> Step:
 
 
 def _freed(devices: Iterable[PciDevice]) -> AwaitVfioUnused:
-    """They were waited for when they were given back."""
+    """They were waited for when they were released."""
     return AwaitVfioUnused(tuple(f"{DEVICES}/{device.bdf}" for device in devices), deadline=1.0)
 
 
@@ -131,7 +131,7 @@ def plan_moves(state: State, moves: Sequence[Move], deadline: float) -> Step:
                          deadline=min(deadline, PROBED_WITHIN)),
             AwaitVfioNodes(tuple(f"{DEVICES}/{move.device.bdf}" for move in moves)),
         ),
-        undo=way_back(state, [move.record for move in moves], deadline),
+        undo=undo_moves(state, [move.record for move in moves], deadline),
         subjects=tuple(move.device.bdf for move in moves),
     )
 

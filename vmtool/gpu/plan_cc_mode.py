@@ -24,8 +24,8 @@ def plan_cc(state: State, facts: GpuFacts, states: Sequence[CcState], mode: str,
         Refused, NotReady: with every problem.
     """
     refuse(check_cc(facts, states, mode, chosen), "no mode was changed")
-    there = [one for one in states if one.mode == one.setting == mode]
-    if len(there) == len(states):
+    existing = [one for one in states if one.mode == one.setting == mode]
+    if len(existing) == len(states):
         return Plan("gpu cc-mode", state.root / "gpu" / "cc-mode",
                     (Step(f"set {mode}", skip="every device is in that mode, and stays in it"),))
     before = {one.bdf: one.setting for one in states}

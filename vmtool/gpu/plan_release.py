@@ -10,7 +10,7 @@ from vmtool.gpu.check import held, stuck
 from vmtool.gpu.facts import GpuFacts
 from vmtool.gpu.pci import PciDevice
 from vmtool.gpu.plan_persist import plan_forget
-from vmtool.gpu.restore import way_back
+from vmtool.gpu.restore import undo_moves
 from vmtool.gpu.saved_state import GpuSavedState, records
 from vmtool.gpu.select import check_address
 from vmtool.gpu.vfio_driver import is_vfio
@@ -27,7 +27,7 @@ def plan_release(state: State, facts: GpuFacts, bdfs: Sequence[str], persisted: 
                  deadline: float = 20.0) -> Plan:
     """The plan of `vmtool gpu release`; without addresses, of everything that vmtool bound.
 
-    It has no way back: what is given back stays so, and what could not be is still on record for another try.
+    It has no undo: what is released stays so, and what could not be is still on record for another try.
 
     Raises:
         Refused, NotReady: with every problem.
@@ -44,7 +44,7 @@ def plan_release(state: State, facts: GpuFacts, bdfs: Sequence[str], persisted: 
                                        f"driverctl unset-override {bdf}, or what has bound it"))
     for record in chosen:
         findings += _check(facts, record)
-    refuse(findings, "nothing was given back")
+    refuse(findings, "nothing was released")
     return Plan("gpu release", directory(state), tuple(_steps(state, facts, chosen, persisted, deadline))
                 or (Step("give back", skip="vmtool holds no device" if not bdfs else "not bound by vmtool"),))
 
@@ -83,7 +83,7 @@ def _steps(state: State, facts: GpuFacts, chosen: Sequence[GpuSavedState], persi
         yield Step(f"load {', '.join(missing)}", tuple(Run(("modprobe", module), deadline=120) for module in missing))
     if ours:
         origins = ", ".join(f"{record.bdf} to {record.driver or 'no driver'}" for record in ours)
-        yield Step(f"give back {origins}", way_back(state, ours, deadline),
+        yield Step(f"give back {origins}", undo_moves(state, ours, deadline),
                    subjects=tuple(record.bdf for record in ours))
     for record in chosen:
         if record not in ours:

@@ -13,7 +13,7 @@ from vmtool.plan import Action
 # Seconds for a driver that the kernel probes later than asked.
 PROBED_WITHIN = 5.0
 
-def way_back(state: State, records: Sequence[GpuSavedState], deadline: float) -> tuple[Action, ...]:
+def undo_moves(state: State, records: Sequence[GpuSavedState], deadline: float) -> tuple[Action, ...]:
     """From wherever a bind stopped to where it started; harmless when it did not start.
 
     The last write names the driver (drivers/NAME/bind) instead of leaving the choice to the kernel (drivers_probe):

@@ -64,7 +64,7 @@ def read_claims(reader: Reader, state: State) -> dict[str, str]:
 
 
 def read_records(reader: Reader, state: State) -> dict[str, GpuSavedState]:
-    """The records by address; a torn or foreign file is none."""
+    """The records by address; a file cut short, or of another kind, is none."""
     found = {}
     for name in reader.names(str(records(state))):
         try:

@@ -18,7 +18,7 @@ NOT_ACCELERATOR = "gpu.not-accelerator"
 
 
 @dataclass(frozen=True)
-class Wish:
+class DeviceRequest:
     """What to bind, and what is allowed for it.
 
     Args:
@@ -47,26 +47,26 @@ class Wish:
     deadline: float = 20.0
 
 
-def select(facts: GpuFacts, wish: Wish) -> tuple[tuple[PciDevice, ...], list[Finding]]:
-    """The accelerators that are wanted, and what is wrong with the wish."""
+def select(facts: GpuFacts, request: DeviceRequest) -> tuple[tuple[PciDevice, ...], list[Finding]]:
+    """The accelerators that are wanted, and what is wrong with the request."""
     inventory = facts.inventory
-    if wish.bdfs:
-        findings = [item for bdf in wish.bdfs for item in check_address(inventory, bdf)]
-        found = {bdf.lower(): inventory.find(bdf.lower()) for bdf in wish.bdfs}
+    if request.bdfs:
+        findings = [item for bdf in request.bdfs for item in check_address(inventory, bdf)]
+        found = {bdf.lower(): inventory.find(bdf.lower()) for bdf in request.bdfs}
         return tuple(device for device in found.values() if device and is_accelerator(device)), findings
-    if not (wish.everything or wish.type or wish.count):
+    if not (request.everything or request.type or request.count):
         return (), [wrong_input("gpu.nothing-chosen", "nothing is chosen",
                                 "give addresses, --all, --type or --count; " + LIST)]
-    fitting = [device for device in inventory.accelerators if _fits(device, wish)]
+    fitting = [device for device in inventory.accelerators if _fits(device, request)]
     if not fitting:
-        return (), [_none_fits(inventory, wish)]
-    if not wish.count:
+        return (), [_none_fits(inventory, request)]
+    if not request.count:
         return tuple(fitting), []
-    free = [device for device in fitting if is_free(facts, device, wish.owner)]
-    if len(free) < wish.count:
+    free = [device for device in fitting if is_free(facts, device, request.owner)]
+    if len(free) < request.count:
         used = f", {len(fitting) - len(free)} more are in use" if len(free) < len(fitting) else ""
-        return (), [host_lacks("gpu.too-few", f"{wish.count} wanted, but {len(free)} are free{used}", LIST)]
-    return tuple(nearest(inventory, free, wish.count)), []
+        return (), [host_lacks("gpu.too-few", f"{request.count} wanted, but {len(free)} are free{used}", LIST)]
+    return tuple(nearest(inventory, free, request.count)), []
 
 
 def check_address(inventory: Inventory, bdf: str) -> Iterator[Finding]:
@@ -110,18 +110,18 @@ def nearest(inventory: Inventory, free: Sequence[PciDevice], count: int) -> list
     return spread[:count]
 
 
-def _fits(device: PciDevice, wish: Wish) -> bool:
-    if not wish.type and kind_of(device) == "nvswitch":
+def _fits(device: PciDevice, request: DeviceRequest) -> bool:
+    if not request.type and kind_of(device) == "nvswitch":
         # A switch is not counted among GPUs; --all takes it along.
-        return wish.everything
-    if wish.type and type_of(device) != wish.type:
+        return request.everything
+    if request.type and type_of(device) != request.type:
         return False
-    return not wish.memory or (memory_of(device) or 0) >= wish.memory
+    return not request.memory or (memory_of(device) or 0) >= request.memory
 
 
-def _none_fits(inventory: Inventory, wish: Wish) -> Finding:
+def _none_fits(inventory: Inventory, request: DeviceRequest) -> Finding:
     types = sorted({type_of(device) for device in inventory.accelerators})
-    wanted = wish.type or "accelerator"
-    wanted += f" with {wish.memory >> 30} GiB" if wish.memory else ""
+    wanted = request.type or "accelerator"
+    wanted += f" with {request.memory >> 30} GiB" if request.memory else ""
     return host_lacks("gpu.none-fits", f"there is no {wanted}", f"there are: {', '.join(types)}" if types else
                       "this host has no accelerator that vmtool knows; see lspci -nn")

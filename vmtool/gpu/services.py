@@ -21,7 +21,7 @@ def holding_services(facts: GpuFacts, devices: Iterable[PciDevice]) -> tuple[str
 
 
 def plan_stop(units: Iterable[str], persistent: Iterable[str]) -> Step:
-    """Stop the services and turn persistence mode off; the way back starts them."""
+    """Stop the services and turn persistence mode off; the undo starts them."""
     stop = [Run(("systemctl", "stop", unit), deadline=60) for unit in units]
     off = [Run(("nvidia-smi", "-i", bdf, "-pm", "0"), deadline=30) for bdf in persistent]
     start: list[Action] = [Run(("nvidia-smi", "-i", bdf, "-pm", "1"), deadline=30,
@@ -39,7 +39,7 @@ def plan_start(units: Iterable[str]) -> Step:
 
 
 def plan_console(paths: Iterable[str], marks: Path) -> Step:
-    """Take the text console off the display; the way back gives it back."""
+    """Take the text console off the display; the undo gives it back."""
     off = tuple((path, "0") for path in paths)
     on = tuple((path, "1") for path in paths)
     return Step("take the text console off the display", (WriteSysfs(off, marks=marks),),

@@ -60,11 +60,11 @@ def _remapped(reader: Reader) -> bool | None:
     if unsafe.strip() == "Y":
         return None
     units = [reader.text(f"/sys/class/iommu/{name}/intel-iommu/ecap") for name in reader.names("/sys/class/iommu")]
-    told = [int(text, 16) for text in units if text and text.strip()]
-    if not told:
+    reported = [int(text, 16) for text in units if text and text.strip()]
+    if not reported:
         return None
     off = {"intremap=off", "nointremap"} & set((reader.text("/proc/cmdline") or "").split())
-    return not off and all(capabilities & 1 << 3 for capabilities in told)
+    return not off and all(capabilities & 1 << 3 for capabilities in reported)
 
 
 def _aliases(text: str) -> tuple[tuple[str, str], ...]:

@@ -30,10 +30,10 @@ class DeviceWriteProcess:
 
     def result(self) -> WriteFailure | None:
         """How it ended, once `fd` is readable. A child that was killed left no word: that is EINTR."""
-        told = os.read(self.fd, 100).decode()
+        reported = os.read(self.fd, 100).decode()
         os.waitpid(self.pid, 0)
-        index, _, number = told.partition(" ")
-        if not told:
+        index, _, number = reported.partition(" ")
+        if not reported:
             return WriteFailure(self.writes[-1], 4)
         return WriteFailure(self.writes[int(index)], int(number)) if number != "0" else None
 
@@ -75,12 +75,12 @@ def readable(running: Sequence[RunningWrites], seconds: float) -> list[RunningWr
 
 def _child(writes: Sequence[DeviceWrite], end: int) -> NoReturn:
     """Write, tell, end."""
-    told = "0 5"
+    reported = "0 5"
     try:
         detach(end)
-        told = _do(writes)
+        reported = _do(writes)
     finally:
-        os.write(end, told.encode())
+        os.write(end, reported.encode())
         os._exit(0)
 
 

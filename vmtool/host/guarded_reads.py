@@ -48,7 +48,7 @@ def _batch(paths: Sequence[str], read: Callable[[str], str | None], deadline: fl
     if pid == 0:
         _child(paths, read, end)
     os.close(end)
-    told = b""
+    reported = b""
     try:
         until = time.monotonic() + deadline
         while select.select([start], [], [], max(0.0, until - time.monotonic()))[0]:
@@ -56,13 +56,13 @@ def _batch(paths: Sequence[str], read: Callable[[str], str | None], deadline: fl
             if not piece:
                 os.waitpid(pid, 0)
                 break
-            told, until = told + piece, time.monotonic() + deadline
+            reported, until = reported + piece, time.monotonic() + deadline
         else:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, os.WNOHANG)  # in an uninterruptible sleep it stays; init will collect it
     finally:
         os.close(start)
-    return [json.loads(line) for line in told.split(b"\n")[:-1]]
+    return [json.loads(line) for line in reported.split(b"\n")[:-1]]
 
 
 def _child(paths: Sequence[str], read: Callable[[str], str | None], end: int) -> NoReturn:

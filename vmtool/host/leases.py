@@ -1,4 +1,4 @@
-"""Having an image to oneself, by the kernel's leases: who opens it waits until the lease is given back (fcntl(2)).
+"""Having an image to oneself, by the kernel's leases: who opens it waits until the lease is released (fcntl(2)).
 
 Who waits is let in after 45 seconds at the latest (/proc/sys/fs/lease-break-time), and holds off any further lease, so
 whoever has a lease looks for them: `Held.check`.
@@ -34,7 +34,7 @@ class Held:
     def check(self) -> None:
         """Raise NotReady when somebody waits to write to the image. Who reads may wait."""
         if self.leased and fcntl.fcntl(self.descriptor, fcntl.F_GETLEASE) == fcntl.F_UNLCK:
-            raise NotReady(f"{self.image}: somebody opened it meanwhile", hint="end what uses it, then try again")
+            raise NotReady(f"{self.image}: another process opened it", hint="end what uses it, then try again")
 
 
 @contextlib.contextmanager

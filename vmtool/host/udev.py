@@ -29,8 +29,8 @@ def properties(path: str, deadline: float) -> dict[str, str]:
     """
     if not os.path.isdir(DATABASE) or _context() is None:
         return {}
-    told = read_with_deadline((path,), _properties, deadline).get(path)
-    return dict(json.loads(told)) if told else {}
+    reported = read_with_deadline((path,), _properties, deadline).get(path)
+    return dict(json.loads(reported)) if reported else {}
 
 
 def await_node(path: str, deadline: float) -> bool:

@@ -90,7 +90,7 @@ def read_builder(reader: Reader) -> str:
 
 
 def is_intact(file: Path) -> bool:
-    """Whether the file has the SHA-256 that stands beside it, as sha256sum(1) wrote it."""
+    """Whether the file has the SHA-256 that is next to it, as sha256sum(1) wrote it."""
     try:
         wanted = checksum(file).read_text().split()
         return bool(wanted) and wanted[0] == file_digest(file)

@@ -86,8 +86,8 @@ def is_present(reader: Reader, state: State, record: ImportedImage) -> bool:
         digest = _digest(images_dir(state) / record.name / LISTING)
         blobs = state.containerd / "root" / "io.containerd.content.v1.content" / "blobs" / "sha256"
         return bool(digest) and reader.exists(str(blobs / digest.removeprefix("sha256:")))
-    there = {image[0] for image in _ask(reader, record.endpoint)}
-    return set(record.references) <= there
+    existing = {image[0] for image in _ask(reader, record.endpoint)}
+    return set(record.references) <= existing
 
 
 def read_images(reader: Reader, state: State, endpoint: Endpoint) -> list[Image]:

@@ -1,4 +1,4 @@
-"""The plan of an import: from an archive to an image in containerd. Its way back is `vmtool image rm`."""
+"""The plan of an import: from an archive to an image in containerd. Its undo is `vmtool image rm`."""
 
 from __future__ import annotations
 

@@ -17,11 +17,11 @@ HINT = ("tell pip where the PyTorch project's CPU wheels are: pip config set glo
 
 def wheels_missing(locks: tuple[Path, ...], directory: Path) -> int:
     """How many locked packages have no wheel with a locked hash in `directory`; reads every wheel there."""
-    there = {file_digest(path) for path in directory.glob("*.whl")} if directory.is_dir() else set()
+    existing = {file_digest(path) for path in directory.glob("*.whl")} if directory.is_dir() else set()
     # A requirement with its hashes is one logical line.
     texts = [lock.read_text().replace("\\\n", " ") for lock in locks]
     wanted = [set(re.findall(r"--hash=sha256:([0-9a-f]{64})", line)) for text in texts for line in text.splitlines()]
-    return sum(1 for hashes in wanted if hashes and not hashes & there)
+    return sum(1 for hashes in wanted if hashes and not hashes & existing)
 
 
 def fetch(recipe: Recipe, lock: Path, directory: Path, environment: Pairs, python: str) -> Run:

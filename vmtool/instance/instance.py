@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vmtool.containerd.endpoint import Endpoint
 from vmtool.endpoint.client import Server
-from vmtool.engine.journal import Journal, Story
+from vmtool.engine.journal import Journal, JournalState
 from vmtool.errors import VmtoolError
 from vmtool.host import daemons, locks
 from vmtool.paths import State
@@ -134,7 +134,7 @@ class Instance:
     record: InstanceRecord | None
     state: str
     pid: int | None
-    story: Story
+    journal: JournalState
 
     def known(self) -> InstanceRecord:
         """The record.
@@ -143,7 +143,7 @@ class Instance:
             VmtoolError: the launch ended before there was one.
         """
         if self.record is None:
-            raise VmtoolError(f"{self.name} was never started: {self.story.error or self.state}",
+            raise VmtoolError(f"{self.name} was never started: {self.journal.error or self.state}",
                               hint=f"vmtool logs {self.name}")
         return self.record
 
@@ -169,12 +169,12 @@ def read_instance(state: State, name: str) -> Instance:
     if not paths.directory.is_dir():
         raise VmtoolError(f"there is no instance {name!r}", hint="vmtool ps")
     try:
-        story = Journal(paths.directory).story()
+        replayed = Journal(paths.directory).replay()
         record = _record(paths, paths.record.read_text()) if paths.record.exists() else None
     except (ValueError, TypeError, KeyError) as error:
         raise VmtoolError(f"{paths.directory} was written by another version of vmtool: {error}") from error
     pid = daemons.living(paths.pidfile)
-    return Instance(name, paths, record, _state(state, paths, story, pid), pid, story)
+    return Instance(name, paths, record, _state(state, paths, replayed, pid), pid, replayed)
 
 
 def _record(paths: Paths, text: str) -> InstanceRecord:
@@ -188,11 +188,11 @@ def _record(paths: Paths, text: str) -> InstanceRecord:
     return record_of(InstanceRecord, json.dumps(values))
 
 
-def _state(state: State, paths: Paths, story: Story, pid: int | None) -> str:
-    if story.state == "applied":
+def _state(state: State, paths: Paths, replayed: JournalState, pid: int | None) -> str:
+    if replayed.state == "applied":
         return "running" if pid else "stopped"
     if locks.is_held(state.lock(paths.directory)):
         return "starting"
-    if story.entries and story.state == "failed":
+    if replayed.entries and replayed.state == "failed":
         return "kept"
-    return "interrupted" if story.entries or not story.error else "failed"
+    return "interrupted" if replayed.entries or not replayed.error else "failed"

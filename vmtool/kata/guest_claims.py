@@ -1,7 +1,7 @@
 """What the container in a guest of Kata's says of the guest, asked through `ctr task exec`.
 
 It is a guest's own word: whoever made another guest can have it say the same, so it never proves a TEE. It can still
-contradict the wish, and then the claim has failed. A container sees /proc of its guest, but neither the guest's /dev
+contradict the request, and then the claim has failed. A container sees /proc of its guest, but neither the guest's /dev
 nor its kernel's log nor its root file system: what it cannot see is not checked.
 """
 
@@ -38,7 +38,7 @@ def not_asked(record: InstanceRecord) -> tuple[Claim, ...]:
 
 
 def view_claims(reader: Reader, record: InstanceRecord, commandline: str) -> Iterator[Claim]:
-    """Ask, and hold the answers against the wish.
+    """Ask, and hold the answers against the request.
 
     Args:
         commandline: of the guest's kernel, as QEMU was given it; empty when that is unknown.

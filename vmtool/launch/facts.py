@@ -6,7 +6,7 @@ from vmtool.containerd.endpoint import choose_endpoint
 from vmtool.doctor.host import HostFacts, read_host
 from vmtool.gpu.after_cleanup import facts_without as gpu_without
 from vmtool.gpu.facts import read_gpu
-from vmtool.gpu.launch_devices import Selection, select_accelerators, wish_of
+from vmtool.gpu.launch_devices import Selection, request_of, select_accelerators
 from vmtool.instance.instance import Instance, read_instance, subject_of
 from vmtool.launch.pipeline import launcher_of
 from vmtool.machine import DeviceReader
@@ -36,8 +36,8 @@ def read_launch(reader: DeviceReader, state: State, spec: Spec, timeout: float |
 
 def choose_devices(reader: DeviceReader, state: State, spec: Spec, cleared: Instance | None) -> Selection | None:
     """The accelerators of the launch, chosen once; None when it asks for none."""
-    wish = wish_of(spec.spec.resources.accelerators, subject_of(spec.name))
-    if wish is None:
+    request = request_of(spec.spec.resources.accelerators, subject_of(spec.name))
+    if request is None:
         return None
     facts = read_gpu(reader, state)
-    return select_accelerators(gpu_without(facts, subject_of(spec.name)) if cleared else facts, wish)
+    return select_accelerators(gpu_without(facts, subject_of(spec.name)) if cleared else facts, request)

@@ -40,18 +40,18 @@ def check_request(body: Body, architecture: str, version: str | None) -> Iterato
                          f"libvirt {version} cannot start a domain in {tee.name}: {least} is the first that can")
 
 
-def _boot(wish: Libvirt, tee: Tee | None) -> Iterator[Finding]:
+def _boot(request: Libvirt, tee: Tee | None) -> Iterator[Finding]:
     measured = tee is not None and tee.measures_firmware
-    if tee and measured and not wish.firmware:
+    if tee and measured and not request.firmware:
         yield wrong_input("libvirt.firmware.measured", f"{tee.name} measures the firmware: name an OVMF that was built "
                           "for it (such as OVMF.amdsev.fd or OVMF.inteltdx.fd)", place="spec.runtime.libvirt.firmware")
-    if not measured and wish.boot == "kernel" and wish.firmware:
+    if not measured and request.boot == "kernel" and request.firmware:
         yield wrong_input("libvirt.firmware.unused", "is not used when QEMU loads the kernel (boot: firmware)",
                           place="spec.runtime.libvirt.firmware")
-    if not measured and wish.boot == "firmware" and not wish.firmware:
+    if not measured and request.boot == "firmware" and not request.firmware:
         yield wrong_input("libvirt.firmware.unnamed", "firmware needs the path of one (spec.runtime.libvirt.firmware)",
                           place="spec.runtime.libvirt.boot")
-    if wish.boot == "firmware" and (wish.kernel or wish.kernel_params):
+    if request.boot == "firmware" and (request.kernel or request.kernel_params):
         yield wrong_input("libvirt.kernel.unused", "kernel and kernel_params do nothing with boot: firmware",
                           place="spec.runtime.libvirt")
 
@@ -66,9 +66,9 @@ def _machine(body: Body, tee: Tee | None) -> Iterator[Finding]:
                           place="spec.runtime.libvirt.machine")
 
 
-def _texts(wish: Libvirt) -> Iterator[Finding]:
-    for place, text in (("image", wish.image or ""), ("firmware", wish.firmware or ""),
-                        *(("kernel_params", word) for word in wish.kernel_params)):
+def _texts(request: Libvirt) -> Iterator[Finding]:
+    for place, text in (("image", request.image or ""), ("firmware", request.firmware or ""),
+                        *(("kernel_params", word) for word in request.kernel_params)):
         if character := foreign(str(text)):
             yield wrong_input("libvirt.character", f"{str(text)[:60]!r} holds {character!r}, which a domain's "
                               "description cannot", place=f"spec.runtime.libvirt.{place}")

@@ -112,30 +112,30 @@ def read_domain(reader: Reader, spec: Spec, model: ModelFacts | None, cpu: CpuFa
                        (reader.which("dmsetup") or "") if own and reader.which("veritysetup") else "", tuple(findings))
 
 
-def _image(reader: Reader, wish: Libvirt, findings: list[Finding]) -> tuple[GuestImage | None, Manifest | None]:
+def _image(reader: Reader, request: Libvirt, findings: list[Finding]) -> tuple[GuestImage | None, Manifest | None]:
     """The image and what it promises; why it cannot be booted goes to `findings`."""
     place = "spec.runtime.libvirt.image"
-    if wish.image is None:
+    if request.image is None:
         findings.append(wrong_input("libvirt.image.unnamed", "name a guest image", "vmtool rootfs build", place))
         return None, None
     try:
-        file = read_image(wish.image)
-        papers = manifest_path(wish.image)
-        manifest = read_manifest(papers) if reader.exists(str(papers)) else None
+        file = read_image(request.image)
+        manifest_file = manifest_path(request.image)
+        manifest = read_manifest(manifest_file) if reader.exists(str(manifest_file)) else None
     except VmtoolError as error:
         findings.append(from_error("libvirt.image.unreadable", error, place))
         return None, None
-    kernel = wish.kernel or wish.image.with_name(f"{wish.image.name}.vmlinuz")
-    if wish.boot == "kernel" and not reader.exists(str(kernel)):
+    kernel = request.kernel or request.image.with_name(f"{request.image.name}.vmlinuz")
+    if request.boot == "kernel" and not reader.exists(str(kernel)):
         findings.append(wrong_input("libvirt.kernel.absent",
                                     f"{kernel}: no such file, and an image has no kernel in it",
                                     "name it as spec.runtime.libvirt.kernel"))
     if file.problem or not file.rootfs:
-        findings.append(wrong_input("libvirt.image.unsound", f"{wish.image}: {file.problem}", place=place))
+        findings.append(wrong_input("libvirt.image.unsound", f"{request.image}: {file.problem}", place=place))
         return None, manifest
     target = manifest.promises.target if manifest else ""
     verity = manifest.verity if manifest and file.hashes else None
-    return GuestImage(wish.image.absolute(), file.rootfs, "" if file.kind == "bare" else "1", target or TARGET,
+    return GuestImage(request.image.absolute(), file.rootfs, "" if file.kind == "bare" else "1", target or TARGET,
                       kernel.absolute(), verity), manifest
 
 

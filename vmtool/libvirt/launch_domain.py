@@ -95,7 +95,7 @@ class LaunchDomain:
 
     @property
     def end(self) -> tuple[p.Action, ...]:
-        """What makes sure that neither domain nor QEMU is left; the devices are given back after it."""
+        """What makes sure that neither domain nor QEMU is left; the devices are released after it."""
         return (p.run_worker(end_domain.Order(self.uri, self.paths.domain), deadline=90.0),
                 KillQemu(self.paths.domain, self.emulator), p.Remove(self.paths.run))
 

@@ -1,6 +1,6 @@
 """What is claimed about a guest of libvirt's: QEMU's arguments, its description, and the guest's own word.
 
-The guest's word is just that: nobody attested it. It can still contradict the wish, and then the claim has failed.
+The guest's word is just that: nobody attested it. It can still contradict the request, and then the claim has failed.
 """
 
 from __future__ import annotations
@@ -131,18 +131,18 @@ def _hardening(report: Report) -> Claim:
     status = dict(line.split(": ", 1) for line in report.get("status", []) if ": " in line)
     if not status:
         return Claim("workload.hardening", "failed", f"{WORD}the workload is {' '.join(report.get('workload', []))}")
-    verdict, told = judge_status(status)
-    return Claim("workload.hardening", verdict, WORD + told)
+    verdict, reported = judge_status(status)
+    return Claim("workload.hardening", verdict, WORD + reported)
 
 
 def _drivers(report: Report, devices: Sequence[str]) -> Claim:
     """Each display device of the guest, with the driver that is bound to it there; their addresses are its own."""
     found = [line.split() for line in report.get("pci", [])]
     bound = sum(len(words) == 3 and words[2] == "nvidia" for words in found)
-    told = "; ".join(" ".join(words) for words in found) or "no display device"
-    told += "".join(f"; module {name}" for name in report.get("module", []))
+    reported = "; ".join(" ".join(words) for words in found) or "no display device"
+    reported += "".join(f"; module {name}" for name in report.get("module", []))
     return Claim("gpu.driver-in-guest", "proven" if bound and bound == len(found) else "failed",
-                 f"{WORD}{bound} bound to nvidia of {len(devices)} passed devices ({told})")
+                 f"{WORD}{bound} bound to nvidia of {len(devices)} passed devices ({reported})")
 
 
 def _libraries(report: Report) -> Claim:

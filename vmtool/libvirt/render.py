@@ -1,4 +1,4 @@
-"""The domain's XML: rendered from its template, read back, and held against what was asked for."""
+"""The domain's XML: rendered from its template, read back, and checked against what was asked for."""
 
 from __future__ import annotations
 

@@ -16,8 +16,8 @@ _SECTORS = BLOCK // 512
 
 def is_verified(body: Body) -> bool:
     """Whether the guest holds its disks against root hashes: always in a TEE, whose host is not believed."""
-    wish = body.runtime.libvirt.verity
-    return body.runtime.tee != "none" if wish is None else wish
+    request = body.runtime.libvirt.verity
+    return body.runtime.tee != "none" if request is None else request
 
 
 def table_line(data: str, hashes: str, blocks: int, start: int, root_hash: str, salt: str) -> str:

@@ -1,4 +1,4 @@
-"""Whether a wished network and attachment can be made: every problem at once, before the first change."""
+"""Whether a requested network and attachment can be made: every problem at once, before the first change."""
 
 from __future__ import annotations
 
@@ -39,77 +39,77 @@ class NetworkRequest:
     publish: tuple[Publish, ...] = ()
 
 
-def wanted_network(facts: NetworkFacts, wish: NetworkRequest) -> Network:
-    """The network that fulfils the wish: one that is there and agrees, or a new one.
+def wanted_network(facts: NetworkFacts, request: NetworkRequest) -> Network:
+    """The network that fulfils the request: one that is there and agrees, or a new one.
 
     Raises:
-        Refused: the wish contradicts itself, or the network that has the name.
+        Refused: the request contradicts itself, or the network that has the name.
         NotReady: the host cannot do it. Each lists every problem.
     """
-    findings = list(check_request(facts, wish))
+    findings = list(check_request(facts, request))
     wrong = any(item.fault == "input" for item in findings)
-    refuse(findings, f"the network {wish.name} cannot be made as asked for" if wrong else
-           f"this host cannot give {wish.name} its network", remedy(facts, wish, findings))
-    return facts.network(wish.name) or choose_network(facts, wish)
+    refuse(findings, f"the network {request.name} cannot be made as asked for" if wrong else
+           f"this host cannot give {request.name} its network", remedy(facts, request, findings))
+    return facts.network(request.name) or choose_network(facts, request)
 
 
-def check_request(facts: NetworkFacts, wish: NetworkRequest) -> Iterator[Finding]:
-    """Every reason to refuse the wish on this host."""
-    yield from check_syntax(facts, wish)
+def check_request(facts: NetworkFacts, request: NetworkRequest) -> Iterator[Finding]:
+    """Every reason to refuse the request on this host."""
+    yield from check_syntax(facts, request)
     yield from check_host(facts)
-    yield from check_network(facts, wish)
-    yield from check_attachment(facts, wish)
+    yield from check_network(facts, request)
+    yield from check_attachment(facts, request)
 
 
-def remedy(facts: NetworkFacts, wish: NetworkRequest, findings: Sequence[Finding]) -> str:
+def remedy(facts: NetworkFacts, request: NetworkRequest, findings: Sequence[Finding]) -> str:
     """The hint for all that `check_request` found."""
-    there = facts.network(wish.name)
+    existing = facts.network(request.name)
     if any(item.fault == "input" for item in findings):
-        return "vmtool net show" if there else "correct what is listed"
-    if wish.shared and not there:
-        return f"vmtool net add {wish.name}"
+        return "vmtool net show" if existing else "correct what is listed"
+    if request.shared and not existing:
+        return f"vmtool net add {request.name}"
     return PACKAGE if not facts.iptables or facts.plugins.missing else (
         "vmtool net show; use other values, or remove what is in the way")
 
 
-def choose_network(facts: NetworkFacts, wish: NetworkRequest) -> Network:
+def choose_network(facts: NetworkFacts, request: NetworkRequest) -> Network:
     """A new network; what the user left open is chosen."""
     taken = [name for name, _ in facts.links] + [bridge for item in facts.conflists for bridge in item.bridges]
     taken += [own.bridge for own in facts.ours]
-    free = (name for name in bridge_names(wish.name) if name not in taken)
-    subnet = wish.subnet
+    free = (name for name in bridge_names(request.name) if name not in taken)
+    subnet = request.subnet
     if subnet == subnets.AUTO:
-        subnet = subnets.choose_subnet(facts, seed=wish.name)
-    return Network(wish.name, wish.bridge or next(free), subnet, wish.owner)
+        subnet = subnets.choose_subnet(facts, seed=request.name)
+    return Network(request.name, request.bridge or next(free), subnet, request.owner)
 
 
-def check_syntax(facts: NetworkFacts, wish: NetworkRequest) -> Iterator[Finding]:
-    """What is wrong with the wish on any host, or with a network of that name that was made otherwise."""
-    if wish.subnet != subnets.AUTO:
-        yield from check_subnet.check_syntax(wish.subnet)
-    if wish.bridge is not None and not BRIDGE.fullmatch(wish.bridge):
-        yield wrong_input("net.bridge.name", f"bridge {wish.bridge!r}: a bridge's name is a letter and up to 14 "
+def check_syntax(facts: NetworkFacts, request: NetworkRequest) -> Iterator[Finding]:
+    """What is wrong with the request on any host, or with a network of that name that was made otherwise."""
+    if request.subnet != subnets.AUTO:
+        yield from check_subnet.check_syntax(request.subnet)
+    if request.bridge is not None and not BRIDGE.fullmatch(request.bridge):
+        yield wrong_input("net.bridge.name", f"bridge {request.bridge!r}: a bridge's name is a letter and up to 14 "
                           "letters, digits or _.-")
-    for number, item in enumerate(wish.publish):
-        if any(item.overlaps(other.host_ip, other.host_port, other.protocol) for other in wish.publish[:number]):
+    for number, item in enumerate(request.publish):
+        if any(item.overlaps(other.host_ip, other.host_port, other.protocol) for other in request.publish[:number]):
             yield wrong_input("net.publish.twice", f"published port {item} is asked for twice")
-    there = facts.network(wish.name)
-    if there:
-        yield from differences(there, wish)
+    existing = facts.network(request.name)
+    if existing:
+        yield from differences(existing, request)
 
 
-def differences(there: Network, wish: NetworkRequest) -> Iterator[Finding]:
-    """In what a network that is there is not the wished one."""
-    if wish.bridge not in (None, there.bridge):
+def differences(existing: Network, request: NetworkRequest) -> Iterator[Finding]:
+    """In what a network that is there is not the requested one."""
+    if request.bridge not in (None, existing.bridge):
         yield wrong_input("net.other.bridge",
-                          f"the network {there.name} is on bridge {there.bridge}, not {wish.bridge}")
-    if wish.subnet not in (subnets.AUTO, there.subnet):
+                          f"the network {existing.name} is on bridge {existing.bridge}, not {request.bridge}")
+    if request.subnet not in (subnets.AUTO, existing.subnet):
         yield wrong_input("net.other.subnet",
-                          f"the network {there.name} has the subnet {there.subnet}, not {wish.subnet}")
-    if there.owner and (wish.shared or there.owner != wish.owner):
-        yield wrong_input("net.other.owner", f"the network {there.name} is private: it belongs to {there.owner}")
-    if not there.owner and wish.owner and not wish.shared:
-        yield wrong_input("net.other.shared", f"the name {there.name} is taken by a network of `vmtool net add`; "
+                          f"the network {existing.name} has the subnet {existing.subnet}, not {request.subnet}")
+    if existing.owner and (request.shared or existing.owner != request.owner):
+        yield wrong_input("net.other.owner", f"the network {existing.name} is private: it belongs to {existing.owner}")
+    if not existing.owner and request.owner and not request.shared:
+        yield wrong_input("net.other.shared", f"the name {existing.name} is taken by a network of `vmtool net add`; "
                           "name it in the spec to use it")
 
 
@@ -126,36 +126,37 @@ def check_host(facts: NetworkFacts) -> Iterator[Finding]:
         yield host_lacks("net.iptables", "iptables is not installed, or may not be asked (are you root?)")
 
 
-def check_network(facts: NetworkFacts, wish: NetworkRequest) -> Iterator[Finding]:
+def check_network(facts: NetworkFacts, request: NetworkRequest) -> Iterator[Finding]:
     """What on the host is in the way of a new network."""
-    if facts.network(wish.name):
+    if facts.network(request.name):
         return
-    if wish.shared:
-        yield host_lacks("net.absent", f"there is no network {wish.name}")
+    if request.shared:
+        yield host_lacks("net.absent", f"there is no network {request.name}")
         return
-    if wish.bridge is not None:
-        if wish.bridge in (name for name, _ in facts.links):
-            kind = "bridge" if wish.bridge in facts.bridges else "network device"
-            addresses = ", ".join(item.cidr for item in facts.addresses if item.dev == wish.bridge) or "no address"
+    if request.bridge is not None:
+        if request.bridge in (name for name, _ in facts.links):
+            kind = "bridge" if request.bridge in facts.bridges else "network device"
+            addresses = ", ".join(item.cidr for item in facts.addresses if item.dev == request.bridge) or "no address"
             yield host_lacks("net.bridge.taken",
-                             f"the {kind} {wish.bridge} exists already ({addresses}) and is not vmtool's")
-        yield from (host_lacks("net.bridge.configured", f"the bridge {wish.bridge} is named in {item.path}")
-                    for item in facts.conflists if wish.bridge in item.bridges)
-        yield from (host_lacks("net.bridge.ours", f"the bridge {wish.bridge} is that of vmtool's network {own.name}")
-                    for own in facts.ours if wish.bridge == own.bridge)
-    if wish.subnet != subnets.AUTO:
-        yield from check_subnet.check_overlap(facts, wish.subnet)
+                             f"the {kind} {request.bridge} exists already ({addresses}) and is not vmtool's")
+        yield from (host_lacks("net.bridge.configured", f"the bridge {request.bridge} is named in {item.path}")
+                    for item in facts.conflists if request.bridge in item.bridges)
+        yield from (host_lacks("net.bridge.ours", f"the bridge {request.bridge} is that of vmtool's network {own.name}")
+                    for own in facts.ours if request.bridge == own.bridge)
+    if request.subnet != subnets.AUTO:
+        yield from check_subnet.check_overlap(facts, request.subnet)
 
 
-def check_attachment(facts: NetworkFacts, wish: NetworkRequest) -> Iterator[Finding]:
+def check_attachment(facts: NetworkFacts, request: NetworkRequest) -> Iterator[Finding]:
     """What on the host is in the way of a new attachment."""
-    if wish.netns_name in facts.netns:
-        yield host_lacks("net.netns", f"the network namespace {wish.netns_name} exists already", "ip netns list")
-    chains = [chain for chain in container_chains(wish.name, wish.container_id) if chain in facts.chains]
+    if request.netns_name in facts.netns:
+        yield host_lacks("net.netns", f"the network namespace {request.netns_name} exists already", "ip netns list")
+    chains = [chain for chain in container_chains(request.name, request.container_id) if chain in facts.chains]
     if chains:
-        yield host_lacks("net.chains", f"iptables chain {chains[0][1]} of a container {wish.container_id} in a network "
-                         f"{wish.name} exists already: another state directory has one, or it is left from one")
-    yield from check_publish(facts, wish.publish)
+        yield host_lacks("net.chains", f"iptables chain {chains[0][1]} of a container {request.container_id} in a "
+                         f"network {request.name} exists already: another state directory has one, "
+                         "or it is left from one")
+    yield from check_publish(facts, request.publish)
 
 
 def check_publish(facts: NetworkFacts, publish: Sequence[Publish]) -> Iterator[Finding]:

@@ -132,7 +132,7 @@ def delete(state: State, name: str) -> None:
     if network:
         refuse_used(network, [item for item in facts.attached if item.network == name], "removed")
         if not has_undo(directory):
-            raise VmtoolError(f"the journal of the network {name} is lost, so its way back is not known",
+            raise VmtoolError(f"the journal of the network {name} is lost, so its undo is not known",
                               hint=f"vmtool net reset {name} writes it anew; then delete it")
     elif not directory.is_dir():
         raise VmtoolError(f"there is no network {name!r}", hint="vmtool net show")

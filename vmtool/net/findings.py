@@ -32,7 +32,7 @@ def network_findings(facts: NetworkFacts, network: Network) -> Iterator[Finding]
 
 def attachment_findings(facts: NetworkFacts, attachment: Attachment, inside: Inside) -> Iterator[Finding]:
     """One attachment: namespace, interface, address, lease, chains, published ports."""
-    reset, name = _way_back(attachment), attachment.netns
+    reset, name = _undo_command(attachment), attachment.netns
     yield _claim("net.netns", f"namespace {name}", name in facts.netns, "exists", "is gone (a reboot does that)", reset)
     yield _claim("net.interface", f"interface in {name}", inside.interface, "is there", "is missing", reset)
     result = inside.result
@@ -69,7 +69,7 @@ def _rule_findings(facts: NetworkFacts, attachment: Attachment, ip: str, hint: s
                      f"leads to {ip}:{item.container_port}", f"no rule leads to {ip}:{item.container_port}", hint)
 
 
-def _way_back(attachment: Attachment) -> str:
+def _undo_command(attachment: Attachment) -> str:
     if attachment.owner.startswith("instance "):
         name = attachment.owner.removeprefix("instance ")
         return f"vmtool rm {name}, then run it anew"

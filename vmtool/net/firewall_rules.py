@@ -1,4 +1,4 @@
-"""The iptables rules that vmtool adds to those of the CNI plugins, each with its way back."""
+"""The iptables rules that vmtool adds to those of the CNI plugins, each with its undo."""
 
 from __future__ import annotations
 

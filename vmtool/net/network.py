@@ -24,7 +24,7 @@ class Network:
 
     Args:
         subnet: IPv4 network in CIDR notation; the bridge has its first address.
-        owner: empty for one of `vmtool net add`; else the undertaking that it comes and goes with, such as
+        owner: empty for one of `vmtool net add`; else the transaction that it comes and goes with, such as
             "instance quickstart".
     """
 

@@ -1,10 +1,10 @@
-"""The steps that make a container network and attach a network namespace to it, each with its way back.
+"""The steps that make a container network and attach a network namespace to it, each with its undo.
 
 How a launch uses this room:
 
     facts = read_network(reader, state)     # vmtool.net.facts
-    wish = NetworkRequest(name, container_id, netns_name, owner=..., shared=..., bridge=..., subnet=..., publish=...)
-    network = wanted_network(facts, wish)   # vmtool.net.check; raises with all problems at once
+    request = NetworkRequest(name, container_id, netns_name, owner=..., shared=..., bridge=..., subnet=..., publish=...)
+    network = wanted_network(facts, request)   # vmtool.net.check; raises with all problems at once
     steps = (*plan_network(state, facts, network),
              plan_attach(state, facts, network, container_id=..., netns_name=..., directory=..., publish=...,
                          owner=...))
@@ -45,7 +45,7 @@ TOP_CHAINS = (("nat", "CNI-HOSTPORT-DNAT"), ("nat", "CNI-HOSTPORT-SETMARK"), ("n
 def plan_network(state: State, facts: NetworkFacts, network: Network) -> tuple[p.Step, ...]:
     """Make the network's directory and configuration; its bridge comes with the first attachment.
 
-    The way back removes the bridge and the files, hence only the undertaking that made the network has it.
+    The undo removes the bridge and the files, hence only the transaction that made the network has it.
     """
     title = f"make the network {network.name}: {network.subnet} on bridge {network.bridge}"
     if facts.network(network.name) == network:
@@ -72,11 +72,11 @@ def network_step(state: State, facts: NetworkFacts, network: Network, title: str
 
 def plan_attach(state: State, facts: NetworkFacts, network: Network, *, container_id: str, netns_name: str,
                 directory: Path, publish: Sequence[Publish] = (), owner: str = "") -> p.Step:
-    """Make the network namespace and call each plugin's ADD; the way back is DEL in reverse.
+    """Make the network namespace and call each plugin's ADD; the undo is DEL in reverse.
 
     Args:
         container_id: unique in the network; with the network's name it names the container's iptables chains.
-        directory: of this attachment alone; the way back removes it.
+        directory: of this attachment alone; the undo removes it.
         owner: who attaches, for `vmtool net show`.
     """
     conflist = conflist_text(state, facts, network)

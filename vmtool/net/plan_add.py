@@ -18,31 +18,31 @@ def plan_add(state: State, facts: NetworkFacts, name: str, bridge: str | None, s
     """What is to do; a step that says why when there is nothing.
 
     Raises:
-        Refused: a network of that name is there and differs, or the wish is malformed.
+        Refused: a network of that name is there and differs, or the request is malformed.
         NotReady: the host cannot do it, or what was added is no longer whole.
     """
     directory = state.network(name)
-    wish = NetworkRequest(name, name, name, bridge=bridge, subnet=subnet, publish=publish)
-    there = facts.network(name)
-    if there:
-        require_same(facts, there, wish)
+    request = NetworkRequest(name, name, name, bridge=bridge, subnet=subnet, publish=publish)
+    existing = facts.network(name)
+    if existing:
+        require_same(facts, existing, request)
         return Plan(f"network {name}", directory, (Step(f"make the network {name}", skip="it is there"),))
-    network = wanted_network(facts, wish)
+    network = wanted_network(facts, request)
     return Plan(f"network {name}", directory, (
         *plan_network(state, facts, network),
         plan_attach(state, facts, network, container_id=name, netns_name=name, directory=directory / "net",
                     publish=publish)))
 
 
-def require_same(facts: NetworkFacts, there: Network, wish: NetworkRequest) -> None:
-    """Refuse a wish that is not for the network that is there, or one that is only half there."""
-    findings = list(check_syntax(facts, wish))
-    own = next((item for item in facts.attached if item.network == there.name and not item.owner), None)
-    if own and set(own.publish) != set(wish.publish):
+def require_same(facts: NetworkFacts, existing: Network, request: NetworkRequest) -> None:
+    """Refuse a request that is not for the network that is there, or one that is only half there."""
+    findings = list(check_syntax(facts, request))
+    own = next((item for item in facts.attached if item.network == existing.name and not item.owner), None)
+    if own and set(own.publish) != set(request.publish):
         published = ", ".join(map(str, own.publish)) or "nothing"
-        findings.append(wrong_input("net.other.publish", f"the network {there.name} publishes {published}"))
-    refuse(findings, f"a network {there.name} is there, and is not the one asked for",
-           f"vmtool net show {there.name}; vmtool net del {there.name}")
-    if own is None or own.netns not in facts.netns or there.bridge not in facts.bridges:
-        raise NotReady(f"the network {there.name} was added, but is not whole any more",
-                       hint=f"vmtool net reset {there.name}")
+        findings.append(wrong_input("net.other.publish", f"the network {existing.name} publishes {published}"))
+    refuse(findings, f"a network {existing.name} is there, and is not the one asked for",
+           f"vmtool net show {existing.name}; vmtool net del {existing.name}")
+    if own is None or own.netns not in facts.netns or existing.bridge not in facts.bridges:
+        raise NotReady(f"the network {existing.name} was added, but is not whole any more",
+                       hint=f"vmtool net reset {existing.name}")

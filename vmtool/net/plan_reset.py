@@ -18,8 +18,8 @@ def plan_reset(state: State, facts: NetworkFacts, network: Network, attached: Se
                ) -> tuple[p.Step, ...]:
     """DEL and ADD anew, also after a reboot: what is gone is made, what is stale is collected.
 
-    Only for a network that no instance uses: the way back of the whole is that of `vmtool net add`. It is one step,
-    so that the journal knows the whole way back before the first action. What says which ports are published is
+    Only for a network that no instance uses: the undo of the whole is that of `vmtool net add`. It is one step,
+    so that the journal knows the whole undo before the first action. What says which ports are published is
     never removed, only written anew: a reset that is killed half-way would else be mended without them.
     """
     made = network_step(state, facts, network, "")

@@ -61,7 +61,7 @@ class Action(abc.ABC):
 
 
 def kind_of(action: type[Action]) -> str:
-    """ "room.Class", as it stands in a journal."""
+    """ "room.Class", as it is in a journal."""
     return f"{action.__module__.split('.')[1]}.{action.__name__}"
 
 

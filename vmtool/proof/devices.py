@@ -19,8 +19,8 @@ def driver_claims(reader: Reader, record: InstanceRecord) -> Iterator[Claim]:
     if not record.devices:
         return
     drivers = {bdf: (reader.link(f"{DEVICES}/{bdf}/driver") or "").rpartition("/")[2] for bdf in record.devices}
-    told = ", ".join(f"{bdf} {driver or 'has no driver'}" for bdf, driver in drivers.items())
-    yield Claim("gpu.driver-on-host", "proven" if all(map(is_vfio, drivers.values())) else "failed", told)
+    reported = ", ".join(f"{bdf} {driver or 'has no driver'}" for bdf, driver in drivers.items())
+    yield Claim("gpu.driver-on-host", "proven" if all(map(is_vfio, drivers.values())) else "failed", reported)
 
 
 def left_claims(reader: Reader, record: InstanceRecord, name: str) -> Iterator[Claim]:
@@ -35,11 +35,11 @@ def left_claims(reader: Reader, record: InstanceRecord, name: str) -> Iterator[C
                 f"no QEMU is named {name}")
     if record.devices:
         directories = tuple(f"{DEVICES}/{bdf}" for bdf in record.devices)
-        told = reader.run(p.question(vfio_in_use.Order(directories)), deadline=30.0)
-        if told is None or told.status:
+        reported = reader.run(p.question(vfio_in_use.Order(directories)), deadline=30.0)
+        if reported is None or reported.status:
             yield Claim("gpu.free", "not-checked", "it could not be looked at")
-        elif told.out.strip():
-            yield Claim("gpu.free", "failed", "; ".join(told.out.splitlines()))
+        elif reported.out.strip():
+            yield Claim("gpu.free", "failed", "; ".join(reported.out.splitlines()))
         else:
             yield Claim("gpu.free", "proven", f"{', '.join(record.devices)}: nobody has it open; vmtool rm "
                                               f"{record.name} gives it back")
@@ -47,10 +47,10 @@ def left_claims(reader: Reader, record: InstanceRecord, name: str) -> Iterator[C
 
 def task_claim(reader: Reader, record: InstanceRecord) -> Claim:
     """Whether containerd still knows the container as running. It forgets one whose shim died, which QEMU survives."""
-    told = reader.run(record.endpoint.ctr("task", "list"), deadline=5.0)
-    if told is None or told.status:
+    reported = reader.run(record.endpoint.ctr("task", "list"), deadline=5.0)
+    if reported is None or reported.status:
         return Claim("task.running", "not-checked", "containerd did not answer")
-    row = next((line.split() for line in told.out.splitlines()[1:] if line.split()[:1] == [record.name]), [])
+    row = next((line.split() for line in reported.out.splitlines()[1:] if line.split()[:1] == [record.name]), [])
     if row[2:3] == ["RUNNING"]:
         return Claim("task.running", "proven", f"containerd: {' '.join(row)}")
     return Claim("task.running", "failed", f"containerd knows no running task {record.name}: its shim is gone, and "

@@ -40,12 +40,12 @@ def keep_evidence(state: State, instance: Instance, claims: Sequence[Claim], doi
 
     Raises:
         NotReady: another vmtool is at work on the instance.
-        VmtoolError: it is gone meanwhile.
+        VmtoolError: it was removed since.
     """
     directory, path = instance.paths.directory, instance.paths.proof
     with locks.Lock(state.lock(directory), doing):
         if not directory.is_dir():
-            raise VmtoolError(f"{instance.name} was removed meanwhile", hint="vmtool ps")
+            raise VmtoolError(f"{instance.name} was removed in the meantime", hint="vmtool ps")
         digests = dict(_digests(instance.paths, instance.known()))
         files.write(path, evidence_text(instance.known(), claims, digests, time.time()))
     return path

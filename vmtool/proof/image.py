@@ -45,8 +45,8 @@ def bytes_claim(reader: Reader, image: str, promise: Promise, *, whole: bool) ->
     """Whether the file is still, byte for byte, what was built."""
     if not whole:
         return Claim("image.bytes", "not-checked", f"{image} was not read; with --proof it is")
-    told = reader.run(p.question(digest.Order(promise.kind, Path(image))), deadline=SECONDS)
-    found = told.out.strip() if told and told.status == 0 else ""
+    reported = reader.run(p.question(digest.Order(promise.kind, Path(image))), deadline=SECONDS)
+    found = reported.out.strip() if reported and reported.status == 0 else ""
     if not found:
         return Claim("image.bytes", "not-checked", f"{image} could not be read within {SECONDS:.0f} s")
     evidence = f"{image} {promise.kind}:{found}"

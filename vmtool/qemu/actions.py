@@ -84,7 +84,7 @@ class ExpectTee(Action):
 
 @dataclass(frozen=True)
 class KillQemu(Action):
-    """End a QEMU that outlived its shim, and wait until it is gone: before that no device of it may be given back.
+    """End a QEMU that outlived its shim, and wait until it is gone: before that no device of it may be released.
 
     Args:
         name: that QEMU was started with; program: the file that it runs. Both must fit.

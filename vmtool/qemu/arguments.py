@@ -63,7 +63,7 @@ def properties(text: str) -> Properties:
     if text.startswith("{"):
         return _from_json(text)
     found: Properties = {}
-    # An argument cannot hold a NUL, so it can stand for the doubled comma meanwhile.
+    # An argument cannot hold a NUL, so it can replace the doubled comma for a while.
     for number, part in enumerate(text.replace(",,", "\0").split(",")):
         name, equals, value = part.replace("\0", ",").partition("=")
         if number == 0 and not equals:

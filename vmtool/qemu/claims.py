@@ -91,10 +91,10 @@ def _debugging(arguments: Arguments) -> Claim:
 def _devices(arguments: Arguments, wanted: Sequence[str]) -> Claim:
     passed = sorted(_address(item.get("host", "") or item.get("sysfsdev", "")) for item in arguments.devices
                     if item.get("type", "").startswith("vfio-pci"))
-    told = f"passed on: {', '.join(passed) or 'nothing'}"
+    reported = f"passed on: {', '.join(passed) or 'nothing'}"
     if passed == sorted(wanted):
-        return Claim("vm.devices", "proven", told)
-    return Claim("vm.devices", "failed", f"{told}; asked for: {', '.join(wanted) or 'nothing'}")
+        return Claim("vm.devices", "proven", reported)
+    return Claim("vm.devices", "failed", f"{reported}; asked for: {', '.join(wanted) or 'nothing'}")
 
 
 def _address(text: str) -> str:
@@ -136,8 +136,8 @@ def params_claim(commandline: str, wanted: str) -> Claim:
         commandline: of the guest's kernel, as QEMU was given it.
     """
     lacking = [word for word in wanted.split() if word not in commandline.split()]
-    told = f"-append lacks {' '.join(lacking)}" if lacking else f"-append {commandline}"
-    return Claim("vm.kernel-params", "failed" if lacking else "proven", told)
+    reported = f"-append lacks {' '.join(lacking)}" if lacking else f"-append {commandline}"
+    return Claim("vm.kernel-params", "failed" if lacking else "proven", reported)
 
 
 def _number(text: str) -> int | None:

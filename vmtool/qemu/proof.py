@@ -24,9 +24,9 @@ def qemu_claims(reader: Reader, record: InstanceRecord, name: str) -> tuple[tupl
     found = read_qemu(reader, name)
     if len(found) != 1:
         count = f"{len(found)} QEMU processes are" if found else "no QEMU process is"
-        told = (Claim("tee", "not-checked", f"{record.tee} was asked for; {count} named {name}") if record.confidential
+        tee = (Claim("tee", "not-checked", f"{record.tee} was asked for; {count} named {name}") if record.confidential
                 else Claim("tee", "failed", f"NOT CONFIDENTIAL: none was asked for; {count} named {name}"))
-        return (told,), ()
+        return (tee,), ()
     [process] = found
     kernel = record.details["kernel"]
     claims = vm_claims(process.argv, record.tee, record.devices, {kernel, real_path(reader, kernel)})

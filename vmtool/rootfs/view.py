@@ -28,7 +28,9 @@ def layout_lines(image: ImageFile) -> list[str]:
 
 
 def layout_json(image: ImageFile) -> dict[str, object]:
-    return {**asdict(image), "path": str(image.path)}
+    """Its fields; the key `torn` has the name that scripts have read since 0.1."""
+    known = asdict(image)
+    return known | {"torn": known.pop("grow_interrupted"), "path": str(image.path)}
 
 
 def print_findings(findings: Iterable[Finding]) -> None:

@@ -38,9 +38,9 @@ class VllmdSpec(Strict):
     spec: VllmdBody
 
     def translated(self) -> Spec:
-        """The same wish in vmtool's dialect; how to isolate it stays at vmtool's defaults."""
-        wish = self.spec.resources
-        accelerators = Accelerators(count=wish.accelerator_count, type=wish.accelerator_type,
-                                    memory=wish.accelerator_memory)
+        """The same request in vmtool's dialect; how to isolate it stays at vmtool's defaults."""
+        request = self.spec.resources
+        accelerators = Accelerators(count=request.accelerator_count, type=request.accelerator_type,
+                                    memory=request.accelerator_memory)
         body = Body(model=self.spec.model, resources=Resources(accelerators=accelerators), scaling=self.spec.scaling)
         return Spec(api_version="vmtool/v1", kind="Runtime", metadata=self.metadata, spec=body)

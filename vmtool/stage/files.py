@@ -32,7 +32,7 @@ class FilesStage(Stage):
 
 def plan_clearing(earlier: Instance) -> p.Step:
     """Undo what an earlier launch of the same name left."""
-    undo = tuple(action for entry in reversed(earlier.story.entries) for action in entry.undo)
+    undo = tuple(action for entry in reversed(earlier.journal.entries) for action in entry.undo)
     old = (earlier.paths.log, earlier.paths.pidfile, earlier.paths.directory / "evidence")
     return p.Step("clear what the earlier launch left", undo + tuple(p.Remove(path) for path in old), undo,
                   clears_previous=True)

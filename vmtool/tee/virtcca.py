@@ -33,8 +33,8 @@ def read_virtcca(reader: Reader, cpu: CpuFacts, kvm: KvmFacts) -> TeeSupport:
     if line:
         signs.append(f"dmesg: {line.strip()}")
     if kvm.virtcca_extension is not None:
-        told = f"KVM_CHECK_EXTENSION(300) answers {kvm.virtcca_extension}"
-        return TeeSupport(kvm.virtcca_extension == 1, (told, *signs))
+        reported = f"KVM_CHECK_EXTENSION(300) answers {kvm.virtcca_extension}"
+        return TeeSupport(kvm.virtcca_extension == 1, (reported, *signs))
     asked = "KVM could not be asked for extension 300"
     return TeeSupport(True if line else None, (asked, *signs))
 

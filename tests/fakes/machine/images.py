@@ -12,9 +12,9 @@ from tests.fakes.machine.builders import make
 from tests.fakes.machine.call import Call, Program, done, failed
 from tests.fakes.machine.tree import Inode
 from vmtool.machine import Output
-from vmtool.rootfs.format.image_file import manifest_path, way_back
+from vmtool.rootfs.format.image_file import manifest_path, undo_file_path
 
-PAPERS = ("manifest.json", "lock.json", "spdx.json")
+METADATA_FILES = ("manifest.json", "lock.json", "spdx.json")
 
 
 def change(call: Call, image: str, *inputs: str, what: str = "") -> Output:
@@ -103,7 +103,7 @@ def write_metadata(call: Call) -> Output:
     """Of an image that was built, or of one that something was added to."""
     order = call.order
     inputs = [each for each in (order.get("manifest"), order.get("image")) if each]
-    for name in PAPERS:
+    for name in METADATA_FILES:
         result = make(call, f"{order['directory']}/{name}", f"{order['directory']}/layer.json", *inputs,
                       what=json.dumps([name, order]))
         if result.status:
@@ -156,20 +156,20 @@ def grow_in_place(call: Call) -> Output:
     tree, image = call.machine.tree, Path(order["image"])
     found, manifest = tree.get(str(image)), manifest_path(image)
     kept = {"data": found.data.decode(), "size": found.size, "manifest": call.machine.text(str(manifest))}
-    tree.write(str(way_back(image)), json.dumps(kept).encode(), 0o600)
+    tree.write(str(undo_file_path(image)), json.dumps(kept).encode(), 0o600)
     found.size = order["new"]["total"]
     call.machine.changed()
     change(call, str(image), what="grown")
     if order["manifest"]:
         tree.overwrite(str(manifest), b"the grown image's", 0o644)
-    tree.unlink(str(way_back(image)))
+    tree.unlink(str(undo_file_path(image)))
     return done()
 
 
 def roll_back(call: Call) -> Output:
     """Back to what the undo file says, which goes last."""
     image = Path(call.order["image"])
-    tree, undo, manifest = call.machine.tree, str(way_back(image)), str(manifest_path(image))
+    tree, undo, manifest = call.machine.tree, str(undo_file_path(image)), str(manifest_path(image))
     if not tree.find(undo):
         return done()
     kept, found = json.loads(tree.read(undo)), tree.get(str(image))

@@ -165,7 +165,7 @@ class Tree:
                 self.unlink(each)
 
     def rename(self, source: str, target: str) -> None:
-        """At one stroke, with all that is below.
+        """atomically, with all that is below.
 
         Raises:
             OSError: as rename(2).

@@ -13,16 +13,16 @@ class Quiet:
     """A monitor that remembers."""
 
     def __init__(self) -> None:
-        self.told: list[str] = []
+        self.reported: list[str] = []
 
     def step(self, title: str) -> None:
-        self.told.append(title)
+        self.reported.append(title)
 
     def skipped(self, title: str, why: str) -> None:
-        self.told.append(f"{title}: {why}")
+        self.reported.append(f"{title}: {why}")
 
     def note(self, text: str) -> None:
-        self.told.append(text)
+        self.reported.append(text)
 
     def done(self, seconds: float) -> None:
         pass

@@ -26,17 +26,17 @@ def state(tmp_path: Path) -> State:
 def test_every_step_is_done_and_the_journal_says_so(state: State, tmp_path: Path) -> None:
     monitor = do(state, make(tmp_path / "one"), Step("two", skip="there is no need"))
     assert (tmp_path / "one").is_dir()
-    assert monitor.told == ["make one", "two: there is no need"]
-    assert Journal(state.instance("a")).story().state == "applied"
+    assert monitor.reported == ["make one", "two: there is no need"]
+    assert Journal(state.instance("a")).replay().state == "applied"
 
 
-def test_a_failure_goes_all_the_way_back(state: State, tmp_path: Path) -> None:
+def test_a_failure_is_undone(state: State, tmp_path: Path) -> None:
     with pytest.raises(VmtoolError, match="make two: File exists: /dev/null"):
         do(state, make(tmp_path / "one"), make(tmp_path / "two", IMPOSSIBLE), make(tmp_path / "three"))
     assert not [name for name in ("one", "two", "three") if (tmp_path / name).exists()]
-    story = Journal(state.instance("a")).story()
-    assert (story.state, story.entries) == ("clean", [])
-    assert "File exists" in story.error
+    replayed = Journal(state.instance("a")).replay()
+    assert (replayed.state, replayed.entries) == ("clean", [])
+    assert "File exists" in replayed.error
 
 
 def test_keep_leaves_what_failed_for_a_look_and_recover_removes_it(state: State, tmp_path: Path) -> None:
@@ -78,14 +78,14 @@ def test_an_undo_that_fails_is_told_and_tried_again(state: State, tmp_path: Path
     assert problems[0].startswith("stubborn: ")
     assert not (tmp_path / "s").exists(), "the actions after the failed one are tried"
     assert not (tmp_path / "one").exists(), "the steps before the failed one are undone"
-    assert [entry.title for entry in Journal(state.instance("a")).story().entries] == ["stubborn"]
+    assert [entry.title for entry in Journal(state.instance("a")).replay().entries] == ["stubborn"]
 
 
 def test_remove_keeps_the_directory_when_something_is_left(state: State, tmp_path: Path) -> None:
     do(state, Step("stubborn", undo=(IMPOSSIBLE,)))
     with pytest.raises(VmtoolError, match="not everything could be removed"):
         transactions.remove(state, state.instance("a"), "vmtool rm a", Quiet())
-    assert Journal(state.instance("a")).story().entries
+    assert Journal(state.instance("a")).replay().entries
 
 
 def test_the_host_lock_is_let_go_for_steps_that_only_wait(state: State, tmp_path: Path) -> None:

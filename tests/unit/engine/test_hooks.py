@@ -108,8 +108,8 @@ def test_a_start_that_is_refused_leaves_what_was_there_before(state: State, tmp_
     with pytest.raises(VmtoolError, match="the audit log is full"):
         do(state, make(tmp_path / "two"))
     assert (tmp_path / "one").is_dir()
-    story = Journal(state.instance("a")).story()
-    assert (story.state, [entry.title for entry in story.entries]) == ("applied", ["make one"])
+    replayed = Journal(state.instance("a")).replay()
+    assert (replayed.state, [entry.title for entry in replayed.entries]) == ("applied", ["make one"])
 
 
 def test_no_observer_breaks_an_undo(state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,8 +126,8 @@ def test_no_observer_breaks_an_undo(state: State, tmp_path: Path, monkeypatch: p
     assert told == [f"{moment} {name}" for name in ("failed", "undone", "undone", "clean")
                     for moment in ("before", "after")]
     assert not (tmp_path / "one").exists()
-    story = Journal(state.instance("a")).story()
-    assert (story.state, story.entries) == ("clean", [])
+    replayed = Journal(state.instance("a")).replay()
+    assert (replayed.state, replayed.entries) == ("clean", [])
     do(state, make(tmp_path / "one"))
     assert apply.undo(state.instance("a"), Quiet()) == []
     assert not (tmp_path / "one").exists()

@@ -77,16 +77,16 @@ def test_together_they_hold_every_kind_of_action() -> None:
 
 @pytest.mark.parametrize("name", JOURNALS)
 def test_an_earlier_journal_is_read_as_it_was_meant(name: str, tmp_path: Path) -> None:
-    story = Journal(placed(name, tmp_path / "subject")).story()
-    assert {"state": story.state, "subject": story.subject, "error": story.error, "entries": [
+    replayed = Journal(placed(name, tmp_path / "subject")).replay()
+    assert {"state": replayed.state, "subject": replayed.subject, "error": replayed.error, "entries": [
         {"number": entry.number, "title": entry.title,
          "undo": [[WRITTEN_AS[kind_of(type(action))], action.shell()] for action in entry.undo]}
-        for entry in story.entries]} == expected(name)
+        for entry in replayed.entries]} == expected(name)
 
 
 def test_the_programs_that_an_earlier_journal_undoes_with_are_workers_today(tmp_path: Path) -> None:
     """Their orders are ones that the workers take, and the deadline is what it was."""
-    entries = [entry for name in JOURNALS for entry in Journal(placed(name, tmp_path / name)).story().entries]
+    entries = [entry for name in JOURNALS for entry in Journal(placed(name, tmp_path / name)).replay().entries]
     workers = [action for entry in entries for action in entry.undo if isinstance(action, RunWorker)]
     assert {action.name for action in workers} == {name for name, _ in EARLIER_PROGRAMS.values()}
     known = {"libvirt.end_domain": EndDomain, "rootfs.grow.roll_back": roll_back.Order}

@@ -9,7 +9,7 @@ from vmtool.engine import transactions
 from vmtool.engine.apply import MakeHost
 from vmtool.gpu import plan_bind, plan_release
 from vmtool.gpu.facts import read_gpu
-from vmtool.gpu.select import Wish
+from vmtool.gpu.select import DeviceRequest
 from vmtool.paths import State
 from vmtool.plan import Plan
 
@@ -37,7 +37,7 @@ def on(kernel: FakeKernel) -> MakeHost:
 
 def planned(kernel: FakeKernel, state: State, *bdfs: str, **wish: Any) -> Plan:
     """The plan of a bind."""
-    return plan_bind.plan_bind(state, read_gpu(kernel, state), Wish(bdfs=bdfs, **wish))
+    return plan_bind.plan_bind(state, read_gpu(kernel, state), DeviceRequest(bdfs=bdfs, **wish))
 
 
 def do_bind(kernel: FakeKernel, state: State, *bdfs: str, **wish: Any) -> Plan:

@@ -14,27 +14,28 @@ from vmtool.engine import apply, transactions
 from vmtool.errors import NotReady
 from vmtool.gpu.after_cleanup import facts_without
 from vmtool.gpu.facts import read_gpu
-from vmtool.gpu.launch_devices import device_paths, plan_accelerators, select_accelerators, wish_of
+from vmtool.gpu.launch_devices import device_paths, plan_accelerators, request_of, select_accelerators
 from vmtool.gpu.pci import DEVICES
 from vmtool.gpu.saved_state import records
-from vmtool.gpu.select import Wish
+from vmtool.gpu.select import DeviceRequest
 from vmtool.paths import State
 from vmtool.plan import Plan
 from vmtool.spec.runtime import Accelerators
 
 
 def test_a_spec_without_accelerators_wants_none() -> None:
-    assert wish_of(Accelerators(), "instance a") is None
+    assert request_of(Accelerators(), "instance a") is None
 
 
 def test_a_spec_becomes_a_wish() -> None:
     spec = Accelerators.model_validate({"count": 2, "type": "nvidia-h100", "memory": "80Gi"})
-    assert wish_of(spec, "instance a") == Wish(type="nvidia-h100", count=2, memory=80 << 30, owner="instance a")
+    request = DeviceRequest(type="nvidia-h100", count=2, memory=80 << 30, owner="instance a")
+    assert request_of(spec, "instance a") == request
 
 
 def test_the_steps_claim_before_they_bind(boot: Boot, state: State) -> None:
     facts = read_gpu(boot("hgx-h100", **IDLE), state)
-    wish = Wish(count=2, owner="instance a")
+    wish = DeviceRequest(count=2, owner="instance a")
     titles = [step.title for step in plan_accelerators(state, select_accelerators(facts, wish))]
     assert titles == [f"claim {H100[0]}, {H100[1]} for instance a", f"note the drivers of {H100[0]}, {H100[1]}",
                       "load vfio-pci", f"bind {H100[0]}, {H100[1]} to vfio-pci"]
@@ -67,7 +68,7 @@ def test_a_device_without_a_group_has_no_node(boot: Boot, state: State) -> None:
 def do_claim(kernel: FakeKernel, state: State, *bdfs: str) -> Plan:
     """What a launch does with its devices, in a journal of its own."""
     directory = state.instance("a")
-    wish = Wish(bdfs=bdfs, owner="instance a")
+    wish = DeviceRequest(bdfs=bdfs, owner="instance a")
 
     def make() -> Plan:
         chosen = select_accelerators(read_gpu(kernel, state), wish)
@@ -89,7 +90,7 @@ def test_a_launch_after_another_finds_the_devices_as_they_are_when_that_one_is_c
     assert not apply.undo(state.instance("a"), Quiet(), on=on(kernel))
     cleared = read_gpu(kernel, state)
     for facts in (as_if_cleared, cleared):
-        chosen = select_accelerators(facts, Wish(bdfs=H100[:1], owner="b"))
+        chosen = select_accelerators(facts, DeviceRequest(bdfs=H100[:1], owner="b"))
         titles = [(step.title, step.skip) for step in plan_accelerators(state, chosen)]
         assert titles == [(step.title.replace("instance a", "b"), "loaded" if "load" in step.title else step.skip)
                           for step in first.steps]

@@ -9,7 +9,7 @@ import pytest
 
 from tests.fakes.recorded import Recorded
 from vmtool.gpu.device_users import read_consoles, read_holders, read_nodes
-from vmtool.gpu.host_critical import read_anchors
+from vmtool.gpu.host_critical import read_host_critical
 from vmtool.gpu.pci import DEVICES, PciDevice, read_details, read_device, read_pci
 from vmtool.gpu.pci_names import PciNames
 from vmtool.gpu.vfio_driver import choose_driver, is_vfio
@@ -130,7 +130,7 @@ def test_a_console_on_a_pci_frame_buffer() -> None:
 
 
 def test_the_host_stands_on_its_disk_and_its_default_route() -> None:
-    found = {anchor.bdf: anchor.why for anchor in read_anchors(Recorded.load("gpu-hgx-h100"))}
+    found = {anchor.bdf: anchor.why for anchor in read_host_critical(Recorded.load("gpu-hgx-h100"))}
     assert found["0000:04:00.0"] == "its disk nvme0n1p2 is mounted on /"
     assert found["0000:16:00.0"] == "the default route goes through its ens16np0"
 
@@ -147,7 +147,7 @@ def test_the_way_down_goes_through_bridges_bonds_and_device_mapper() -> None:
                   "/sys/class/net/eno1": "../../devices/pci0000:00/0000:00:1f.6/net/eno1"},
         "names": {"/sys/class/block/dm-0/slaves": ["nvme0n1p3"], "/sys/class/net/br0": ["lower_bond0", "mtu"],
                   "/sys/class/net/bond0": ["lower_eno1"]}})
-    assert {anchor.bdf for anchor in read_anchors(host)} == {"0000:00:1d.0", "0000:03:00.0", "0000:00:1f.6"}
+    assert {anchor.bdf for anchor in read_host_critical(host)} == {"0000:00:1d.0", "0000:03:00.0", "0000:00:1f.6"}
 
 
 def test_vfio_of_a_kernel_with_variants() -> None:

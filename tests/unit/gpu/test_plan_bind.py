@@ -18,7 +18,7 @@ from vmtool.gpu import plan_bind, saved_state
 from vmtool.gpu.check import check_bind
 from vmtool.gpu.facts import read_gpu
 from vmtool.gpu.pci import DEVICES
-from vmtool.gpu.select import Wish
+from vmtool.gpu.select import DeviceRequest
 from vmtool.paths import State
 from vmtool.plan import plan_lines
 
@@ -85,7 +85,7 @@ def test_a_node_that_never_appears_fails_the_bind_and_says_which(boot: Boot, sta
         do_bind(kernel, state, *H100[:2])
     assert f"{H100[1]}: /dev/vfio/devices/vfio1 did not appear within 5 s" in caught.value.details
     assert not [line for line in caught.value.details if line.startswith(H100[0])]
-    assert {kernel.driver(bdf) for bdf in H100[:2]} == {"nvidia"}, "all is given back"
+    assert {kernel.driver(bdf) for bdf in H100[:2]} == {"nvidia"}, "all is released"
 
 
 def test_a_second_bind_does_nothing_and_says_so(boot: Boot, state: State) -> None:
@@ -148,7 +148,7 @@ def test_when_one_fails_all_the_others_go_back_to_what_they_were(boot: Boot, sta
     there = set(kernel.drivers())
     assert kernel.drivers() == {bdf: driver for bdf, driver in before.items() if bdf in there}
     assert kernel.settings() == {path: text for path, text in settings.items() if path.split("/")[5] in there}
-    assert Journal(plan_bind.directory(state)).story().state == "clean"
+    assert Journal(plan_bind.directory(state)).replay().state == "clean"
     assert not list(saved_state.records(state).iterdir())
 
 
@@ -233,7 +233,7 @@ def test_what_an_instance_has_is_not_given_to_another(boot: Boot, state: State) 
 def test_the_way_back_of_a_launch_gives_back_only_what_it_bound(boot: Boot, state: State) -> None:
     kernel = boot("hgx-h100", **IDLE)
     do_bind(kernel, state, H100[0])
-    facts, wish = read_gpu(kernel, state), Wish(bdfs=H100[:2], owner="instance a")
+    facts, wish = read_gpu(kernel, state), DeviceRequest(bdfs=H100[:2], owner="instance a")
     steps = plan_bind.bind_steps(state, facts, wish, check_bind(facts, wish))
     undo = [action.shell() for step in steps for action in step.undo]
     assert not [line for line in undo if H100[0] in line and "> /sys/" in line]
@@ -241,14 +241,14 @@ def test_the_way_back_of_a_launch_gives_back_only_what_it_bound(boot: Boot, stat
 
 
 def test_what_a_machine_still_has_open_is_not_given_back_until_it_is_free(boot: Boot, state: State) -> None:
-    """The kernel would wait in the unbind. The device stays claimed, and its way back on record, for another try."""
+    """The kernel would wait in the unbind. The device stays claimed, and its undo on record, for another try."""
     kernel = boot("hgx-h100", **IDLE)
     do_bind(kernel, state, H100[0], owner="instance a")
     lines = [f"{H100[0]} is held in the kernel, by no process that can be seen"]
     kernel.data["busy"] = {}
     left = apply.undo(plan_bind.directory(state), Quiet(), on=on(kernel))
     assert len(left) == 3
-    assert all("not given back, since a machine still has it open" in line and lines[0] in line for line in left)
+    assert all("not released, since a machine still has it open" in line and lines[0] in line for line in left)
     assert (kernel.driver(H100[0]), saved_state.read_claims(kernel, state)) == ("vfio-pci", {H100[0]: "instance a"})
     del kernel.data["busy"]
     assert apply.undo(plan_bind.directory(state), Quiet(), on=on(kernel)) == []

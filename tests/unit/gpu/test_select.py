@@ -11,7 +11,7 @@ from tests.unit.gpu.conftest import Boot
 from vmtool.gpu.device_types import has_cc_mode, kind_of, type_of
 from vmtool.gpu.facts import read_gpu
 from vmtool.gpu.pci import PciDevice
-from vmtool.gpu.select import Wish, select
+from vmtool.gpu.select import DeviceRequest, select
 from vmtool.paths import State
 
 
@@ -52,7 +52,7 @@ def test_an_unknown_model_has_its_type_from_its_name() -> None:
 ])
 def test_choosing(boot: Boot, state: State, wish: dict[str, Any], chosen: int) -> None:
     facts = read_gpu(boot("hgx-h100", **IDLE), state)
-    devices, problems = select(facts, Wish(**wish))
+    devices, problems = select(facts, DeviceRequest(**wish))
     assert problems == []
     assert len(devices) == chosen
 
@@ -63,7 +63,7 @@ def test_choosing(boot: Boot, state: State, wish: dict[str, Any], chosen: int) -
 ])
 def test_what_cannot_be_chosen_is_told(boot: Boot, state: State, wish: dict[str, Any], message: str) -> None:
     facts = read_gpu(boot("hgx-h100", **IDLE), state)
-    devices, [problem] = select(facts, Wish(**wish))
+    devices, [problem] = select(facts, DeviceRequest(**wish))
     assert devices == ()
     assert problem.detail == message
 
@@ -71,9 +71,10 @@ def test_what_cannot_be_chosen_is_told(boot: Boot, state: State, wish: dict[str,
 def test_a_count_stays_within_a_numa_node_and_takes_the_smallest_that_suffices(boot: Boot, state: State) -> None:
     kernel = boot("hgx-h100", **IDLE, texts={f"/sys/bus/pci/devices/{H100[3]}/numa_node": "1\n"})
     facts = read_gpu(kernel, state)
-    assert [one.bdf for one in select(facts, Wish(count=3))[0]] == list(H100[:3])
-    assert [one.bdf for one in select(facts, Wish(count=4))[0]] == list(H100[3:7])
-    assert len({one.bdf for one in select(facts, Wish(count=7))[0]} & set(H100[3:])) == 5, "the larger node first"
+    assert [one.bdf for one in select(facts, DeviceRequest(count=3))[0]] == list(H100[:3])
+    assert [one.bdf for one in select(facts, DeviceRequest(count=4))[0]] == list(H100[3:7])
+    seven = {one.bdf for one in select(facts, DeviceRequest(count=7))[0]}
+    assert len(seven & set(H100[3:])) == 5, "the larger node first"
 
 
 def test_a_machine_that_runs_keeps_its_device(boot: Boot, state: State) -> None:
@@ -81,4 +82,4 @@ def test_a_machine_that_runs_keeps_its_device(boot: Boot, state: State) -> None:
     kernel.data["links"][f"/sys/bus/pci/devices/{H100[0]}/driver"] = "../../../bus/pci/drivers/vfio-pci"
     kernel.data["names"]["/proc"] = ["77"]
     kernel.data["links"]["/proc/77/fd/9"] = "/dev/vfio/60"
-    assert select(read_gpu(kernel, state), Wish(count=1))[0][0].bdf == H100[1]
+    assert select(read_gpu(kernel, state), DeviceRequest(count=1))[0][0].bdf == H100[1]

@@ -1,4 +1,4 @@
-"""The plan of an import, its way back, and the plan of a canary model."""
+"""The plan of an import, its undo, and the plan of a canary model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a container says of its guest: it can contradict the wish, and never proves a TEE."""
+"""What a container says of its guest: it can contradict the request, and never proves a TEE."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from tests.unit.kata.launches import GPU, VIRTCCA, host, plan, wish
 from tests.unit.launch.cases import MODEL, NETWORK, STATE, actions
 from tests.unit.qemu.cases import argv
 from vmtool.doctor.host import read_host
-from vmtool.engine.journal import Story
+from vmtool.engine.journal import JournalState
 from vmtool.errors import NotReady, Refused, VerificationFailed, VmtoolError
 from vmtool.gpu import check, launch_devices
 from vmtool.instance.instance import Instance, InstanceRecord, Paths
@@ -170,7 +170,7 @@ def test_kata_passes_files_on_without_links(tmp_path: Path) -> None:
     links = {f"{ASSETS}/vmlinuz.container": "vmlinuz-6.12", FILES[0]: "/usr/lib/qemu-snp"}
     proc = Proc({9: ("/usr/lib/qemu-snp", words)}, {"/i/chat/kata/configuration.toml": "text"}, links)
     look(tmp_path).do(FakeHost(proc))
-    instance = Instance("chat", Paths(Path("/i/chat")), RECORD, "running", 9, Story(state="applied"))
+    instance = Instance("chat", Paths(Path("/i/chat")), RECORD, "running", 9, JournalState(state="applied"))
     told = {claim.id: claim.verdict for claim in read_claims(proc, instance)}
     assert (told["vm.kernel"], told["vm.program"]) == ("proven", "proven")
 
@@ -198,7 +198,7 @@ def test_no_single_qemu_is_no_proof(tmp_path: Path, processes: dict[int, Any]) -
 
 def claims(processes: dict[int, Any], text: str | None = "text", record: InstanceRecord = RECORD) -> dict[str, str]:
     files = {"/i/chat/kata/configuration.toml": text} if text is not None else {}
-    instance = Instance("chat", Paths(Path("/i/chat")), record, "running", 9, Story(state="applied"))
+    instance = Instance("chat", Paths(Path("/i/chat")), record, "running", 9, JournalState(state="applied"))
     return {claim.id: claim.verdict for claim in read_claims(Proc(processes, files), instance)}
 
 
@@ -255,7 +255,7 @@ def test_what_a_dead_guest_left_is_told(processes: dict[int, Any], answer: Outpu
         processes = {pid: (program, [word.replace("sandbox-chat", "guest=vmtool-chat") for word in words])
                      for pid, (program, words) in processes.items()}
     record = replace(RECORD, devices=("0000:41:00.0",), handler=handler)
-    instance = Instance("chat", Paths(Path("/i/chat")), record, "stopped", None, Story(state="applied"))
+    instance = Instance("chat", Paths(Path("/i/chat")), record, "stopped", None, JournalState(state="applied"))
     found = {claim.id: claim.verdict for claim in read_claims(Proc(processes), instance)}
     assert found == {"process.running": "failed", "canary": "not-checked", **expected}
 

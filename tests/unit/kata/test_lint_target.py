@@ -25,7 +25,7 @@ def test_a_named_file_is_not_held_against_this_host() -> None:
     chosen = choose_checked(EPYC, "/opt/kata/share/defaults/kata-containers/other.toml", release_of("4.1"))
     assert chosen.host.exists is None
     assert chosen.release == release_of("4.1")
-    assert chosen.drop_ins, "but a shim that reads it merges what lies beside it"
+    assert chosen.drop_ins, "but a shim that reads it merges what is next to it"
 
 
 def test_without_a_shim_the_newest_release_is_guessed_and_said() -> None:

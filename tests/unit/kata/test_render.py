@@ -1,4 +1,4 @@
-"""Golden files for every combination; values that follow the wish; whatever the spec holds comes out again."""
+"""Golden files for every combination; values that follow the request; whatever the spec holds comes out again."""
 
 from __future__ import annotations
 

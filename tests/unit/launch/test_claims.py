@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.launch.cases import RECORD
-from vmtool.engine.journal import Story
+from vmtool.engine.journal import JournalState
 from vmtool.instance.instance import Instance, InstanceRecord, Paths
 from vmtool.launch.claims import read_claims
 from vmtool.machine import FilePiece, Output
@@ -64,7 +64,7 @@ class Proc:
 
 
 def verdicts(proc: Proc, pid: int | None = 7, record: InstanceRecord = RECORD) -> dict[str, str]:
-    instance = Instance("a", Paths(Path("/i/a")), record, "running", pid, Story())
+    instance = Instance("a", Paths(Path("/i/a")), record, "running", pid, JournalState())
     return {claim.id: claim.verdict for claim in read_claims(proc, instance)}
 
 

@@ -13,7 +13,7 @@ from tests.fakes.recorded import Recorded
 from tests.unit.launch.cases import MODEL, NETWORK, actions, asleep, facts, plan, wish
 from vmtool.doctor.host import read_host
 from vmtool.endpoint.actions import AskCanary, AwaitHealth
-from vmtool.engine.journal import Entry, Story
+from vmtool.engine.journal import Entry, JournalState
 from vmtool.errors import NotReady, Refused
 from vmtool.instance.instance import Instance, InstanceRecord, Paths
 from vmtool.net.cni_facts import Plugins
@@ -97,9 +97,9 @@ def test_a_model_of_a_hub_gets_a_cache_and_names() -> None:
 
 def earlier(state: str, **changes: Any) -> Instance:
     record = InstanceRecord("a", digest(wish()), "runc", "none", "i", "m", "/c", True, "127.0.0.1", 8000, "/n", "/r", 1)
-    story = Story(state="failed", entries=[Entry(0, "one", (Remove(Path("/1")),)), Entry(1, "two", (
+    replayed = JournalState(state="failed", entries=[Entry(0, "one", (Remove(Path("/1")),)), Entry(1, "two", (
         Remove(Path("/2")),))])
-    return Instance("a", Paths(Path("/s/instances/a")), replace(record, **changes), state, None, story)
+    return Instance("a", Paths(Path("/s/instances/a")), replace(record, **changes), state, None, replayed)
 
 
 def test_a_running_instance_of_the_same_spec_is_left_alone() -> None:

@@ -15,7 +15,7 @@ from tests.fakes.launches import Found, launched
 from tests.unit.launch.cases import MODEL, NETWORK, actions, asleep
 from tests.unit.libvirt.cases import GPUS, STATE, facts, gpu_facts, host, wish
 from vmtool.endpoint.actions import AwaitHealth
-from vmtool.engine.journal import Story
+from vmtool.engine.journal import JournalState
 from vmtool.errors import NotReady, Refused
 from vmtool.findings import host_lacks
 from vmtool.instance.instance import Instance, Paths
@@ -256,7 +256,7 @@ def test_other_handlers_have_no_domain(handler: str, hint: str) -> None:
 def test_a_running_instance_is_rendered_on_its_own_bridge() -> None:
     spec = wish()
     paths = Paths(Path("/s/instances/chat"))
-    earlier = Instance("chat", paths, None, "running", 7, Story(state="applied"))
+    earlier = Instance("chat", paths, None, "running", 7, JournalState(state="applied"))
     there = replace(NETWORK, ours=(Network("chat", "vmt-chat0", "10.9.0.0/24", "instance chat"),),
                     netns=("vmtool-chat",))
     found = launch_facts(spec, earlier=earlier, host=replace(host(), network=there))

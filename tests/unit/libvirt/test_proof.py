@@ -16,7 +16,7 @@ from tests.fakes.proc import Proc
 from tests.unit.libvirt.cases import GPUS, facts, text, wish
 from tests.unit.qemu.cases import argv
 from vmtool.claims import unmet
-from vmtool.engine.journal import Story
+from vmtool.engine.journal import JournalState
 from vmtool.instance.instance import Instance, InstanceRecord, Paths
 from vmtool.launch.claims import read_claims
 from vmtool.libvirt.proof import guest_claims, parse_report
@@ -69,7 +69,7 @@ def look(name: str, tee: str, *devices: str, report: str | None = None, descript
                   {"/s/domains/chat/domain.xml": found} if found else {}, links)
     guest.report = report
     known = replace(known, details={**known.details, **details})
-    instance = Instance("chat", Paths(Path("/s/instances/chat")), known, "running", 9, Story(state="applied"))
+    instance = Instance("chat", Paths(Path("/s/instances/chat")), known, "running", 9, JournalState(state="applied"))
     claims = read_claims(guest, instance)
     assert {claim.verdict for claim in claims} <= {"proven", "failed", "not-checked"}
     return {claim.id: claim.verdict for claim in claims}
@@ -89,7 +89,7 @@ def test_the_guest_that_was_asked_for(name: str, tee: str, devices: tuple[str, .
 
 @pytest.mark.parametrize(("name", "devices"), [("none-libvirt", ()), ("none-libvirt-gpu", (GPU,))])
 def test_an_ordinary_guest_is_never_called_confidential(name: str, devices: tuple[str, ...]) -> None:
-    """`tee` fails although nothing was asked for; nothing else does, and that alone is as it was wished."""
+    """`tee` fails although nothing was asked for; nothing else does, and that alone is as it was requested."""
     verdicts = look(name, "none", *devices)
     assert verdicts == RIGHT | {"tee": "failed"} | (ON_THE_GPU if devices else {})
 

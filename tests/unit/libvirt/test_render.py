@@ -1,4 +1,4 @@
-"""Golden files for every combination; values that follow the wish; whatever the spec holds comes out again."""
+"""Golden files for every combination; values that follow the request; whatever the spec holds comes out again."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_what_the_golden_files_say(tee: str, gpus: int, boot: str) -> None:
     disks = [(each.findtext("serial"), each.find("readonly") is not None) for each in root.iter("disk")]
     assert disks == [("root", True), ("workload", True), ("model", True)]
     assert [address_of(each) for each in root.findall("devices/hostdev/source/address")] == list(GPUS[:gpus])
-    assert {each.get("managed") for each in root.iter("hostdev")} <= {"no"}, "vmtool binds and gives back itself"
+    assert {each.get("managed") for each in root.iter("hostdev")} <= {"no"}, "vmtool binds and releases itself"
     # Every virtio device of a confidential guest uses buffers that the host may see.
     drivers = [*root.findall("devices/disk/driver"), *root.findall("devices/controller[@type='virtio-serial']/driver"),
                *root.findall("devices/interface/driver"), *root.findall("devices/rng/driver")]

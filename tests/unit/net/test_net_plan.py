@@ -1,4 +1,4 @@
-"""The steps of a network: exact actions, and a way back that names nothing of others'."""
+"""The steps of a network: exact actions, and an undo that names nothing of others'."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.unit.launch.cases import RECORD
 from vmtool.claims import Claim, unmet
-from vmtool.engine.journal import Story
+from vmtool.engine.journal import JournalState
 from vmtool.errors import VmtoolError
 from vmtool.instance.instance import Instance, Paths
 from vmtool.paths import State
@@ -43,7 +43,7 @@ def instance(state: State) -> Instance:
         (paths.directory / name).parent.mkdir(parents=True, exist_ok=True)
         (paths.directory / name).write_text(text)
     record = replace(RECORD, details={"rendered": str(paths.kata)})
-    return Instance("a", paths, record, "running", 7, Story())
+    return Instance("a", paths, record, "running", 7, JournalState())
 
 
 def test_it_is_kept_for_nobody_else_with_digests_of_all_but_secrets_and_logs(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_it_is_kept_for_nobody_else_with_digests_of_all_but_secrets_and_logs(tmp
 
 
 def test_an_instance_that_was_removed_meanwhile_does_not_come_back(tmp_path: Path) -> None:
-    gone = Instance("a", Paths(State(tmp_path).instance("a")), RECORD, "running", 7, Story())
-    with pytest.raises(VmtoolError, match="was removed meanwhile"):
+    gone = Instance("a", Paths(State(tmp_path).instance("a")), RECORD, "running", 7, JournalState())
+    with pytest.raises(VmtoolError, match="was removed in the meantime"):
         keep_evidence(State(tmp_path), gone, CLAIMS, "test")
     assert not gone.paths.directory.exists()

@@ -13,7 +13,7 @@ from tests.fakes.plans import is_for
 from tests.fakes.proc import Proc
 from tests.unit.kata.cases import FILES, RECORD
 from tests.unit.qemu.cases import argv
-from vmtool.engine.journal import Story
+from vmtool.engine.journal import JournalState
 from vmtool.instance.instance import Instance, Paths
 from vmtool.launch.claims import read_claims
 from vmtool.machine import Output
@@ -48,7 +48,7 @@ def verdicts(files: dict[str, str], *, root: str = ROOT, words: list[str] | None
     config = CONFIG.format(root) if root else CONFIG.replace(VERITY, "")
     record = replace(RECORD, details={**RECORD.details,
                                       "configuration": hashlib.sha256(config.encode()).hexdigest()})
-    instance = Instance("chat", Paths(Path("/i/chat")), record, "running", 9, Story(state="applied"))
+    instance = Instance("chat", Paths(Path("/i/chat")), record, "running", 9, JournalState(state="applied"))
     words = words or argv("snp")
     reader = Hashing({9: (FILES[0], words)}, {"/i/chat/kata/configuration.toml": config, **files})
     return {claim.id: claim.verdict for claim in read_claims(reader, instance, whole=whole)}
@@ -93,7 +93,7 @@ def test_an_image_that_cannot_be_read_proves_nothing() -> None:
 
 
 def test_a_configuration_that_was_changed_is_not_believed() -> None:
-    instance = Instance("chat", Paths(Path("/i/chat")), RECORD, "running", 9, Story(state="applied"))
+    instance = Instance("chat", Paths(Path("/i/chat")), RECORD, "running", 9, JournalState(state="applied"))
     reader = Hashing({9: (FILES[0], argv("snp"))}, {"/i/chat/kata/configuration.toml": CONFIG.format(ROOT)})
     found = {claim.id: claim.verdict for claim in read_claims(reader, instance)}
     assert found["configuration.unchanged"] == "failed"

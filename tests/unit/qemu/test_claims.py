@@ -1,4 +1,4 @@
-"""QEMU's arguments in, claims out: the wish against what was started."""
+"""QEMU's arguments in, claims out: the request against what was started."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.unit.rootfs.make import superblock
 from vmtool.errors import Refused
-from vmtool.rootfs.format.block_groups import read_books
+from vmtool.rootfs.format.block_groups import read_metadata
 from vmtool.rootfs.format.sparse import next_data, written
 from vmtool.rootfs.format.superblock import parse_superblock
 
@@ -45,7 +45,7 @@ def test_books_behind_the_end_are_refused(lie: tuple[int, int, int]) -> None:
         described += struct.pack("<III", *(place >> 32 for place in places)).ljust(32, b"\0")
     data = bytes(head).ljust(4096, b"\0") + bytes(described)
     with pytest.raises(Refused, match="bitmaps or inodes of group 5 lie behind its end"):
-        read_books(lambda at, length: data[at:at + length].ljust(length, b"\0"))
+        read_metadata(lambda at, length: data[at:at + length].ljust(length, b"\0"))
 
 
 def test_holes_are_told_and_a_disk_that_cannot_be_read_is_no_hole(tmp_path: Path,

@@ -11,14 +11,14 @@ import pytest
 from tests.fakes.host import FakeHost
 from tests.unit.rootfs.make import image, superblock
 from vmtool.errors import NotReady, Refused
-from vmtool.rootfs.format.block_groups import Books, Group, Read
-from vmtool.rootfs.format.image_file import way_back
+from vmtool.rootfs.format.block_groups import FilesystemMetadata, Group, Read
+from vmtool.rootfs.format.image_file import undo_file_path
 from vmtool.rootfs.format.layout import Geometry, fit
 from vmtool.rootfs.grow import scratch_filesystem
 from vmtool.rootfs.grow.workers.grow_in_place import Order, run
 
 GIB = 1 << 30
-BOOKS = Books(4096, 0, 100, 32768, 10, True, 1, 0, (Group(50, 51, 52, True),))
+BOOKS = FilesystemMetadata(4096, 0, 100, 32768, 10, True, 1, 0, (Group(50, 51, 52, True),))
 
 
 def order(path: Path, old: Geometry, new: Geometry) -> Order:
@@ -40,7 +40,7 @@ def test_an_image_that_was_changed_since_the_plan_is_left_alone(tmp_path: Path, 
 
 def test_an_image_whose_growth_was_interrupted_is_not_grown(tmp_path: Path) -> None:
     path = image(tmp_path / "i.img", fit("bare", GIB, verity=False))
-    way_back(path).symlink_to("nowhere")
+    undo_file_path(path).symlink_to("nowhere")
     with pytest.raises(Refused, match="was interrupted"):
         run(order(path, fit("bare", GIB, verity=False), fit("bare", GIB, verity=False)), FakeHost())
 

@@ -16,7 +16,7 @@ from vmtool.rootfs.format.digest import read_content
 from vmtool.rootfs.format.hash_tree import BLOCK, Verity, hash_tree
 from vmtool.rootfs.format.image_file import MIB
 from vmtool.rootfs.format.layout import Geometry, fit
-from vmtool.rootfs.grow.updated_hashes import read_seal
+from vmtool.rootfs.grow.updated_hashes import read_preserved_hashes
 
 CHANGES = [(2 * MIB, b"x" * 4096)]
 END = 5 * MIB
@@ -48,7 +48,7 @@ OLD = Geometry("bare", 6 * MIB, 0, 5 * MIB)
 def test_the_new_manifest_is_that_of_the_new_bytes(image: Path, opened: int) -> None:
     for manifest in (told(image), told(image, pieces={})):
         image.write_bytes(b"".join(bytes([number]) * MIB for number in range(6)))
-        seal = read_seal(opened, OLD, END, None, manifest, CHANGES)
+        seal = read_preserved_hashes(opened, OLD, END, None, manifest, CHANGES)
         os.ftruncate(opened, END)
         os.ftruncate(opened, 8 * MIB)
         os.pwrite(opened, CHANGES[0][1], CHANGES[0][0])
@@ -60,7 +60,7 @@ def test_the_new_manifest_is_that_of_the_new_bytes(image: Path, opened: int) -> 
                          ids=["size", "content", "no-pieces"])
 def test_a_manifest_of_other_bytes_does_not_become_right(image: Path, opened: int, lie: dict[str, Any]) -> None:
     with pytest.raises(Refused, match="is not what the manifest says") as refused:
-        read_seal(opened, OLD, END, None, told(image, **lie), CHANGES)
+        read_preserved_hashes(opened, OLD, END, None, told(image, **lie), CHANGES)
     assert "--copy" in refused.value.hint
 
 
@@ -68,7 +68,7 @@ def test_a_change_where_the_growth_writes_is_found(image: Path, opened: int) -> 
     manifest = told(image)
     os.pwrite(opened, b"#", 2 * MIB + 8192)
     with pytest.raises(Refused, match="bytes 2097152 to 3145728 are not what the manifest says"):
-        read_seal(opened, OLD, END, None, manifest, CHANGES)
+        read_preserved_hashes(opened, OLD, END, None, manifest, CHANGES)
 
 
 def test_hashes_of_a_part_of_the_file_system_or_of_more_than_there_is_are_refused(tmp_path: Path) -> None:
@@ -82,11 +82,11 @@ def test_hashes_of_a_part_of_the_file_system_or_of_more_than_there_is_are_refuse
         file.write(tree)
         file.flush()
         end, whole = geometry.start + geometry.size, Verity(root, "aa", geometry.size // BLOCK)
-        assert read_seal(file.fileno(), geometry, end, whole, {}, []).verity == whole
+        assert read_preserved_hashes(file.fileno(), geometry, end, whole, {}, []).verity == whole
         with pytest.raises(Refused, match="are not those of the manifest's root hash"):
-            read_seal(file.fileno(), geometry, end, dataclasses.replace(whole, data_blocks=1 << 50), {}, [])
+            read_preserved_hashes(file.fileno(), geometry, end, dataclasses.replace(whole, data_blocks=1 << 50), {}, [])
         file.seek(geometry.hash_start)
         file.write(small)
         file.flush()
         with pytest.raises(Refused, match="not of the whole file system"):
-            read_seal(file.fileno(), geometry, end, Verity(part, "aa", 8 * MIB // BLOCK), {}, [])
+            read_preserved_hashes(file.fileno(), geometry, end, Verity(part, "aa", 8 * MIB // BLOCK), {}, [])

@@ -1,4 +1,4 @@
-"""The way back of a growth: what it trusts, what it refuses, and that it leaves every byte as it was."""
+"""The undo of a growth: what it trusts, what it refuses, and that it leaves every byte as it was."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from tests.fakes.host import FakeHost
 from vmtool.errors import NotReady, Refused, VmtoolError
 from vmtool.host import files, leases, safe_open
-from vmtool.rootfs.format.image_file import manifest_path, way_back
+from vmtool.rootfs.format.image_file import manifest_path, undo_file_path
 from vmtool.rootfs.grow.undo_file import Piece, create, find, unfinished
 from vmtool.rootfs.grow.workers import roll_back
 
@@ -71,13 +71,13 @@ def test_an_image_that_is_as_it_was_is_not_written_to(image: Path, monkeypatch: 
     monkeypatch.setattr(os, "pwrite", None)
     monkeypatch.setattr(os, "ftruncate", None)
     roll_back.restore(image)
-    assert not way_back(image).exists()
+    assert not undo_file_path(image).exists()
 
 
 def test_the_removal_of_the_undo_file_is_durable(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[Path, bool]] = []
     with growing(image):
-        monkeypatch.setattr(files, "sync_directory", lambda path: seen.append((path, way_back(image).exists())))
+        monkeypatch.setattr(files, "sync_directory", lambda path: seen.append((path, undo_file_path(image).exists())))
     roll_back.restore(image)
     assert seen == [(image.parent, False)]
 
@@ -101,40 +101,40 @@ def test_a_sector_that_is_neither_old_nor_new_shows_another_hand(image: Path, at
     changed = image.read_bytes()
     with pytest.raises(Refused, match="not the file that was being grown any more, or was changed since") as refused:
         roll_back.restore(image)
-    assert refused.value.hint.endswith(f"rm {way_back(image)}")
+    assert refused.value.hint.endswith(f"rm {undo_file_path(image)}")
     assert image.read_bytes() == changed
-    assert way_back(image).exists()
+    assert undo_file_path(image).exists()
 
 
 @pytest.mark.parametrize("cut", [1, 33, 1500, 12000])
 def test_an_undo_file_that_is_not_whole_changes_nothing(image: Path, cut: int) -> None:
     grown(image)
-    torn = image.read_bytes()
-    os.truncate(way_back(image), way_back(image).stat().st_size - cut)
+    grow_interrupted = image.read_bytes()
+    os.truncate(undo_file_path(image), undo_file_path(image).stat().st_size - cut)
     with pytest.raises(Refused, match="is not whole"):
         roll_back.restore(image)
-    way_back(image).write_bytes(b"{}\n")
+    undo_file_path(image).write_bytes(b"{}\n")
     with pytest.raises(Refused, match="is not whole"):
         roll_back.restore(image)
-    assert image.read_bytes() == torn
+    assert image.read_bytes() == grow_interrupted
 
 
 def test_a_planted_undo_file_changes_nothing(image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     grown(image)
-    torn = image.read_bytes()
+    grow_interrupted = image.read_bytes()
     with monkeypatch.context() as other:
         other.setattr(os, "geteuid", lambda: os.getuid() + 1)
         with pytest.raises(Refused, match="belongs to another user"):
             roll_back.restore(image)
-    way_back(image).rename(tmp_path / "elsewhere")
-    way_back(image).symlink_to(tmp_path / "elsewhere")
+    undo_file_path(image).rename(tmp_path / "elsewhere")
+    undo_file_path(image).symlink_to(tmp_path / "elsewhere")
     with pytest.raises(Refused, match="not a regular file"):
         roll_back.restore(image)
-    way_back(image).unlink()
-    os.mkfifo(way_back(image))
+    undo_file_path(image).unlink()
+    os.mkfifo(undo_file_path(image))
     with pytest.raises(Refused, match="not a regular file"):
         roll_back.restore(image)
-    assert image.read_bytes() == torn
+    assert image.read_bytes() == grow_interrupted
 
 
 def test_a_planted_link_is_not_written_through(image: Path, tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_a_planted_link_is_not_written_through(image: Path, tmp_path: Path) -> N
     with growing(image):
         pass
     assert target.read_text() == "root's"
-    assert not way_back(image).is_symlink()
+    assert not undo_file_path(image).is_symlink()
 
 
 def test_an_image_that_is_a_link_or_a_pipe_is_not_opened(tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_an_image_that_is_gone_is_told(image: Path) -> None:
     image.unlink()
     with pytest.raises(Refused, match="it is not there any more") as refused:
         roll_back.restore(image)
-    assert f"rm {way_back(image)}" in refused.value.hint
+    assert f"rm {undo_file_path(image)}" in refused.value.hint
 
 
 @pytest.mark.parametrize(("kept", "left"), [("old", "old"), (None, None)])
@@ -225,7 +225,7 @@ def test_who_waits_to_write_is_noticed(image: Path) -> None:
         held.check()
         with pytest.raises(BlockingIOError):
             os.open(image, os.O_RDWR | os.O_NONBLOCK)
-        with pytest.raises(NotReady, match="somebody opened it meanwhile"):
+        with pytest.raises(NotReady, match="another process opened it"):
             held.check()
     with leases.unwritten(image), image.open("rb"), pytest.raises(BlockingIOError):
         os.open(image, os.O_RDWR | os.O_NONBLOCK)

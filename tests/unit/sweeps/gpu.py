@@ -1,4 +1,4 @@
-"""Devices: bound, with all that can go along, and given back; their confidential-computing mode."""
+"""Devices: bound, with all that can go along, and released; their confidential-computing mode."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vmtool.gpu.facts import read_gpu
 from vmtool.gpu.plan_bind import plan_bind
 from vmtool.gpu.plan_cc_mode import plan_cc
 from vmtool.gpu.plan_release import plan_release
-from vmtool.gpu.select import Wish
+from vmtool.gpu.select import DeviceRequest
 from vmtool.paths import State
 from vmtool.plan import Plan
 
@@ -50,7 +50,7 @@ def persistent(state: State) -> FakeMachine:
 
 
 def bind(*bdfs: str, **wish: Any) -> Any:
-    return lambda state, machine: plan_bind(state, read_gpu(machine, state), Wish(bdfs=bdfs, **wish))
+    return lambda state, machine: plan_bind(state, read_gpu(machine, state), DeviceRequest(bdfs=bdfs, **wish))
 
 
 def release(state: State, machine: FakeMachine) -> Plan:

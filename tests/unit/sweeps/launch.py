@@ -94,7 +94,7 @@ def on_the_systems(launch: Launch) -> Launch:
 def over_an_earlier_one(state: State, machine: FakeMachine) -> Plan:
     """The launch's own process ended, all else is still there."""
     directory = state.instance("a")
-    earlier = Instance("a", Paths(directory), None, "stopped", None, Journal(directory).story())
+    earlier = Instance("a", Paths(directory), None, "stopped", None, Journal(directory).replay())
     return launch(runc.wish(), lambda found: replace(found, earlier=earlier, network_facts=facts_without(
         found.network_facts, "instance a")))(state, machine)
 

@@ -26,12 +26,12 @@ from vmtool.rootfs.add.plan_driver import change_driver, driver_of
 from vmtool.rootfs.add.plan_file import Addition, plan_add
 from vmtool.rootfs.add.plan_guestfs import plan_insert, plan_look
 from vmtool.rootfs.add.plan_package import change_debian, change_rpm
-from vmtool.rootfs.add.plan_rebuild import Change, Old, plan_remake
+from vmtool.rootfs.add.plan_rebuild import ExistingImage, ImageChange, plan_rebuild
 from vmtool.rootfs.boot.plan import plan_boot
 from vmtool.rootfs.build.plan import plan_build
 from vmtool.rootfs.build.plan_driver import plan_driver
 from vmtool.rootfs.build.store import FILES, Store
-from vmtool.rootfs.format.image_file import MIB, ImageFile, manifest_path, read_image, way_back
+from vmtool.rootfs.format.image_file import MIB, ImageFile, manifest_path, read_image, undo_file_path
 from vmtool.rootfs.format.layout import fit
 from vmtool.rootfs.grow.plan import ResizeFacts, plan_resize
 from vmtool.rootfs.grow.plan_in_place import plan_back
@@ -47,7 +47,7 @@ HOOK = Addition("/usr/share/oci/hooks/prestart/n.sh", 0o755, text="#!/bin/sh\n",
 
 
 def host(*beside: str) -> Boot:
-    """A machine with an image, and what lies beside it."""
+    """A machine with an image, and what is next to it."""
     def boot(state: State) -> FakeMachine:
         files = {f"{IMAGE}{FILES[name]}": name for name in ("rootfs.img", *beside)}
         return FakeMachine(files={**files, "/k": "kernel", "/bb/busybox": "busybox", "/q": None, "/t": None,
@@ -101,28 +101,29 @@ def add(addition: Addition, *, verity: bool) -> Make:
     return plan
 
 
-def rebuild(change: Callable[[Tools], Change]) -> Make:
+def rebuild(change: Callable[[Tools], ImageChange]) -> Make:
     """An addition that needs the whole tree."""
     def plan(state: State, machine: FakeMachine) -> Plan:
         step, own = tools(machine)
-        old = Old(image(verity=True), (), manifest(), ("rootfs.img", "manifest.json", "lock.json"), SCRATCH, None)
-        return plan_remake(work(state), old, change(own), own, before=(step,))
+        present = ("rootfs.img", "manifest.json", "lock.json")
+        old = ExistingImage(image(verity=True), (), manifest(), present, SCRATCH, None)
+        return plan_rebuild(work(state), old, change(own), own, before=(step,))
 
     return plan
 
 
-def debian(own: Tools) -> Change:
+def debian(own: Tools) -> ImageChange:
     release = read_debian(FakeTree({}, {"/etc/os-release": RELEASE}), ("main",))
     return change_debian(SCRATCH, release, "amd64", read_wanted(("curl",), ".deb"), SUPPLY)
 
 
-def rpm(own: Tools) -> Change:
+def rpm(own: Tools) -> ImageChange:
     repository = Repository(name="l", source="file:/r", unsigned=True)
     return change_rpm(SCRATCH, Rpm(release="24.03", repositories=(repository,)), "amd64", read_wanted(("vim",), ".rpm"),
                       SUPPLY)
 
 
-def driver(own: Tools) -> Change:
+def driver(own: Tools) -> ImageChange:
     tree = FakeTree({}, {"/usr/lib/modules/6.1.0-9-amd64/modules.dep": ""})
     ways = {"packages": ("nvidia-open-kernel-dkms",), "branch": "535"}
     release = read_debian(FakeTree({}, {"/etc/os-release": RELEASE}), ("main",))
@@ -151,7 +152,7 @@ def interrupted(state: State) -> FakeMachine:
     machine = host("manifest.json")(state)
     tree = machine.tree
     kept = '{"data": "rootfs.img", "size": null, "manifest": "manifest.json"}'
-    tree.write(str(way_back(IMAGE)), kept.encode(), 0o600)
+    tree.write(str(undo_file_path(IMAGE)), kept.encode(), 0o600)
     tree.put(str(IMAGE), Inode("file", data=b"half grown", size=2 * GIB))
     tree.overwrite(str(manifest_path(IMAGE)), b"half", 0o644)
     return machine

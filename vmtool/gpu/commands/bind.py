@@ -18,7 +18,7 @@ from vmtool.gpu.boot_facts import initramfs_drivers, read_persisted
 from vmtool.gpu.facts import read_gpu
 from vmtool.gpu.inventory import Inventory, read_inventory
 from vmtool.gpu.pci_names import PciNames
-from vmtool.gpu.select import Wish
+from vmtool.gpu.select import DeviceRequest
 from vmtool.gpu.view import HEAD, cells, row
 from vmtool.host.local import LocalMachine
 from vmtool.paths import State
@@ -46,10 +46,10 @@ DEADLINE = click.option("--deadline", type=click.FloatRange(min=0.1), default=20
 @click.pass_obj
 def bind(state: State, /, dry_run: bool, yes: bool, type_: str, count: int | None, **options: Any) -> None:
     """Give devices to VFIO: all or none."""
-    wish = Wish(type=type_, count=count or 0, **options)
+    request = DeviceRequest(type=type_, count=count or 0, **options)
 
     def make() -> Plan:
-        return binding.plan_bind(state, read_gpu(LocalMachine(), state), wish)
+        return binding.plan_bind(state, read_gpu(LocalMachine(), state), request)
 
     if dry_run:
         click.echo("\n".join(plan_lines(make())))
@@ -59,7 +59,7 @@ def bind(state: State, /, dry_run: bool, yes: bool, type_: str, count: int | Non
         confirm(f"{'; '.join(names)}?", "vmtool gpu bind", names)
     plan = do(state, binding.directory(state), make, "vmtool gpu bind")
     inventory = read_inventory(LocalMachine(), state)
-    if wish.persist:
+    if request.persist:
         warn_initramfs(inventory)
     show(plan, inventory, "vmtool gpu release")
 
@@ -87,7 +87,7 @@ def release(state: State, bdfs: tuple[str, ...], everything: bool, deadline: flo
 
 
 def do(state: State, directory: Path, make: Callable[[], Plan], doing: str) -> Plan:
-    """Apply with progress. What an interrupted bind left must be undone first, or its way back would be forgotten."""
+    """Apply with progress. What an interrupted bind left must be undone first, or its undo would be forgotten."""
     if any(left.directory.parent == directory.parent for left in read_interrupted(state)):
         raise NotReady("an interrupted `vmtool gpu` left something behind", hint="vmtool recover")
     return apply_and_explain(state, directory, doing, make)

@@ -39,8 +39,8 @@ def status_command(state: State, name: str, proof: bool, as_json: bool) -> None:
     claims = read_claims(LocalMachine(), instance, whole=proof) if instance.record else ()
     kept = keep_evidence(state, instance, claims, f"vmtool status {name}") if proof and instance.record else None
     if as_json:
-        print_json(instance=as_row(instance), error=instance.story.error, claims=[vars(claim) for claim in claims],
-                   stages=instance.story.seconds, **({"evidence": str(kept)} if kept else {}))
+        print_json(instance=as_row(instance), error=instance.journal.error, claims=[vars(claim) for claim in claims],
+                   stages=instance.journal.seconds, **({"evidence": str(kept)} if kept else {}))
     else:
         show_status(instance, claims)
         if kept:
@@ -54,10 +54,10 @@ def status_command(state: State, name: str, proof: bool, as_json: bool) -> None:
 def show_status(instance: Instance, claims: Sequence[Claim]) -> None:
     """For a person."""
     click.echo("  ".join(value for value in as_row(instance).values() if value))
-    if instance.story.error:
-        click.echo(f"last error: {instance.story.error}")
+    if instance.journal.error:
+        click.echo(f"last error: {instance.journal.error}")
     show_claims(claims)
-    print_table(("STAGE", "SECONDS"), [(title, f"{seconds:.2f}") for title, seconds in instance.story.seconds])
+    print_table(("STAGE", "SECONDS"), [(title, f"{seconds:.2f}") for title, seconds in instance.journal.seconds])
 
 
 @click.command()

@@ -21,7 +21,7 @@ class Wanted:
     files: tuple[Path, ...]
 
     @property
-    def told(self) -> tuple[str, ...]:
+    def reported(self) -> tuple[str, ...]:
         return tuple(f"package {name}" for name in (*self.names, *(file.name for file in self.files)))
 
 
@@ -36,7 +36,7 @@ def read_wanted(words: tuple[str, ...], suffix: str) -> Wanted:
     if bad := [name for name in names if not _NAME.fullmatch(name)]:
         raise Refused(f"{bad[0]}: neither a package's name nor a {suffix} file that is there")
     if kernels := [name for name in names if re.match(r"linux-image-|kernel(-core)?$", name)]:
-        raise Refused(f"{kernels[0]}: an image has one kernel, which lies beside it",
+        raise Refused(f"{kernels[0]}: an image has one kernel, which is next to it",
                       hint="name the kernel in the recipe, and build the image anew")
     return Wanted(names, files)
 

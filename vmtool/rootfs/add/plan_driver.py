@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from vmtool import plan as p
 from vmtool.debian.tools import Tools
 from vmtool.errors import Refused
-from vmtool.rootfs.add.plan_rebuild import Change
+from vmtool.rootfs.add.plan_rebuild import ImageChange
 from vmtool.rootfs.build.facts import Supply
 from vmtool.rootfs.build.plan_driver import driver_actions, driver_title
 from vmtool.rootfs.inspect.tree import Tree
@@ -27,12 +27,12 @@ def driver_of(ways: dict[str, Any]) -> Driver:
     try:
         return Driver.model_validate(given)
     except ValidationError as error:
-        told = "; ".join(one["msg"].removeprefix("Value error, ") for one in error.errors())
-        raise Refused(f"driver: {told}", hint="give one of --package, --run with --source, and --modules") from None
+        reported = "; ".join(one["msg"].removeprefix("Value error, ") for one in error.errors())
+        raise Refused(f"driver: {reported}", hint="give one of --package, --run with --source, and --modules") from None
 
 
 def change_driver(scratch: Path, tree: Tree, arch: str, debian: Debian | None, driver: Driver, supply: Supply,
-                  tools: Tools) -> Change:
+                  tools: Tools) -> ImageChange:
     """Make the modules; their archive is laid over the image's.
 
     Raises:
@@ -48,7 +48,7 @@ def change_driver(scratch: Path, tree: Tree, arch: str, debian: Debian | None, d
     work = scratch / "driver"
     actions = (p.MakeDir(work), *driver_actions(recipe, driver, supply, tools, work, scratch / "old.tar"))
     made = driver.packages or [str((driver.run or driver.modules or Path()).name)]
-    return Change(driver_title(driver), actions, (scratch / "old.tar", work / "out" / "driver.tar"),
+    return ImageChange(driver_title(driver), actions, (scratch / "old.tar", work / "out" / "driver.tar"),
                   tuple(f"driver {name}" for name in made), modules=("nvidia",), driver=work / "out" / "driver.json",
                   branch=driver.branch or "")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from vmtool import plan as p
 from vmtool.debian.tools import Tools
 from vmtool.errors import NotReady, Refused
-from vmtool.rootfs.build.replace_files import plan_exchange
+from vmtool.rootfs.build.replace_files import plan_replace_image
 from vmtool.rootfs.build.workers import insert_file, write_headers
 from vmtool.rootfs.format.image_file import ImageFile, manifest_path
 from vmtool.rootfs.format.layout import KINDS, Geometry
@@ -55,7 +55,7 @@ def plan_add(directory: Path, image: ImageFile, users: tuple[str, ...], manifest
                             image.hashes.start, image.hashes.size)
         actions += [p.run_worker(write_headers.Order(new, geometry, manifest.verity.salt, directory / "verity.json"),
                                  deadline=3600)]
-    exchange = plan_exchange(directory, image.path, new, manifest_path(image.path) if manifest else None,
+    exchange = plan_replace_image(directory, image.path, new, manifest_path(image.path) if manifest else None,
                              hook=addition.path if addition.hook else "")
     return p.Plan(f"addition to {image.path.name}", directory, (
         p.Step(f"put {addition.path} into a copy", tuple(actions), undo=(p.Remove(new),), waits_only=True), exchange))

@@ -19,7 +19,7 @@ from vmtool.rootfs.add.guestfs_facts import Appliance
 from vmtool.rootfs.add.plan_file import Addition
 from vmtool.rootfs.add.workers import guestfs_insert, guestfs_inspect
 from vmtool.rootfs.add.workers.guestfs_kernel import GuestKernel
-from vmtool.rootfs.build.replace_files import Swap, plan_swaps
+from vmtool.rootfs.build.replace_files import Replacement, plan_replacements
 from vmtool.rootfs.format.image_file import ImageFile
 from vmtool.rootfs.format.qcow2 import read_qcow2_problem
 
@@ -92,7 +92,7 @@ def plan_insert(directory: Path, image: ImageFile, users: tuple[str, ...], addit
         *before,
         p.Step(f"put {addition.path} into a copy, in a guest", actions,
                undo=(p.Remove(new), p.Remove(directory / "guestfs")), waits_only=True),
-        plan_swaps("put it in the old one's place", image.path, (Swap(new, image.path, there=True),))))
+        plan_replacements("put it in the old one's place", image.path, (Replacement(new, image.path, existing=True),))))
 
 
 def _run(directory: Path, appliance: Appliance, tools: Tools, order: Callable[[GuestKernel], Any]) -> list[p.Action]:

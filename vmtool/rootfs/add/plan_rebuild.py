@@ -1,6 +1,6 @@
 """What additions to an image share that need its whole tree: read it out, change it, make the file system anew.
 
-The new image has the old one's layout, size and file-system UUID, and lies beside it until it is whole.
+The new image has the old one's layout, size and file-system UUID, and is next to it until it is whole.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from vmtool.errors import NotReady, Refused
 from vmtool.rootfs.add.plan_file import check_writable
 from vmtool.rootfs.add.workers import ext4_to_tar
 from vmtool.rootfs.build.plan import MKE2FS
-from vmtool.rootfs.build.replace_files import Swap, plan_swaps
+from vmtool.rootfs.build.replace_files import Replacement, plan_replacements
 from vmtool.rootfs.build.store import EPOCH, FILES
 from vmtool.rootfs.build.workers import merge_layers, write_headers
 from vmtool.rootfs.format.image_file import ImageFile, manifest_path
@@ -28,16 +28,16 @@ KEPT = ("etc/apt", "etc/hostname", "etc/machine-id", "etc/resolv.conf")
 # What an installation leaves; an image of vmtool's has nothing else there either.
 _DROPPED = ("/var/cache/apt", "/var/cache/debconf", "/var/log/apt")
 _OWN = ("/boot", "/var/cache", "/var/log")
-_PAPERS = ("manifest.json", "lock.json", "spdx.json")
+_METADATA_FILES = ("manifest.json", "lock.json", "spdx.json")
 
 
 @dataclass(frozen=True)
-class Old:
+class ExistingImage:
     """The image that gets something.
 
     Args:
         users: who uses it now, a line each.
-        manifest: None when it has none; then there are no papers to write.
+        manifest: None when it has none; then there are no metadata files to write.
         present: names of FILES that lie beside it.
         scratch: a directory for the time of the work, in the cache.
         free: bytes free there, and beside the image; None when unknown.
@@ -55,7 +55,7 @@ class Old:
 
 
 @dataclass(frozen=True)
-class Change:
+class ImageChange:
     """What makes new archives out of SCRATCH/old.tar.
 
     Args:
@@ -77,7 +77,8 @@ class Change:
     branch: str = ""
 
 
-def plan_remake(directory: Path, old: Old, change: Change, tools: Tools, *, before: tuple[p.Step, ...] = ()) -> p.Plan:
+def plan_rebuild(directory: Path, old: ExistingImage, change: ImageChange, tools: Tools, *,
+                 before: tuple[p.Step, ...] = ()) -> p.Plan:
     """From the image to one with the change.
 
     Args:
@@ -95,7 +96,7 @@ def plan_remake(directory: Path, old: Old, change: Change, tools: Tools, *, befo
     undo = (p.Remove(scratch), p.Remove(new))
     whole = ext4_to_tar.Order(image.path, start, scratch / "old.tar")
     kept = ext4_to_tar.Order(image.path, start, scratch / "kept.tar", KEPT)
-    swaps, papers = _papers(old, new)
+    replacements, manifest_file = _papers(old, new)
     return p.Plan(f"addition to {image.path.name}", directory, (
         *before,
         p.Step("read the image", (
@@ -105,11 +106,11 @@ def plan_remake(directory: Path, old: Old, change: Change, tools: Tools, *, befo
         p.Step(change.title, change.actions, undo=(p.Remove(scratch),), waits_only=True),
         p.Step("make the image anew", (*_filesystem(old, change, new, tools), *_describe(old, change, new)),
                undo=undo, waits_only=True),
-        plan_swaps("put it in the old one's place", image.path, swaps, papers),
+        plan_replacements("put it in the old one's place", image.path, replacements, manifest_file),
         p.Step("tidy up", (p.Remove(scratch),), waits_only=True)))
 
 
-def check(old: Old) -> None:
+def check(old: ExistingImage) -> None:
     """Raise Refused or NotReady, with the reason, for an image that cannot be made anew now."""
     image = old.image
     check_writable(image, old.manifest)
@@ -125,7 +126,7 @@ def check(old: Old) -> None:
                        hint="make room beside the image, and in the cache (VMTOOL_CACHE)")
 
 
-def _geometry(old: Old) -> Geometry:
+def _geometry(old: ExistingImage) -> Geometry:
     image, manifest = old.image, old.manifest
     start, size = (image.rootfs.start, image.rootfs.size) if image.rootfs else (0, image.size)
     hashes = (image.hashes.start, image.hashes.size) if image.hashes else (0, 0)
@@ -134,7 +135,7 @@ def _geometry(old: Old) -> Geometry:
     return Geometry(image.kind, image.size, start, size // 4096 * 4096, *hashes)  # type: ignore[arg-type]
 
 
-def _filesystem(old: Old, change: Change, new: Path, tools: Tools) -> tuple[p.Action, ...]:
+def _filesystem(old: ExistingImage, change: ImageChange, new: Path, tools: Tools) -> tuple[p.Action, ...]:
     scratch, geometry, block = old.scratch, _geometry(old), old.image.superblock
     name = block.uuid if block else ""
     overlay = Overlay(EPOCH, drop=_OWN if old.manifest else _DROPPED)
@@ -153,7 +154,7 @@ def _filesystem(old: Old, change: Change, new: Path, tools: Tools) -> tuple[p.Ac
         p.run_worker(write_headers.Order(new, geometry, salt, scratch / "verity.json"), deadline=1200))
 
 
-def _describe(old: Old, change: Change, new: Path) -> tuple[p.Action, ...]:
+def _describe(old: ExistingImage, change: ImageChange, new: Path) -> tuple[p.Action, ...]:
     if not old.manifest:
         return ()
     order = update_metadata.Order(
@@ -162,12 +163,12 @@ def _describe(old: Old, change: Change, new: Path) -> tuple[p.Action, ...]:
     return (p.run_worker(order, deadline=1200),)
 
 
-def _papers(old: Old, new: Path) -> tuple[tuple[Swap, ...], tuple[p.Action, ...]]:
-    """What is exchanged, the image last; and the copies that bring the papers beside it."""
-    names = _PAPERS if old.manifest else ()
+def _papers(old: ExistingImage, new: Path) -> tuple[tuple[Replacement, ...], tuple[p.Action, ...]]:
+    """What is exchanged, the image last; and the copies that bring the metadata files beside it."""
+    names = _METADATA_FILES if old.manifest else ()
     targets = [(name, old.beside(name), old.beside(name).with_name(f".{old.beside(name).name}.vmtool-new"))
                for name in names]
-    swaps = [Swap(beside, target, name in old.present) for name, target, beside in targets]
+    replacements = [Replacement(beside, target, name in old.present) for name, target, beside in targets]
     copies = tuple(p.Run(("cp", "--no-target-directory", str(old.scratch / name), str(beside)))
                    for name, _, beside in targets)
-    return (*swaps, Swap(new, old.image.path, there=True)), copies
+    return (*replacements, Replacement(new, old.image.path, existing=True)), copies

@@ -12,7 +12,7 @@ from vmtool.findings import refuse
 from vmtool.rootfs.build.check import check_host
 from vmtool.rootfs.build.debian_base import plan_debian
 from vmtool.rootfs.build.facts import BuildFacts
-from vmtool.rootfs.build.replace_files import Swap, plan_swaps
+from vmtool.rootfs.build.replace_files import Replacement, plan_replacements
 from vmtool.rootfs.build.rpm_base import plan_rpm
 from vmtool.rootfs.build.store import EPOCH, FILES, Store
 from vmtool.rootfs.build.workers import cpio, insert_filesystem, merge_layers, write_headers
@@ -54,7 +54,7 @@ def plan_build(directory: Path, store: Store, recipe: Recipe, facts: BuildFacts,
         tools_step: unpacks `tools`.
         driver_step: see `vmtool.rootfs.build.plan_driver`.
         fresh: use nothing that an earlier build made.
-        lock: a lock file that what is installed must equal; held against the packages before anything is made of them.
+        lock: a lock file that what is installed must equal; checked against the packages before they are used.
 
     Raises:
         NotReady: programs or space are missing.
@@ -76,8 +76,8 @@ def plan_build(directory: Path, store: Store, recipe: Recipe, facts: BuildFacts,
         base = _anew(base, store.base(inputs.base))
     steps = [tools_step, base, *plan_hold(lock, store.base(inputs.base) / "packages.txt", "the packages")]
     if driver_step:
-        there = facts.driver and not fresh
-        steps.append(p.Step(driver_step.title, skip="it is in the cache", waits_only=True) if there else
+        existing = facts.driver and not fresh
+        steps.append(p.Step(driver_step.title, skip="it is in the cache", waits_only=True) if existing else
                      _anew(driver_step, store.driver(inputs.driver)))
     steps.append(_anew(plan_image(store, recipe, inputs, tools), image))
     if facts.stale:
@@ -137,15 +137,16 @@ def plan_give(image: Path, out: Path, facts: BuildFacts, *, fresh: bool) -> p.St
     if facts.image and facts.given and not fresh:
         return p.Step(title, skip="it is there, with its manifest", waits_only=True)
     copies: list[p.Action] = []
-    swaps: list[Swap] = []
+    replacements: list[Replacement] = []
     for name in (*list(FILES)[1:], "rootfs.img"):
         target = out.with_name(out.name + FILES[name])
         # A recipe without kernel has no vmlinuz; the one of an earlier build then goes.
-        swap = Swap(target.with_name(f".{target.name}.vmtool-new"), target, name in facts.present, name == "vmlinuz")
-        copies.append(p.Run(("cp", "--reflink=auto", "--preserve=timestamps", str(image / name), str(swap.new)),
-                            deadline=3600, absent_messages=("cannot stat",) if swap.optional else ()))
-        swaps.append(swap)
-    return plan_swaps(title, out, tuple(swaps), tuple(copies))
+        new = target.with_name(f".{target.name}.vmtool-new")
+        replacement = Replacement(new, target, name in facts.present, name == "vmlinuz")
+        copies.append(p.Run(("cp", "--reflink=auto", "--preserve=timestamps", str(image / name), str(replacement.new)),
+                            deadline=3600, absent_messages=("cannot stat",) if replacement.optional else ()))
+        replacements.append(replacement)
+    return plan_replacements(title, out, tuple(replacements), tuple(copies))
 
 
 def _filesystem(recipe: Recipe, geometry: Geometry | None, digest: str, tools: Tools, scratch: Path) -> list[p.Action]:

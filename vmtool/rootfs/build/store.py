@@ -13,7 +13,7 @@ EPOCH = 1750000000
 
 @dataclass(frozen=True)
 class Store:
-    """The builder's part of the cache. A digest stands in a name with its first 16 digits."""
+    """The builder's part of the cache. A digest is in a name with its first 16 digits."""
 
     cache: Cache
 

@@ -27,7 +27,7 @@ from vmtool.rootfs.recipe.overlay import HOOK, TRACE, render
 
 @click.group("add")
 def add_command() -> None:
-    """Put the hook, a file, packages or the driver into IMAGE, which is there; hashes and papers follow.
+    """Put the hook, a file, packages or the driver into IMAGE, which is there; hashes and metadata files follow.
 
     Packages and the driver want an ext4 image of Kata's layouts; the hook and files get into foreign ones too.
     """

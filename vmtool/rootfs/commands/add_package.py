@@ -22,7 +22,7 @@ from vmtool.plan import Plan, Step
 from vmtool.rootfs.add.package_facts import read_debian, read_wanted
 from vmtool.rootfs.add.plan_driver import change_driver, driver_of
 from vmtool.rootfs.add.plan_package import change_debian, change_rpm
-from vmtool.rootfs.add.plan_rebuild import Change, Old, check, plan_remake
+from vmtool.rootfs.add.plan_rebuild import ExistingImage, ImageChange, check, plan_rebuild
 from vmtool.rootfs.build.facts import Supply, present, read_supply
 from vmtool.rootfs.build.store import Store
 from vmtool.rootfs.commands.shared import IMAGE, bring_back, find_manifest, tools, work_dir
@@ -51,14 +51,14 @@ def add_package(state: State, image: Path, names: tuple[str, ...], recipe: str |
     """Install packages into IMAGE, by name or as .deb and .rpm files, with what they depend on."""
     read = read_recipe(recipe)
 
-    def change(old: Old, tree: Tree, arch: str, machine: Reader, own: Tools) -> Change:
+    def change(old: ExistingImage, tree: Tree, arch: str, machine: Reader, own: Tools) -> ImageChange:
         if read and read.rpm:
             need(machine, "dnf", "rpm")
             return change_rpm(old.scratch, read.rpm, arch, read_wanted(names, ".rpm"), supply(machine, None))
         debian = read.debian if read and read.debian else read_debian(tree, ("main", *components))
         return change_debian(old.scratch, debian, arch, read_wanted(names, ".deb"), supply(machine, debian))
 
-    equip(state, image, change, dry_run)
+    add_to_image(state, image, change, dry_run)
 
 
 @click.command("driver")
@@ -82,14 +82,15 @@ def add_driver(state: State, /, image: Path, recipe: str | None, components: tup
     driver, read = driver_of(ways), read_recipe(recipe)
     check_fit(image.name, driver, read_gpus(LocalMachine()))
 
-    def change(old: Old, tree: Tree, arch: str, machine: Reader, own: Tools) -> Change:
+    def change(old: ExistingImage, tree: Tree, arch: str, machine: Reader, own: Tools) -> ImageChange:
         debian = (read.debian if read else read_debian(tree, ("main", *components))) if driver.packages else None
         return change_driver(old.scratch, tree, arch, debian, driver, supply(machine, debian), own)
 
-    equip(state, image, change, dry_run)
+    add_to_image(state, image, change, dry_run)
 
 
-def equip(state: State, image: Path, change: Callable[[Old, Tree, str, Reader, Tools], Change], dry_run: bool) -> None:
+def add_to_image(state: State, image: Path, change: Callable[[ExistingImage, Tree, str, Reader, Tools], ImageChange],
+                 dry_run: bool) -> None:
     """Make an image anew with a change, and say what is next."""
     image, machine, cache = image.resolve(), LocalMachine(), Cache.at()
     directory = work_dir(state, image)
@@ -100,8 +101,9 @@ def equip(state: State, image: Path, change: Callable[[Old, Tree, str, Reader, T
         found, manifest = read_image(image), find_manifest(image, None)
         scratch = Store(cache).scratch(directory.name)
         free = [read_disk(machine, str(place)).free for place in (image.parent, cache.root)]
-        old = Old(found, read_users(machine, str(image), own=os.getpid()), manifest, present(machine, image), scratch,
-                  min((each for each in free if each is not None), default=None))
+        users = read_users(machine, str(image), own=os.getpid())
+        old = ExistingImage(found, users, manifest, present(machine, image), scratch,
+                            min((each for each in free if each is not None), default=None))
         check(old)
         need(machine, "mmdebstrap", "unshare")
         arch = manifest.architecture if manifest else architecture_of(os.uname().machine).debian
@@ -110,7 +112,7 @@ def equip(state: State, image: Path, change: Callable[[Old, Tree, str, Reader, T
                           hint="put it into the recipe: vmtool rootfs build RECIPE --arch emulates them")
         step, own = own_tools(machine, cache)
         tree = open_tree(machine, tools("debugfs"), found)
-        return plan_remake(directory, old, change(old, tree, arch, machine, own), own, before=(step,))
+        return plan_rebuild(directory, old, change(old, tree, arch, machine, own), own, before=(step,))
 
     if show_or_apply(state, directory, f"vmtool rootfs add {image.name}", make, dry_run):
         click.echo(f"{image} has it, and a new root hash when it has one; next: vmtool rootfs verify {image}")

@@ -61,8 +61,8 @@ def build_command(state: State, recipe: str, output: Path | None, arch: str | No
         return
     with locks.Lock(store.lock, doing):
         show_or_apply(state, directory, doing, make, False)
-    told = read_manifest(manifest_path(out))
-    click.echo(f"{out}\nsha256     {told.sha256}")
-    if told.verity:
-        click.echo(f"root hash  {told.verity.root_hash}")
+    reported = read_manifest(manifest_path(out))
+    click.echo(f"{out}\nsha256     {reported.sha256}")
+    if reported.verity:
+        click.echo(f"root hash  {reported.verity.root_hash}")
     click.echo(f"next: vmtool rootfs verify {out.name}   vmtool rootfs boot {out.name}")

@@ -18,4 +18,4 @@ COMMANDS = {
 
 @click.group(cls=LazyGroup, rooms=COMMANDS)
 def rootfs_command() -> None:
-    """Build, grow, equip, inspect, verify and boot guest images."""
+    """Build, grow, add to, inspect, verify and boot guest images."""

@@ -16,7 +16,7 @@ from vmtool.errors import NotReady
 from vmtool.host.local import LocalMachine
 from vmtool.paths import State
 from vmtool.plan import Plan, Step
-from vmtool.rootfs.format.image_file import is_torn, manifest_path
+from vmtool.rootfs.format.image_file import is_grow_interrupted, manifest_path
 from vmtool.rootfs.format.image_users import read_users
 from vmtool.rootfs.grow.plan_in_place import plan_back
 
@@ -48,7 +48,7 @@ def work_dir(state: State, image: Path) -> Path:
 
 def bring_back(state: State, image: Path) -> None:
     """Undo a growth of the image that was interrupted, whichever state directory it was begun with."""
-    if not is_torn(image):
+    if not is_grow_interrupted(image):
         return
 
     def make() -> Plan:

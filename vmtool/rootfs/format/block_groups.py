@@ -1,4 +1,4 @@
-"""An ext4's own books, group by group: what is read and written when it grows without moving a block.
+"""An ext4's own metadata, group by group: what is read and written when it grows without moving a block.
 
 Source: Linux, Documentation/filesystems/ext4/ (super.rst, group_descr.rst, bitmaps.rst). The features that would place
 them elsewhere are those of which `Superblock.largest` is 0.
@@ -33,7 +33,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Books:
+class FilesystemMetadata:
     """Where they lie.
 
     Args:
@@ -80,11 +80,11 @@ class Books:
         return int.from_bytes(read(self.groups[number].blocks * self.block_size, self.per_group // 8), "little")
 
 
-def read_books(read: Read) -> Books:
+def read_metadata(read: Read) -> FilesystemMetadata:
     """Read superblock and group descriptors. The caller has looked at the superblock: `Superblock.largest`.
 
     Raises:
-        Refused: books lie outside the file system.
+        Refused: metadata lies outside the file system.
     """
     raw = read(PLACE, SIZE)
     number = {name: struct.unpack_from("<I", raw, place)[0] for name, place in (
@@ -107,7 +107,7 @@ def read_books(read: Read) -> Books:
                           hint="vmtool rootfs resize --copy lets e2fsck repair a copy")
     resize = read(groups[0].table * block_size + (_RESIZE_INODE - 1) * inode_size, inode_size)
     pointers, = struct.unpack_from("<I", resize, _DOUBLY)
-    return Books(block_size, number["first"], count, number["per_group"], blocks + reserved,
+    return FilesystemMetadata(block_size, number["first"], count, number["per_group"], blocks + reserved,
                  bool(number["ro_compat"] & _SPARSE_SUPER), -(-_RESERVED_INODES * inode_size // block_size),
                  pointers if pointers < count else 0, groups)
 

@@ -82,5 +82,5 @@ def _pieces(descriptor: int) -> Iterator[bytes | int]:
             piece = b""
             while len(piece) < length and (more := os.pread(descriptor, length - len(piece), at + len(piece))):
                 piece += more
-            yield piece.ljust(length, b"\0")           # the file was cut short meanwhile
+            yield piece.ljust(length, b"\0")           # the file was cut short since then
         at += length

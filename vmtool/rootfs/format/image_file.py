@@ -1,4 +1,4 @@
-"""What an image file is, told from its first bytes: nobody vouches for them, so every number is held against the size.
+"""What an image file is, by its first bytes: untrusted input, so every number is checked against the size.
 
 Kata's images (osbuilder, image_builder.sh) have a DOS label, the root file system in partition 1 and, with dm-verity,
 the hashes in partition 2. With the DAX header the file starts with a label for the whole file and an NVDIMM info block;
@@ -51,7 +51,7 @@ class ImageFile:
         hashes: where the dm-verity hashes may lie: partition 2, when no file system is in it.
         superblock: of an ext4 root file system.
         shared: the file has further names (hard links), which would change with it.
-        torn: growing it was interrupted, and its way back lies beside it.
+        grow_interrupted: growing it was interrupted, and its undo is next to it.
     """
 
     path: Path
@@ -63,12 +63,12 @@ class ImageFile:
     hashes: Extent | None = None
     superblock: Superblock | None = None
     shared: bool = False
-    torn: bool = False
+    grow_interrupted: bool = False
 
     @property
     def problem(self) -> str:
         """Why it is no sound image, or nothing."""
-        if self.torn:
+        if self.grow_interrupted:
             return "growing it was interrupted: vmtool recover brings it back"
         if self.truncated:
             return f"truncated: {self.truncated}"
@@ -88,14 +88,14 @@ class ImageFile:
         return ""
 
 
-def way_back(image: Path) -> Path:
+def undo_file_path(image: Path) -> Path:
     """The file beside an image that is being grown: see `vmtool.rootfs.grow.workers.roll_back`."""
     return image.with_name(f".{image.name}.vmtool-undo")
 
 
-def is_torn(image: Path) -> bool:
+def is_grow_interrupted(image: Path) -> bool:
     """Whether there is such a file. A link to nowhere is one; with too long a name there is none."""
-    return os.path.lexists(way_back(image))
+    return os.path.lexists(undo_file_path(image))
 
 
 def manifest_path(image: Path) -> Path:
@@ -120,7 +120,7 @@ def read_image(path: Path) -> ImageFile:
             raise Refused(f"{path}: not a regular file")
         found = parse_image(path, status.st_size, status.st_blocks * SECTOR,
                             lambda start: os.pread(descriptor, HEAD, start))
-        return dataclasses.replace(found, shared=status.st_nlink > 1, torn=is_torn(path))
+        return dataclasses.replace(found, shared=status.st_nlink > 1, grow_interrupted=is_grow_interrupted(path))
     finally:
         os.close(descriptor)
 
@@ -138,7 +138,7 @@ def look_at_image(reader: Reader, path: str) -> ImageFile | None:
     if whole.size and not whole.data:
         return ImageFile(Path(path), "", whole.size, whole.size)
     found = parse_image(Path(path), whole.size, whole.size, head)
-    return dataclasses.replace(found, torn=reader.exists(str(way_back(Path(path)))))
+    return dataclasses.replace(found, grow_interrupted=reader.exists(str(undo_file_path(Path(path)))))
 
 
 def parse_image(path: Path, size: int, allocated: int, read: Callable[[int], bytes]) -> ImageFile:

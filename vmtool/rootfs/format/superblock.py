@@ -12,7 +12,7 @@ _INCOMPAT_64BIT = 0x80
 _INCOMPAT_RECOVER, _INCOMPAT_ENCRYPT = 0x4, 0x10000
 _VALID = 1
 _RESIZE_INODE = 0x10
-# With them the books lie elsewhere or have more to them: sparse_super2, orphan_file (which resize2fs writes to);
+# With them the metadata is elsewhere or have more to them: sparse_super2, orphan_file (which resize2fs writes to);
 # meta_bg, a journal device, MMP; bigalloc.
 _ODD_COMPAT, _ODD_INCOMPAT, _ODD_RO = 0x200 | 0x1000, 0x10 | 0x8 | 0x100, 0x200
 _DYNAMIC = 1
@@ -23,7 +23,7 @@ _LARGEST_BLOCK_SHIFT = 6
 
 @dataclass(frozen=True)
 class Superblock:
-    """What stands in it.
+    """Its fields.
 
     Args:
         size: of the whole file system in bytes.

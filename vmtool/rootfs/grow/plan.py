@@ -11,7 +11,7 @@ from vmtool import plan as p
 from vmtool.debian.tools import Tools
 from vmtool.errors import NotReady, Refused
 from vmtool.quantity import parse_size
-from vmtool.rootfs.build.replace_files import plan_exchange
+from vmtool.rootfs.build.replace_files import plan_replace_image
 from vmtool.rootfs.format.image_file import ImageFile, manifest_path
 from vmtool.rootfs.format.layout import GRAIN, KINDS, STARTS, Geometry, fit, round_up
 from vmtool.rootfs.grow.plan_copy import plan_disk, plan_filesystem
@@ -34,15 +34,15 @@ class ResizeFacts:
         image: with its path free of symbolic links.
         users: who uses the image now, a line each.
         free: bytes free beside it; None when unknown.
-        manifest: None when there is none; `papers` is the file that it was read from.
-        beside: whether a manifest lies beside the image.
+        manifest: None when there is none; `manifest_file` is the file that it was read from.
+        beside: whether a manifest is next to the image.
     """
 
     image: ImageFile
     users: tuple[str, ...]
     free: int | None
     manifest: Manifest | None
-    papers: Path | None = None
+    manifest_file: Path | None = None
     beside: bool = True
 
 
@@ -89,17 +89,17 @@ def plan_resize(directory: Path, facts: ResizeFacts, wanted: int, tools: Tools, 
         raise Refused(f"{image.path}: {error}") from error
     if facts.users:
         raise NotReady(f"{image.path} is in use", details=facts.users, hint="end what uses it, then try again")
-    papers = (facts.papers or manifest_path(image.path)) if facts.manifest else None
+    manifest_file = (facts.manifest_file or manifest_path(image.path)) if facts.manifest else None
     why = "you asked for it" if copy else why_copy(image, geometry)
     _check_space(facts, geometry, bool(why))
     if not why:
         verity = facts.manifest.verity if facts.manifest and salt else None
-        return p.Plan(subject, directory, (plan_growth(image, geometry, verity, papers, tools),))
+        return p.Plan(subject, directory, (plan_growth(image, geometry, verity, manifest_file, tools),))
     new, piece = (image.path.with_name(f".{image.path.name}.vmtool-{word}") for word in ("new", "part"))
     steps = [plan_filesystem(image, geometry, tools, new if image.kind == "bare" else piece, why)]
     if image.kind != "bare":
         steps.append(plan_disk(image, geometry, piece, new, directory / "verity.json", salt))
-    steps.append(plan_exchange(directory, image.path, new, papers, there=facts.beside))
+    steps.append(plan_replace_image(directory, image.path, new, manifest_file, existing=facts.beside))
     return p.Plan(subject, directory, tuple(steps))
 
 
@@ -130,7 +130,7 @@ def check_growable(image: ImageFile) -> None:
                       "be lost",
                       hint="only dm-verity hashes move along; vmtool rootfs build makes an image of one partition")
     if len(bytes(Path(image.path.name))) > _LONGEST_NAME:
-        raise Refused(f"{image.path}: the name is too long for what lies beside the image while it grows",
+        raise Refused(f"{image.path}: the name is too long for what is next to the image while it grows",
                       hint=f"rename the image: at most {_LONGEST_NAME} bytes")
     if image.superblock and image.superblock.encrypted:
         raise Refused(f"{image.path} cannot be grown: its files are encrypted (fscrypt)")
@@ -154,10 +154,10 @@ def _salt(facts: ResizeFacts) -> str:
 def _check_space(facts: ResizeFacts, geometry: Geometry, copied: bool) -> None:
     image = facts.image
     copies = 0 if not copied else 1 if image.kind == "bare" else 2
-    # In its place: once in the image and once in the twin; and the old hashes in the way back.
-    books = (geometry.total - image.size) // _OVERHEAD * (1 if copied else 2)
+    # In its place: once in the image and once in the scratch copy; and the old hashes in the undo.
+    metadata = (geometry.total - image.size) // _OVERHEAD * (1 if copied else 2)
     hashes = geometry.hash_size + (image.hashes.size if image.hashes and not copied else 0)
-    needed = copies * image.allocated + books + hashes
+    needed = copies * image.allocated + metadata + hashes
     if facts.free is not None and facts.free < needed:
         what = "for the copy that takes the image's place" if copied else "for inode tables, bitmaps and hashes"
         raise NotReady(f"{image.path.parent}: {facts.free >> 20} MiB free, {needed >> 20} MiB are needed {what}",

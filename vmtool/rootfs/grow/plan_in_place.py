@@ -1,4 +1,4 @@
-"""Growing an image in its place: one program does it, and its way back lies beside the image until it is done."""
+"""Growing an image in its place: one program does it, and its undo is next to the image until it is done."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
     from vmtool.rootfs.metadata.manifest import VerityPart
 
 
-def plan_growth(image: ImageFile, geometry: Geometry, verity: VerityPart | None, papers: Path | None,
+def plan_growth(image: ImageFile, geometry: Geometry, verity: VerityPart | None, manifest_file: Path | None,
                 tools: Tools) -> p.Step:
     """Grow file system, label and hashes.
 
     Args:
         verity: of the hashes that are there; None when there are none.
-        papers: the manifest to follow; None when there is none. The new one lies beside the image.
+        manifest_file: the manifest to follow; None when there is none. The new one is next to the image.
     """
     path = image.path
     device = f"{path}?offset={geometry.start}" if geometry.start else str(path)
     rootfs, hashes = image.rootfs or Extent(0, image.size), image.hashes or Extent(0, 0)
     old = Geometry(geometry.kind, image.size, rootfs.start, rootfs.size, hashes.start, hashes.size)
     order = grow_in_place.Order(
-        path, old, geometry, Verity(verity.root_hash, verity.salt, verity.data_blocks) if verity else None, papers,
-        tools.argv("resize2fs"), tools.argv("e2fsck", "-fn", device))
+        path, old, geometry, Verity(verity.root_hash, verity.salt, verity.data_blocks) if verity else None,
+        manifest_file, tools.argv("resize2fs"), tools.argv("e2fsck", "-fn", device))
     return p.Step("grow the image in its place", (p.run_worker(order, deadline=7200),), undo=plan_back(path),
                   waits_only=True)
 

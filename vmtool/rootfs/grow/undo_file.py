@@ -21,7 +21,7 @@ from typing import IO, Any
 
 from vmtool.errors import NotReady, Refused
 from vmtool.host import files, locks, safe_open
-from vmtool.rootfs.format.image_file import way_back
+from vmtool.rootfs.format.image_file import undo_file_path
 
 _PIECE = struct.Struct("<QQQ")
 _DIGEST = hashlib.sha256().digest_size
@@ -67,7 +67,7 @@ class Undo:
 @contextlib.contextmanager
 def create(image: Path, head: dict[str, Any], pieces: Iterable[Piece]) -> Iterator[Undo]:
     """Write it, and keep it locked."""
-    path = way_back(image)
+    path = undo_file_path(image)
     half, digest = unfinished(image), hashlib.sha256()
     with os.fdopen(safe_open.make(half), "w+b") as stream:
         try:
@@ -99,7 +99,7 @@ def find(image: Path) -> Iterator[Undo | None]:
         Refused: another user has put it there, or it is not whole.
         NotReady: another vmtool is at work with it.
     """
-    path = way_back(image)
+    path = undo_file_path(image)
     try:
         descriptor = safe_open.open_regular(path, os.O_RDONLY)
     except FileNotFoundError:
@@ -121,7 +121,7 @@ def find(image: Path) -> Iterator[Undo | None]:
 
 def unfinished(image: Path) -> Path:
     """Its name until it is whole."""
-    path = way_back(image)
+    path = undo_file_path(image)
     return path.with_name(f"{path.name}.new")
 
 

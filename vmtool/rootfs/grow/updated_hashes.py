@@ -23,7 +23,7 @@ _TELLS_MORE = "vmtool rootfs verify IMAGE tells more; with --copy, resize takes 
 
 
 @dataclass(frozen=True)
-class Seal:
+class PreservedHashes:
     """What stays valid of an image that is about to be changed.
 
     Args:
@@ -37,7 +37,7 @@ class Seal:
     end: int
     verity: Verity | None
     leaves: bytes
-    told: dict[str, Any]
+    values: dict[str, Any]
     pieces: dict[int, str]
 
     def tree(self, descriptor: int, new: Geometry, changes: Changes) -> tuple[Verity, bytes] | None:
@@ -59,15 +59,15 @@ class Seal:
         size = os.fstat(descriptor).st_size
         new = ((number, piece_digest(descriptor, number)) for number in _touched(changes, self.end))
         pieces = dict(sorted((self.pieces | {number: one for number, one in new if one}).items()))
-        return json.dumps(self.told | {
+        return json.dumps(self.values | {
             "sha256": None, "size": size, "content": content(size, pieces),
             "pieces": {str(number): one for number, one in pieces.items()},
             "verity": {**asdict(verity), "kernel_verity_params": verity.kernel_params} if verity else None,
         }, indent=1) + "\n"
 
 
-def read_seal(descriptor: int, old: Geometry, end: int, verity: Verity | None, told: dict[str, Any],
-              changes: Changes) -> Seal:
+def read_preserved_hashes(descriptor: int, old: Geometry, end: int, verity: Verity | None, values: dict[str, Any],
+              changes: Changes) -> PreservedHashes:
     """Look at what there is, before anything is changed.
 
     Args:
@@ -79,26 +79,26 @@ def read_seal(descriptor: int, old: Geometry, end: int, verity: Verity | None, t
     known = _leaves(descriptor, old, verity)[:(end - old.start) // BLOCK * DIGEST] if verity else b""
     if len(known) < (end - old.start) // BLOCK * DIGEST and verity:
         raise Refused("the manifest's dm-verity hashes are not of the whole file system", hint=_TELLS_MORE)
-    return Seal(end, verity, known, told, _pieces(descriptor, told, changes, end) if told else {})
+    return PreservedHashes(end, verity, known, values, _pieces(descriptor, values, changes, end) if values else {})
 
 
-def _leaves(descriptor: int, old: Geometry, told: Verity) -> bytes:
+def _leaves(descriptor: int, old: Geometry, values: Verity) -> bytes:
     """The hashes of the data as the image has them: they must be those that the root hash is of."""
-    size = tree_blocks(told.data_blocks) * BLOCK
+    size = tree_blocks(values.data_blocks) * BLOCK
     tree = os.pread(descriptor, size, old.hash_start) if size <= old.hash_size else b""
-    lowest = lowest_level(tree, told.data_blocks)
-    if not tree or tree_over(lowest, bytes.fromhex(told.salt))[0] != told.root_hash:
+    lowest = lowest_level(tree, values.data_blocks)
+    if not tree or tree_over(lowest, bytes.fromhex(values.salt))[0] != values.root_hash:
         raise Refused("the dm-verity hashes in the image are not those of the manifest's root hash", hint=_TELLS_MORE)
     return lowest
 
 
-def _pieces(descriptor: int, told: dict[str, Any], changes: Changes, end: int) -> dict[int, str]:
+def _pieces(descriptor: int, values: dict[str, Any], changes: Changes, end: int) -> dict[int, str]:
     """The digests of the pieces that stay as they are; an old manifest has none, so then everything is read."""
     size = os.fstat(descriptor).st_size
-    pieces = {int(at): one for at, one in told.get("pieces", {}).items()} or piece_digests(descriptor)
-    if told["size"] != size or told["content"] != content(size, pieces):
-        raise Refused(f"the image ({size} bytes) is not what the manifest says ({told['size']} bytes, content "
-                      f"{told['content']})", hint=_TELLS_MORE)
+    pieces = {int(at): one for at, one in values.get("pieces", {}).items()} or piece_digests(descriptor)
+    if values["size"] != size or values["content"] != content(size, pieces):
+        raise Refused(f"the image ({size} bytes) is not what the manifest says ({values['size']} bytes, content "
+                      f"{values['content']})", hint=_TELLS_MORE)
     for number in _touched(changes, end):
         if number * PIECE < size and piece_digest(descriptor, number) != pieces.pop(number, ""):
             raise Refused(f"bytes {number * PIECE} to {(number + 1) * PIECE} are not what the manifest says",

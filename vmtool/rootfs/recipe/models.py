@@ -93,7 +93,7 @@ class Driver(Strict):
         packages: of the distribution, with the source of open kernel modules below /usr/src, compiled for the guest.
         run: NVIDIA's installer, run without questions; `source` is the kernel's source tree, or its headers.
         modules: a directory of modules that were compiled before.
-        branch: such as "550"; held against the version that is installed.
+        branch: such as "550"; checked against the version that is installed.
         gpu: what the image is for: types such as nvidia-h100, or device ids such as 10de:2330; the branch must fit.
     """
 

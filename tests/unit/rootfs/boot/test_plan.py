@@ -1,4 +1,4 @@
-"""Boot plans, the initramfs's modules, and reports held against promises."""
+"""Boot plans, the initramfs's modules, and reports checked against promises."""
 
 from __future__ import annotations
 

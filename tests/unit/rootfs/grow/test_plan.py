@@ -16,7 +16,7 @@ from vmtool.debian.tools import Tools
 from vmtool.errors import NotReady, Refused
 from vmtool.plan import plan_lines
 from vmtool.plan.workers import name_of
-from vmtool.rootfs.format.image_file import MIB, read_image, way_back
+from vmtool.rootfs.format.image_file import MIB, read_image, undo_file_path
 from vmtool.rootfs.format.image_users import read_users
 from vmtool.rootfs.format.layout import fit
 from vmtool.rootfs.grow.plan import ResizeFacts, parse_growth, plan_resize
@@ -104,7 +104,7 @@ def test_a_copy_that_was_asked_for_has_partition_and_hashes(tmp_path: Path) -> N
 
 def test_a_torn_image_is_refused(tmp_path: Path) -> None:
     path = kata_dax(tmp_path / "i.img")
-    way_back(path).touch()
+    undo_file_path(path).touch()
     with pytest.raises(Refused, match="vmtool recover brings it back"):
         lines(facts(path))
 
@@ -130,8 +130,8 @@ def test_a_name_that_leaves_no_room_beside_it_is_refused(tmp_path: Path) -> None
 
 def test_a_planted_link_in_the_way_backs_place_is_seen(tmp_path: Path) -> None:
     path = kata_dax(tmp_path / "i.img")
-    way_back(path).symlink_to("nowhere")
-    assert read_image(path).torn
+    undo_file_path(path).symlink_to("nowhere")
+    assert read_image(path).grow_interrupted
 
 
 def test_every_step_can_be_undone_also_when_nothing_is_there(tmp_path: Path) -> None:

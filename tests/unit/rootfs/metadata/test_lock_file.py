@@ -1,4 +1,4 @@
-"""The lock file: read strictly, held against what was installed."""
+"""The lock file: read strictly, checked against what was installed."""
 
 from __future__ import annotations
 

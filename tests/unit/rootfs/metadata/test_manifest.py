@@ -1,4 +1,4 @@
-"""Manifests, and images held against them."""
+"""Manifests, and images checked against them."""
 
 from __future__ import annotations
 

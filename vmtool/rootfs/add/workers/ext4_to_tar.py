@@ -1,7 +1,7 @@
 """An ext4 file system as an archive, read without mounting it: a worker.
 
 Owners, modes, times, links, device nodes and extended attributes are kept; debugfs's rdump loses the last three. The
-format is Linux's Documentation/filesystems/ext4. Nobody vouches for the bytes: every place is held against the size of
+format is Linux's Documentation/filesystems/ext4. untrusted input: every place is checked against the size of
 the file system, a directory is entered once, and what is not understood is refused, not left out.
 """
 

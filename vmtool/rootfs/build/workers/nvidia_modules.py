@@ -102,8 +102,8 @@ def install_run(host: Host, tree: Path, base: Path, installer: Path, source: Pat
     result = host.execute(argv, deadline=_INSTALLING)
     if result.status:
         log = tree / "nvidia.log"
-        told = log.read_text(errors="replace") if log.exists() else result.out + result.err
-        errors = [line for line in told.splitlines() if "ERROR" in line] or told.splitlines()[-1:]
+        reported = log.read_text(errors="replace") if log.exists() else result.out + result.err
+        errors = [line for line in reported.splitlines() if "ERROR" in line] or reported.splitlines()[-1:]
         raise ProgramFailed(f"{installer.name} failed (exit status {result.status}) for the kernel {kernel}: "
                             f"{(errors or ['it said nothing'])[0].strip()}")
     found = [path for root in ("usr/lib/modules", "lib/modules") for path in (tree / root / kernel).rglob("nvidia*.ko")]

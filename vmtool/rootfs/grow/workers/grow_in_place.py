@@ -17,15 +17,15 @@ from typing import Any
 from vmtool.errors import NotReady, Refused, system_error
 from vmtool.host import leases, safe_open
 from vmtool.machine import Host, check
-from vmtool.rootfs.format.block_groups import read_books
+from vmtool.rootfs.format.block_groups import read_metadata
 from vmtool.rootfs.format.hash_tree import Verity
-from vmtool.rootfs.format.image_file import is_torn, manifest_path
+from vmtool.rootfs.format.image_file import is_grow_interrupted, manifest_path
 from vmtool.rootfs.format.layout import Geometry, headers
 from vmtool.rootfs.format.sparse import written
 from vmtool.rootfs.format.superblock import PLACE, SIZE, parse_superblock
 from vmtool.rootfs.grow import scratch_filesystem
 from vmtool.rootfs.grow.undo_file import Piece, create
-from vmtool.rootfs.grow.updated_hashes import Changes, Seal, read_seal
+from vmtool.rootfs.grow.updated_hashes import Changes, PreservedHashes, read_preserved_hashes
 from vmtool.rootfs.grow.workers import roll_back
 
 # Bytes that are held at a time of what lies behind the file system.
@@ -71,14 +71,15 @@ def grow(order: Order, host: Host) -> None:
         VmtoolError: it cannot be grown so.
     """
     image, new = order.image, order.new
-    if is_torn(image):
+    if is_grow_interrupted(image):
         raise Refused(f"{image}: growing it was interrupted", hint="vmtool recover")
     with contextlib.ExitStack() as until_done:
         with leases.alone(image) as held:
-            changes, seal = _work_out(held, order, host)
-            undo = until_done.enter_context(create(image, _head(held, seal), _pieces(held.descriptor, seal, changes)))
+            changes, preserved = _work_out(held, order, host)
+            pieces = _pieces(held.descriptor, preserved, changes)
+            undo = until_done.enter_context(create(image, _head(held, preserved), pieces))
             try:
-                manifest = _write(held, new, seal, changes)
+                manifest = _write(held, new, preserved, changes)
             except BaseException:
                 # While nobody else can open it.
                 roll_back.go_back(held, undo)
@@ -93,54 +94,54 @@ def grow(order: Order, host: Host) -> None:
             undo.remove()
 
 
-def _work_out(held: leases.Held, order: Order, host: Host) -> tuple[Changes, Seal]:
+def _work_out(held: leases.Held, order: Order, host: Host) -> tuple[Changes, PreservedHashes]:
     """All that will change, and what will stay valid. Nothing is changed yet."""
     descriptor, old, new = held.descriptor, order.old, order.new
     block = parse_superblock(os.pread(descriptor, PLACE + SIZE, old.start))
     if os.fstat(descriptor).st_size != old.total or not block or not block.clean or not (
             block.size <= old.size and new.size <= block.largest):
         raise NotReady(f"{held.image} was changed since it was looked at", hint="try again")
-    end = old.start + read_books(scratch_filesystem.reader(descriptor, old.start)).size
+    end = old.start + read_metadata(scratch_filesystem.reader(descriptor, old.start)).size
     grown = scratch_filesystem.grow(host, descriptor, new.start, new.size, held.image.parent, order.resize2fs)
     changes = [(new.start + at, data) for at, data in grown]
     changes += [(at, data) for at, data in headers(new).items() if os.pread(descriptor, len(data), at) != data]
-    told = json.loads(order.manifest.read_text()) if order.manifest else {}
-    return changes, read_seal(descriptor, old, end, order.verity, told, changes)
+    values = json.loads(order.manifest.read_text()) if order.manifest else {}
+    return changes, read_preserved_hashes(descriptor, old, end, order.verity, values, changes)
 
 
-def _head(held: leases.Held, seal: Seal) -> dict[str, Any]:
+def _head(held: leases.Held, preserved: PreservedHashes) -> dict[str, Any]:
     status, manifest = os.fstat(held.descriptor), manifest_path(held.image)
-    kept = {"manifest": manifest.read_text() if manifest.exists() else None} if seal.told else {}
-    return {"size": status.st_size, "times": [status.st_atime_ns, status.st_mtime_ns], "end": seal.end} | kept
+    kept = {"manifest": manifest.read_text() if manifest.exists() else None} if preserved.values else {}
+    return {"size": status.st_size, "times": [status.st_atime_ns, status.st_mtime_ns], "end": preserved.end} | kept
 
 
-def _pieces(descriptor: int, seal: Seal, changes: Changes) -> Iterator[Piece]:
+def _pieces(descriptor: int, preserved: PreservedHashes, changes: Changes) -> Iterator[Piece]:
     """What will change in the file system and before it, and all that lies behind it: the old hashes, above all."""
     for at, data in changes:
-        if at < seal.end:
-            length = min(len(data), seal.end - at)
+        if at < preserved.end:
+            length = min(len(data), preserved.end - at)
             yield Piece(at, os.pread(descriptor, length, at), data[:length])
-    for start, stop in written(descriptor, os.fstat(descriptor).st_size, seal.end):
+    for start, stop in written(descriptor, os.fstat(descriptor).st_size, preserved.end):
         for at in range(start, stop, _PART):
             yield Piece(at, os.pread(descriptor, min(_PART, stop - at), at))
 
 
-def _write(held: leases.Held, new: Geometry, seal: Seal, changes: Changes) -> str:
+def _write(held: leases.Held, new: Geometry, preserved: PreservedHashes, changes: Changes) -> str:
     """Change the image.
 
     Returns:
         The new manifest; empty when there is none.
     """
     held.check()
-    os.ftruncate(held.descriptor, seal.end)
+    os.ftruncate(held.descriptor, preserved.end)
     os.ftruncate(held.descriptor, new.total)
     for at, data in changes:
         held.check()
         roll_back.write(held.descriptor, data, at)
-    made = seal.tree(held.descriptor, new, changes)
+    made = preserved.tree(held.descriptor, new, changes)
     if made:
         roll_back.write(held.descriptor, made[1], new.hash_start)
         changes = [*changes, (new.hash_start, made[1])]
-    manifest = seal.manifest(held.descriptor, made[0] if made else None, changes) if seal.told else ""
+    manifest = preserved.manifest(held.descriptor, made[0] if made else None, changes) if preserved.values else ""
     held.check()
     return manifest

@@ -1,1 +1,1 @@
-"""Worker processes for what lies beside an image: manifest, lock file, list of packages."""
+"""Worker processes for what is next to an image: manifest, lock file, list of packages."""
