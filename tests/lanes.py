@@ -14,7 +14,7 @@ ORDER = (HOST, ROOTFS, LAB)
 LANES = (("tests/lab/", LAB), ("tests/integration/test_rootfs", ROOTFS), ("tests/integration/", HOST))
 # Of those for the host: they start nothing, and look at nothing, that others would find or disturb.
 ANYWHERE = tuple(f"tests/integration/test_{name}.py"
-                 for name in ("device_writes", "isolation", "kata_cli", "libvirt_xml"))
+                 for name in ("chat", "device_writes", "isolation", "kata_cli", "libvirt_xml"))
 
 
 def lane_of(nodeid: str) -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+from collections.abc import Mapping, Sequence
 
 import click
 
 from vmtool import __version__
 from vmtool.cli.lazy import LazyGroup
-from vmtool.errors import NotReady, VmtoolError
+from vmtool.cli.streams import harmless, safe_streams
+from vmtool.errors import NotReady, Refused, VmtoolError
 from vmtool.paths import State
 
 # name -> (module below vmtool, the line of --help). The command in the module is named like the command.
@@ -53,9 +56,16 @@ def vmtool(ctx: click.Context, state_dir: str | None) -> None:
 
 def main() -> None:
     """Entry point: run a command, turn errors into text on stderr and an exit code."""
+    with safe_streams():
+        run_command()
+
+
+def run_command() -> None:
+    """Run the command of `sys.argv`; ends with SystemExit."""
     # Else pydantic looks through every installed package for plugins of its own, and would run them.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     try:
+        check_text(sys.argv[1:], os.environ)
         # Outside its standalone mode click returns what `ctx.exit` was given.
         status = vmtool.main(standalone_mode=False)
         sys.exit(status if isinstance(status, int) else 0)
@@ -82,12 +92,31 @@ def main() -> None:
         sys.exit(1)
 
 
+def check_text(words: Sequence[str], environment: Mapping[str, str]) -> None:
+    """Refuse what is not text: plans, journals and records are UTF-8, and would stop in the middle at such a name.
+
+    Raises:
+        Refused: an argument, the working directory, HOME or a variable of vmtool's own is not UTF-8.
+    """
+    given = {f"argument {number}": word for number, word in enumerate(words, 1)}
+    with contextlib.suppress(FileNotFoundError):
+        given["the working directory"] = os.getcwd()
+    given |= {name: value for name, value in environment.items() if name == "HOME" or name.startswith("VMTOOL_")}
+    for place, word in given.items():
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            shown = os.fsencode(word).decode(errors="backslashreplace")
+            raise Refused(f"{place} is not UTF-8: {shown}", hint="use a name in UTF-8; rename a file with another one"
+                          ) from None
+
+
 def show_error(error: VmtoolError) -> None:
     """Message, details, hint, log: always in this order."""
-    click.secho(f"error: {error.message}", fg="red", err=True)
+    click.secho(f"error: {harmless(error.message)}", fg="red", err=True)
     for line in error.details:
-        click.echo(f"  {line}", err=True)
+        click.echo(f"  {harmless(line)}", err=True)
     if error.hint:
-        click.echo(f"hint: {error.hint}", err=True)
+        click.echo(f"hint: {harmless(error.hint)}", err=True)
     if error.log:
         click.echo(f"log: {error.log}", err=True)

@@ -11,12 +11,16 @@ from typing import Any
 
 import click
 
+from vmtool.cli.streams import CONTROL
+
 SCHEMA = "vmtool/v1"
 
 
 def print_json(**values: Any) -> None:
     """One document on stdout."""
-    click.echo(json.dumps({"schema": SCHEMA, **values}, indent=2, ensure_ascii=False))
+    text = json.dumps({"schema": SCHEMA, **values}, indent=2, ensure_ascii=False)
+    # json leaves some of what a stream would replace; as an escape it arrives unchanged.
+    click.echo(CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

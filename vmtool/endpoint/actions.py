@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from vmtool.endpoint import client
 from vmtool.endpoint.client import Server
-from vmtool.errors import ProgramFailed, VerificationFailed
+from vmtool.errors import ProgramFailed, VerificationFailed, VmtoolError
 from vmtool.plan.action import Action
 from vmtool.plan.programs import private_file
 
@@ -69,7 +69,8 @@ class AskCanary(Action):
     def shell(self) -> str:
         body = {"model": self.model, "temperature": 0, "messages": [{"role": "user", "content": self.prompt}]}
         right = ("($answer | trim) == ($expect | trim)" if self.match == "exact" else "($answer | contains($expect))")
-        program = ('def trim: sub("^\\\\s+"; "") | sub("\\\\s+$"; ""); .choices[0].message.content as $answer | '
+        program = ('def trim: sub("^\\\\s+"; "") | sub("\\\\s+$"; ""); '
+                   '(.choices[0].message.content // "") as $answer | '
                    f"{{prompt: $prompt, expect: $expect, match: $match, answer: $answer, right: ({right})}}")
         given = " ".join(f"--arg {name} {shlex.quote(value)}" for name, value in (
             ("prompt", self.prompt), ("expect", self.expect), ("match", self.match)))
@@ -82,12 +83,17 @@ class AskCanary(Action):
     def do(self, host: Host) -> None:
         url = client.base_url(host, self.server)
         answer = client.ask(host, url, self.key, self.model, self.prompt, deadline=self.deadline)
-        right = answer.strip() == self.expect.strip() if self.match == "exact" else self.expect in answer
-        evidence = {"prompt": self.prompt, "expect": self.expect, "match": self.match, "answer": answer, "right": right}
+        text = answer.text
+        right = text.strip() == self.expect.strip() if self.match == "exact" else self.expect in text
+        evidence = {"prompt": self.prompt, "expect": self.expect, "match": self.match, "answer": text, "right": right}
         host.write(self.evidence, json.dumps(evidence, indent=2, ensure_ascii=False) + "\n")
+        if not right and answer.problem:
+            raise VmtoolError(f"the canary's question was not answered: {answer.problem}", details=answer.details,
+                              hint="ask one that this model answers in a few words (spec.canary), or give it room for "
+                                   "more tokens (--max-model-len in spec.vllm.args)")
         if not right:
             raise VerificationFailed("the model's answer to the canary's question is wrong",
                                      details=(f"asked:    {self.prompt!r}", f"expected: {self.expect!r}",
-                                              f"answered: {answer[:500]!r}"),
+                                              f"answered: {text[:500]!r}"),
                                      hint="the server is healthy but its output cannot be trusted: compare on another "
                                           "device, or correct spec.canary when the expectation is wrong")

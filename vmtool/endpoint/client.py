@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vmtool.endpoint.answers import Answer, error_text, events, join, read_answer
 from vmtool.errors import VmtoolError
 
 if TYPE_CHECKING:
     from vmtool.machine import Host
 
 POLL = 0.1
-MAX_ANSWER = 1 << 20
+DONE = "[DONE]"
 
 
 @dataclass(frozen=True)
@@ -49,26 +51,27 @@ def base_url(host: Host, server: Server) -> str:
     return f"http://{address}:{server.port}"
 
 
-def ask(host: Host, url: str, key: Path, model: str, prompt: str, *, deadline: float, temperature: float = 0.0) -> str:
-    """The model's whole answer to one question.
+def ask(host: Host, url: str, key: Path, model: str, prompt: str, *, deadline: float,
+        temperature: float = 0.0) -> Answer:
+    """The model's answer to one question; whether it is a whole one is the caller's to ask.
 
     Raises:
-        VmtoolError: the server refused, or did not answer within `deadline` seconds.
+        VmtoolError: the server refused, failed, or did not answer within `deadline` seconds.
     """
     status, text = host.request("POST", f"{url}/v1/chat/completions", headers=_headers(host, key),
                                 body=_question(model, prompt, temperature), deadline=deadline)
     if not status:
         raise VmtoolError(f"{url} did not answer: {text}")
     _check_status(status, text, url)
-    return _pick(text, "message", url)
+    return _read(text, "message", url)
 
 
 def stream(host: Host, url: str, key: Path, model: str, prompt: str, *, deadline: float,
            temperature: float = 0.0) -> Iterator[str]:
-    """The model's answer in pieces, as they are made.
+    """The text of the model's answer in pieces, as they are made.
 
     Raises:
-        VmtoolError: as `ask`.
+        VmtoolError: as `ask`; or the stream broke off, or what came is not a whole answer.
     """
     question = _question(model, prompt, temperature, stream=True)
     try:
@@ -76,12 +79,25 @@ def stream(host: Host, url: str, key: Path, model: str, prompt: str, *, deadline
                          deadline=deadline) as (status, lines):
             if status != 200:
                 _check_status(status, "\n".join(lines), url)
-            for line in lines:
-                data = line.removeprefix("data:").strip()
-                if line.startswith("data:") and data != "[DONE]":
-                    yield _pick(data, "delta", url)
+            yield from _pieces(lines, url)
     except OSError as error:
         raise VmtoolError(f"{url} broke off: {error or type(error).__name__}") from error
+
+
+def _pieces(lines: Iterator[str], url: str) -> Iterator[str]:
+    parts: list[Answer] = []
+    first = next(lines, "")
+    for data in events(itertools.chain([first], lines)):
+        if data.strip() == DONE:
+            return join(parts).require()
+        part = _read(data, "delta", url)
+        # What was handed out is not kept, but that there was some.
+        parts.append(replace(part, text=part.text.strip()[:1]))
+        if part.text:
+            yield part.text
+    if parts:
+        raise VmtoolError(f"{url} broke off before the end of the answer")
+    raise VmtoolError(f"{url} answered without a stream", details=[error_text(first)] if first else [])
 
 
 def _headers(host: Host, key: Path) -> dict[str, str]:
@@ -100,13 +116,11 @@ def _question(model: str, prompt: str, temperature: float, **more: Any) -> bytes
 
 def _check_status(status: int, text: str, url: str) -> None:
     if status != 200:
-        raise VmtoolError(f"{url} answered with status {status}", details=text[:2000].splitlines()[:5])
+        raise VmtoolError(f"{url} answered with status {status}", details=error_text(text).splitlines()[:5])
 
 
-def _pick(text: str, part: str, url: str) -> str:
-    """The content of the first choice; an empty string when it has none (the first and last piece of a stream)."""
+def _read(text: str, part: str, url: str) -> Answer:
     try:
-        choices = json.loads(text[:MAX_ANSWER])["choices"]
-        return str(choices[0][part].get("content") or "") if choices else ""
-    except (ValueError, LookupError, AttributeError, TypeError) as error:
+        return read_answer(text, part)
+    except ValueError as error:
         raise VmtoolError(f"{url} answered something that is no chat completion", details=[text[:200]]) from error

@@ -192,6 +192,6 @@ def open_log(directory: Path) -> Iterator[IO[str]]:
     """The host side's log of a subject: every command line with its output."""
     path = directory / "log" / "host.log"
     files.make_private(path.parent)
-    with open(path, "a", encoding="utf-8") as log:
+    with open(path, "a", encoding="utf-8", errors="backslashreplace") as log:
         path.chmod(0o600)
         yield log

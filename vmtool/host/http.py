@@ -4,39 +4,69 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import socket
+import time
 import urllib.parse
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 MAX_ANSWER = 1 << 20
 MAX_LINE = 1 << 20
+MAX_STREAM = 64 << 20
 
 
 def request(method: str, url: str, headers: Mapping[str, str], body: bytes | None, deadline: float) -> tuple[int, str]:
-    """Status and text; status 0 and the reason when there is no answer. `deadline` seconds are for each wait."""
+    """Status and text; status 0 and the reason when there is no whole answer within `deadline` seconds."""
     try:
         with _sent(method, url, headers, body, deadline) as reply:
-            return reply.status, reply.read(MAX_ANSWER).decode(errors="replace")
+            data = b"".join(_chunks(reply))
+            return reply.status, data.decode(errors="replace")
     except (OSError, http.client.HTTPException) as error:
-        return 0, str(error) or type(error).__name__
+        return 0, _reason(error)
 
 
 @contextlib.contextmanager
 def stream(method: str, url: str, headers: Mapping[str, str], body: bytes | None,
            deadline: float) -> Iterator[tuple[int, Iterator[str]]]:
-    """Status and lines, as they come.
+    """Status and lines, as they come; the last one within `deadline` seconds.
 
     Raises:
-        OSError: there is no answer, or it broke off.
+        OSError: there is no answer, it broke off, or it is larger than `MAX_STREAM`.
     """
     try:
         with _sent(method, url, headers, body, deadline) as reply:
             yield reply.status, _lines(reply)
     except http.client.HTTPException as error:
-        raise ConnectionError(str(error) or type(error).__name__) from error
+        raise ConnectionError(_reason(error)) from error
+
+
+class BoundedSocket(socket.socket):
+    """A connection whose every wait ends at one moment: a peer that sends a byte now and then cannot hold it."""
+
+    ends = 0.0
+
+    def recv_into(self, *arguments: Any) -> int:
+        self.settimeout(max(self.ends - time.monotonic(), 0.001))
+        return super().recv_into(*arguments)
+
+
+def _chunks(reply: http.client.HTTPResponse) -> Iterator[bytes]:
+    size = 0
+    while data := reply.read1(MAX_ANSWER):
+        size += len(data)
+        if size > MAX_ANSWER:
+            raise ConnectionError(f"the answer has more than {MAX_ANSWER >> 20} MiB")
+        yield data
+    if reply.length:
+        raise ConnectionError(f"it broke off {reply.length} bytes before the end of its answer")
 
 
 def _lines(reply: http.client.HTTPResponse) -> Iterator[str]:
+    size = 0
     while line := reply.readline(MAX_LINE):
+        size += len(line)
+        if len(line) == MAX_LINE or size > MAX_STREAM:
+            raise ConnectionError("the answer is larger than any answer of a model")
         yield line.decode(errors="replace").rstrip("\r\n")
 
 
@@ -45,8 +75,17 @@ def _sent(method: str, url: str, headers: Mapping[str, str], body: bytes | None,
           deadline: float) -> Iterator[http.client.HTTPResponse]:
     place = urllib.parse.urlsplit(url)
     connection = http.client.HTTPConnection(place.hostname or "", place.port or 80, timeout=deadline)
+    ends = time.monotonic() + deadline
     try:
+        connection.connect()
+        connection.sock = BoundedSocket(fileno=connection.sock.detach())
+        connection.sock.ends = ends
+        connection.sock.settimeout(deadline)
         connection.request(method, place.path, body, dict(headers))
         yield connection.getresponse()
     finally:
         connection.close()
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or type(error).__name__

@@ -26,6 +26,7 @@ from tests.fakes.typed import STATE, install, launchable, recorded, typed
 from tests.unit.rootfs.make import kata_dax
 from vmtool.cli.main import vmtool
 from vmtool.endpoint import client
+from vmtool.endpoint.answers import Answer
 from vmtool.engine import transactions
 from vmtool.errors import NotReady, VerificationFailed
 from vmtool.host import daemons
@@ -86,7 +87,7 @@ def running(place: Place) -> None:
 
 def answering(place: Place) -> None:
     running(place)
-    place.patch.setattr(client, "ask", lambda *words, **options: "So.")
+    place.patch.setattr(client, "ask", lambda *words, **options: Answer("So.", "stop"))
 
 
 def networks(place: Place) -> None:
