@@ -1,17 +1,20 @@
-"""Reading a YAML file that nobody vouches for: bounded, without cycles, and with the line of every key."""
+"""Reading a YAML file, which is untrusted input: bounded, without cycles, and with the line of every key."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from vmtool.errors import Refused
+from vmtool.scalars import MERGE, TAG, scalar
 
 MAX_BYTES = 1 << 20
 MAX_NODES = 20_000
+START = "start from images/quickstart.yaml"
+COLLECTIONS = (f"{TAG}seq", f"{TAG}map")
 Place = tuple[str | int, ...]
 
 
@@ -22,11 +25,20 @@ class Document:
     Args:
         value: plain dicts, lists, strings, numbers, booleans and None.
         lines: the 1-based line of each key and item, by its path from the top.
+        words: each value that is no collection, as it is written, without quotes.
+        problems: values that YAML's versions read differently, by place; whoever reads the file reports them with its
+            own.
     """
 
     path: Path
     value: Any
     lines: dict[Place, int]
+    words: dict[Place, str] = field(default_factory=dict)
+    problems: dict[Place, str] = field(default_factory=dict)
+
+    def line(self, place: Place, problem: str) -> str:
+        """A problem, as a person reads it: file, line and key before it."""
+        return f"{self.where(place)}: {'.'.join(map(str, place)) or 'document'}: {problem}"
 
     def where(self, place: Place) -> str:
         """`file:line` of the place, or of the nearest thing around it."""
@@ -48,39 +60,70 @@ def read(path: Path) -> Document:
         raise Refused(f"{path}: {(error.strerror or 'cannot be read').lower()}") from error
     if len(data) > MAX_BYTES:
         raise Refused(f"{path}: larger than {MAX_BYTES >> 20} MiB, so it is no spec")
-    if not data.strip():
-        raise Refused(f"{path}: empty", hint="start from images/quickstart.yaml")
     try:
-        node = yaml.compose(data.decode(), yaml.SafeLoader)
+        node = yaml.compose(data.decode(), yaml.SafeLoader) if data.strip() else None
         if node is None:
-            raise Refused(f"{path}: empty", hint="start from images/quickstart.yaml")
-        lines: dict[Place, int] = {}
-        _walk(node, (), (), lines, path)
-        return Document(path, yaml.constructor.SafeConstructor().construct_document(node), lines)
+            raise Refused(f"{path}: empty", hint=START)
+        walk = _Walk(path)
+        value = walk.value(node, (), ())
     except UnicodeDecodeError as error:
         raise Refused(f"{path}: not text (byte {error.start})") from error
-    except (yaml.YAMLError, RecursionError, ValueError, KeyError) as error:  # PyYAML lets dates and tags raise these
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise Refused(f"{path}: not YAML", details=str(error).splitlines()[:6]) from error
+    return Document(path, value, walk.lines, walk.words, walk.problems)
 
 
-def _walk(node: Any, place: Place, above: tuple[Any, ...], lines: dict[Place, int], path: Path) -> None:
-    """Record lines; refuse cycles, keys that occur twice, and documents that aliases would blow up."""
-    line = node.start_mark.line + 1
-    if any(node is other for other in above):
-        raise Refused(f"{path}:{line}: the document contains itself (an alias to something around it)")
-    if len(lines) > MAX_NODES or len(above) > 50:
-        raise Refused(f"{path}:{line}: too many or too deeply nested values, so it is no spec")
-    lines.setdefault(place, line)
-    if isinstance(node, yaml.SequenceNode):
-        for index, item in enumerate(node.value):
-            _walk(item, (*place, index), (*above, node), lines, path)
-    elif isinstance(node, yaml.MappingNode):
+class _Walk:
+    """Builds the value; refuses cycles, keys that occur twice, and documents that aliases would blow up."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.lines: dict[Place, int] = {}
+        self.words: dict[Place, str] = {}
+        self.problems: dict[Place, str] = {}
+
+    def value(self, node: Any, place: Place, above: tuple[Any, ...]) -> Any:
+        """The value of a node at a place, inside the nodes `above`."""
+        if any(node is other for other in above):
+            raise self._refused(node, "the document contains itself (an alias to something around it)")
+        if len(self.lines) > MAX_NODES or len(above) > 50:
+            raise self._refused(node, "too many or too deeply nested values, so it is no spec")
+        self.lines.setdefault(place, node.start_mark.line + 1)
+        if not isinstance(node, yaml.ScalarNode) and node.tag not in COLLECTIONS:
+            raise self._refused(node, f"the tag {node.tag.replace(TAG, '!!')[:40]} is not understood")
+        inside = (*above, node)
+        if isinstance(node, yaml.SequenceNode):
+            return [self.value(item, (*place, index), inside) for index, item in enumerate(node.value)]
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, place, inside)
+        value, problem = scalar(node)
+        self.words[place] = node.value
+        if problem:
+            self.problems[place] = problem
+        return value
+
+    def _mapping(self, node: yaml.MappingNode, place: Place, inside: tuple[Any, ...]) -> dict[str, Any]:
+        """A key is its text, whatever it looks like; `<<` brings the keys of other mappings, which yield to its own."""
+        own: dict[str, Any] = {}
+        merged: dict[str, Any] = {}
         seen: set[str] = set()
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
-                raise Refused(f"{path}:{key.start_mark.line + 1}: a key must be a plain word")
+                raise self._refused(key, "a key must be a plain word")
             if key.value in seen:
-                raise Refused(f"{path}:{key.start_mark.line + 1}: the key {key.value!r} occurs twice")
+                raise self._refused(key, f"the key {key.value!r} occurs twice")
             seen.add(key.value)
-            lines[*place, key.value] = key.start_mark.line + 1
-            _walk(value, (*place, key.value), (*above, node), lines, path)
+            self.lines[*place, key.value] = key.start_mark.line + 1
+            made = self.value(value, (*place, key.value), inside)
+            if key.tag != MERGE:
+                own[key.value] = made
+                continue
+            for other in made if isinstance(made, list) else [made]:
+                if not isinstance(other, dict):
+                    raise self._refused(key, "<< takes a mapping, or a list of them")
+                merged = other | merged
+        return merged | own
+
+    def _refused(self, node: Any, why: str) -> Refused:
+        return Refused(f"{self.path}:{node.start_mark.line + 1}: {why}")
+

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
 
-from vmtool.quantity import parse_size
+from vmtool.quantity import parse_size, parse_size_with_unit
 
-Size = Annotated[int, BeforeValidator(parse_size), Field(gt=0)]
+
+def _size(value: Any, info: ValidationInfo) -> int:
+    """What a person writes has a unit; bytes are what vmtool itself keeps."""
+    return parse_size_with_unit(value) if info.context == WRITTEN else parse_size(value)
+
+
+# The context in which a file that a person wrote is validated.
+WRITTEN = "written"
+Size = Annotated[int, BeforeValidator(_size), Field(gt=0)]
 
 
 class Strict(BaseModel):

@@ -79,7 +79,8 @@ def read_recipe(directory: Path) -> Recipe:
     """
     document = documents.read(directory / "recipe.yaml")
     value = document.value if isinstance(document.value, dict) else {}
-    problems = [f"{document.where(place)}: {text}" for place, text in _problems(value)]
+    found = dict(_problems(value)) | document.problems
+    problems = [f"{document.where(place)}: {text}" for place, text in found.items()]
     problems += [f"{directory / name}: missing" for name in _needed(value) if not (directory / name).is_file()]
     if problems:
         raise Refused(f"{document.path} is not a recipe that can be built", details=problems,
@@ -124,8 +125,9 @@ def _problems(value: dict[str, Any]) -> Iterator[tuple[documents.Place, str]]:
             yield (key,), f"unknown key; known are {', '.join(known)}"
     if value.get("kind") != "ContainerImage":
         yield ("kind",), "must be ContainerImage"
-    if not NAME.fullmatch(str(value.get("name", ""))):
-        yield ("name",), "must be 1 to 63 lower-case letters, digits and inner hyphens"
+    name = value.get("name")
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        yield ("name",), "must be a text of 1 to 63 lower-case letters, digits and inner hyphens"
     if value.get("platform") not in PLATFORMS:
         yield ("platform",), f"must be one of {', '.join(PLATFORMS)}"
     python = value.get("python", "")
@@ -150,4 +152,4 @@ def _base_problems(base: Any) -> Iterator[tuple[documents.Place, str]]:
         return
     for index, package in enumerate(packages):
         if not isinstance(package, str) or not PACKAGE.fullmatch(package):
-            yield ("base", "packages", index), f"{package!r} is no Debian package name"
+            yield ("base", "packages", index), f"{package!r} is not a valid Debian package name"

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, TypeVar
 
+import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from vmtool import documents
 from vmtool.errors import Refused
+from vmtool.scalars import TAG, quoted, scalar
+from vmtool.schema import WRITTEN
 from vmtool.spec.runtime import Spec
 from vmtool.spec.vllmd import VllmdSpec
+
+Model = TypeVar("Model", bound=BaseModel)
+# pydantic's type of mistake -> what the key takes.
+WANTED = {
+    "string_type": "a text", "path_type": "a path", "int_type": "a whole number", "int_from_float": "a whole number",
+    "float_type": "a number", "bool_type": "true or false", "tuple_type": "a list", "list_type": "a list",
+    "dict_type": "a mapping", "model_type": "a mapping", "model_attributes_type": "a mapping",
+}
 
 
 def read_spec(path: Path) -> Spec:
@@ -23,16 +37,39 @@ def read_spec(path: Path) -> Spec:
     """
     document = documents.read(path)
     if not isinstance(document.value, dict):
-        raise Refused(f"{path}: not a mapping", hint="start from images/quickstart.yaml")
+        raise Refused(f"{path}: not a mapping", hint=documents.START)
     dialect: type[Spec] | type[VllmdSpec] = Spec
     if str(document.value.get("apiVersion", "")).startswith("vllmd"):
         dialect = VllmdSpec
-    try:
-        spec = dialect.model_validate(document.value)
-    except ValidationError as error:
-        problems = [problem_line(document, detail, dialect) for detail in error.errors(include_url=False)]
-        raise Refused(f"{path}: {len(problems)} problem{'s' if len(problems) > 1 else ''}", details=problems) from None
+    spec = validated(document, dialect)
     return _anchored(spec if isinstance(spec, Spec) else spec.translated(), path.absolute().parent)
+
+
+def validated(document: documents.Document, model: type[Model], changes: Mapping[str, Any] = {}) -> Model:
+    """A document as a model. Nothing is converted: a number is no text, and true is no number.
+
+    Args:
+        changes: what takes the place of keys of the document.
+
+    Raises:
+        Refused: every mistake at once, each with file, line and key.
+    """
+    problems = dict(document.problems)
+    found: Model | None = None
+    try:
+        found = model.model_validate_json(json.dumps({**document.value, **changes}), strict=True,
+                                          context=WRITTEN)
+    except ValidationError as error:
+        for detail in error.errors(include_url=False):
+            place = tuple(detail["loc"])
+            # What is told of a value's spelling is told once.
+            if not any(place[:length] in document.problems for length in range(1, len(place) + 1)):
+                problems[place] = _problem(document, detail, model)
+    if found is None or problems:
+        lines = [document.line(place, problem) for place, problem in problems.items()]
+        raise Refused(f"{document.path}: {len(lines)} problem{'s' if len(lines) > 1 else ''}", details=sorted(
+            lines, key=lambda line: int(line.removeprefix(f"{document.path}:").partition(":")[0])))
+    return found
 
 
 def _anchored(spec: Spec, directory: Path) -> Spec:
@@ -53,21 +90,35 @@ def _anchored(spec: Spec, directory: Path) -> Spec:
                                                                       "vllm": vllm})})
 
 
-def problem_line(document: documents.Document, detail: ErrorDetails, dialect: type[BaseModel]) -> str:
-    """A mistake that pydantic found, with its file, line and key; near keys and values are suggested."""
-    place = tuple(detail["loc"])
-    message = detail["msg"].removeprefix("Value error, ")
-    if detail["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(str(place[-1]), _keys(dialect, place[:-1]), n=1)
-        message = "unknown key" + (f"; did you mean {near[0]!r}?" if near else "")
-    elif detail["type"] == "literal_error":
+def _problem(document: documents.Document, detail: ErrorDetails, model: type[BaseModel]) -> str:
+    """A mistake that pydantic found, in a person's words; near keys and values are suggested."""
+    place, kind, value = tuple(detail["loc"]), detail["type"], detail["input"]
+    if kind == "extra_forbidden":
+        near = difflib.get_close_matches(str(place[-1]), _keys(model, place[:-1]), n=1)
+        return "unknown key" + (f"; did you mean {near[0]!r}?" if near else "")
+    if kind == "literal_error":
         choices = re.findall(r"'([^']*)'", detail["ctx"]["expected"])
-        near = difflib.get_close_matches(str(detail["input"]), choices, n=1)
-        message = f"{detail['input']!r} is not one of {', '.join(choices)}" + (
-            f"; did you mean {near[0]!r}?" if near else "")
-    elif detail["type"] == "missing":
-        message = "missing"
-    return f"{document.where(place)}: {'.'.join(map(str, place)) or 'document'}: {message}"
+        near = difflib.get_close_matches(str(value), choices, n=1)
+        return f"{value!r} is not one of {', '.join(choices)}" + (f"; did you mean {near[0]!r}?" if near else "")
+    if kind == "missing":
+        return "missing"
+    if kind.endswith("_type") and (wanted := WANTED.get(kind)):
+        return _other_type(document.words.get(place), value, kind, wanted)
+    return detail["msg"].removeprefix("Value error, ")
+
+
+def _other_type(word: str | None, value: Any, kind: str, wanted: str) -> str:
+    """A value of another type than the key's; `word` is how it is written."""
+    if value is None:
+        return f'has no value; write {wanted}, "null" for that very word, or leave the key out'
+    if word is None:
+        return f"must be {wanted}, not a {'list' if isinstance(value, list) else 'mapping'}"
+    if kind in ("string_type", "path_type"):
+        return f"{word[:40]} is {'true or false' if isinstance(value, bool) else 'a number'} here, and the key takes " \
+               f"text: put it in quotes, {quoted(word[:40])}"
+    if isinstance(value, str) and scalar(yaml.ScalarNode(TAG, word))[0] != word:
+        return f"{quoted(word[:40])} is a text, and the key takes {wanted}: write it without quotes"
+    return f"{word[:40]!r} is not {wanted}"
 
 
 def _keys(model: type[BaseModel], place: documents.Place) -> list[str]:

@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 
 from vmtool.paths import NAME
@@ -19,13 +19,21 @@ from vmtool.tee.table import NONE, TeeName
 
 SECRET = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL)S?$", re.IGNORECASE)
 
+LEAST_MEMORY = 64 << 20
+
 
 def parse_words(value: Any) -> Any:
     """A list of arguments; one string is split as a shell would, and is never given to one."""
-    return shlex.split(value) if isinstance(value, str) else value
+    return tuple(shlex.split(value)) if isinstance(value, str) else value
+
+
+def digits(value: Any) -> Any:
+    """A whole number where a text is taken, as its digits: nobody reads `8000` or `4` as anything else."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 Words = Annotated[tuple[str, ...], BeforeValidator(parse_words)]
+Digits = Annotated[str, BeforeValidator(digits)]
 
 
 class Runtime(Strict):
@@ -72,7 +80,7 @@ class Vllm(Strict):
     """vLLM's own settings. `api_key_file` holds one key a line; without it a random key is made."""
 
     args: Words = ()
-    env: dict[str, str] = Field(default_factory=dict)
+    env: dict[str, Digits] = Field(default_factory=dict)
     api_key_file: Path | None = None
 
     @field_validator("env", mode="before")
@@ -82,7 +90,7 @@ class Vllm(Strict):
         if names:
             raise ValueError(f"{', '.join(names)}: a secret does not belong into an environment, which others can "
                              "read; give the path of a file")
-        return {name: str(value) for name, value in env.items()} if isinstance(env, dict) else env
+        return env
 
 
 class Accelerators(Strict):
@@ -94,12 +102,36 @@ class Accelerators(Strict):
     bdf: tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$")], ...] = ()
 
 
+def enough(value: int) -> int:
+    """Memory in which a server could start; less would only fail later, in the container runtime.
+
+    Raises:
+        ValueError: it is less.
+    """
+    if value < LEAST_MEMORY:
+        raise ValueError(f"{value} bytes: no server starts in less than {LEAST_MEMORY >> 20}Mi")
+    return value
+
+
 class Resources(Strict):
     """Memory in bytes; cpus may be a fraction."""
 
-    memory: Size = 8 << 30
+    memory: Annotated[Size, AfterValidator(enough)] = 8 << 30
     cpus: Annotated[float, Field(gt=0, le=4096)] = 2.0
     accelerators: Accelerators = Accelerators()
+
+
+def published(value: str) -> str:
+    """A port that can be published.
+
+    Raises:
+        ValueError: it is not one.
+    """
+    Publish.parse(value)
+    return value
+
+
+Port = Annotated[Digits, AfterValidator(published)]
 
 
 class NetworkSpec(Strict):
@@ -108,14 +140,7 @@ class NetworkSpec(Strict):
     name: Annotated[str, Field(pattern=f"^{NAME.pattern}$")] | None = None
     bridge: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,14}$")] | None = None
     subnet: str = "auto"
-    publish: tuple[str, ...] = ()
-
-    @field_validator("publish", mode="before")
-    @classmethod
-    def _parsable(cls, publish: Any) -> Any:
-        for item in publish if isinstance(publish, list | tuple) else ():
-            Publish.parse(str(item))
-        return [str(item) for item in publish] if isinstance(publish, list | tuple) else publish
+    publish: tuple[Port, ...] = ()
 
     @property
     def ports(self) -> tuple[Publish, ...]:

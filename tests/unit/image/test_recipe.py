@@ -32,14 +32,14 @@ def test_what_a_containerfile_takes_of_vmtools_code_is_there(name: str) -> None:
 
 
 def test_every_problem_is_told_with_its_line(tmp_path: Path) -> None:
-    directory = write_recipe(tmp_path, "kind: Image\nname: No\nbase:\n  suite: Bookworm\n  packages: [ok, 'a b', 3]\n"
+    directory = write_recipe(tmp_path, "kind: Image\nname: Bad\nbase:\n  suite: Bookworm\n  packages: [ok, 'a b', 3]\n"
                                        "platform: x\npython: 3.11\nfoo: 1\n")
     (directory / "Containerfile").unlink()
     with pytest.raises(Refused) as refused:
         r.read_recipe(directory)
     told = "\n".join(refused.value.details)
-    for line, text in ((1, "ContainerImage"), (2, "lower-case"), (4, "code name"), (5, "'a b' is no Debian package"),
-                       (5, "3 is no Debian package"), (6, "linux/amd64"), (7, "in quotes"), (8, "unknown key")):
+    for line, text in ((1, "ContainerImage"), (2, "lower-case"), (4, "code name"), (5, "'a b' is not a valid"),
+                       (5, "3 is not a valid"), (6, "linux/amd64"), (7, "in quotes"), (8, "unknown key")):
         place = f"recipe.yaml:{line}:"
         assert any(place in detail and text in detail for detail in refused.value.details), (text, told)
     assert f"{directory / 'Containerfile'}: missing" in told

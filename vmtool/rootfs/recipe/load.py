@@ -5,15 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from vmtool import documents
 from vmtool.errors import Refused
 from vmtool.paths import NAME
 from vmtool.rendering import shipped
 from vmtool.rootfs.recipe.models import Recipe
 from vmtool.schema import Strict
-from vmtool.spec.load import problem_line
+from vmtool.spec.load import validated
 
 
 def find_rootfs_recipe(name: str) -> Path:
@@ -43,12 +41,9 @@ def read_rootfs_recipe(path: Path, *, arch: str = "") -> Recipe:
         Refused: every mistake at once; or files that it names are missing.
     """
     document = documents.read(path)
-    value = document.value if isinstance(document.value, dict) else {}
-    try:
-        recipe = Recipe.model_validate(value | ({"arch": arch} if arch else {}))
-    except ValidationError as error:
-        problems = [problem_line(document, one, Recipe) for one in error.errors(include_url=False)]
-        raise Refused(f"{path}: {len(problems)} problem{'s' if len(problems) > 1 else ''}", details=problems) from None
+    if not isinstance(document.value, dict):
+        raise Refused(f"{path}: not a mapping", hint="compare it with images/rootfs-minimal/recipe.yaml")
+    recipe = validated(document, Recipe, {"arch": arch} if arch else {})
     recipe = Recipe.model_construct(**{name: anchored(item, path.parent) for name, item in recipe})
     if missing := [f"{path}: {file}: {_why_not(file)}" for file in input_files(recipe) if _why_not(file)]:
         raise Refused(f"{recipe.name}: files that the recipe names are missing", details=missing,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import posixpath
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from vmtool.architecture import AMD64, DebianName
 from vmtool.image.recipe import PACKAGE
@@ -30,6 +30,17 @@ def guest_path(value: str) -> str:
     """
     if not re.fullmatch(r"/[\w./@+:,=~^%-]{1,400}", value) or posixpath.normpath(value) != value:
         raise ValueError("must be an absolute path without '..', blanks and quotes")
+    return value
+
+
+def package_name(value: str) -> str:
+    """A package of a distribution, perhaps with its architecture and version.
+
+    Raises:
+        ValueError: it is not one.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.+_:~=-]*", value):
+        raise ValueError(f"{value!r} is not a valid package name")
     return value
 
 
@@ -189,7 +200,7 @@ class Recipe(Strict):
     arch: DebianName = AMD64.debian
     debian: Debian | None = None
     rpm: Rpm | None = None
-    packages: tuple[str, ...] = ()
+    packages: tuple[Annotated[str, AfterValidator(package_name)], ...] = ()
     exclude: tuple[Annotated[str, Field(pattern=r"^/[\w./*?+-]+$")], ...] = ()
     kernel: Kernel | None = None
     driver: Driver | None = None
@@ -203,14 +214,6 @@ class Recipe(Strict):
     filesystem: Literal["ext4", "erofs"] = "ext4"
     size: Size = 512 * MIB
     verity: Verity | None = None
-
-    @field_validator("packages", mode="before")
-    @classmethod
-    def _names(cls, value: Any) -> Any:
-        for item in value if isinstance(value, list) else ():
-            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.+_:~=-]*", str(item)):
-                raise ValueError(f"{item!r} is no package name")
-        return value
 
     @model_validator(mode="after")
     def _whole(self) -> Recipe:

@@ -38,8 +38,8 @@ def test_the_openeuler_recipe_lacks_only_what_cannot_be_shipped() -> None:
 @pytest.mark.parametrize(("changes", "message"), [
     ({"pakages": []}, "did you mean 'packages'"), ({"kind": "Image"}, "'Image' is not one of GuestImage"),
     ({"name": "../x"}, "name: String should match"), ({"debian": None}, "takes either debian or rpm"),
-    ({"arch": "riscv64"}, "not one of amd64, arm64"), ({"packages": ["a b"]}, "'a b' is no package name"),
-    ({"packages": ["--option"]}, "is no package name"), ({"size": "12Q"}, "unknown unit"),
+    ({"arch": "riscv64"}, "not one of amd64, arm64"), ({"packages": ["a b"]}, "'a b' is not a valid package name"),
+    ({"packages": ["--option"]}, "is not a valid package name"), ({"size": "12Q"}, "unknown unit"),
     ({"size": "300Mi"}, "multiple of 128Mi"), ({"layout": "bare", "verity": {}}, "partition 2"),
     ({"driver": {"packages": ["x1"]}}, "give `kernel`"), ({"hook": {}}, "give `toolkit`"),
     ({"kernel": {}}, "either package, or image"), ({"files": [{"path": "/x"}]}, "either text or source"),
