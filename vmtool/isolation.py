@@ -4,7 +4,7 @@ from __future__ import annotations
 
 # An ordinary user has further ids (subuid(5)) for the users that packages have.
 OWN_IDS = ("unshare", "--map-root-user", "--map-auto")
-# What would end with vmtool forgets that when it gets other ids (prctl(2), PR_SET_PDEATHSIG), so it is told again.
+# What would end with vmtool forgets that when it gets other ids (prctl(2), PR_SET_PDEATHSIG), so it is set again.
 _AS_ROOT = (*OWN_IDS, "setpriv", "--pdeathsig", "KILL")
 
 

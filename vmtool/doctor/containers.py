@@ -69,7 +69,7 @@ def _answers(facts: HostFacts) -> Iterator[Finding]:
         has = "overlayfs" in found.snapshotters
         yield finding("containerd.snapshotter", "overlayfs snapshotter", "ok" if has else "fail",
                       f"usable: {', '.join(found.snapshotters) or 'none'}",
-                      f"ctr --address {found.address} plugins ls --detailed id==overlayfs tells why")
+                      f"ctr --address {found.address} plugins ls --detailed id==overlayfs shows why")
 
 
 def _plugins(facts: HostFacts) -> Finding:

@@ -83,7 +83,7 @@ def _limits(facts: HostFacts) -> Finding:
 def _memory(facts: HostFacts) -> Iterator[Finding]:
     memory, title = facts.memory, "memory"
     if memory.available is None or memory.total is None:
-        yield finding("memory.available", title, "not-checked", "/proc/meminfo tells no MemAvailable", "free -b")
+        yield finding("memory.available", title, "not-checked", "/proc/meminfo has no MemAvailable", "free -b")
         return
     level: Level = "fail" if memory.total < MEMORY else "warn" if memory.available < MEMORY else "ok"
     yield finding("memory.available", title, level, f"{size(memory.available)} of {size(memory.total)} available",

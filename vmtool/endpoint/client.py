@@ -24,7 +24,7 @@ class Server:
     """Where an OpenAI-compatible server listens.
 
     Args:
-        host: an address, or empty when only the CNI result in the file `result` tells it.
+        host: an address, or empty when only the CNI result in the file `result` shows it.
     """
 
     host: str

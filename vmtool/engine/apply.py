@@ -1,4 +1,4 @@
-"""Doing a plan, and undoing what a journal tells: under the journal."""
+"""Doing a plan, and undoing what a journal shows: under the journal."""
 
 from __future__ import annotations
 

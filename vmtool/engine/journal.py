@@ -44,7 +44,7 @@ class Entry:
 
 @dataclass
 class JournalState:
-    """What a journal tells.
+    """What a journal shows.
 
     Args:
         state: "none" (no transaction), "unfinished", "applied", "failed", "undoing" or "clean".

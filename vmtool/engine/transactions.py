@@ -51,7 +51,7 @@ def read_unreadable(state: State) -> list[str]:
 
 
 def recover(state: State, directory: Path, monitor: apply.Monitor, *, on: apply.MakeHost | None = None) -> list[str]:
-    """Undo what the journal in `directory` tells; the directory with its logs stays.
+    """Undo what the journal in `directory` shows; the directory with its logs stays.
 
     Returns:
         What could not be undone.

@@ -1,4 +1,4 @@
-"""A reader that asks a machine for each thing once, and keeps all that it was told.
+"""A reader that asks a machine for each thing once, and keeps all the answers.
 
 What it kept is in the form of a recorded host (`tests/fakes/recorded.py`), so that a plan can be made again from the
 facts that it was made from.
@@ -67,7 +67,7 @@ class RecordingReader:
         return self._once(self.machine.busy, nodes, deadline)
 
     def recorded(self) -> str:
-        """What was told, as the text of a recorded host; what is absent is left out."""
+        """The answers, as the text of a recorded host; what is absent is left out."""
         data: dict[str, Any] = {"texts": {}, "names": {}, "links": {}, "exists": [], "which": {}, "outputs": {},
                                 "pieces": {}, "udev": {}}
         for (kind, *words), found in self.reported.items():

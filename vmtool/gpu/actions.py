@@ -81,7 +81,7 @@ class ExpectDriver(Action):
                 raise VerificationFailed(
                     "the kernel did not bind as asked",
                     details=[*wrong, *sysfs_writes.kernel_lines(host, [directory for directory, _ in self.devices])],
-                    hint="dmesg tells why a driver refused its device")
+                    hint="dmesg shows why a driver refused its device")
             host.sleep(sysfs_writes.POLL)
 
 

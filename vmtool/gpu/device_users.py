@@ -11,7 +11,7 @@ from vmtool.machine import DeviceReader, Reader
 
 # Every node that may belong to an accelerator or to another function of its card.
 NODES = re.compile(r"/dev/(nvidia|dri/|vfio/|kfd|accel/|hl|davinci|hisi_hdc|devmm|snd/(?!timer|seq))")
-# The nodes of a driver and not of one device; which NVSwitch a node is of, nothing tells.
+# The nodes of a driver and not of one device; which NVSwitch a node is of, nothing shows.
 SHARED = {"nvidia": ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-modeset", "/dev/nvidia-caps"),
           "nvidia-nvswitch": ("/dev/nvidia-nvswitch",), "amdgpu": ("/dev/kfd",)}
 # Class directories whose entries are nodes with a `device` link to their PCI device.
@@ -65,7 +65,7 @@ def read_nodes(reader: DeviceReader, groups: Mapping[str, int | None]) -> dict[s
     for bdf, group in groups.items():
         if group is not None:
             nodes[bdf] |= {f"/dev/vfio/{group}", f"/dev/vfio/noiommu-{group}"}
-        # NVIDIA's numbers are its own: the minor is told here only.
+        # NVIDIA's numbers are its own: the minor is known here only.
         text = answers.get(f"/proc/driver/nvidia/gpus/{bdf}/information") or ""
         if minor := re.search(r"Device Minor:\s*(\d+)", text):
             nodes[bdf].add(f"/dev/nvidia{minor[1]}")

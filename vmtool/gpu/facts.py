@@ -39,7 +39,7 @@ class GpuFacts:
 
     def holders_of(self, device: PciDevice) -> tuple[Holder, ...]:
         """The processes that use the device. One that has only the driver's common nodes open, and no single device's,
-        is taken to use all of the driver's devices: it cannot be told."""
+        is taken to use all of the driver's devices: it cannot be known."""
         own = self.nodes.get(device.bdf, frozenset())
         shared = SHARED.get(device.driver, ())
         others = frozenset().union(*self.nodes.values())

@@ -53,7 +53,7 @@ def marks(state: State) -> Path:
 
 
 def claims(state: State) -> Path:
-    """The directory that tells whom a device serves: a file per device with, say, "instance chat" in it."""
+    """The directory that shows whom a device serves: a file per device with, say, "instance chat" in it."""
     return state.root / "gpu" / "claims"
 
 

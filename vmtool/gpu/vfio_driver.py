@@ -38,7 +38,7 @@ def is_vfio(driver: str) -> bool:
 
 
 def _driver_name(module: str, drivers: tuple[str, ...]) -> str:
-    """A module's name has `_` where its driver's may have `-`: a loaded one tells; unloaded, only vfio-pci itself is
+    """A module's name has `_` where its driver's may have `-`: a loaded one shows; unloaded, only vfio-pci itself is
     known to differ (the variants are named by KBUILD_MODNAME)."""
     loaded = next((driver for driver in drivers if driver.replace("-", "_") == module), None)
     return loaded or (PLAIN if module == "vfio_pci" else module)

@@ -44,7 +44,7 @@ def row(inventory: Inventory, names: PciNames, device: PciDevice, persisted: fro
 
 
 def _came_from(record: GpuSavedState) -> dict[str, Any]:
-    """Where a device was before; whom it serves is told by its claim."""
+    """Where a device was before; whom it serves is in its claim."""
     values = asdict(record)
     del values["owner"]
     return values

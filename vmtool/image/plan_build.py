@@ -143,6 +143,6 @@ def plan_image(cache: Cache, recipe: Recipe, digest: str, facts: BuildFacts, ups
 
 
 def _keep(made: Path, kept: Path) -> tuple[p.Action, ...]:
-    """Move a file to where it stays: a checksum that is there without its file, or beside another, tells."""
+    """Move a file to where it stays: a checksum that is there without its file, or beside another, shows."""
     return (p.Run(("sha256sum", str(made)), stdout=checksum(kept), deadline=300),
             p.Run(("mv", "--force", str(made), str(kept))))

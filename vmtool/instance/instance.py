@@ -1,4 +1,4 @@
-"""An instance as its directory tells: what was launched, and what has become of it."""
+"""An instance as its directory shows: what was launched, and what has become of it."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ class InstanceRecord:
 
     @property
     def confidential(self) -> bool:
-        """Whether a TEE was asked for; whether there is one, only a look at the running guest tells."""
+        """Whether a TEE was asked for; whether there is one, only a look at the running guest shows."""
         return self.tee != "none"
 
 

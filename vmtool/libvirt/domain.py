@@ -1,4 +1,4 @@
-"""A domain as libvirt is told of it (libvirt.org, formatdomain): a small type for each element that is used."""
+"""A domain as libvirt reads it (libvirt.org, formatdomain): a small type for each element that is used."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 LARGEST = 1 << 18
 POLL = 0.2
-# Of a console: how many of the last lines are told, and which of the ones before.
+# Of a console: how many of the last lines are reported, and which of the ones before.
 LAST = 12
 REASON = re.compile(r"^vmtool: |Kernel panic|is corrupted|Out of memory")
 
@@ -91,7 +91,7 @@ def _address(host: Host, path: Path | None) -> tuple[str, str]:
         first = json.loads(_text(host, path))["ips"][0]
         return str(first["address"]), str(first["gateway"])
     except (ValueError, LookupError, TypeError) as error:
-        raise VmtoolError(f"{path}: tells no address and gateway for the guest") from error
+        raise VmtoolError(f"{path}: has no address and gateway for the guest") from error
 
 
 def _text(host: Host, path: Path | None) -> str:

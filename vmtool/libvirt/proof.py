@@ -99,7 +99,7 @@ def guest_claims(report: Report | None, record: InstanceRecord, description: str
     if cc := report.get("cc"):
         yield Claim("gpu.cc-status", "not-checked", f"{WORD}{'; '.join(cc)}")
     if hook := report.get("hook"):
-        # The agent tells a hook that failed as well; its trace ends with the status (templates/rootfs/prestart-hook).
+        # The agent shows a hook that failed as well; its trace ends with the status (templates/rootfs/prestart-hook).
         yield Claim("guest.hook", "proven" if "status=0" in hook[-1].split() else "failed", f"{WORD}{hook[-1]}")
 
 

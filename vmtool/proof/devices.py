@@ -1,4 +1,4 @@
-"""What is claimed about the devices that were passed on, and about what outlived a guest, as this host tells."""
+"""What is claimed about the devices that were passed on, and about what outlived a guest, as this host shows."""
 
 from __future__ import annotations
 

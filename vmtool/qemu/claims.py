@@ -1,7 +1,7 @@
 """What a running VM's QEMU arguments prove of what was asked for. Pure: arguments in, claims out.
 
 The arguments tell what the host was told to start. They cannot lie about an ordinary VM that was started in the place
-of a confidential one; that the hardware did it, only the guest's attestation tells.
+of a confidential one; that the hardware did it, only the guest's attestation shows.
 """
 
 from __future__ import annotations

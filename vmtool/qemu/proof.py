@@ -1,5 +1,5 @@
 """What is claimed about a guest by whatever way it was started: its QEMU's arguments and program, the file by which it
-was started, and the command line that its kernel tells."""
+was started, and the command line that its kernel shows."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ class Front:
     def _check_key(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
         given = [value for name, value in headers if name == b"authorization"]
         scheme, _, key = given[0].partition(b" ") if len(given) == 1 else (b"", b"", b"")
-        # Every key is compared, each in constant time, so that time tells neither how much nor which one matched.
+        # Every key is compared, each in constant time, so that time shows neither how much nor which one matched.
         matches = [hmac.compare_digest(key.strip(), valid) for valid in self.keys]
         if scheme.lower() != b"bearer" or not any(matches):
             raise Denied(401, "a valid API key is needed: Authorization: Bearer KEY")

@@ -1,7 +1,7 @@
 """A small Llama that knows a handful of answers by heart, trained on the spot from a fixed seed.
 
 A server that is up may still answer garbage: some vLLM versions do so silently on GPUs in confidential mode.
-Only a prompt whose answer is known tells. This module runs inside the image, where torch and transformers are:
+Only a prompt whose answer is known shows that. This module runs inside the image, where torch and transformers are:
 
     python3 -m vmtool.serving.train_canary OUTDIR
 """

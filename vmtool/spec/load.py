@@ -1,4 +1,4 @@
-"""Reading runtime.yaml, in vmtool's dialect or vllmd's: every mistake is told at once, with its place."""
+"""Reading runtime.yaml, in vmtool's dialect or vllmd's: all mistakes are reported together, each with its place."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ def read_snp(reader: Reader, cpu: CpuFacts, kvm: KvmFacts) -> TeeSupport:
 SNP = Tee(
     "snp", "AMD SEV-SNP", AMD64,
     "turn on SME, SEV-SNP and the IOMMU in the firmware and boot a kernel 6.11 or newer with kvm_amd.sev_snp=1 "
-    "(modprobe kvm_amd; dmesg | grep -i sev-snp tells why not)",
+    "(modprobe kvm_amd; dmesg | grep -i sev-snp shows why not)",
     read_snp, "/dev/sev-guest",
     # Guest policy of AMD's SEV-SNP ABI, table 8: bit 19 allows debugging.
     QemuTee("sev-snp-guest", debugging="policy", unset="0x30000", debug_bits=1 << 19),

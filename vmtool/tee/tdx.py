@@ -23,7 +23,7 @@ def read_tdx(reader: Reader, cpu: CpuFacts, kvm: KvmFacts) -> TeeSupport:
 TDX = Tee(
     "tdx", "Intel TDX", AMD64,
     "turn on TDX in the firmware and boot a kernel 6.16 or newer with kvm_intel.tdx=1 "
-    "(modprobe kvm_intel tdx=1; dmesg | grep -i tdx tells why not)",
+    "(modprobe kvm_intel tdx=1; dmesg | grep -i tdx shows why not)",
     read_tdx, "/dev/tdx_guest",
     # ATTRIBUTES of Intel's TDX module: bit 0 is DEBUG.
     QemuTee("tdx-guest", debugging="attributes", debug_bits=1),

@@ -46,7 +46,7 @@ class KernelNeeds:
 
 @dataclass(frozen=True)
 class QemuTee:
-    """How QEMU is told of it.
+    """How QEMU is started with it.
 
     Args:
         object: the type of its -object.
@@ -96,7 +96,7 @@ class LibvirtTee:
         kernel_words: that the guest's kernel gets.
         private_memory: the guest's memory is a memfd, of which the host shares parts only.
         ioapic: driver of the I/O APIC; empty for the usual one.
-        object: what QEMU is told beside the domain's description; empty for nothing.
+        object: what QEMU gets beside the domain's description; empty for nothing.
     """
 
     security: str

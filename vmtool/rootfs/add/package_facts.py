@@ -42,7 +42,7 @@ def read_wanted(words: tuple[str, ...], suffix: str) -> Wanted:
 
 
 def read_debian(tree: Tree, components: tuple[str, ...]) -> Debian:
-    """The release that an image is of, as its own /etc/os-release tells (os-release(5)).
+    """The release that an image is of, as its own /etc/os-release shows (os-release(5)).
 
     Raises:
         Refused: it is none of Debian's.

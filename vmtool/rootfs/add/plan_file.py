@@ -71,5 +71,5 @@ def check_writable(image: ImageFile, manifest: Manifest | None) -> None:
     if "?" in str(image.path):
         raise Refused(f"{image.path}: e2fsprogs takes what follows a question mark as options", hint="rename the image")
     if image.hashes and not (manifest and manifest.verity):
-        raise Refused(f"{image.path} has dm-verity hashes, which a change breaks, and nothing tells their salt",
+        raise Refused(f"{image.path} has dm-verity hashes, which a change breaks, and their salt is unknown",
                       hint="keep the image's manifest beside it, or build the image anew")

@@ -64,7 +64,7 @@ class ImageChange:
         archives: which then give the tree, a later one's files winning.
         added: what the manifest will say.
         modules: names of kernel modules that the image promises from now on.
-        driver: a file that tells the driver's version; see `vmtool.rootfs.build.workers.nvidia_modules`.
+        driver: a file that shows the driver's version; see `vmtool.rootfs.build.workers.nvidia_modules`.
         branch: that it must be of; empty for any.
     """
 

@@ -44,7 +44,7 @@ def check_report(report: dict[str, str], promises: Promises) -> Iterator[Finding
     if ended:
         failed = report.get("failed", "")
         yield finding("boot.failed", "failed units", "warn" if failed else "ok", failed or "none",
-                      "systemctl status in the guest tells why")
+                      "systemctl status in the guest shows why")
 
 
 def _told(report: dict[str, str], key: str, id: str, title: str, value: str, wanted: str) -> Finding:

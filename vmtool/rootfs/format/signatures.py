@@ -1,4 +1,4 @@
-"""What a file is, told by the bytes that its format starts with."""
+"""What a file is, by the bytes that its format starts with."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class Superblock:
         clean: it was unmounted, and no journal waits to be replayed.
         encrypted: files in it may be encrypted by the kernel (fscrypt).
         largest: bytes to which it can grow with every block staying where it is; `size` or less when it cannot, 0 when
-            that cannot be told from here: its features are others, or its numbers make no sense.
+            that cannot be known from here: its features are others, or its numbers make no sense.
     """
 
     block_size: int

@@ -146,7 +146,7 @@ def _salt(facts: ResizeFacts) -> str:
     if not facts.image.hashes:
         return ""
     if not facts.manifest or not facts.manifest.verity:
-        raise Refused(f"{facts.image.path} has dm-verity hashes, which growing breaks, and nothing tells their salt",
+        raise Refused(f"{facts.image.path} has dm-verity hashes, which growing breaks, and their salt is unknown",
                       hint="name the image's manifest with --manifest FILE, or build the image anew")
     return facts.manifest.verity.salt
 

@@ -12,7 +12,7 @@ from vmtool.rootfs.format.layout import Geometry
 
 
 def plan_filesystem(image: ImageFile, geometry: Geometry, tools: Tools, file: Path, why: str) -> p.Step:
-    """Grow a copy of the file system; `why` it is a copy is told."""
+    """Grow a copy of the file system; `why` it is a copy is in the step's title."""
     rootfs = image.rootfs or Extent(0, image.size)
     if image.kind == "bare":
         copy: p.Action = p.Run(("cp", "--reflink=auto", "--preserve=all", str(image.path), str(file)),

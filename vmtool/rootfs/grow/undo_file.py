@@ -1,4 +1,4 @@
-"""The file beside an image that tells what the image was, whole and durable before the first byte of it changes.
+"""The file beside an image that shows what the image was, whole and durable before the first byte of it changes.
 
 It has one line of JSON, {"size", "times" and "end" of the image, "manifest" of old}; then pieces, each with a header
 of three numbers (place, length of the old bytes, length of the new bytes), the old bytes and the new bytes; and the

@@ -19,7 +19,7 @@ from vmtool.rootfs.format.layout import Geometry
 
 # (place in the file, bytes), in no order.
 Changes = list[tuple[int, bytes]]
-_TELLS_MORE = "vmtool rootfs verify IMAGE tells more; with --copy, resize takes the image as it is"
+_SHOWS_MORE = "vmtool rootfs verify IMAGE shows more; with --copy, resize takes the image as it is"
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class PreservedHashes:
         end: byte of the file where the file system ends.
         verity: as the manifest has it; None without hashes.
         leaves: hashes of the file system's whole blocks, as they are before.
-        told: the manifest; empty when there is none.
+        values: the manifest; empty when there is none.
         pieces: digests of those that nothing touches.
     """
 
@@ -71,14 +71,14 @@ def read_preserved_hashes(descriptor: int, old: Geometry, end: int, verity: Veri
     """Look at what there is, before anything is changed.
 
     Args:
-        told: the manifest; empty when there is none.
+        values: the manifest; empty when there is none.
 
     Raises:
         Refused: what will be changed is not what manifest and root hash say.
     """
     known = _leaves(descriptor, old, verity)[:(end - old.start) // BLOCK * DIGEST] if verity else b""
     if len(known) < (end - old.start) // BLOCK * DIGEST and verity:
-        raise Refused("the manifest's dm-verity hashes are not of the whole file system", hint=_TELLS_MORE)
+        raise Refused("the manifest's dm-verity hashes are not of the whole file system", hint=_SHOWS_MORE)
     return PreservedHashes(end, verity, known, values, _pieces(descriptor, values, changes, end) if values else {})
 
 
@@ -88,7 +88,7 @@ def _leaves(descriptor: int, old: Geometry, values: Verity) -> bytes:
     tree = os.pread(descriptor, size, old.hash_start) if size <= old.hash_size else b""
     lowest = lowest_level(tree, values.data_blocks)
     if not tree or tree_over(lowest, bytes.fromhex(values.salt))[0] != values.root_hash:
-        raise Refused("the dm-verity hashes in the image are not those of the manifest's root hash", hint=_TELLS_MORE)
+        raise Refused("the dm-verity hashes in the image are not those of the manifest's root hash", hint=_SHOWS_MORE)
     return lowest
 
 
@@ -98,11 +98,11 @@ def _pieces(descriptor: int, values: dict[str, Any], changes: Changes, end: int)
     pieces = {int(at): one for at, one in values.get("pieces", {}).items()} or piece_digests(descriptor)
     if values["size"] != size or values["content"] != content(size, pieces):
         raise Refused(f"the image ({size} bytes) is not what the manifest says ({values['size']} bytes, content "
-                      f"{values['content']})", hint=_TELLS_MORE)
+                      f"{values['content']})", hint=_SHOWS_MORE)
     for number in _touched(changes, end):
         if number * PIECE < size and piece_digest(descriptor, number) != pieces.pop(number, ""):
             raise Refused(f"bytes {number * PIECE} to {(number + 1) * PIECE} are not what the manifest says",
-                          hint=_TELLS_MORE)
+                          hint=_SHOWS_MORE)
     return {number: one for number, one in pieces.items() if number < end // PIECE}
 
 

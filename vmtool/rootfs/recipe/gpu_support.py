@@ -44,7 +44,7 @@ def read_gpus(reader: Reader) -> tuple[int, ...]:
 
 
 def branch_of(driver: Driver) -> int | None:
-    """The branch that is asked for, or that the installer's name tells; None when only the archive knows."""
+    """The branch that is asked for, or that the installer's name shows; None when only the archive knows."""
     named = re.search(r"-(\d{3})\.\d+", driver.run.name) if driver.run else None
     text = driver.branch or (named[1] if named else "")
     return int(text) if text else None

@@ -1,4 +1,4 @@
-"""Finding and reading a guest image's recipe.yaml: every mistake is told at once, with its line."""
+"""Finding and reading a guest image's recipe.yaml: all mistakes are reported together, each with its line."""
 
 from __future__ import annotations
 

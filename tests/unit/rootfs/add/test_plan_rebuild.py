@@ -74,7 +74,7 @@ def test_an_image_without_manifest_gets_no_papers_and_keeps_what_is_its_own(tmp_
 
 @pytest.mark.parametrize(("changes", "error", "message"), [
     ({"users": ("qemu (pid 7) has it open",)}, NotReady, "in use"), ({"free": 1 << 10}, NotReady, "are needed"),
-    ({"manifest": None}, Refused, "nothing tells their salt")])
+    ({"manifest": None}, Refused, "their salt is unknown")])
 def test_what_cannot_be_made_anew_is_told_before(tmp_path: Path, changes: dict[str, Any], error: type[Exception],
                                                  message: str) -> None:
     image = old(tmp_path)

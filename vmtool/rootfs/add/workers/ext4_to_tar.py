@@ -117,21 +117,21 @@ class Ext4:
             Refused: they lie outside of it.
         """
         if at < 0 or at + length > self.size:
-            raise Refused(f"a place outside of the file system ({at})", hint="e2fsck -f tells more")
+            raise Refused(f"a place outside of the file system ({at})", hint="e2fsck -f shows more")
         data = os.pread(self.file, length, self.start + at)
         if len(data) != length:
             raise Refused("the file ends before the file system does")
         return data
 
     def map_block(self, number: int) -> bytes:
-        """A block that tells where others are. Each is asked for once, so there are no more of them than blocks.
+        """A block that shows where others are. Each is asked for once, so there are no more of them than blocks.
 
         Raises:
             Refused: they lead round and round.
         """
         self.maps -= 1
         if self.maps < 0:
-            raise Refused("the maps of files are larger than the file system", hint="e2fsck -f tells more")
+            raise Refused("the maps of files are larger than the file system", hint="e2fsck -f shows more")
         return self.read(number * self.block_size, self.block_size)
 
     def inode(self, number: int) -> Inode:
@@ -160,7 +160,7 @@ class Ext4:
     def _extents(self, node: bytes, depth: int) -> Iterator[tuple[int, int, int]]:
         magic, count, _limit, level = struct.unpack_from("<HHHH", node)
         if magic != _EXTENT_MAGIC or level >= depth or 12 + 12 * count > len(node):
-            raise Refused("a broken tree of extents", hint="e2fsck -f tells more")
+            raise Refused("a broken tree of extents", hint="e2fsck -f shows more")
         for at in range(12, 12 + 12 * count, 12):
             if level:
                 low, high = struct.unpack_from("<IH", node, at + 4)
@@ -209,7 +209,7 @@ class Ext4:
         while at + 8 <= len(data):
             number, length, size, kind = struct.unpack_from("<IHBB", data, at)
             if length < 8 or at % self.block_size + length > self.block_size or 8 + size > length:
-                raise Refused(f"inode {inode.number}: a broken directory", hint="e2fsck -f tells more")
+                raise Refused(f"inode {inode.number}: a broken directory", hint="e2fsck -f shows more")
             name = data[at + 8:at + 8 + size]
             # Kind 0xDE is the block's checksum (metadata_csum).
             if number and kind != 0xDE and name not in (b".", b".."):
@@ -310,7 +310,7 @@ def walk(system: Ext4) -> Iterator[tuple[str, Inode]]:
         if not stat.S_ISDIR(inode.mode):
             continue
         if inode.number in entered or name.count("/") > _DEPTH:
-            raise Refused(f"/{name}: a directory that is in itself", hint="e2fsck -f tells more")
+            raise Refused(f"/{name}: a directory that is in itself", hint="e2fsck -f shows more")
         entered.add(inode.number)
         below = [(each, number) for each, number in system.entries(inode) if (name, each) != (".", LOST)]
         waiting += [(each if name == "." else f"{name}/{each}", system.inode(number))

@@ -89,7 +89,7 @@ def _launch(guest: Any) -> None:
         guest.launch()
     except RuntimeError as error:
         raise NotReady(f"libguestfs does not start its guest: {last_line(error)}",
-                       hint="libguestfs-test-tool tells more (apt-get install libguestfs-tools)") from error
+                       hint="libguestfs-test-tool shows more (apt-get install libguestfs-tools)") from error
 
 
 def mount(guest: Any, *, write: bool) -> str:

@@ -48,7 +48,7 @@ def run(order: Order, host: Host) -> None:
 
 
 def completed(guest: Any, root: str, contents: Contents) -> Contents:
-    """With the toolkit's version where RPM's database tells it."""
+    """With the toolkit's version where RPM's database shows it."""
     if not contents.has_toolkit or contents.toolkit:
         return contents
     try:

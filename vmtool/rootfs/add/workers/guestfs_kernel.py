@@ -52,7 +52,7 @@ def use_kernel(host: Host, tree: Path, depmod: Sequence[str]) -> None:
 
 
 def give_modules_dir(host: Host) -> None:
-    """supermin looks at /lib/modules even when it is told of a kernel elsewhere; a container has none.
+    """supermin looks at /lib/modules even when it is given a kernel elsewhere; a container has none.
 
     It is made in this process's own mount namespace, over the host's directory and not in it.
     """

@@ -66,7 +66,7 @@ def compile_open(host: Host, tree: Path) -> list[Path]:
     """Compile the open kernel modules whose source a package brought.
 
     Raises:
-        ProgramFailed: with the compiler's own line first, since that tells whether driver and kernel fit.
+        ProgramFailed: with the compiler's own line first, since that shows whether driver and kernel fit.
     """
     source = _one(sorted(tree.glob("usr/src/nvidia*")), "a package with NVIDIA's source below /usr/src")
     kernel = _one(sorted(each for each in tree.glob("usr/lib/modules/*") if (each / "build").is_symlink()) or
