@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -54,6 +53,8 @@ class Cache:
     @property
     def runroot(self) -> Path:
         """buildah's mount counts: a reboot must empty it, since a reboot unmounts."""
+        import hashlib  # loads OpenSSL, which most commands do not need
+
         return Path("/run/vmtool") / f"build-{hashlib.sha256(os.fsencode(self.root)).hexdigest()[:8]}"
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from vmtool.errors import VmtoolError
 from vmtool.host.local import LocalHost
-from vmtool.host.processes import ENVIRONMENT
+from vmtool.isolation import ENVIRONMENT
 from vmtool.net.actions import CallPlugin, RemoveBridge, RemoveChain, RemoveSharedChains
 from vmtool.plan import Action
 

@@ -33,6 +33,7 @@ from vmtool.errors import VerificationFailed, VmtoolError
 from vmtool.host import processes
 from vmtool.host.local import LocalMachine
 from vmtool.instance.instance import read_instance
+from vmtool.isolation import ENVIRONMENT, PATH
 from vmtool.kata.config_choice import ConfigChoice
 from vmtool.kata.facts import target_of
 from vmtool.kata.request import survey
@@ -71,7 +72,7 @@ def standin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copy("/bin/dash", qemu)
     os.mkfifo(directory / "never")
     (directory / "behaviour").write_text("stock")
-    monkeypatch.setattr(processes, "ENVIRONMENT", processes.ENVIRONMENT | {"PATH": f"{directory}:{processes.PATH}"})
+    monkeypatch.setattr(processes, "ENVIRONMENT", ENVIRONMENT | {"PATH": f"{directory}:{PATH}"})
     return directory
 
 

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 import pytest
 
+from vmtool.cli import main
 from vmtool.host import files
 
 KERNEL = ("/sys/", "/proc/")
@@ -24,6 +25,8 @@ def no_effects(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subprocess, "Popen", refuse)
     monkeypatch.setattr(os, "system", refuse)
     monkeypatch.setattr(os, "fork", refuse)
+    monkeypatch.setattr(os, "execve", refuse)
+    monkeypatch.setattr(main, "isolate", lambda: None)  # it would clean the environment of the tests
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket.socket, "bind", refuse)
     monkeypatch.setattr(builtins, "open", _guarded(builtins.open))

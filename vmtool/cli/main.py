@@ -10,9 +10,11 @@ from collections.abc import Mapping, Sequence
 import click
 
 from vmtool import __version__
+from vmtool.cache import Cache
 from vmtool.cli.lazy import LazyGroup
 from vmtool.cli.streams import harmless, safe_streams
 from vmtool.errors import NotReady, Refused, VmtoolError
+from vmtool.host.isolate import check_owner, isolate
 from vmtool.paths import State
 
 # name -> (module below vmtool, the line of --help). The command in the module is named like the command.
@@ -50,24 +52,25 @@ STATELESS = ("doctor", "precheck", "completion", "gpu", "kata", "rootfs")
 def vmtool(ctx: click.Context, state_dir: str | None) -> None:
     """Take a bare Linux server to a confidential vLLM endpoint, and prove each step."""
     ctx.obj = State.at(state_dir)
+    for place in (ctx.obj.root, Cache.at().root):
+        check_owner(place)
     if ctx.invoked_subcommand not in STATELESS:
         ctx.obj.check_readable()
 
 
 def main() -> None:
     """Entry point: run a command, turn errors into text on stderr and an exit code."""
+    isolate()
     with safe_streams():
         run_command()
 
 
 def run_command() -> None:
     """Run the command of `sys.argv`; ends with SystemExit."""
-    # Else pydantic looks through every installed package for plugins of its own, and would run them.
-    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     try:
         check_text(sys.argv[1:], os.environ)
         # Outside its standalone mode click returns what `ctx.exit` was given.
-        status = vmtool.main(standalone_mode=False)
+        status = vmtool.main(prog_name="vmtool", standalone_mode=False)
         sys.exit(status if isinstance(status, int) else 0)
     except click.ClickException as error:
         error.show()

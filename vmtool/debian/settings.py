@@ -6,12 +6,10 @@ import re
 from collections.abc import Mapping
 
 from vmtool.errors import NotReady
+from vmtool.isolation import FETCHING
 from vmtool.machine import Reader
 from vmtool.plan import Pairs
 
-CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
-PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
-LOCATIONS = ("HOME", "XDG_CONFIG_HOME", "XDG_CONFIG_DIRS", "NETRC")
 PASSWORD = re.compile(r"://[^/\s@]+@")
 
 
@@ -21,7 +19,7 @@ def build_environment(environ: Mapping[str, str]) -> Pairs:
     Raises:
         NotReady: one holds a password: it would stand in the journal and in the processes' environment.
     """
-    names = [name for name in environ if name.startswith("PIP_") or name in CERTIFICATES + PROXIES + LOCATIONS]
+    names = [name for name in environ if name in FETCHING]
     secret = [name for name in sorted(names) if PASSWORD.search(environ[name])]
     if secret:
         raise NotReady(f"{', '.join(secret)}: holds a user name or password, which vmtool does not copy around",

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from vmtool.facts.cpu import CpuFacts
+from vmtool.isolation import python
 from vmtool.machine import Reader
 
 # Verdicts: a guest runs at the processor's speed; it runs hundreds of times slower or under a hypervisor that cannot
 # run ordinary guests; /dev/kvm opens and no guest runs; there is no /dev/kvm; nobody could or wanted to look.
 KvmVerdict = Literal["runs", "emulated-only", "opens-but-does-not-run", "absent", "not-checked"]
-PROBE = (sys.executable, "-I", "-m", "vmtool.facts.kvm_probe")
+PROBE = python("-m", "vmtool.facts.kvm_probe")
 # The same interpreter doing nothing.
-CONTROL = (sys.executable, "-I", "-c", "pass")
+CONTROL = python("-c", "pass")
 DEADLINE = 5.0
 # Seconds for 200,000 guest instructions: far under 0.001 on hardware, 0.15 under pvm; between them, generously.
 SLOW = 0.02

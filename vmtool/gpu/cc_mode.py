@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import importlib.util
 import re
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from vmtool.gpu.device_types import has_cc_mode, kind_of
 from vmtool.gpu.pci import BDF, PciDevice
+from vmtool.isolation import python
 from vmtool.machine import Reader
 
 MODES = ("on", "off", "devtools", "ppcie")
@@ -53,7 +53,7 @@ def has_tool() -> bool:
 
 def tool(*words: str) -> tuple[str, ...]:
     """The argv of a call."""
-    return (sys.executable, "-I", "-m", TOOL, *words)
+    return python("-m", TOOL, *words)
 
 
 def read_cc(reader: Reader, devices: Iterable[tuple[PciDevice, str]], *, installed: bool,

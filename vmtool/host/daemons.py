@@ -29,12 +29,9 @@ def living(pidfile: Path) -> int | None:
 
 def start(argv: Sequence[str], pidfile: Path, log: Path) -> None:
     """Start a program in a session of its own."""
-    executable = processes.which(argv[0]) or argv[0]
-
     def write_pidfile() -> None:
         # In the child, before exec: a vmtool killed right now still leaves a pid file that `recover` can follow.
         files.write(pidfile, f"{os.getpid()} {processes.start_time(os.getpid())}\n")
 
     with open(log, "ab") as output:
-        subprocess.Popen([executable, *argv[1:]], stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                         env=processes.ENVIRONMENT, start_new_session=True, cwd="/", preexec_fn=write_pidfile)
+        processes.start(argv, subprocess.DEVNULL, output, output, before=write_pidfile)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-import subprocess
 from pathlib import Path
 
 from vmtool.errors import VmtoolError
+from vmtool.host import processes
 from vmtool.isolation import OWN_IDS
 
 
@@ -71,7 +71,7 @@ def remove(path: Path) -> None:
     except PermissionError:
         # Packages that an ordinary user unpacked: their users' files belong to the ids that were given to those.
         argv = (*OWN_IDS, "rm", "-rf", "--one-file-system", os.fspath(path))
-        if os.geteuid() == 0 or subprocess.run(argv, capture_output=True, timeout=600, check=False).returncode:
+        if os.geteuid() == 0 or processes.run(argv, deadline=600).status:
             raise
 
 

@@ -1,7 +1,8 @@
 """Running programs: argv tuples, a small fixed environment, /dev/null on stdin, a deadline on each.
 
-A child starts in the root directory and never sees the caller's: what lies where a person stands is not ours to run.
-It gets a session of its own, so a deadline or Ctrl-C ends its whole group; and it dies with vmtool
+`start` is the one way to start a child. It begins in the root directory and sees neither the caller's directory nor the
+caller's environment, umask or open files: what lies where a person stands is not ours to run (`vmtool.isolation`). It
+gets a session of its own, so a deadline or Ctrl-C ends its whole group; what `run` starts dies with vmtool as well
 (PR_SET_PDEATHSIG), so a killed vmtool leaves no half-done build running.
 """
 
@@ -14,20 +15,21 @@ import shlex
 import shutil
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, NoReturn
 
 from vmtool.errors import ProgramFailed, ProgramMissing
+from vmtool.isolation import ENVIRONMENT, PATH
 from vmtool.machine import REPORT, Output
 
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-ENVIRONMENT = {"PATH": PATH, "LANG": "C.UTF-8", "HOME": "/root"}
 GRACE = 5.0
 # Bytes of a report that are read, see `run`.
 LARGEST_REPORT = 1 << 20
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None)
+# A descriptor, an open file, or what subprocess has for none and for a pipe.
+Stream = int | IO[bytes]
 
 
 def which(program: str) -> str | None:
@@ -50,16 +52,12 @@ def run(argv: Sequence[str], *, deadline: float, env: Sequence[tuple[str, str]] 
         ProgramMissing: there is no such program.
         ProgramFailed: it did not end in time. Its exit status is for the caller to judge.
     """
-    given = {} if report is None else {REPORT: str(report)}
-    executable = argv[0] if "/" in argv[0] else which(argv[0])
-    if not executable or not os.path.exists(executable):
-        raise ProgramMissing(f"{argv[0]}: no such program", hint=f"apt-get install {_package(argv[0])}")
+    given = () if report is None else ((REPORT, str(report)),)
     with contextlib.ExitStack() as files:
         source = subprocess.PIPE if isinstance(stdin, bytes) else files.enter_context(open(stdin or os.devnull, "rb"))
         target = files.enter_context(_private_file(stdout)) if stdout else subprocess.PIPE
-        child = subprocess.Popen([executable, *argv[1:]], stdin=source, stdout=target, stderr=subprocess.PIPE,
-                                 env=ENVIRONMENT | dict(env) | given, cwd="/", start_new_session=True,
-                                 pass_fds=() if report is None else (report,), preexec_fn=_die_with_parent)
+        child = start(argv, source, target, subprocess.PIPE, env=(*env, *given), before=_die_with_parent,
+                      kept=() if report is None else (report,))
         try:
             out, err = child.communicate(stdin if isinstance(stdin, bytes) else None, timeout=deadline)
         except subprocess.TimeoutExpired:
@@ -90,9 +88,36 @@ def run_reporting(argv: Sequence[str], stdin: bytes, *, deadline: float, env: Se
         os.close(report)
 
 
-def become(argv: tuple[str, ...]) -> NoReturn:
+def start(argv: Sequence[str], stdin: Stream, stdout: Stream, stderr: Stream, *, before: Callable[[], None],
+          env: Sequence[tuple[str, str]] = (), kept: Sequence[int] = ()) -> subprocess.Popen[bytes]:
+    """Start a program.
+
+    Args:
+        before: called in the child, before the program is there.
+        env: additions to the fixed environment.
+        kept: descriptors that it gets besides its three streams.
+
+    Raises:
+        ProgramMissing: there is no such program.
+    """
+    return subprocess.Popen([_executable(argv[0]), *argv[1:]], stdin=stdin, stdout=stdout, stderr=stderr, cwd="/",
+                            env=ENVIRONMENT | dict(env), umask=0o022, start_new_session=True, pass_fds=kept,
+                            preexec_fn=before)
+
+
+def become(argv: Sequence[str]) -> NoReturn:
     """Run a program in the place of this one: with its terminal, and with its exit status as the answer."""
-    os.execve(which(argv[0]) or argv[0], argv, ENVIRONMENT)
+    executable = _executable(argv[0])
+    os.chdir("/")
+    os.execve(executable, list(argv), ENVIRONMENT)
+
+
+def _executable(program: str) -> str:
+    """The absolute path of a program that is one word or an absolute path: no other path means the same everywhere."""
+    found = program if os.path.isabs(program) else which(program) if "/" not in program else None
+    if not found or not os.path.exists(found):
+        raise ProgramMissing(f"{program}: no such program", hint=f"apt-get install {_package(program)}")
+    return found
 
 
 def end_group(child: subprocess.Popen[bytes]) -> None:

@@ -34,7 +34,7 @@ def check_host(cache: Cache, recipe: Recipe, facts: BuildFacts, *, fresh: bool) 
     if recipe.suite and not facts.mmdebstrap and (fresh or not facts.base):
         lacking.append(host_lacks("image.mmdebstrap", "mmdebstrap is not installed; it makes the Debian base",
                                   "apt-get install mmdebstrap"))
-    if recipe.python and facts.wheels_missing and not facts.python:
+    if recipe.python and facts.wheels_missing and not facts.pip:
         lacking.append(host_lacks("image.pip", "this Python has no pip; it fetches the wheels",
                                   "apt-get install python3-pip"))
     if facts.free is not None and facts.free < NEEDED:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +28,7 @@ class BuildFacts:
         wheels_missing: how many locked wheels are not in the build context.
         builder: "buildah" or "docker"; empty when neither is there.
         mmdebstrap: whether it is installed.
-        python: interpreter with a pip; empty when it has none.
+        pip: whether vmtool's own Python has it.
         environment: settings that children get.
         sources, options: the host's apt source files and options for the base.
         free: bytes where the cache lies; None when unknown.
@@ -43,7 +42,7 @@ class BuildFacts:
     wheels_missing: int
     builder: str
     mmdebstrap: bool
-    python: str
+    pip: bool
     environment: Pairs
     sources: tuple[str, ...]
     options: tuple[str, ...]
@@ -68,7 +67,7 @@ def read_build(reader: Reader, cache: Cache, recipe: Recipe, digest: str, enviro
         wheels_missing=wheels_missing(recipe.locks, cache.context(recipe.name) / "wheels"),
         builder=read_builder(reader),
         mmdebstrap=reader.which("mmdebstrap") is not None,
-        python=sys.executable if importlib.util.find_spec("pip") else "",
+        pip=importlib.util.find_spec("pip") is not None,
         environment=build_environment(environ),
         sources=apt_sources(reader, recipe.suite) if recipe.suite else (),
         options=apt_options(reader) if recipe.suite else (),

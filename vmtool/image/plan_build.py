@@ -60,7 +60,7 @@ def plan_wheels(cache: Cache, recipe: Recipe, facts: BuildFacts) -> p.Step:
     environment = (*facts.environment, ("TMPDIR", str(scratch)))
     # What is left when a download breaks off is kept: pip checks it against the lock when it is tried again.
     return p.Step(title, (p.MakeDir(folder, mode=0o755), p.MakeDir(scratch), *(
-        wheels.fetch(recipe, lock, folder, environment, facts.python) for lock in recipe.locks), p.Remove(scratch)),
+        wheels.fetch(recipe, lock, folder, environment) for lock in recipe.locks), p.Remove(scratch)),
         undo=(p.Remove(scratch),), waits_only=True)
 
 

@@ -56,17 +56,15 @@ class Recipe:
 
 
 def find_recipe(name: str) -> Path:
-    """The directory of a recipe: a name below images/, or a path.
+    """The directory of a recipe: a plain name is one below images/, whatever lies where a person stands; else a path.
 
     Raises:
         Refused: there is no recipe.yaml.
     """
-    place = Path(name)
-    if NAME.fullmatch(name) and (shipped("images") / name / "recipe.yaml").exists():
-        place = shipped("images") / name
+    place = shipped("images") / name if NAME.fullmatch(name) else Path(name)
     if not (place / "recipe.yaml").is_file():
         names = sorted(path.parent.name for path in shipped("images").glob("*/Containerfile"))
-        raise Refused(f"{name}: no recipe, neither {place / 'recipe.yaml'} nor a folder of images/",
+        raise Refused(f"{name}: no recipe: there is no {place / 'recipe.yaml'}; a path has a /, such as ./{place.name}",
                       hint=f"vmtool image build {' | '.join(names)}")
     return place.resolve()
 

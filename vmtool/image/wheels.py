@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from vmtool.image.recipe import PLATFORMS, Recipe
+from vmtool.isolation import python
 from vmtool.plan import Pairs, Run
 
 # Debian 12 has glibc 2.36. pip does not expand a manylinux tag to the older ones by itself.
@@ -24,18 +25,14 @@ def wheels_missing(locks: tuple[Path, ...], directory: Path) -> int:
     return sum(1 for hashes in wanted if hashes and not hashes & existing)
 
 
-def fetch(recipe: Recipe, lock: Path, directory: Path, environment: Pairs, python: str) -> Run:
-    """Have the host's pip fetch what `lock` names; pip itself refuses a wheel with another hash.
-
-    Args:
-        python: interpreter whose pip is used; its own version does not matter.
-    """
+def fetch(recipe: Recipe, lock: Path, directory: Path, environment: Pairs) -> Run:
+    """Have vmtool's own pip fetch what `lock` names; pip itself refuses a wheel with another hash."""
     machine = PLATFORMS[recipe.platform].machine
     tags = [*(f"manylinux_2_{minor}_{machine}" for minor in GLIBC), f"manylinux2014_{machine}",
             f"manylinux2010_{machine}", f"manylinux1_{machine}", f"linux_{machine}"]
     version = recipe.python.replace(".", "")
-    return Run((
-        python, "-I", "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps",
+    return Run(python(
+        "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps",
         "--require-hashes", "--only-binary=:all:", f"--python-version={recipe.python}", "--implementation=cp",
         f"--abi=cp{version}", "--abi=abi3", "--abi=none", *(f"--platform={tag}" for tag in tags), f"--dest={directory}",
         f"--requirement={lock}"), env=environment, deadline=3600, hint=HINT if lock.name == "torch.lock" else "")

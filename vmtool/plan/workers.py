@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vmtool.errors import ProgramFailed
+from vmtool.isolation import python
 from vmtool.machine import Pairs, check
 from vmtool.plan.action import Action, to_json
 from vmtool.plan.error_report import decode_error
@@ -20,7 +20,7 @@ from vmtool.plan.error_report import decode_error
 if TYPE_CHECKING:
     from vmtool.machine import Host
 
-PROGRAM = (sys.executable, "-I", "-m", "vmtool.engine.worker")
+PROGRAM = python("-m", "vmtool.engine.worker")
 # Characters of an order that is one line in a runbook.
 _LINE = 120
 

@@ -78,7 +78,7 @@ def test_a_fault_of_vmtools_own_is_1_and_says_so(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize(("status", "code"), [(None, 0), (0, 0), (7, 7)])
 def test_a_status_of_a_command_is_the_programs(status: int | None, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli.vmtool, "main", lambda standalone_mode: status)
+    monkeypatch.setattr(cli.vmtool, "main", lambda **words: status)
     with pytest.raises(SystemExit) as end:
         cli.main()
     assert end.value.code == code
@@ -86,7 +86,7 @@ def test_a_status_of_a_command_is_the_programs(status: int | None, code: int, mo
 
 def ended(error: BaseException, patch: pytest.MonkeyPatch) -> object:
     """With what code the program ends when a command raises this."""
-    def fail(standalone_mode: bool) -> None:
+    def fail(**words: object) -> None:
         raise error
 
     patch.setattr(cli.vmtool, "main", fail)

@@ -82,7 +82,7 @@ def test_every_command_refuses_it_with_exit_code_2(command: str, monkeypatch: py
 def test_an_error_and_a_usage_error_show_foreign_text_harmlessly(monkeypatch: pytest.MonkeyPatch,
                                                                  capsys: pytest.CaptureFixture[str]) -> None:
     for error in (VmtoolError("\x1b[31mred", details=["\x9b2J"], hint="\x07"), click.UsageError("\x1b]0;x")):
-        def fail(standalone_mode: bool, error: Exception = error) -> None:
+        def fail(error: Exception = error, **words: object) -> None:
             raise error
 
         monkeypatch.setattr(cli.vmtool, "main", fail)

@@ -34,7 +34,7 @@ def facts(**changes: Any) -> BuildFacts:
     """A host with every program, and an empty cache."""
     return dataclasses.replace(
         BuildFacts(archive=False, stale=(), base=False, wheels_missing=3, builder="buildah", mmdebstrap=True,
-                   python="/venv/python", environment=(("PIP_CERT", "/ca.pem"),), sources=(), options=(),
+                   pip=True, environment=(("PIP_CERT", "/ca.pem"),), sources=(), options=(),
                    free=100 << 30, serving=(Path("/v/serving/front.py"),), root=True), **changes)
 
 

@@ -30,7 +30,8 @@ SOURCES = "Types: deb\nURIs: http://m/debian\nSuites: bookworm bookworm-updates\
 
 def test_settings_for_pip_proxies_and_certificates_are_passed_on_and_nothing_else() -> None:
     environ = {"PIP_INDEX_URL": "https://mirror/simple", "https_proxy": "http://p:3128", "SSL_CERT_FILE": "/ca",
-               "AWS_SECRET_ACCESS_KEY": "s", "HF_TOKEN": "t", "HOME": "/h"}
+               "AWS_SECRET_ACCESS_KEY": "s", "HF_TOKEN": "t", "HOME": "/h", "PIP_PYTHON": "/tmp/python",
+               "PIP_CONFIG_FILE": "/tmp/pip.conf", "XDG_CONFIG_HOME": "/tmp", "NETRC": "/tmp/netrc"}
     assert dict(build_environment(environ)) == {
         name: environ[name] for name in ("PIP_INDEX_URL", "https_proxy", "SSL_CERT_FILE", "HOME")}
 
@@ -88,7 +89,7 @@ def test_wheels_count_only_with_a_locked_hash(tmp_path: Path) -> None:
 
 
 def test_wheels_for_another_processor() -> None:
-    argv = fetch(recipe(platform="linux/arm64"), Path("/l"), Path("/w"), (), "python3").argv
+    argv = fetch(recipe(platform="linux/arm64"), Path("/l"), Path("/w"), ()).argv
     assert "--platform=manylinux_2_28_aarch64" in argv
     assert not any("x86_64" in word for word in argv)
 

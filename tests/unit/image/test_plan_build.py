@@ -12,7 +12,7 @@ from tests.unit.image.make import CACHE, DIGEST, UPSTREAM, facts, recipe
 from vmtool.errors import NotReady, Refused
 from vmtool.image.plan_build import plan_build
 from vmtool.image.recipe import base_digest
-from vmtool.isolation import private
+from vmtool.isolation import private, python
 from vmtool.plan import Plan, Remove, Run, plan_lines
 
 JOURNAL = Path("/s/builds/tiny")
@@ -92,7 +92,7 @@ def test_wheels_are_fetched_for_the_images_python_with_every_lock() -> None:
     lines = [argv for argv in argvs(build()) if "pip" in argv]
     assert [argv[-1].rpartition("/")[2] for argv in lines] == ["pip.lock", "requirements.lock", "torch.lock"]
     for argv in lines:
-        assert argv[0] == "/venv/python"
+        assert argv[:4] == python("-m", "pip")
         assert {"--require-hashes", "--no-deps", "--only-binary=:all:", "--python-version=3.11", "--abi=cp311",
                 "--platform=manylinux_2_28_x86_64"} <= set(argv)
         assert not any("aarch64" in word or "manylinux_2_37" in word for word in argv)
@@ -108,11 +108,11 @@ def test_the_hosts_settings_reach_pip_and_the_builder() -> None:
 
 def test_all_that_is_missing_is_told_at_once() -> None:
     with pytest.raises(NotReady) as told:
-        build(facts(builder="", mmdebstrap=False, python="", free=1 << 30))
+        build(facts(builder="", mmdebstrap=False, pip=False, free=1 << 30))
     text = "\n".join(told.value.details)
     assert all(word in text for word in ("buildah", "mmdebstrap", "pip", "1.0 GiB free, 8 GiB are needed"))
     assert told.value.hint == "apt-get install buildah"
-    assert build(facts(mmdebstrap=False, base=True, wheels_missing=0, python="")).changes
+    assert build(facts(mmdebstrap=False, base=True, wheels_missing=0, pip=False)).changes
 
 
 @pytest.mark.parametrize("digest", ["", "latest", "sha256:abc", "sha256:" + "G" * 64])
@@ -124,7 +124,7 @@ def test_an_upstream_image_is_never_guessed(digest: str) -> None:
 
 def test_an_upstream_image_is_named_by_its_digest() -> None:
     upstream = recipe(suite="", packages=(), upstream="docker.io/v/v", python="")
-    plan = build(facts(mmdebstrap=False, python=""), of=upstream, upstream_digest=UPSTREAM)
+    plan = build(facts(mmdebstrap=False, pip=False), of=upstream, upstream_digest=UPSTREAM)
     assert f"--build-arg=UPSTREAM=docker.io/v/v@{UPSTREAM}" in one(plan, "build")
     assert [bool(step.skip) for step in plan.steps] == [True, True, False, False]
     assert not any("base.tar" in word for argv in argvs(plan) for word in argv)

@@ -15,19 +15,18 @@ from vmtool.spec.load import validated
 
 
 def find_rootfs_recipe(name: str) -> Path:
-    """The recipe.yaml of a name below images/, of a directory, or a file.
+    """The recipe.yaml of a plain name, which is one below images/, whatever lies where a person stands; else of a
+    directory, or a file.
 
     Raises:
         Refused: there is none.
     """
-    places = [Path(name), Path(name) / "recipe.yaml"]
-    if NAME.fullmatch(name):
-        places.append(shipped("images") / name / "recipe.yaml")
-    for place in places:
-        if place.is_file():
-            return place.resolve()
+    place = shipped("images") / name if NAME.fullmatch(name) else Path(name)
+    for path in (place, place / "recipe.yaml"):
+        if path.is_file():
+            return path.resolve()
     names = sorted(path.parent.name for path in shipped("images").glob("rootfs-*/recipe.yaml"))
-    raise Refused(f"{name}: no recipe, neither a file nor a folder of images/",
+    raise Refused(f"{name}: no recipe, neither {place} nor a recipe.yaml in it; a path has a /, such as ./{place.name}",
                   hint=f"vmtool rootfs build {' | '.join(names)}")
 
 
