@@ -58,7 +58,7 @@ LISTED: dict[str, dict[str, tuple[str, ...]]] = {
             "doctor.compare", "documents", "image.archive", "image.recipe", "image.wheels", "kata.document",
             "rootfs.metadata.lock_file", "rootfs.metadata.manifest", "rootfs.recipe.load"),
         "what vmtool itself wrote, in its state directory or its package": (
-            "image.installed", "instance.instance", "kata.keys", "proof.evidence", "rendering"),
+            "instance.instance", "kata.keys", "proof.evidence", "rendering"),
         "to be gone: the plan of a canary looks at the directory that it is for": ("models.canary",),
         "a file's new content depends on whether the old one is the same": ("kata.install",),
         "images of gigabytes: read by blocks, in place": (

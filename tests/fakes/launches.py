@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from tests.fakes.machine.containers import chain_of, digest_of
 from vmtool.containerd.endpoint import choose_endpoint
 from vmtool.doctor.host import HostFacts
 from vmtool.gpu.facts import GpuFacts
 from vmtool.gpu.launch_devices import Selection, request_of, select_accelerators
+from vmtool.image.pinned_image import PinnedImage
+from vmtool.image.reference import full_reference
 from vmtool.instance.instance import Instance, subject_of
 from vmtool.launch.pipeline import launcher_of
 from vmtool.models.facts import ModelFacts
@@ -26,13 +29,22 @@ class Found:
     earlier: Instance | None
     guest: Any = None
     gpu: GpuFacts | None = None
+    image: PinnedImage | None = None
+
+
+def pinned(name: str) -> PinnedImage:
+    """An image that is there, as a launch must find it."""
+    reference = full_reference(name)
+    digest = digest_of(reference)
+    return PinnedImage(reference, digest, digest, origin="imported by vmtool", chain=chain_of(reference), user="65532")
 
 
 def launched(state: State, spec: Spec, found: Found, timeout: float | None = None) -> tuple[Launch, HostFacts]:
     """What `plan_launch` and `render_launch` take."""
     return Launch(
         state=state, spec=spec, launcher=launcher_of(spec.spec.runtime.handler), network_facts=found.host.network,
-        endpoint=choose_endpoint(state, bool(found.host.containerd.answers)), model=found.model, earlier=found.earlier,
+        endpoint=choose_endpoint(state, bool(found.host.containerd.answers)), model=found.model,
+        image=found.image or pinned(spec.spec.image), earlier=found.earlier,
         devices=chosen_of(spec, found.gpu), guest=found.guest, timeout=timeout), found.host
 
 

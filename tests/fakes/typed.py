@@ -11,9 +11,11 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
+from tests.fakes.machine.containers import image_texts
 from tests.fakes.recorded import HOSTS, Recorded
 from vmtool.cli.main import vmtool
 from vmtool.host.local import LocalMachine
+from vmtool.paths import State
 
 # Where recorded hosts have vmtool's state, and where a test puts it.
 STATE = "/var/lib/vmtool"
@@ -58,9 +60,11 @@ def launchable(state: Path, file: Path, patch: pytest.MonkeyPatch) -> None:
     """Write a spec that can be launched with runc, and install a host for it."""
     model = {"/m/config.json": json.dumps({"architectures": ["LlamaForCausalLM"]}),
              "/m/canary.json": json.dumps({"prompt": "Why?", "expect": "So."})}
+    image = image_texts(State(state), "docker.io/vmtool/x:latest")
     find = "find -L /m -maxdepth 2 -printf '%y %m %s %P\\0'"
     listed = "d 755 0 \0f 644 9 config.json\0f 644 1048576 model.safetensors\0"
-    install(recorded(state, "hosts/debian12-pvm", "net/plain", texts=model, which={"iptables": "/usr/sbin/iptables"},
+    install(recorded(state, "hosts/debian12-pvm", "net/plain", texts=model | image, names={
+        str(state / "images"): ["x"]}, which={"iptables": "/usr/sbin/iptables"},
                      outputs={find: {"out": listed}}), patch)
     file.write_text(yaml.safe_dump({
         "apiVersion": "vmtool/v1", "kind": "Runtime", "metadata": {"name": "a"}, "spec": {

@@ -36,11 +36,11 @@ def standin_image(tool: Vmtool, real: Path, scratch: Path) -> str:
     layer = layer_tar()
     blobs: dict[str, bytes] = {}
     largest = max(range(len(manifest["layers"])), key=lambda number: int(manifest["layers"][number]["size"]))
-    manifest["layers"][largest] = _blob(blobs, layer, "application/vnd.oci.image.layer.v1.tar")
+    manifest["layers"][largest] = add_blob(blobs, layer, "application/vnd.oci.image.layer.v1.tar")
     config["rootfs"]["diff_ids"][largest] = manifest["layers"][largest]["digest"]
     del config["history"]
-    manifest["config"] = _blob(blobs, json.dumps(config).encode(), manifest["config"]["mediaType"])
-    top = _blob(blobs, json.dumps(manifest).encode(), manifest["mediaType"])
+    manifest["config"] = add_blob(blobs, json.dumps(config).encode(), manifest["config"]["mediaType"])
+    top = add_blob(blobs, json.dumps(manifest).encode(), manifest["mediaType"])
     reference = f"{NAME}:{top['digest'][7:19]}"
     there = [image["reference"] for image in tool("image", "list", "--json").json["images"]
              if image["reference"].startswith(f"{NAME}:")]
@@ -90,7 +90,7 @@ def archive(path: Path, top: dict[str, Any], reference: str, blobs: dict[str, by
     return path
 
 
-def _blob(blobs: dict[str, bytes], data: bytes, kind: str) -> dict[str, Any]:
+def add_blob(blobs: dict[str, bytes], data: bytes, kind: str) -> dict[str, Any]:
     digest = sha256(data).hexdigest()
     blobs[f"blobs/sha256/{digest}"] = data
     return {"mediaType": kind, "digest": f"sha256:{digest}", "size": len(data)}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import http.client
+import io
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,8 +25,14 @@ import pytest
 
 from tests.integration.machine import Vmtool, command
 from vmtool.cache import Cache
+from vmtool.containerd.endpoint import Endpoint, private_endpoint, start_daemon
+from vmtool.errors import VerificationFailed
+from vmtool.host.local import LocalHost
+from vmtool.image.actions import ExpectDigest
 from vmtool.image.archive import read_archive
 from vmtool.image.facts import is_intact
+from vmtool.paths import State
+from vmtool.plan import StopDaemon
 from vmtool.serving.entrypoint import listen
 
 RECIPE = """kind: ContainerImage
@@ -221,6 +229,78 @@ def test_an_archive_moves_to_another_machine(workshop: Workshop, tmp_path: Path)
     assert (image["reference"], image["present"]) == (f"docker.io/vmtool/tiny:{archive.stem}", True)
     other("image", "rm", image["reference"])
     assert other("image", "list", "--json").json["images"] == []
+
+
+def relabelled(archive: Path, target: Path, name: str) -> Path:
+    """The same archive, whose image says that it has another name."""
+    with tarfile.open(archive) as source, tarfile.open(target, "w") as made:
+        for member in source:
+            file = source.extractfile(member)
+            data = file.read() if file else b""
+            if member.name == "index.json":
+                index = json.loads(data)
+                index["manifests"][0]["annotations"] = {"io.containerd.image.name": name}
+                data = json.dumps(index).encode()
+                member.size = len(data)
+            made.addfile(member, io.BytesIO(data))
+    return target
+
+
+def digests(workshop: Workshop) -> dict[str, tuple[str, bool]]:
+    images = workshop.vmtool("image", "list", "--json").json["images"]
+    return {image["reference"]: (image["digest"], image["present"]) for image in images}
+
+
+def test_an_archive_labelled_like_a_built_image_does_not_take_its_place(workshop: Workshop, tmp_path: Path) -> None:
+    workshop.write("RUN echo theirs > /marker")
+    workshop.vmtool("image", "build", workshop.recipe)
+    theirs = relabelled(workshop.archives()[0], tmp_path / "theirs.tar", "docker.io/vmtool/tiny:latest")
+    workshop.write("RUN echo mine > /marker")
+    workshop.vmtool("image", "build", workshop.recipe)
+    mine = digests(workshop)
+    refused = workshop.vmtool("image", "import", theirs, status=2)
+    assert "docker.io/vmtool/tiny:latest is the name of an image that was built from the recipe tiny" in refused.err
+    assert f"hint: remove that first: vmtool image rm tiny, then: vmtool image import {theirs}" in refused.err
+    assert digests(workshop) == mine
+    assert "built from this very input" in workshop.vmtool("image", "build", workshop.recipe).err
+
+
+@pytest.fixture
+def awake(workshop: Workshop) -> Iterator[Endpoint]:
+    """The private containerd, running as long as somebody needs it."""
+    state, host = State(workshop.vmtool.state), LocalHost()
+    daemon = start_daemon(state)
+    host.make_dir(state.run)
+    daemon.do(host)
+    host.write(state.containerd / "users" / "test", "")
+    yield private_endpoint(state)
+    host.remove(state.containerd / "users" / "test")
+    StopDaemon(daemon.pidfile, state.containerd / "users").do(host)
+
+
+def test_a_name_that_was_moved_by_hand_is_noticed_and_made_good(workshop: Workshop, tmp_path: Path,
+                                                                awake: Endpoint) -> None:
+    workshop.write("RUN echo other > /marker")
+    workshop.vmtool("image", "build", workshop.recipe)
+    other = relabelled(workshop.archives()[0], tmp_path / "other.tar", "docker.io/vmtool/other:1")
+    workshop.vmtool("image", "import", other)
+    workshop.write("RUN echo mine > /marker")
+    workshop.vmtool("image", "build", workshop.recipe)
+    mine = digests(workshop)
+    name = "docker.io/vmtool/tiny:latest"
+    expect = ExpectDigest(awake, name, mine[name][0])
+    assert subprocess.run(("sh", "-c", expect.shell()), capture_output=True, check=False).returncode == 0
+    subprocess.run(awake.ctr("images", "tag", "--force", "docker.io/vmtool/other:1", name), check=True,
+                   capture_output=True)
+    assert subprocess.run(("sh", "-c", expect.shell()), capture_output=True, check=False).returncode == 1
+    with pytest.raises(VerificationFailed, match="points to"):
+        expect.do(LocalHost())
+    assert digests(workshop)[name] == (mine[name][0], False)
+    done = workshop.vmtool("image", "build", workshop.recipe)
+    assert "nothing to do" not in done.err
+    assert mine[name][0] in done.out
+    assert digests(workshop) == mine
+    workshop.vmtool("image", "rm", "docker.io/vmtool/other:1")
 
 
 @pytest.mark.parametrize(("content", "why"), [(None, "no such file"), (b"text", "no image archive"), (b"", "no image"),

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import VLLM, MakeSpec
+from tests.integration.conftest import CACHE, VLLM, MakeSpec
 from tests.integration.kills import held, released
 from tests.integration.machine import Vmtool, footprint
+from tests.integration.standin_image import add_blob, archive, real_image
 from vmtool.engine.journal import NAME as JOURNAL
 
 PORT = 18431
@@ -142,8 +143,37 @@ def test_chat_answers_to_the_letter(vmtool: Vmtool, running: object) -> None:
 def test_every_claim_but_the_tee_is_proven(vmtool: Vmtool, running: object) -> None:
     claims = {claim["id"]: claim["verdict"] for claim in vmtool("status", "answers", "--json").json["claims"]}
     assert claims.pop("tee") == "failed"
-    assert len(claims) == 9
+    assert len(claims) == 10
     assert set(claims.values()) == {"proven"}
+
+
+def test_what_was_verified_on_the_way_is_typed_with_the_same_result(vmtool: Vmtool, running: object) -> None:
+    """The lines of `RequireClaims`; the key comes only after the first of them."""
+    vmtool("status", "answers", "--before-key")
+    vmtool("status", "answers", "--proof")
+    lines = [str(record["shell"]) for record in journal(vmtool, "answers") if record["event"] == "begin"]
+    places = [next(number for number, line in enumerate(lines) if word in line)
+              for word in (" run --detach", "--before-key", "receive_keys", "--proof")]
+    assert places == sorted(places)
+
+
+def test_an_image_that_would_run_as_root_is_refused(vmtool: Vmtool, make_spec: MakeSpec, standin: str,
+                                                    tmp_path: Path) -> None:
+    """Without USER its processes would be root's on this host, with the key."""
+    [real] = (CACHE / "images" / "vllm-cpu").glob("*.tar")
+    manifest, config = real_image(real)
+    del config["config"]["User"]
+    blobs: dict[str, bytes] = {}
+    manifest["config"] = add_blob(blobs, json.dumps(config).encode(), manifest["config"]["mediaType"])
+    top = add_blob(blobs, json.dumps(manifest).encode(), manifest["mediaType"])
+    name = "docker.io/vmtool/rooted:1"
+    vmtool("image", "import", archive(tmp_path / "rooted.tar", top, name, blobs))
+    try:
+        refused = vmtool("run", make_spec("rooted", PORT + 3, image=name), status=2)
+        assert f"spec.image: {name} would run as root (end its Containerfile with: USER 65532:65532)" in refused.err
+        assert not (vmtool.state / "instances" / "rooted" / JOURNAL).exists()
+    finally:
+        vmtool("image", "rm", name)
 
 
 def test_the_summary_says_that_it_is_not_confidential(running: dict[str, object]) -> None:

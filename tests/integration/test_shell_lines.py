@@ -28,7 +28,9 @@ from vmtool.endpoint.actions import AskCanary, AwaitHealth
 from vmtool.endpoint.client import Server
 from vmtool.gpu.actions import AwaitVfioNodes, AwaitVfioUnused, ExpectDriver, WriteSysfs
 from vmtool.host import daemons, processes
+from vmtool.image.actions import ExpectDigest
 from vmtool.isolation import private
+from vmtool.launch.actions import RequireClaims
 from vmtool.libvirt.actions import GuestRequest
 from vmtool.qemu.actions import ExpectTee, KillQemu
 from vmtool.rootfs.build.workers import extract
@@ -38,6 +40,8 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 # Kinds that are not typed here, and why.
 NOT_TYPED = {
     DeleteTask: "a task of containerd's: its line asks the same ctr, and a shim that hangs is for a person to see",
+    ExpectDigest: "takes a containerd with an image: typed in test_image.py",
+    RequireClaims: "takes a launch: typed in test_run.py",
     GuestRequest: "takes a guest with its agent, and socat, which vmtool itself does not need",
 }
 BDF = "0000:01:00.0"

@@ -14,12 +14,15 @@ from hypothesis import strategies as st
 
 from tests.fakes.kinds import KINDS
 from vmtool import plan as p
+from vmtool.containerd.endpoint import Endpoint
 from vmtool.endpoint.client import Server
 
 TEXT = st.text(max_size=20)
 PATHS = st.text("abc/ '$\n", min_size=1, max_size=12).map(lambda text: Path("/" + text))
 SERVERS = st.builds(Server, host=TEXT, port=st.integers(1, 65535), result=PATHS)
-VALUES = {Path: PATHS, str: TEXT, Server: SERVERS, float: st.floats(0, 1e6), int: st.integers(0, 0o777),
+ENDPOINTS = st.builds(Endpoint, socket=PATHS, private=st.booleans())
+VALUES = {Path: PATHS, str: TEXT, Server: SERVERS, Endpoint: ENDPOINTS, float: st.floats(0, 1e6),
+          int: st.integers(0, 0o777),
           bool: st.booleans(),
           dict[str, Any]: st.dictionaries(TEXT, st.none() | TEXT | st.integers() | st.lists(TEXT)),
           tuple[str, ...]: st.lists(TEXT, min_size=1).map(tuple), p.Pairs: st.lists(st.tuples(TEXT, TEXT)).map(tuple)}
@@ -28,7 +31,13 @@ VALUES = {Path: PATHS, str: TEXT, Server: SERVERS, float: st.floats(0, 1e6), int
 def actions(kind: type[p.Action]) -> st.SearchStrategy[p.Action]:
     known = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     hints = {name: hint for name, hint in typing.get_type_hints(kind).items() if name in known}
-    return st.builds(kind, **{name: VALUES.get(hint, st.none() | PATHS) for name, hint in hints.items()})
+    return st.builds(kind, **{name: _values(hint) for name, hint in hints.items()})
+
+
+def _values(hint: Any) -> st.SearchStrategy[Any]:
+    if typing.get_origin(hint) is typing.Literal:
+        return st.sampled_from(typing.get_args(hint))
+    return VALUES.get(hint, st.none() | PATHS)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=p.kind_of)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 import tarfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,13 @@ class Contents:
         form: "oci" or "docker".
         references: full names with tags, as containerd will know them.
         unnamed: images that carry no full name, by their tag or, without one, by nothing.
+        digests: of their manifests, by either; containerd makes the manifests of Docker's form when it imports them.
     """
 
     form: str
     references: tuple[str, ...]
     unnamed: tuple[str, ...]
+    digests: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_archive(path: Path) -> Contents:
@@ -73,6 +76,7 @@ def _contents(path: Path, archive: tarfile.TarFile) -> Contents:
 def _oci(archive: tarfile.TarFile, members: dict[str, tarfile.TarInfo]) -> Contents:
     references: list[str] = []
     unnamed: list[str] = []
+    digests: dict[str, str] = {}
     for manifest in _json(archive, members, "index.json")["manifests"]:
         algorithm, _, value = manifest["digest"].partition(":")
         blob = members[f"blobs/{algorithm}/{value}"]
@@ -80,8 +84,10 @@ def _oci(archive: tarfile.TarFile, members: dict[str, tarfile.TarInfo]) -> Conte
             raise ValueError(f"{blob.name} has {blob.size} bytes instead of {manifest['size']}")
         annotations = manifest.get("annotations") or {}
         name = next((annotations[key] for key in NAMES if key in annotations), "")
+        if digests.setdefault(name, f"{algorithm}:{value}") != f"{algorithm}:{value}":
+            raise ValueError(f"two images are named {name!r}")
         (references if REFERENCE.fullmatch(name) else unnamed).append(name)
-    return _named("oci", references, unnamed)
+    return _named("oci", references, unnamed, digests)
 
 
 def _docker(archive: tarfile.TarFile, members: dict[str, tarfile.TarInfo]) -> Contents:
@@ -94,17 +100,25 @@ def _docker(archive: tarfile.TarFile, members: dict[str, tarfile.TarInfo]) -> Co
         tags = image.get("RepoTags") or []
         references += [full_reference(tag) for tag in tags]
         unnamed += [] if tags else [""]
-    return _named("docker", references, unnamed)
+    return _named("docker", references, unnamed, {})
 
 
-def _named(form: str, references: list[str], unnamed: list[str]) -> Contents:
+def _named(form: str, references: list[str], unnamed: list[str], digests: Mapping[str, str]) -> Contents:
     if not references and not unnamed:
         raise ValueError("no image in it")
-    return Contents(form, tuple(references), tuple(unnamed))
+    return Contents(form, tuple(references), tuple(unnamed), digests)
 
 
 def _json(archive: tarfile.TarFile, members: dict[str, tarfile.TarInfo], name: str) -> Any:
     file = archive.extractfile(members[name])
     if members[name].size > MAX_JSON or file is None:
         raise ValueError(f"{name} is not a file of at most {MAX_JSON >> 20} MiB")
-    return json.load(file)
+    return json.load(file, object_pairs_hook=_distinct)
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Go, and so containerd, takes the last of two keys that differ in their letters' case only (encoding/json): it
+    would import another image than the one that was looked at."""
+    if len({name.casefold() for name, _ in pairs}) < len(pairs):
+        raise ValueError("a key occurs twice")
+    return dict(pairs)

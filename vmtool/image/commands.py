@@ -16,11 +16,19 @@ from vmtool.errors import Refused, VmtoolError
 from vmtool.host import locks
 from vmtool.host.local import LocalMachine
 from vmtool.image.archive import read_archive
-from vmtool.image.check import check_upstream
+from vmtool.image.check import check_names, check_upstream
 from vmtool.image.facts import read_build
-from vmtool.image.installed import ImportedImage, images_dir, is_present, read_images, read_record, read_records
+from vmtool.image.installed import (
+    ImportedImage,
+    images_dir,
+    is_present,
+    read_images,
+    read_record,
+    read_records,
+    recorded_digests,
+)
 from vmtool.image.plan_build import plan_build
-from vmtool.image.plan_import import built_record, foreign_record, plan_import
+from vmtool.image.plan_import import built_record, digests_of, foreign_record, plan_import
 from vmtool.image.recipe import Recipe, find_recipe, input_digest, read_recipe
 from vmtool.image.reference import full_reference
 from vmtool.instance.instance import read_instances
@@ -45,9 +53,12 @@ def build(state: State, recipe: str, dry_run: bool, no_cache: bool, upstream_dig
     check_upstream(read, upstream_digest)
     digest, endpoint = input_digest(read, upstream_digest), this_endpoint(state)
     wanted = built_record(read.name, read.reference, digest, endpoint)
-    earlier = read_record(images_dir(state) / read.name)
-    if earlier == wanted and not no_cache and is_present(LocalMachine(), state, earlier):
-        click.echo(f"nothing to do: {wanted.references[-1]} is there, built from this very input", err=True)
+    reader = LocalMachine()
+    check_names(wanted, {}, read_records(reader, state), {})
+    earlier = read_record(reader, images_dir(state) / read.name)
+    if earlier == wanted and not no_cache and is_present(reader, state, earlier):
+        made = recorded_digests(reader, state, read.name)[wanted.references[-1]]
+        click.echo(f"nothing to do: {wanted.references[-1]} is there, built from this very input: {made}", err=True)
         return
     plans = _Build(state, read, digest, wanted, upstream_digest, no_cache)
     if dry_run:
@@ -59,7 +70,8 @@ def build(state: State, recipe: str, dry_run: bool, no_cache: bool, upstream_dig
         if not built.changes:
             Progress().skipped(built.steps[0].title, built.steps[0].skip)
         apply_plan(state, images_dir(state) / read.name, doing, plans.load)
-    click.echo(f"{wanted.references[-1]} is there, also as {wanted.references[0]}")
+    made = recorded_digests(reader, state, read.name)[wanted.references[-1]]
+    click.echo(f"{wanted.references[-1]} is there, also as {wanted.references[0]}: {made}")
     click.echo("next: vmtool model canary DIR   vmtool run images/quickstart.yaml")
 
 
@@ -77,9 +89,12 @@ class _Build:
                           upstream_digest=self.upstream, fresh=self.fresh)
 
     def load(self) -> Plan:
-        return plan_import(self.state, self.wanted.endpoint, self.cache.archive(self.recipe.name, self.digest),
-                           self.wanted, read_record(images_dir(self.state) / self.recipe.name),
-                           tag=(self.wanted.references[0], self.wanted.references[1]))
+        archive, names = self.cache.archive(self.recipe.name, self.digest), self.wanted.references
+        # It is there when it is built; a dry run may come before that.
+        made = read_archive(archive).digests.get(names[0], "") if archive.exists() else ""
+        return plan_import(self.state, self.wanted.endpoint, archive, self.wanted,
+                           read_record(LocalMachine(), images_dir(self.state) / self.recipe.name),
+                           digests=dict.fromkeys(names, made), tag=(names[0], names[1]))
 
 
 @image_command.command("import")
@@ -89,18 +104,22 @@ class _Build:
 @click.pass_obj
 def import_(state: State, archive: Path, name: str, dry_run: bool) -> None:
     """Import an image ARCHIVE: an OCI layout or the output of `docker save`."""
-    archive = archive.absolute()
-    record, base_name = foreign_record(read_archive(archive), archive, this_endpoint(state), name)
-    directory = images_dir(state) / record.name
+    archive, reader = archive.absolute(), LocalMachine()
+    contents = read_archive(archive)
+    record, base_name = foreign_record(contents, archive, this_endpoint(state), name)
+    directory, digests = images_dir(state) / record.name, digests_of(contents, record)
 
     def make() -> Plan:
-        return plan_import(state, record.endpoint, archive, record, read_record(directory), base_name=base_name)
+        check_names(record, digests, read_records(reader, state), recorded_digests(reader, state, record.name), archive)
+        return plan_import(state, record.endpoint, archive, record, read_record(reader, directory), digests=digests,
+                           base_name=base_name)
 
     if dry_run:
         click.echo("\n".join(plan_lines(make())))
         return
     apply_plan(state, directory, f"vmtool image import {archive}", make)
-    click.echo("\n".join(record.references))
+    for reference, digest in recorded_digests(reader, state, record.name).items():
+        click.echo(f"{reference}: {digest}")
 
 
 @image_command.command("list")
@@ -139,7 +158,7 @@ def find_record(state: State, image: str) -> ImportedImage:
     Raises:
         VmtoolError: vmtool did not import such an image.
     """
-    for record in read_records(state):
+    for record in read_records(LocalMachine(), state):
         if image == record.name or full_reference(image) in record.references:
             return record
     raise VmtoolError(f"vmtool knows no image {image!r}", hint="vmtool image list")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool.containerd.endpoint import Endpoint
 from vmtool.errors import VmtoolError
 from vmtool.host.daemons import living
+from vmtool.image.listing import parse_listing
 from vmtool.machine import Reader
 from vmtool.paths import State
 from vmtool.records import record_of
@@ -60,47 +60,65 @@ def images_dir(state: State) -> Path:
     return state.root / "images"
 
 
-def read_record(directory: Path) -> ImportedImage | None:
+def read_record(reader: Reader, directory: Path) -> ImportedImage | None:
     """What was written down about an image; None when its import never ended.
 
     Raises:
         VmtoolError: the file is of another version of vmtool.
     """
+    text = reader.text(str(directory / RECORD))
     try:
-        return record_of(ImportedImage, (directory / RECORD).read_text())
-    except FileNotFoundError:
-        return None
+        return None if text is None else record_of(ImportedImage, text)
     except ValueError as error:
         raise VmtoolError(f"{directory / RECORD} was written by another version of vmtool: {error}",
                           hint=f"vmtool image rm {directory.name}") from error
 
 
-def read_records(state: State) -> list[ImportedImage]:
-    directories = sorted(path for path in images_dir(state).glob("*") if path.is_dir())
-    return [record for directory in directories if (record := read_record(directory))]
+def read_records(reader: Reader, state: State) -> list[ImportedImage]:
+    """Every record, by name."""
+    directories = (images_dir(state) / name for name in reader.names(str(images_dir(state))))
+    return [record for directory in directories if (record := read_record(reader, directory))]
+
+
+def recorded_digests(reader: Reader, state: State, name: str) -> dict[str, str]:
+    """What vmtool put under each name of a record, by digest."""
+    listing = reader.text(str(images_dir(state) / name / LISTING)) or ""
+    return {row.reference: row.digest for row in parse_listing(listing)}
+
+
+def current_digests(reader: Reader, state: State, endpoint: Endpoint) -> dict[str, str] | None:
+    """What each name points to now; None when containerd does not run, or does not answer."""
+    if sleeps(state, endpoint):
+        return None
+    output = reader.run(endpoint.ctr("images", "list"))
+    return {row.reference: row.digest for row in parse_listing(output.out)} if output and not output.status else None
 
 
 def is_present(reader: Reader, state: State, record: ImportedImage) -> bool:
-    """Whether the recorded image is still there; a private containerd that sleeps is not woken up for that."""
-    if sleeps(state, record.endpoint):
-        digest = _digest(images_dir(state) / record.name / LISTING)
-        blobs = state.containerd / "root" / "io.containerd.content.v1.content" / "blobs" / "sha256"
-        return bool(digest) and reader.exists(str(blobs / digest.removeprefix("sha256:")))
-    existing = {image[0] for image in _ask(reader, record.endpoint)}
-    return set(record.references) <= existing
+    """Whether each name of the record still points to what was put there; a private containerd that sleeps is not
+    woken up for that: nobody can have moved a name meanwhile, and its content is looked for on the disk."""
+    recorded = recorded_digests(reader, state, record.name)
+    current = current_digests(reader, state, record.endpoint)
+    if not set(record.references) <= set(recorded):
+        return False
+    if current is None and record.private:
+        return all(reader.exists(blob_path(state, recorded[name])) for name in record.references)
+    return all((current or {}).get(name) == recorded[name] for name in record.references)
 
 
 def read_images(reader: Reader, state: State, endpoint: Endpoint) -> list[Image]:
     """Every image in vmtool's namespace and in its records."""
-    rows = [] if sleeps(state, endpoint) else _ask(reader, endpoint)
-    images = {reference: Image(reference, digest, size, True, "") for reference, digest, size in rows}
-    for record in read_records(state):
-        listed = images_dir(state) / record.name / LISTING
-        known = {row[0]: row for row in _rows(reader.text(str(listed)) or "")}
+    output = None if sleeps(state, endpoint) else reader.run(endpoint.ctr("images", "list"))
+    images = {row.reference: Image(row.reference, row.digest, row.size, True, "")
+              for row in parse_listing(output.out if output else "")}
+    for record in read_records(reader, state):
+        listed = reader.text(str(images_dir(state) / record.name / LISTING)) or ""
+        known = {row.reference: row for row in parse_listing(listed)}
         present = is_present(reader, state, record)
         for reference in record.references:
-            _, digest, size = known.get(reference, (reference, "", ""))
-            images[reference] = Image(reference, digest, size, present, record.name)
+            row = known.get(reference)
+            images[reference] = Image(reference, row.digest if row else "", row.size if row else "", present,
+                                      record.name)
     return sorted(images.values(), key=lambda image: image.reference)
 
 
@@ -109,20 +127,7 @@ def sleeps(state: State, endpoint: Endpoint) -> bool:
     return endpoint.private and living(state.run / "containerd.pid") is None
 
 
-def _ask(reader: Reader, endpoint: Endpoint) -> list[tuple[str, str, str]]:
-    output = reader.run(endpoint.ctr("images", "list"))
-    return _rows(output.out) if output and output.status == 0 else []
-
-
-def _rows(text: str) -> list[tuple[str, str, str]]:
-    """Reference, digest and size of `ctr images list`: REF TYPE DIGEST SIZE UNIT PLATFORMS LABELS."""
-    return [(words[0], words[2], " ".join(words[3:5])) for words in map(str.split, text.splitlines())
-            if len(words) > 4 and words[2].startswith("sha256:")]
-
-
-def _digest(listing: Path) -> str:
-    try:
-        found = re.search(r"sha256:[0-9a-f]{64}", listing.read_text())
-    except OSError:
-        return ""
-    return found[0] if found else ""
+def blob_path(state: State, digest: str) -> str:
+    """Where the private containerd keeps what has this digest."""
+    store = state.containerd / "root" / "io.containerd.content.v1.content" / "blobs"
+    return str(store / digest.replace(":", "/", 1))

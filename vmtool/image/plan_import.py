@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from vmtool import plan as p
 from vmtool.containerd.endpoint import Endpoint, awake, plan_containerd, start_daemon
 from vmtool.errors import Refused
+from vmtool.image.actions import ExpectDigest
 from vmtool.image.archive import Contents
 from vmtool.image.installed import LISTING, RECORD, ImportedImage, images_dir
 from vmtool.paths import State
@@ -15,12 +17,14 @@ from vmtool.records import record_text
 
 
 def plan_import(state: State, endpoint: Endpoint, archive: Path, record: ImportedImage,
-                earlier: ImportedImage | None, *, base_name: str = "", tag: tuple[str, str] | None = None) -> p.Plan:
+                earlier: ImportedImage | None, *, digests: Mapping[str, str], base_name: str = "",
+                tag: tuple[str, str] | None = None) -> p.Plan:
     """From an archive to an image that `ctr run` finds.
 
     Args:
         record: what will be there.
         earlier: what an earlier import under the same name left.
+        digests: what each reference must point to then, as far as the archive says.
         base_name: name for an image that carries a tag only.
         tag: (present name, further name).
     """
@@ -31,9 +35,7 @@ def plan_import(state: State, endpoint: Endpoint, archive: Path, record: Importe
                                p.Run(endpoint.ctr(*words), deadline=1800)]
     if tag:
         actions.append(p.Run(endpoint.ctr("images", "tag", "--force", *tag)))
-    actions += [p.Expect(endpoint.ctr("images", "list", "--quiet", f"name=={name}"), name,
-                         hint="the archive holds another name than it says: ctr images import it by hand and look")
-                for name in record.references]
+    actions += [_expect(endpoint, name, digests.get(name, "")) for name in record.references]
     filters = (f"name=={name}" for name in record.references)
     actions += [p.Run(endpoint.ctr("images", "list", *filters), stdout=directory / LISTING),
                 *_forget(endpoint, old), p.WriteFile(directory / RECORD, record_text(record))]
@@ -45,6 +47,12 @@ def plan_import(state: State, endpoint: Endpoint, archive: Path, record: Importe
         p.Step(f"import {record.references[-1]}", tuple(actions), undo=undo, replaces_previous=True),
         plan_release(state, endpoint, user),
     ))
+
+
+def _expect(endpoint: Endpoint, name: str, digest: str) -> p.Action:
+    hint = "the archive holds something else than it says: ctr images import it by hand, then look"
+    return ExpectDigest(endpoint, name, digest, hint) if digest else p.Expect(
+        endpoint.ctr("images", "list", "--quiet", f"name=={name}"), name, hint=hint)
 
 
 def plan_release(state: State, endpoint: Endpoint, user: str) -> p.Step:
@@ -60,6 +68,13 @@ def built_record(name: str, reference: str, digest: str, endpoint: Endpoint) -> 
     """The record of an image that was built here: tagged by its input, and as the latest."""
     return ImportedImage(name, (f"{reference}:{digest[:12]}", f"{reference}:latest"), digest, str(endpoint.socket),
                   endpoint.private)
+
+
+def digests_of(contents: Contents, record: ImportedImage) -> dict[str, str]:
+    """The digest of what each reference of the record is to point to, as far as the archive says."""
+    named = contents.references or contents.unnamed
+    return {reference: contents.digests[name] for reference, name in zip(record.references, named, strict=True)
+            if name in contents.digests}
 
 
 def foreign_record(contents: Contents, archive: Path, endpoint: Endpoint, name: str = "") -> tuple[ImportedImage, str]:

@@ -11,3 +11,9 @@ def full_reference(name: str) -> str:
     elif "." not in first and ":" not in first and first != "localhost":
         name = f"docker.io/{name}"
     return name if ":" in name.rpartition("/")[2] or "@" in name else f"{name}:latest"
+
+
+def split_digest(name: str) -> tuple[str, str]:
+    """NAME@sha256:... as name and digest; the digest is empty when none is given."""
+    plain, _, digest = name.partition("@")
+    return plain, digest

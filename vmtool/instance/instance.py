@@ -12,6 +12,7 @@ from vmtool.endpoint.client import Server
 from vmtool.engine.journal import Journal, JournalState
 from vmtool.errors import VmtoolError
 from vmtool.host import daemons, locks
+from vmtool.machine import Host
 from vmtool.paths import State
 from vmtool.records import record_of
 
@@ -83,6 +84,8 @@ class InstanceRecord:
         socket, private: the containerd that holds it.
         host, port: where the server is published; an empty host when it is not.
         devices: PCI addresses that were passed on.
+        image_digest, image_chain, image_origin: see `vmtool.image.pinned_image`; empty of an instance that vmtool 0.1
+            started.
         details: of the launcher that started it, for its own claims. A guest's are `program` and `kernel` (the emulator
             and the guest kernel that its configuration names), `rendered` (path of that configuration) and
             `configuration` (its SHA-256); libvirt's also `uri` (the libvirt that was asked) and `channel` (the socket
@@ -103,6 +106,9 @@ class InstanceRecord:
     result: str
     memory: int
     devices: tuple[str, ...] = ()
+    image_digest: str = ""
+    image_chain: str = ""
+    image_origin: str = ""
     details: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -175,6 +181,13 @@ def read_instance(state: State, name: str) -> Instance:
         raise VmtoolError(f"{paths.directory} was written by another version of vmtool: {error}") from error
     pid = daemons.living(paths.pidfile)
     return Instance(name, paths, record, _state(state, paths, replayed, pid), pid, replayed)
+
+
+def read_starting(host: Host, directory: Path) -> Instance:
+    """The instance that is being started, as its launch wrote it down so far."""
+    paths = Paths(directory)
+    record = record_of(InstanceRecord, host.read(paths.record).decode())
+    return Instance(directory.name, paths, record, "starting", host.living(paths.pidfile), JournalState())
 
 
 def _record(paths: Paths, text: str) -> InstanceRecord:

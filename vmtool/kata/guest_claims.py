@@ -58,6 +58,11 @@ def view_claims(reader: Reader, record: InstanceRecord, commandline: str) -> Ite
                                                  "does shows in gpu.in-container")
 
 
+def hardening_claim(reader: Reader, record: InstanceRecord) -> Claim:
+    """Ask for the workload's first process only."""
+    return _hardening(parse_view(_exec(reader, record, "grep", "-H", "-m", "200", "", "/proc/1/status")))
+
+
 def parse_view(answer: Output | None) -> View:
     """Lines by file; a file that is absent is missing."""
     view: dict[str, list[str]] = {}

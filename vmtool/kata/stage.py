@@ -13,7 +13,10 @@ from vmtool.containerd.endpoint import awake
 from vmtool.errors import NotReady
 from vmtool.findings import Finding, failing, from_error
 from vmtool.gpu.launch_devices import Backend, Selection, device_paths
+from vmtool.image.check import check_user
+from vmtool.image.proof import container_image_claim
 from vmtool.instance.instance import Instance
+from vmtool.kata.guest_claims import hardening_claim
 from vmtool.kata.proof import guest_claims, sandbox_name
 from vmtool.kata.render import render
 from vmtool.kata.request import Survey, survey
@@ -64,6 +67,7 @@ class KataLauncher(Launcher):
         return survey(reader, spec.spec)
 
     def check(self, launch: Launch) -> Iterator[Finding]:
+        yield from check_user(launch.image)
         yield from check_guest(launch.guest, launch.devices)
 
     def make(self, launch: Launch) -> Guest:
@@ -82,11 +86,18 @@ class KataLauncher(Launcher):
         end = (KillQemu(sandbox_name(launch.name), guest.survey.asked.assets.qemu),)
         yield plan_container(launch, GuestPart(guest.environment, guest.nodes, launch.paths.kata, guest.seconds, end))
         yield plan_check(launch, guest)
+
+    def hand_over(self, launch: Launch) -> Iterator[Step]:
         yield plan_key(launch)
+
+    def before_key(self, reader: Reader, instance: Instance) -> Iterator[Claim]:
+        yield from (claim for claim in super().before_key(reader, instance) if claim.id != "process.hardening")
+        yield hardening_claim(reader, instance.known())
 
     def claims(self, reader: Reader, instance: Instance, *, whole: bool) -> Iterator[Claim]:
         # The process on the host is the shim's or QEMU's; what holds inside the guest must be asked there.
         yield task_claim(reader, instance.known())
+        yield container_image_claim(reader, instance.known())
         yield from guest_claims(reader, instance, instance.known(), whole=whole)
 
     def left(self, reader: Reader, instance: Instance) -> Iterator[Claim]:

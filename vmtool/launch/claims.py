@@ -19,13 +19,24 @@ def read_claims(reader: Reader, instance: Instance, *, whole: bool = False) -> t
     return tuple(_claims(reader, instance, whole=whole))
 
 
+def read_claims_before_key(reader: Reader, instance: Instance) -> tuple[Claim, ...]:
+    """Inspect what was started, before its workload gets the keys."""
+    launcher = launcher_of(instance.known().handler)
+    return (_running(instance), *(launcher.before_key(reader, instance) if instance.pid else ()))
+
+
+def _running(instance: Instance) -> Claim:
+    if instance.pid is None:
+        return Claim("process.running", "failed", f"the container's process is gone ({instance.state})")
+    return Claim("process.running", "proven", f"pid {instance.pid}")
+
+
 def _claims(reader: Reader, instance: Instance, *, whole: bool) -> Iterator[Claim]:
     launcher = launcher_of(instance.known().handler)
+    yield _running(instance)
     if instance.pid is None:
-        yield Claim("process.running", "failed", f"the container's process is gone ({instance.state})")
         yield from launcher.left(reader, instance)
     else:
-        yield Claim("process.running", "proven", f"pid {instance.pid}")
         yield from launcher.claims(reader, instance, whole=whole)
     for stage in STAGES:
         if instance.pid is not None or stage.outlives_the_process:

@@ -7,6 +7,7 @@ from vmtool.doctor.host import HostFacts, read_host
 from vmtool.gpu.after_cleanup import facts_without as gpu_without
 from vmtool.gpu.facts import read_gpu
 from vmtool.gpu.launch_devices import Selection, request_of, select_accelerators
+from vmtool.image.pinned_image import read_image
 from vmtool.instance.instance import Instance, read_instance, subject_of
 from vmtool.launch.pipeline import launcher_of
 from vmtool.machine import DeviceReader
@@ -27,9 +28,10 @@ def read_launch(reader: DeviceReader, state: State, spec: Spec, timeout: float |
     model, launcher = read_model(reader, str(path)) if path else None, launcher_of(handler)
     # What is cleared before anything is made frees what it holds of the network and of the devices.
     network = network_without(host.network, subject_of(spec.name)) if cleared else host.network
+    endpoint = choose_endpoint(state, bool(host.containerd.answers))
     return Launch(
         state=state, spec=spec, launcher=launcher, network_facts=network, model=model, earlier=earlier,
-        endpoint=choose_endpoint(state, bool(host.containerd.answers)),
+        endpoint=endpoint, image=read_image(reader, state, endpoint, spec.spec.image),
         devices=choose_devices(reader, state, spec, earlier if cleared else None) if handler != "runc" else None,
         guest=launcher.read(reader, spec, model), timeout=timeout), host
 

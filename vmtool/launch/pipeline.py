@@ -7,9 +7,11 @@ A new part of a launch is a stage in a file of its own and one word in `STAGES`;
 from __future__ import annotations
 
 import importlib
+from typing import Literal
 
 from vmtool.doctor.host import HostFacts
 from vmtool.errors import Refused
+from vmtool.launch.actions import RequireClaims
 from vmtool.launch.check import check_launch
 from vmtool.plan import Plan, Step
 from vmtool.stage.devices import DevicesStage
@@ -50,7 +52,15 @@ def plan_launch(launch: Launch, host: HostFacts) -> Plan:
     check_launch(launch, stages_of(launch), host)
     return Plan(launch.owner, launch.directory, (
         *(step for stage in stages_of(launch) for step in stage.prepare(launch)),
-        *(step for stage in stages_of(launch) for step in stage.steps(launch))))
+        *(step for stage in (*BEFORE, launch.launcher) for step in stage.steps(launch)),
+        Step("verify what was started, before it gets the key", (_require(launch, "key"),)),
+        *launch.launcher.hand_over(launch),
+        *(step for stage in AFTER for step in stage.steps(launch)),
+        Step("verify what runs", (_require(launch, "end"),), waits_only=True)))
+
+
+def _require(launch: Launch, moment: Literal["key", "end"]) -> RequireClaims:
+    return RequireClaims(launch.state.root, launch.directory, moment)
 
 
 def stages_of(launch: Launch) -> tuple[Stage, ...]:

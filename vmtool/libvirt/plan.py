@@ -11,6 +11,7 @@ from pathlib import Path
 
 from vmtool import plan as p
 from vmtool.containerd.endpoint import Endpoint, awake
+from vmtool.image.pinned_image import PinnedImage
 from vmtool.instance.instance import Paths
 from vmtool.libvirt.actions import GuestRequest
 from vmtool.libvirt.initramfs_files import DISKS, guest_files
@@ -43,12 +44,13 @@ SLOWDOWN = 5
 BOOT = 120.0
 
 
-def plan_disks(state: State, spec: Spec, made: LaunchDomain, image: str, endpoint: Endpoint) -> p.Step:
+def plan_disks(state: State, spec: Spec, made: LaunchDomain, image: PinnedImage, endpoint: Endpoint) -> p.Step:
     """The workload's image as a disk, once for all instances, and the model as one of this instance's own."""
     directory, tree, cache = made.paths.directory, made.paths.directory / "tree", state.root / "disks"
     model, verified = spec.spec.model.path, is_verified(spec.spec)
     megabytes = -(-max(made.facts.model_size, 1) * 9 // 8 >> 20) + 64
-    workload = workload_disk.Order(image, verified, tree, cache, directory, endpoint.ctr())
+    workload = workload_disk.Order(image.reference, image.digest, image.chain, verified, tree, cache, directory,
+                                   endpoint.ctr())
     new = (*MAKE_DISK, "-d", str(model))
     protect = p.run_worker(add_verity.Order(directory / "model.img", directory / "model.verity"), deadline=3700.0)
     return p.Step("make the guest's disks: workload and model", (

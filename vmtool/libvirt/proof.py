@@ -38,7 +38,7 @@ def domain_claims(reader: Reader, instance: Instance, record: InstanceRecord, *,
     text = reader.text(path)
     description = text or ""
     report = parse_report(_ask(reader, instance, record))
-    return (*_machine(reader, record, description), unchanged_claim(path, text, record.details["configuration"]),
+    return (*machine_claims(reader, record), unchanged_claim(path, text, record.details["configuration"]),
             *_image(reader, description, whole=whole), *guest_claims(report, record, description))
 
 
@@ -60,7 +60,10 @@ def parse_report(text: str | None) -> Report | None:
     return report
 
 
-def _machine(reader: Reader, record: InstanceRecord, description: str) -> Iterator[Claim]:
+def machine_claims(reader: Reader, record: InstanceRecord) -> Iterator[Claim]:
+    """What the QEMU that runs, and the disks that it was given, say on this host."""
+    yield _workload_claim(reader, record)
+    description = reader.text(record.details["rendered"]) or ""
     emulated = not record.confidential and _described(description).get("type") == "qemu"
     for claim in qemu_claims(reader, record, domain_name(record.name))[0]:
         if claim.id == "vm.kvm" and claim.verdict == "failed" and emulated:
@@ -68,6 +71,18 @@ def _machine(reader: Reader, record: InstanceRecord, description: str) -> Iterat
             yield Claim("vm.kvm", "not-checked", f"{claim.evidence}: emulated, since KVM runs no guests here; slow")
         else:
             yield claim
+
+
+def _workload_claim(reader: Reader, record: InstanceRecord) -> Claim:
+    """Whether the workload's disk is the one that was made of the image that was checked: a hard link of it."""
+    made, disk = record.details.get("workload", ""), str(Path(record.details["rendered"]).with_name("workload.img"))
+    told = reader.run(("stat", "--format=%d:%i", disk, made)) if made else None
+    found = told.out.split() if told else []
+    if len(found) != 2:
+        return Claim("image.digest", "not-checked", f"{disk} and the disk that was made of the image were not compared")
+    same = found[0] == found[1]
+    return Claim("image.digest", "proven" if same else "failed", f"{record.image_digest} ({record.image_origin})"
+                 if same else f"{disk} is not the disk that was made of {record.image_digest}")
 
 
 def _image(reader: Reader, description: str, *, whole: bool) -> Iterator[Claim]:

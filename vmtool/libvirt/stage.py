@@ -17,8 +17,10 @@ from vmtool.libvirt.initramfs_files import KEY
 from vmtool.libvirt.installed import read_hypervisor
 from vmtool.libvirt.launch_check import check_domain
 from vmtool.libvirt.launch_domain import LaunchDomain, domain_name, launch_domain
-from vmtool.libvirt.proof import domain_claims
+from vmtool.libvirt.proof import domain_claims, machine_claims
+from vmtool.libvirt.verity_table import is_verified
 from vmtool.libvirt.workers import end_domain
+from vmtool.libvirt.workers.workload_disk import disk_path
 from vmtool.machine import DeviceReader, Reader
 from vmtool.models.facts import ModelFacts
 from vmtool.paths import State
@@ -47,22 +49,30 @@ class LibvirtLauncher(Launcher):
 
     def details(self, launch: Launch) -> Mapping[str, str]:
         made: LaunchDomain = launch.made
+        disk = disk_path(launch.state.root / "disks", launch.image.digest, is_verified(launch.spec.spec))
         return {"program": made.emulator, "kernel": str(made.kernel), "configuration": made.digest,
-                "rendered": str(made.description), "uri": made.uri, "channel": str(made.paths.channel)}
+                "rendered": str(made.description), "uri": made.uri, "channel": str(made.paths.channel),
+                "workload": str(disk)}
 
     def slowdown(self, launch: Launch) -> int:
         made: LaunchDomain = launch.made
         return steps.SLOWDOWN if made.emulated else 1
 
     def prepare(self, launch: Launch) -> Iterator[Step]:
-        yield steps.plan_disks(launch.state, launch.spec, launch.made, launch.record.image, launch.endpoint)
+        yield steps.plan_disks(launch.state, launch.spec, launch.made, launch.image, launch.endpoint)
 
     def steps(self, launch: Launch) -> Iterator[Step]:
         spec, made, directory = launch.spec, launch.made, launch.directory
         yield steps.plan_initrd(spec, made, server_command(spec.spec, launch.network, key=KEY))
         yield steps.plan_domain(spec, made, launch.network, launch.netns, directory)
         yield steps.plan_check(spec, made, directory)
-        yield from steps.plan_greeting(spec, made, directory)
+
+    def hand_over(self, launch: Launch) -> Iterator[Step]:
+        yield from steps.plan_greeting(launch.spec, launch.made, launch.directory)
+
+    def before_key(self, reader: Reader, instance: Instance) -> Iterator[Claim]:
+        # The guest's own words come with its greeting.
+        yield from machine_claims(reader, instance.known())
 
     def claims(self, reader: Reader, instance: Instance, *, whole: bool) -> Iterator[Claim]:
         yield from domain_claims(reader, instance, instance.known(), whole=whole)

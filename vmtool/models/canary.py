@@ -11,6 +11,10 @@ from vmtool import plan as p
 from vmtool.containerd import container as c
 from vmtool.containerd.endpoint import Endpoint, awake, plan_containerd
 from vmtool.errors import Refused
+from vmtool.findings import refuse
+from vmtool.image.actions import ExpectDigest
+from vmtool.image.check import check_image, check_user
+from vmtool.image.pinned_image import PinnedImage
 from vmtool.image.plan_import import plan_release
 from vmtool.paths import State
 from vmtool.serving.train_canary import PAIRS
@@ -18,15 +22,16 @@ from vmtool.serving.train_canary import PAIRS
 MEMORY = 4 << 30
 
 
-def plan_canary(state: State, endpoint: Endpoint, image: str, target: Path) -> p.Plan:
+def plan_canary(state: State, endpoint: Endpoint, image: PinnedImage, target: Path) -> p.Plan:
     """From nothing to a model directory at `target`.
 
     Args:
-        image: full reference.
+        image: whose torch trains it.
         target: absolute path; absent, empty, or holding the same canary.
 
     Raises:
-        Refused: something else is there.
+        Refused: something else is there, or the image would run as root.
+        NotReady: there is no such image.
     """
     directory = work_dir(state, target)
     name = directory.name
@@ -35,9 +40,11 @@ def plan_canary(state: State, endpoint: Endpoint, image: str, target: Path) -> p
     if os.path.lexists(target) and (not target.is_dir() or any(target.iterdir())):
         raise Refused(f"{target} holds something that is not this vmtool's canary model",
                       hint="choose another directory, or remove it")
+    found = [*check_image(image), *check_user(image)]
+    refuse(found, f"{image.reference} cannot train the canary model")
     # On the same file system, so that the model appears in one move. Only this directory is open to the container.
     staging = target.parent / f".{target.name}.{name}"
-    container = c.Container(name=f"vmtool-{name}", image=image, memory=MEMORY, writable=((staging, "/out"),),
+    container = c.Container(name=f"vmtool-{name}", image=image.reference, memory=MEMORY, writable=((staging, "/out"),),
                             command=("python3", "-P", "-m", "vmtool.serving.train_canary", "/out/model"))
     # A directory that is there keeps its mode and owner: it may be /tmp.
     parent = [] if target.parent.is_dir() else [p.MakeDir(target.parent, mode=0o755)]
@@ -45,9 +52,8 @@ def plan_canary(state: State, endpoint: Endpoint, image: str, target: Path) -> p
     user = f"work-{name}"
     return p.Plan(f"model {target}", directory, (
         plan_containerd(state, endpoint, user),
-        p.Step(f"find the image {image}", (
-            p.Expect(endpoint.ctr("images", "list", "--quiet", f"name=={image}"), image,
-                     hint=f"vmtool image build {image.rpartition('/')[2].partition(':')[0]}"),)),
+        p.Step(f"find the image {image.reference} ({image.digest[:19]}, {image.origin})", (
+            ExpectDigest(endpoint, image.reference, image.digest, hint="vmtool image list"),)),
         p.Step("train the canary model", (
             *gone, p.Remove(staging), *parent, p.MakeDir(staging, uid=c.UID),
             p.Run(c.run_argv(endpoint, container, "--rm"), deadline=300),

@@ -7,8 +7,9 @@ from pathlib import Path
 import click
 
 from vmtool.cli.apply_plan import apply_plan
+from vmtool.host.local import LocalMachine
 from vmtool.image.commands import this_endpoint
-from vmtool.image.reference import full_reference
+from vmtool.image.pinned_image import read_image
 from vmtool.models.canary import plan_canary, work_dir
 from vmtool.paths import State
 from vmtool.plan import Plan, plan_lines
@@ -29,7 +30,8 @@ def canary(state: State, directory: Path, image: str, dry_run: bool) -> None:
     target = directory.absolute()
 
     def make() -> Plan:
-        return plan_canary(state, this_endpoint(state), full_reference(image), target)
+        endpoint = this_endpoint(state)
+        return plan_canary(state, endpoint, read_image(LocalMachine(), state, endpoint, image), target)
 
     if dry_run:
         click.echo("\n".join(plan_lines(make())))

@@ -46,12 +46,18 @@ def keep_evidence(state: State, instance: Instance, claims: Sequence[Claim], doi
     with locks.Lock(state.lock(directory), doing):
         if not directory.is_dir():
             raise VmtoolError(f"{instance.name} was removed in the meantime", hint="vmtool ps")
-        digests = dict(_digests(instance.paths, instance.known()))
+        digests = dict(evidence_digests(instance.paths, instance.known()))
         files.write(path, evidence_text(instance.known(), claims, digests, time.time()))
     return path
 
 
-def _digests(paths: Paths, record: InstanceRecord) -> Iterator[tuple[str, str]]:
+def read_evidence(instance: Instance) -> tuple[Claim, ...]:
+    """The claims of the newest whole verification, as vmtool wrote them down."""
+    document = json.loads(instance.paths.proof.read_text())
+    return tuple(Claim(**claim) for claim in document["claims"])
+
+
+def evidence_digests(paths: Paths, record: InstanceRecord) -> Iterator[tuple[str, str]]:
     """What was asked for, planned, rendered and seen; neither secrets nor logs, which go on growing."""
     rendered = [paths.record, paths.spec, paths.directory / "plan.json", paths.directory / "facts.json",
                 *sorted(paths.network.rglob("*"))]

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from vmtool.claims import Claim
 from vmtool.containerd.container import UID
+from vmtool.image.proof import container_image_claim
 from vmtool.instance.instance import Instance
 from vmtool.machine import Reader
 
@@ -20,6 +21,7 @@ def container_claims(reader: Reader, instance: Instance) -> Iterator[Claim]:
     yield _root(reader, pid)
     yield _namespace(reader, pid, record.netns.rpartition("/")[2])
     yield _memory(reader, pid, record.memory)
+    yield container_image_claim(reader, record)
     yield Claim("tee", "failed", "NOT CONFIDENTIAL: none was asked for; root on this host reads everything")
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from vmtool.claims import Claim
 from vmtool.containerd.endpoint import awake
 from vmtool.findings import Finding, wrong_input
+from vmtool.image.check import check_user
 from vmtool.instance.instance import Instance
 from vmtool.machine import Reader
 from vmtool.paths import State
@@ -20,6 +21,7 @@ class RuncLauncher(Launcher):
     """Starts the container and hands over the key."""
 
     def check(self, launch: Launch) -> Iterator[Finding]:
+        yield from check_user(launch.image)
         wanted = launch.body.resources.accelerators
         if wanted.count or wanted.bdf:
             yield wrong_input("launch.accelerators", "runc passes no GPU on: use kata or libvirt",
@@ -27,6 +29,8 @@ class RuncLauncher(Launcher):
 
     def steps(self, launch: Launch) -> Iterator[Step]:
         yield plan_container(launch, GuestPart())
+
+    def hand_over(self, launch: Launch) -> Iterator[Step]:
         yield plan_key(launch)
 
     def claims(self, reader: Reader, instance: Instance, *, whole: bool) -> Iterator[Claim]:

@@ -8,7 +8,6 @@ from pathlib import Path
 from vmtool import plan as p
 from vmtool.containerd import container as c
 from vmtool.containerd.endpoint import awake
-from vmtool.image.reference import full_reference
 from vmtool.instance.instance import InstanceRecord
 from vmtool.net.network import Network, netns_path
 from vmtool.plan import Run
@@ -49,7 +48,7 @@ def plan_container(launch: Launch, guest: GuestPart) -> p.Step:
     options = ("--detach", "--pid-file", str(paths.pidfile), "--log-uri", f"file://{paths.log}")
     fetched = body.model.source == "huggingface"
     container = c.Container(
-        name=launch.name, image=full_reference(body.image), command=server_command(body, launch.network),
+        name=launch.name, image=launch.image.reference, command=server_command(body, launch.network),
         handler=body.runtime.handler, memory=0 if guest.config else body.resources.memory,
         cpus=0 if guest.config else body.resources.cpus,
         binds=((body.model.path, model_path(body)) if body.model.path else RESOLVER,), keyed=True,

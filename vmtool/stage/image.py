@@ -6,19 +6,23 @@ from collections.abc import Iterator
 
 from vmtool import plan as p
 from vmtool.containerd.endpoint import plan_containerd
-from vmtool.image.reference import full_reference
+from vmtool.findings import Finding
+from vmtool.image.actions import ExpectDigest
+from vmtool.image.check import check_image
 from vmtool.stage.launch import Launch, Stage
 
 
 class ImageStage(Stage):
-    """The image must be there; its digest goes to the evidence."""
+    """The image must be the one that was pinned; what its name points to goes to the evidence."""
+
+    def check(self, launch: Launch) -> Iterator[Finding]:
+        yield from check_image(launch.image)
 
     def prepare(self, launch: Launch) -> Iterator[p.Step]:
-        endpoint, name = launch.endpoint, full_reference(launch.body.image)
-        recipe = name.rpartition("/")[2].partition(":")[0]
+        endpoint, image = launch.endpoint, launch.image
         yield plan_containerd(launch.state, endpoint, launch.name)
-        yield p.Step(f"find the image {name}", (
-            p.Expect(endpoint.ctr("images", "list", "--quiet", f"name=={name}"), name,
-                     hint=f"vmtool image build {recipe}, or: vmtool image import ARCHIVE"),
-            p.Run(endpoint.ctr("images", "list", f"name=={name}"), stdout=launch.directory / "evidence" / "image.txt"),
+        yield p.Step(f"find the image {image.reference} ({image.digest[:19]}, {image.origin})", (
+            ExpectDigest(endpoint, image.reference, image.digest, hint="vmtool image list"),
+            p.Run(endpoint.ctr("images", "list", f"name=={image.reference}"),
+                  stdout=launch.directory / "evidence" / "image.txt"),
         ))

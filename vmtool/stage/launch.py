@@ -13,7 +13,7 @@ from vmtool.claims import Claim
 from vmtool.containerd.endpoint import Endpoint
 from vmtool.findings import Finding
 from vmtool.gpu.launch_devices import Selection
-from vmtool.image.reference import full_reference
+from vmtool.image.pinned_image import PinnedImage
 from vmtool.instance.instance import Instance, InstanceRecord, Paths, subject_of
 from vmtool.machine import DeviceReader, Reader
 from vmtool.models.facts import ModelFacts
@@ -33,6 +33,7 @@ class Launch:
     """What is asked for, and what is there for it; everything was read and chosen once.
 
     Args:
+        image: the workload's, pinned by its digest.
         network_facts: as they are once what an earlier launch left is cleared.
         model: of a local model; None when it comes from a hub.
         earlier: the instance of the same name, in whatever state.
@@ -45,6 +46,7 @@ class Launch:
     spec: Spec
     launcher: Launcher
     endpoint: Endpoint
+    image: PinnedImage
     network_facts: NetworkFacts
     model: ModelFacts | None
     earlier: Instance | None
@@ -109,7 +111,8 @@ class Launch:
         host = "127.0.0.1" if port and port.host_ip == "0.0.0.0" else port.host_ip if port else ""  # noqa: S104
         return InstanceRecord(
             name=self.name, digest=digest(self.spec), handler=body.runtime.handler, tee=body.runtime.tee,
-            image=full_reference(body.image), model=body.model.name, socket=str(self.endpoint.socket),
+            image=self.image.reference, image_digest=self.image.digest, image_chain=self.image.chain,
+            image_origin=self.image.origin, model=body.model.name, socket=str(self.endpoint.socket),
             private=self.endpoint.private, host=host, port=port.host_port if port else PORT,
             netns=str(netns_path(self.netns)), result=str(result_path(self.paths.network)),
             memory=body.resources.memory, devices=self.devices.bdfs if self.devices else (),
@@ -159,6 +162,14 @@ class Launcher(Stage):
     def make(self, launch: Launch) -> Any:
         """What `Launch.made` is."""
         return None
+
+    def hand_over(self, launch: Launch) -> Iterator[Step]:
+        """The keys: after everything of `before_key` was found proven."""
+        return iter(())
+
+    def before_key(self, reader: Reader, instance: Instance) -> Iterator[Claim]:
+        """What is verified before the workload gets its keys."""
+        yield from self.claims(reader, instance, whole=False)
 
     def details(self, launch: Launch) -> Mapping[str, str]:
         """What instance.json keeps for this launcher's own claims."""

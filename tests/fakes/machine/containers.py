@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import posixpath
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -9,12 +11,24 @@ from typing import TYPE_CHECKING, Any
 
 from tests.fakes.machine.call import Call, done, failed
 from tests.fakes.machine.tree import plain
+from vmtool.containerd.endpoint import private_endpoint
+from vmtool.image.installed import LISTING, RECORD, ImportedImage, blob_path, images_dir
 from vmtool.machine import Output
+from vmtool.paths import State
+from vmtool.records import record_text
 
 if TYPE_CHECKING:
     from tests.fakes.machine.machine import FakeMachine
 
 SHIMS = {"io.containerd.runc.v2": "containerd-shim-runc-v2", "io.containerd.kata.v2": "containerd-shim-kata-v2"}
+# proc(5) of a workload's first process.
+HARDENED = """Uid:\t65532\t65532\t65532\t65532
+CapPrm:\t0000000000000000
+CapEff:\t0000000000000000
+CapBnd:\t0000000000000000
+NoNewPrivs:\t1
+Seccomp:\t2
+"""
 FLAGS = ("--detach", "--rm", "--read-only", "--seccomp")
 
 
@@ -38,7 +52,7 @@ class Containerd:
     """What lies below one containerd's root."""
 
     images: dict[str, str] = field(default_factory=dict)
-    snapshots: list[str] = field(default_factory=list)
+    snapshots: dict[str, str] = field(default_factory=dict)
     containers: dict[str, dict[str, Any]] = field(default_factory=dict)
     tasks: dict[str, Task] = field(default_factory=dict)
 
@@ -47,6 +61,30 @@ class Containerd:
         tables = {"images": dict(self.images), "snapshots": sorted(self.snapshots),
                   "containers": dict(self.containers), "tasks": sorted(self.tasks)}
         return {name: value for name, value in tables.items() if value}
+
+
+def proc_text(machine: FakeMachine, pid: int, name: str) -> str | None:
+    """A file of /proc/PID, of a container's first process."""
+    container = next((one for store in machine.containerds.values() for one, task in store.tasks.items()
+                      if task.pid == pid), None)
+    if container is None:
+        return None
+    return {"status": HARDENED, "mountinfo": "4 1 0:5 / / ro,relatime - overlay overlay rw\n",
+            "cgroup": f"0::/vmtool-{container}\n"}.get(name)
+
+
+def cgroup_text(machine: FakeMachine, name: str, file: str) -> str | None:
+    """A file of a container's cgroup."""
+    options: dict[str, Any] = next((store.containers[name]["options"] for store in machine.containerds.values()
+                    if name in store.containers), {})
+    return "".join(f"{limit}\n" for limit in options.get("--memory-limit", ())) if file == "memory.max" else None
+
+
+def netns_of(machine: FakeMachine, pid: int) -> str:
+    """The name of the network namespace of a container's process; empty for the host's."""
+    spaces = [task.netns.rpartition("/")[2] for store in machine.containerds.values() for task in store.tasks.values()
+              if task.pid == pid]
+    return spaces[0] if spaces else ""
 
 
 def start_containerd(machine: FakeMachine, pid: int, argv: tuple[str, ...]) -> None:
@@ -82,6 +120,7 @@ def ctr(call: Call) -> Output:
     store = call.machine.containerds[call.machine.roots[socket]]
     verbs: dict[tuple[str, ...], Callable[[Call, Containerd, tuple[str, ...]], Output]] = {
         ("images", "list"): _list, ("images", "import"): _import, ("images", "tag"): _tag,
+        ("content", "get"): _get, ("snapshots", "info"): _info, ("task", "list"): _list_tasks,
         ("images", "remove"): _remove, ("images", "mount"): _mount, ("images", "unmount"): _unmount,
         ("task", "delete"): _delete_task, ("task", "exec"): _exec, ("task", "kill"): _kill,
         ("container", "delete"): _delete_container, ("snapshot", "delete"): _delete_snapshot}
@@ -93,9 +132,48 @@ def ctr(call: Call) -> Output:
     return verb(call, store, words[2:])
 
 
+def chain_of(reference: str) -> str:
+    """What a container of the image stands on: its one layer. It depends on the name without the tag."""
+    return _digest(reference.rpartition(":")[0])
+
+
+def blobs_of(reference: str) -> dict[str, str]:
+    """An image's configuration and, last, its manifest, by digest."""
+    config = json.dumps({"config": {"User": "65532:65532"}, "rootfs": {"diff_ids": [chain_of(reference)]}})
+    manifest = json.dumps({"config": {"digest": _digest(config)}})
+    return {_digest(config): config, _digest(manifest): manifest}
+
+
 def digest_of(reference: str) -> str:
     """An image's digest."""
-    return f"sha256:{sha256(reference.rpartition(':')[0].encode()).hexdigest()}"
+    return list(blobs_of(reference))[-1]
+
+
+def _digest(text: str) -> str:
+    return f"sha256:{sha256(text.encode()).hexdigest()}"
+
+
+def install_image(machine: FakeMachine, state: State, reference: str) -> None:
+    """The image in the private containerd, which sleeps, as vmtool imported it."""
+    machine.containerds[str(state.containerd / "root")] = Containerd({reference: digest_of(reference)})
+    for path, text in image_texts(state, reference).items():
+        machine.tree.make_dir(posixpath.dirname(path), parents=0o700)
+        machine.tree.write(path, text.encode())
+
+
+def image_texts(state: State, reference: str) -> dict[str, str]:
+    """What vmtool wrote down of an image, and the image's documents in the private containerd's store."""
+    endpoint = private_endpoint(state)
+    record = ImportedImage("x", (reference,), "", str(endpoint.socket), endpoint.private)
+    directory = images_dir(state) / record.name
+    return {str(directory / RECORD): record_text(record), str(directory / LISTING): row_of(reference),
+            **{blob_path(state, digest): text for digest, text in blobs_of(reference).items()}}
+
+
+def row_of(reference: str, digest: str = "") -> str:
+    """A line of `ctr images list`."""
+    return (f"{reference} application/vnd.oci.image.manifest.v1+json {digest or digest_of(reference)} 9.0 MiB "
+            "linux/amd64 -\n")
 
 
 def _missing(name: str) -> Output:
@@ -107,9 +185,25 @@ def _list(call: Call, store: Containerd, words: tuple[str, ...]) -> Output:
     found = [name for name in sorted(store.images) if not wanted or name in wanted]
     if "--quiet" in words:
         return done("".join(f"{name}\n" for name in found))
-    rows = [f"{name} application/vnd.oci.image.manifest.v1+json {store.images[name]} 9.0 MiB linux/amd64 -\n"
-            for name in found]
+    rows = [row_of(name, store.images[name]) for name in found]
     return done("".join(["REF TYPE DIGEST SIZE PLATFORMS LABELS\n", *rows]))
+
+
+def _get(call: Call, store: Containerd, words: tuple[str, ...]) -> Output:
+    blobs = {digest: text for name in store.images for digest, text in blobs_of(name).items()}
+    return done(blobs[words[-1]]) if words[-1] in blobs else failed(f"ctr: content {words[-1]}: not found")
+
+
+def _info(call: Call, store: Containerd, words: tuple[str, ...]) -> Output:
+    name = plain(words[-1])
+    return done(json.dumps({"Kind": "Active", "Name": name, "Parent": store.snapshots[name]})) if (
+        name in store.snapshots) else failed(f"ctr: snapshot {name} does not exist: not found")
+
+
+def _list_tasks(call: Call, store: Containerd, words: tuple[str, ...]) -> Output:
+    rows = [f"{name} {task.pid} {'RUNNING' if task.pid in call.machine.processes else 'STOPPED'}\n"
+            for name, task in store.tasks.items()]
+    return done("".join(["TASK PID STATUS\n", *rows]))
 
 
 def _import(call: Call, store: Containerd, words: tuple[str, ...]) -> Output:
@@ -150,7 +244,7 @@ def _mount(call: Call, store: Containerd, words: tuple[str, ...]) -> Output:
         return failed(f'ctr: image "{image}": not found')
     if tree in store.snapshots:
         return failed(f'ctr: snapshot "{tree}": already exists')
-    store.snapshots.append(tree)
+    store.snapshots[tree] = chain_of(image)
     call.machine.changed()
     call.machine.tree.mounts.append(tree)
     call.machine.changed()
@@ -163,7 +257,7 @@ def _unmount(call: Call, store: Containerd, words: tuple[str, ...]) -> Output:
         call.machine.tree.mounts.remove(tree)
         call.machine.changed()
     if "--rm" in words and tree in store.snapshots:
-        store.snapshots.remove(tree)
+        del store.snapshots[tree]
         call.machine.changed()
     return done(f"{tree}\n")
 
@@ -176,7 +270,7 @@ def _run(call: Call, store: Containerd, socket: str, words: tuple[str, ...]) -> 
         return failed(f'ctr: image "{image}": not found')
     if name in store.snapshots or name in store.containers:
         return failed(f'ctr: snapshot "{name}": already exists')
-    store.snapshots.append(name)
+    store.snapshots[name] = chain_of(image)
     machine.changed()
     store.containers[name] = {"image": image, "command": tuple(command), "options": options}
     machine.changed()
@@ -188,7 +282,7 @@ def _run(call: Call, store: Containerd, socket: str, words: tuple[str, ...]) -> 
                           "or directory: unknown")
     shim = machine.start(f"/usr/bin/{SHIMS[options['--runtime'][0]]}", "-namespace", "vmtool", "-id", name, "-address",
                          socket)
-    machine.guests.start_sandbox(options["--runtime"][0], name, shim)
+    machine.guests.start_sandbox(options["--runtime"][0], name, shim, *options.get("--runtime-config-path", [""]))
     # containerd knows of a task before its process is.
     task = store.tasks[name] = Task(0, shim, plain(netns) if netns else "")
     machine.changed()
@@ -203,7 +297,7 @@ def _run(call: Call, store: Containerd, socket: str, words: tuple[str, ...]) -> 
     _end(machine, store, name)
     del store.containers[name]
     machine.changed()
-    store.snapshots.remove(name)
+    del store.snapshots[name]
     machine.changed()
     return done()
 
@@ -234,12 +328,16 @@ def _delete_task(call: Call, store: Containerd, words: tuple[str, ...]) -> Outpu
 
 
 def _exec(call: Call, store: Containerd, words: tuple[str, ...]) -> Output:
-    """The one exec there is: it brings the keys through its standard input."""
+    """What brings the keys through its standard input, and what asks for the first process's status."""
     name = words[2]
     if name not in store.containers:
         return _missing(name)
     if name not in store.tasks or store.tasks[name].pid not in call.machine.processes:
         return failed(f'ctr: task "{name}" not found: not found')
+    if words[3] == "grep":
+        return done("".join(f"/proc/1/status:{line}\n" for line in HARDENED.splitlines()))
+    if words[3] == "nvidia-smi":
+        return done("GPU 0: one that was passed on\n" if words[-1] == "-L" else "")
     assert words[3:6] == ("python3", "-P", "-m"), words
     store.tasks[name].key = call.stdin.decode().split()[0]
     call.machine.changed()
@@ -263,7 +361,7 @@ def _delete_container(call: Call, store: Containerd, words: tuple[str, ...]) -> 
     del store.containers[name]
     call.machine.changed()
     if name in store.snapshots:
-        store.snapshots.remove(name)
+        del store.snapshots[name]
         call.machine.changed()
     return done()
 
@@ -272,6 +370,6 @@ def _delete_snapshot(call: Call, store: Containerd, words: tuple[str, ...]) -> O
     name = words[-1]
     if name not in store.snapshots:
         return failed(f'ctr: failed to remove "{name}": snapshot {name} does not exist: not found')
-    store.snapshots.remove(name)
+    del store.snapshots[name]
     call.machine.changed()
     return done()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import tomllib
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -45,14 +46,17 @@ class Guests:
     def seen(self) -> dict[str, Any]:
         return {f"{uri} {name}": bool(domain.pid) for (uri, name), domain in self.domains.items()}
 
-    def start_qemu(self, name: str) -> int:
-        argv = self.qemu(name)
+    def start_qemu(self, name: str, append: str = "") -> int:
+        argv = list(self.qemu(name))
+        if append:
+            argv[argv.index("-append") + 1] = append
         return self.machine.start(*argv, program=argv[0])
 
-    def start_sandbox(self, runtime: str, name: str, shim: int) -> None:
+    def start_sandbox(self, runtime: str, name: str, shim: int, config: str) -> None:
         """Kata's shim starts a QEMU, and ends it when it is asked to end itself."""
         if "kata" in runtime:
-            pid = self.start_qemu(f"sandbox-{name}")
+            asked = tomllib.loads(self.machine.tree.read(config).decode())["hypervisor"]["qemu"]["kernel_params"]
+            pid = self.start_qemu(f"sandbox-{name}", f"panic=1 {asked}")
             self.machine.processes[shim].ended = lambda machine: machine.end(pid)
 
     def serving(self) -> Iterator[tuple[str, str]]:

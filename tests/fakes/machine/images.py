@@ -11,6 +11,7 @@ from pathlib import Path
 from tests.fakes.machine.builders import make
 from tests.fakes.machine.call import Call, Program, done, failed
 from tests.fakes.machine.tree import Inode
+from vmtool.libvirt.workers.workload_disk import disk_path
 from vmtool.machine import Output
 from vmtool.rootfs.format.image_file import manifest_path, undo_file_path
 
@@ -192,7 +193,7 @@ def workload_disk(call: Call) -> Output:
     """The cache's disk, made once, and its link."""
     order, machine = call.order, call.machine
     image, mounted, directory, ctr = order["image"], order["tree"], order["directory"], order["ctr"]
-    disk = f"{order['cache']}/{image.rpartition('/')[2]}-{'verity' if order['verity'] else 'plain'}.ext4"
+    disk = str(disk_path(Path(order["cache"]), order["digest"], order["verity"]))
     if not machine.tree.find(disk):
         for verb in (("mount", "--rw", image, mounted), ("unmount", "--rm", mounted)):
             result = machine.execute((*ctr, "images", *verb), deadline=1.0)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.fakes.machine import programs
+from tests.fakes.machine import containers, programs
 from tests.fakes.machine.call import Call
 from tests.fakes.machine.containers import Containerd
 from tests.fakes.machine.devices import Devices
@@ -33,7 +33,7 @@ from vmtool.plan.error_report import encode_error
 
 KERNEL = ("/proc", "/sys")
 # Whose answers follow the machine's state, whatever was recorded.
-LIVE = ("ip", "iptables", "nvidia-smi")
+LIVE = ("ctr", "ip", "iptables", "nvidia-smi", "stat")
 
 
 def _nothing() -> None:
@@ -177,7 +177,12 @@ class FakeMachine(FakeKernel):
                 return None
         if path == "/proc/self/status":
             return "Uid:\t0\t0\t0\t0\n"  # the sweeps' vmtool is root's
+        if path.startswith("/sys/fs/cgroup/vmtool-"):
+            directory, file = posixpath.split(path)
+            return containers.cgroup_text(self, directory.rpartition("vmtool-")[2], file)
         process = self._process(path)
+        if process and (found := containers.proc_text(self, int(path.split("/")[2]), posixpath.basename(path))):
+            return found
         return "".join(f"{word}\0" for word in process.argv) if process and path.endswith("/cmdline") else super().text(
             path)
 
@@ -211,7 +216,8 @@ class FakeMachine(FakeKernel):
         return super().which(program) or (f"/usr/bin/{program}" if program in programs.PROGRAMS else None)
 
     def run(self, argv: tuple[str, ...], deadline: float = 10.0) -> Output | None:
-        if posixpath.basename(argv[0]) not in LIVE or not self.which(argv[0]):
+        live = posixpath.basename(argv[0]) in LIVE and argv[:2] != ("stat", "-f") and argv[:2] != ("stat", "-c")
+        if not live or not self.which(argv[0]):
             return super().run(argv, deadline)
         return self.execute(argv, deadline=deadline)
 

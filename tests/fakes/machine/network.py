@@ -161,6 +161,10 @@ def _inside(links: Links, space: str, words: tuple[str, ...]) -> Output:
 
 
 def _netns(machine: FakeMachine, verb: str, name: str) -> Output:
+    if verb == "identify":
+        from tests.fakes.machine.containers import netns_of
+
+        return done(f"{netns_of(machine, int(name))}\n")
     path = f"{NETNS}/{name}"
     there = machine.tree.find(path)
     if verb == "add":

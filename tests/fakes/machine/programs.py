@@ -24,7 +24,7 @@ PROGRAMS: Mapping[str, Program] = {
     "mmdebstrap": builders.mmdebstrap, "modprobe": devices.modprobe, "mv": coreutils.mv,
     "nvidia-smi": devices.nvidia_smi, "qemu-system-x86_64": images.boot, "resize2fs": images.resize2fs,
     "rmdir": coreutils.rmdir, "rpm": builders.rpm, "sha256sum": coreutils.sha256sum, "systemctl": devices.systemctl,
-    "tar": coreutils.tar, "truncate": coreutils.truncate, "umount": coreutils.umount,
+    "stat": coreutils.stat, "tar": coreutils.tar, "truncate": coreutils.truncate, "umount": coreutils.umount,
     **dict.fromkeys(("bridge", "portmap", "firewall"), cni.plugin),
 }
 # What a Python is asked to run, by module, and vmtool's own workers, by name.

@@ -108,15 +108,14 @@ def wish(place: Place) -> None:
 
 def images(place: Place) -> None:
     """An image in the records of a private containerd that sleeps."""
-    directory, name, digest = place.state / "images" / "tiny", "docker.io/vmtool/tiny:latest", "sha256:" + "a" * 64
-    directory.mkdir(parents=True)
-    (directory / "image.json").write_text(json.dumps({
-        "name": "tiny", "references": ["localhost/vmtool/tiny:ab", name], "input": "ab" * 32,
-        "socket": "/run/vmtool/0/containerd.sock", "private": True}))
-    listing = f"{name} application/vnd.oci.image.index.v1+json {digest} 20.5 MiB linux/amd64 -\n"
-    (directory / "listing.txt").write_text(listing)
+    directory, names = place.state / "images" / "tiny", ("localhost/vmtool/tiny:ab", "docker.io/vmtool/tiny:latest")
+    record = {"name": "tiny", "references": names, "input": "ab" * 32, "socket": "/run/vmtool/0/containerd.sock",
+              "private": True}
+    listing = "".join(f"{name} application/vnd.oci.image.index.v1+json sha256:{'a' * 64} 20.5 MiB linux/amd64 -\n"
+                      for name in names)
     blobs = place.state / "containerd/root/io.containerd.content.v1.content/blobs/sha256"
-    place.on(texts={str(directory / "listing.txt"): listing}, exists=[str(blobs / ("a" * 64))])
+    place.on(texts={str(directory / "image.json"): json.dumps(record), str(directory / "listing.txt"): listing},
+             names={str(directory.parent): ["tiny"]}, exists=[str(blobs / ("a" * 64))])
 
 
 def guest_image(place: Place) -> None:

@@ -123,6 +123,7 @@ def test_an_earlier_instance_is_known(handler: str, tmp_path: Path) -> None:
     rendered = {"kata": str(directory / "kata" / "configuration.toml"),
                 "libvirt": str(Path(written["kernel"]).parent / "domain.xml")}.get(handler)
     assert details.pop("rendered", None) == rendered
+    assert {known.pop(name) for name in ("image_digest", "image_chain", "image_origin")} == {""}
     # What it had side by side is the launcher's own today.
     assert known | dict.fromkeys(EARLIER_DETAILS, "") | details == written
 

@@ -38,7 +38,8 @@ def oci(path: Path, *names: str, size: int = 2, **more: Any) -> Path:
 
 def test_an_oci_archive(tmp_path: Path) -> None:
     names = ("docker.io/vmtool/x:1", "latest", "")
-    assert a.read_archive(oci(tmp_path / "a", *names)) == a.Contents("oci", names[:1], names[1:])
+    assert a.read_archive(oci(tmp_path / "a", *names)) == a.Contents(
+        "oci", names[:1], names[1:], dict.fromkeys(names, DIGEST))
 
 
 def test_a_docker_archive_and_its_short_names(tmp_path: Path) -> None:
@@ -59,6 +60,10 @@ def test_a_docker_archive_and_its_short_names(tmp_path: Path) -> None:
     ({"manifest.json": [{"Config": "c", "Layers": ["l"]}], "c": {}}, "l is missing"),
     ({"manifest.json": {"a": 1}}, "damaged"),
     ({"manifest.json": b"[" * 5000}, "damaged"),
+    # containerd is written in Go, which takes the last of these keys.
+    ({"oci-layout": {}, "index.json": b'{"manifests": [], "Manifests": []}'}, "a key occurs twice"),
+    ({"oci-layout": {}, "index.json": '{"manifests": [], "manife\u017fts": []}'.encode()}, "a key occurs twice"),
+    ({"manifest.json": b'[{"RepoTags": ["a/b:1"], "RepoTags": ["c/d:1"]}]'}, "a key occurs twice"),
     ({"manifest.json": b" " * (a.MAX_JSON + 1)}, "at most 4 MiB"),
 ])
 def test_other_tar_files_are_refused(tmp_path: Path, files: dict[str, Any], why: str) -> None:
@@ -69,6 +74,15 @@ def test_other_tar_files_are_refused(tmp_path: Path, files: dict[str, Any], why:
 def test_a_manifest_that_was_cut_is_noticed(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="has 2 bytes instead of 99"):
         a.read_archive(oci(tmp_path / "a", "a/b:1", size=99))
+
+
+def test_two_images_of_one_name_are_refused(tmp_path: Path) -> None:
+    other = "sha256:" + "b" * 64
+    manifests = [{"digest": digest, "size": 2, "annotations": {"io.containerd.image.name": "docker.io/a/b:1"}}
+                 for digest in (DIGEST, other)]
+    blobs = {f"blobs/{digest.replace(':', '/')}": b"{}" for digest in (DIGEST, other)}
+    with pytest.raises(Refused, match="two images are named"):
+        a.read_archive(tar(tmp_path / "a", {"oci-layout": {}, "index.json": {"manifests": manifests}, **blobs}))
 
 
 def test_a_tar_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

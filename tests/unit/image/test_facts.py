@@ -13,6 +13,7 @@ from vmtool.cache import Cache
 from vmtool.containerd.endpoint import Endpoint
 from vmtool.debian.settings import apt_options, apt_sources, build_environment
 from vmtool.errors import NotReady, VmtoolError
+from vmtool.host.local import LocalMachine
 from vmtool.image import installed as i
 from vmtool.image.facts import is_intact, read_builder
 from vmtool.image.wheels import fetch, wheels_missing
@@ -130,35 +131,43 @@ def test_the_runroot_is_short_and_emptied_by_a_reboot() -> None:
     assert CACHE.runroot != Cache(Path("/other")).runroot
 
 
-def test_an_image_is_present_when_containerd_has_every_name() -> None:
-    there = Recorded({"outputs": {LIST: {"status": 0, "out": TABLE, "err": ""}}})
-    half = Recorded({"outputs": {LIST: {"status": 0, "out": TABLE.replace("tiny:latest", "tiny:2"), "err": ""}}})
+def listing(state: State, text: str = TABLE) -> dict[str, str]:
+    """What vmtool wrote down after the import."""
+    directory = i.images_dir(state) / "tiny"
+    return {str(directory / i.RECORD): record_text(RECORD), str(directory / i.LISTING): text}
+
+
+@pytest.mark.parametrize(("now", "present"), [
+    (TABLE, True), (TABLE.replace("tiny:latest", "tiny:2"), False), ("", False),
+    # `ctr images import`, or `ctr images tag`, of something else under that name.
+    (TABLE.replace(f"latest application/x sha256:{DIGEST}", f"latest application/x sha256:{'e' * 64}"), False),
+])
+def test_an_image_is_present_when_every_name_points_to_what_was_imported(now: str, present: bool) -> None:
     state = State(Path("/nowhere"))
-    assert i.is_present(there, state, RECORD)
-    assert not i.is_present(half, state, RECORD)
-    assert not i.is_present(Recorded({}), state, RECORD)
+    host = Recorded({"outputs": {LIST: {"status": 0, "out": now, "err": ""}}, "texts": listing(state)})
+    assert i.is_present(host, state, RECORD) is present
+
+
+def test_nothing_is_present_in_a_containerd_that_does_not_answer() -> None:
+    state = State(Path("/nowhere"))
+    assert not i.is_present(Recorded({"texts": listing(state)}), state, RECORD)
 
 
 def test_the_images_of_a_sleeping_containerd_are_looked_up_on_disk(tmp_path: Path) -> None:
     state = State(tmp_path)
     private = i.ImportedImage("tiny", RECORD.references, DIGEST, "/run/p.sock", True)
-    directory = tmp_path / "images" / "tiny"
-    directory.mkdir(parents=True)
-    blob = f"{tmp_path}/containerd/root/io.containerd.content.v1.content/blobs/sha256/{DIGEST}"
+    blob = i.blob_path(state, f"sha256:{DIGEST}")
+    assert blob == f"{tmp_path}/containerd/root/io.containerd.content.v1.content/blobs/sha256/{DIGEST}"
     assert not i.is_present(Recorded({"exists": [blob]}), state, private)
-    (directory / i.LISTING).write_text(TABLE)
-    assert i.is_present(Recorded({"exists": [blob]}), state, private)
-    assert not i.is_present(Recorded({}), state, private)
+    assert i.is_present(Recorded({"exists": [blob], "texts": listing(state)}), state, private)
+    assert not i.is_present(Recorded({"texts": listing(state)}), state, private)
 
 
 def test_the_list_joins_records_and_what_containerd_says(tmp_path: Path) -> None:
     state = State(tmp_path)
-    directory = tmp_path / "images" / "tiny"
-    directory.mkdir(parents=True)
-    (directory / i.RECORD).write_text(record_text(RECORD))
     foreign = f"docker.io/x/y:1 t sha256:{'c' * 64} 3.0 KiB linux/amd64 -\n"
-    host = Recorded({"outputs": {LIST: {"status": 0, "out": TABLE + foreign, "err": ""}},
-                     "texts": {str(directory / i.LISTING): TABLE}})
+    host = Recorded({"outputs": {LIST: {"status": 0, "out": TABLE + foreign, "err": ""}}, "texts": listing(state),
+                     "names": {str(i.images_dir(state)): ["tiny"]}})
     images = i.read_images(host, state, SYSTEM)
     assert [(image.reference, image.name, image.size, image.present) for image in images] == [
         ("docker.io/vmtool/tiny:1", "tiny", "1.5 MiB", True),
@@ -170,5 +179,5 @@ def test_the_list_joins_records_and_what_containerd_says(tmp_path: Path) -> None
 def test_a_record_of_another_version_is_told(tmp_path: Path, text: str) -> None:
     (tmp_path / i.RECORD).write_text(text)
     with pytest.raises(VmtoolError, match="another version"):
-        i.read_record(tmp_path)
-    assert i.read_record(tmp_path / "absent") is None
+        i.read_record(LocalMachine(), tmp_path)
+    assert i.read_record(LocalMachine(), tmp_path / "absent") is None

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes import plans
+from tests.fakes.launches import pinned
 from vmtool.containerd.endpoint import Endpoint
 from vmtool.errors import Refused
 from vmtool.image.archive import Contents
@@ -43,7 +44,7 @@ def undo(plan: Plan, title: str = "import ") -> list[str]:
 
 def test_a_built_image_is_known_by_its_input_and_as_the_latest() -> None:
     assert NEW.references == ("docker.io/vmtool/tiny:abababababab", "docker.io/vmtool/tiny:latest")
-    plan = plan_import(STATE, PRIVATE, ARCHIVE, NEW, None, tag=(NEW.references[0], NEW.references[1]))
+    plan = plan_import(STATE, PRIVATE, ARCHIVE, NEW, None, digests={}, tag=(NEW.references[0], NEW.references[1]))
     assert lines(plan)[:2] == [
         "images import /a.tar",
         "images tag --force docker.io/vmtool/tiny:abababababab docker.io/vmtool/tiny:latest"]
@@ -53,7 +54,7 @@ def test_a_built_image_is_known_by_its_input_and_as_the_latest() -> None:
 
 def test_an_older_build_goes_and_the_way_back_forgets_everything() -> None:
     old = ImportedImage("tiny", ("docker.io/vmtool/tiny:000000000000", "docker.io/vmtool/tiny:latest"), "0", "x", True)
-    plan = plan_import(STATE, PRIVATE, ARCHIVE, NEW, old)
+    plan = plan_import(STATE, PRIVATE, ARCHIVE, NEW, old, digests={})
     assert "images remove docker.io/vmtool/tiny:000000000000" in lines(plan)
     assert "images remove docker.io/vmtool/tiny:latest" not in lines(plan)
     for reference in (*old.references, *NEW.references):
@@ -61,14 +62,15 @@ def test_an_older_build_goes_and_the_way_back_forgets_everything() -> None:
 
 
 def test_a_private_containerd_is_woken_for_it_and_put_to_rest() -> None:
-    plan = plan_import(STATE, PRIVATE, ARCHIVE, NEW, None)
+    plan = plan_import(STATE, PRIVATE, ARCHIVE, NEW, None, digests={})
     assert "containerd --config" in "\n".join(done(plan, "containerd: "))
     assert any("exec containerd" in line for line in undo(plan)), "rm must reach it as well"
     assert "users/image-tiny" in "\n".join(done(plan, "stop the private containerd"))
 
 
 def test_the_systems_containerd_is_left_alone() -> None:
-    plan = plan_import(STATE, SYSTEM, ARCHIVE, built_record("tiny", "docker.io/vmtool/tiny", DIGEST, SYSTEM), None)
+    plan = plan_import(STATE, SYSTEM, ARCHIVE, built_record("tiny", "docker.io/vmtool/tiny", DIGEST, SYSTEM), None,
+                       digests={})
     assert [bool(step.skip) for step in plan.steps] == [True, False, True]
     assert not any("setsid" in line for line in undo(plan))
 
@@ -82,7 +84,7 @@ def test_an_archive_from_elsewhere_keeps_its_names() -> None:
 def test_an_archive_with_a_tag_only_gets_a_name() -> None:
     record, base = foreign_record(Contents("oci", (), ("v1",)), ARCHIVE, SYSTEM, "docker.io/acme/llm")
     assert record.references == ("docker.io/acme/llm:v1",)
-    plan = plan_import(STATE, SYSTEM, ARCHIVE, record, None, base_name=base)
+    plan = plan_import(STATE, SYSTEM, ARCHIVE, record, None, digests={}, base_name=base)
     assert lines(plan)[0] == "images import --base-name docker.io/acme/llm /a.tar"
 
 
@@ -98,7 +100,7 @@ def test_names_are_neither_guessed_nor_overruled(contents: Contents, name: str, 
 
 
 def test_the_canary_is_trained_without_a_network_and_appears_in_one_move(tmp_path: Path) -> None:
-    plan = plan_canary(STATE, PRIVATE, "docker.io/vmtool/vllm-cpu:latest", tmp_path / "models" / "canary")
+    plan = plan_canary(STATE, PRIVATE, pinned("vmtool/vllm-cpu"), tmp_path / "models" / "canary")
     train = done(plan, "train the canary model")
     (run,) = [line for line in train if " run " in line]
     assert run.endswith(f"python3 -P -m {train_canary.__name__} /out/model")
@@ -114,8 +116,9 @@ def test_the_canary_is_trained_without_a_network_and_appears_in_one_move(tmp_pat
 
 def test_a_directory_that_is_there_keeps_its_mode_and_owner(tmp_path: Path) -> None:
     """`vmtool model canary /tmp/model` must not close /tmp."""
-    made = [[action.path for action in plans.step(plan_canary(STATE, PRIVATE, "i", tmp_path / target), "train").actions
-             if isinstance(action, MakeDir)] for target in ("canary", "m/canary")]
+    planned = [plan_canary(STATE, PRIVATE, pinned("i"), tmp_path / target) for target in ("canary", "m/canary")]
+    made = [[action.path for action in plans.step(plan, "train").actions if isinstance(action, MakeDir)]
+            for plan in planned]
     assert [tmp_path in made[0], tmp_path / "m" in made[1]] == [False, True]
 
 
@@ -124,14 +127,14 @@ def test_a_canary_that_is_there_is_not_trained_again(tmp_path: Path) -> None:
     (tmp_path / "canary.json").write_text(json.dumps(record))
     for name in ("config.json", "model.safetensors"):
         (tmp_path / name).write_text("")
-    assert not plan_canary(STATE, PRIVATE, "i", tmp_path).changes
+    assert not plan_canary(STATE, PRIVATE, pinned("i"), tmp_path).changes
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(Refused, match="not this vmtool's canary model"):
-        plan_canary(STATE, PRIVATE, "i", tmp_path)
+        plan_canary(STATE, PRIVATE, pinned("i"), tmp_path)
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"pairs": [{"prompt": "a", "expect": "b"}]}', '{"pairs": [1]}'])
 def test_another_model_is_never_overwritten(tmp_path: Path, text: str) -> None:
     (tmp_path / "canary.json").write_text(text)
     with pytest.raises(Refused, match="holds something"):
-        plan_canary(STATE, PRIVATE, "i", tmp_path)
+        plan_canary(STATE, PRIVATE, pinned("i"), tmp_path)

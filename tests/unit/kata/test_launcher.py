@@ -39,9 +39,11 @@ def test_the_table_of_contents() -> None:
         "render the configuration for Kata 3.30; the lint says: security.measured-root, security.shared-fs",
         "start the container with kata",
         "look whether the guest really runs in snp",
+        "verify what was started, before it gets the key",
         "hand over the key, which starts the server",
         "wait until the server is healthy, at most 128 s",
         "ask the canary and compare its answer",
+        "verify what runs",
     ]
 
 
@@ -65,7 +67,7 @@ def test_the_look_comes_before_anything_waits() -> None:
     made = plan()
     [look] = [action for action in actions(made) if isinstance(action, ExpectTee)]
     assert (look.name, look.tee, look.program) == ("sandbox-chat", "snp", FILES[0])
-    assert [step.waits_only for step in made.steps] == [False] * 9 + [True] * 2
+    assert [step.waits_only for step in made.steps] == [False] * 10 + [True] * 3
     assert "sandbox-chat" in "\n".join(plan_lines(made))
 
 
@@ -204,7 +206,8 @@ def claims(processes: dict[int, Any], text: str | None = "text", record: Instanc
 
 def test_status_looks_again() -> None:
     assert claims({9: (FILES[0], argv("snp"))}) == {
-        "process.running": "proven", "task.running": "not-checked", "process.hardening": "not-checked",
+        "process.running": "proven", "task.running": "not-checked", "image.digest": "not-checked",
+        "process.hardening": "not-checked",
         "tee": "proven", "vm.kvm": "proven",
         "vm.no-debugger": "proven", "vm.devices": "proven", "vm.kernel": "proven", "vm.program": "proven",
         "configuration.unchanged": "proven", "guest.tee": "not-checked", "guest.cmdline": "not-checked",

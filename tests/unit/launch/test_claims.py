@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.launch.cases import RECORD
+from tests.unit.launch.cases import CHAIN, RECORD
 from vmtool.engine.journal import JournalState
 from vmtool.instance.instance import Instance, InstanceRecord, Paths
 from vmtool.launch.claims import read_claims
@@ -34,8 +34,8 @@ FILES = {
 class Proc:
     """A machine of a few files."""
 
-    def __init__(self, files: dict[str, str], netns: str | None = "vmtool-a\n") -> None:
-        self.files, self.netns = files, netns
+    def __init__(self, files: dict[str, str], netns: str | None = "vmtool-a\n", parent: str | None = CHAIN) -> None:
+        self.files, self.netns, self.parent = files, netns, parent
 
     def text(self, path: str) -> str | None:
         return self.files.get(path)
@@ -56,6 +56,8 @@ class Proc:
         return None
 
     def run(self, argv: tuple[str, ...], deadline: float = 10.0) -> Output | None:
+        if argv[-3:] == ("snapshots", "info", "a"):
+            return None if self.parent is None else Output(0, json.dumps({"Parent": self.parent}), "")
         assert argv == ("ip", "netns", "identify", "7")
         return None if self.netns is None else Output(0, self.netns, "")
 
@@ -72,7 +74,7 @@ def test_a_hardened_container_is_proven_and_yet_not_confidential() -> None:
     seen = verdicts(Proc(FILES))
     assert seen.pop("tee") == "failed"
     assert set(seen.values()) == {"proven"}
-    assert len(seen) == 9
+    assert len(seen) == 10
 
 
 @pytest.mark.parametrize(("file", "old", "new", "claim"), [
@@ -100,6 +102,13 @@ def test_what_is_otherwise_fails(file: str, old: str, new: str, claim: str) -> N
 def test_what_cannot_be_looked_at_is_never_proven(file: str, claims: set[str]) -> None:
     seen = verdicts(Proc({name: text for name, text in FILES.items() if name != file}))
     assert {name for name, verdict in seen.items() if verdict == "not-checked"} == claims
+
+
+@pytest.mark.parametrize(("parent", "verdict"), [("sha256:" + "0" * 64, "failed"), ("", "failed"),
+                                                 (None, "not-checked")])
+def test_a_container_of_another_image_fails(parent: str | None, verdict: str) -> None:
+    """Its name was moved between the plan and the start."""
+    assert verdicts(Proc(FILES, parent=parent))["image.digest"] == verdict
 
 
 def test_a_container_in_another_namespace_fails() -> None:

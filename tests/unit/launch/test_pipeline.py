@@ -28,13 +28,15 @@ def test_the_table_of_contents() -> None:
     assert [line for line in plan_lines(plan()) if line.startswith("# ")] == [
         "# 1. write the instance's files",
         "# 2. containerd: start a private one",
-        "# 3. find the image docker.io/vmtool/x:latest",
+        line_of("find the image docker.io/vmtool/x:latest (sha256:"),
         line_of("make the network a: "),
         "# 5. attach the network namespace vmtool-a to the network a",
         "# 6. start the container with runc",
-        "# 7. hand over the key, which starts the server",
-        "# 8. wait until the server is healthy, at most 122 s",
-        "# 9. ask the canary and compare its answer",
+        "# 7. verify what was started, before it gets the key",
+        "# 8. hand over the key, which starts the server",
+        "# 9. wait until the server is healthy, at most 122 s",
+        "# 10. ask the canary and compare its answer",
+        "# 11. verify what runs",
     ]
 
 
@@ -52,8 +54,8 @@ def line_of(title: str) -> str:
     return line
 
 
-def test_only_the_last_two_steps_wait() -> None:
-    assert [step.waits_only for step in plan().steps] == [False] * 7 + [True] * 2
+def test_only_the_last_three_steps_wait() -> None:
+    assert [step.waits_only for step in plan().steps] == [False] * 8 + [True] * 3
 
 
 def test_the_systems_containerd_is_used_when_it_answers() -> None:

@@ -53,15 +53,17 @@ def written(made: Plan, name: str = "domain.xml") -> str:
 def test_the_table_of_contents() -> None:
     titles = [step.title for step in plan(wish("snp", 1)).steps]
     assert titles[3] == "make the guest's disks: workload and model"
-    assert titles[-8:] == [
+    assert titles[-10:] == [
         "bind 0000:81:00.0 to vfio-pci",
         "make the guest's initramfs",
         "start the domain vmtool-chat (qemu:///system)",
         "look whether the guest really runs in snp",
+        "verify what was started, before it gets the key",
         "wait until the guest's agent answers, at most 273 s",
         "hand over the address and the key, start the workload",
         "wait until the server is healthy, at most 200 s",
         "ask the canary and compare its answer",
+        "verify what runs",
     ]
 
 

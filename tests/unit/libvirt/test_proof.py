@@ -35,8 +35,8 @@ WORDS = "console=ttyS0 panic=-1 net.ifnames=0 systemd.unit=multi-user.target"
 REPORT = f"kernel 6.12\ncmdline {WORDS}\nroot /dev/vda ext4 ro,relatime\nworkload active\n{STATUS}"
 RIGHT = {"process.running": "proven", "tee": "proven", "vm.kvm": "proven", "vm.no-debugger": "proven",
          "vm.devices": "proven", "vm.kernel": "proven", "vm.program": "proven", "configuration.unchanged": "proven",
-         "image.bytes": "not-checked", "guest.tee": "not-checked", "guest.cmdline": "not-checked",
-         "workload.hardening": "not-checked", "canary": "not-checked"}
+         "image.digest": "not-checked", "image.bytes": "not-checked", "guest.tee": "not-checked",
+         "guest.cmdline": "not-checked", "workload.hardening": "not-checked", "canary": "not-checked"}
 ON_THE_GPU = {"gpu.driver-on-host": "proven", "gpu.driver-in-guest": "not-checked"}
 
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fakes.host import FakeHost
-from vmtool.errors import NotReady, ProgramFailed, VmtoolError
+from vmtool.errors import ProgramFailed, VerificationFailed, VmtoolError
 from vmtool.libvirt.workers import workload_disk
 from vmtool.libvirt.workers.image_store import Store
 from vmtool.libvirt.workers.workload_disk import Order, finding_driver, make_disk, quoted, run, size_of
@@ -23,6 +23,7 @@ from vmtool.machine import Output
 WHOLE = b"disk" * 1024
 IMAGE = "docker.io/vmtool/x:latest"
 INDEX, AMD, ARM, CONFIG = (f"sha256:{letter * 64}" for letter in "abcd")
+CHAIN = f"sha256:{'e' * 64}"
 DOCUMENTS: dict[str, Any] = {
     INDEX: {"manifests": [{"digest": ARM, "platform": {"architecture": "arm64"}},
                           {"digest": AMD, "platform": {"architecture": "amd64"}}]},
@@ -39,6 +40,7 @@ class Programs(FakeHost):
         self.calls: list[str] = []
         self.documents = dict(DOCUMENTS)
         self.listed = f"REF TYPE DIGEST SIZE\n{IMAGE} application/vnd.oci.image.index.v1+json {INDEX} 1.2 GiB\n"
+        self.parent = CHAIN
         self.full = False
         self.made: list[str] = []
         self.mounted: Path | None = None
@@ -63,6 +65,9 @@ class Programs(FakeHost):
                 return f"Root hash:      {'e' * 64}\n"
             case ["ctr", "--address=x", "images", "list", *_]:
                 return self.listed
+            case ["ctr", "--address=x", "snapshots", "info", tree]:
+                assert self.mounted == Path(tree)
+                return json.dumps({"Kind": "Active", "Name": tree, "Parent": self.parent})
             case ["ctr", "--address=x", "content", "get", digest]:
                 return json.dumps(self.documents[digest])
             case ["ctr", "--address=x", "images", "mount", "--rw", _, tree]:
@@ -88,7 +93,8 @@ def order(tmp_path: Path) -> Order:
     """With the directories that the plan makes."""
     for name in ("tree", "cache", "a"):
         (tmp_path / name).mkdir()
-    return Order(IMAGE, True, tmp_path / "tree", tmp_path / "cache", tmp_path / "a", ("ctr", "--address=x"))
+    return Order(IMAGE, INDEX, CHAIN, True, tmp_path / "tree", tmp_path / "cache", tmp_path / "a",
+                 ("ctr", "--address=x"))
 
 
 def test_the_disk_is_made_and_linked(programs: Programs, order: Order, tmp_path: Path) -> None:
@@ -149,11 +155,12 @@ def test_disks_of_images_that_are_gone_go_unless_an_instance_has_them(programs: 
         *(f"{'a' * 64}-{workload_disk.FORMAT}-verity.{kind}" for kind in ("ext4", "verity"))}
 
 
-@pytest.mark.parametrize("listed", ["REF TYPE DIGEST\n", f"REF\n{IMAGE}2 x {INDEX}\n", f"REF\n{IMAGE} x none\n"])
-def test_an_image_that_is_not_there(programs: Programs, order: Order, listed: str) -> None:
-    programs.listed = listed
-    with pytest.raises(NotReady, match=f"there is no image {IMAGE}"):
+def test_an_image_whose_name_was_moved_becomes_no_disk(programs: Programs, order: Order, tmp_path: Path) -> None:
+    programs.parent = "sha256:" + "0" * 64
+    with pytest.raises(VerificationFailed, match=f"{IMAGE} was moved"):
         run(order, programs)
+    assert list((tmp_path / "cache").iterdir()) == []
+    assert programs.mounted is None
 
 
 def test_what_ctr_says_is_told(programs: Programs) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from tests.fakes.launches import pinned
 from tests.fakes.machine import FakeMachine
-from tests.fakes.machine.containers import Containerd, digest_of
+from tests.fakes.machine.containers import digest_of, install_image
 from tests.unit.image.make import DIGEST, UPSTREAM, facts, recipe
 from tests.unit.sweeps.engine import Boot, Case, Make, booted
 from vmtool.cache import Cache
@@ -49,6 +50,7 @@ def load(digest: str, earlier: str = "") -> Make:
     def make(state: State, machine: FakeMachine) -> Plan:
         new = record(state, digest)
         return plan_import(state, private_endpoint(state), ARCHIVE, new, record(state, earlier) if earlier else None,
+                           digests={name: digest_of(name) for name in new.references},
                            tag=(new.references[0], new.references[1]))
 
     return make
@@ -79,13 +81,13 @@ def without(state: State) -> FakeMachine:
 
 
 def trained(state: State, machine: FakeMachine) -> Plan:
-    return plan_canary(state, private_endpoint(state), f"{NAME}:latest", state.root.parent / "model")
+    return plan_canary(state, private_endpoint(state), pinned(f"{NAME}:latest"), state.root.parent / "model")
 
 
 def with_image(state: State) -> FakeMachine:
     machine = host(state)
     machine.tree.make_dir(str(state.root.parent), 0o700, parents=0o755)
-    machine.containerds[str(state.containerd / "root")] = Containerd({f"{NAME}:latest": digest_of(NAME)})
+    install_image(machine, state, f"{NAME}:latest")
     return machine
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import copy
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from tests.fakes import typed
 from tests.fakes.launches import Found, launched
 from tests.fakes.machine import FakeMachine
-from tests.fakes.machine.containers import Containerd, digest_of
+from tests.fakes.machine.containers import Containerd, digest_of, install_image
 from tests.fakes.recorded import Recorded
 from tests.unit.kata import cases as kata_cases
 from tests.unit.kata import launches as kata
@@ -63,7 +63,7 @@ def host(state: State) -> FakeMachine:
     """A machine with containerd's programs and the model; the private containerd holds the image already."""
     machine = FakeMachine(recorded(state.root))
     machine.answers = {"Why?": "So."}
-    machine.containerds[str(state.containerd / "root")] = Containerd({IMAGE: digest_of(IMAGE)})
+    install_image(machine, state, IMAGE)
     return machine
 
 
@@ -113,21 +113,24 @@ def cleared(state: State) -> FakeMachine:
     return machine
 
 
-def with_guests(name: str, file: str, gpus: str = "", program: str = "") -> Boot:
+def with_guests(name: str, file: str, gpus: str = "", program: str = "", changes: Mapping[str, str] = {}) -> Boot:
     """A machine whose QEMU `name` has the arguments of a file of tests/data/qemu.
 
     Args:
         gpus: the recorded host of its devices.
-        program: QEMU's, when it is another than in the file.
+        program: QEMU's, when it is another than in the file; changes: of its other arguments.
     """
     def boot(state: State) -> FakeMachine:
         devices = Recorded.load(f"gpu-{gpus}", names={"/proc": None}).data if gpus else {}
         machine = FakeMachine(Recorded(typed.merge(copy.deepcopy(recorded(state.root).data), devices)),
                               dict.fromkeys(FILES, "x"))
         machine.answers = {"Why?": "So."}
-        machine.containerds[str(state.containerd / "root")] = Containerd({IMAGE: digest_of(IMAGE)})
+        install_image(machine, state, IMAGE)
         machine.late_groups = {"0000:81:00.0": 31} if gpus else {}
         text = (QEMU / f"{file}.json").read_text().replace('"/s/', f'"{state.root}/')
+        for old, new in changes.items():
+            assert old in text
+            text = text.replace(old, new)
         first, *rest = json.loads(text)
         machine.guests.qemu = {name: (program or first, *rest)}.__getitem__
         return machine
@@ -159,6 +162,10 @@ def _here(state: State, machine: FakeMachine, host: HostFacts) -> HostFacts:
     return replace(host, network=read_network(machine, state))
 
 
+SHARE = "/opt/kata/share/kata-containers"
+# What the spec asks for, in the place of what the recorded arguments have.
+ASKED = {"0000:81:00.0": kata.GPU["bdf"][0], f"{SHARE}/kata-containers-confidential.img": "/g.img",
+         f"{SHARE}/vmlinuz-confidential.container": "/g.kernel"}
 RUNC = launch(runc.wish())
 LAUNCHED: Boot = booted(host, RUNC)
 HUB = launch(runc.wish(model={"name": "m", "source": "huggingface", "repository": "o/r"},
@@ -169,7 +176,7 @@ CASES = {
     "launch runc, a model of a hub": Case(host, HUB, LEFT | {r"files .*/hub": "the cache of the hub's models"}),
     "launch kata": Case(with_guests("sandbox-chat", "snp"), launch_kata(kata.wish()), LEFT),
     "launch kata, a GPU": Case(with_guests("sandbox-chat", "virtcca-gpu", "kunpeng-a100",
-                                           "/opt/kata/bin/qemu-system-x86_64"),
+                                           "/opt/kata/bin/qemu-system-x86_64", ASKED),
                                launch_kata(VIRTCCA, gpus=True), LEFT | gpu.LEFT),
     "launch libvirt": Case(with_guests("vmtool-chat", "snp-libvirt"), launch_libvirt(libvirt.wish("snp")), LEFT),
     "launch libvirt, a GPU": Case(with_guests("vmtool-chat", "snp-libvirt-gpu", "kunpeng-a100"),

@@ -18,25 +18,30 @@ from vmtool.errors import Refused, VmtoolError
 from vmtool.host import processes
 from vmtool.host.local import LocalMachine
 from vmtool.instance.instance import Instance, read_instance
-from vmtool.launch.claims import read_claims
+from vmtool.launch.claims import read_claims, read_claims_before_key
 from vmtool.launch.commands.ps import as_row
 from vmtool.launch.pipeline import launcher_of
 from vmtool.launch.stop import stop_instance
 from vmtool.paths import State
 from vmtool.proof.evidence import keep_evidence
-from vmtool.proof.view import require_wish, show_claims
+from vmtool.proof.requirements import require_before_key, require_wish
+from vmtool.proof.view import show_claims
 
 
 @click.command()
 @click.argument("name")
 @click.option("--proof", is_flag=True, help="Ask the guest and hash its image too, and keep the claims as evidence.")
+@click.option("--before-key", is_flag=True, help="Only what must be so before the workload gets its key.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
-def status_command(state: State, name: str, proof: bool, as_json: bool) -> None:
-    """Look at an instance now. Exit code 0 when it runs, 1 when it does not; with --proof 4 when it is not what was
-    asked for."""
+def status_command(state: State, name: str, proof: bool, before_key: bool, as_json: bool) -> None:
+    """Look at an instance now. Exit code 0 when it runs, 1 when it does not; with --proof or --before-key 4 when it is
+    not what was asked for."""
     instance = read_instance(state, name)
-    claims = read_claims(LocalMachine(), instance, whole=proof) if instance.record else ()
+    claims: Sequence[Claim] = ()
+    if instance.record:
+        claims = (read_claims_before_key(LocalMachine(), instance) if before_key
+                  else read_claims(LocalMachine(), instance, whole=proof))
     kept = keep_evidence(state, instance, claims, f"vmtool status {name}") if proof and instance.record else None
     if as_json:
         print_json(instance=as_row(instance), error=instance.journal.error, claims=[vars(claim) for claim in claims],
@@ -45,10 +50,10 @@ def status_command(state: State, name: str, proof: bool, as_json: bool) -> None:
         show_status(instance, claims)
         if kept:
             click.echo(f"evidence: {kept}")
+    if instance.pid and (proof or before_key):
+        (require_before_key if before_key else require_wish)(instance.known(), claims)
     if instance.state != "running":
         sys.exit(1)
-    if proof:
-        require_wish(instance.known(), claims)
 
 
 def show_status(instance: Instance, claims: Sequence[Claim]) -> None:

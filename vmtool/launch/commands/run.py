@@ -20,8 +20,9 @@ from vmtool.launch.facts import read_launch
 from vmtool.launch.pipeline import plan_launch
 from vmtool.paths import State
 from vmtool.plan import Plan, plan_lines, to_json
-from vmtool.proof.evidence import keep_evidence
-from vmtool.proof.view import require_wish, show_claims
+from vmtool.proof.evidence import keep_evidence, read_evidence
+from vmtool.proof.requirements import require_wish
+from vmtool.proof.view import show_claims
 from vmtool.spec.load import read_spec
 
 SPEC = click.argument("spec", type=click.Path(path_type=Path), metavar="SPEC.yaml")
@@ -79,8 +80,11 @@ def show_summary(state: State, name: str, plan: Plan, seconds: float) -> None:
     """Address, what is proven and what is not, and the next commands."""
     instance = read_instance(state, name)
     record = instance.known()
-    claims = read_claims(LocalMachine(), instance, whole=True)
-    keep_evidence(state, instance, claims, f"vmtool run {name}")
+    if plan.changes:
+        claims = read_evidence(instance)
+    else:
+        claims = read_claims(LocalMachine(), instance, whole=True)
+        keep_evidence(state, instance, claims, f"vmtool run {name}")
     took = f"ready after {seconds:.1f} s" if plan.changes else "runs already"
     click.echo(f"{name} {took}" + (f" at {record.server.shell()}/v1" if record.host else ""))
     show_claims(claims)

@@ -6,10 +6,11 @@ import json
 import platform
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from vmtool.architecture import architecture_of
-from vmtool.errors import NotReady, ProgramFailed, VmtoolError
+from vmtool.errors import ProgramFailed, VmtoolError
 from vmtool.machine import Host
 
 
@@ -30,13 +31,9 @@ class Store:
             raise ProgramFailed(f"ctr {' '.join(words[:2])}: {result.err.strip()[-300:]}")
         return result.out
 
-    def digest(self, image: str) -> str:
-        """The digest of what an image's name refers to."""
-        for line in self.call("images", "list", f"name=={image}").splitlines():
-            words = line.split()
-            if words[:1] == [image] and (found := re.search(r"sha256:[0-9a-f]{64}", line)):
-                return found[0]
-        raise NotReady(f"there is no image {image}", hint="vmtool image list")
+    def parent(self, snapshot: Path) -> str:
+        """The chain ID of the layers that a snapshot stands on."""
+        return str(json.loads(self.call("snapshots", "info", str(snapshot))).get("Parent", ""))
 
     def digests(self) -> set[str]:
         """The digests of all images."""

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vmtool.errors import ProgramFailed
+from vmtool.errors import ProgramFailed, VerificationFailed
 from vmtool.libvirt.initramfs_files import DRIVER
 from vmtool.libvirt.verity_table import MAKE_DISK
 from vmtool.libvirt.workers.add_verity import append_hash_tree
@@ -22,7 +22,7 @@ from vmtool.machine import Host
 from vmtool.rootfs.format.hash_tree import BLOCK
 
 # Increase when the same image would give another disk.
-FORMAT = 3
+FORMAT = 4
 # Where an instance's own files come in; the disk is read-only, so their places must be there.
 PLACES = ("models/local", "models/hub", DRIVER.lstrip("/"))
 SEARCHED = "LD_LIBRARY_PATH"
@@ -35,7 +35,8 @@ class Order:
     """What becomes a disk.
 
     Args:
-        image: its name in containerd.
+        image: its name in containerd; digest, chain: what that name must point to, see
+            `vmtool.image.pinned_image`.
         verity: with dm-verity's hashes.
         tree: an empty directory that the image is mounted on meanwhile.
         cache, directory: see above.
@@ -43,6 +44,8 @@ class Order:
     """
 
     image: str
+    digest: str
+    chain: str
     verity: bool
     tree: Path
     cache: Path
@@ -90,6 +93,15 @@ def disk_name(digest: str, kind: str) -> str:
     return f"{digest}-{FORMAT}-{kind}.ext4"
 
 
+def disk_path(cache: Path, digest: str, verity: bool) -> Path:
+    """An image's disk in the cache.
+
+    Args:
+        digest: of the image, "sha256:...".
+    """
+    return cache / disk_name(digest.partition(":")[2], KINDS[verity])
+
+
 def prune(cache: Path, store: Store) -> None:
     """Remove the disks that nobody uses, of images that are gone or of another format, and halves that a kill left;
     one process at a time makes disks, under the host's lock."""
@@ -119,8 +131,7 @@ def quoted(line: str) -> str:
 def run(order: Order, host: Host) -> None:
     """Do it."""
     store, directory = Store(host, order.ctr), order.directory
-    digest = store.digest(order.image)
-    disk = order.cache / disk_name(digest.partition(":")[2], "verity" if order.verity else "plain")
+    disk = disk_path(order.cache, order.digest, order.verity)
     if not disk.exists():
         _fill(order, store, disk)
     prune(order.cache, store)
@@ -129,15 +140,18 @@ def run(order: Order, host: Host) -> None:
     os.link(disk, link)
     if order.verity:
         shutil.copyfile(table_of(disk), table_of(link))
-    lines = map(quoted, finding_driver(store.environment(digest)))
+    lines = map(quoted, finding_driver(store.environment(order.digest)))
     (directory / "environment").write_text("".join(f"{line}\n" for line in lines))
-    print(digest)
+    print(order.digest)
 
 
 def _fill(order: Order, store: Store, disk: Path) -> None:
     """Make the disk from the image, mounted meanwhile."""
     store.call("images", "mount", "--rw", order.image, str(order.tree))
     try:
+        if (found := store.parent(order.tree)) != order.chain:
+            raise VerificationFailed(f"{order.image} was moved: it has the layers {found}, not those of "
+                                     f"{order.digest}", hint="vmtool image list")
         for place in PLACES:
             (order.tree / place).mkdir(parents=True, exist_ok=True)
         make_disk(store.host, order.tree, disk, verity=order.verity)

@@ -1,0 +1,41 @@
+"""Actions on containerd's images."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vmtool.containerd.endpoint import Endpoint
+from vmtool.errors import VerificationFailed
+from vmtool.image.listing import parse_listing
+from vmtool.machine import check
+from vmtool.plan.action import Action
+
+if TYPE_CHECKING:
+    from vmtool.machine import Host
+
+
+@dataclass(frozen=True)
+class ExpectDigest(Action):
+    """Require that an image's name points to what was checked; `hint` helps when it does not."""
+
+    endpoint: Endpoint
+    reference: str
+    digest: str
+    hint: str = ""
+
+    @property
+    def argv(self) -> tuple[str, ...]:
+        return self.endpoint.ctr("images", "list", f"name=={self.reference}")
+
+    def shell(self) -> str:
+        return f"{shlex.join(self.argv)} | awk '{{print $3}}' | grep -Fx {self.digest}"
+
+    def do(self, host: Host) -> None:
+        result = host.execute(self.argv, deadline=30.0)
+        check(self.argv, result)
+        found = next((row.digest for row in parse_listing(result.out) if row.reference == self.reference), "")
+        if found != self.digest:
+            points = f"points to {found}" if found else "is not there"
+            raise VerificationFailed(f"the image {self.reference} {points}, not to {self.digest}", hint=self.hint)

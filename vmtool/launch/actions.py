@@ -1,0 +1,51 @@
+"""Actions of a launch as a whole."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from vmtool.instance.instance import read_starting
+from vmtool.plan.action import Action
+from vmtool.proof.evidence import evidence_digests, evidence_text
+from vmtool.proof.requirements import require_before_key, require_wish
+
+if TYPE_CHECKING:
+    from vmtool.machine import Host
+
+
+@dataclass(frozen=True)
+class RequireClaims(Action):
+    """Verify what really runs; a claim that failed ends the launch, and so everything is undone.
+
+    Args:
+        root: the state directory; directory: the instance's.
+        moment: "key", what must be so before the workload gets its keys; or "end", everything, which becomes the
+            launch's evidence.
+    """
+
+    root: Path
+    directory: Path
+    moment: Literal["key", "end"]
+
+    def shell(self) -> str:
+        # 4 is a claim that failed; 1 only says that the launch has not come to its end.
+        what = "--before-key" if self.moment == "key" else "--proof"
+        return (f"vmtool --state-dir {shlex.quote(str(self.root))} status {self.directory.name} {what} || "
+                "[ $? -eq 1 ]")
+
+    def do(self, host: Host) -> None:
+        from vmtool.launch.claims import read_claims, read_claims_before_key  # they know the pipeline, which knows this
+
+        instance = read_starting(host, self.directory)
+        record = instance.known()
+        if self.moment == "key":
+            require_before_key(record, read_claims_before_key(host, instance))
+            return
+        claims = read_claims(host, instance, whole=True)
+        digests = dict(evidence_digests(instance.paths, record))
+        host.write(instance.paths.proof, evidence_text(record, claims, digests, time.time()))
+        require_wish(record, claims)
