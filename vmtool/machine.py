@@ -99,6 +99,17 @@ class DeviceReader(Reader, Protocol):
         """Whether each device node is open already (EBUSY); one that did not answer in time is missing."""
 
 
+    def open_vfio(self, nodes: tuple[str, ...], deadline: float = 2.0) -> dict[str, str]:
+        """What the kernel says to a machine that opens each node of VFIO and asks for an IOMMU domain; nothing stays
+        open.
+
+        Returns:
+            Empty when it grants that; "viable" when the group is not; else the step that fails ("open", "status",
+            "container", "domain", "bind") and the error's name, such as "open EBUSY". A node that did not answer
+            within `deadline` seconds is missing.
+        """
+
+
 class RunningWrites(Protocol):
     """The writes of one device, under way in a process that may never come back."""
 

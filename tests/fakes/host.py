@@ -71,6 +71,9 @@ class FakeHost(LocalHost):
     def busy(self, nodes: tuple[str, ...], deadline: float = 2.0) -> dict[str, bool]:
         return dict.fromkeys(nodes, False)
 
+    def open_vfio(self, nodes: tuple[str, ...], deadline: float = 2.0) -> dict[str, str]:
+        return dict.fromkeys(nodes, "")
+
     def execute(self, argv: Sequence[str], *, deadline: float, env: Pairs = (), stdin: Path | bytes | None = None,
                 stdout: Path | None = None) -> Output:
         raise AssertionError(f"this host has no programs: {argv}")

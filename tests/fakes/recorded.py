@@ -58,6 +58,11 @@ class Recorded:
         known: dict[str, bool] | None = self.data.get("busy")
         return dict.fromkeys(nodes, False) if known is None else {node: known[node] for node in nodes if node in known}
 
+    def open_vfio(self, nodes: tuple[str, ...], deadline: float = 2.0) -> dict[str, str]:
+        """Table `open_vfio`: node -> answer; one that is not listed there does not answer."""
+        known: dict[str, str] = self.data.get("open_vfio", {})
+        return {node: known[node] for node in nodes if node in known}
+
     def names(self, path: str) -> tuple[str, ...]:
         inside = {name.removeprefix(f"{path}/") for name in (*self.data["texts"], *self.data["links"])
                   if name.startswith(f"{path}/")}

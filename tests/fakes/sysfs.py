@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.fakes.framebuffers import Framebuffers
 from tests.fakes.host import FakeHost
 from tests.fakes.recorded import Recorded
+from vmtool.gpu.framebuffers import PLATFORM
 from vmtool.gpu.pci import BDF, DEVICES, DRIVERS
 from vmtool.gpu.sysfs_writes import BOOT_ID
 from vmtool.machine import DeviceWrite, Output, Pairs, RunningWrites, WriteFailure
@@ -30,15 +32,17 @@ class Faults:
         vanishes_on: the write at which it goes away.
         refused_by: driver -> errno with which that driver's probe fails.
         errors: file -> errno that its next write answers.
+        opens: what the kernel says to a machine that opens it, such as "domain EPERM".
     """
 
     hangs_on: tuple[str, ...] = ()
     vanishes_on: str = ""
     refused_by: dict[str, int] = field(default_factory=dict)
     errors: dict[str, int] = field(default_factory=dict)
+    opens: str = ""
 
 
-class FakeKernel(Recorded, FakeHost):
+class FakeKernel(Framebuffers, Recorded, FakeHost):
     """A recorded host whose devices react. `written` lists what was written, `ran` the programs that were run."""
 
     def __init__(self, host: Recorded, directory: Path) -> None:
@@ -58,6 +62,8 @@ class FakeKernel(Recorded, FakeHost):
         self.native = {bdf: self.driver(bdf) for bdf in self.names(DEVICES)}
         # A device that never had a driver has its IOMMU group from its first probe on (arm64, device tree).
         self.late_groups: dict[str, int] = {}
+        self.platform = self.platform_devices()
+        self.removed: dict[str, dict[str, dict[str, str]]] = {}
         # Devices that get a node of their own by a bind -> when it is there, in seconds after the bind.
         self.own_nodes: dict[str, float] = {}
         self.nodes: dict[str, float] = {}
@@ -75,11 +81,30 @@ class FakeKernel(Recorded, FakeHost):
         return {path: text for path, text in self.data["texts"].items() if path.endswith(kinds)}
 
     def viable(self, group: int) -> bool:
-        """Whether every endpoint of the group is on a VFIO driver or on none (drivers/vfio/vfio_main.c)."""
-        members = [bdf for bdf in self.names(DEVICES)
-                   if (self.link(f"{DEVICES}/{bdf}/iommu_group") or "").endswith(f"/{group}")]
-        endpoints = [bdf for bdf in members if not (self.text(f"{DEVICES}/{bdf}/class") or "").startswith("0x0604")]
-        return all(self.driver(bdf) == "" or "vfio" in self.driver(bdf) for bdf in endpoints)
+        """Whether every endpoint of the group has no driver, or one that leaves its DMA alone (driver_managed_dma)."""
+        endpoints = [bdf for bdf in self.members(group)
+                     if not (self.text(f"{DEVICES}/{bdf}/class") or "").startswith("0x0604")]
+        return all(self.driver(bdf) in ("", "pcieport", "pci-stub") or "vfio" in self.driver(bdf) for bdf in endpoints)
+
+    def members(self, group: int) -> list[str]:
+        return [bdf for bdf in self.names(DEVICES)
+                if (self.link(f"{DEVICES}/{bdf}/iommu_group") or "").endswith(f"/{group}")]
+
+    def open_vfio(self, nodes: tuple[str, ...], deadline: float = 2.0) -> dict[str, str]:
+        """As drivers/vfio does: a group opens once, is viable or not, and its domain may be refused."""
+        return {node: self._opened(node) for node in nodes}
+
+    def _opened(self, node: str) -> str:
+        name = node.rpartition("/")[2]
+        bdfs = self.members(int(name)) if name.isdecimal() else [
+            bdf for bdf in self.own_nodes if name in self.names(f"{DEVICES}/{bdf}/vfio-dev")]
+        refused = next((self.faults[bdf].opens for bdf in bdfs if bdf in self.faults and self.faults[bdf].opens), "")
+        regions = self.text(f"/sys/kernel/iommu_groups/{name}/reserved_regions") or ""
+        if self.busy((node,)).get(node, True):
+            return "open EBUSY"
+        if name.isdecimal() and not self.viable(int(name)):
+            return "viable"
+        return refused or ("domain EPERM" if " direct\n" in regions else "")
 
     # The reader's side: what lies in the test's own directory is real.
 
@@ -93,6 +118,9 @@ class FakeKernel(Recorded, FakeHost):
         return {path: self.text(path) for path in paths if not any(bdf in path for bdf in self.locked)}
 
     def exists(self, path: str) -> bool:
+        group = path.removeprefix("/dev/vfio/")
+        if group != path and group.isdecimal():
+            return any("vfio" in self.driver(bdf) for bdf in self.members(int(group)))
         if path in self.nodes:
             return self.clock >= self.nodes[path]
         return Path(path).exists() if path.startswith(str(self.directory)) else super().exists(path)
@@ -117,6 +145,9 @@ class FakeKernel(Recorded, FakeHost):
     def device_write(self, path: str, text: str) -> int | None:
         """A write: 0, an errno, or None when it never returns."""
         found = BDF.search(path) or BDF.search(text)
+        if not found and self.platform_write(path, text) is not None:
+            self.written.append((path, text))
+            return self.answer
         if not found:
             self.data["texts"][path] = f"{text}\n"
             self.written.append((path, text))
@@ -143,8 +174,8 @@ class FakeKernel(Recorded, FakeHost):
                 self._control(bdf, "on")
             del self.data["links"][f"{DEVICES}/{bdf}/driver"]
             self.data["links"].pop(f"{DEVICES}/{bdf}/driver/module", None)
-        elif name == "drivers_probe":
-            self._probe(bdf)
+        elif name in ("drivers_probe", "remove"):
+            (self._probe if name == "drivers_probe" else self.remove_device)(bdf)
         elif name == "bind":
             driver = path.split("/")[-2]
             if driver not in self.names(DRIVERS):
@@ -187,6 +218,7 @@ class FakeKernel(Recorded, FakeHost):
         if "vfio" in driver:
             self._control(bdf, "auto")
             self._add_node(bdf)
+            self.free_display(bdf)
         return 0
 
     def _add_node(self, bdf: str) -> None:
@@ -252,5 +284,8 @@ class FakeWrites:
     def _holds(kernel: FakeKernel, write: DeviceWrite) -> bool:
         if not write.directory:
             return True
+        if write.directory.startswith(PLATFORM):
+            driver = kernel.platform.get(write.directory.rpartition("/")[2])
+            return driver is not None and write.driver in ("*", driver)
         bdf = write.directory.rpartition("/")[2]
         return bdf in kernel.names(DEVICES) and write.driver in ("*", kernel.driver(bdf))

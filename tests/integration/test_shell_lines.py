@@ -26,7 +26,7 @@ from vmtool import plan as p
 from vmtool.containerd.actions import DeleteTask
 from vmtool.endpoint.actions import AskCanary, AwaitHealth
 from vmtool.endpoint.client import Server
-from vmtool.gpu.actions import AwaitVfioNodes, AwaitVfioUnused, ExpectDriver, WriteSysfs
+from vmtool.gpu.actions import AwaitVfioNodes, AwaitVfioUnused, ExpectDriver, ProveVfio, WriteSysfs
 from vmtool.host import daemons, processes
 from vmtool.image.actions import ExpectDigest
 from vmtool.isolation import private
@@ -355,6 +355,11 @@ def _(place: Path) -> p.Action:
     return WriteSysfs(((f"{device(place, 'nvidia')}/no/such", "1"),), marks=place / "marks")
 
 
+@scene(WriteSysfs, "to a file that is not there, which is no failure")
+def _(place: Path) -> p.Action:
+    return WriteSysfs(((f"{device(place, 'nvidia')}/no/such", "1"),), marks=place / "marks", may_fail=True)
+
+
 @scene(WriteSysfs, "for a device that is gone")
 def _(place: Path) -> p.Action:
     path = place / BDF
@@ -391,6 +396,12 @@ def _(place: Path) -> p.Action:
 @scene(AwaitVfioUnused, "of a device that is not VFIO's")
 def _(place: Path) -> p.Action:
     return AwaitVfioUnused((str(device(place, "nvidia")),), deadline=1)
+
+
+@scene(ProveVfio, "of a device that no machine could open")
+def _(place: Path) -> p.Action:
+    """What is proven needs a device: the lab has one."""
+    return ProveVfio((str(device(place, "vfio-pci")),), place / "proofs")
 
 
 # A served model.

@@ -66,6 +66,9 @@ class RecordingReader:
     def busy(self, nodes: tuple[str, ...], deadline: float = 2.0) -> dict[str, bool]:
         return self._once(self.machine.busy, nodes, deadline)
 
+    def open_vfio(self, nodes: tuple[str, ...], deadline: float = 2.0) -> dict[str, str]:
+        return self._once(self.machine.open_vfio, nodes, deadline)
+
     def recorded(self) -> str:
         """The answers, as the text of a recorded host; what is absent is left out."""
         data: dict[str, Any] = {"texts": {}, "names": {}, "links": {}, "exists": [], "which": {}, "outputs": {},
@@ -93,8 +96,8 @@ def _keep(data: dict[str, Any], kind: str, words: list[Any], found: Any) -> None
         case "run":
             data["outputs"][command_line(words[0])] = {
                 "status": found.status, "out": found.out[:KEPT], "err": found.err[:KEPT]}
-        case "busy":
-            data.setdefault("busy", {}).update(found)
+        case "busy" | "open_vfio":
+            data.setdefault(kind, {}).update(found)
 
 
 def command_line(argv: tuple[str, ...]) -> str:

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 from vmtool.errors import VerificationFailed, VmtoolError
 from vmtool.gpu import sysfs_writes, vfio_in_use
+from vmtool.gpu.workers import prove
 from vmtool.machine import DeviceWrite, Pairs
 from vmtool.plan.action import Action
+from vmtool.plan.workers import run_worker
 
 if TYPE_CHECKING:
     from vmtool.machine import Host
@@ -31,25 +33,27 @@ class WriteSysfs(Action):
             hold is left out.
         marks: the directory with a file for each device that hung.
         deadline: seconds for all of it.
+        may_fail: a write that the kernel refuses is no failure.
     """
 
     writes: Pairs
     when: Pairs = ()
     marks: Path = Path("/var/lib/vmtool/gpu/hung")
     deadline: float = 20.0
+    may_fail: bool = False
 
     def shell(self) -> str:
         lines = [f"echo {shlex.quote(text)} > {shlex.quote(path)}" if text else f"echo > {shlex.quote(path)}"
                  for path, text in self.writes]
         if self.when:
             lines = [f"! {_holds(*condition)} || {line}" for line, condition in zip(lines, self.when, strict=False)]
-        return "\n".join(lines) or ":"
+        return "\n".join(f"{{ {line}; }} || :" if self.may_fail else line for line in lines) or ":"
 
     def do(self, host: Host) -> None:
         conditions = self.when or (("", "*"),) * len(self.writes)
         writes = [DeviceWrite(path, text, directory, driver)
                   for (path, text), (directory, driver) in zip(self.writes, conditions, strict=True)]
-        sysfs_writes.write(host, writes, self.marks, self.deadline)
+        sysfs_writes.write(host, writes, self.marks, self.deadline, may_fail=self.may_fail)
         host.log("".join(f"$ {line}\n" for line in self.shell().splitlines()))
 
 
@@ -145,6 +149,27 @@ class AwaitVfioUnused(Action):
                 raise VmtoolError("not released, since a machine still has it open", details=lines,
                                   hint="end that machine, then: vmtool recover")
             host.sleep(vfio_in_use.POLL)
+
+
+@dataclass(frozen=True)
+class ProveVfio(Action):
+    """Prove that a virtual machine could start with bound devices: open them as one does, and note what was seen.
+
+    The work is `vmtool.gpu.workers.prove`'s, done here: what can hang is in a child of its own anyway.
+
+    Args:
+        devices: their directories.
+        proofs: directory that receives a file for each.
+    """
+
+    devices: tuple[str, ...]
+    proofs: Path
+
+    def shell(self) -> str:
+        return run_worker(prove.Order(self.devices, self.proofs)).shell()
+
+    def do(self, host: Host) -> None:
+        prove.run(prove.Order(self.devices, self.proofs), host)
 
 
 def _holds(directory: str, driver: str) -> str:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from vmtool.findings import Finding, host_lacks, refuse, wrong_input
-from vmtool.gpu.device_types import BRIDGES, is_accelerator, is_companion
+from vmtool.gpu.check_machine import check_machine
+from vmtool.gpu.check_scope import scope_of
 from vmtool.gpu.device_users import Holder
 from vmtool.gpu.facts import GpuFacts
 from vmtool.gpu.inventory import Inventory
 from vmtool.gpu.pci import PciDevice
-from vmtool.gpu.select import NOT_ACCELERATOR, DeviceRequest, check_address, select
+from vmtool.gpu.select import DeviceRequest, select
 from vmtool.gpu.services import KNOWN
-from vmtool.gpu.vfio_driver import choose_driver, is_vfio
+from vmtool.gpu.vfio_driver import choose_driver
 
 REBOOT = "reboot the machine; nothing else is known to free it"
 
@@ -37,48 +38,6 @@ def choose(facts: GpuFacts, request: DeviceRequest) -> tuple[tuple[PciDevice, ..
     for device in scope:
         findings += check_device(facts, device, request)
     return scope, findings
-
-
-def scope_of(inventory: Inventory, targets: Iterable[PciDevice], request: DeviceRequest) -> tuple[tuple[PciDevice, ...],
-                                                                                      list[Finding]]:
-    """The targets with the other functions of their cards and their groups' members."""
-    scope = {device.bdf: device for device in targets}
-    findings = [item for bdf in request.others for item in check_address(inventory, bdf) if item.id != NOT_ACCELERATOR]
-    foreign: dict[str, Finding] = {}
-    waiting = list(scope.values())
-    while waiting:
-        device = waiting.pop()
-        for other in _neighbours(inventory, device):
-            if other.bdf in scope:
-                continue
-            if is_companion(other, device) or other.bdf in request.others or (request.group and is_accelerator(other)):
-                scope[other.bdf] = other
-                waiting.append(other)
-            elif other.driver and not is_vfio(other.driver):
-                foreign.setdefault(other.bdf, _foreign(device, other))
-    findings += [item for bdf, item in foreign.items() if bdf not in scope]
-    return tuple(scope[bdf] for bdf in sorted(scope)), findings
-
-
-def _neighbours(inventory: Inventory, device: PciDevice) -> Iterator[PciDevice]:
-    """What shares the card or the group. Exempt are bridges, and virtual functions, which have an address of a
-    sibling's form; a function outside of the group that no such card has may stay with the host."""
-    for other in inventory.devices:
-        if other.bdf == device.bdf or other.base_class in BRIDGES:
-            continue
-        details = inventory.details.get(other.bdf)
-        grouped = other.group is not None and other.group == device.group
-        if grouped or (is_companion(other, device) and not (details and details.physfn)):
-            yield other
-
-
-def _foreign(device: PciDevice, other: PciDevice) -> Finding:
-    text = (f"{device.bdf} shares IOMMU group {device.group} with {other.bdf} (class {other.base_class:04x}, "
-            f"{other.driver})")
-    if is_accelerator(other):
-        return wrong_input("gpu.group", text, "--group takes the accelerators of a group together")
-    return wrong_input("gpu.group", text, f"give it away too with --with {other.bdf}, or move the card to another "
-                       "slot; pcie_acs_override would only hide that they are not isolated")
 
 
 def check_host(facts: GpuFacts) -> Iterator[Finding]:
@@ -116,9 +75,7 @@ def check_device(facts: GpuFacts, device: PciDevice, request: DeviceRequest) -> 
     if details and details.boot_vga and not request.boot_vga:
         yield wrong_input("gpu.boot-vga", f"{device.bdf} is the display that the machine boots on",
                           "--boot-vga takes it, and the text console with it")
-    if details and details.vfs:
-        yield host_lacks("gpu.virtual-functions", f"{device.bdf} has {details.vfs} virtual functions",
-                         f"echo 0 > /sys/bus/pci/devices/{device.bdf}/sriov_numvfs")
+    yield from check_machine(facts, device, request)
     yield from _check_use(facts, device, request)
 
 

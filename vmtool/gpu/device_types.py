@@ -77,12 +77,6 @@ def is_accelerator(device: PciDevice) -> bool:
     return kind_of(device) in ("gpu", "nvswitch", "accelerator")
 
 
-def is_companion(device: PciDevice, of: PciDevice) -> bool:
-    """Whether it is another function of the same card, and of a kind that such cards have."""
-    return (device.card == of.card and device.bdf != of.bdf
-            and (device.base_class in COMPANIONS or is_accelerator(device)))
-
-
 def type_of(device: PciDevice, name: str = "") -> str:
     """The type for `--type` and the spec, such as nvidia-h100; of an unknown model from its name, or its id."""
     if kind_of(device) == "nvswitch":

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from vmtool.gpu.framebuffers import Framebuffer
 from vmtool.gpu.pci import BDF
 from vmtool.machine import DeviceReader, Reader
 
 # Every node that may belong to an accelerator or to another function of its card.
-NODES = re.compile(r"/dev/(nvidia|dri/|vfio/|kfd|accel/|hl|davinci|hisi_hdc|devmm|snd/(?!timer|seq))")
+NODES = re.compile(r"/dev/(nvidia|dri/|fb\d|vfio/|kfd|accel/|hl|davinci|hisi_hdc|devmm|snd/(?!timer|seq))")
 # The nodes of a driver and not of one device; which NVSwitch a node is of, nothing shows.
 SHARED = {"nvidia": ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-modeset", "/dev/nvidia-caps"),
           "nvidia-nvswitch": ("/dev/nvidia-nvswitch",), "amdgpu": ("/dev/kfd",)}
 # Class directories whose entries are nodes with a `device` link to their PCI device.
-CLASSES = (("/sys/class/drm", "/dev/dri/{}"), ("/sys/class/accel", "/dev/accel/{}"),
+CLASSES = (("/sys/class/drm", "/dev/dri/{}"), ("/sys/class/graphics", "/dev/{}"), ("/sys/class/accel", "/dev/accel/{}"),
            ("/sys/class/vfio-dev", "/dev/vfio/devices/{}"), ("/sys/class/sound", "/dev/snd/{}"))
 
 
@@ -53,11 +54,13 @@ def read_holders(reader: Reader) -> tuple[Holder, ...]:
     return tuple(found)
 
 
-def read_nodes(reader: DeviceReader, groups: Mapping[str, int | None]) -> dict[str, frozenset[str]]:
+def read_nodes(reader: DeviceReader, groups: Mapping[str, int | None],
+               framebuffers: Sequence[Framebuffer] = ()) -> dict[str, frozenset[str]]:
     """The nodes of each device.
 
     Args:
         groups: address -> IOMMU group; a group's node belongs to all of its devices.
+        framebuffers: of the firmware, whose nodes belong to the device that they are on.
     """
     nodes: dict[str, set[str]] = {bdf: set() for bdf in groups}
     files = tuple(path for bdf in groups if reader.exists(path := f"/proc/driver/nvidia/gpus/{bdf}/information"))
@@ -72,16 +75,16 @@ def read_nodes(reader: DeviceReader, groups: Mapping[str, int | None]) -> dict[s
     for directory, node in CLASSES:
         for name in reader.names(directory):
             # The entry itself is a link into the device tree: .../0000:01:00.0/drm/card0
-            ancestors = BDF.findall(reader.link(f"{directory}/{name}") or "")
-            if ancestors and ancestors[-1] in nodes:
-                nodes[ancestors[-1]].add(node.format(name))
+            bdf = _owner(reader.link(f"{directory}/{name}") or "", framebuffers)
+            if bdf in nodes:
+                nodes[bdf].add(node.format(name))
     return {bdf: frozenset(found) for bdf, found in nodes.items()}
 
 
-def read_consoles(reader: Reader) -> tuple[Console, ...]:
+def read_consoles(reader: Reader, framebuffers: Sequence[Framebuffer] = ()) -> tuple[Console, ...]:
     """Text consoles on a frame buffer, when that frame buffer is a PCI device's (Documentation/fb/fbcon.rst)."""
-    drawn = [bdf[-1] for name in reader.names("/sys/class/graphics")
-             if name.startswith("fb") and (bdf := BDF.findall(reader.link(f"/sys/class/graphics/{name}") or ""))]
+    drawn = [bdf for name in reader.names("/sys/class/graphics") if name.startswith("fb")
+             and (bdf := _owner(reader.link(f"/sys/class/graphics/{name}") or "", framebuffers))]
     found = []
     for name in reader.names("/sys/class/vtconsole"):
         path = f"/sys/class/vtconsole/{name}"
@@ -89,6 +92,13 @@ def read_consoles(reader: Reader) -> tuple[Console, ...]:
         if bound and "frame buffer" in (reader.text(f"{path}/name") or ""):
             found += [Console(bdf, f"{path}/bind") for bdf in drawn]
     return tuple(found)
+
+
+def _owner(way: str, framebuffers: Sequence[Framebuffer]) -> str:
+    """The PCI device that something belongs to by its way through the device tree; empty when to none."""
+    ancestors = BDF.findall(way)
+    return ancestors[-1] if ancestors else next(
+        (each.bdf for each in framebuffers if each.device and f"/{each.device}/" in way), "")
 
 
 def _open(reader: Reader, pid: str) -> set[str]:

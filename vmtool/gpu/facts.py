@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from vmtool.facts.cpu import read_cpu, read_is_root
 from vmtool.facts.kernel import read_kernel
 from vmtool.gpu.device_users import SHARED, Console, Holder, read_consoles, read_holders, read_nodes
+from vmtool.gpu.framebuffers import Framebuffer, read_framebuffers
 from vmtool.gpu.host_critical import HostCriticalDevice, read_host_critical
 from vmtool.gpu.inventory import Inventory, read_inventory
-from vmtool.gpu.iommu import read_iommu
+from vmtool.gpu.iommu import read_iommu, read_reserved
 from vmtool.gpu.pci import PciDevice
 from vmtool.gpu.vfio_facts import VfioFacts, read_vfio
 from vmtool.machine import DeviceReader, Reader
@@ -25,6 +26,8 @@ class GpuFacts:
         enable: how to turn the IOMMU on; empty when there are IOMMU groups.
         nodes: device nodes of each device of `inventory.details`.
         persistent: devices that NVIDIA's kernel persistence mode keeps in use although nobody has them open.
+        framebuffers: of the firmware, in the memory of PCI devices.
+        reserved: IOMMU group -> address ranges that the firmware wants mapped for it at all times.
     """
 
     inventory: Inventory
@@ -36,6 +39,8 @@ class GpuFacts:
     nodes: Mapping[str, frozenset[str]] = field(default_factory=dict)
     consoles: tuple[Console, ...] = ()
     persistent: frozenset[str] = frozenset()
+    framebuffers: tuple[Framebuffer, ...] = ()
+    reserved: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
 
     def holders_of(self, device: PciDevice) -> tuple[Holder, ...]:
         """The processes that use the device. One that has only the driver's common nodes open, and no single device's,
@@ -51,7 +56,8 @@ class GpuFacts:
 def read_gpu(reader: DeviceReader, state: State) -> GpuFacts:
     """Everything; it looks at every process."""
     inventory = read_inventory(reader, state)
-    vfio = read_vfio(reader)
+    vfio, framebuffers = read_vfio(reader), read_framebuffers(reader)
+    concerned = [device for device in inventory.devices if device.bdf in inventory.details]
     return GpuFacts(
         inventory=inventory,
         is_root=read_is_root(reader),
@@ -59,10 +65,12 @@ def read_gpu(reader: DeviceReader, state: State) -> GpuFacts:
         enable="" if vfio.groups else _enable(reader),
         host_critical=read_host_critical(reader),
         holders=read_holders(reader),
-        nodes=read_nodes(reader, {device.bdf: device.group for device in inventory.devices
-                                  if device.bdf in inventory.details and device.bdf not in inventory.hung}),
-        consoles=read_consoles(reader),
+        nodes=read_nodes(reader, {device.bdf: device.group for device in concerned if device.bdf not in inventory.hung},
+                         framebuffers),
+        consoles=read_consoles(reader, framebuffers),
         persistent=_persistent(reader, inventory),
+        framebuffers=framebuffers,
+        reserved=read_reserved(reader, {device.group for device in concerned if device.group is not None}),
     )
 
 

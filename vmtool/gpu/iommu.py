@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from vmtool.architecture import ARM64
@@ -11,6 +12,10 @@ from vmtool.machine import Reader
 
 PARAMETERS = ("iommu", "intel_iommu", "amd_iommu", "iommu.passthrough", "iommu.strict", "arm_smmu.disable_bypass",
               "arm_smmu_v3.disable_ecmdq", "arm_smmu_v3.disable_bypass", "pcie_acs_override")
+
+
+GROUPS = "/sys/kernel/iommu_groups"
+VFIO_TYPE1 = "/sys/module/vfio_iommu_type1/parameters"
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,7 @@ class IommuFacts:
         enable: what to do on this processor so that groups appear.
         vfio_group: /dev/vfio/vfio exists, the node that legacy VFIO goes through.
         iommufd: /dev/iommu exists, the node that newer VFIO goes through.
+        dma_entries: mappings that legacy VFIO allows a machine (dma_entry_limit); None when its module is not loaded.
     """
 
     groups: int
@@ -32,19 +38,37 @@ class IommuFacts:
     enable: str
     vfio_group: bool
     iommufd: bool
+    dma_entries: int | None = None
 
 
 def read_iommu(reader: Reader, cpu: CpuFacts, kernel: KernelFacts) -> IommuFacts:
     """Read /sys/kernel/iommu_groups, /sys/class/iommu and the VFIO nodes."""
+    limit = (reader.text(f"{VFIO_TYPE1}/dma_entry_limit") or "").strip()
     named = [(name, kernel.parameter(name)) for name in PARAMETERS]
     return IommuFacts(
-        groups=len(reader.names("/sys/kernel/iommu_groups")),
+        groups=len(reader.names(GROUPS)),
         units=reader.names("/sys/class/iommu"),
         parameters=tuple(f"{name}={value}" if value else name for name, value in named if value is not None),
         enable=_enable(cpu, kernel),
         vfio_group=reader.exists("/dev/vfio/vfio"),
         iommufd=reader.exists("/dev/iommu"),
+        dma_entries=int(limit) if limit.isdecimal() else None,
     )
+
+
+def read_reserved(reader: Reader, groups: Iterable[int]) -> dict[int, tuple[str, ...]]:
+    """The address ranges of IOMMU groups that must be mapped one to one at all times (type "direct"), so that the
+    kernel gives such a group to no machine: Intel's RMRRs, AMD's unity maps, Arm's RMRs.
+
+    "direct-relaxable" are those of USB and graphics, which the kernel lets go of
+    (Documentation/ABI/testing/sysfs-kernel-iommu_groups).
+    """
+    found = {}
+    for group in groups:
+        words = [line.split() for line in (reader.text(f"{GROUPS}/{group}/reserved_regions") or "").splitlines()]
+        if ranges := tuple(f"{each[0]}-{each[1]}" for each in words if each[2:] == ["direct"]):
+            found[group] = ranges
+    return found
 
 
 def _enable(cpu: CpuFacts, kernel: KernelFacts) -> str:

@@ -16,6 +16,7 @@ DEVICES = "/sys/bus/pci/devices"
 DRIVERS = "/sys/bus/pci/drivers"
 # Reading these takes the device's lock (drivers/pci/pci-sysfs.c, drivers/pci/iov.c).
 LOCKED = ("driver_override", "sriov_numvfs")
+VFIO_NAME = re.compile(r"vfio[0-9]+")
 BDF = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-1][0-9a-f]\.[0-7]")
 
 
@@ -159,9 +160,14 @@ def _details(reader: Reader, bdf: str, answers: Mapping[str, str | None]) -> Pci
         total_vfs=_number(text("sriov_totalvfs")),
         physfn=_last(reader.link(f"{path}/physfn")) or None,
         boot_vga=text("boot_vga") == "1",
-        vfio_node=next((name for name in reader.names(f"{path}/vfio-dev") if name.startswith("vfio")), None),
+        vfio_node=next(iter(vfio_names(reader, path)), None),
         module=_last(reader.link(f"{path}/driver/module")),
     )
+
+
+def vfio_names(reader: Reader, directory: str) -> tuple[str, ...]:
+    """What a device of VFIO is called below /dev/vfio/devices, such as vfio0; nothing without the kernel option."""
+    return tuple(name for name in reader.names(f"{directory}/vfio-dev") if VFIO_NAME.fullmatch(name))
 
 
 def _last(link: str | None) -> str:

@@ -1,4 +1,4 @@
-"""Giving devices to VFIO: the plan of it. The order is the kernel's: override all, unbind all, probe all, look.
+"""Giving devices to VFIO: the plan of it. The order is the kernel's: override all, unbind all, probe all, verify.
 
 Never new_id, which is for all devices of a model at once and for the future; Documentation/ABI/testing/sysfs-bus-pci.
 """
@@ -9,15 +9,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vmtool.gpu.actions import AwaitVfioNodes, AwaitVfioUnused, ExpectDriver, WriteSysfs
+from vmtool.gpu.actions import AwaitVfioNodes, AwaitVfioUnused, ExpectDriver, ProveVfio, WriteSysfs
 from vmtool.gpu.check import check_bind
 from vmtool.gpu.facts import GpuFacts
 from vmtool.gpu.pci import DEVICES, PciDevice
+from vmtool.gpu.plan_display import plan_display
 from vmtool.gpu.plan_persist import plan_persist
 from vmtool.gpu.restore import PROBED_WITHIN, undo_moves
-from vmtool.gpu.saved_state import GpuSavedState, claims, marks, record_device, records
+from vmtool.gpu.saved_state import GpuSavedState, claims, marks, proofs, record_device, records
 from vmtool.gpu.select import DeviceRequest
-from vmtool.gpu.services import holding_services, plan_console, plan_start, plan_stop
+from vmtool.gpu.services import holding_services, plan_start, plan_stop
 from vmtool.gpu.vfio_driver import PLAIN, Choice, choose_driver
 from vmtool.paths import State
 from vmtool.plan import Action, MakeDir, Plan, Remove, Run, Step, WriteFile
@@ -63,16 +64,16 @@ def bind_steps(state: State, facts: GpuFacts, request: DeviceRequest, scope: Seq
     moving = [move.device for move in moves]
     units = holding_services(facts, moving)
     persistent = sorted(facts.persistent & {device.bdf for device in moving})
-    consoles = sorted({console.path for console in facts.consoles if console.bdf in {device.bdf for device in moving}})
     return (
         *(Step(f"bind {device.bdf} to {device.driver}", skip="already bound", subjects=(device.bdf,))
           for device in existing),
         *([plan_claim(state, scope, request.owner)] if request.owner else []),
         *([plan_records(state, moves)] if moves else []),
         *([plan_stop(units, persistent)] if units or persistent else []),
-        *([plan_console(consoles, marks(state))] if consoles else []),
+        *plan_display(facts, moving, marks(state)),
         *([plan_modules(facts, moves)] if moves else []),
         *([plan_moves(state, moves, request.deadline)] if moves else []),
+        *([plan_proof(state, existing)] if existing and request.owner else []),
         *([plan_start(units)] if units else []),
         *(plan_persist([(device.bdf, chosen[device.bdf]) for device in scope]) if request.persist else ()),
     )
@@ -96,7 +97,7 @@ def plan_records(state: State, moves: Sequence[Move]) -> Step:
 
 def _freed(devices: Iterable[PciDevice]) -> AwaitVfioUnused:
     """They were waited for when they were released."""
-    return AwaitVfioUnused(tuple(f"{DEVICES}/{device.bdf}" for device in devices), deadline=1.0)
+    return AwaitVfioUnused(_directories(devices), deadline=1.0)
 
 
 def plan_modules(facts: GpuFacts, moves: Sequence[Move]) -> Step:
@@ -129,11 +130,19 @@ def plan_moves(state: State, moves: Sequence[Move], deadline: float) -> Step:
             ExpectDriver(tuple((f"{DEVICES}/{move.device.bdf}", move.choice.driver) for move in moves),
                          marks=marks(state),
                          deadline=min(deadline, PROBED_WITHIN)),
-            AwaitVfioNodes(tuple(f"{DEVICES}/{move.device.bdf}" for move in moves)),
+            AwaitVfioNodes(_directories(move.device for move in moves)),
+            ProveVfio(_directories(move.device for move in moves), proofs(state)),
         ),
-        undo=undo_moves(state, [move.record for move in moves], deadline),
+        undo=(*undo_moves(state, [move.record for move in moves], deadline),
+              *(Remove(proofs(state) / move.device.bdf) for move in moves)),
         subjects=tuple(move.device.bdf for move in moves),
     )
+
+
+def plan_proof(state: State, existing: Sequence[PciDevice]) -> Step:
+    """Prove what was bound before: by whom, and whether a machine ever started with it, nobody knows."""
+    return Step(f"prove that a virtual machine gets {_names(existing)}",
+                (ProveVfio(_directories(existing), proofs(state)),))
 
 
 def _prepare(move: Move) -> list[tuple[str, str]]:
@@ -149,6 +158,10 @@ def _probe(move: Move) -> list[tuple[str, str]]:
     drivers/vfio/pci/vfio_pci_core.c), and disable_idle_d3 counts only where vmtool has loaded the module."""
     awake = [(f"{DEVICES}/{move.device.bdf}/power/control", "on")] if move.record.power_control else []
     return [("/sys/bus/pci/drivers_probe", move.device.bdf), *awake]
+
+
+def _directories(devices: Iterable[PciDevice]) -> tuple[str, ...]:
+    return tuple(f"{DEVICES}/{device.bdf}" for device in devices)
 
 
 def _names(devices: Iterable[PciDevice]) -> str:

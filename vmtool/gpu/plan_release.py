@@ -7,11 +7,13 @@ from pathlib import Path
 
 from vmtool.findings import Finding, host_lacks, refuse
 from vmtool.gpu.check import held, stuck
+from vmtool.gpu.check_scope import are_one_card
 from vmtool.gpu.facts import GpuFacts
+from vmtool.gpu.inventory import Inventory
 from vmtool.gpu.pci import PciDevice
 from vmtool.gpu.plan_persist import plan_forget
 from vmtool.gpu.restore import undo_moves
-from vmtool.gpu.saved_state import GpuSavedState, records
+from vmtool.gpu.saved_state import GpuSavedState, proofs, records
 from vmtool.gpu.select import check_address
 from vmtool.gpu.vfio_driver import is_vfio
 from vmtool.paths import State
@@ -52,12 +54,13 @@ def plan_release(state: State, facts: GpuFacts, bdfs: Sequence[str], persisted: 
 def _chosen(facts: GpuFacts, bdfs: Iterable[str]) -> list[GpuSavedState]:
     """The records of these devices, and of those that went along: same card or same group."""
     devices = [device for bdf in bdfs if (device := facts.inventory.find(bdf))]
-    names = {*bdfs, *(other.bdf for device in devices for other in facts.inventory.devices if _together(device, other))}
+    names = {*bdfs, *(other.bdf for device in devices for other in facts.inventory.devices
+                      if _together(facts.inventory, device, other))}
     return [record for bdf, record in sorted(facts.inventory.records.items()) if bdf in names]
 
 
-def _together(device: PciDevice, other: PciDevice) -> bool:
-    return other.card == device.card or (other.group is not None and other.group == device.group)
+def _together(inventory: Inventory, device: PciDevice, other: PciDevice) -> bool:
+    return are_one_card(inventory, device, other) or (other.group is not None and other.group == device.group)
 
 
 def _check(facts: GpuFacts, record: GpuSavedState) -> Iterable[Finding]:
@@ -92,7 +95,9 @@ def _steps(state: State, facts: GpuFacts, chosen: Sequence[GpuSavedState], persi
     if again:
         yield plan_forget(again, last=persisted <= set(again))
     if chosen:
-        paths: list[Path] = [records(state) / record.bdf for record in chosen]
+        # The records last: as long as one is there, a release that ended half-way is found by the next one.
+        paths: list[Path] = [directory / record.bdf for directory in (proofs(state), records(state))
+                             for record in chosen]
         yield Step("forget where they came from", tuple(Remove(path) for path in paths))
 
 

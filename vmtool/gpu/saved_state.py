@@ -57,6 +57,16 @@ def claims(state: State) -> Path:
     return state.root / "gpu" / "claims"
 
 
+def proofs(state: State) -> Path:
+    """The directory of what was proven of bound devices: the first line is the boot, the rest what was seen."""
+    return state.root / "gpu" / "proofs"
+
+
+def read_proofs(reader: Reader, state: State) -> dict[str, str]:
+    """What was proven of devices since the machine was booted."""
+    return {bdf: rest.strip() for bdf, rest in _of_this_boot(reader, proofs(state)).items()}
+
+
 def read_claims(reader: Reader, state: State) -> dict[str, str]:
     """Whom each claimed device serves."""
     names = reader.names(str(claims(state)))
@@ -77,9 +87,14 @@ def read_records(reader: Reader, state: State) -> dict[str, GpuSavedState]:
 
 def read_hung(reader: Reader, state: State) -> dict[str, tuple[str, ...]]:
     """The devices that hung since the machine was booted, with the lines that tell where."""
+    return {bdf: tuple(rest.splitlines()) for bdf, rest in _of_this_boot(reader, marks(state)).items()}
+
+
+def _of_this_boot(reader: Reader, directory: Path) -> dict[str, str]:
+    """The files whose first line is this boot's number, without that line."""
     boot, found = (reader.text(BOOT_ID) or "").strip(), {}
-    for bdf in reader.names(str(marks(state))):
-        first, _, rest = (reader.text(f"{marks(state)}/{bdf}") or "").partition("\n")
+    for name in reader.names(str(directory)):
+        first, _, rest = (reader.text(f"{directory}/{name}") or "").partition("\n")
         if first == boot:
-            found[bdf] = tuple(rest.splitlines())
+            found[name] = rest
     return found

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from vmtool.findings import Finding, host_lacks, wrong_input
-from vmtool.gpu.device_types import is_accelerator, kind_of, memory_of, type_of
+from vmtool.gpu.device_types import is_accelerator, kind_of, type_of
 from vmtool.gpu.facts import GpuFacts
 from vmtool.gpu.inventory import Inventory
 from vmtool.gpu.pci import BDF, PciDevice
@@ -57,7 +57,7 @@ def select(facts: GpuFacts, request: DeviceRequest) -> tuple[tuple[PciDevice, ..
     if not (request.everything or request.type or request.count):
         return (), [wrong_input("gpu.nothing-chosen", "nothing is chosen",
                                 "give addresses, --all, --type or --count; " + LIST)]
-    fitting = [device for device in inventory.accelerators if _fits(device, request)]
+    fitting = [device for device in inventory.accelerators if _fits(inventory, device, request)]
     if not fitting:
         return (), [_none_fits(inventory, request)]
     if not request.count:
@@ -98,10 +98,12 @@ def is_free(facts: GpuFacts, device: PciDevice, owner: str = "") -> bool:
 def nearest(inventory: Inventory, free: Sequence[PciDevice], count: int) -> list[PciDevice]:
     """As few NUMA nodes as possible: the smallest one that has enough, else the largest ones first.
 
-    Within a node, those on VFIO already come first, since they cost nothing.
+    Within a node, those on VFIO already come first, since they cost nothing; then virtual functions, which were made
+    for guests.
     """
     nodes: dict[int | None, list[PciDevice]] = {}
-    for device in sorted(free, key=lambda device: (not is_vfio(device.driver), device.bdf)):
+    for device in sorted(free, key=lambda device: (not is_vfio(device.driver), not inventory.is_virtual(device),
+                                                   device.bdf)):
         nodes.setdefault(inventory.details[device.bdf].numa_node, []).append(device)
     enough = sorted((devices for devices in nodes.values() if len(devices) >= count), key=len)
     if enough:
@@ -110,13 +112,15 @@ def nearest(inventory: Inventory, free: Sequence[PciDevice], count: int) -> list
     return spread[:count]
 
 
-def _fits(device: PciDevice, request: DeviceRequest) -> bool:
+def _fits(inventory: Inventory, device: PciDevice, request: DeviceRequest) -> bool:
+    if inventory.is_divided(device):
+        return False  # its virtual functions are chosen in its place
     if not request.type and kind_of(device) == "nvswitch":
         # A switch is not counted among GPUs; --all takes it along.
         return request.everything
     if request.type and type_of(device) != request.type:
         return False
-    return not request.memory or (memory_of(device) or 0) >= request.memory
+    return not request.memory or (inventory.memory(device) or 0) >= request.memory
 
 
 def _none_fits(inventory: Inventory, request: DeviceRequest) -> Finding:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
-from vmtool.gpu.actions import WriteSysfs
 from vmtool.gpu.facts import GpuFacts
 from vmtool.gpu.pci import PciDevice
 from vmtool.plan import Action, Run, Step
@@ -36,11 +34,3 @@ def plan_start(units: Iterable[str]) -> Step:
     is no failure of the bind."""
     start = tuple(Run(("systemctl", "--no-block", "start", unit), deadline=30) for unit in units)
     return Step(f"start {', '.join(units)} again", start)
-
-
-def plan_console(paths: Iterable[str], marks: Path) -> Step:
-    """Take the text console off the display; the undo gives it back."""
-    off = tuple((path, "0") for path in paths)
-    on = tuple((path, "1") for path in paths)
-    return Step("take the text console off the display", (WriteSysfs(off, marks=marks),),
-                undo=(WriteSysfs(on, marks=marks),))

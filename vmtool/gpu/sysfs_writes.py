@@ -22,12 +22,13 @@ HINTS = {
 }
 
 
-def write(host: Host, writes: Iterable[DeviceWrite], marks: Path, deadline: float) -> None:
+def write(host: Host, writes: Iterable[DeviceWrite], marks: Path, deadline: float, *, may_fail: bool = False) -> None:
     """Do all writes, each device's in a process of its own, all devices at the same time.
 
     Args:
         marks: directory with a file for each device that hung in this boot: those are left alone.
         deadline: seconds for all of it.
+        may_fail: a write that the kernel refuses is no failure.
 
     Raises:
         ProgramFailed: a write failed, or did not end; then the device is marked and its process is left behind.
@@ -43,7 +44,7 @@ def write(host: Host, writes: Iterable[DeviceWrite], marks: Path, deadline: floa
                 failures.append(WriteFailure(one.writes[-1], errno.EINTR))
                 del hung[bdf]
             else:
-                host.write(marks / bdf, "\n".join([boot_id(host), *hung[bdf]]) + "\n")
+                host.write(_mark(marks, bdf), "\n".join([boot_id(host), *hung[bdf]]) + "\n")
     except BaseException:
         # Ctrl-C: what can be killed is; the rest is reported by the undo that follows.
         for one in running.values():
@@ -52,6 +53,8 @@ def write(host: Host, writes: Iterable[DeviceWrite], marks: Path, deadline: floa
     finally:
         for one in running.values():
             one.close()
+    if may_fail:
+        failures = []
     if hung or failures:
         raise _failed(deadline, hung, failures)
 
@@ -66,8 +69,13 @@ def by_device(reader: Reader, writes: Iterable[DeviceWrite], marks: Path) -> lis
 
 def is_marked(reader: Reader, marks: Path, bdf: str) -> bool:
     """Whether the device hung since the machine was booted."""
-    mark = reader.text(str(marks / bdf))
+    mark = reader.text(str(_mark(marks, bdf)))
     return mark is not None and mark.partition("\n")[0] == boot_id(reader)
+
+
+def _mark(marks: Path, device: str) -> Path:
+    """The file for a device; of what is no PCI device the path is its name."""
+    return marks / device.strip("/").replace("/", "!")
 
 
 def boot_id(reader: Reader) -> str:

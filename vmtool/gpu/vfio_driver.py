@@ -14,6 +14,8 @@ from vmtool.gpu.pci import PciDevice
 from vmtool.gpu.vfio_facts import VfioFacts
 
 PLAIN = "vfio-pci"
+# Other drivers that leave their devices' DMA alone (driver_managed_dma), so that the group stays viable.
+HARMLESS = ("pcieport", "pci-stub")
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,11 @@ def choose_driver(vfio: VfioFacts, device: PciDevice) -> Choice:
 def is_vfio(driver: str) -> bool:
     """Whether a driver is vfio-pci or one of its variants."""
     return driver.replace("_", "-").endswith("vfio-pci")
+
+
+def leaves_viable(driver: str) -> bool:
+    """Whether the kernel gives a device's IOMMU group to a machine although the device has this driver ("": none)."""
+    return not driver or is_vfio(driver) or driver in HARMLESS
 
 
 def _driver_name(module: str, drivers: tuple[str, ...]) -> str:

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator, Sequence
 
 from vmtool.gpu.device_users import read_holders
+from vmtool.gpu.pci import vfio_names
 from vmtool.gpu.vfio_driver import is_vfio
 from vmtool.machine import DeviceReader, Reader
 
@@ -42,11 +43,11 @@ def nodes_of(reader: Reader, directory: str) -> tuple[str, ...]:
     group = (reader.link(f"{directory}/iommu_group") or "").rpartition("/")[2]
     if not is_vfio(driver):
         return ()
-    own = tuple(f"/dev/vfio/devices/{name}" for name in reader.names(f"{directory}/vfio-dev"))
+    own = tuple(f"/dev/vfio/devices/{name}" for name in vfio_names(reader, directory))
     return (*((f"/dev/vfio/{group}",) if group else ()), *own)
 
 
 def own_nodes(reader: Reader, directory: str) -> tuple[str, ...]:
     """The nodes below /dev/vfio/devices that the kernel has numbers for, whether they are there yet or not."""
-    return tuple(f"/dev/vfio/devices/{name}" for name in reader.names(f"{directory}/vfio-dev")
+    return tuple(f"/dev/vfio/devices/{name}" for name in vfio_names(reader, directory)
                  if reader.exists(f"{directory}/vfio-dev/{name}/dev"))

@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
-from vmtool.gpu.device_types import kind_of, memory_of, type_of
+from vmtool.gpu.device_types import kind_of, type_of
 from vmtool.gpu.inventory import Inventory
 from vmtool.gpu.pci import PciDevice
 from vmtool.gpu.pci_names import PciNames
+from vmtool.gpu.proof import known_claim
 from vmtool.gpu.saved_state import GpuSavedState
 from vmtool.gpu.vfio_driver import is_vfio
 
@@ -35,12 +36,21 @@ def row(inventory: Inventory, names: PciNames, device: PciDevice, persisted: fro
     return {
         "bdf": device.bdf, "kind": kind_of(device), "type": type_of(device, name), "name": name,
         "vendor": f"{device.vendor:04x}", "device": f"{device.device:04x}", "subsystem": device.subsystem,
-        "class": f"{device.class_code:06x}", "memory": memory_of(device), "driver": device.driver or None,
+        "class": f"{device.class_code:06x}", "memory": inventory.memory(device), "driver": device.driver or None,
         "iommu_group": device.group, "group_members": [other.bdf for other in inventory.members(device)],
-        "state": state_of(inventory, device), "claimed_by": inventory.claims.get(device.bdf),
+        "state": state_of(inventory, device), "viable": _claim(inventory, device),
+        "sriov": "vf" if inventory.is_virtual(device) else "pf" if inventory.is_divided(device) else None,
+        "virtual_functions": [other.bdf for other in inventory.virtual_functions(device)],
+        "claimed_by": inventory.claims.get(device.bdf),
         "came_from": _came_from(record) if record else None, "persisted": device.bdf in persisted,
         **(asdict(details) if details else {}),
     }
+
+
+def _claim(inventory: Inventory, device: PciDevice) -> dict[str, str] | None:
+    """Whether a machine could start with it; of one that VFIO has."""
+    claim = known_claim(inventory, device)
+    return asdict(claim) if claim else None
 
 
 def _came_from(record: GpuSavedState) -> dict[str, Any]:
@@ -55,10 +65,19 @@ def cells(item: dict[str, Any]) -> tuple[str, ...]:
     def shown(value: object) -> str:
         return "-" if value is None or value == "" else str(value)
 
-    state = item["state"] + (f" ({item['claimed_by']})" if item["claimed_by"] else "")
+    state = ", ".join((item["state"] + (f" ({item['claimed_by']})" if item["claimed_by"] else ""), *_remarks(item)))
     kind = f"({item['class'][:4]})" if item["kind"] in ("", "bridge") else item["type"]
     return (item["bdf"], kind, shown(item["driver"]), shown(item["iommu_group"]), shown(item.get("numa_node")), state,
             shown(item["name"]))
+
+
+def _remarks(item: dict[str, Any]) -> list[str]:
+    """What a person must know of a device besides its state: its part in SR-IOV, and whether a machine can have it."""
+    functions = max(item.get("vfs") or 0, len(item["virtual_functions"]))
+    viable = item["viable"]["verdict"].replace("-", " ") if item["viable"] and item["state"] == "bound" else ""
+    return [remark for remark in (
+        f"PF with {functions} VFs" if item["sriov"] == "pf" else
+        f"VF of {item['physfn']}" if item["sriov"] == "vf" else "", viable) if remark]
 
 
 def details(item: dict[str, Any], members: Iterable[tuple[PciDevice, str]]) -> list[str]:
@@ -80,8 +99,14 @@ def details(item: dict[str, Any], members: Iterable[tuple[PciDevice, str]]) -> l
         + {"0": "off", "1": "allowed"}.get(item.get("d3cold_allowed") or "", "not known"),
         f"  reset     {' '.join(item.get('reset_methods', ())) or 'none: a guest leaves it to the next as it is'}",
     ]
-    if item.get("total_vfs"):
-        lines.append(f"  sr-iov    {item['vfs']} of {item['total_vfs']} virtual functions")
+    if item.get("total_vfs") or item["sriov"] == "pf":
+        shown = ", ".join(item["virtual_functions"])
+        lines.append(f"  sr-iov    physical function, {item['vfs']} of {item['total_vfs']} virtual functions"
+                     + (f": {shown}" if shown else ""))
+    if item["sriov"] == "vf":
+        lines.append(f"  sr-iov    virtual function of {item['physfn']}")
+    if item["viable"]:
+        lines.append(f"  machine   {item['viable']['verdict']}: {item['viable']['evidence']}")
     if item.get("boot_vga"):
         lines.append("  display   the machine boots on it")
     if came:

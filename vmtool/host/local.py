@@ -62,6 +62,12 @@ class LocalMachine:
 
         return {node: bool(answer) for node, answer in read_with_deadline(nodes, is_busy, deadline).items()}
 
+    def open_vfio(self, nodes: tuple[str, ...], deadline: float = 2.0) -> dict[str, str]:
+        from vmtool.host.guarded_reads import read_with_deadline
+        from vmtool.host.vfio_open import open_as_machine
+
+        return {node: answer or "" for node, answer in read_with_deadline(nodes, open_as_machine, deadline).items()}
+
     def names(self, path: str) -> tuple[str, ...]:
         try:
             return tuple(sorted(os.listdir(path)))

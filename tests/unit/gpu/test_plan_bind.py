@@ -15,6 +15,7 @@ from vmtool.engine import apply, hooks, transactions
 from vmtool.engine.journal import Journal
 from vmtool.errors import NotReady, ProgramFailed, VerificationFailed
 from vmtool.gpu import plan_bind, saved_state
+from vmtool.gpu.actions import ProveVfio
 from vmtool.gpu.check import check_bind
 from vmtool.gpu.facts import read_gpu
 from vmtool.gpu.pci import DEVICES
@@ -37,6 +38,7 @@ def test_the_dry_run_prints_the_very_lines_that_are_written(boot: Boot, state: S
         f'[ "$(basename "$(readlink {DEVICES}/{H100[0]}/driver)")" = vfio-pci ]',
         f"timeout 5 sh -c 'cd {DEVICES}/{H100[0]}/vfio-dev || exit 0\n"
         "for dev in */dev; do until [ ! -e $dev -o -e /dev/vfio/devices/${dev%/dev} ]; do sleep 0.02; done; done'",
+        ProveVfio((f"{DEVICES}/{H100[0]}",), saved_state.proofs(state)).shell(),
     ]
     do_bind(kernel, state, H100[0])
     printed = [line for text in lines for line in text.splitlines() if line.startswith("echo ")]

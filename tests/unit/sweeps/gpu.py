@@ -86,6 +86,10 @@ CASES = {
     "gpu bind, from services": Case(persistent, bind(H100[0], stop_services=True), LEFT),
     "gpu bind, the display": Case(host("desktop", **CONSOLE), bind(CARD[0], boot_vga=True, others=("0000:02:00.0",)),
                                   LEFT),
+    "gpu bind, a firmware framebuffer": Case(host("bootfb"), bind("0000:c3:00.0", boot_vga=True), {
+        **LEFT, "devices texts /proc/iomem": "the platform device's region went with the BAR it lay in"}),
+    "gpu bind, for an instance, what is bound": Case(booted(host("hgx-h100"), bind(H100[0])),
+                                                     bind(*H100[:2], owner="instance a"), LEFT),
     "gpu bind, a variant": Case(host("grace"), bind("0009:01:00.0"), LEFT),
     "gpu release": Case(BOUND, release, {r"files /etc/vmtool/gpu.d": "an empty directory"}, repeated=True),
     "gpu cc-mode set on": Case(on_vfio("off"), cc("on")),

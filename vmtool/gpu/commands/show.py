@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,10 +12,16 @@ from vmtool.cli.output import print_json, print_table
 from vmtool.errors import Refused
 from vmtool.gpu.boot_facts import read_persisted
 from vmtool.gpu.inventory import read_inventory
+from vmtool.gpu.pci import DEVICES
 from vmtool.gpu.pci_names import PciNames
+from vmtool.gpu.vfio_driver import is_vfio
 from vmtool.gpu.view import HEAD, cells, details, row
 from vmtool.host.local import LocalMachine
 from vmtool.paths import State
+
+if TYPE_CHECKING:
+    from vmtool.claims import Claim
+    from vmtool.gpu.facts import GpuFacts
 
 BDFS = click.argument("bdfs", nargs=-1, metavar="[BDF]...")
 JSON = click.option("--json", "as_json", is_flag=True, help="One JSON document.")
@@ -79,6 +86,7 @@ def status(state: State, bdfs: tuple[str, ...], as_json: bool) -> None:
     machine = LocalMachine()
     facts = read_gpu(machine, state)
     inventory = facts.inventory
+    asked = _ask(machine, facts)
     wrong = [item for bdf in bdfs for item in check_address(inventory, bdf) if bdf.lower() not in inventory.details]
     if wrong:
         raise Refused(wrong[0].text, hint=wrong[0].hint, details=[item.text for item in wrong[1:]])
@@ -88,6 +96,7 @@ def status(state: State, bdfs: tuple[str, ...], as_json: bool) -> None:
     for device in chosen or inventory.accelerators:
         item = row(inventory, names, device, persisted) | {
             "holders": [asdict(holder) for holder in facts.holders_of(device)],
+            **({"viable": asdict(asked[device.bdf])} if device.bdf in asked else {}),
             "persistence_mode": device.bdf in facts.persistent, "hung_at": inventory.hung.get(device.bdf, ())}
         items.append(item)
         if not as_json:
@@ -96,3 +105,13 @@ def status(state: State, bdfs: tuple[str, ...], as_json: bool) -> None:
             click.echo("\n".join(details(item, members)))
     if as_json:
         print_json(devices=items)
+
+
+def _ask(machine: LocalMachine, facts: GpuFacts) -> dict[str, Claim]:
+    """Ask the kernel anew of the devices that VFIO has and no machine uses: whether a machine would get them."""
+    from vmtool.gpu.proof import verify_vfio
+
+    free = {f"{DEVICES}/{device.bdf}": device.bdf for device in facts.inventory.devices
+            if is_vfio(device.driver) and device.bdf not in facts.inventory.hung
+            and device.bdf not in facts.inventory.claims and not facts.holders_of(device)}
+    return {free[directory]: claim for directory, claim in verify_vfio(machine, tuple(free)).items()}
