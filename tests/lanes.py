@@ -13,8 +13,8 @@ ORDER = (HOST, ROOTFS, LAB)
 # Beginnings of test ids. The guest images have one cache, which a build locks, and share those that were built.
 LANES = (("tests/lab/", LAB), ("tests/integration/test_rootfs", ROOTFS), ("tests/integration/", HOST))
 # Of those for the host: they start nothing, and look at nothing, that others would find or disturb.
-ANYWHERE = tuple(f"tests/integration/test_{name}.py"
-                 for name in ("chat", "device_writes", "isolation", "kata_cli", "libvirt_xml"))
+ANYWHERE = tuple(f"tests/integration/{name}.py" for name in (
+    "test_chat", "test_device_writes", "test_isolation", "test_kata_cli", "test_libvirt_xml", "serving/test_front"))
 
 
 def lane_of(nodeid: str) -> str:

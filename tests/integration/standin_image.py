@@ -13,16 +13,16 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import httpx
+import aiohttp
 
 from tests.integration.machine import Vmtool
 from tests.lab.guest import standin_vllm
 
 NAME = "docker.io/vmtool/standin"
-LIBRARIES = Path(httpx.__file__).parents[1]
+LIBRARIES = Path(aiohttp.__file__).parents[1]
 # What the front imports, out of the tests' own environment.
-FRONT = ("anyio", "certifi", "click", "h11", "httpcore", "httpx", "idna", "typing_extensions.py", "uvicorn",
-         "__pycache__/typing_extensions.cpython-311.pyc")
+FRONT = ("aiohappyeyeballs", "aiohttp", "aiosignal", "attr", "attrs", "frozenlist", "idna", "multidict", "propcache",
+         "typing_extensions.py", "yarl", "__pycache__/typing_extensions.cpython-311.pyc")
 WHERE, MODULE = "opt/vllm", "vllm/entrypoints/openai/api_server.py"
 
 

@@ -412,6 +412,7 @@ def test_the_entrypoint_serves_until_told_to_stop(guest: Callable[..., Guest], t
     wait(lambda: one.get("/health") == 200, "vLLM does not answer")
     wait(lambda: "vLLM answers" in one.log.read_text(), "nothing tells of it")
     assert (one.get("/v1/models"), one.get("/v1/models", KEY), one.get("/metrics", KEY)) == (401, 200, 404)
+    assert not (tmp_path / "key").exists(), "the engine could read the key"
     (sock,) = tmp_path.glob("vllm-*/vllm.sock")
     assert sock.parent.stat().st_mode & 0o777 == 0o700
     status, output = one.end(number)
@@ -478,6 +479,16 @@ def test_an_answer_waits_for_no_acknowledgement() -> None:
                 return await asyncio.wait_for(connected, 30)
 
     assert asyncio.run(accepted()) == 1, "TCP_NODELAY is not set on what the front accepts"
+
+
+def test_the_memory_with_the_key_is_closed_to_the_engine(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text(KEY)
+    program = ("import ctypes, pathlib, sys; from vmtool.serving.entrypoint import take_keys; "
+               "print(take_keys(pathlib.Path(sys.argv[1])), ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))")  # PR_GET_DUMPABLE
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "key")], capture_output=True, text=True,
+                          timeout=60, check=True)
+    assert done.stdout.strip() == f"({KEY.encode()!r},) 0"
+    assert not (tmp_path / "key").exists()
 
 
 def test_a_bad_key_is_told_before_vllm_starts(guest: Callable[..., Guest], tmp_path: Path) -> None:

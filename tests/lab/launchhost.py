@@ -19,7 +19,7 @@ from tests.lab.cache import Part, ensure
 from tests.lab.images import disk, make_root
 from tests.lab.lab import Lab
 from tests.lab.parts import BOOKWORM, KERNEL, NO_DOCS, NO_RECOMMENDS, QEMU, TREE_PACKAGES, mmdebstrap, run, tree
-from vmtool.serving import front
+from vmtool import serving
 
 PACKAGES = (*TREE_PACKAGES, "containerd", "runc", "containernetworking-plugins", "iptables", "e2fsprogs",
             "libvirt-daemon-system", "libvirt-clients", "python3-libvirt", "qemu-system-x86")
@@ -30,11 +30,11 @@ PAYLOAD = "/srv/payload"
 
 STANDIN = Path(__file__).with_name("guest") / "standin_vllm.py"
 IMAGE = "docker.io/vmtool/lab-standin:latest"
-SERVING = Path(front.__file__).parent
+SERVING = Path(serving.__file__).parent
 # Unpacked, not configured: all that runs in it is Python, and the env that starts it.
 WORKLOAD_ARGV = ("--variant=extract", "--include=python3,coreutils", NO_RECOMMENDS, *NO_DOCS, "bookworm", BOOKWORM)
 # What the front imports, in the versions of the real image.
-WHEELS = ("httpx==0.28.1", "uvicorn==0.54.0")
+WHEELS = ("aiohttp==3.14.5",)
 
 
 def prepare_launch_host(say: Callable[[str], None] = lambda _line: None) -> Lab:
@@ -80,7 +80,7 @@ def write_image(root: Path, archive: Path) -> None:
     layer = archive.with_suffix(".layer")
     with tarfile.open(layer, "w") as tar:
         tar.add(root, ".")
-        for source in (SERVING.parent / "__init__.py", *sorted(SERVING.glob("*.py"))):
+        for source in (SERVING.parent / "__init__.py", *sorted(SERVING.rglob("*.py"))):
             tar.add(source, f"./{package}/vmtool/{source.relative_to(SERVING.parent)}")
         for name in ("vllm", "vllm/entrypoints", "vllm/entrypoints/openai"):
             _add(tar, f"./{package}/{name}/__init__.py", b"")

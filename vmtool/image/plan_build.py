@@ -11,7 +11,7 @@ from vmtool.findings import refuse
 from vmtool.image import wheels
 from vmtool.image.check import check_host, check_upstream
 from vmtool.image.facts import BuildFacts
-from vmtool.image.recipe import PLATFORMS, Recipe, base_digest
+from vmtool.image.recipe import PLATFORMS, SERVING, Recipe, base_digest
 from vmtool.isolation import private
 
 # What every file in base and layers is dated, so that the same input gives the same bytes: 2025-06-15.
@@ -98,8 +98,11 @@ def plan_context(cache: Cache, recipe: Recipe, facts: BuildFacts) -> p.Step:
     actions: list[p.Action] = [
         p.Remove(context / "serving"),
         p.Run((*copy, *map(str, (recipe.directory / "Containerfile", *recipe.locks)))),
-        p.Run((*copy[:-1], f"--target-directory={context / 'serving'}", *map(str, facts.serving))),
     ]
+    for folder in sorted({path.parent for path in facts.serving}):
+        target = context / "serving" / folder.relative_to(SERVING)
+        actions.append(p.Run((*copy[:-1], f"--target-directory={target}",
+                              *(str(path) for path in facts.serving if path.parent == folder))))
     if recipe.suite:
         link = ("ln", "--force", str(cache.base(base_digest(recipe))), str(context / "base.tar"))
         actions.append(p.Run(link))

@@ -96,13 +96,13 @@ def base_digest(recipe: Recipe) -> str:
 
 def serving_files() -> tuple[Path, ...]:
     """vmtool's own programs that an image carries."""
-    return tuple(sorted(SERVING.glob("*.py")))
+    return tuple(sorted(SERVING.rglob("*.py")))
 
 
 def input_digest(recipe: Recipe, upstream_digest: str = "") -> str:
     """What the image depends on, as a SHA-256 in hexadecimal: the recipe and the content of every file used."""
     files = [recipe.directory / "Containerfile", *recipe.locks, *serving_files()]
-    content = {path.name if path.parent == recipe.directory else f"serving/{path.name}":
+    content = {path.name if path.parent == recipe.directory else str(path.relative_to(SERVING.parent)):
                hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
     return _digest({"format": FORMAT, **asdict(recipe), "directory": "", "upstream_digest": upstream_digest,
                     "files": content})

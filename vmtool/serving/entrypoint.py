@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import os
 import shutil
 import signal
@@ -19,7 +20,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from vmtool.serving.front import Front
 
 BEGAN = time.monotonic()
+PR_SET_DUMPABLE = 4
 PREPARED = Path("/opt/vmtool/modelinfos")
 
 
@@ -60,7 +61,7 @@ async def serve(arguments: Arguments, upstream: Path) -> int:
     if not await appears(arguments.key_file, stop):
         say("stopped before there was a key")
         return 0
-    keys = read_keys(arguments.key_file)
+    keys = take_keys(arguments.key_file)
     listening = listen(arguments.listen)
     use_prepared_cache()
     say(f"starting {arguments.server}")
@@ -98,6 +99,20 @@ async def appears(file: Path, stop: asyncio.Event) -> bool:
             await asyncio.wait_for(stop.wait(), 0.05)
             return False
     return True
+
+
+def take_keys(file: Path) -> tuple[bytes, ...]:
+    """The keys, which are then nowhere but in this process: the engine runs as the same user.
+
+    A process that cannot be dumped keeps its memory from others of its user (prctl(2), PR_SET_DUMPABLE).
+    """
+    keys = read_keys(file)
+    try:
+        file.unlink()
+    except OSError as error:
+        say(f"{file} stays, since it cannot be removed: {error.strerror}")
+    ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+    return keys
 
 
 class Child:
@@ -152,33 +167,23 @@ def listen(address: tuple[str, int]) -> socket.socket:
 
 
 def make_front(arguments: Arguments, keys: tuple[bytes, ...], upstream: Path) -> Front:
-    """The front, imported only now: its libraries take half a second."""
-    import httpx
+    """The front, imported only now: its libraries take a while."""
+    from vmtool.serving.front import Engine, Front, Limits, fitting
 
-    from vmtool.serving.front import Front
-
-    transport = httpx.AsyncHTTPTransport(uds=str(upstream), limits=httpx.Limits(max_connections=None))
-    return Front(transport, keys, allow_from=arguments.allow_from, log=say)
+    limits = fitting(Limits())
+    return Front(Engine(upstream, limits.buffered), keys, allow_from=arguments.allow_from, limits=limits, log=say)
 
 
 async def run_front(front: Front, listening: socket.socket) -> None:
     """Serve HTTP on the socket until cancelled."""
-    import uvicorn
+    from vmtool.serving.front import serve
 
-    class Server(uvicorn.Server):
-        @contextlib.contextmanager
-        def capture_signals(self) -> Iterator[None]:
-            yield  # signals are the entrypoint's
-
-    config = uvicorn.Config(front, log_config=None, access_log=False, lifespan="off", server_header=False,
-                            proxy_headers=False, timeout_keep_alive=10, limit_concurrency=1024, ws="none",
-                            timeout_graceful_shutdown=2)
-    await Server(config).serve(sockets=[listening])
+    await serve(front, listening, say)
 
 
 async def announce(front: Front, server: str) -> None:
     """Say once when the engine answers."""
-    while not await front.up():
+    while not await front.engine.up():
         await asyncio.sleep(0.2)
     say(f"{server} answers")
 

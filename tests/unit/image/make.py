@@ -8,7 +8,7 @@ from typing import Any
 
 from vmtool.cache import Cache
 from vmtool.image.facts import BuildFacts
-from vmtool.image.recipe import Recipe
+from vmtool.image.recipe import SERVING, Recipe
 
 UPSTREAM = "sha256:" + "1" * 64
 CACHE = Cache(Path("/c"))
@@ -35,7 +35,8 @@ def facts(**changes: Any) -> BuildFacts:
     return dataclasses.replace(
         BuildFacts(archive=False, stale=(), base=False, wheels_missing=3, builder="buildah", mmdebstrap=True,
                    pip=True, environment=(("PIP_CERT", "/ca.pem"),), sources=(), options=(),
-                   free=100 << 30, serving=(Path("/v/serving/front.py"),), root=True), **changes)
+                   free=100 << 30, serving=(SERVING / "entrypoint.py", SERVING / "front" / "front.py"),
+                   root=True), **changes)
 
 
 def write_recipe(directory: Path, text: str = RECIPE) -> Path:

@@ -11,7 +11,7 @@ from tests.fakes import plans
 from tests.unit.image.make import CACHE, DIGEST, UPSTREAM, facts, recipe
 from vmtool.errors import NotReady, Refused
 from vmtool.image.plan_build import plan_build
-from vmtool.image.recipe import base_digest
+from vmtool.image.recipe import SERVING, base_digest
 from vmtool.isolation import private, python
 from vmtool.plan import Plan, Remove, Run, plan_lines
 
@@ -142,8 +142,11 @@ def test_docker_builds_where_buildah_is_not() -> None:
 
 
 def test_the_context_has_the_programs_that_an_image_carries() -> None:
-    copy = one(build(facts(serving=(Path("/v/a.py"), Path("/v/b.py")))), "--target-directory=/c/contexts/tiny/serving")
-    assert copy[-2:] == ("/v/a.py", "/v/b.py")
+    serving = tuple(SERVING / name for name in ("a.py", "b.py", "front/c.py"))
+    plan = build(facts(serving=serving))
+    outer, inner = (one(plan, f"--target-directory=/c/contexts/tiny/{name}") for name in ("serving", "serving/front"))
+    assert outer[-2:] == (str(SERVING / "a.py"), str(SERVING / "b.py"))
+    assert inner[-1:] == (str(SERVING / "front/c.py"),)
 
 
 def test_archives_of_other_inputs_go() -> None:

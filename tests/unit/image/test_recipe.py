@@ -93,7 +93,7 @@ def test_the_digest_follows_the_serving_code(tmp_path: Path, monkeypatch: pytest
     shutil.copytree(r.SERVING, tmp_path / "serving")
     monkeypatch.setattr(r, "SERVING", tmp_path / "serving")
     assert r.input_digest(recipe()) == before
-    (tmp_path / "serving" / "front.py").write_text("")
+    (tmp_path / "serving" / "front" / "front.py").write_text("")
     assert r.input_digest(recipe()) != before
 
 

@@ -1,0 +1,1 @@
+"""The front as a process of its own, between real sockets."""

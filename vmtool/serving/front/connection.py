@@ -1,0 +1,129 @@
+"""One TCP connection of a peer: aiohttp's HTTP, with bounds on what the peer sends and how long it takes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+from collections.abc import Iterator
+
+from aiohttp import web
+
+from vmtool.serving.front.crowd import Crowd, address_group
+from vmtool.serving.front.denied import Denied
+from vmtool.serving.front.limits import Limits
+
+END = b"\r\n\r\n"
+TOO_LONG = b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+# What a peer still sends of a body that nobody wants is read for that long, so that it sees the answer.
+LINGER_SECONDS = 2.0
+# aiohttp's own logger would write a traceback, with what the peer sent, for every bad request.
+SILENT = logging.Logger("vmtool.front.silent", logging.CRITICAL + 1)
+
+
+class Connection(web.RequestHandler):
+    """What aiohttp does not bound by itself: the bytes of a whole head, the time it takes, and what comes ahead.
+
+    Args:
+        server: aiohttp's, which has the handler of requests.
+        crowd: all open connections.
+        loop: the event loop.
+    """
+
+    __slots__ = ("address", "crowd", "head", "host", "limits", "request", "tail", "until", "wire")
+
+    def __init__(self, server: web.Server, crowd: Crowd[Connection], limits: Limits,
+                 loop: asyncio.AbstractEventLoop) -> None:
+        # Idle connections are ended by `overdue`, hence aiohttp's own time is longer.
+        super().__init__(server, loop=loop, keepalive_timeout=2 * limits.idle_seconds, lingering_time=LINGER_SECONDS,
+                         logger=SILENT, access_log=None, auto_decompress=False)  # type: ignore[arg-type]
+        self.crowd, self.limits = crowd, limits
+        self.address = self.host = ""
+        self.wire: asyncio.Transport | None = None
+        self.until = loop.time() + limits.keyless_seconds
+        # Bytes of the head so far, and its last ones; None while a request is being answered.
+        self.head: int | None = 0
+        self.tail = b""
+        self.request: web.BaseRequest | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.wire = self.transport
+        if self.wire:
+            self.host = self.wire.get_extra_info("peername")[0]
+            self.address = address_group(self.host)
+            self.wire.set_write_buffer_limits(high=self.limits.buffered)
+        if leaver := self.crowd.admit(self):
+            leaver.drop()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self.crowd.leave(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if not data or self._within_bounds(data):
+            super().data_received(data)
+        elif self.wire:
+            if self.request is None:
+                self.wire.write(TOO_LONG)
+            self.until = asyncio.get_running_loop().time() + self.limits.closing_seconds
+            self.force_close()
+
+    def drop(self) -> None:
+        """End it now; what was not sent yet is lost."""
+        self.force_close()
+        if self.wire:
+            self.wire.abort()
+
+    def overdue(self, now: float) -> bool:
+        return now > self.until
+
+    @contextlib.contextmanager
+    def answering(self, request: web.BaseRequest) -> Iterator[None]:
+        """While a request is answered its body may come, and a next request of a head's length."""
+        self.request, self.head = request, None
+        loop = asyncio.get_running_loop()
+        try:
+            yield
+        finally:
+            done = request.content.is_eof()
+            self.crowd.rest(self)
+            self.request, self.head = None, 0 if done else None
+            wait = self.limits.closing_seconds if not done else (
+                self.limits.idle_seconds if self in self.crowd.idle else self.limits.keyless_seconds)
+            self.until = loop.time() + wait
+
+    def show_key(self) -> None:
+        """The request being answered has a valid key: now its own deadlines count."""
+        self.crowd.serve(self)
+        self.until = math.inf
+
+    def handle_error(self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None,
+                     message: str | None = None) -> web.StreamResponse:
+        """What is no HTTP, or a fault of the front itself: never with what the peer sent."""
+        if request.writer.output_size > 0:
+            self.drop()
+            raise ConnectionError("the answer has begun")
+        if status >= 500:
+            logging.getLogger("vmtool.front").error("a fault of the front", exc_info=exc)
+        text = "a fault of the front itself" if status >= 500 else "this is no valid HTTP request"
+        response = Denied(status, text).response()
+        response.force_close()
+        return response
+
+    def _within_bounds(self, data: bytes) -> bool:
+        if self.head is None:
+            # The body's bytes are counted where it is read; what comes after it is the next head, or several.
+            if self.request is None or not self.request.content.is_eof():
+                return True
+            self.head = 0
+        first = data.lstrip(b"\r\n") if self.head == 0 else data
+        at = (self.tail + first).find(END)
+        if at >= 0 and self.request is None:
+            complete = self.head + at - len(self.tail) <= self.limits.head
+            self.head, self.tail = None, b""
+            return complete
+        self.head += len(data)
+        self.tail = (self.tail + first)[-len(END) + 1:]
+        return self.head <= self.limits.head

@@ -1,0 +1,90 @@
+"""The front's way to vLLM: HTTP over a Unix socket, with connections that are kept for the next request."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from yarl import URL
+
+HEALTH_SECONDS = 5.0
+# Everybody may ask for the health; the engine is asked this often at most.
+HEALTH_AGE = 0.2
+# vLLM ends an idle connection after 5 s; a request must not meet that end.
+KEEP_SECONDS = 2.0
+MAX_LIST = 1 << 20
+PIECE = 64 << 10
+# What aiohttp's client would add by itself.
+NOT_ADDED = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
+
+
+class Engine:
+    """vLLM, or the small server in its place.
+
+    Args:
+        socket: where it listens, now or later.
+        buffered: bytes of an answer that are read ahead.
+    """
+
+    def __init__(self, socket: Path, buffered: int) -> None:
+        connector = aiohttp.UnixConnector(str(socket), limit=0, keepalive_timeout=KEEP_SECONDS)
+        self.session = aiohttp.ClientSession(
+            connector=connector, timeout=aiohttp.ClientTimeout(), cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False, skip_auto_headers=NOT_ADDED, read_bufsize=buffered)
+        self.checked = -HEALTH_AGE
+        self.healthy = False
+        self.checking: asyncio.Task[bool] | None = None
+
+    async def close(self) -> None:
+        await self.session.close()
+
+    def ask(self, method: str, target: str, headers: Mapping[str, str] | None = None,
+            body: bytes | bytearray = b"") -> Any:
+        """One request; what is returned is entered with `async with`, and gives the answer as it comes."""
+        url = URL(f"http://vllm{target}", encoded=True)
+        data: bytes | AsyncIterator[bytes] = bytes(body) if len(body) <= PIECE else _pieces(body)
+        if body:
+            headers = {**(headers or {}), "Content-Length": str(len(body))}
+        return self.session.request(method, url, headers=headers, data=data or None, allow_redirects=False)
+
+    async def up(self) -> bool:
+        """Whether it answers its own /health, as of a moment ago."""
+        if time.monotonic() - self.checked < HEALTH_AGE:
+            return self.healthy
+        if self.checking is None:
+            self.checking = asyncio.create_task(self._check())
+        return await asyncio.shield(self.checking)
+
+    async def models(self) -> list[dict[str, Any]]:
+        """What it says that it serves.
+
+        Raises:
+            ValueError: the answer is not such a list.
+        """
+        async with self.ask("GET", "/v1/models") as answer:
+            document = json.loads(await answer.content.read(MAX_LIST))
+        entries = document.get("data") if isinstance(document, dict) else None
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            raise ValueError("the engine's list of models is no list")
+        return entries
+
+    async def _check(self) -> bool:
+        try:
+            async with asyncio.timeout(HEALTH_SECONDS), self.ask("GET", "/health") as answer:
+                self.healthy = answer.status == 200
+        except (OSError, TimeoutError, aiohttp.ClientError):
+            self.healthy = False
+        self.checked, self.checking = time.monotonic(), None
+        return self.healthy
+
+
+async def _pieces(body: bytes | bytearray) -> AsyncIterator[bytes]:
+    """A long body bit by bit: in one piece the transport would copy what the socket does not take at once."""
+    with memoryview(body) as view:
+        for at in range(0, len(view), PIECE):
+            yield bytes(view[at:at + PIECE])

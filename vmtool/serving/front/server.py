@@ -1,0 +1,51 @@
+"""Listens: accepts connections, ends those that hold something for too long, stops when it is told."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+
+from aiohttp import web
+
+from vmtool.serving.front.connection import Connection
+from vmtool.serving.front.crowd import Crowd
+from vmtool.serving.front.front import Front
+from vmtool.serving.front.log import BoundedLog, Warnings
+
+BACKLOG = 256
+SWEEP_SECONDS = 1.0
+STOP_SECONDS = 2.0
+# Set on the listening socket, from which each accepted one has them. A peer that has gone without a word is noticed
+# by probes, or by what it does not acknowledge; the kernel's buffers are bounded like the front's own.
+OPTIONS = (
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30), (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3), (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 60_000),
+    (socket.SOL_SOCKET, socket.SO_RCVBUF, 128 << 10), (socket.SOL_SOCKET, socket.SO_SNDBUF, 128 << 10),
+)
+
+
+async def serve(front: Front, listening: socket.socket, log: Callable[[str], None] = print) -> None:
+    """Serve HTTP on the socket until cancelled."""
+    for level, option, value in OPTIONS:
+        listening.setsockopt(level, option, value)
+    complaints = Warnings(BoundedLog(log, front.limits.log_lines[1], "warnings"))
+    logging.getLogger().addHandler(complaints)
+    loop = asyncio.get_running_loop()
+    crowd: Crowd[Connection] = Crowd(front.limits)
+    # A client that goes away cancels its request, and so vLLM stops generating for nobody.
+    requests = web.Server(front.handle, handler_cancellation=True)
+    accepting = await loop.create_server(lambda: Connection(requests, crowd, front.limits, loop), sock=listening,
+                                         backlog=BACKLOG)
+    try:
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            for connection in [one for one in crowd if one.overdue(loop.time())]:
+                connection.drop()
+    finally:
+        accepting.close()
+        await requests.shutdown(STOP_SECONDS)
+        await front.engine.close()
+        logging.getLogger().removeHandler(complaints)
