@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import functools
 import re
 from pathlib import Path
@@ -33,6 +34,7 @@ def environment() -> jinja2.Environment:
                               undefined=jinja2.StrictUndefined, keep_trailing_newline=True, trim_blocks=True,
                               lstrip_blocks=True)
     made.filters["toml"] = to_toml
+    made.filters["toml_key"] = to_toml_key
     return made
 
 
@@ -42,13 +44,24 @@ def render_template(name: str, /, **values: Any) -> str:
 
 
 def to_toml(value: Any) -> str:
-    """A boolean, whole number, string or tuple of them, as TOML writes it."""
+    """A value as TOML writes it in one line: a boolean, number, string, date, list or table of them."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int):
         return str(value)
+    if isinstance(value, float):
+        return repr(value)
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{to_toml_key(key)} = {to_toml(item)}" for key, item in value.items()) + "}"
     if isinstance(value, tuple | list):
         return f"[{', '.join(map(to_toml, value))}]"
     if isinstance(value, str):
         return '"' + ESCAPED.sub(lambda found: SHORT.get(found[0], f"\\u{ord(found[0]):04x}"), value) + '"'
     raise TypeError(f"{type(value).__name__} has no form in TOML here")
+
+
+def to_toml_key(key: str) -> str:
+    """A key as TOML writes it: quoted where it is not of letters, digits, dashes and underscores only."""
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else to_toml(key)

@@ -74,7 +74,10 @@ class Recorded:
 
     def exists(self, path: str) -> bool:
         known = {*self.data["texts"], *self.data["names"], *self.data["links"], *self.data["exists"]}
-        return path in known or any(other.startswith(f"{path}/") for other in known)
+        directory = path.removesuffix("/.")
+        inside = directory in self.data["names"] or any(other.startswith(f"{directory}/") for other in known)
+        # As the kernel has it, only a directory has a "." in it.
+        return inside or (path in known and directory == path)
 
     def which(self, program: str) -> str | None:
         found: str | None = self.data["which"].get(program)

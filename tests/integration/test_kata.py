@@ -36,7 +36,7 @@ from vmtool.instance.instance import read_instance
 from vmtool.isolation import ENVIRONMENT, PATH
 from vmtool.kata.config_choice import ConfigChoice
 from vmtool.kata.facts import target_of
-from vmtool.kata.request import survey
+from vmtool.kata.request_facts import read_request
 from vmtool.kata.shims import KataFacts, KataShim
 from vmtool.launch.claims import read_claims
 from vmtool.launch.pipeline import plan_launch
@@ -151,7 +151,7 @@ def undertake(vmtool: Vmtool, standin: Path, tee: str) -> None:
     def make() -> Plan:
         found = host(state, standin)
         target = target_of(found.cpu, found.memory, found.kata)
-        facts = Found(found, MODEL, None, survey(LocalMachine(), spec.spec, target))
+        facts = Found(found, MODEL, None, read_request(LocalMachine(), spec.spec, target))
         return plan_launch(*launched(state, spec, facts, timeout=3))
 
     transactions.run_transaction(state, state.instance("chat"), "test", make, Silent(), keep=False)

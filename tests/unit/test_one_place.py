@@ -21,7 +21,7 @@ ARCHITECTURES = {
 }
 PLACES = {name: ARCHITECTURES for each in architecture.KNOWN for name in (each.machine, each.debian)}
 PLACES |= {fact: {"tee/": ""} for tee in BY_NAME.values()
-           for fact in (tee.name, tee.title, tee.guest_node, tee.qemu.object, tee.libvirt.security, tee.kata.firmware)
+           for fact in (tee.name, tee.title, tee.guest_node, tee.qemu.object, tee.libvirt.security)
            if fact}
 
 

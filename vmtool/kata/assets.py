@@ -1,20 +1,16 @@
-"""Where a release's files lie: below the prefix of its archive, by the names of its own templates."""
+"""The guest's files on the host: what the spec names, else what the release's own configuration names."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Protocol
 
-from vmtool.architecture import AMD64
-from vmtool.spec.kata_releases import Release
-from vmtool.tee.table import NONE, tee_of
+from vmtool.kata.base import QEMU, Base
 
 
-class Wish(Protocol):
+class AssetOverrides(Protocol):
     """What the spec says of the files."""
 
-    @property
-    def prefix(self) -> str: ...
     @property
     def kernel(self) -> str | None: ...
     @property
@@ -38,43 +34,28 @@ class Assets:
     firmware: str
     virtiofsd: str
 
+    @property
+    def placeholders(self) -> dict[str, str]:
+        """Key of the spec -> what stands there instead of a file, such as 3.15's for the distribution's QEMU."""
+        named = {"qemu": self.qemu, "kernel": self.kernel, "image": self.image, "firmware": self.firmware}
+        return {key: path for key, path in named.items() if is_placeholder(path)}
 
-def assets_of(wish: Wish, release: Release, arch: str, tee: str, gpus: int) -> Assets:
-    """The spec's files, else the release's."""
-    share = f"{wish.prefix}/share/kata-containers"
-    nvidia = bool(gpus) and release.injection == "cdi"
+
+def is_placeholder(path: str) -> bool:
+    """Whether a shipped path is none: to be filled in, or the bare directory where a file has no name."""
+    return bool(path) and (not path.startswith("/") or path.endswith("/"))
+
+
+def assets_of(overrides: AssetOverrides, base: Base | None) -> Assets:
+    """The spec's files, else the base's. Of image and initrd, one that the spec names replaces the other."""
+    def named(key: str) -> str:
+        return base.text(QEMU, key) if base else ""
+
     return Assets(
-        qemu=wish.qemu or f"{wish.prefix}/bin/{_qemu(release, arch, tee)}",
-        kernel=wish.kernel or f"{share}/{_kernel(release, tee, nvidia)}",
-        image="" if wish.initrd else wish.image or f"{share}/{_image(release, tee, nvidia)}",
-        initrd=wish.initrd or "",
-        firmware=wish.firmware or _firmware(wish.prefix, tee, nvidia and arch == AMD64.machine),
-        virtiofsd=f"{wish.prefix}/libexec/virtiofsd",
+        qemu=overrides.qemu or named("path"),
+        kernel=overrides.kernel or named("kernel"),
+        image=overrides.image or ("" if overrides.initrd else named("image")),
+        initrd=overrides.initrd or ("" if overrides.image else named("initrd")),
+        firmware=overrides.firmware or named("firmware"),
+        virtiofsd=named("virtio_fs_daemon"),
     )
-
-
-def _qemu(release: Release, arch: str, tee: str) -> str:
-    # The patched CC-0.8.0 came with a QEMU of the usual name.
-    plain = tee == NONE or release.keys == "CC-0.8.0"
-    return f"qemu-system-{arch}{'' if plain else f'-{tee}-experimental'}"
-
-
-def _kernel(release: Release, tee: str, nvidia: bool) -> str:
-    if nvidia:
-        return "vmlinuz-nvidia-gpu.container"
-    if release.virtcca:
-        return "vmlinux.container" if release.keys == "CC-0.8.0" else "vmlinuz-confidential.container"
-    return "vmlinux.container" if tee == NONE else "vmlinuz.container"
-
-
-def _image(release: Release, tee: str, nvidia: bool) -> str:
-    if nvidia:
-        return f"kata-containers-nvidia-gpu{'' if tee == NONE else '-confidential'}.img"
-    plain = tee == NONE or release.keys == "CC-0.8.0"
-    return "kata-containers.img" if plain else "kata-containers-confidential.img"
-
-
-def _firmware(prefix: str, tee: str, gpu_on_x86: bool) -> str:
-    known = tee_of(tee)
-    name = known.kata.firmware if known else "share/OVMF.fd" if gpu_on_x86 else ""
-    return f"{prefix}/{name}" if name else ""

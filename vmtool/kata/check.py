@@ -1,95 +1,120 @@
-"""Reasons not to render or launch what is asked for: all of them at once, before anything starts."""
+"""Reasons not to render or launch what is asked for: all of them at once, before anything starts.
+
+What makes a configuration that Kata would refuse is found by the lint's own rules, in the configuration that the spec
+amounts to; only what no file shows is said here.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from vmtool.architecture import ARM64
-from vmtool.findings import Finding, host_lacks, wrong_input
+from vmtool.findings import Finding, failing, host_lacks, wrong_input
+from vmtool.kata.changes import SPEC, by_place
 from vmtool.kata.facts import GuestFacts, Target
-from vmtool.kata.values import MAX_PORTS, Asked, cold_plug, root_ports, whole_cpus
-from vmtool.rootfs.format.image_file import MIB, ImageFile
-from vmtool.spec.kata_releases import RELEASES
+from vmtool.kata.lint.rules import RULES
+from vmtool.kata.render import draft
+from vmtool.kata.request import MIB, KataRequest
+from vmtool.rootfs.format.image_file import ImageFile
+from vmtool.spec.kata_releases import releases
 from vmtool.tee.table import NONE, tee_of
 from vmtool.tee.virtcca import VIRTCCA
 
+SILENT = ", and would boot an ordinary VM in silence"
 
-def check_request(asked: Asked) -> Iterator[Finding]:
+
+def check_shim(request: KataRequest, target: Target) -> Iterator[Finding]:
+    """Whether the release that this host has is known, where the spec leaves it to the host."""
+    shim = target.shim
+    if request.kata.version == "auto" and shim and shim.version and not request.release.shim:
+        yield host_lacks("kata.version", f"{shim.binary} calls itself {shim.version}, which is no release that vmtool "
+                         "knows or that is between two of them", "set it: spec.runtime.kata.version",
+                         "spec.runtime.kata.version")
+
+
+def check_request(request: KataRequest) -> Iterator[Finding]:
     """What is wrong on any host."""
-    kata, release, tee, known = asked.kata, asked.release, asked.tee, tee_of(asked.tee)
-    if (tee, asked.gpus > 0) not in release.combinations:
-        fitting = [other.name for other in RELEASES if (tee, asked.gpus > 0) in other.combinations]
-        yield wrong_input("kata.version", f"Kata {release.name} has no {tee}{' with GPUs' if asked.gpus else ''}"
+    yield from _combination(request)
+    yield from _of_the_tee(request)
+    if request.base is None:
+        if request.kata.image and request.kata.initrd:
+            yield wrong_input("asset.root", "image and initrd are both set; Kata boots one of them", place=SPEC)
+        return
+    if request.gpus and request.confidential and request.vfio != request.release.confidential_vfio:
+        yield wrong_input("kata.vfio", f"a confidential guest of Kata {request.release.name} takes GPUs by "
+                          f"{request.release.confidential_vfio} only, not by {request.vfio}", place=f"{SPEC}.vfio")
+    for key, path in request.assets.placeholders.items():
+        yield wrong_input("kata.placeholder", f"{request.base.source} has {path!r} for it, to be filled in",
+                          f"name the file: {SPEC}.{key}", f"{SPEC}.{key}")
+    yield from _of_the_file(request)
+
+
+def _combination(request: KataRequest) -> Iterator[Finding]:
+    release, tee, known = request.release, request.tee, tee_of(request.tee)
+    if release.configuration(tee, request.gpus) is None:
+        fitting = [other.name for other in releases() if other.configuration(tee, request.gpus)]
+        yield wrong_input("kata.version", f"Kata {release.name} has no {tee}{' with GPUs' if request.gpus else ''}"
                           f"{SILENT if known and known.needs_patches else ''}; use {', '.join(fitting)}",
-                          place="spec.runtime.kata.version")
-    if release.root == "vda" and asked.arch == ARM64.machine and tee == NONE:
+                          place=f"{SPEC}.version")
+    elif request.base is None:
+        why = "is newer than every release that vmtool knows" if release.newer else f"ships none for {request.arch}"
+        yield host_lacks("kata.base", f"Kata {release.shim or release.name} {why}, and its own configuration-"
+                         f"{release.configuration(tee, request.gpus)}.toml is not below {request.kata.prefix}: there "
+                         "is nothing to stand on", "unpack the release's archive, or set spec.runtime.kata.prefix")
+    if release.root == "vda" and request.arch == ARM64.machine and tee == NONE:
         yield wrong_input("kata.always-confidential", f"on arm64 every guest of Kata {release.name} is confidential, "
                           f"so ask for {VIRTCCA.name}", place="spec.runtime.tee")
-    if kata.image and kata.initrd:
-        yield wrong_input("kata.root", "image and initrd are both set; Kata boots one of them",
-                          place="spec.runtime.kata")
-    if asked.gpus and cold_plug(asked) == "no-port":
-        yield wrong_input("kata.no-port", "GPUs are asked for, and no-port would leave them out",
-                          place="spec.runtime.kata.cold_plug_vfio")
-    yield from _ports(asked)
-    if asked.gpus and asked.confidential and asked.vfio != release.confidential_vfio:
-        yield wrong_input("kata.vfio", f"a confidential guest of Kata {release.name} takes GPUs by "
-                          f"{release.confidential_vfio} only, not by {asked.vfio}", place="spec.runtime.kata.vfio")
-    if asked.verity and not release.verity:
-        yield wrong_input("kata.verity.unknown", f"Kata {release.name} knows no kernel_verity_params; put the root "
-                          "hash into kernel_params and a measuring initramfs", place="spec.runtime.kata.verity")
-    if asked.verity and kata.initrd:
-        yield wrong_input("kata.verity.initrd", "an initrd has no root disk to verify",
-                          place="spec.runtime.kata.verity")
-    if asked.body.resources.memory < 256 * MIB:
-        yield wrong_input("kata.memory.least", "below 256 MiB Kata takes 2048 MiB instead",
-                          place="spec.resources.memory")
-    if known and asked.body.resources.memory < known.kata.least_memory:
-        yield wrong_input(f"kata.memory.{tee}", f"{known.title} takes at least {known.kata.least_memory >> 30} GiB of "
-                          "secure memory for each VM",
-                          place="spec.resources.memory")
+
+
+def _of_the_tee(request: KataRequest) -> Iterator[Finding]:
+    known = tee_of(request.tee)
+    if known and 0 < known.kata.most_devices < request.gpus:
+        yield wrong_input("kata.devices.most", f"{request.gpus} devices, but {known.title} takes "
+                          f"{known.kata.most_devices} at most", place="spec.resources.accelerators")
+    if known and request.body.resources.memory < known.kata.least_memory:
+        yield wrong_input(f"kata.memory.{request.tee}", f"{known.title} takes at least {known.kata.least_memory >> 30} "
+                          "GiB of secure memory for each VM", place="spec.resources.memory")
+
+
+def _of_the_file(request: KataRequest) -> Iterator[Finding]:
+    """What the lint finds in the configuration, at the keys of the spec that brought it there."""
+    made = draft(request)
+    changes = made.changes
+    for change in changes:
+        if change.place and not request.release.knows(change.section, change.key):
+            yield wrong_input("kata.key", f"Kata {request.release.name} knows no {change.key}", place=change.place)
+    places = {f"{section}.{key}": change.place for (section, key), change in by_place(changes).items()}
+    # What Kata changes or ignores without a word is a warning to who checks a file, but not what the spec asks for.
+    ignored = [item for item in made.findings if RULES[item.id].when == "silent" and places.get(item.title)]
+    for item in failing((*made.findings, *(replace(item, level="fail") for item in ignored))):
+        yield replace(item, place=places.get(item.title) or item.place, title="")
 
 
 BARE, PARTITION = "a file system without a partition table", "a partition table"
 ARCHIVES = ("initrd", "gzip", "zstd", "xz")
 # Kata's builder starts the partition at 3 MiB, behind a header for DAX, or at 1 MiB without it.
 OFFSETS = (3 * MIB, MIB)
-SILENT = ", and would boot an ordinary VM in silence"
 
 
-def _ports(asked: Asked) -> Iterator[Finding]:
-    ports, known = root_ports(asked), tee_of(asked.tee)
-    if ports > MAX_PORTS:
-        yield wrong_input("kata.ports.most", f"{ports} root ports, but Kata makes {MAX_PORTS} at most",
-                          place="spec.runtime.kata.root_ports")
-    elif known and 0 < known.kata.most_devices < asked.gpus:
-        yield wrong_input("kata.devices.most",
-                          f"{asked.gpus} devices, but {known.title} takes {known.kata.most_devices} at most",
-                          place="spec.resources.accelerators")
-    elif asked.kata.root_ports is not None and ports < asked.gpus and cold_plug(asked) == "root-port":
-        yield wrong_input("kata.ports.few", f"{ports}, but there are {asked.gpus} devices",
-                          place="spec.runtime.kata.root_ports")
-
-
-def check_host(asked: Asked, target: Target, guest: GuestFacts) -> Iterator[Finding]:
+def check_host(request: KataRequest, target: Target, guest: GuestFacts) -> Iterator[Finding]:
     """What this host lacks for it."""
-    known = tee_of(asked.tee)
+    known = tee_of(request.tee)
     arch = known.architecture.machine if known else ""
     if arch and target.arch and arch != target.arch:
-        yield host_lacks("kata.architecture", f"{asked.tee} needs {arch}, but this host is {target.arch}",
+        yield host_lacks("kata.architecture", f"{request.tee} needs {arch}, but this host is {target.arch}",
                          place="spec.runtime.tee")
-    memory = asked.body.resources.memory // MIB
-    if target.memory is not None and memory > target.memory:
-        yield host_lacks("host.memory", f"{memory} MiB, but this host has {target.memory} MiB",
+    if target.memory is not None and request.memory > target.memory:
+        yield host_lacks("host.memory", f"{request.memory} MiB, but this host has {target.memory} MiB",
                          place="spec.resources.memory")
-    if target.cores is not None and whole_cpus(asked.body.resources.cpus) > target.cores:
-        yield host_lacks("host.cpus", f"{asked.body.resources.cpus:g}, but this host has {target.cores}",
+    if target.cores is not None and request.vcpus > target.cores:
+        yield host_lacks("host.cpus", f"{request.body.resources.cpus:g}, but this host has {target.cores}",
                          place="spec.resources.cpus")
     yield from (host_lacks("kata.file", f"{path} is not there") for path in guest.absent)
-    yield from _image(asked, guest)
-    if asked.verity and guest.dm_init is False:
+    yield from _image(request, guest)
+    if request.verity and guest.dm_init is False:
         yield host_lacks("kata.verity.kernel",
-                         f"{asked.assets.kernel} was built without CONFIG_DM_INIT, so it cannot set up dm-verity")
+                         f"{request.assets.kernel} was built without CONFIG_DM_INIT, so it cannot set up dm-verity")
 
 
 def layout_of(image: ImageFile) -> str:
@@ -101,23 +126,23 @@ def layout_of(image: ImageFile) -> str:
     return "an initrd" if image.kind in ARCHIVES else image.kind or "not to be read"
 
 
-def _image(asked: Asked, guest: GuestFacts) -> Iterator[Finding]:
-    image = guest.image
+def _image(request: KataRequest, guest: GuestFacts) -> Iterator[Finding]:
+    image, release = guest.image, request.release
     if image is None:
         return
-    wanted = BARE if asked.release.root == "vda" else PARTITION
+    wanted = BARE if release.root == "vda" else PARTITION
     what = layout_of(image)
     if what != wanted:
         root = "a bare file system" if wanted == BARE else "the root file system in an MBR's first partition"
-        yield host_lacks("kata.image.layout", f"{image.path} is {what}, but Kata {asked.release.name} boots "
-                         f"/dev/{asked.release.root}, so it wants {root}")
+        yield host_lacks("kata.image.layout", f"{image.path} is {what}, but Kata {release.name} boots "
+                         f"/dev/{release.root}, so it wants {root}")
     elif wanted == PARTITION and image.partitions[0].start not in OFFSETS:
         start = image.partitions[0].start
         yield host_lacks("kata.image.offset", f"{image.path}: its partition starts at byte {start}; Kata "
-                         f"{asked.release.name} wants {' or '.join(map(str, OFFSETS))}")
-    if image.size % (128 * MIB) and wanted == PARTITION and not asked.confidential and not asked.gpus:
+                         f"{release.name} wants {' or '.join(map(str, OFFSETS))}")
+    if image.size % (128 * MIB) and wanted == PARTITION and not request.confidential and not request.gpus:
         yield host_lacks("kata.image.size",
                          f"{image.path}: {image.size} bytes is no multiple of 128 MiB, which NVDIMM wants")
     if guest.hooks is False:
-        yield host_lacks("kata.image.hook", f"{image.path} has no executable file in {asked.hook_path}/prestart, so no "
-                         "GPU would reach the container")
+        yield host_lacks("kata.image.hook", f"{image.path} has no executable file in {request.hook_path}/prestart, so "
+                         "no GPU would reach the container")

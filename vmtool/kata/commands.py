@@ -11,8 +11,8 @@ import click
 
 from vmtool.cli.output import print_json
 from vmtool.errors import NotReady, Refused, VerificationFailed
-from vmtool.findings import failing, lines
-from vmtool.kata.view import finding_json, show_findings, show_keys, show_which
+from vmtool.findings import failing, lines, refuse
+from vmtool.kata.view import finding_json, rendering_json, show_diff, show_findings, show_keys, show_which
 from vmtool.paths import State
 from vmtool.spec.kata_releases import NAMES, release_of
 from vmtool.tee.table import TEE_NAMES
@@ -35,33 +35,62 @@ def kata_command() -> None:
 @click.option("-o", "output", type=click.Path(path_type=Path), metavar="FILE", help="Write it there, not to stdout.")
 @click.option("--install", is_flag=True, help="Write it where the shim looks first; the old file is kept beside it.")
 @click.option("--kind", type=click.Choice(KINDS), default=KINDS[0], show_default=True, help="What to render.")
+@click.option("--diff", is_flag=True, help="Show what is changed in the shipped configuration, and why.")
+@click.option("--drop-in", is_flag=True, help="Only the changes, as a file for config.d beside the shipped one.")
+@JSON
 @click.pass_obj
-def render(state: State, spec: Path, output: Path | None, install: bool, kind: str) -> None:
-    """Render what a spec amounts to. Findings of the lint go to stderr."""
+def render(state: State, spec: Path, output: Path | None, install: bool, kind: str, diff: bool, drop_in: bool,
+           as_json: bool) -> None:
+    """Render what a spec amounts to: the release's own configuration with changes, each with its reason."""
     from vmtool.host.local import LocalMachine
-    from vmtool.kata.render import render_kind
-    from vmtool.kata.request import survey
+    from vmtool.kata.render import render as render_request
+    from vmtool.kata.render import render_drop_in, render_kind
+    from vmtool.kata.request_facts import read_request
     from vmtool.spec.load import read_spec
 
-    if install and (output or kind != KINDS[0]):
-        raise Refused("--install is for the configuration, and goes without -o", hint="choose one of them")
+    _check_options(install, output, kind, diff or drop_in or as_json, (diff, drop_in, as_json).count(True))
     wanted = read_spec(spec)
-    found = survey(LocalMachine(), wanted.spec)
+    found = read_request(LocalMachine(), wanted.spec)
     if reasons := found.check_request() + (found.check_host() if install else ()):
-        raise Refused(f"{spec} gives no configuration of Kata", details=lines(reasons), hint="correct the spec")
-    text, findings = (_network(state, wanted), ()) if kind == "cni" else render_kind(kind, found.asked)
+        refuse(reasons, f"{spec} gives no configuration of Kata")
     for line in () if install else lines(found.check_host()):
         click.secho(f"on this host: {line}", fg="yellow", err=True)
-    show_findings(findings, err=True)
-    if install or output:
-        from vmtool.host.files import write_output
+    if kind != KINDS[0]:
+        text = _network(state, wanted) if kind == "cni" else render_kind(kind, found.request)
+        return _hand_out(text, output)
+    made = render_request(found.request)
+    show_findings(made.findings, err=True)
+    if as_json:
+        return print_json(kind="kata-render", release=found.request.release.title, **rendering_json(made))
+    if diff:
+        return show_diff(made)
+    if install:
         from vmtool.kata.install import install_configuration
 
-        path = write_output(output, text) if output else install_configuration(found.target, text)
-        check_it = f"; next: vmtool kata check {path}" if kind == KINDS[0] else ""
-        click.echo(f"written: {path}{check_it}", err=True)
-    else:
+        return _written(install_configuration(found.target, made.text))
+    _hand_out(render_drop_in(made) if drop_in else made.text, output, check=not drop_in)
+
+
+def _check_options(install: bool, output: Path | None, kind: str, other: bool, count: int) -> None:
+    if install and (output or kind != KINDS[0] or other):
+        raise Refused("--install is for the configuration, and goes without -o, --diff, --drop-in and --json",
+                      hint="choose one of them")
+    if other and (kind != KINDS[0] or count > 1):
+        raise Refused("--diff, --drop-in and --json are for the configuration, one at a time",
+                      hint="choose one of them")
+
+
+def _hand_out(text: str, output: Path | None, *, check: bool = False) -> None:
+    from vmtool.host.files import write_output
+
+    if output is None:
         click.echo(text, nl=False)
+    else:
+        _written(write_output(output, text), check=check)
+
+
+def _written(path: Path, *, check: bool = True) -> None:
+    click.echo(f"written: {path}" + (f"; next: vmtool kata check {path}" if check else ""), err=True)
 
 
 def _network(state: State, spec: Spec) -> str:
@@ -83,23 +112,28 @@ def check(file: Path | None, version: str | None, tee: str | None, gpus: int | N
     from vmtool.host.local import LocalMachine
     from vmtool.kata.document import read
     from vmtool.kata.lint.lint import lint
-    from vmtool.kata.lint.rules import Subject
+    from vmtool.kata.lint.structure import other_hypervisor
+    from vmtool.kata.lint.target import LintTarget
     from vmtool.kata.lint_target import choose_checked
 
     chosen = choose_checked(LocalMachine(), str(file) if file else None, release_of(version) if version else None)
-    document = read(Path(chosen.file), [Path(path) for path in chosen.drop_ins])
-    findings = lint(Subject(document, chosen.release, tee, gpus, chosen.host))
+    release = chosen.release
+    document = read(Path(chosen.file), [Path(path) for path in chosen.drop_ins], release.toml, release.keys)
+    target = LintTarget(document, release, tee, gpus, chosen.host)
+    findings = lint(target)
     if chosen.guessed:
-        click.echo(f"no shim here tells its version; taken for Kata {chosen.release.name}", err=True)
-    looked = chosen.host.exists is not None
+        click.echo(f"no shim here reports its version; taken for Kata {release.name}", err=True)
+    looked, other = chosen.host.exists is not None, other_hypervisor(target)
     if as_json:
-        print_json(kind="kata-check", file=chosen.file, drop_ins=chosen.drop_ins, release=chosen.release.name, tee=tee,
-                   files_looked_at=looked, findings=[finding_json(item) for item in findings])
+        print_json(kind="kata-check", file=chosen.file, drop_ins=chosen.drop_ins, release=release.name, tee=tee,
+                   files_looked_at=looked, not_checked=other, findings=[finding_json(item) for item in findings])
     else:
-        click.echo(f"{chosen.file}, checked as Kata {chosen.release.name}" + (f" for {tee}" if tee else "")
+        click.echo(f"{chosen.file}, checked as Kata {release.title}" + (f" for {tee}" if tee else "")
                    + (f", with {', '.join(chosen.drop_ins)}" if chosen.drop_ins else ""))
         show_findings(findings)
-        if not looked:
+        if other:
+            click.echo(f"not checked: [hypervisor.{other}]; vmtool knows QEMU's keys only")
+        elif not looked:
             click.echo("not checked: whether the files that it names are there")
     if failing(findings):
         sys.exit(VerificationFailed.code)
@@ -135,9 +169,9 @@ def keys(pattern: str, version: str | None, as_json: bool) -> None:
     from vmtool.kata.keys import read_keys
 
     wanted = pattern if "*" in pattern else f"*{pattern}*"
-    column = release_of(version).keys if version else None
+    name = release_of(version).name if version else None
     found = [key for key in read_keys() if fnmatchcase(f"{key.section}.{key.name}", wanted)
-             and (column is None or column in key.known)]
+             and (name is None or name in key.known)]
     if as_json:
         print_json(kind="kata-keys", keys=[dataclasses.asdict(key) for key in found])
     elif found:

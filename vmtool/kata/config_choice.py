@@ -18,6 +18,8 @@ RUST_DEFAULTS = ("/etc/kata-containers/runtime-rs/configuration.toml",
                  "/opt/kata/share/defaults/kata-containers/runtime-rs/configuration.toml")
 # From this version on the Go shim refuses a KATA_CONF_FILE that is none of its default files.
 STRICT_SINCE = (4, 0)
+# As many links as Linux follows.
+LINKS = 40
 
 
 @dataclass(frozen=True)
@@ -89,15 +91,46 @@ def _named(reader: Reader, path: str, reason: str, only: tuple[str, ...]) -> Con
 def _found(reader: Reader, path: str, reason: str) -> ConfigChoice:
     real = resolve(reader, path)
     directory = posixpath.join(posixpath.dirname(real), "config.d")
-    names = [name for name in reader.names(directory) if name.endswith(".toml")]
-    return ConfigChoice(real, reason, tuple(posixpath.join(directory, name) for name in names))
+    found = drop_ins_of(reader, real)
+    problem = ""
+    if reader.exists(directory) and not is_directory(reader, directory):
+        problem = f"{directory} is no directory, which the shim does not start with"
+    for extra in found:
+        if is_directory(reader, extra):
+            problem = problem or f"{extra} is a directory, and the shim reads every entry of config.d as a file"
+        elif not reader.exists(extra):
+            problem = problem or f"{extra} leads nowhere, and the shim reads every entry of config.d"
+    return ConfigChoice(real, reason, found, problem)
+
+
+def drop_ins_of(reader: Reader, file: str) -> tuple[str, ...]:
+    """What a shim that reads this file merges over it: every entry of config.d, whatever it is called."""
+    directory = posixpath.join(posixpath.dirname(resolve(reader, file)) or ".", "config.d")
+    return tuple(posixpath.join(directory, name) for name in reader.names(directory))
+
+
+def is_directory(reader: Reader, path: str) -> bool:
+    return reader.exists(f"{path}/.")
 
 
 def resolve(reader: Reader, path: str) -> str:
-    """Where the file's own symbolic links lead (not its directories'); a loop ends after eight."""
-    for _ in range(8):
-        target = reader.link(path)
+    """Where its symbolic links lead, those of its directories too, as the kernel follows them; a loop ends it."""
+    parts, real, left = path.split("/"), "", LINKS
+    absolute = path.startswith("/")
+    while parts:
+        part = parts.pop(0)
+        if part in ("", "."):
+            continue
+        if part == ".." and real not in ("", ".."):
+            real = posixpath.dirname(real)
+            continue
+        here = f"{real}/{part}" if real or absolute else part
+        target = reader.link(here) if left else None
         if target is None:
-            break
-        path = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
-    return path
+            real = here
+            continue
+        left -= 1
+        parts = target.split("/") + parts
+        if target.startswith("/"):
+            real, absolute = "", True
+    return real or ("/" if absolute else ".")

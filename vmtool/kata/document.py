@@ -1,44 +1,47 @@
 """A configuration as the shim sees it: the main file with its drop-ins merged, and where each value came from.
 
-Foreign files are not to be trusted: they are bounded, and never anything but parsed.
+The files are untrusted input: bounded, and never anything but parsed.
 """
 
 from __future__ import annotations
 
-import re
 import tomllib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from vmtool.errors import Refused
+from vmtool.kata.spelling import Spelling
+from vmtool.kata.toml_lines import DEPTH, KeyPath, is_deep, key_lines
+from vmtool.rendering import to_toml_key
 
 LIMIT = 1 << 20
-DEPTH = 16
 # The largest template has 130 keys.
-VALUES = 2000
-Place = tuple[str, ...]
-HEADER = re.compile(r"\s*\[+\s*([^\]#]+?)\s*\]+")
-QUOTED = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'[^']*'")
-ASSIGNMENT = re.compile(r"\s*([\w-]+|\"[^\"]*\"|'[^']*')\s*=")
+VALUES = 20_000
+Keys = Mapping[str, Mapping[str, str]]
+BOM = "\ufeff"
 
 
 @dataclass(frozen=True)
 class Document:
-    """A parsed configuration.
+    """A parsed configuration. Keys are spelled as the release spells them, since the runtime ignores their case.
 
     Args:
         name: the main file.
         values: what all files together say.
         places: (section..., key) -> "file:line".
         drop_ins: keys that a drop-in sets; there an unknown key keeps the shim from starting.
+        respelled: those of the drop-ins that are in other letter case than the release's.
+        twice: keys that one file has in two spellings: the runtime takes either.
     """
 
     name: str
     values: dict[str, Any]
-    places: dict[Place, str]
-    drop_ins: frozenset[Place] = field(default=frozenset())
+    places: dict[KeyPath, str]
+    drop_ins: frozenset[KeyPath] = field(default=frozenset())
+    respelled: frozenset[KeyPath] = field(default=frozenset())
+    twice: frozenset[KeyPath] = field(default=frozenset())
 
     def section(self, name: str) -> dict[str, Any]:
         """A section's values; empty when it is absent or no table."""
@@ -55,18 +58,22 @@ class Document:
         return self.places.get(place, self.name)
 
 
-def parse(text: str, name: str = "configuration.toml") -> Document:
+def parse(text: str, name: str = "configuration.toml", toml: str = "1.1", keys: Keys | None = None) -> Document:
     """Parse one file.
+
+    Args:
+        toml: the version of TOML that the release reads.
+        keys: of the release; they are found in any letter case.
 
     Raises:
         Refused: it is not TOML, or too deeply nested.
     """
+    text = text.removeprefix(BOM).replace("\r\n", "\n")
     deep = f"{name}: nested deeper than {DEPTH} levels, so it is no configuration of Kata"
-    # tomllib takes minutes for one key of thousands of dotted parts.
-    if any(re.sub(QUOTED, "", line).partition("#")[0].count(".") > 2 * DEPTH for line in text.split("\n")):
+    if is_deep(text):
         raise Refused(deep)
     try:
-        values = tomllib.loads(text)
+        values = _loads(text, toml)
         depth, count = _extent(values)
         if depth > DEPTH:
             raise Refused(deep)
@@ -75,39 +82,70 @@ def parse(text: str, name: str = "configuration.toml") -> Document:
     except RecursionError as error:
         raise Refused(deep) from error
     except ValueError as error:  # TOMLDecodeError is one, and so is a number that Python finds too long
-        raise Refused(f"{name}: not TOML: {str(error)[:200]}",
+        raise Refused(f"{name}: not TOML {toml}: {str(error)[:200]}",
                       hint="correct the line; the shim refuses it too") from None
-    return Document(name, values, {place: f"{name}:{line}" for place, line in _lines(text)})
+    spelling = Spelling(keys or {})
+    spelled = spelling.spell(values)
+    places = {spelling.path(path): f"{name}:{line}" for path, line in key_lines(text)}
+    return Document(name, spelled, places, respelled=frozenset(spelling.respelled), twice=frozenset(spelling.twice))
 
 
-def read(path: Path, drop_ins: Sequence[Path] = ()) -> Document:
+def _loads(text: str, toml: str) -> dict[str, Any]:
+    if toml == "1.0":
+        return tomllib.loads(text, parse_float=_float)
+    import tomli  # Python's own parser knows TOML 1.0 only
+
+    return tomli.loads(text, parse_float=_float)
+
+
+def _float(text: str) -> float:
+    number = float(text)
+    if abs(number) == float("inf") and "inf" not in text:
+        raise ValueError(f"the fraction {text[:20]} is out of range")
+    return number
+
+
+def read(path: Path, drop_ins: Sequence[Path] = (), toml: str = "1.1", keys: Keys | None = None) -> Document:
     """Read the main file and merge its drop-ins over it, in order, as the shim does.
 
     Raises:
         Refused: a file cannot be read, is larger than 1 MiB, is not UTF-8 or not TOML.
     """
-    document = parse(_text(path), str(path))
+    document = replace(parse(_text(path), str(path), toml, keys), respelled=frozenset())
     for extra in drop_ins:
-        other = parse(_text(extra), str(extra))
+        other = parse(_text(extra), str(extra), toml, keys)
         document = Document(document.name, _merged(document.values, other.values), document.places | other.places,
-                            document.drop_ins | frozenset(other.places))
+                            document.drop_ins | frozenset(other.places), document.respelled | other.respelled,
+                            document.twice | other.twice)
     return document
 
 
 def _text(path: Path) -> str:
+    from vmtool.host.safe_open import read_regular
+
     try:
-        if not path.is_file():
-            raise Refused(f"{path}: {'not a regular file' if path.exists() else 'no such file'}",
-                          hint="vmtool kata which shows which file each shim reads")
-        with path.open("rb") as file:
-            data = file.read(LIMIT + 1)
+        data = read_regular(path, LIMIT + 1)
         if len(data) > LIMIT:
             raise Refused(f"{path}: larger than {LIMIT >> 20} MiB, so it is no configuration of Kata")
-        return data.decode().replace("\r\n", "\n")
+        return data.decode()
+    except FileNotFoundError:
+        raise Refused(f"{path}: no such file", hint="vmtool kata which shows which file each shim reads") from None
     except OSError as error:
         raise Refused(f"{path}: {(error.strerror or 'cannot be read').lower()}") from error
     except UnicodeDecodeError as error:
         raise Refused(f"{path}: not UTF-8 (byte {error.start})") from error
+
+
+def sections(values: Mapping[str, Any], above: str = "") -> dict[str, dict[str, Any]]:
+    """Tables by their dotted names, each with what is a key of it; empty ones are left out."""
+    found: dict[str, dict[str, Any]] = {}
+    own = {name: value for name, value in values.items() if not isinstance(value, dict)}
+    if own:
+        found[above] = own
+    for name, value in values.items():
+        if isinstance(value, dict):
+            found |= sections(value, f"{above}.{to_toml_key(name)}".lstrip("."))
+    return found
 
 
 def _extent(value: Any) -> tuple[int, int]:
@@ -123,24 +161,3 @@ def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
         old = result.get(key)
         result[key] = _merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
     return result
-
-
-def _lines(text: str) -> Iterator[tuple[Place, int]]:
-    """The line of each section and key. Good enough for files that people write: tomllib keeps no positions.
-
-    A key that is repeated in an array of tables has the line of its last occurrence.
-    """
-    section: Place = ()
-    inside = ""
-    for number, line in enumerate(text.split("\n"), 1):
-        if not inside:
-            if header := HEADER.match(line):
-                section = tuple(part.strip(" \"'") for part in header[1].split("."))
-                yield section, number
-            elif found := ASSIGNMENT.match(line):
-                yield (*section, found[1].strip("\"'")), number
-        for quotes in ('"""', "'''"):
-            # A multi-line string may hold anything that looks like a key.
-            if line.count(quotes) % 2 and inside in ("", quotes):
-                inside = "" if inside else quotes
-                break

@@ -1,19 +1,22 @@
-"""Which keys a release's parser knows, with type, default and what other shipped templates use.
+"""Which keys the releases' parsers know, with type, default and what other shipped configurations use.
 
-The table, keys.json, was read from the structs and the rendered templates of four releases. It matters since the
-runtime ignores an unknown key of its main file without a word.
+It matters since the runtime ignores an unknown key of its main file without a word.
 """
 
 from __future__ import annotations
 
 import difflib
 import functools
-import json
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-TABLE = Path(__file__).with_name("keys.json")
+from vmtool.architecture import AMD64
+from vmtool.kata.base import PREFIX, known_base
+from vmtool.rendering import to_toml
+from vmtool.spec.kata_releases import HYPERVISORS, Release, releases
+
+ARCH = AMD64.machine
 
 
 @dataclass(frozen=True)
@@ -22,10 +25,10 @@ class Key:
 
     Args:
         section: such as "hypervisor.qemu".
-        type: as the Go struct has it: bool, string, float, uint, uint32, uint64, "array of string" and the like.
-        known: the releases (columns of the table) whose parser knows it.
-        default: of the plain QEMU template, as TOML; empty when that has none.
-        variants: (template, value as TOML), shortened where they are long.
+        type: as the newest release that knows it has it: bool, string, float32, uint32, "array of string" and the like.
+        known: names of the releases whose parser knows it.
+        default: of the newest one's plain QEMU configuration, as TOML; empty when that has none.
+        variants: (configuration, value as TOML) where another shipped one differs.
     """
 
     section: str
@@ -38,32 +41,42 @@ class Key:
 
 @functools.cache
 def read_keys() -> tuple[Key, ...]:
-    """Every key of every release."""
-    table: dict[str, Any] = json.loads(TABLE.read_text())
-    return tuple(Key(section, name, entry["type"], tuple(entry["known"]), entry.get("default", ""),
-                     tuple(entry.get("variants", {}).items()))
-                 for section, keys in table["sections"].items() for name, entry in keys.items())
+    """Every key of every release, of what QEMU reads."""
+    rows = releases()
+    places = dict.fromkeys((section, name) for row in reversed(rows) for section, table in row.keys.items()
+                           if section != HYPERVISORS for name in table)
+    return tuple(_key(section, name, [row for row in rows if row.knows(section, name)])
+                 for section, name in sorted(places, key=lambda place: (_order(place[0]), place[1])))
 
 
-def releases() -> tuple[str, ...]:
-    """The table's columns."""
-    return tuple(dict.fromkeys(release for key in read_keys() for release in key.known))
+def _order(section: str) -> tuple[int, str]:
+    return (not section.startswith("hypervisor"), section)
 
 
-def find_key(section: str, name: str) -> Key | None:
-    """The key, in whichever release."""
-    return next((key for key in read_keys() if (key.section, key.name) == (section, name)), None)
+def _key(section: str, name: str, known: list[Release]) -> Key:
+    newest = known[-1]
+    values = {file: value for file in newest.shipped.get(ARCH, {})
+              if (value := _shipped(newest, file).get(section, {}).get(name)) is not None}
+    default = values.get("qemu")
+    variants = tuple((file, to_toml(value)) for file, value in values.items() if value != default)
+    return Key(section, name, newest.keys[section][name], tuple(row.name for row in known),
+               "" if default is None else to_toml(default), variants)
 
 
-def known_sections(release: str) -> tuple[str, ...]:
-    """The sections that a release reads something from."""
-    return tuple(dict.fromkeys(key.section for key in read_keys() if release in key.known))
+@functools.cache
+def _shipped(release: Release, file: str) -> Any:
+    base = known_base(release, file, ARCH, PREFIX)
+    return base.values if base else {}
 
 
-def nearest(release: str, section: str, name: str) -> str:
+def knowing(section: str, name: str) -> Iterator[str]:
+    """The names of the releases that know the key."""
+    return (row.name for row in releases() if row.knows(section, name))
+
+
+def nearest(release: Release, section: str, name: str) -> str:
     """What was probably meant: a key of the same section, else of another one ("runtime.vfio_mode"); or empty."""
-    keys = [key for key in read_keys() if release in key.known]
-    here = difflib.get_close_matches(name, [key.name for key in keys if key.section == section], n=1, cutoff=0.75)
+    here = difflib.get_close_matches(name[:80], release.keys.get(section, ()), n=1, cutoff=0.75)
     if here:
         return here[0]
-    return next((f"{key.section}.{key.name}" for key in keys if key.name == name), "")
+    return next((f"{other}.{name}" for other, table in release.keys.items() if name in table), "")

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import posixpath
 from dataclasses import dataclass
 
 from vmtool.errors import NotReady
 from vmtool.facts.cpu import read_cpu
 from vmtool.facts.kvm import read_kvm
-from vmtool.kata.config_choice import resolve
+from vmtool.kata.config_choice import drop_ins_of
 from vmtool.kata.facts import Target, read_target
-from vmtool.kata.lint.rules import HostView
+from vmtool.kata.lint.target import HostView
 from vmtool.machine import Reader
-from vmtool.spec.kata_releases import NAMES, Release, release_like, release_of
+from vmtool.spec.kata_releases import USUAL, Release, release_like, release_of
 from vmtool.tee.facts import read_tee
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckedFile:
     """What `vmtool kata check` looks at.
 
     Args:
         drop_ins: merged over the file, in order.
-        guessed: nobody told the release; it was taken for the newest.
+        guessed: nothing said the release; it was taken for the usual one.
         host: empty for a file that was named, since that may be for another host.
     """
 
@@ -33,31 +32,25 @@ class Checked:
     host: HostView
 
 
-def choose_checked(reader: Reader, file: str | None, release: Release | None) -> Checked:
+def choose_checked(reader: Reader, file: str | None, release: Release | None) -> CheckedFile:
     """Fill in what was not named: the shim's own file, its release.
 
     Raises:
         NotReady: no file was named, and no shim here reads one.
     """
     if file is not None and release is not None:
-        return Checked(file, drop_ins_of(reader, file), release, False, HostView())
+        return CheckedFile(file, drop_ins_of(reader, file), release, False, HostView())
     target = read_target(reader)
     shim = target.shim
     known = release or (release_like(shim.version, bool(shim.knows_virtcca)) if shim else None)
-    chosen = known or release_of(NAMES[-1])
+    chosen = known or release_of(USUAL)
     if file is not None:
-        return Checked(file, drop_ins_of(reader, file), chosen, known is None, HostView())
+        return CheckedFile(file, drop_ins_of(reader, file), chosen, known is None, HostView())
     if shim is None or shim.config.path is None or shim.config.problem:
         raise NotReady("there is no Kata configuration on this host to check",
                        details=[shim.config.problem] if shim else ["no containerd-shim-kata*-v2 was found"],
                        hint="name a file: vmtool kata check FILE; vmtool doctor --for kata tells more")
-    return Checked(shim.config.path, shim.config.drop_ins, chosen, known is None, read_host_view(reader, target))
-
-
-def drop_ins_of(reader: Reader, file: str) -> tuple[str, ...]:
-    """What a shim that reads this file merges over it."""
-    directory = posixpath.join(posixpath.dirname(resolve(reader, file)) or ".", "config.d")
-    return tuple(posixpath.join(directory, name) for name in reader.names(directory) if name.endswith(".toml"))
+    return CheckedFile(shim.config.path, shim.config.drop_ins, chosen, known is None, read_host_view(reader, target))
 
 
 def read_host_view(reader: Reader, target: Target) -> HostView:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tomllib
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -34,7 +35,8 @@ def guest_claims(reader: Reader, instance: Instance, record: InstanceRecord, *,
     machine, argv = qemu_claims(reader, record, sandbox_name(instance.name))
     commandline = parse_arguments(argv).plain.get("append", "") if argv else ""
     asked = view_claims(reader, record, commandline) if whole else not_asked(record)
-    return (*machine, unchanged, *_image(reader, settings, argv, commandline, whole=whole), *asked)
+    files = (unchanged, *_base(reader, record), *_image(reader, settings, argv, commandline, whole=whole))
+    return (*machine, *files, *asked)
 
 
 def _configuration(reader: Reader, instance: Instance, record: InstanceRecord) -> tuple[Claim, Mapping[str, Any]]:
@@ -49,6 +51,17 @@ def _configuration(reader: Reader, instance: Instance, record: InstanceRecord) -
     except tomllib.TOMLDecodeError:
         settings = {}
     return claim, settings
+
+
+def _base(reader: Reader, record: InstanceRecord) -> Iterator[Claim]:
+    """On which shipped configuration it stands. The file may have been replaced since, by a newer release's."""
+    source, digest = record.details.get("base"), record.details.get("base_digest", "")
+    if not source:
+        return
+    text = reader.text(source) if record.details["base_installed"] == "True" else None
+    same = text is not None and hashlib.sha256(text.encode()).hexdigest() == digest
+    yield Claim("configuration.base", "proven" if same else "not-checked", f"{source} sha256:{digest}"
+                + (", which is another file by now" if text is not None and not same else ""))
 
 
 def _image(reader: Reader, settings: Mapping[str, Any], argv: tuple[str, ...], commandline: str, *,

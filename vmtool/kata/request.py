@@ -1,67 +1,85 @@
-"""From a spec and a look at the host to what shall be rendered."""
+"""What is asked of Kata: a release for a TEE with so many GPUs, on the configuration that it ships for that."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from vmtool.architecture import AMD64
-from vmtool.findings import Finding
-from vmtool.kata.check import check_host, check_request
-from vmtool.kata.facts import GuestFacts, Target, read_guest, read_target
-from vmtool.kata.values import Asked
-from vmtool.machine import Reader
+from vmtool.kata.assets import Assets, assets_of
+from vmtool.kata.base import Base
+from vmtool.qemu.timeouts import create_seconds, dial_seconds
 from vmtool.spec.kata import KataSpec
-from vmtool.spec.kata_releases import USUAL, Release, release_like, release_of
+from vmtool.spec.kata_releases import Release
 from vmtool.spec.runtime import Body
-from vmtool.tee.table import tee_of
-from vmtool.tee.virtcca import VIRTCCA
+from vmtool.tee.table import NONE
+
+MIB = 1 << 20
 
 
 @dataclass(frozen=True)
-class Survey:
-    """What is asked for, and what is there for it."""
-
-    asked: Asked
-    target: Target
-    guest: GuestFacts
-
-    def check_request(self) -> tuple[Finding, ...]:
-        """What is wrong with the spec on any host."""
-        return tuple(check_request(self.asked))
-
-    def check_host(self) -> tuple[Finding, ...]:
-        """What this host lacks."""
-        return tuple(check_host(self.asked, self.target, self.guest))
-
-
-def survey(reader: Reader, body: Body, target: Target | None = None, gpus: int | None = None) -> Survey:
-    """Look at what this spec needs.
+class KataRequest:
+    """What is rendered.
 
     Args:
-        target: of this host, when it was read already.
-        gpus: devices, when it is known better than from the spec's count.
+        base: the shipped configuration; None when the release has none for this TEE and these GPUs.
+        gpus: devices that are passed on, other functions and group members included.
+        verity: kernel_verity_params; the spec's, else those of the image's manifest.
+        filesystem: of the image, where its manifest tells.
     """
-    target = target or read_target(reader)
-    wanted = body.resources.accelerators
-    count = gpus if gpus is not None else max(wanted.count, len(wanted.bdf))
-    release = choose_release(body.runtime.kata, body.runtime.tee, target)
-    asked = Asked(body, release, _arch(body, release, target), count, body.runtime.kata.verity)
-    guest = read_guest(reader, asked.assets, asked.hook_path)
-    verity = asked.verity or (guest.verity if release.verity else "")
-    return Survey(replace(asked, verity=verity, filesystem=guest.filesystem), target, guest)
 
+    body: Body
+    release: Release
+    arch: str
+    gpus: int
+    base: Base | None
+    verity: str = ""
+    filesystem: str = ""
 
-def choose_release(kata: KataSpec, tee: str, target: Target) -> Release:
-    """The spec's, else the installed shim's, else what the TEE is usually run with."""
-    if kata.version != "auto":
-        return release_of(kata.version)
-    shim, known = target.shim, tee_of(tee)
-    found = release_like(shim.version, bool(shim.knows_virtcca)) if shim else None
-    return found or release_of(known.kata.release if known else USUAL)
+    @property
+    def kata(self) -> KataSpec:
+        return self.body.runtime.kata
 
+    @property
+    def tee(self) -> str:
+        return self.body.runtime.tee
 
-def _arch(body: Body, release: Release, target: Target) -> str:
-    """The TEE's, else the release's, else this host's."""
-    known = tee_of(body.runtime.tee)
-    patched = VIRTCCA.architecture.machine if release.name.endswith(VIRTCCA.name) else ""
-    return (known.architecture.machine if known else "") or patched or target.arch or AMD64.machine
+    @property
+    def confidential(self) -> bool:
+        return self.tee != NONE
+
+    @property
+    def memory(self) -> int:
+        """MiB."""
+        return -(-self.body.resources.memory // MIB)
+
+    @property
+    def vcpus(self) -> int:
+        """A VM has whole vCPUs."""
+        return max(1, int(-(-self.body.resources.cpus // 1)))
+
+    @property
+    def assets(self) -> Assets:
+        return assets_of(self.kata, self.base)
+
+    @property
+    def vfio(self) -> str:
+        """How a device is passed on: by its legacy "group" or by "iommufd"."""
+        wanted = self.kata.vfio
+        return wanted if wanted != "auto" else self.release.confidential_vfio if self.confidential else "group"
+
+    @property
+    def injection(self) -> str:
+        """How a GPU gets into the container: by "hook" or "cdi"."""
+        return self.release.injection if self.kata.injection == "auto" else self.kata.injection
+
+    @property
+    def hook_path(self) -> str:
+        """The guest's hook directory; empty when no hook is wanted."""
+        return self.kata.hook_path if self.gpus and self.injection == "hook" else ""
+
+    @property
+    def dial_seconds(self) -> int:
+        return dial_seconds(self.memory, self.vcpus, self.gpus, self.confidential)
+
+    @property
+    def create_seconds(self) -> int:
+        return create_seconds(self.memory, self.vcpus, self.gpus, self.confidential)

@@ -18,16 +18,15 @@ from vmtool.image.proof import container_image_claim
 from vmtool.instance.instance import Instance
 from vmtool.kata.guest_claims import hardening_claim
 from vmtool.kata.proof import guest_claims, sandbox_name
-from vmtool.kata.render import render
-from vmtool.kata.request import Survey, survey
-from vmtool.kata.values import values_of
+from vmtool.kata.render import Rendering, render
+from vmtool.kata.request import KataRequest
+from vmtool.kata.request_facts import KataRequestFacts, read_request
 from vmtool.machine import DeviceReader, Reader
 from vmtool.models.facts import ModelFacts
 from vmtool.paths import State
 from vmtool.plan import Action, Step
 from vmtool.proof.devices import left_claims, task_claim
 from vmtool.qemu.actions import ExpectTee, KillQemu
-from vmtool.qemu.timeouts import create_seconds
 from vmtool.spec.runtime import Spec
 from vmtool.stage.container import GuestPart, plan_container, plan_key, signal_task
 from vmtool.stage.launch import Launch, Launcher
@@ -38,33 +37,36 @@ class Guest:
     """A guest to start.
 
     Args:
-        text: Kata's configuration; notes: ids of what the lint has to say about it.
+        made: Kata's configuration, with the one that it stands on and what the lint has to say about it.
         devices: PCI addresses; nodes: what the launcher passes on for them.
         seconds: that `ctr run` may take.
     """
 
-    survey: Survey
-    text: str
-    notes: tuple[str, ...]
+    facts: KataRequestFacts
+    made: Rendering
     devices: tuple[str, ...]
     nodes: tuple[Path, ...]
     seconds: float
 
     @property
+    def request(self) -> KataRequest:
+        return self.facts.request
+
+    @property
     def digest(self) -> str:
-        return hashlib.sha256(self.text.encode()).hexdigest()
+        return hashlib.sha256(self.made.text.encode()).hexdigest()
 
     @property
     def environment(self) -> tuple[tuple[str, str], ...]:
         """NVIDIA's hook does nothing unless the container asks for devices."""
-        return (("NVIDIA_VISIBLE_DEVICES", "all"),) if self.survey.asked.hook_path else ()
+        return (("NVIDIA_VISIBLE_DEVICES", "all"),) if self.request.hook_path else ()
 
 
 class KataLauncher(Launcher):
     """Renders the configuration, starts the container in its guest, checks the guest, hands over the key."""
 
-    def read(self, reader: DeviceReader, spec: Spec, model: ModelFacts | None) -> Survey:
-        return survey(reader, spec.spec)
+    def read(self, reader: DeviceReader, spec: Spec, model: ModelFacts | None) -> KataRequestFacts:
+        return read_request(reader, spec.spec)
 
     def check(self, launch: Launch) -> Iterator[Finding]:
         yield from check_user(launch.image)
@@ -75,15 +77,16 @@ class KataLauncher(Launcher):
 
     def details(self, launch: Launch) -> Mapping[str, str]:
         guest: Guest = launch.made
-        assets = guest.survey.asked.assets
+        assets = guest.request.assets
         return {"program": assets.qemu, "kernel": assets.kernel, "configuration": guest.digest,
-                "rendered": str(launch.paths.kata)}
+                "rendered": str(launch.paths.kata), "base": guest.made.base.source,
+                "base_digest": guest.made.base.digest, "base_installed": str(guest.made.base.installed)}
 
     def steps(self, launch: Launch) -> Iterator[Step]:
         guest: Guest = launch.made
         yield plan_configuration(launch, guest)
         # Whatever became of the shim, no QEMU is left; the devices are released after it.
-        end = (KillQemu(sandbox_name(launch.name), guest.survey.asked.assets.qemu),)
+        end = (KillQemu(sandbox_name(launch.name), guest.request.assets.qemu),)
         yield plan_container(launch, GuestPart(guest.environment, guest.nodes, launch.paths.kata, guest.seconds, end))
         yield plan_check(launch, guest)
 
@@ -113,16 +116,13 @@ class KataLauncher(Launcher):
 LAUNCHER = KataLauncher()
 
 
-def guest_of(found: Survey, devices: Selection | None) -> Guest:
+def guest_of(found: KataRequestFacts, devices: Selection | None) -> Guest:
     """The guest that the spec amounts to; call after `check_guest` found nothing."""
-    text, findings = render(found.asked)
-    values = values_of(found.asked)
-    seconds = create_seconds(values.default_memory, values.default_vcpus, found.asked.gpus, found.asked.confidential)
-    return Guest(found, text, tuple(finding.id for finding in findings), devices.bdfs if devices else (),
-                 _nodes(found, devices) if devices else (), seconds + 60.0)
+    return Guest(found, render(found.request), devices.bdfs if devices else (),
+                 _nodes(found, devices) if devices else (), found.request.create_seconds + 60.0)
 
 
-def check_guest(found: Survey, devices: Selection | None) -> Iterator[Finding]:
+def check_guest(found: KataRequestFacts, devices: Selection | None) -> Iterator[Finding]:
     """Reasons not to start it."""
     yield from found.check_request()
     yield from found.check_host()
@@ -133,16 +133,18 @@ def check_guest(found: Survey, devices: Selection | None) -> Iterator[Finding]:
             yield from_error("gpu.node", error)
 
 
-def _nodes(found: Survey, devices: Selection) -> tuple[Path, ...]:
-    backend: Backend = "group" if found.asked.vfio == "group" else "iommufd"
+def _nodes(found: KataRequestFacts, devices: Selection) -> tuple[Path, ...]:
+    backend: Backend = "group" if found.request.vfio == "group" else "iommufd"
     return tuple(map(Path, device_paths(devices.facts.inventory, devices.bdfs, backend)))
 
 
 def plan_configuration(launch: Launch, guest: Guest) -> Step:
     """Write the configuration, before the container starts."""
-    said = f"; the lint says: {', '.join(guest.notes)}" if guest.notes else ""
-    return Step(f"render the configuration for Kata {guest.survey.asked.release.name}{said}",
-                (p.MakeDir(launch.paths.kata.parent), p.WriteFile(launch.paths.kata, guest.text)))
+    made = guest.made
+    said = f"; the lint says: {', '.join(finding.id for finding in made.findings)}" if made.findings else ""
+    return Step(f"render the configuration for Kata {guest.request.release.title}: {made.base.source} with "
+                f"{len(made.changes)} changes{said}",
+                (p.MakeDir(launch.paths.kata.parent), p.WriteFile(launch.paths.kata, made.text)))
 
 
 def plan_check(launch: Launch, guest: Guest) -> Step:
@@ -150,7 +152,7 @@ def plan_check(launch: Launch, guest: Guest) -> Step:
     tee = launch.body.runtime.tee
     if tee == "none":
         return Step("look whether the guest is confidential", skip="NOT CONFIDENTIAL: no TEE was asked for")
-    assets = guest.survey.asked.assets
+    assets = guest.request.assets
     expect = ExpectTee(sandbox_name(launch.name), tee, guest.devices, assets.qemu, assets.kernel,
                        launch.directory / "evidence" / "qemu.txt")
     return Step(f"look whether the guest really runs in {tee}", (expect,))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +14,7 @@ from vmtool.findings import Finding
 
 if TYPE_CHECKING:
     from vmtool.kata.keys import Key
+    from vmtool.kata.render import Rendering
     from vmtool.kata.which import Reading
 
 # The words that `vmtool kata` has for the levels of its lint.
@@ -33,8 +35,31 @@ def show_findings(findings: Sequence[Finding], *, err: bool = False) -> None:
 
 def finding_json(item: Finding) -> dict[str, str]:
     """A finding of the lint as `vmtool kata check --json` shows it."""
-    return {"id": item.id, "severity": SEVERITIES[item.level], "place": item.place, "key": item.title,
-            "message": item.detail, "hint": item.hint}
+    from vmtool.kata.lint.rules import RULES
+
+    return {"id": item.id, "severity": SEVERITIES[item.level], "when": RULES[item.id].when, "place": item.place,
+            "key": item.title, "message": item.detail, "hint": item.hint}
+
+
+def rendering_json(made: Rendering) -> dict[str, Any]:
+    """A rendering with what it stands on and what is changed in that."""
+    base = {"source": made.base.source, "sha256": made.base.digest, "installed": made.base.installed}
+    return {"base": base, "changes": [asdict(change) for change in made.changes], "text": made.text,
+            "findings": [finding_json(item) for item in made.findings]}
+
+
+def show_diff(made: Rendering) -> None:
+    """The changes by their sections: what is shipped, what it becomes, and why."""
+    from vmtool.rendering import to_toml
+
+    click.secho(f"{made.base.source} (sha256:{made.base.digest[:16]}...), {len(made.changes)} changes", bold=True)
+    for section in dict.fromkeys(change.section for change in made.changes):
+        click.echo(f"[{section}]")
+        for change in (change for change in made.changes if change.section == section):
+            if change.shipped is not None:
+                click.secho(f"- {change.key} = {printable(to_toml(change.shipped))}", fg="red")
+            click.secho(f"+ {change.key} = {printable(to_toml(change.value))}", fg="green")
+            click.echo(f"    {change.reason}")
 
 
 def show_which(readings: Sequence[Reading]) -> None:

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from vmtool.spec.kata_releases import NAMES
+from vmtool.errors import Refused
+from vmtool.spec.kata_releases import NAMES, release_of
 from vmtool.spec.verity_params import verity_problem
 
 Text = Annotated[str, Field(max_length=65_536)]
@@ -17,7 +18,7 @@ class KataSpec(BaseModel):
     """Kata's part of a spec.
 
     Args:
-        version: one of `NAMES`; "auto" asks the installed shim.
+        version: one of `NAMES`, or a version between two of them; "auto" asks the installed shim.
         prefix: where Kata's release archive lies.
         kernel, image, initrd, qemu, firmware: paths on the host instead of the release's own.
         rootfs_type: of the image.
@@ -54,9 +55,13 @@ class KataSpec(BaseModel):
     @classmethod
     def _known(cls, version: str) -> str:
         found = {name.lower(): name for name in ("auto", *NAMES)}.get(version.lower())
-        if not found:
-            raise ValueError(f"{version[:40]!r} is not known; use auto, {', '.join(NAMES)}")
-        return found
+        if found:
+            return found
+        try:
+            release_of(version)
+        except Refused:
+            raise ValueError(f"{version[:40]!r} is not known; use auto, {', '.join(NAMES)}") from None
+        return version.lower()
 
     @field_validator("verity")
     @classmethod

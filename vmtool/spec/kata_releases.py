@@ -1,98 +1,155 @@
-"""The releases of Kata's Go runtime that vmtool knows, and what differs between them."""
+"""The releases of Kata's Go runtime that vmtool knows: each is a file of data in kata_rows."""
 
 from __future__ import annotations
 
+import functools
+import json
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 from vmtool.errors import Refused
-from vmtool.tee.snp import SNP
-from vmtool.tee.table import NONE
-from vmtool.tee.tdx import TDX
 from vmtool.tee.virtcca import VIRTCCA
 
-GPU = "gpu"
-# (TEE, with GPUs or not); SNP and TDX take GPUs since the releases whose shim ships a configuration for it.
-PLAIN = ((NONE, False), (NONE, True))
-X86 = ((SNP.name, False), (SNP.name, True), (TDX.name, False), (TDX.name, True))
-PATCHED = ((VIRTCCA.name, False), (VIRTCCA.name, True))
+ROWS = Path(__file__).with_name("kata_rows")
+GPU, PATCHED = "+gpu", f"-{VIRTCCA.name}"
+# Without a shim to ask, what is most often run without a TEE; each TEE has its own.
+USUAL = "4.1"
+HYPERVISORS = "hypervisor.*"
+# Settings and behaviour that came with a release, or that one was the last to have.
+IOMMUFD, EROFS, STRICT_ENVIRONMENT, TOML_1_1 = (3, 26), (3, 31), (4, 0), (3, 30)
+LAST_CONFIG_PATH = (3, 30)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Release:
-    """One release.
+    """One release, as its row says.
 
     Args:
         name: as a person writes it.
-        keys: the column of the key table; its template is called the same.
-        combinations: (TEE, with GPUs) that exist.
-        confidential_vfio: how a confidential guest gets a device: "group" (/dev/vfio/N) or "iommufd"
-            (/dev/vfio/devices/vfioN). Releases from 3.26 on refuse the group, virtCCA knows nothing else.
-        injection: how GPUs come into the container: an OCI "hook" in the guest's image, or "cdi".
-        root: the block device that the guest boots: "vda" is a bare file system, "vda1" a partition.
+        version: (3, 15); of the shim that was found where that is no release of its own.
+        shim: the version that the shim calls itself by, where one was found.
+        known_by: "run": its own parsers were run; "read": its public sources were read only.
         virtcca: whether the shim carries the virtCCA patch.
+        root: the block device that the guest boots: "vda" is a bare file system, "vda1" a partition.
+        injection: how GPUs come into the container: an OCI "hook" in the guest's image, or "cdi".
+        configurations: "TEE" or "TEE+gpu" -> the shipped configuration that serves it, without its ending.
+        keys: section -> key -> Go type. "hypervisor.*" are those of other hypervisors, which share one type with QEMU.
+        shipped: machine -> configuration -> what it sets and unsets in the plain one.
+        calls_itself: versions that its shim reports instead of its name.
+        newer: the shim is newer than every row: its own files are changed, but none is guessed.
     """
 
     name: str
-    keys: str
-    combinations: tuple[tuple[str, bool], ...]
-    confidential_vfio: str
-    injection: str
-    root: str
+    version: tuple[int, ...]
+    known_by: str
     virtcca: bool
+    root: str
+    injection: str
+    configurations: Mapping[str, str]
+    keys: Mapping[str, Mapping[str, str]]
+    shipped: Mapping[str, Mapping[str, Any]]
+    calls_itself: tuple[str, ...] = ()
+    shim: str = ""
+    newer: bool = False
+
+    @property
+    def title(self) -> str:
+        """The name, and the shim's version where it is not this release."""
+        other = self.shim and _numbers(self.shim) != _numbers(self.name) and self.shim not in self.calls_itself
+        return f"{self.shim} (nearest known: {self.name})" if other else self.name
+
+    @property
+    def confidential_vfio(self) -> str:
+        """How a confidential guest gets a device: "group" (/dev/vfio/N) or "iommufd" (/dev/vfio/devices/vfioN).
+
+        Releases from 3.26 on refuse the group (createPCIeTopology of qemu.go); virtCCA knows nothing else.
+        """
+        return "iommufd" if self.version >= IOMMUFD and not self.virtcca else "group"
+
+    @property
+    def toml(self) -> str:
+        """The version of TOML that its configuration is read as."""
+        return "1.1" if self.version >= TOML_1_1 else "1.0"
 
     @property
     def verity(self) -> bool:
         """Whether it knows `kernel_verity_params`."""
-        return self.keys in ("3.30", "4.1")
+        return self.knows("hypervisor.qemu", "kernel_verity_params")
 
     @property
     def tees(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(tee for tee, _ in self.combinations))
+        return tuple(dict.fromkeys(name.removesuffix(GPU) for name in self.configurations))
 
+    @property
+    def combinations(self) -> tuple[tuple[str, bool], ...]:
+        """(TEE, with GPUs) that exist."""
+        return tuple((name.removesuffix(GPU), name.endswith(GPU)) for name in self.configurations)
 
-# CC-0.8.0's SNP and TDX predate GPUs. Its virtCCA patch makes every guest confidential.
-RELEASES = (
-    Release("CC-0.8.0", "CC-0.8.0", (*PLAIN, (SNP.name, False), (TDX.name, False), *PATCHED), "group", "hook", "vda",
-            True),
-    Release("3.15", "3.15", PLAIN + X86, "group", "cdi", "vda1", False),
-    Release("3.15-virtcca", "3.15", PLAIN + PATCHED, "group", "hook", "vda1", True),
-    Release("3.30", "3.30", PLAIN + X86, "iommufd", "cdi", "vda1", False),
-    Release("4.1", "4.1", PLAIN + X86, "iommufd", "cdi", "vda1", False),
-)
-NAMES = tuple(release.name for release in RELEASES)
-# Without a shim to ask, what is most often run without a TEE; each TEE has its own.
-USUAL = "4.1"
+    def configuration(self, tee: str, gpus: int) -> str | None:
+        """The shipped configuration for it, such as "qemu-snp"; None when there is none."""
+        return self.configurations.get(tee + (GPU if gpus else ""))
 
-
-def release_of(name: str) -> Release:
-    """The release of that name.
-
-    Raises:
-        Refused: there is none.
-    """
-    for release in RELEASES:
-        if release.name.lower() == name.lower():
-            return release
-    raise Refused(f"Kata {name!r} is not known", hint=f"known: {', '.join(NAMES)}")
-
-
-def release_like(version: str | None, virtcca: bool = False) -> Release | None:
-    """The known release that a shim's version belongs to: the newest that is not newer; None when it tells nothing.
-
-    Args:
-        version: as `containerd-shim-kata-v2 --version` prints it, "3.15.0" or "CC-0.8.0".
-        virtcca: the shim carries the patch.
-    """
-    if version is None:
-        return None
-    if version.upper().startswith("CC-"):
-        return RELEASES[0]
-    wanted = _numbers(version)
-    fitting = [release for release in RELEASES[1:] if release.virtcca == virtcca and _numbers(release.name) <= wanted]
-    return fitting[-1] if wanted and fitting else None
+    def knows(self, section: str, key: str) -> bool:
+        return key in self.keys.get(section, {})
 
 
 def _numbers(version: str) -> tuple[int, ...]:
     found = re.match(r"v?(\d+)\.(\d+)", version)
     return tuple(map(int, found.groups())) if found else ()
+
+
+# Forks that have a version of their own come first, the others from old to new.
+NAMES = tuple(sorted((path.stem for path in ROWS.glob("*.json")), key=lambda name: (_numbers(name), name)))
+
+
+@functools.cache
+def _row(name: str) -> Release:
+    row: dict[str, Any] = json.loads((ROWS / f"{name}.json").read_text())
+    return Release(row["name"], _numbers(row["version"]), row["known_by"], row["patched"], row["root"],
+                   row["injection"], row["configurations"], row["keys"], row["shipped"], tuple(row["calls_itself"]))
+
+
+def releases() -> tuple[Release, ...]:
+    """Every row; most commands need one only."""
+    return tuple(map(_row, NAMES))
+
+
+def release_of(name: str) -> Release:
+    """The release of that name, or of a version such as "3.28" the nearest one below it.
+
+    Raises:
+        Refused: there is none.
+    """
+    for known in NAMES:
+        if known.lower() == name.lower():
+            return _row(known)
+    version = name.lower().removesuffix(PATCHED)
+    found = release_like(version, version != name.lower()) if re.fullmatch(r"\d+(\.\d+){1,2}", version) else None
+    if found:
+        return found
+    raise Refused(f"Kata {name!r} is not known", hint=f"known: {', '.join(NAMES)}")
+
+
+def release_like(version: str | None, virtcca: bool = False) -> Release | None:
+    """The known release that a shim's version belongs to: the newest that is not newer; None when it tells nothing,
+    or is older than all.
+
+    Args:
+        version: as `containerd-shim-kata-v2 --version` prints it, "3.15.0" or "CC-0.8.0".
+        virtcca: the shim carries the patch.
+    """
+    if not version:
+        return None
+    wanted, rows = _numbers(version), releases()
+    named = [row for row in rows if version in row.calls_itself]
+    if named:
+        return replace(named[0], shim=version)
+    # A fork with a version of its own is nothing that the main line grew from.
+    kin = [row for row in rows if row.virtcca == virtcca and not row.calls_itself]
+    fitting = [row for row in kin if row.version <= wanted]
+    if not fitting:
+        return None
+    return replace(fitting[-1], version=wanted, shim=version, newer=wanted > kin[-1].version)

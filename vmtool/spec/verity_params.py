@@ -8,8 +8,10 @@ FIELDS = ("root_hash", "salt", "data_blocks", "data_block_size", "hash_block_siz
 
 
 def parse_verity(text: str) -> dict[str, str]:
-    """The fields; what is no name=value keeps an empty value."""
-    return {name.strip(): value.strip() for name, _, value in (part.partition("=") for part in text.split(","))}
+    """The fields; what is not name=value keeps an empty value. As Kata reads them: blanks around a field are nothing,
+    those on either side of its "=" belong to name and value."""
+    parts = (part.strip() for part in text.split(","))
+    return {name: value for name, _, value in (part.partition("=") for part in parts if part)}
 
 
 def verity_problem(text: str) -> str:

@@ -27,6 +27,6 @@ SNP = Tee(
     read_snp, "/dev/sev-guest",
     # Guest policy of AMD's SEV-SNP ABI, table 8: bit 19 allows debugging.
     QemuTee("sev-snp-guest", debugging="policy", unset="0x30000", debug_bits=1 << 19),
-    KataTee("4.1", firmware="share/ovmf/AMDSEV.fd"),
+    KataTee("4.1"),
     LibvirtTee("sev-snp", policy="0x00030000", kernel_hashes=True, since=(10, 5), private_memory=True),
     host_node="sev", measures_firmware=True, needs_iommu=True, encrypts_gpu_link=True)

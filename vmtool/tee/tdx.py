@@ -27,6 +27,6 @@ TDX = Tee(
     read_tdx, "/dev/tdx_guest",
     # ATTRIBUTES of Intel's TDX module: bit 0 is DEBUG.
     QemuTee("tdx-guest", debugging="attributes", debug_bits=1),
-    KataTee("4.1", firmware="share/ovmf/OVMF.inteltdx.fd"),
+    KataTee("4.1"),
     LibvirtTee("tdx", policy="0x10000000", since=(11, 6), private_memory=True, ioapic="qemu"),
     cpu_flag="tdx_guest", measures_firmware=True, encrypts_gpu_link=True)

@@ -73,13 +73,11 @@ class KataTee:
 
     Args:
         release: that it is most often run with.
-        firmware: file below the release's prefix; empty for none.
         guest_word: that the guest's kernel must be given, with a swiotlb; empty for none.
         least_memory: bytes; most_devices: that are passed on; 0 for no bound of its own.
     """
 
     release: str
-    firmware: str = ""
     guest_word: str = ""
     least_memory: int = 0
     most_devices: int = 0

@@ -30,7 +30,10 @@ from vmtool.endpoint.answers import Answer
 from vmtool.engine import transactions
 from vmtool.errors import NotReady, VerificationFailed
 from vmtool.host import daemons
+from vmtool.kata.base import known_base
+from vmtool.kata.render import write
 from vmtool.net.actions import CallPlugin
+from vmtool.spec.kata_releases import release_of
 
 DATA = HOSTS.parent
 GOLDEN = DATA.parent / "golden" / "cli" / "json"
@@ -180,6 +183,17 @@ def shipped(place: Place) -> None:
     place.on("hosts/epyc-snp")
 
 
+def kata_spec(place: Place) -> None:
+    """A spec for the installed release, whose own configuration is there."""
+    (place.files / "spec.yaml").write_text(
+        "apiVersion: vmtool/v1\nkind: Runtime\nmetadata: {name: chat}\nspec:\n  runtime: {handler: kata, tee: snp}\n"
+        "  model: {name: m, path: /m}\n  resources: {memory: 8Gi, cpus: 2}\n")
+    name = "/opt/kata/share/defaults/kata-containers/configuration-qemu-snp.toml"
+    base = known_base(release_of("3.30"), "qemu-snp", "x86_64", "/opt/kata")
+    assert base is not None
+    place.on("hosts/epyc-snp", texts={name: write(("as it is shipped",), base.values, ())})
+
+
 CASES = {
     "doctor": Case("doctor --for kata --tee snp --json", host("hosts/epyc-snp")),
     "doctor-compare": Case("doctor --compare {files}/good.json --json", compared, VerificationFailed.code),
@@ -207,6 +221,7 @@ CASES = {
                                      NotReady.code),
     "kata-check": Case("kata check {files}/c.toml --kata-version 4.1 --tee snp --json", shipped,
                        VerificationFailed.code),
+    "kata-render": Case("kata render {files}/spec.yaml --json", kata_spec),
     "kata-which": Case("kata which --json", host("hosts/epyc-snp")),
     "kata-keys": Case("kata keys confidential_guest --json", host()),
 }

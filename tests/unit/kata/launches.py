@@ -12,7 +12,7 @@ from tests.unit.launch.cases import MODEL, NETWORK, STATE
 from vmtool.doctor.host import HostFacts, read_host
 from vmtool.gpu.facts import read_gpu
 from vmtool.kata.facts import target_of
-from vmtool.kata.request import survey
+from vmtool.kata.request_facts import read_request
 from vmtool.kata.shims import read_kata
 from vmtool.launch.pipeline import plan_launch
 from vmtool.machine import DeviceReader
@@ -45,7 +45,7 @@ def wish(**changes: Any) -> Spec:
 
 def facts(spec: Spec, gpus: DeviceReader | None = None, on: HostFacts | None = None) -> Found:
     found = on or host()
-    looked = survey(Recorded({"exists": FILES}), spec.spec, target_of(found.cpu, found.memory, found.kata))
+    looked = read_request(Recorded({"exists": FILES}), spec.spec, target_of(found.cpu, found.memory, found.kata))
     return Found(found, MODEL, None, looked, read_gpu(gpus, STATE) if gpus else None)
 
 

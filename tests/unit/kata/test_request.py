@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from tests.fakes.recorded import Recorded
-from tests.unit.kata.cases import asked, body
+from tests.unit.kata.cases import body, requested
 from tests.unit.rootfs.make import superblock
 from vmtool.findings import lines
 from vmtool.kata.check import check_request, layout_of
 from vmtool.kata.facts import read_hooks, read_promises, read_target
-from vmtool.kata.request import survey
+from vmtool.kata.request_facts import read_request
 from vmtool.kata.which import read_which
 from vmtool.rootfs.format.image_file import ImageFile, look_at_image
 from vmtool.rootfs.metadata.manifest import Manifest, VerityPart, manifest_text
@@ -61,9 +61,9 @@ def test_the_manifest_that_rootfs_build_writes_is_understood() -> None:
     manifest = Manifest(name="n", recipe="0" * 64, architecture="amd64", layout="kata", filesystem="ext4", size=1,
                         content="0" * 64, verity=part)
     host = image_host(mbr(), manifest=manifest_text(manifest))
-    found = survey(host, body("snp", kata={"version": "4.1", "image": "/i"})).asked
+    found = read_request(host, body("snp", kata={"version": "4.1", "image": "/i"})).request
     assert (found.verity, found.filesystem) == (VERITY, "ext4")
-    older = survey(host, body("snp", kata={"version": "3.15", "image": "/i"})).asked
+    older = read_request(host, body("snp", kata={"version": "3.15", "image": "/i"})).request
     assert older.verity == "", "that release knows no such key"
     assert look_at_image(image_host(None), "/i") is None
 
@@ -100,34 +100,36 @@ def seen(host: Recorded) -> ImageFile:
     ("CC-0.8.0", "snp", 1, {}, "CC-0.8.0 has no snp with GPUs; use 3.15, 3.30, 4.1"),
     ("3.15-virtcca", "tdx", 0, {}, "has no tdx"),
     ("4.1", "none", 0, {"kata": {"image": "/i", "initrd": "/j"}}, "image and initrd are both set"),
-    ("4.1", "none", 1, {"kata": {"cold_plug_vfio": "no-port"}}, "no-port would leave them out"),
-    ("4.1", "none", 17, {}, "17 root ports, but Kata makes 16"),
-    ("4.1", "none", 1, {"kata": {"root_ports": 17}}, "17 root ports"),
-    ("4.1", "none", 3, {"kata": {"root_ports": 2}}, "2, but there are 3 devices"),
+    ("4.1", "none", 1, {"kata": {"cold_plug_vfio": "no-port"}}, "spec.runtime.kata.cold_plug_vfio: 1 GPU(s) were "),
+    ("CC-0.8.0", "none", 1, {"kata": {"root_ports": 4}}, "root_ports: Kata CC-0.8.0 knows no pcie_root_port"),
+    ("3.15", "tdx", 0, {"kata": {"qemu": None}}, "spec.runtime.kata.qemu: configuration-qemu-tdx.toml of Kata 3.15"),
+    ("3.28", "snp", 1, {"kata": {"vfio": "group"}}, "takes GPUs by iommufd only, not by group"),
+    ("4.1", "none", 17, {}, "17 ports are needed, but Kata makes 16"),
+    ("4.1", "none", 1, {"kata": {"root_ports": 17}}, "spec.runtime.kata.root_ports: pcie_root_port = 17 becomes 16"),
     ("CC-0.8.0", "virtcca", 15, {}, "virtCCA takes 14"),
     ("4.1", "snp", 1, {"kata": {"vfio": "group"}}, "takes GPUs by iommufd only, not by group"),
     ("3.15-virtcca", "virtcca", 1, {"kata": {"vfio": "iommufd"}}, "by group only, not by iommufd"),
-    ("3.15", "none", 0, {"verity": VERITY}, "knows no kernel_verity_params"),
-    ("4.1", "none", 0, {"verity": VERITY, "kata": {"initrd": "/j"}}, "no root disk to verify"),
-    ("4.1", "none", 0, {"memory": "128Mi"}, "Kata takes 2048 MiB instead"),
+    ("3.15", "none", 0, {"kata": {"verity": VERITY}}, "kata.verity: Kata 3.15 knows no kernel_verity_params"),
+    ("4.1", "none", 0, {"kata": {"verity": VERITY, "initrd": "/j"}}, "no root disk to verify"),
+    ("4.1", "none", 0, {"memory": "128Mi"}, "spec.resources.memory: default_memory = 128 (MiB) becomes 2048"),
     ("CC-0.8.0", "virtcca", 0, {"memory": "512Mi"}, "at least 1 GiB of secure memory"),
 ])
-def test_what_is_wrong_with_a_wish_anywhere(release: str, tee: str, gpus: int, more: dict[str, Any],
+def test_what_is_wrong_with_a_request_anywhere(release: str, tee: str, gpus: int, more: dict[str, Any],
                                             message: str) -> None:
-    assert message in "\n".join(lines(check_request(asked(release, tee, gpus, **more))))
+    assert message in "\n".join(lines(check_request(requested(release, tee, gpus, **more))))
 
 
-def test_a_good_wish_has_no_problem() -> None:
-    assert not list(check_request(asked("3.15-virtcca", "virtcca", 14)))
+def test_a_good_request_has_no_problem() -> None:
+    assert not list(check_request(requested("3.15-virtcca", "virtcca", 14)))
 
 
 def test_the_shims_version_and_files_decide() -> None:
-    found = survey(Recorded.load("kunpeng-virtcca"), body("virtcca", 1))
-    assert (found.asked.release.name, found.asked.arch, found.asked.vfio) == ("3.15-virtcca", "aarch64", "group")
+    found = read_request(Recorded.load("kunpeng-virtcca"), body("virtcca", 1))
+    assert (found.request.release.name, found.request.arch, found.request.vfio) == ("3.15-virtcca", "aarch64", "group")
     assert not found.check_request()
-    snp = survey(Recorded.load("epyc-snp"), body("snp", 1))
-    assert (snp.asked.release.name, snp.asked.vfio) == ("3.30", "iommufd")
-    assert survey(Recorded.load("debian12-pvm"), body("virtcca")).asked.release.name == "3.15-virtcca"
+    snp = read_request(Recorded.load("epyc-snp"), body("snp", 1))
+    assert (snp.request.release.name, snp.request.vfio) == ("3.30", "iommufd")
+    assert read_request(Recorded.load("debian12-pvm"), body("virtcca")).request.release.name == "3.15-virtcca"
 
 
 def test_every_problem_of_the_host_at_once() -> None:
@@ -137,7 +139,7 @@ def test_every_problem_of_the_host_at_once() -> None:
         texts={"/k/config-6.12.1": "CONFIG_DM_VERITY=y\n"}, links={"/k/vmlinux.container": "vmlinux-6.12.1"})
     wish = body("none", 1, {"version": "4.1", "image": "/i", "kernel": "/k/vmlinux.container", "verity": VERITY,
                             "injection": "hook"}, memory="64Gi", cpus=64)
-    told = "\n".join(lines(survey(host, wish).check_host()))
+    told = "\n".join(lines(read_request(host, wish).check_host()))
     for part in ("65536 MiB, but this host has", "64, but this host has 2",
                  "/opt/kata/bin/qemu-system-x86_64 is not there",
                  "/i is a file system without a partition table, but Kata 4.1 boots /dev/vda1",
@@ -153,7 +155,7 @@ def test_every_problem_of_the_host_at_once() -> None:
 ])
 def test_images_that_a_release_cannot_boot(release: str, data: bytes, size: int, message: str) -> None:
     host = image_host(data, size)
-    told = "\n".join(lines(survey(host, body(kata={"version": release, "image": "/i"})).check_host()))
+    told = "\n".join(lines(read_request(host, body(kata={"version": release, "image": "/i"})).check_host()))
     assert message in told
 
 

@@ -61,7 +61,8 @@ def test_drop_ins_lie_beside_the_resolved_file() -> None:
              "/opt/kata/config.d/README": "", "/etc/kata-containers/config.d/99.toml": ""}
     choice = choose(files, {ETC: "/opt/kata/qemu.toml"})
     assert choice.path == "/opt/kata/qemu.toml"
-    assert choice.drop_ins == ("/opt/kata/config.d/10-a.toml", "/opt/kata/config.d/20-b.toml")
+    assert choice.drop_ins == ("/opt/kata/config.d/10-a.toml", "/opt/kata/config.d/20-b.toml",
+                               "/opt/kata/config.d/README"), "the shim reads every entry, whatever it is called"
 
 
 def test_a_loop_of_links_ends() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.fakes.proc import Container
 from tests.fakes.recorded import Recorded
-from tests.unit.kata.cases import RECORD, asked
+from tests.unit.kata.cases import RECORD, requested
 from tests.unit.libvirt.cases import facts, wish
 from vmtool.architecture import ARM64
 from vmtool.doctor.confidential import confidential_findings
@@ -20,13 +20,13 @@ from vmtool.doctor.host import HostFacts, read_host
 from vmtool.facts.cpu import CpuFacts
 from vmtool.facts.kvm import KvmFacts
 from vmtool.findings import lines
-from vmtool.kata.assets import assets_of
 from vmtool.kata.check import check_host, check_request
 from vmtool.kata.facts import GuestFacts, read_target
 from vmtool.kata.guest_claims import view_claims
+from vmtool.kata.kernel_params import change_kernel_params
 from vmtool.kata.lint_target import read_host_view
 from vmtool.kata.render import render_kind
-from vmtool.kata.values import Asked, kernel_params
+from vmtool.kata.request import KataRequest
 from vmtool.libvirt import check as libvirt_check
 from vmtool.libvirt.domain import Domain, Kernel, kernel_words, machine_of
 from vmtool.libvirt.initramfs_files import guest_files
@@ -49,7 +49,7 @@ def look(reader: Reader, cpu: CpuFacts, kvm: KvmFacts) -> TeeSupport:
 NEW = Tee(
     "new", "The New One", ARM64, "turn it on", look, "/dev/new-guest",
     QemuTee("new-guest", debugging="attributes", debug_bits=4),
-    KataTee("4.1", firmware="share/new.fd", guest_word="new_guest=1", least_memory=2 << 30, most_devices=3),
+    KataTee("4.1", guest_word="new_guest=1", least_memory=2 << 30, most_devices=3),
     LibvirtTee("new", policy="0x7", since=(99, 1), machine="virt-99", kernel_words=("new_guest=1",), ioapic="new",
                private_memory=True, object="new-helper,id=n"),
     host_node="new", cpu_flag="new_flag", measures_firmware=True, needs_iommu=True, encrypts_gpu_link=True,
@@ -61,10 +61,11 @@ def table(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(BY_NAME, NEW.name, NEW)
 
 
-def wanted(gpus: int = 0, **resources: Any) -> Asked:
-    """What a spec would ask for, if its form had the name."""
-    made = asked("4.1", NONE, gpus, **resources)
-    return dataclasses.replace(made, body=confidential(made.body), arch=ARM64.machine)
+def wanted(gpus: int = 0, **resources: Any) -> KataRequest:
+    """What a spec would ask for, if its form had the name; a release has a configuration for it without GPUs."""
+    made = requested("4.1", NONE, gpus, **resources)
+    row = dataclasses.replace(made.release, configurations={**made.release.configurations, NEW.name: "qemu"})
+    return dataclasses.replace(made, body=confidential(made.body), arch=ARM64.machine, release=row)
 
 
 def confidential(body: Body) -> Body:
@@ -97,13 +98,10 @@ def test_the_host_is_looked_at_and_judged() -> None:
     assert (read_host_view(recorded, read_target(recorded)).tee or {})[NEW.name] is False
 
 
-def test_kata_has_its_files_words_and_bounds() -> None:
+def test_kata_has_its_words_and_bounds() -> None:
     made = wanted()
-    files = assets_of(made.kata, made.release, made.arch, made.tee, 0)
-    assert files.qemu.endswith("qemu-system-aarch64-new-experimental")
-    assert files.firmware.endswith("/share/new.fd")
-    assert kernel_params(made, 20480).startswith("new_guest=1 swiotlb=")
-    assert 'KERNEL=="new", GROUP="kvm"' in render_kind("udev", made)[0]
+    assert change_kernel_params(made, "a=1")[0] == "a=1 new_guest=1 swiotlb=262144,force"
+    assert 'KERNEL=="new", GROUP="kvm"' in render_kind("udev", made)
     told = "\n".join(lines(check_request(wanted(4, memory="1Gi"))))
     assert "Kata 4.1 has no new with GPUs" in told
     assert "The New One takes at least 2 GiB of secure memory for each VM" in told

@@ -2,79 +2,151 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
+from vmtool.architecture import AMD64
 from vmtool.findings import Finding
-from vmtool.kata.keys import Key, find_key, known_sections, nearest
-from vmtool.kata.lint.rules import QEMU, Subject
+from vmtool.kata.keys import knowing, nearest
+from vmtool.kata.lint.target import AGENT, QEMU, LintTarget
+from vmtool.spec.kata_releases import HYPERVISORS
 
 BITS = {"uint": 64, "uint32": 32, "uint64": 64}
-# Old keys that guides still show.
+SIGNED = {"int32": 31, "int64": 63}
+INTEGER = range(-(1 << 63), 1 << 63)
+# The runtime keeps a fraction in 32 bits, and takes whole numbers only that these hold exactly.
+SAFE, LARGEST = (1 << 24) - 1, 3.4028234663852886e38
+# Old keys that guides, and configurations that releases ship, still show.
 REMOVED = {"hotplug_vfio_on_root_bus": "it no longer exists; use hot_plug_vfio or cold_plug_vfio"}
 TABLES = "array of tables"
+# Comparing an unknown name with every known one takes a while, so of a file of nothing else only these are explained.
+EXPLAINED = 100
 
 
-def key_findings(subject: Subject) -> Iterator[Finding]:
+def key_findings(target: LintTarget) -> Iterator[Finding]:
     """Every table of the document, one after the other."""
-    release = subject.release.keys
-    if not isinstance(subject.document.section(QEMU), dict) or not subject.document.section(QEMU):
-        yield subject.finding("section.missing", QEMU, "", "there is no [hypervisor.qemu]",
-                              "vmtool kata render SPEC makes a whole file")
-    for section, table in _tables(subject.document.values):
-        if section in known_sections(release):
-            for name, value in table.items():
-                yield from _key(subject, section, name, value)
-        elif table and not any(known.startswith(f"{section}.") for known in known_sections(release)):
-            yield subject.finding("section.unknown", section, "", f"nothing of Kata {subject.release.name} that vmtool "
-                                  f"knows reads [{section}]", "remove it, or correct the name")
+    yield from _drop_ins(target)
+    explained = 0
+    for section, known, table in _sections(target):
+        for name, value in table.items():
+            for finding in _key(target, section, known, name, value, explain=explained < EXPLAINED):
+                explained += finding.id == "key.unknown"
+                yield finding
+    yield from _unread(target)
 
 
-def _tables(values: dict[str, Any], above: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Sections by their dotted names, each with what is a key of it."""
-    inner = {name: value for name, value in values.items() if isinstance(value, dict)}
-    own = {name: value for name, value in values.items() if name not in inner}
-    if above or own:
-        yield above, own
-    for name, value in inner.items():
-        section = f"{above}.{name}".lstrip(".")
-        yield from _tables(value, section)
-    for name, value in own.items():
-        if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
-            yield from ((f"{above}.{name}".lstrip("."), item) for item in value)
+def _sections(target: LintTarget) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Tables that the release reads: by which name they stand there, whose keys they have, and their content."""
+    values = target.document.values
+    agents = values.get("agent")
+    names = [(f"agent.{name}", AGENT) for name in agents] if isinstance(agents, dict) else []
+    for section, known in ((QEMU, QEMU), *names, *((name, name) for name in ("runtime", "factory", "image"))):
+        if known in target.release.keys and isinstance(_table(values, section), dict):
+            yield section, known, _table(values, section)
+    extensions = f"{QEMU}.guest_extension_images"
+    images = target.get(QEMU, "guest_extension_images")
+    if extensions in target.release.keys and isinstance(images, list):
+        yield from ((extensions, extensions, item) for item in images if isinstance(item, dict))
 
 
-def _key(subject: Subject, section: str, name: str, value: Any) -> Iterator[Finding]:
-    key, release = find_key(section, name), subject.release
-    if key and release.keys in key.known:
-        yield from _type(subject, key, value)
-    elif key:
-        yield subject.finding("key.other-release", section, name, f"Kata {release.name} ignores {name}, which only "
-                              f"{', '.join(key.known)} know{'s' * (len(key.known) == 1)}", "remove it")
+def _table(values: Any, section: str) -> Any:
+    for part in section.split("."):
+        values = values.get(part) if isinstance(values, dict) else None
+    return values
+
+
+def _unread(target: LintTarget) -> Iterator[Finding]:
+    for name, value in target.document.values.items():
+        if name not in ("hypervisor", "agent", "runtime", "factory", *target.release.keys):
+            told = f"[{name}]" if isinstance(value, dict) else name
+            yield target.finding("section.unknown", name, "", f"nothing of Kata {target.release.name} that vmtool "
+                                 f"knows reads {told[:60]}", "remove it, or correct the name")
+
+
+def _drop_ins(target: LintTarget) -> Iterator[Finding]:
+    """In a drop-in, hypervisor and agent are applied key by key, by their exact names."""
+    for path in sorted(target.document.respelled & target.document.drop_ins):
+        if len(path) == 1 and path[0] in ("hypervisor", "agent"):
+            yield target.finding("drop-in.table", path[0], "", f"a drop-in's [{path[0]}] in other letter case is read, "
+                                 "and its keys are thrown away", f"write [{path[0]}...] in lower case")
+        elif len(path) == 3 and path[0] in ("hypervisor", "agent"):
+            yield target.finding("key.drop-in", ".".join(path[:2]), path[2], f"Kata refuses, in a drop-in, {path[2]} "
+                                 "in other letter case", f"write {path[2]}")
+
+
+def _key(target: LintTarget, section: str, known: str, name: str, value: Any, *, explain: bool) -> Iterator[Finding]:
+    release = target.release
+    kind = release.keys[known].get(name)
+    other = release.keys[HYPERVISORS].get(name) if known == QEMU else None
+    if kind or other:
+        yield from _type(target, section, name, str(kind or other), value)
+    if other and not kind:
+        yield target.finding("key.other-hypervisor", section, name, f"QEMU does not read {name}", "remove it")
+    if kind or other:
+        return
+    yield from _integers(target, section, name, value)
+    elsewhere = [row for row in knowing(known, name) if row != release.name]
+    refused = (*section.split("."), name) in target.document.drop_ins and section.split(".")[0] in (
+        "hypervisor", "agent")
+    if isinstance(value, dict) and not refused:
+        yield target.finding("section.unknown", f"{section}.{name}", "", f"nothing of Kata {release.name} reads "
+                             f"[{section}.{name[:60]}]", "remove it, or correct the name")
+    elif refused:
+        yield target.finding("key.drop-in", section, name, f"Kata {release.name} refuses, in a drop-in, the unknown "
+                             f"{name[:80]}", _hint(target, known, name, explain))
+    elif elsewhere or name in REMOVED:
+        who = f", which only {', '.join(elsewhere)} know{'s' * (len(elsewhere) == 1)}" if elsewhere else ""
+        yield target.finding("key.other-release", section, name, f"Kata {release.name} ignores {name}{who}",
+                             REMOVED.get(name, "remove it"))
     else:
-        near = nearest(release.keys, section, name)
-        hint = REMOVED.get(name) or (f"did you mean {near}?" if near else "remove it")
-        refused = (*section.split("."), name) in subject.document.drop_ins and section.split(".")[0] in (
-            "hypervisor", "agent")
-        rule, does = ("key.drop-in", "refuses, in a drop-in, the unknown") if refused else ("key.unknown", "ignores")
-        yield subject.finding(rule, section, name, f"Kata {release.name} {does} {name}", hint)
+        yield target.finding("key.unknown", section, name, f"Kata {release.name} ignores {name[:80]}",
+                             _hint(target, known, name, explain))
 
 
-def _type(subject: Subject, key: Key, value: Any) -> Iterator[Finding]:
-    if not fits(key.type, value):
-        yield subject.finding("type.wrong", key.section, key.name, f"{key.name} is {_called(value)}, not "
-                              f"{_wanted(key.type)}", f"write it as {_example(key)}")
-    elif key.type in BITS and not 0 <= value < 1 << BITS[key.type]:
-        yield subject.finding("type.range", key.section, key.name, f"the value of {key.name} does not fit "
-                              f"{key.type}", f"write a number from 0 to {(1 << BITS[key.type]) - 1}")
+def _hint(target: LintTarget, known: str, name: str, explain: bool) -> str:
+    near = nearest(target.release, known, name) if explain else ""
+    return f"did you mean {near}?" if near else "remove it"
+
+
+def _integers(target: LintTarget, section: str, name: str, value: Any) -> Iterator[Finding]:
+    """A number that no reader of TOML takes keeps the shim from starting, wherever it stands."""
+    inner = value if isinstance(value, list) else value.values() if isinstance(value, dict) else (value,)
+    if any(isinstance(item, int) and item not in INTEGER for item in inner):
+        yield target.finding("type.range", section, name, f"{name[:80]} is beyond 64 bits, which no TOML holds",
+                             "write a smaller number")
+
+
+def _type(target: LintTarget, section: str, name: str, kind: str, value: Any) -> Iterator[Finding]:
+    if not fits(kind, value):
+        yield target.finding("type.wrong", section, name, f"{name} is {_called(value)}, not {_wanted(kind)}",
+                             f"write it as {name} = {_example(target, section, name, kind)}")
+    elif (most := _beyond(kind, value)) is not None:
+        yield target.finding("type.range", section, name, f"the value of {name} does not fit {kind}",
+                             f"write a number from 0 to {most}")
+
+
+def _beyond(kind: str, value: Any) -> int | None:
+    """The largest value of the type where this one is out of its range. Go wraps a negative number of 64 bits."""
+    if kind in ("uint", "uint64"):
+        return None if value in INTEGER else (1 << 63) - 1
+    if kind == "uint32":
+        return None if 0 <= value < 1 << 32 else (1 << 32) - 1
+    if kind in SIGNED:
+        most = 1 << SIGNED[kind]
+        return None if -most <= value < most else most - 1
+    if kind == "float32":
+        held = abs(value) <= SAFE if isinstance(value, int) else math.isnan(value) or abs(value) <= LARGEST
+        return None if held else SAFE
+    return None
 
 
 def fits(kind: str, value: Any) -> bool:
     """Whether a TOML value has a Go type, as the runtime's TOML library takes it."""
     if kind == "bool":
         return isinstance(value, bool)
-    if kind in BITS or kind == "float":
-        return isinstance(value, int | float if kind == "float" else int) and not isinstance(value, bool)
+    if kind in BITS or kind in SIGNED or kind == "float32":
+        return isinstance(value, int | float if kind == "float32" else int) and not isinstance(value, bool)
     if kind.startswith("array"):
         inner = dict if kind == TABLES else str
         return isinstance(value, list) and all(isinstance(item, inner) for item in value)
@@ -82,16 +154,21 @@ def fits(kind: str, value: Any) -> bool:
 
 
 def _called(value: Any) -> str:
-    names = {bool: "a boolean", int: "a number", float: "a fraction", str: "a string", list: "a list"}
+    names = {bool: "a boolean", int: "a number", float: "a fraction", str: "a string", list: "a list", dict: "a table"}
     return names.get(type(value), "something else")
 
 
 def _wanted(kind: str) -> str:
-    return {"bool": "a boolean", "float": "a number", "array of string": "a list of strings"}.get(
-        kind, "a whole number" if kind in BITS else f"an {kind}" if kind == TABLES else "a string")
+    whole = kind in BITS or kind in SIGNED
+    return {"bool": "a boolean", "float32": "a number", "array of string": "a list of strings"}.get(
+        kind, "a whole number" if whole else f"an {kind}" if kind == TABLES else "a string")
 
 
-def _example(key: Key) -> str:
-    example = {"bool": "true", "float": "1", "array of string": '["..."]'}.get(
-        key.type, "1" if key.type in BITS else '"..."')
-    return f"{key.name} = {key.default or example}"
+def _example(target: LintTarget, section: str, name: str, kind: str) -> str:
+    from vmtool.rendering import to_toml
+
+    shipped = target.release.shipped.get(AMD64.machine, {}).get("qemu", {}).get("set", {}).get(section, {}).get(name)
+    if shipped is not None:
+        return to_toml(shipped)
+    return {"bool": "true", "float32": "1", "array of string": '["..."]', TABLES: '[{name = "...", path = "/..."}]'
+            }.get(kind, "1" if kind in BITS or kind in SIGNED else '"..."')

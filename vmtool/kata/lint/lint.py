@@ -1,20 +1,29 @@
-"""The lint of a configuration: everything that the runtime would not tell, or too late."""
+"""The lint of a configuration: everything that the runtime would not report, or too late."""
 
 from __future__ import annotations
 
 from vmtool.findings import LEVELS, Finding
-from vmtool.kata.lint.confidential import confidential_findings
+from vmtool.kata.lint.guest import guest_findings
 from vmtool.kata.lint.keys import key_findings
-from vmtool.kata.lint.rules import Subject
+from vmtool.kata.lint.load import load_findings
+from vmtool.kata.lint.rules import RULES
 from vmtool.kata.lint.security import security_findings
-from vmtool.kata.lint.values import value_findings
+from vmtool.kata.lint.silent import silent_findings
+from vmtool.kata.lint.start import start_findings
+from vmtool.kata.lint.structure import other_hypervisor, structure_findings
+from vmtool.kata.lint.target import LintTarget
 
-FAMILIES = (key_findings, value_findings, confidential_findings, security_findings)
+FAMILIES = (key_findings, load_findings, start_findings, silent_findings, guest_findings, security_findings)
 
 
-def lint(subject: Subject) -> tuple[Finding, ...]:
-    """Every finding, the worst first, those of one level in the order of their places."""
-    found = [finding for family in FAMILIES for finding in family(subject)]
+def lint(target: LintTarget) -> tuple[Finding, ...]:
+    """Every finding, the worst first, those of one level in the order of their places.
+
+    Of a file for another hypervisor only the structure is checked.
+    """
+    families = () if other_hypervisor(target) else FAMILIES
+    found = [finding for family in (structure_findings, *families) for finding in family(target)
+             if RULES[finding.id].holds(target.release)]
     return tuple(sorted(found, key=lambda item: (-LEVELS.index(item.level), _order(item.place))))
 
 
