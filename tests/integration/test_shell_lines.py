@@ -183,6 +183,15 @@ def _(place: Path) -> p.Action:
     return p.Run(("rmdir", str(place / "full")), absent_messages=("does not exist", "No such file or directory"))
 
 
+for _first, _second in (("a", "b"), ("no", "b"), ("no", "nor")):
+    @scene(p.RunEither, f"of {_first} and {_second}")
+    def _(place: Path, first: str = _first, second: str = _second) -> p.Action:
+        for name in ("a", "b"):
+            (place / name).write_text(name)
+        one, other = (("cp", str(place / name), str(place / "copy")) for name in (first, second))
+        return p.RunEither(one, other, env=(("A", "x  y'"),))
+
+
 @scene(p.RunWorker, "that does its order")
 def _(place: Path) -> p.Action:
     (place / "image").write_text("0123456789")

@@ -35,6 +35,7 @@ class Recipe:
         upstream: name of an image in a registry that is the base; its digest must be given to the build.
         platform: such as linux/amd64.
         python: version of the Python in the base, such as "3.11"; empty when no wheels are installed.
+        indexes: (lock file, package index) where pip's own settings may not know one that has these wheels.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Recipe:
     upstream: str
     platform: str
     python: str
+    indexes: tuple[tuple[str, str], ...] = ()
 
     @property
     def reference(self) -> str:
@@ -85,7 +87,8 @@ def read_recipe(directory: Path) -> Recipe:
                       hint=f"compare it with {shipped('images') / 'vllm-cpu' / 'recipe.yaml'}")
     base = value["base"]
     return Recipe(value["name"], directory, base.get("suite", ""), tuple(base.get("packages", ())),
-                  base.get("upstream", ""), value["platform"], value.get("python", ""))
+                  base.get("upstream", ""), value["platform"], value.get("python", ""),
+                  tuple(value.get("indexes", {}).items()))
 
 
 def base_digest(recipe: Recipe) -> str:
@@ -117,7 +120,7 @@ def _needed(value: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _problems(value: dict[str, Any]) -> Iterator[tuple[documents.Place, str]]:
-    known = ("kind", "name", "base", "platform", "python")
+    known = ("kind", "name", "base", "platform", "python", "indexes")
     for key in value:
         if key not in known:
             yield (key,), f"unknown key; known are {', '.join(known)}"
@@ -132,6 +135,18 @@ def _problems(value: dict[str, Any]) -> Iterator[tuple[documents.Place, str]]:
     if not isinstance(python, str) or not re.fullmatch(r"(3\.\d{1,2})?", python):
         yield ("python",), 'must be a version in quotes, such as "3.11"'
     yield from _base_problems(value.get("base"))
+    yield from _index_problems(value.get("indexes", {}))
+
+
+def _index_problems(indexes: Any) -> Iterator[tuple[documents.Place, str]]:
+    if not isinstance(indexes, dict):
+        yield ("indexes",), "must name a package index for each of some lock files"
+        return
+    for lock, index in indexes.items():
+        if not re.fullmatch(r"[a-z0-9-]+\.lock", str(lock)):
+            yield ("indexes", lock), "must be the name of a lock file, such as torch.lock"
+        if not re.fullmatch(r"https://[a-z0-9.-]+(/[\w.-]+)*", str(index)):
+            yield ("indexes", lock), "must be an https:// address without a user, a password or a query"
 
 
 def _base_problems(base: Any) -> Iterator[tuple[documents.Place, str]]:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from vmtool.image.recipe import PLATFORMS, Recipe
 from vmtool.isolation import python
-from vmtool.plan import Pairs, Run
+from vmtool.plan import Action, Pairs, Run, RunEither
 
 # Debian 12 has glibc 2.36. pip does not expand a manylinux tag to the older ones by itself.
 GLIBC = range(36, 4, -1)
-HINT = ("tell pip where the PyTorch project's CPU wheels are: pip config set global.extra-index-url URL, or "
-        "global.find-links DIRECTORY")
+HINT = ("give pip a way to these wheels: a proxy (pip config set global.proxy URL), a mirror of that index (pip config "
+        "set global.extra-index-url URL), or a directory with them (pip config set global.find-links DIRECTORY)")
 
 
 def wheels_missing(locks: tuple[Path, ...], directory: Path) -> int:
@@ -25,17 +25,29 @@ def wheels_missing(locks: tuple[Path, ...], directory: Path) -> int:
     return sum(1 for hashes in wanted if hashes and not hashes & existing)
 
 
-def fetch(recipe: Recipe, lock: Path, directory: Path, environment: Pairs) -> Run:
-    """Have vmtool's own pip fetch what `lock` names; pip itself refuses a wheel with another hash."""
+def fetch(recipe: Recipe, lock: Path, directory: Path, environment: Pairs) -> Action:
+    """Have the host's pip fetch what `lock` names; pip itself refuses a wheel with another hash.
+
+    The recipe's own index of these wheels is asked only when pip's settings know none that has them.
+    """
+    command = download(recipe, lock, directory)
+    index = dict(recipe.indexes).get(lock.name)
+    if not index:
+        return Run(command, env=environment, deadline=3600)
+    return RunEither(command, (*command, f"--index-url={index}"), env=environment, deadline=3600, hint=HINT)
+
+
+def download(recipe: Recipe, lock: Path, directory: Path) -> tuple[str, ...]:
+    """pip's command line; its own version does not matter."""
     machine = PLATFORMS[recipe.platform].machine
     tags = [*(f"manylinux_2_{minor}_{machine}" for minor in GLIBC), f"manylinux2014_{machine}",
             f"manylinux2010_{machine}", f"manylinux1_{machine}", f"linux_{machine}"]
     version = recipe.python.replace(".", "")
-    return Run(python(
+    return python(
         "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps",
         "--require-hashes", "--only-binary=:all:", f"--python-version={recipe.python}", "--implementation=cp",
         f"--abi=cp{version}", "--abi=abi3", "--abi=none", *(f"--platform={tag}" for tag in tags), f"--dest={directory}",
-        f"--requirement={lock}"), env=environment, deadline=3600, hint=HINT if lock.name == "torch.lock" else "")
+        f"--requirement={lock}")
 
 
 def file_digest(path: Path) -> str:

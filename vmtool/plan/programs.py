@@ -59,6 +59,24 @@ class Run(Action):
 
 
 @dataclass(frozen=True)
+class RunEither(Action):
+    """Run a program, and where it fails another one in its place; the fields are those of `Run`."""
+
+    first: tuple[str, ...]
+    second: tuple[str, ...]
+    env: Pairs = ()
+    deadline: float = 60.0
+    hint: str = ""
+
+    def shell(self) -> str:
+        return " || ".join(Run(argv, self.env).shell() for argv in (self.first, self.second))
+
+    def do(self, host: Host) -> None:
+        if host.execute(self.first, deadline=self.deadline, env=self.env).status:
+            check(self.second, host.execute(self.second, deadline=self.deadline, env=self.env), self.hint)
+
+
+@dataclass(frozen=True)
 class Expect(Action):
     """Run a program and require that one line of its output equals `line`; `hint` helps when it does not."""
 

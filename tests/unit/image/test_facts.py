@@ -16,7 +16,7 @@ from vmtool.errors import NotReady, VmtoolError
 from vmtool.host.local import LocalMachine
 from vmtool.image import installed as i
 from vmtool.image.facts import is_intact, read_builder
-from vmtool.image.wheels import fetch, wheels_missing
+from vmtool.image.wheels import download, wheels_missing
 from vmtool.paths import State
 from vmtool.records import record_text
 
@@ -90,7 +90,7 @@ def test_wheels_count_only_with_a_locked_hash(tmp_path: Path) -> None:
 
 
 def test_wheels_for_another_processor() -> None:
-    argv = fetch(recipe(platform="linux/arm64"), Path("/l"), Path("/w"), ()).argv
+    argv = download(recipe(platform="linux/arm64"), Path("/l"), Path("/w"))
     assert "--platform=manylinux_2_28_aarch64" in argv
     assert not any("x86_64" in word for word in argv)
 

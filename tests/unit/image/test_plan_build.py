@@ -13,7 +13,7 @@ from vmtool.errors import NotReady, Refused
 from vmtool.image.plan_build import plan_build
 from vmtool.image.recipe import SERVING, base_digest
 from vmtool.isolation import private, python
-from vmtool.plan import Plan, Remove, Run, plan_lines
+from vmtool.plan import Plan, Remove, Run, RunEither, plan_lines
 
 JOURNAL = Path("/s/builds/tiny")
 
@@ -22,7 +22,9 @@ def build(found: Any = None, *, of: Any = None, **options: Any) -> Plan:
 
 
 def argvs(plan: Plan) -> list[tuple[str, ...]]:
-    return [action.argv for step in plan.steps for action in step.actions if isinstance(action, Run)]
+    actions = [action for step in plan.steps for action in step.actions]
+    return [action.argv if isinstance(action, Run) else action.first for action in actions
+            if isinstance(action, Run | RunEither)]
 
 
 def one(plan: Plan, *start: str) -> tuple[str, ...]:
@@ -96,6 +98,13 @@ def test_wheels_are_fetched_for_the_images_python_with_every_lock() -> None:
         assert {"--require-hashes", "--no-deps", "--only-binary=:all:", "--python-version=3.11", "--abi=cp311",
                 "--platform=manylinux_2_28_x86_64"} <= set(argv)
         assert not any("aarch64" in word or "manylinux_2_37" in word for word in argv)
+
+
+def test_a_recipes_own_index_is_asked_after_pips_settings() -> None:
+    plan = build(of=recipe(indexes=(("torch.lock", "https://x.example/cpu"),)))
+    (either,) = [action for step in plan.steps for action in step.actions if isinstance(action, RunEither)]
+    assert either.second == (*either.first, "--index-url=https://x.example/cpu")
+    assert either.first[-1].endswith("/torch.lock")
 
 
 def test_the_hosts_settings_reach_pip_and_the_builder() -> None:

@@ -56,6 +56,16 @@ def test_a_base_is_a_suite_with_packages_or_an_upstream_without_a_tag(tmp_path: 
     assert any("must " in detail for detail in refused.value.details)
 
 
+@pytest.mark.parametrize("indexes", ["[https://x.example]", "{torch: 'https://x.example'}", "{torch.lock: 5}",
+                                     "{torch.lock: 'http://x.example'}", "{torch.lock: 'https://u:p@x.example'}",
+                                     "{torch.lock: 'https://x.example/?a=b'}"])
+def test_an_index_is_an_address_without_a_secret_for_a_lock(tmp_path: Path, indexes: str) -> None:
+    text = RECIPE + f"indexes: {indexes}\n"
+    with pytest.raises(Refused) as refused:
+        r.read_recipe(write_recipe(tmp_path, text))
+    assert any("must " in detail for detail in refused.value.details)
+
+
 def test_a_recipe_with_python_needs_its_locks(tmp_path: Path) -> None:
     with pytest.raises(Refused) as refused:
         r.read_recipe(write_recipe(tmp_path, RECIPE + "python: '3.11'\n"))

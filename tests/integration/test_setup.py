@@ -1,0 +1,70 @@
+"""scripts/setup at a venv that stands in: quickstart and tests share it, and neither takes it from the other."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PYTHON = """\
+#!/bin/sh
+echo "$@" >> "{here}/calls"
+case "$*" in *sysconfig*) echo "{here}/site" ;; *stdin*) cat >> "{here}/calls" ;; esac
+"""
+BASE, TEST = "click==", "pytest=="
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A checkout with a venv whose Python writes down what it is asked for."""
+    if os.geteuid():
+        pytest.skip("needs root: what is missing would be installed")
+    (tmp_path / "scripts").mkdir()
+    shutil.copy(ROOT / "scripts" / "setup", tmp_path / "scripts")
+    shutil.copy(ROOT / "setup.cfg", tmp_path)
+    (tmp_path / "site").mkdir()
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    for name in ("python", "vmtool"):
+        program = tmp_path / ".venv" / "bin" / name
+        program.write_text(PYTHON.format(here=tmp_path))
+        program.chmod(0o755)
+    return tmp_path
+
+
+def setup(checkout: Path, made: str, *options: str) -> str:
+    """What pip is asked for, when the venv was made for `made`."""
+    digest = hashlib.sha256((checkout / "setup.cfg").read_bytes()).hexdigest()
+    (checkout / ".venv" / "wanted").write_text(made.format(digest=digest))
+    inode = (checkout / ".venv" / "bin" / "python").stat().st_ino
+    subprocess.run([checkout / "scripts" / "setup", *options], check=True, timeout=120, capture_output=True,
+                   stdin=subprocess.DEVNULL)
+    assert (checkout / ".venv" / "bin" / "python").stat().st_ino == inode, "the venv was made anew"
+    text = (checkout / "calls").read_text()
+    (checkout / "calls").unlink()
+    return text
+
+
+def test_what_is_complete_is_left_alone(checkout: Path) -> None:
+    for made, options in (("{digest} \n", ()), ("{digest} [test]\n", ()), ("{digest} [test]\n", ("--test",))):
+        assert "pip install" not in setup(checkout, made, *options), (made, options)
+
+
+def test_the_tests_add_to_the_quickstarts_venv_and_it_stays_complete(checkout: Path) -> None:
+    asked = setup(checkout, "{digest} \n", "--test")
+    assert TEST in asked
+    assert " -e " not in asked, "what runs in it keeps its vmtool"
+    assert (checkout / ".venv" / "wanted").read_text().endswith(" [test]\n")
+    assert "pip install" not in setup(checkout, (checkout / ".venv" / "wanted").read_text())
+
+
+@pytest.mark.parametrize(("made", "both"), [("an-older-digest [test]\n", True), ("an-older-digest \n", False)])
+def test_other_requirements_are_added_to_what_is_there(checkout: Path, made: str, both: bool) -> None:
+    asked = setup(checkout, made)
+    assert BASE in asked
+    assert (TEST in asked) is both
+    assert "--no-deps -e ." in asked
