@@ -25,6 +25,8 @@ ELSEWHERE = {
     ".venv/bin/python -m ruff check .": "test_linter_is_content",
     ".venv/bin/python -m mypy": "test_linter_is_content",
     "curl -sS http://192.0.2.2:8000/v1/models": "test_no_other_address_leads_to_it",
+    "vmtool attest verify report.bin --collateral vcek.der --nonce 00112233445566778899aabbccddeeff":
+        "test_the_command_proves_a_genuine_report",
     "vmtool image build vllm-cpu": "test_a_build_from_nothing_and_then_nothing_to_build",
     "vmtool model canary models/canary": "model",
     "vmtool rootfs boot rootfs.img": "test_the_guest_boots_and_has_its_hook_and_agent",

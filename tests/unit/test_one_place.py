@@ -20,7 +20,8 @@ ARCHITECTURES = {
     "facts/kvm_probe.py": "a child that imports nothing of vmtool",
 }
 PLACES = {name: ARCHITECTURES for each in architecture.KNOWN for name in (each.machine, each.debian)}
-PLACES |= {fact: {"tee/": ""} for tee in BY_NAME.values()
+# Evidence has sections for each TEE, and AMD calls a part of its firmware snp.
+PLACES |= {fact: {"tee/": "", "attest/": "the sections of reference values"} for tee in BY_NAME.values()
            for fact in (tee.name, tee.title, tee.guest_node, tee.qemu.object, tee.libvirt.security)
            if fact}
 

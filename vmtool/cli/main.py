@@ -37,12 +37,13 @@ COMMANDS = {
     "gpu": ("gpu.commands.show", "List GPUs, bind them to VFIO, give them back."),
     "kata": ("kata.commands", "Render, check and explain Kata's configuration."),
     "libvirt": ("launch.commands.libvirt", "Render libvirt's domains."),
+    "attest": ("attest.commands", "Verify evidence of what a guest runs in, offline."),
     "completion": ("cli.completion", "Print the completion script of a shell."),
 }
 # The words of a neighbouring tool.
 ALIASES = {"precheck": "doctor", "infer": "chat", "apply": "run"}
 # What an ordinary user may ask too.
-STATELESS = ("doctor", "precheck", "completion", "gpu", "kata", "rootfs")
+STATELESS = ("doctor", "precheck", "completion", "attest", "gpu", "kata", "rootfs")
 
 
 @click.group(cls=LazyGroup, rooms=COMMANDS, aliases=ALIASES, context_settings={"help_option_names": ["-h", "--help"]})

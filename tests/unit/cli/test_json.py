@@ -194,6 +194,11 @@ def kata_spec(place: Place) -> None:
     place.on("hosts/epyc-snp", texts={name: write(("as it is shipped",), base.values, ())})
 
 
+def report(place: Place) -> None:
+    """A report of SEV-SNP that nobody signed, of version 3 and with the guest policy 0x30000."""
+    (place.files / "report.bin").write_bytes(bytes((3, *bytes(7), 0, 0, 3)).ljust(1184, b"\0"))
+
+
 CASES = {
     "doctor": Case("doctor --for kata --tee snp --json", host("hosts/epyc-snp")),
     "doctor-compare": Case("doctor --compare {files}/good.json --json", compared, VerificationFailed.code),
@@ -222,6 +227,7 @@ CASES = {
     "kata-check": Case("kata check {files}/c.toml --kata-version 4.1 --tee snp --json", shipped,
                        VerificationFailed.code),
     "kata-render": Case("kata render {files}/spec.yaml --json", kata_spec),
+    "attest-verify": Case("attest verify {files}/report.bin --at 2026-01-01 --json", report, VerificationFailed.code),
     "kata-which": Case("kata which --json", host("hosts/epyc-snp")),
     "kata-keys": Case("kata keys confidential_guest --json", host()),
 }

@@ -1,0 +1,106 @@
+"""Chains, dates and revocation lists, with certificates made here."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+
+from tests.unit.attest.cases import NOW, needs_vectors, vector
+from tests.unit.attest.make_certificates import Form, Issued, issue, revoke
+from vmtool.attest.appraisal import NotChecked, NotProven, NotRequested
+from vmtool.attest.certificates import load_certificates, load_crl, require_leaf, verify_chain, verify_dates
+from vmtool.attest.certificates import verify_unrevoked as unrevoked
+
+ROOT = issue("root")
+CA = issue("ca", ROOT, Form(path_length=0, serial=6))
+LEAF = issue("leaf", CA, Form(authority=False, serial=7))
+
+
+def chain(*issued: Issued) -> tuple[x509.Certificate, ...]:
+    return tuple(each.certificate for each in issued)
+
+
+GOOD = chain(LEAF, CA, ROOT)
+
+
+def test_a_good_chain() -> None:
+    assert verify_chain(GOOD) == "leaf <- ca <- root"
+    assert verify_dates(GOOD, NOW).startswith("valid at 2026-11-01")
+
+
+OTHER_CA = issue("ca", issue("root"))
+PLAIN = issue("ca", ROOT, Form(authority=False))
+MUTE = issue("ca", ROOT, Form(may_sign=False))
+NO_CA_BELOW = issue("between", ROOT, Form(path_length=0))
+SECOND = issue("ca", NO_CA_BELOW)
+OLD_HASH = issue("leaf", CA, Form(authority=False, hashed=hashes.SHA256()))
+
+
+@pytest.mark.parametrize(("certificates", "reason"), [
+    (chain(LEAF, OTHER_CA, ROOT), "leaf is not signed by ca"),
+    (chain(LEAF, CA, issue("root")), "ca is not signed by root"),
+    (chain(LEAF, CA), "ca is not signed by ca"),
+    (chain(issue("leaf", PLAIN, Form(authority=False)), PLAIN, ROOT), "ca is no certificate authority"),
+    (chain(issue("leaf", MUTE, Form(authority=False)), MUTE, ROOT), "ca may not sign certificates"),
+    (chain(issue("leaf", SECOND, Form(authority=False)), SECOND, NO_CA_BELOW, ROOT), "between: the chain is too long"),
+    (chain(issue("leaf", CA, Form(authority=False, extensions=[("1.2.3", b"\5\0")], critical=True)), CA, ROOT),
+     "leaf: unknown critical extension 1.2.3"),
+])
+def test_a_chain_that_is_refused(certificates: tuple[x509.Certificate, ...], reason: str) -> None:
+    with pytest.raises(NotProven, match=f"^{reason}"):
+        verify_chain(certificates)
+
+
+def test_a_leaf_must_not_be_an_authority() -> None:
+    require_leaf(LEAF.certificate)
+    with pytest.raises(NotProven, match="ca is a certificate authority"):
+        require_leaf(CA.certificate)
+
+
+@pytest.mark.parametrize("days", [-31, 31])
+def test_a_certificate_of_another_time(days: int) -> None:
+    with pytest.raises(NotProven, match="leaf is valid from"):
+        verify_dates(GOOD, NOW + timedelta(days=days))
+
+
+def test_a_current_list_without_the_certificate_proves_it() -> None:
+    lists = [load_crl(revoke(CA, 1, 2)), load_crl(revoke(ROOT))]
+    assert unrevoked(GOOD, lists, NOW) == ", ".join(
+        f"{name} is not revoked as of 3 days ago" for name in ("leaf", "ca", "root"))
+
+
+@pytest.mark.parametrize(("crl", "reason"), [
+    (revoke(CA, 7), "leaf is revoked"),
+    (revoke(ROOT, 6), "ca is revoked"),
+    (revoke(CA, signer=ROOT), "not signed by ca"),
+    (revoke(CA, first=NOW + timedelta(days=1)), "from the future"),
+    (revoke(CA, last=NOW - timedelta(days=1)), "has expired"),
+])
+def test_a_list_that_refuses(crl: bytes, reason: str) -> None:
+    with pytest.raises(NotProven, match=reason):
+        unrevoked(GOOD, [load_crl(crl)], NOW)
+
+
+def test_no_list_is_no_proof() -> None:
+    with pytest.raises(NotRequested):
+        unrevoked(GOOD, [], NOW)
+    with pytest.raises(NotChecked, match="other issuers"):
+        unrevoked(GOOD, [load_crl(revoke(issue("stranger")))], NOW)
+
+
+@needs_vectors
+@pytest.mark.filterwarnings("error")
+def test_a_vcek_with_its_serial_number_0_is_loaded() -> None:
+    """Later releases of cryptography are announced to refuse it: this is why it is pinned."""
+    [vcek] = load_certificates(vector("snp/milan-vcek.der"))
+    with pytest.warns(UserWarning, match="wasn't positive"):
+        assert vcek.serial_number == 0
+
+
+def test_a_text_with_endless_certificates_is_refused() -> None:
+    assert len(load_certificates(ROOT.pem * 64)) == 64
+    with pytest.raises(NotProven, match="more than 64"):
+        load_certificates(ROOT.pem * 65)

@@ -1,0 +1,158 @@
+"""X.509 certificates and revocation lists: loading them, and following a chain to a root that is trusted."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Sequence
+from datetime import datetime
+from itertools import pairwise
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtensionOID, NameOID
+
+from vmtool.attest.appraisal import NotChecked, NotProven, NotRequested
+from vmtool.attest.cursor import require
+
+PEM = b"-----BEGIN CERTIFICATE-----"
+PEM_CRL = b"-----BEGIN X509 CRL-----"
+MOST = 64
+UNDERSTOOD = {ExtensionOID.BASIC_CONSTRAINTS, ExtensionOID.KEY_USAGE}
+WEAK = ("md5", "sha1")
+
+
+def load_certificates(data: bytes) -> tuple[x509.Certificate, ...]:
+    """All certificates of a PEM text, or the one of a DER file.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    with warnings.catch_warnings():
+        # VCEKs have the serial number 0. A cryptography that refuses it is not the pinned one.
+        warnings.simplefilter("ignore")
+        if PEM not in data:
+            return (x509.load_der_x509_certificate(data),)
+        require(data.count(PEM) <= MOST, f"more than {MOST} certificates")
+        return tuple(x509.load_pem_x509_certificates(data))
+
+
+def load_crl(data: bytes) -> x509.CertificateRevocationList:
+    """The revocation list of a PEM or DER file.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    return x509.load_pem_x509_crl(data) if PEM_CRL in data else x509.load_der_x509_crl(data)
+
+
+def fingerprint(certificate: x509.Certificate) -> str:
+    """SHA-256 of its DER."""
+    return hashlib.sha256(certificate.public_bytes(Encoding.DER)).hexdigest()
+
+
+def common_name(certificate: x509.Certificate) -> str:
+    """Its subject's common name; empty when it has none, or several."""
+    found = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(found[0].value) if len(found) == 1 else ""
+
+
+def verify_chain(chain: Sequence[x509.Certificate], critical: frozenset[x509.ObjectIdentifier] = frozenset()) -> str:
+    """Each certificate, the leaf first, is signed by the next one; the last one by itself.
+
+    The outer signature algorithm is compared with the signed one by `verify_directly_issued_by`, unlike by a plain
+    verification of the signed bytes.
+
+    Args:
+        critical: extensions that the caller checks.
+
+    Raises:
+        NotProven: one is no authority, or has a critical extension that nobody checks.
+        Exception: a signature is wrong.
+    """
+    for depth, (certificate, issuer) in enumerate(pairwise((*chain, chain[-1]))):
+        _verify_issued(certificate, issuer)
+        _require_authority(issuer, min(depth, len(chain) - 2))
+        for extension in certificate.extensions:
+            require(not extension.critical or extension.oid in UNDERSTOOD | critical,
+                    f"{common_name(certificate)}: unknown critical extension {extension.oid.dotted_string}")
+    return " <- ".join(common_name(certificate) or "(no name)" for certificate in chain)
+
+
+def _verify_issued(certificate: x509.Certificate, issuer: x509.Certificate) -> None:
+    name = common_name(certificate)
+    hashed = certificate.signature_hash_algorithm
+    require(hashed is not None and hashed.name not in WEAK, f"{name}: signed with a weak or unknown hash")
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except Exception as error:
+        raise NotProven(f"{name} is not signed by {common_name(issuer)} ({type(error).__name__})") from error
+
+
+def _require_authority(issuer: x509.Certificate, below: int) -> None:
+    """An issuer of certificates, with at most so many intermediates below it."""
+    name = common_name(issuer)
+    values = {type(extension.value): extension.value for extension in issuer.extensions}
+    constraints, usage = values.get(x509.BasicConstraints), values.get(x509.KeyUsage)
+    if not isinstance(constraints, x509.BasicConstraints) or not constraints.ca:
+        raise NotProven(f"{name} is no certificate authority")
+    require(constraints.path_length is None or below <= constraints.path_length, f"{name}: the chain is too long")
+    require(isinstance(usage, x509.KeyUsage) and usage.key_cert_sign, f"{name} may not sign certificates")
+
+
+def require_leaf(certificate: x509.Certificate) -> None:
+    """A certificate that must not issue others.
+
+    Raises:
+        NotProven: it may.
+    """
+    for extension in certificate.extensions:
+        require(not (isinstance(extension.value, x509.BasicConstraints) and extension.value.ca),
+                f"{common_name(certificate)} is a certificate authority, no leaf")
+
+
+def verify_dates(chain: Sequence[x509.Certificate], at: datetime) -> str:
+    """Each is valid at that time.
+
+    Raises:
+        NotProven: one is not.
+    """
+    for certificate in chain:
+        first, last = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+        require(first <= at <= last, f"{common_name(certificate)} is valid from {first:%Y-%m-%d %H:%M} to "
+                                     f"{last:%Y-%m-%d %H:%M}, not at {at:%Y-%m-%d %H:%M}")
+    until = min(certificate.not_valid_after_utc for certificate in chain)
+    return f"valid at {at:%Y-%m-%dT%H:%M:%SZ}, until {until:%Y-%m-%d}"
+
+
+def verify_unrevoked(chain: Sequence[x509.Certificate], crls: Sequence[x509.CertificateRevocationList],
+                     at: datetime) -> str:
+    """No certificate of the chain is on its issuer's revocation list.
+
+    Raises:
+        NotRequested: no list was given at all.
+        NotChecked: none of them is of an issuer of the chain.
+        NotProven: a certificate is revoked, or a list is not valid.
+    """
+    if not crls:
+        raise NotRequested("no revocation list given: --collateral CRL")
+    seen = []
+    for certificate, issuer in pairwise((*chain, chain[-1])):
+        for crl in (crl for crl in crls if crl.issuer == issuer.subject):
+            _require_current(crl, issuer, at)
+            require(crl.get_revoked_certificate_by_serial_number(certificate.serial_number) is None,
+                    f"{common_name(certificate)} is revoked")
+            seen.append(f"{common_name(certificate)} is not revoked as of {(at - crl.last_update_utc).days} days ago")
+    if not seen:
+        raise NotChecked("the revocation lists are of other issuers")
+    return ", ".join(seen)
+
+
+def _require_current(crl: x509.CertificateRevocationList, issuer: x509.Certificate, at: datetime) -> None:
+    name, key = common_name(issuer), issuer.public_key()
+    require(isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey) and crl.is_signature_valid(key),
+            f"the revocation list is not signed by {name}")
+    require(crl.last_update_utc <= at, f"the revocation list of {name} is from the future ({crl.last_update_utc})")
+    until = crl.next_update_utc
+    require(until is not None and at <= until, f"the revocation list of {name} has expired ({until})")

@@ -1,0 +1,94 @@
+"""What a file of evidence is, by its content: one or several pieces, each with its own appraisal."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from vmtool.attest.appraisal import Appraisal, NotProven, attempt, describe, refused
+from vmtool.attest.cursor import require
+from vmtool.attest.foreign_json import mapping, parse_json
+from vmtool.attest.request import Request
+from vmtool.tee.snp import SNP
+
+UNKNOWN = "neither a report of SEV-SNP nor JSON with evidence"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One piece.
+
+    Args:
+        label: what the ids of its claims begin with.
+        appraise: makes the claims; may raise anything.
+    """
+
+    label: str
+    title: str
+    appraise: Callable[[Request], Appraisal]
+
+
+def appraise_file(data: bytes, request: Request) -> tuple[Appraisal, ...]:
+    """Recognise what is in a file and check it. Whatever is not well formed is refused."""
+    problems = [refused("collateral", "collateral", problem) for problem in request.collateral.problems]
+    with warnings.catch_warnings():
+        # Libraries warn of oddities in certificates; what counts is refused.
+        warnings.simplefilter("ignore")
+        try:
+            pieces = tuple(recognise(data))
+            require(bool(pieces), "the list of evidence is empty")
+        except BaseException as error:
+            return (*problems, refused("evidence", "evidence", describe(error)))
+        return (*problems, *(attempt(piece.label, piece.title, partial(piece.appraise, request)) for piece in pieces))
+
+
+def recognise(data: bytes) -> Iterator[Evidence]:
+    """The pieces of evidence in a file.
+
+    Raises:
+        NotProven: it is of no known kind.
+    """
+    start = data.lstrip()[:1]
+    if start in (b"{", b"["):
+        yield from _from_json(parse_json(data))
+        return
+    digits = data.strip()
+    if digits and len(digits) % 2 == 0 and all(digit in b"0123456789abcdefABCDEF" for digit in digits):
+        data = bytes.fromhex(digits.decode())
+    yield _from_bytes(data)
+
+
+def _from_bytes(data: bytes) -> Evidence:
+    if 0 < int.from_bytes(data[:4], "little") < 256:
+        return _snp(data)
+    raise NotProven(UNKNOWN)
+
+
+def _from_json(value: Any) -> Iterator[Evidence]:
+    if isinstance(value, dict) and "attestation_report" in value:
+        yield _snp_json(value)
+    else:
+        raise NotProven(UNKNOWN)
+
+
+def _snp(data: bytes) -> Evidence:
+    from vmtool.attest.snp.claims import appraise_snp
+
+    return Evidence(SNP.name, SNP.title, lambda request: appraise_snp(SNP.name, data, (), request))
+
+
+def _snp_json(value: Any) -> Evidence:
+    from vmtool.attest.certificates import load_certificates
+    from vmtool.attest.snp.claims import appraise_snp
+    from vmtool.attest.snp.evidence_json import KEYS, certificates_of, rebuild_report
+
+    def appraise(request: Request) -> Appraisal:
+        document = mapping(value, "the evidence", KEYS)
+        presented = [certificate for data in certificates_of(document.get("cert_chain"))
+                     for certificate in load_certificates(data)]
+        return appraise_snp(SNP.name, rebuild_report(document["attestation_report"]), presented, request)
+
+    return Evidence(SNP.name, SNP.title, appraise)

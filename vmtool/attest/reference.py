@@ -1,0 +1,72 @@
+"""Reference values: what good evidence must show. A file that a person writes, or `vmtool attest reference`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, PlainSerializer, ValidationError
+
+from vmtool import documents
+from vmtool.errors import Refused
+from vmtool.schema import Strict
+
+
+def _parse_hex(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    if len(value) % 2 or not value or any(digit not in "0123456789abcdef" for digit in value):
+        raise ValueError("must be lower-case hexadecimal digits, in quotes")
+    return bytes.fromhex(value)
+
+
+def _as_tuple(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+Hex = Annotated[bytes, BeforeValidator(_parse_hex), PlainSerializer(lambda value: value.hex())]
+Hexes = Annotated[tuple[Hex, ...], BeforeValidator(_as_tuple)]
+SnpPart = Literal["fmc", "bootloader", "tee", "snp", "microcode"]
+Version = Annotated[int, Field(ge=0, le=255)]
+
+
+class SnpReference(Strict):
+    """Of an SEV-SNP report.
+
+    Args:
+        measurement: launch digests of which one must be shown.
+        product: generation of processors, such as Milan.
+    """
+
+    measurement: Hexes = ()
+    host_data: Hex | None = None
+    min_tcb: dict[SnpPart, Version] = Field(default={})
+    max_vmpl: Annotated[int, Field(ge=0, le=3)] = 0
+    allow_smt: bool = True
+    product: str = ""
+
+
+class Reference(Strict):
+    """The file."""
+
+    api_version: Literal["vmtool/v1"] = Field(default="vmtool/v1", alias="apiVersion")
+    kind: Literal["Reference"] = "Reference"
+    snp: SnpReference = SnpReference()
+
+
+NO_REFERENCE = Reference.model_validate({})
+
+
+def read_reference(path: Path) -> Reference:
+    """Read reference values.
+
+    Raises:
+        Refused: every mistake at once, with its place.
+    """
+    document = documents.read(path)
+    try:
+        return Reference.model_validate(document.value)
+    except ValidationError as error:
+        problems = [f"{document.where(tuple(each['loc']))}: {'.'.join(map(str, each['loc'])) or 'document'}: "
+                    f"{each['msg'].removeprefix('Value error, ')}" for each in error.errors(include_url=False)]
+        raise Refused(f"{path}: {len(problems)} problem{'s' if len(problems) > 1 else ''}", details=problems) from None

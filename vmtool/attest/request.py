@@ -1,0 +1,93 @@
+"""What evidence is appraised against: roots of trust, collateral, reference values, a nonce and a clock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from cryptography import x509
+
+from vmtool.attest.appraisal import NotChecked, NotRequested, compare_padded
+from vmtool.attest.certificates import load_certificates
+from vmtool.attest.cursor import require
+from vmtool.attest.reference import NO_REFERENCE, Reference
+
+
+@dataclass(frozen=True)
+class Roots:
+    """Certificates and keys that are trusted.
+
+    Args:
+        files: their content, by name, such as "amd-milan.pem".
+    """
+
+    files: Mapping[str, bytes]
+
+    def certificates(self, prefix: str) -> tuple[x509.Certificate, ...]:
+        """All of the files whose names begin so.
+
+        Raises:
+            NotChecked: there are none.
+        """
+        files = [data for name, data in self.files.items() if name.startswith(prefix) and name.endswith(".pem")]
+        if not files:
+            raise NotChecked(f"no roots of trust are named {prefix}*.pem: --roots DIR")
+        return tuple(certificate for data in files for certificate in load_certificates(data))
+
+
+@dataclass(frozen=True)
+class Collateral:
+    """What comes from elsewhere and is checked against the roots: nothing of it is trusted by itself.
+
+    Args:
+        problems: files that are none of these.
+    """
+
+    certificates: tuple[x509.Certificate, ...] = ()
+    crls: tuple[x509.CertificateRevocationList, ...] = ()
+    tdx: tuple[str, ...] = ()
+    rims: tuple[bytes, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Request:
+    """All of it.
+
+    Args:
+        nonce: that the evidence must have; None when the caller made none.
+        at: the time for which certificates and collateral must be valid.
+    """
+
+    roots: Roots
+    at: datetime
+    collateral: Collateral = Collateral()
+    reference: Reference = NO_REFERENCE
+    nonce: bytes | None = None
+
+    def fresh(self, what: str, found: bytes) -> str:
+        """The nonce is in the evidence, zeros after it.
+
+        Raises:
+            NotRequested: there is none to compare with.
+            NotProven: it is another.
+        """
+        if self.nonce is None:
+            raise NotRequested(f"{what} is {found.hex()}; no nonce given: --nonce HEX")
+        return compare_padded(what, found, self.nonce)
+
+
+def require_one_of(what: str, found: bytes, expected: Sequence[bytes]) -> str:
+    """The value, which must be one of those expected.
+
+    Raises:
+        NotRequested: none is.
+        NotProven: it is another.
+    """
+    if not expected:
+        raise NotRequested(f"{found.hex()}; nothing to compare with: --reference")
+    require(found in expected, f"{what} is {found.hex()}, expected {' or '.join(value.hex() for value in expected)}")
+    return found.hex()
+
+

@@ -1,0 +1,63 @@
+"""Collateral by what it is: certificates, revocation lists, Intel's collateral, NVIDIA's reference manifests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from cryptography import x509
+
+from vmtool.attest.appraisal import describe
+from vmtool.attest.certificates import PEM, PEM_CRL, load_certificates, load_crl
+from vmtool.attest.cursor import require
+from vmtool.attest.request import Collateral
+from vmtool.attest.snp.certificate_table import is_table, read_table
+
+
+class _Sorter:
+    """What was found so far."""
+
+    def __init__(self) -> None:
+        self.certificates: list[x509.Certificate] = []
+        self.crls: list[x509.CertificateRevocationList] = []
+        self.tdx: list[str] = []
+        self.rims: list[bytes] = []
+
+    def add(self, data: bytes) -> None:
+        """Put one file where it belongs."""
+        start = data.lstrip()[:1]
+        if is_table(data):
+            for kind, item in read_table(data):
+                (self.certificates.extend(load_certificates(item)) if kind == "certificate"
+                 else self.crls.append(load_crl(item)))
+        elif start == b"{":
+            self.tdx.append(data.decode())
+        elif start == b"<":
+            self.rims.append(data)
+        elif PEM_CRL in data:
+            self.crls.append(load_crl(data))
+        elif PEM in data:
+            self.certificates += load_certificates(data)
+        else:
+            self._der(data)
+
+    def _der(self, data: bytes) -> None:
+        try:
+            self.certificates += load_certificates(data)
+        except ValueError as error:
+            try:
+                self.crls.append(load_crl(data))
+            except ValueError:
+                raise error from None
+
+
+def sort_collateral(files: Iterable[tuple[str, bytes]]) -> Collateral:
+    """Sort files by their content. What is of no known kind, or damaged, becomes a problem."""
+    sorter, problems = _Sorter(), []
+    for name, data in files:
+        try:
+            require(bool(data), "empty")
+            sorter.add(data)
+        except BaseException as error:
+            problems.append(f"{name}: {describe(error)}")
+    return Collateral(tuple(sorter.certificates), tuple(sorter.crls), tuple(sorter.tdx), tuple(sorter.rims),
+                      tuple(problems))
