@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
@@ -84,7 +85,7 @@ def describe(error: BaseException) -> str:
         return str(error)
     if isinstance(error, VmtoolError):
         return error.message
-    text = " ".join(str(error).split())[:200]
+    text = textwrap.shorten(str(error), 200)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from vmtool.attest.request import Roots
+from vmtool.attest.request import CERTIFICATE_FILES, KEY_FILES, Roots
 from vmtool.errors import Refused, VmtoolError
 from vmtool.machine import Reader
 
@@ -53,9 +53,9 @@ def read_roots(reader: Reader, directory: Path | None) -> Roots:
         VmtoolError: a file of vmtool's own was changed.
     """
     where = directory or ROOTS
-    names = [name for name in reader.names(str(where)) if name.endswith((".pem", ".jwk"))]
+    names = [name for name in reader.names(str(where)) if name.endswith(CERTIFICATE_FILES + KEY_FILES)]
     if not names or len(names) > MOST_ROOTS:
-        raise Refused(f"{where}: {len(names)} files named *.pem or *.jwk, not 1 to {MOST_ROOTS}",
+        raise Refused(f"{where}: {len(names)} files named *.pem, *.jwk or *.json, not 1 to {MOST_ROOTS}",
                       hint=f"ls {where}; names and content are in docs/attestation.md")
     files = {name: read_file(reader, where / name) for name in names}
     changed = [] if directory else [name for name, data in files.items()

@@ -10,11 +10,13 @@ from typing import Any
 
 from vmtool.attest.appraisal import Appraisal, NotProven, attempt, describe, refused
 from vmtool.attest.cursor import require
-from vmtool.attest.foreign_json import mapping, parse_json
+from vmtool.attest.foreign_json import mapping, octets, parse_json
 from vmtool.attest.request import Request
 from vmtool.tee.snp import SNP
+from vmtool.tee.virtcca import VIRTCCA
 
-UNKNOWN = "neither a report of SEV-SNP nor JSON with evidence"
+UNKNOWN = "neither a report of SEV-SNP, a token of CCA nor JSON with evidence"
+TOKEN = b"\xd9\x01\x8f"
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,8 @@ def recognise(data: bytes) -> Iterator[Evidence]:
 
 
 def _from_bytes(data: bytes) -> Evidence:
+    if data[:3] == TOKEN:
+        return _cca(data)
     if 0 < int.from_bytes(data[:4], "little") < 256:
         return _snp(data)
     raise NotProven(UNKNOWN)
@@ -70,8 +74,24 @@ def _from_bytes(data: bytes) -> Evidence:
 def _from_json(value: Any) -> Iterator[Evidence]:
     if isinstance(value, dict) and "attestation_report" in value:
         yield _snp_json(value)
+    elif isinstance(value, dict) and "token" in value:
+        yield _cca(octets(mapping(value, "the evidence", frozenset({"token"}))["token"], "token"))
+    elif isinstance(value, dict) and "dev_cert" in value:
+        yield _virtcca(value)
     else:
         raise NotProven(UNKNOWN)
+
+
+def _cca(data: bytes) -> Evidence:
+    from vmtool.attest.cca.claims import NAME, TITLE, appraise_cca
+
+    return Evidence(NAME, TITLE, partial(appraise_cca, data))
+
+
+def _virtcca(value: Any) -> Evidence:
+    from vmtool.attest.cca.virtcca import appraise_virtcca
+
+    return Evidence(VIRTCCA.name, VIRTCCA.title, partial(appraise_virtcca, value))
 
 
 def _snp(data: bytes) -> Evidence:

@@ -46,12 +46,31 @@ class SnpReference(Strict):
     product: str = ""
 
 
+class CcaReference(Strict):
+    """Of a token of Arm CCA or virtCCA.
+
+    Args:
+        rim: initial measurements of which one must be shown; rem are the four extended ones.
+        personalization: value that the host gave the guest.
+        implementation: id of the platform's implementation.
+        software: measurements of the platform's firmware; with any, every component must be among them.
+    """
+
+    rim: Hexes = ()
+    rem: Hexes = ()
+    personalization: Hex | None = None
+    implementation: Hex | None = None
+    software: Hexes = ()
+
+
 class Reference(Strict):
     """The file."""
 
     api_version: Literal["vmtool/v1"] = Field(default="vmtool/v1", alias="apiVersion")
     kind: Literal["Reference"] = "Reference"
     snp: SnpReference = SnpReference()
+    cca: CcaReference = CcaReference()
+    virtcca: CcaReference = CcaReference()
 
 
 NO_REFERENCE = Reference.model_validate({})

@@ -13,6 +13,8 @@ from vmtool.attest.certificates import load_certificates
 from vmtool.attest.cursor import require
 from vmtool.attest.reference import NO_REFERENCE, Reference
 
+CERTIFICATE_FILES, KEY_FILES = (".pem",), (".jwk", ".json")
+
 
 @dataclass(frozen=True)
 class Roots:
@@ -30,10 +32,23 @@ class Roots:
         Raises:
             NotChecked: there are none.
         """
-        files = [data for name, data in self.files.items() if name.startswith(prefix) and name.endswith(".pem")]
+        files = [data for name, data in self.files.items()
+                 if name.startswith(prefix) and name.endswith(CERTIFICATE_FILES)]
         if not files:
             raise NotChecked(f"no roots of trust are named {prefix}*.pem: --roots DIR")
         return tuple(certificate for data in files for certificate in load_certificates(data))
+
+    def keys(self, prefix: str) -> dict[str, bytes]:
+        """The files with JWKs whose names begin so.
+
+        Raises:
+            NotChecked: there are none.
+        """
+        found = {name: data for name, data in self.files.items() if name.startswith(prefix)
+                 and name.endswith(KEY_FILES)}
+        if not found:
+            raise NotChecked(f"no keys are named {prefix}*.jwk: --roots DIR")
+        return found
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Tokens of Arm CCA, and of virtCCA, which has the same form."""

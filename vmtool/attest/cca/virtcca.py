@@ -1,0 +1,91 @@
+"""What is claimed about evidence of virtCCA: a token of CCA's form, and the certificate of the device that signs it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from vmtool.attest.appraisal import Appraisal, Check, NotRequested, appraise
+from vmtool.attest.cca.claims import realm_checks
+from vmtool.attest.cca.token import Token, parse_token
+from vmtool.attest.certificates import load_certificates, require_leaf, verify_chain, verify_dates, verify_unrevoked
+from vmtool.attest.cose import PublicKey, verify_sign1
+from vmtool.attest.cursor import require
+from vmtool.attest.find_chain import find_path
+from vmtool.attest.foreign_json import mapping, octets
+from vmtool.attest.request import Request
+from vmtool.tee.virtcca import VIRTCCA
+
+KEYS = frozenset({"evidence", "dev_cert", "ima_log", "uefi_log", "event_log"})
+# ShangMi signatures (GM/T 0006), which cryptography does not know.
+SM2 = "1.2.156.10197.1.501"
+
+
+def appraise_virtcca(document: Mapping[str, Any], request: Request) -> Appraisal:
+    """Check evidence as openEuler's attestation agent writes it.
+
+    Raises:
+        NotProven: a part is missing or odd.
+    """
+    fields = mapping(document, "the evidence", KEYS)
+    token = parse_token(octets(fields.get("evidence"), "evidence"))
+    device, *more = load_certificates(octets(fields.get("dev_cert"), "dev_cert"))
+    logs = [name for name in sorted(KEYS - {"evidence", "dev_cert"}) if fields.get(name) is not None]
+    return appraise(VIRTCCA.name, VIRTCCA.title, _Checks(token, device, tuple(more), request, tuple(logs)).all())
+
+
+@dataclass(frozen=True)
+class _Checks:
+    token: Token
+    device: x509.Certificate
+    presented: tuple[x509.Certificate, ...]
+    request: Request
+    logs: tuple[str, ...]
+
+    def all(self) -> Iterator[Check]:
+        yield "format", lambda: "with the platform's part" if self.token.platform else "without the platform's part"
+        yield "chain", self.verify_chain
+        yield "dates", lambda: verify_dates(self.chain, self.request.at)
+        yield "revocation", lambda: verify_unrevoked(self.chain, self.request.collateral.crls, self.request.at)
+        yield "platform-signature", self.platform_signature
+        yield from realm_checks(self.token.realm, self.token.platform, self.request, self.request.reference.virtcca)
+        yield "event-log", self.event_log
+
+    @cached_property
+    def chain(self) -> tuple[x509.Certificate, ...]:
+        require(self.device.signature_algorithm_oid.dotted_string != SM2,
+                "the device's certificate is signed with SM2, which vmtool cannot verify")
+        pool = (*self.presented, *self.request.collateral.certificates)
+        return find_path(self.device, pool, self.request.roots.certificates("virtcca-"))
+
+    def verify_chain(self) -> str:
+        require_leaf(self.device)
+        return verify_chain(self.chain)
+
+    def platform_signature(self) -> str:
+        """By the device's key; without the platform's part the realm's key must be the device's own."""
+        key = self._device_key()
+        if self.token.platform is not None:
+            return verify_sign1(self.token.platform.message, key)
+        require(_spki(self.token.realm.key) == _spki(key),
+                "the platform's part is absent, and the guest's key is not the device's")
+        return "the guest's key is the device's own"
+
+    def _device_key(self) -> PublicKey:
+        key = self.device.public_key()
+        if not isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
+            raise TypeError("the device's key is neither of EC nor of RSA")
+        return key
+
+    def event_log(self) -> str:
+        raise NotRequested(f"not replayed: {', '.join(self.logs)}" if self.logs else "no event log was presented")
+
+
+def _spki(key: PublicKey) -> bytes:
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
