@@ -28,7 +28,7 @@ CACHE = Path(os.environ.get("VMTOOL_CACHE") or Path.home() / ".cache" / "vmtool"
 IMAGE = "vmtool/vllm-cpu:latest"
 # What a launch with vLLM itself adds to a spec.
 VLLM: dict[str, object] = {"image": IMAGE, "vllm": {
-    "args": "--enforce-eager --dtype bfloat16 --kv-cache-memory-bytes 64M --max-model-len 256"}}
+    "args": {"enforce-eager": True, "dtype": "bfloat16", "kv-cache-memory-bytes": "64M", "max-model-len": 256}}}
 
 
 @contextlib.contextmanager

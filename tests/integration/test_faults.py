@@ -179,7 +179,7 @@ def test_ctrl_c_is_undone(vmtool: Vmtool, make_spec: MakeSpec, leftovers: Path, 
 @pytest.mark.timing
 def test_ctrl_c_while_it_waits_is_undone(vmtool: Vmtool, make_spec: MakeSpec, leftovers: Path) -> None:
     """It comes in the middle of an action: the server is not healthy before it ends, since it is stopped."""
-    before, spec = footprint(), make_spec(NAME, PORT, vllm={"args": "--standin-loads 60"})
+    before, spec = footprint(), make_spec(NAME, PORT, vllm={"args": {"standin-loads": 60}, "allow": ["unknown"]})
     with subprocess.Popen(vmtool.argv("run", spec), stderr=subprocess.PIPE, text=True) as child:
         while not (leftovers / JOURNAL).exists() or "/health" not in (leftovers / JOURNAL).read_text():
             assert child.poll() is None
@@ -230,7 +230,7 @@ def test_a_wrong_answer_is_a_failure_that_says_so(vmtool: Vmtool, make_spec: Mak
 def test_a_server_that_dies_at_once_is_told_with_its_last_lines(vmtool: Vmtool, make_spec: MakeSpec,
                                                                 leftovers: Path) -> None:
     before = footprint()
-    failed = vmtool("run", make_spec(NAME, PORT, vllm={"args": ["--dtype", "sausage"]}), status=1)
+    failed = vmtool("run", make_spec(NAME, PORT, vllm={"args": {"tool-call-parser": "sausage"}}), status=1)
     assert "the container ended before it was healthy" in failed.err
     assert "sausage" in failed.err
     assert "sausage" in vmtool("logs", NAME).out
@@ -239,7 +239,7 @@ def test_a_server_that_dies_at_once_is_told_with_its_last_lines(vmtool: Vmtool, 
 
 def test_keep_on_failure_keeps_and_rm_removes(vmtool: Vmtool, make_spec: MakeSpec, leftovers: Path) -> None:
     before = footprint()
-    spec = make_spec(NAME, PORT, vllm={"args": ["--dtype", "sausage"]})
+    spec = make_spec(NAME, PORT, vllm={"args": {"tool-call-parser": "sausage"}})
     vmtool("run", spec, "--keep-on-failure", status=1)
     assert vmtool("ps", "--json").json["instances"][0]["state"] == "kept"
     assert footprint()["netns"] == sorted([*before["netns"], f"vmtool-{NAME}"])
@@ -248,7 +248,7 @@ def test_keep_on_failure_keeps_and_rm_removes(vmtool: Vmtool, make_spec: MakeSpe
 
 
 def test_a_failed_start_can_be_tried_again(vmtool: Vmtool, make_spec: MakeSpec, leftovers: Path) -> None:
-    vmtool("run", make_spec(NAME, PORT, vllm={"args": ["--dtype", "sausage"]}), "--keep-on-failure", status=1)
+    vmtool("run", make_spec(NAME, PORT, vllm={"args": {"tool-call-parser": "sausage"}}), "--keep-on-failure", status=1)
     vmtool("run", make_spec(NAME, PORT))
     assert vmtool("status", NAME, "--json").json["instance"]["state"] == "running"
 
@@ -285,7 +285,7 @@ def test_a_missing_image_names_the_command_that_builds_it(vmtool: Vmtool, make_s
     ({"runtime": {"handler": "kata", "tee": "snp"}}, "Kata shims", 3),
     ({"runtime": {"handler": "libvirt", "tee": "snp"}}, "name a guest image", 2),
     ({"resources": {"memory": "64Ti", "cpus": 1}}, "but this host has", 3),
-    ({"vllm": {"args": "--port 1 --api-key x"}}, "another way in than the front", 2),
+    ({"vllm": {"args": "--port 1 --api-key x"}}, "--port is decided elsewhere", 2),
 ])
 def test_what_cannot_be_launched_is_refused_before_anything_is_done(
         vmtool: Vmtool, make_spec: MakeSpec, leftovers: Path, change: dict[str, object], message: str,

@@ -80,7 +80,7 @@ def write_image(root: Path, archive: Path) -> None:
     layer = archive.with_suffix(".layer")
     with tarfile.open(layer, "w") as tar:
         tar.add(root, ".")
-        for source in (SERVING.parent / "__init__.py", *sorted(SERVING.rglob("*.py"))):
+        for source in (SERVING.parent / "__init__.py", *sorted(SERVING.rglob("*.py")), *SERVING.glob("*.json")):
             tar.add(source, f"./{package}/vmtool/{source.relative_to(SERVING.parent)}")
         for name in ("vllm", "vllm/entrypoints", "vllm/entrypoints/openai"):
             _add(tar, f"./{package}/{name}/__init__.py", b"")

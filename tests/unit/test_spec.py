@@ -66,7 +66,8 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
 def test_the_shipped_quickstart_is_read() -> None:
     spec = read_spec(shipped("images") / "quickstart.yaml")
     assert spec.spec.allow_unconfidential
-    assert spec.spec.vllm.args[0] == "--enforce-eager"
+    assert [word for each in spec.spec.server_arguments for word in each.words] == [
+        "--enforce-eager", "--dtype=bfloat16", "--kv-cache-memory-bytes=64M", "--max-model-len=256"]
     assert [str(port) for port in spec.spec.network.ports] == ["127.0.0.1:8000:8000"]
 
 
@@ -108,7 +109,7 @@ def test_wrong_sizes(text: object, message: str) -> None:
     (("spec:", "spec:\n  resources: {accelerators: {bdf: ['17:00.0']}}"), "spec.resources.accelerators.bdf.0"),
     (("spec:", "spec:\n  network: {publish: [0]}"), "0 is not a port"),
     (("spec:", "spec:\n  network: {name: ../x}"), "spec.network.name: String should match pattern"),
-    (("spec:", "spec:\n  vllm: {env: {HF_TOKEN: x}}"), "HF_TOKEN: a secret does not belong into an environment"),
+    (("spec:", "spec:\n  vllm: {env: {HF_TOKEN: x}}"), "spec.vllm.env.HF_TOKEN: a secret does not belong"),
     (("spec:", "spec:\n  hardening: {profile: none}"), "'none' is not one of strict"),
 ])
 def test_mistakes_are_told_with_their_place(tmp_path: Path, change: tuple[str, str], message: str) -> None:
@@ -162,7 +163,7 @@ def test_files_that_are_no_spec(tmp_path: Path, text: bytes, message: str) -> No
     ('!!int "5"', "is read as a number"), ("!!binary aGk=", "the tag !!binary is not understood"),
 ])
 @pytest.mark.parametrize(("place", "text"), [
-    ("spec.vllm.env.A", "  vllm: {{env: {{B: b, A: {}}}}}"), ("spec.model.path", "  model: {{name: m, path: {}}}"),
+    ("spec.vllm.env.TZ", "  vllm: {{env: {{LANG: b, TZ: {}}}}}"), ("spec.model.path", "  model: {{name: m, path: {}}}"),
     ("spec.runtime.kata.version", "  runtime: {{kata: {{version: {}}}}}"),
 ])
 def test_a_text_is_never_made_of_something_else(tmp_path: Path, word: str, message: str, place: str, text: str) -> None:
@@ -201,9 +202,9 @@ def test_a_value_is_never_made_of_another_type(tmp_path: Path, text: str, messag
 
 
 def test_whole_numbers_may_stand_where_their_digits_are_taken(tmp_path: Path) -> None:
-    text = f'{GOOD}  vllm: {{env: {{OMP_NUM_THREADS: 2, NO: "010"}}}}\n  network: {{publish: [8000]}}\n'
+    text = f'{GOOD}  vllm: {{env: {{OMP_NUM_THREADS: 2, TZ: "010"}}}}\n  network: {{publish: [8000]}}\n'
     body = read(tmp_path, text).spec
-    assert body.vllm.env == {"OMP_NUM_THREADS": "2", "NO": "010"}
+    assert body.vllm.env == {"OMP_NUM_THREADS": "2", "TZ": "010"}
     assert [str(port) for port in body.network.ports] == ["127.0.0.1:8000:8000"]
 
 

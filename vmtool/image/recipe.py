@@ -98,8 +98,8 @@ def base_digest(recipe: Recipe) -> str:
 
 
 def serving_files() -> tuple[Path, ...]:
-    """vmtool's own programs that an image carries."""
-    return tuple(sorted(SERVING.rglob("*.py")))
+    """vmtool's own programs that an image carries, and the table of vLLM's options that they read."""
+    return tuple(sorted((*SERVING.rglob("*.py"), *SERVING.glob("*.json"))))
 
 
 def input_digest(recipe: Recipe, upstream_digest: str = "") -> str:

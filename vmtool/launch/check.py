@@ -36,7 +36,7 @@ def check_request(body: Body) -> Iterator[Finding]:
     if body.runtime.tee == "none" and not body.allow_unconfidential:
         yield wrong_input("launch.unconfidential", "spec.runtime.tee is none, so this launch would not be "
                           "confidential: name a TEE, or set spec.allow_unconfidential: true")
-    for path in (body.model.path, body.vllm.api_key_file):
+    for path in (body.model.path, body.vllm.api_key_file, *body.vllm.files.values()):
         if path and set(str(path)) & set(",:\n\0"):
             yield wrong_input("launch.path",
                               f"{str(path)!r}: a path with a comma, colon, line break or zero byte cannot be mounted")

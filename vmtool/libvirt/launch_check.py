@@ -31,7 +31,11 @@ def check_domain(spec: Spec, facts: DomainFacts) -> Iterator[Finding]:
         yield wrong_input("libvirt.command-line", f"the guest's kernel command line has {size} bytes with them, and "
                           f"Linux cuts it off after {LONGEST}", place="spec.runtime.libvirt.kernel_params")
     yield from _verity(body, facts)
-    for word in (*body.vllm.args, *(f"{name}={value}" for name, value in body.vllm.env.items())):
+    if body.vllm.files:
+        yield wrong_input("libvirt.files", "a libvirt guest shares no files with this host: copy them into the model's "
+                          "directory, and write args: {OPTION: /models/local/FILE}", place="spec.vllm.files")
+    words = (word for argument in body.server_arguments for word in argument.words)
+    for word in (*words, *(f"{name}={value}" for name, value in body.vllm.env.items())):
         try:
             unit_word(word)
         except ValueError as error:

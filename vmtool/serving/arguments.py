@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-# What would open another way in than the front, or take back what the entrypoint itself decides. `--config` can
-# set any of the others.
-OWN = ("--model", "--served-model-name", "--uds")
-ANOTHER_WAY_IN = ("--host", "--port", "--api-key", "--ssl-keyfile", "--ssl-certfile", "--ssl-ca-certs",
-                  "--ssl-cert-reqs", "--ssl-ciphers", "--enable-ssl-refresh", "--middleware", "--root-path",
-                  "--config", "--headless", "--grpc", "--api-server-count")
+from vmtool.serving.vllm_arguments import refused_by_name
+from vmtool.serving.vllm_options import GRANTED, MODEL_CODE, POWERS
+from vmtool.serving.vllm_words import from_words
+
 # What can serve, and what it is called to a person.
 ENGINES = {"vllm": "vLLM", "transformers": "transformers"}
-REMOTE_CODE = "--trust-remote-code"
 
 
 @dataclass(frozen=True)
@@ -64,35 +61,33 @@ def parse(argv: Sequence[str]) -> Arguments:
     parser.add_argument("--api-key-file", type=Path, required=True, metavar="FILE")
     parser.add_argument("--allow-from", type=ipaddress.ip_network, action="append", default=[], metavar="CIDR")
     parser.add_argument("--grace", type=float, default=20.0, metavar="SECONDS")
-    parser.add_argument("--allow-remote-code", action="store_true", help="let vLLM run code out of the model")
+    parser.add_argument("--allow", choices=(*GRANTED, MODEL_CODE), action="append", default=[],
+                        help="what vLLM's arguments may do beyond serving")
     parser.add_argument("--engine", choices=ENGINES, default="vllm", help="who serves the model")
     known = parser.parse_args(own)
     if extra and known.engine != "vllm":
         parser.error(f"{extra[0]}: arguments for vLLM, but {known.engine} serves")
-    if problem := refusal(extra, remote_code=known.allow_remote_code):
+    if problem := refusal(extra, known.allow):
         parser.error(problem)
     return Arguments(known.model, known.served_model_name, known.listen, known.api_key_file,
                      tuple(known.allow_from), known.grace, tuple(extra), known.engine)
 
 
-def refusal(extra: Sequence[str], *, remote_code: bool = False) -> str:
+def refusal(extra: Sequence[str], allowed: Collection[str] = ()) -> str:
     """Why these arguments for vLLM are refused; empty when they are not.
 
-    vLLM's parser takes underscores for dashes and any unambiguous beginning of a name, so `--ho`, `--api_key` and
-    `--ssl_keyfile=x` must be recognised as well.
+    What is given here comes from a spec that was checked. It is looked at once more, since an image may be started by
+    other means: an allow-list, in which only the options that the table knows as harmless need nobody's word.
     """
-    for word in extra:
-        name = word.partition("=")[0].partition(".")[0].replace("_", "-").lower()
-        if not name.startswith("--"):
-            continue
-        if name == "--":
-            return "a second -- is not understood"
-        if _means(name, OWN):
-            return f"{word}: is set by the entrypoint's own option of that purpose"
-        if _means(name, ANOTHER_WAY_IN) or name.startswith("--ssl"):
-            return f"{word}: would open another way in than the front"
-        if _means(name, (REMOTE_CODE,)) and not remote_code:
-            return f"{word}: runs code out of the model; allow it with --allow-remote-code before the --"
+    arguments, problems = from_words(extra)
+    for place, text in problems:
+        return f"{extra[int(place[0])].partition('=')[0]}: {text}"
+    for argument in arguments:
+        if text := refused_by_name(argument.option):
+            return text
+        for power in argument.option.powers(argument.value):
+            if power not in allowed:
+                return f"--{argument.option.name} {POWERS[power]}: allow it with --allow {power} before the --"
     return ""
 
 
@@ -106,10 +101,6 @@ def engine_command(arguments: Arguments, python: str, socket: Path) -> tuple[str
         return (python, "-P", "-m", "vmtool.serving.transformers_engine", *shared)
     return (python, "-P", "-m", "vllm.entrypoints.openai.api_server", *shared,
             "--disable-uvicorn-access-log", "--disable-fastapi-docs", *arguments.vllm)
-
-
-def _means(name: str, options: Sequence[str]) -> bool:
-    return any(option.startswith(name) for option in options)
 
 
 def _split(argv: Sequence[str]) -> tuple[list[str], str, list[str]]:

@@ -56,11 +56,13 @@ def validated(document: documents.Document, model: type[Model], changes: Mapping
     """
     problems = dict(document.problems)
     found: Model | None = None
+    hint = ""
     try:
         found = model.model_validate_json(json.dumps({**document.value, **changes}), strict=True,
                                           context=WRITTEN)
     except ValidationError as error:
         for detail in error.errors(include_url=False):
+            hint = hint or detail.get("ctx", {}).get("hint", "")
             place = tuple(detail["loc"])
             # What is told of a value's spelling is told once.
             if not any(place[:length] in document.problems for length in range(1, len(place) + 1)):
@@ -68,7 +70,7 @@ def validated(document: documents.Document, model: type[Model], changes: Mapping
     if found is None or problems:
         lines = [document.line(place, problem) for place, problem in problems.items()]
         raise Refused(f"{document.path}: {len(lines)} problem{'s' if len(lines) > 1 else ''}", details=sorted(
-            lines, key=lambda line: int(line.removeprefix(f"{document.path}:").partition(":")[0])))
+            lines, key=lambda line: int(line.removeprefix(f"{document.path}:").partition(":")[0])), hint=hint)
     return found
 
 
@@ -85,7 +87,9 @@ def _anchored(spec: Spec, directory: Path) -> Spec:
                                                  for name in ("image", "kernel", "firmware")})
     runtime = runtime.model_copy(update={"libvirt": libvirt})
     model = spec.spec.model.model_copy(update={"path": anchor(spec.spec.model.path)})
-    vllm = spec.spec.vllm.model_copy(update={"api_key_file": anchor(spec.spec.vllm.api_key_file)})
+    vllm = spec.spec.vllm.model_copy(update={
+        "api_key_file": anchor(spec.spec.vllm.api_key_file),
+        "files": {name: anchor(path) for name, path in spec.spec.vllm.files.items()}})
     return spec.model_copy(update={"spec": spec.spec.model_copy(update={"runtime": runtime, "model": model,
                                                                       "vllm": vllm})})
 

@@ -2,38 +2,24 @@
 
 from __future__ import annotations
 
-import re
-import shlex
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 
 from vmtool.paths import NAME
 from vmtool.schema import Size, Strict
+from vmtool.serving.vllm_arguments import Argument
+from vmtool.serving.vllm_options import table
 from vmtool.spec.kata import KataSpec
 from vmtool.spec.libvirt import Libvirt
 from vmtool.spec.published_port import Publish
+from vmtool.spec.vllm import Digits, Vllm, located
+from vmtool.spec.vllm_powers import power_problems
 from vmtool.tee.table import NONE, TeeName
 
-SECRET = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL)S?$", re.IGNORECASE)
-
 LEAST_MEMORY = 64 << 20
-
-
-def parse_words(value: Any) -> Any:
-    """A list of arguments; one string is split as a shell would, and is never given to one."""
-    return tuple(shlex.split(value)) if isinstance(value, str) else value
-
-
-def digits(value: Any) -> Any:
-    """A whole number where a text is taken, as its digits: nobody reads `8000` or `4` as anything else."""
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-Words = Annotated[tuple[str, ...], BeforeValidator(parse_words)]
-Digits = Annotated[str, BeforeValidator(digits)]
 
 
 class Runtime(Strict):
@@ -56,9 +42,15 @@ class Runtime(Strict):
 
 
 class Model(Strict):
-    """The model to serve. `path` goes with source local, `repository` (owner/name) with huggingface.
+    """The model to serve.
 
-    `engine`: vLLM, or a small server on transformers for small models where vLLM would take minutes to start.
+    Args:
+        name: what clients call it.
+        source: "local" takes `path`, "huggingface" takes `repository`.
+        path: the model's directory on this host.
+        repository: owner/name on the hub.
+        engine: vLLM, or a small server on transformers for small models where vLLM would take minutes to start.
+        trust_remote_code: run Python code that the model brings along. Never in a TEE.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$")]
@@ -66,6 +58,7 @@ class Model(Strict):
     path: Path | None = None
     repository: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")] | None = None
     engine: Literal["vllm", "transformers"] = "vllm"
+    trust_remote_code: bool = False
 
     @model_validator(mode="after")
     def _one_source(self) -> Model:
@@ -74,23 +67,6 @@ class Model(Strict):
         if getattr(self, wanted) is None or getattr(self, other) is not None:
             raise ValueError(f"source {self.source} takes {wanted}, and not {other}")
         return self
-
-
-class Vllm(Strict):
-    """vLLM's own settings. `api_key_file` holds one key a line; without it a random key is made."""
-
-    args: Words = ()
-    env: dict[str, Digits] = Field(default_factory=dict)
-    api_key_file: Path | None = None
-
-    @field_validator("env", mode="before")
-    @classmethod
-    def _no_secrets(cls, env: Any) -> Any:
-        names = [name for name in env if SECRET.search(str(name))] if isinstance(env, dict) else []
-        if names:
-            raise ValueError(f"{', '.join(names)}: a secret does not belong into an environment, which others can "
-                             "read; give the path of a file")
-        return env
 
 
 class Accelerators(Strict):
@@ -196,6 +172,21 @@ class Body(Strict):
     canary: Canary | None = None
     timeouts: Timeouts = Timeouts()
     scaling: Scaling | None = None
+
+    @property
+    def server_arguments(self) -> tuple[Argument, ...]:
+        """Everything that vLLM is started with beyond what the entrypoint itself decides."""
+        code = (Argument(table().options["trust-remote-code"], True, ("model", "trust_remote_code")),)
+        return (*self.vllm.started_with, *(code if self.model.trust_remote_code else ()))
+
+    @model_validator(mode="after")
+    def _granted(self) -> Body:
+        """Whatever an argument or a variable can do beyond serving has a key of the spec that grants it."""
+        if problems := list(power_problems(
+                self.vllm, remote_code=self.model.trust_remote_code, fetched=self.model.source == "huggingface",
+                tee=self.runtime.tee)):
+            raise located(problems)
+        return self
 
 
 class Metadata(Strict):

@@ -51,7 +51,8 @@ def plan_container(launch: Launch, guest: GuestPart) -> p.Step:
         name=launch.name, image=launch.image.reference, command=server_command(body, launch.network),
         handler=body.runtime.handler, memory=0 if guest.config else body.resources.memory,
         cpus=0 if guest.config else body.resources.cpus,
-        binds=((body.model.path, model_path(body)) if body.model.path else RESOLVER,), keyed=True,
+        binds=((body.model.path, model_path(body)) if body.model.path else RESOLVER, *body.vllm.mounts.values()),
+        keyed=True,
         writable=((hub, HUB),) if fetched else (),
         env=(*guest.environment, *(HUB_ENV if fetched else ()), *body.vllm.env.items()),
         netns=netns_path(launch.netns), devices=guest.nodes, config=guest.config,
@@ -79,12 +80,14 @@ def server_command(body: Body, network: Network, key: str = c.KEY) -> tuple[str,
     which is where portmap makes the host's own connections come from; a neighbour on the bridge is turned away."""
     ports = body.network.ports
     only_host = bool(ports) and all(port.loopback for port in ports)
+    allowed = sorted({power for each in body.server_arguments for power in each.option.powers(each.value)})
     return (
         "python3", "-P", "-m", "vmtool.serving.entrypoint", "--model", model_path(body),
         "--served-model-name", body.model.name, "--listen", f"0.0.0.0:{container_port(body)}",
         "--api-key-file", key, *(("--engine", body.model.engine) if body.model.engine != "vllm" else ()),
         *(("--allow-from", f"{network.gateway}/32") if only_host or not ports else ()),
-        "--", *body.vllm.args,
+        *(word for power in allowed for word in ("--allow", power)),
+        "--", *(word for argument in body.server_arguments for word in argument.words),
     )
 
 

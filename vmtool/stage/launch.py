@@ -192,6 +192,12 @@ class Launcher(Stage):
         raise NotImplementedError
 
 
+# Keys that came after the first launches: while they say nothing they are no part of the digest.
+LATER = {"model": {"trust_remote_code"}, "vllm": {"files", "allow"}}
+
+
 def digest(spec: Spec) -> str:
-    """SHA-256 of the spec's content, however the file was written."""
-    return hashlib.sha256(spec.model_dump_json().encode()).hexdigest()
+    """SHA-256 of the spec's content, however the file was written; that of an earlier version's spec stays the same."""
+    body = spec.spec
+    unsaid = {part: {name for name in names if not getattr(getattr(body, part), name)} for part, names in LATER.items()}
+    return hashlib.sha256(spec.model_dump_json(exclude={"spec": unsaid}).encode()).hexdigest()

@@ -11,7 +11,6 @@ from vmtool.findings import Finding, wrong_input
 from vmtool.instance.instance import Instance
 from vmtool.machine import Reader
 from vmtool.plan import Step
-from vmtool.serving.arguments import refusal
 from vmtool.stage.launch import Launch, Stage
 from vmtool.stage.timeouts import canary_deadline, start_deadline
 
@@ -21,11 +20,9 @@ class HealthStage(Stage):
 
     def check(self, launch: Launch) -> Iterator[Finding]:
         body = launch.body
-        if body.vllm.args and body.model.engine != "vllm":
+        if body.server_arguments and body.model.engine != "vllm":
             yield wrong_input("launch.engine", f"arguments for vLLM, but spec.model.engine is {body.model.engine}",
                               place="spec.vllm.args")
-        if problem := refusal(body.vllm.args):
-            yield wrong_input("launch.arguments", problem, place="spec.vllm.args")
 
     def steps(self, launch: Launch) -> Iterator[Step]:
         record, paths, body = launch.record, launch.paths, launch.body

@@ -16,7 +16,7 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 NVIDIA = "0x10de"
-DTYPES = ("auto", "bfloat16", "float16", "float32")
+PARSERS = ("hermes", "mistral", "pythonic")
 
 
 def seen(devices: Path = Path("/sys/bus/pci/devices")) -> str:
@@ -75,7 +75,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="api_server.py", allow_abbrev=False)
     parser.add_argument("--uds", required=True)
     parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--dtype", choices=DTYPES)
+    parser.add_argument("--tool-call-parser", choices=PARSERS)
     parser.add_argument("--standin-loads", type=float, default=0.0, metavar="SECONDS")
     known, _ = parser.parse_known_args()
     Answers.answer = expected(known.model)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from vmtool.serving.arguments import engine_command, parse, refusal
+from vmtool.serving.vllm_options import GRANTED
 
 OWN = ["--model", "/models/m", "--served-model-name", "m", "--listen", "0.0.0.0:8000", "--api-key-file", "/k"]
 
@@ -23,17 +24,20 @@ def test_what_comes_after_the_dashes_is_vllms() -> None:
 
 
 @pytest.mark.parametrize(("words", "why"), [
-    (["--host", "0.0.0.0"], "another way in"), (["--port=80"], "another way in"), (["--por=80"], "another way in"),
-    (["--api_key", "x"], "another way in"), (["--ssl-keyfile", "k"], "another way in"),
-    (["--ssl_something_new"], "another way in"), (["--middleware", "m.x"], "another way in"),
-    (["--config", "f.yaml"], "another way in"), (["--headless"], "another way in"), (["--HOST", "x"], "another way in"),
-    (["--uds", "/x"], "own option"), (["--model", "/other"], "own option"), (["--u=/x"], "own option"),
-    (["--served_model_name", "x"], "own option"),
-    (["--trust-remote-code"], "--allow-remote-code"), (["--trust_remote_code"], "--allow-remote-code"),
-    (["--trust"], "--allow-remote-code"), (["--dtype", "x", "--", "--port"], "second --"),
+    (["--host", "0.0.0.0"], "--host is decided elsewhere"), (["--port=80"], "--port is decided elsewhere"),
+    (["--por=80"], "--allow unknown"), (["--api_key", "x"], "--api-key is a secret"),
+    (["--ssl-keyfile", "k"], "--ssl-keyfile is a secret"), (["--ssl_something_new", "x"], "--allow unknown"),
+    (["--middleware", "m.x"], "--allow code"), (["--config", "f.yaml"], "--config is decided elsewhere"),
+    (["--headless"], "another way in"), (["--HOST", "x"], "unknown option"), (["--uds", "/x"], "another way in"),
+    (["--model", "/other"], "spec.model.path"), (["--u=/x"], "--allow unknown"),
+    (["--served_model_name", "x"], "spec.model.name"), (["--trust-remote-code"], "--allow model-code"),
+    (["--trust_remote_code"], "--allow model-code"), (["--trust"], "--allow unknown"),
+    (["--dtype", "auto", "--", "--port"], "unknown option '--'"), (["stray"], "belongs to no option"),
+    (["--kv-events-config", '{"publisher": "zmq"}'], "--allow network"),
+    (["--tool-parser-plugin", "x"], "--allow code"),
+    (["--kv-events-config.publisher", "zmq"], "--allow network"), (["--enable-log-requests"], "--allow logging"),
 ])
-def test_arguments_that_would_defeat_the_front_are_refused(words: list[str], why: str,
-                                                          capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_can_do_more_than_serve_is_refused(words: list[str], why: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert why in refusal(words)
     with pytest.raises(SystemExit) as stopped:
         parse([*OWN, "--", *words])
@@ -49,8 +53,11 @@ def test_other_arguments_pass(words: list[str]) -> None:
     assert refusal(words) == ""
 
 
-def test_remote_code_can_be_allowed() -> None:
-    assert parse([*OWN, "--allow-remote-code", "--", "--trust-remote-code"]).vllm == ("--trust-remote-code",)
+def test_powers_can_be_allowed() -> None:
+    allowed = ["--allow", "model-code", "--allow", "network"]
+    words = ("--trust-remote-code", "--kv-events-config.publisher", "zmq")
+    assert parse([*OWN, *allowed, "--", *words]).vllm == words
+    assert "--api-key is a secret" in refusal(["--api-key", "x"], GRANTED)
 
 
 @pytest.mark.parametrize("listen", ["8000", "0.0.0.0", "0.0.0.0:0", "0.0.0.0:65536", "host:80", "0.0.0.0:x"])
