@@ -42,15 +42,18 @@ def found(host: Recorded, purpose: Purpose = "runc", tee: TeeName = "none") -> d
       "kvm.runs-guests", "iommu.groups", "iommu.vfio", "kata.shim", "kata.config", "kata.virtcca.kata",
       "kata.handler.kata", "kata.vsock", "tee.virtcca"], {"kvm.runs-guests": "not-checked"}),
     ("epyc-snp", "kata", "snp",
-     [*MACHINE, *SYSTEM_CONTAINERD, *NETWORK, "kvm.runs-guests", "iommu.groups", "iommu.vfio", "kata.shim",
-      "kata.config", "kata.handler.kata-qemu-snp", "kata.vsock", "tee.snp"], {"kata.handler.kata-qemu-snp": "warn"}),
+     [*MACHINE, *SYSTEM_CONTAINERD, *NETWORK, "kvm.runs-guests", "iommu.groups", "iommu.vfio", "iommu.dma-entries",
+      "kata.shim", "kata.config", "kata.handler.kata-qemu-snp", "kata.vsock", "tee.snp"],
+     {"kata.handler.kata-qemu-snp": "warn"}),
     ("epyc-snp", "runc", "none", [*MACHINE, *SYSTEM_CONTAINERD, "runc.installed", *NETWORK], {}),
     ("epyc-snp", "libvirt", "tdx",
-     [*VM_MACHINE, "kvm.runs-guests", "iommu.groups", "iommu.vfio", "libvirt.qemu", "libvirt.installed", "tee.tdx"],
+     [*VM_MACHINE, "kvm.runs-guests", "iommu.groups", "iommu.vfio", "iommu.dma-entries", "libvirt.qemu",
+      "libvirt.installed", "tee.tdx"],
      {"libvirt.qemu": "fail", "libvirt.installed": "fail", "tee.tdx": "fail"}),
     ("xeon-tdx", "libvirt", "tdx",
-     [*VM_MACHINE, "kvm.runs-guests", "iommu.groups", "iommu.vfio", "libvirt.qemu", "libvirt.installed",
-      "libvirt.system", "libvirt.launch-security", "tee.tdx"], {"libvirt.launch-security": "not-checked"}),
+     [*VM_MACHINE, "kvm.runs-guests", "iommu.groups", "iommu.vfio", "iommu.dma-entries", "libvirt.qemu",
+      "libvirt.installed", "libvirt.system", "libvirt.launch-security", "tee.tdx"],
+     {"libvirt.launch-security": "not-checked"}),
     ("old-bare", "runc", "none", [*MACHINE, "containerd.installed", "runc.installed", *NETWORK],
      {"kernel.overlayfs": "fail", "memory.limits": "fail", "kernel.options": "fail", "memory.available": "not-checked",
       "disk.free": "fail", "containerd.installed": "fail", "runc.installed": "fail", "cni.plugins": "fail",
@@ -201,3 +204,24 @@ def test_without_the_probe_kvm_and_virtcca_are_not_claimed() -> None:
     facts = read_host(Recorded.load("kunpeng-virtcca", outputs={"dmesg": None}), STATE, probe_kvm=False)
     levels = {item.id: item.level for item in diagnose(facts, "kata", "virtcca")}
     assert (levels["kvm.runs-guests"], levels["tee.virtcca"]) == ("not-checked", "not-checked")
+
+
+LIMIT = "/sys/module/vfio_iommu_type1/parameters/dma_entry_limit"
+
+
+@pytest.mark.parametrize("text, tee, level, detail", [
+    ("65535\n", "snp", "warn", "dma_entry_limit 65535: by legacy VFIO a guest in snp with a GPU ends when it shares "
+     "more than 255 MiB; iommufd, which this host has, knows no such limit"),
+    (None, "snp", "note", "vfio_iommu_type1 is not loaded: 65535 of 4 KiB for a confidential guest, unless it is "
+     "loaded with more"),
+    ("268435456\n", "snp", "ok", "dma_entry_limit 268435456"),
+    ("65535\n", "none", None, ""),
+])
+def test_mappings_of_confidential_guests(text: str | None, tee: TeeName, level: str | None, detail: str) -> None:
+    findings = found(Recorded.load("dma-limit", texts={LIMIT: text}), "kata", tee)
+    item = findings.get("iommu.dma-entries")
+    assert (item and (item.level, item.detail)) == (level and (level, detail))
+    if item and level == "warn":
+        assert item.hint == f"echo 268435456 > {LIMIT}"
+    if item and level == "note":
+        assert item.hint == "modprobe vfio_iommu_type1 dma_entry_limit=268435456"

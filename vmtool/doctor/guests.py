@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from vmtool.architecture import BY_MACHINE
 from vmtool.doctor.host import HostFacts
 from vmtool.findings import Finding, Level, Purpose, finding
+from vmtool.gpu.iommu import DMA_ENTRIES, PAGE, dma_entries_for, set_dma_entries
 from vmtool.kata.shims import KataHandler, KataShim
 from vmtool.tee.table import NONE, TeeName, tee_of
 from vmtool.tee.virtcca import VIRTCCA
@@ -20,6 +21,7 @@ def guest_findings(facts: HostFacts, purpose: Purpose, tee: TeeName) -> Iterator
     yield _iommu(facts, tee)
     if facts.iommu.groups:
         yield _vfio(facts)
+        yield from _mappings(facts, tee)
     if any(word.startswith("pcie_acs_override") for word in facts.iommu.parameters):
         yield finding("iommu.acs", "isolation between devices", "warn",
                       "pcie_acs_override pretends isolation that the hardware does not give",
@@ -63,6 +65,24 @@ def _vfio(facts: HostFacts) -> Finding:
              if exists]
     return finding("iommu.vfio", "VFIO nodes", "ok" if nodes else "warn", " and ".join(nodes) or "neither is there yet",
                    "modprobe vfio-pci")
+
+
+def _mappings(facts: HostFacts, name: TeeName) -> Iterator[Finding]:
+    """What legacy VFIO allows a confidential guest with a GPU; the worst is one with all of this host's memory."""
+    tee, allowed, memory = tee_of(name), facts.iommu.dma_entries, facts.memory.total
+    if not (tee and tee.libvirt.private_memory and memory):
+        return
+    if allowed is None:
+        yield finding("iommu.dma-entries", "VFIO mappings", "note", f"vfio_iommu_type1 is not loaded: {DMA_ENTRIES} of "
+                      "4 KiB for a confidential guest, unless it is loaded with more",
+                      set_dma_entries(dma_entries_for(memory), None))
+        return
+    enough = allowed >= dma_entries_for(memory)
+    short = f": by legacy VFIO a guest in {name} with a GPU ends when it shares more than {allowed * PAGE >> 20} MiB"
+    other = "; iommufd, which this host has, knows no such limit" if facts.iommu.iommufd else ""
+    yield finding("iommu.dma-entries", "VFIO mappings", "ok" if enough else "warn",
+                  f"dma_entry_limit {allowed}" + ("" if enough else short + other),
+                  set_dma_entries(dma_entries_for(memory), allowed))
 
 
 def _kata(facts: HostFacts, tee: TeeName) -> Iterator[Finding]:

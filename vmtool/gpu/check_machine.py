@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from vmtool.findings import Finding, host_lacks, wrong_input
 from vmtool.gpu.facts import GpuFacts
 from vmtool.gpu.inventory import Inventory
+from vmtool.gpu.iommu import DMA_ENTRIES, dma_entries_for, set_dma_entries
 from vmtool.gpu.pci import PciDevice
 from vmtool.gpu.select import DeviceRequest, is_free
 from vmtool.gpu.vfio_driver import is_vfio
+from vmtool.tee.tee import Tee
 
 FIRMWARE = ("in the firmware exclude the card's slot from it: HPE's Shared Memory Features (conrep: RMRDS_SlotN = "
             "Endpoints_Excluded), elsewhere what lets the management controller read the card (out-of-band management "
@@ -21,6 +23,22 @@ def check_machine(facts: GpuFacts, device: PciDevice, request: DeviceRequest) ->
     yield from _reserved(facts, device)
     yield from _functions(facts, device)
     yield from _framebuffer(facts, device, request)
+
+
+def check_mappings(facts: GpuFacts, tee: Tee | None, memory: int, backend: str) -> Iterator[Finding]:
+    """Whether legacy VFIO allows the mappings of a confidential guest, whose memory it maps page by page as the guest
+    shares it: VFIO_MAP_DMA says "No space left on device" else, when the guest starts or much later.
+
+    Args:
+        memory: bytes of the guest.
+        backend: "group" for legacy VFIO, or "iommufd", which knows no such limit.
+    """
+    allowed = DMA_ENTRIES if facts.vfio.dma_entries is None else facts.vfio.dma_entries
+    needed = dma_entries_for(memory)
+    if tee and tee.libvirt.private_memory and backend == "group" and allowed < needed:
+        yield host_lacks("gpu.dma-entries", f"legacy VFIO allows a machine {allowed} mappings (dma_entry_limit), and a "
+                         f"guest in {tee.name} with {memory >> 20} MiB may need {needed}: it maps 4 KiB at a time",
+                         set_dma_entries(needed, facts.vfio.dma_entries))
 
 
 def _reserved(facts: GpuFacts, device: PciDevice) -> Iterator[Finding]:

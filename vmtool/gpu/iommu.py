@@ -15,6 +15,9 @@ PARAMETERS = ("iommu", "intel_iommu", "amd_iommu", "iommu.passthrough", "iommu.s
 
 
 GROUPS = "/sys/kernel/iommu_groups"
+# What vfio_iommu_type1 is loaded with, unless told otherwise (dma_entry_limit in drivers/vfio/vfio_iommu_type1.c).
+DMA_ENTRIES = 65535
+PAGE = 4096
 VFIO_TYPE1 = "/sys/module/vfio_iommu_type1/parameters"
 
 
@@ -43,7 +46,6 @@ class IommuFacts:
 
 def read_iommu(reader: Reader, cpu: CpuFacts, kernel: KernelFacts) -> IommuFacts:
     """Read /sys/kernel/iommu_groups, /sys/class/iommu and the VFIO nodes."""
-    limit = (reader.text(f"{VFIO_TYPE1}/dma_entry_limit") or "").strip()
     named = [(name, kernel.parameter(name)) for name in PARAMETERS]
     return IommuFacts(
         groups=len(reader.names(GROUPS)),
@@ -52,8 +54,26 @@ def read_iommu(reader: Reader, cpu: CpuFacts, kernel: KernelFacts) -> IommuFacts
         enable=_enable(cpu, kernel),
         vfio_group=reader.exists("/dev/vfio/vfio"),
         iommufd=reader.exists("/dev/iommu"),
-        dma_entries=int(limit) if limit.isdecimal() else None,
+        dma_entries=read_dma_entries(reader),
     )
+
+
+def read_dma_entries(reader: Reader) -> int | None:
+    """How many mappings legacy VFIO allows a machine; None when its module is not loaded."""
+    text = (reader.text(f"{VFIO_TYPE1}/dma_entry_limit") or "").strip()
+    return int(text) if text.isdecimal() else None
+
+
+def dma_entries_for(memory: int) -> int:
+    """Mappings that a confidential guest may come to need by legacy VFIO: each 4 KiB page that it shares is one."""
+    return 1 << (memory // PAGE - 1).bit_length()
+
+
+def set_dma_entries(needed: int, current: int | None) -> str:
+    """The line that allows so many to machines that start from then on."""
+    if current is None:
+        return f"modprobe vfio_iommu_type1 dma_entry_limit={needed}"
+    return f"echo {needed} > {VFIO_TYPE1}/dma_entry_limit"
 
 
 def read_reserved(reader: Reader, groups: Iterable[int]) -> dict[int, tuple[str, ...]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vmtool.gpu.iommu import GROUPS, read_dma_entries
 from vmtool.gpu.pci import DRIVERS
 from vmtool.machine import Reader
 
@@ -22,6 +23,7 @@ class VfioFacts:
         remapped: whether the IOMMU remaps interrupts, without which VFIO refuses a device to every machine (EPERM);
             None where this is not told (only Intel's shows).
         groups: number of IOMMU groups.
+        dma_entries: mappings that legacy VFIO allows a machine; None when its module is not loaded.
     """
 
     release: str
@@ -32,6 +34,7 @@ class VfioFacts:
     noiommu: bool
     remapped: bool | None
     groups: int
+    dma_entries: int | None = None
 
 
 def read_vfio(reader: Reader) -> VfioFacts:
@@ -49,7 +52,8 @@ def read_vfio(reader: Reader) -> VfioFacts:
         idle_d3=idle != "Y" if idle else None,
         noiommu=(reader.text("/sys/module/vfio/parameters/enable_unsafe_noiommu_mode") or "").strip() in ("Y", "1"),
         remapped=_remapped(reader),
-        groups=len(reader.names("/sys/kernel/iommu_groups")),
+        groups=len(reader.names(GROUPS)),
+        dma_entries=read_dma_entries(reader),
     )
 
 

@@ -12,6 +12,7 @@ from vmtool.claims import Claim
 from vmtool.containerd.endpoint import awake
 from vmtool.errors import NotReady
 from vmtool.findings import Finding, failing, from_error
+from vmtool.gpu.check_machine import check_mappings
 from vmtool.gpu.launch_devices import Backend, Selection, device_paths
 from vmtool.image.check import check_user
 from vmtool.image.proof import container_image_claim
@@ -30,6 +31,7 @@ from vmtool.qemu.actions import ExpectTee, KillQemu
 from vmtool.spec.runtime import Spec
 from vmtool.stage.container import GuestPart, plan_container, plan_key, signal_task
 from vmtool.stage.launch import Launch, Launcher
+from vmtool.tee.table import tee_of
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,9 @@ class KataLauncher(Launcher):
     def check(self, launch: Launch) -> Iterator[Finding]:
         yield from check_user(launch.image)
         yield from check_guest(launch.guest, launch.devices)
+        if launch.devices:
+            yield from check_mappings(launch.devices.facts, tee_of(launch.body.runtime.tee),
+                                      launch.body.resources.memory, _backend(launch.guest))
 
     def make(self, launch: Launch) -> Guest:
         return guest_of(launch.guest, launch.devices)
@@ -134,8 +139,11 @@ def check_guest(found: KataRequestFacts, devices: Selection | None) -> Iterator[
 
 
 def _nodes(found: KataRequestFacts, devices: Selection) -> tuple[Path, ...]:
-    backend: Backend = "group" if found.request.vfio == "group" else "iommufd"
-    return tuple(map(Path, device_paths(devices.facts.inventory, devices.bdfs, backend)))
+    return tuple(map(Path, device_paths(devices.facts.inventory, devices.bdfs, _backend(found))))
+
+
+def _backend(found: KataRequestFacts) -> Backend:
+    return "group" if found.request.vfio == "group" else "iommufd"
 
 
 def plan_configuration(launch: Launch, guest: Guest) -> Step:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from vmtool.findings import Finding, host_lacks, wrong_input
 from vmtool.libvirt.domain import foreign
+from vmtool.libvirt.installed import numbers
 from vmtool.libvirt.verity_table import is_verified
 from vmtool.spec.libvirt import Libvirt
 from vmtool.spec.runtime import Body
@@ -34,7 +35,7 @@ def check_request(body: Body, architecture: str, version: str | None) -> Iterato
     if version is None:
         yield host_lacks("libvirt.absent", "libvirt is not installed",
                          "apt-get install libvirt-daemon-system libvirt-clients")
-    elif tee and _numbers(version) < tee.libvirt.since:
+    elif tee and numbers(version) < tee.libvirt.since:
         least = ".".join(map(str, tee.libvirt.since))
         yield host_lacks("libvirt.version",
                          f"libvirt {version} cannot start a domain in {tee.name}: {least} is the first that can")
@@ -72,7 +73,3 @@ def _texts(request: Libvirt) -> Iterator[Finding]:
         if character := foreign(str(text)):
             yield wrong_input("libvirt.character", f"{str(text)[:60]!r} holds {character!r}, which a domain's "
                               "description cannot", place=f"spec.runtime.libvirt.{place}")
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".")[:2])

@@ -73,6 +73,7 @@ class Domain:
         accelerated: by KVM; else it is emulated.
         memory: bytes.
         hostdevs: PCI addresses that vmtool has bound to vfio-pci.
+        iommufd: they go to the guest by iommufd and not by legacy VFIO.
         tee: none, virtcca, snp or tdx.
         kernel: None when the firmware boots what the first disk holds.
         console: file that receives what the guest writes to its first serial port.
@@ -94,6 +95,7 @@ class Domain:
     console: Path
     ports: tuple[Port, ...] = ()
     hostdevs: tuple[str, ...] = ()
+    iommufd: bool = False
 
     @property
     def uuid(self) -> str:

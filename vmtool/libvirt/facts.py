@@ -12,7 +12,7 @@ from vmtool.errors import Refused, VmtoolError
 from vmtool.facts.cpu import CpuFacts
 from vmtool.facts.kvm import KvmFacts
 from vmtool.findings import Finding, from_error, host_lacks, lines, wrong_input
-from vmtool.libvirt.installed import HypervisorFacts
+from vmtool.libvirt.installed import HypervisorFacts, has_iommufd
 from vmtool.machine import Reader
 from vmtool.models.facts import ModelFacts
 from vmtool.rootfs.boot.plan import BUSYBOX
@@ -59,6 +59,7 @@ class DomainFacts:
         busybox: a static one of the guest's architecture; None when there is none.
         dmsetup: the program, for a guest of this host's architecture, and veritysetup are there; empty when not.
         model_size: bytes.
+        iommufd: whether devices can go to the guest by iommufd: this kernel, QEMU and libvirt have it.
         findings: what of this is missing, and whether input or host is at fault.
     """
 
@@ -72,6 +73,7 @@ class DomainFacts:
     tools: Tools
     model_size: int
     dmsetup: str = ""
+    iommufd: bool = False
     findings: tuple[Finding, ...] = ()
 
     def known(self) -> GuestImage:
@@ -109,7 +111,8 @@ def read_domain(reader: Reader, spec: Spec, model: ModelFacts | None, cpu: CpuFa
                                    "apt-get install e2fsprogs"))
     return DomainFacts(image, machine, emulator or "", kvm.verdict == "runs" and own, hypervisor.socket,
                        hypervisor.libvirt_version, busybox, tools or Tools(None), model.size if model else 0,
-                       (reader.which("dmsetup") or "") if own and reader.which("veritysetup") else "", tuple(findings))
+                       (reader.which("dmsetup") or "") if own and reader.which("veritysetup") else "",
+                       own and has_iommufd(reader, hypervisor), tuple(findings))
 
 
 def _image(reader: Reader, request: Libvirt, findings: list[Finding]) -> tuple[GuestImage | None, Manifest | None]:

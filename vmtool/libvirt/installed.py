@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from vmtool.facts.kernel import read_kernel
 from vmtool.machine import Reader
 
 SOCKET = "/run/libvirt/libvirt-sock"
+# The first with <driver iommufd='yes'/> (formatdomain), and with -object iommufd and devices by descriptor.
+IOMMUFD_LIBVIRT, IOMMUFD_QEMU = (12, 1), (9, 0)
 # Distributions of the RPM family install QEMU outside of PATH.
 KVM_PROGRAM = "/usr/libexec/qemu-kvm"
 
@@ -35,6 +38,22 @@ def read_hypervisor(reader: Reader, arch: str) -> HypervisorFacts:
     qemu = reader.which(f"qemu-system-{arch}") or (KVM_PROGRAM if reader.exists(KVM_PROGRAM) else None)
     virsh = reader.which("virsh")
     return HypervisorFacts(qemu, _version(reader, qemu), virsh, _version(reader, virsh), reader.exists(SOCKET))
+
+
+def has_iommufd(reader: Reader, hypervisor: HypervisorFacts) -> bool:
+    """Whether libvirt can pass devices on by iommufd, which has no limit of mappings as legacy VFIO does.
+
+    It takes /dev/iommu, devices' own nodes (CONFIG_VFIO_DEVICE_CDEV; taken to be there where the configuration does not
+    show), and a QEMU and a libvirt that know it.
+    """
+    if numbers(hypervisor.libvirt_version) < IOMMUFD_LIBVIRT or numbers(hypervisor.qemu_version) < IOMMUFD_QEMU:
+        return False
+    return reader.exists("/dev/iommu") and read_kernel(reader).config.get("VFIO_DEVICE_CDEV", "y") != "n"
+
+
+def numbers(version: str | None) -> tuple[int, ...]:
+    """The first two numbers of a version; none of one that is unknown."""
+    return tuple(int(part) for part in (version or "").split(".")[:2] if part.isdecimal())
 
 
 def _version(reader: Reader, program: str | None) -> str | None:

@@ -125,5 +125,5 @@ def domain_of(paths: DomainPaths, body: Body, facts: DomainFacts, image: GuestIm
         kernel=Kernel(directory / "kernel", directory / "initrd", words) if settings.boot == "kernel" else None,
         firmware=settings.firmware, disks=(Disk(image.path, "root"), Disk(directory / "workload.img", "workload"),
                                        Disk(directory / "model.img", "model", shared=False)),
-        nic=Nic(bridge, mac_of(paths.domain)), console=own.console, hostdevs=devices,
+        nic=Nic(bridge, mac_of(paths.domain)), console=own.console, hostdevs=devices, iommufd=facts.iommufd,
         ports=(Port(AGENT_PORT, socket=paths.channel), Port(LOG_PORT, file=own.log)))

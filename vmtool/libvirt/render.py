@@ -63,6 +63,7 @@ def read_back(text: str) -> dict[str, object]:
         "ports": [(port.find("source").get("path"), port.find("target").get("name"))  # type: ignore[union-attr]
                   for port in root.findall("devices/channel")],
         "hostdevs": [_address(each.attrib) for each in root.findall("devices/hostdev/source/address")],
+        "iommufd": [each.get("iommufd") == "yes" for each in root.findall("devices/hostdev/driver")],
         "launchSecurity": [each.get("type") for each in root.findall("launchSecurity")],
     }
 
@@ -78,7 +79,8 @@ def expected(domain: Domain) -> dict[str, object]:
         "disks": [(str(disk.path), disk.serial) for disk in domain.disks],
         "bridge": [domain.nic.bridge] if domain.nic else [], "console": [str(domain.console)],
         "ports": [(str(port.socket or port.file), port.name) for port in domain.ports],
-        "hostdevs": list(domain.hostdevs), "launchSecurity": [tee.libvirt.security] if tee else [],
+        "hostdevs": list(domain.hostdevs), "iommufd": [domain.iommufd] * len(domain.hostdevs),
+        "launchSecurity": [tee.libvirt.security] if tee else [],
     }
 
 

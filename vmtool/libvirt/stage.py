@@ -9,6 +9,7 @@ from vmtool.claims import Claim
 from vmtool.facts.cpu import read_cpu
 from vmtool.facts.kvm import read_kvm
 from vmtool.findings import Finding
+from vmtool.gpu.check_machine import check_mappings
 from vmtool.instance.instance import Instance
 from vmtool.libvirt import plan as steps
 from vmtool.libvirt.actions import GuestRequest
@@ -29,6 +30,7 @@ from vmtool.proof.devices import left_claims
 from vmtool.spec.runtime import Spec
 from vmtool.stage.container import server_command
 from vmtool.stage.launch import Launch, Launcher
+from vmtool.tee.table import tee_of
 
 
 class LibvirtLauncher(Launcher):
@@ -42,6 +44,9 @@ class LibvirtLauncher(Launcher):
 
     def check(self, launch: Launch) -> Iterator[Finding]:
         yield from check_domain(launch.spec, launch.guest)
+        if launch.devices:
+            yield from check_mappings(launch.devices.facts, tee_of(launch.body.runtime.tee),
+                                      launch.body.resources.memory, "iommufd" if launch.guest.iommufd else "group")
 
     def make(self, launch: Launch) -> LaunchDomain:
         return launch_domain(launch.state, launch.spec, launch.guest, launch.devices.bdfs if launch.devices else (),

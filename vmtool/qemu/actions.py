@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from vmtool.errors import VerificationFailed, VmtoolError
 from vmtool.plan.action import Action
 from vmtool.qemu.claims import vm_claims
-from vmtool.qemu.processes import QemuProcess, read_qemu, real_path
+from vmtool.qemu.processes import QemuProcess, opened_devices, read_qemu, real_path
 from vmtool.tee.table import tee_of
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class ExpectTee(Action):
         process = self._await(host)
         host.write(self.evidence, f"{process.program}\n" + "\n".join(process.argv) + "\n")  # whatever they show
         kernels = {self.kernel, real_path(host, self.kernel)}
-        claims = vm_claims(process.argv, self.tee, self.devices, kernels)
+        claims = vm_claims(process.argv, self.tee, self.devices, kernels, opened_devices(host, process.pid))
         failed = [f"{claim.id}: {claim.evidence}" for claim in claims if claim.verdict != "proven"]
         if self.program and process.program != real_path(host, self.program):
             failed.append(f"vm.program: {process.program or 'unknown'} runs, not {self.program}")

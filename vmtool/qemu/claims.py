@@ -15,7 +15,7 @@ from vmtool.tee.tee import QemuTee, Tee
 
 
 def vm_claims(argv: Sequence[str], tee: str, devices: Sequence[str] = (),
-              kernels: Collection[str] = ()) -> tuple[Claim, ...]:
+              kernels: Collection[str] = (), opened: Sequence[str] = ()) -> tuple[Claim, ...]:
     """Every claim that the arguments can settle.
 
     Args:
@@ -23,10 +23,12 @@ def vm_claims(argv: Sequence[str], tee: str, devices: Sequence[str] = (),
         devices: PCI addresses that must have been passed on, and no other.
         kernels: the guest kernel of the rendered configuration, by its name there and without links, which is how
             Kata passes it on; empty when none is expected.
+        opened: PCI addresses of the devices that QEMU has open itself, for those that its arguments have a descriptor
+            of and no address.
     """
     arguments = parse_arguments(argv)
-    return (tee_claim(arguments, tee), _accelerated(arguments), _debugging(arguments), _devices(arguments, devices),
-            *([_kernel(arguments, kernels)] if kernels else []))
+    return (tee_claim(arguments, tee), _accelerated(arguments), _debugging(arguments),
+            _devices(arguments, devices, opened), *([_kernel(arguments, kernels)] if kernels else []))
 
 
 def tee_claim(arguments: Arguments, tee: str) -> Claim:
@@ -88,9 +90,13 @@ def _debugging(arguments: Arguments) -> Claim:
                  f"QEMU was started with {', '.join(open_)}" if open_ else "neither -gdb nor -monitor")
 
 
-def _devices(arguments: Arguments, wanted: Sequence[str]) -> Claim:
-    passed = sorted(_address(item.get("host", "") or item.get("sysfsdev", "")) for item in arguments.devices
-                    if item.get("type", "").startswith("vfio-pci"))
+def _devices(arguments: Arguments, wanted: Sequence[str], opened: Sequence[str]) -> Claim:
+    found = [_address(item.get("host", "") or item.get("sysfsdev", "")) for item in arguments.devices
+             if item.get("type", "").startswith("vfio-pci")]
+    # Each that has no address is one of those that QEMU has open; with other numbers of them it stays unknown.
+    others = sorted(set(opened) - set(found))
+    nameless = others if len(others) == found.count("") else ["unknown"] * found.count("")
+    passed = sorted([*(address for address in found if address), *nameless])
     reported = f"passed on: {', '.join(passed) or 'nothing'}"
     if passed == sorted(wanted):
         return Claim("vm.devices", "proven", reported)

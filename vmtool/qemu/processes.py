@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from vmtool.machine import Reader
 
+NODES = "/dev/vfio/devices/"
+
 
 @dataclass(frozen=True)
 class QemuProcess:
@@ -34,6 +36,15 @@ def read_qemu(reader: Reader, name: str) -> tuple[QemuProcess, ...]:
         if posixpath.basename(program or argv[0]).startswith("qemu-") and name_of(argv) == name:
             found.append(QemuProcess(pid, program, argv))
     return tuple(found)
+
+
+def opened_devices(reader: Reader, pid: int) -> tuple[str, ...]:
+    """The PCI addresses of the VFIO devices whose own nodes a process has open: libvirt gives QEMU a device by its
+    descriptor, so that the arguments do not show which."""
+    links = (reader.link(f"/proc/{pid}/fd/{number}") or "" for number in reader.names(f"/proc/{pid}/fd"))
+    names = {link.removeprefix(NODES) for link in links if link.startswith(NODES)}
+    ways = [(reader.link(f"/sys/class/vfio-dev/{name}") or "").split("/") for name in sorted(names)]
+    return tuple(way[-3] for way in ways if len(way) > 2)
 
 
 def real_path(reader: Reader, path: str) -> str:

@@ -9,7 +9,7 @@ from vmtool.claims import WORD, Claim
 from vmtool.instance.instance import InstanceRecord
 from vmtool.machine import Reader
 from vmtool.qemu.claims import vm_claims
-from vmtool.qemu.processes import read_qemu, real_path
+from vmtool.qemu.processes import opened_devices, read_qemu, real_path
 
 
 def qemu_claims(reader: Reader, record: InstanceRecord, name: str) -> tuple[tuple[Claim, ...], tuple[str, ...]]:
@@ -29,7 +29,8 @@ def qemu_claims(reader: Reader, record: InstanceRecord, name: str) -> tuple[tupl
         return (tee,), ()
     [process] = found
     kernel = record.details["kernel"]
-    claims = vm_claims(process.argv, record.tee, record.devices, {kernel, real_path(reader, kernel)})
+    claims = vm_claims(process.argv, record.tee, record.devices, {kernel, real_path(reader, kernel)},
+                       opened_devices(reader, process.pid))
     right = process.program == real_path(reader, record.details["program"])
     program = Claim("vm.program", "proven" if right else "failed" if process.program else "not-checked",
                     process.program or f"/proc/{process.pid}/exe does not tell")

@@ -121,7 +121,8 @@ def with_guests(name: str, file: str, gpus: str = "", program: str = "", changes
         program: QEMU's, when it is another than in the file; changes: of its other arguments.
     """
     def boot(state: State) -> FakeMachine:
-        devices = Recorded.load(f"gpu-{gpus}", names={"/proc": None}).data if gpus else {}
+        limit = {"/sys/module/vfio_iommu_type1/parameters/dma_entry_limit": "8388608\n"}
+        devices = Recorded.load(f"gpu-{gpus}", names={"/proc": None}, texts=limit).data if gpus else {}
         machine = FakeMachine(Recorded(typed.merge(copy.deepcopy(recorded(state.root).data), devices)),
                               dict.fromkeys(FILES, "x"))
         machine.answers = {"Why?": "So."}
