@@ -8,7 +8,7 @@ from vmtool.architecture import BY_MACHINE
 from vmtool.doctor.host import HostFacts
 from vmtool.findings import Finding, Level, Purpose, finding
 from vmtool.gpu.iommu import DMA_ENTRIES, PAGE, dma_entries_for, set_dma_entries
-from vmtool.kata.shims import KataHandler, KataShim
+from vmtool.kata.shims import RUST, KataHandler, KataShim
 from vmtool.tee.table import NONE, TeeName, tee_of
 from vmtool.tee.virtcca import VIRTCCA
 
@@ -88,7 +88,8 @@ def _mappings(facts: HostFacts, name: TeeName) -> Iterator[Finding]:
 def _kata(facts: HostFacts, tee: TeeName) -> Iterator[Finding]:
     shims = facts.kata.shims
     usable = [shim for shim in shims if shim.on_path]
-    reported = "; ".join(f"{shim.runtime} {shim.version or 'of unknown version'} ({shim.binary})" for shim in shims)
+    reported = "; ".join(f"{shim.runtime} {shim.version or 'of unknown version'} ({shim.binary}"
+                         f"{', runtime-rs' if shim.language == RUST else ''})" for shim in shims)
     yield finding("kata.shim", "Kata shims", "ok" if usable else "warn" if shims else "fail",
                   reported or "no containerd-shim-kata*-v2 found",
                   f"ln -s {shims[0].binary} /usr/local/bin/" if shims else
@@ -96,6 +97,10 @@ def _kata(facts: HostFacts, tee: TeeName) -> Iterator[Finding]:
                   "into /usr/local/bin")
     for shim in usable or shims[:1]:
         yield _config(shim)
+        if shim.language == RUST:
+            yield finding(f"kata.runtime-rs.{shim.runtime.split('.')[2]}", f"{shim.runtime} is runtime-rs", "warn",
+                          "vmtool checks the Rust runtime's files and renders none yet, so it launches nothing by it",
+                          f"ln -sf /opt/kata/bin/containerd-shim-kata-v2 {shim.binary}")
         if tee == VIRTCCA.name:
             yield _virtcca(shim)
     for handler in facts.kata.handlers:

@@ -16,6 +16,7 @@ from vmtool.kata.facts import GuestFacts, Target
 from vmtool.kata.lint.rules import RULES
 from vmtool.kata.render import draft
 from vmtool.kata.request import MIB, KataRequest
+from vmtool.kata.shims import RUST
 from vmtool.rootfs.format.image_file import ImageFile
 from vmtool.spec.kata_releases import releases
 from vmtool.tee.table import NONE, tee_of
@@ -27,10 +28,20 @@ SILENT = ", and would boot an ordinary VM in silence"
 def check_shim(request: KataRequest, target: Target) -> Iterator[Finding]:
     """Whether the release that this host has is known, where the spec leaves it to the host."""
     shim = target.shim
-    if request.kata.version == "auto" and shim and shim.version and not request.release.shim:
+    if request.kata.version != "auto" or shim is None:
+        return
+    yield from _rust(target)
+    if shim.language != RUST and shim.version and not request.release.shim:
         yield host_lacks("kata.version", f"{shim.binary} calls itself {shim.version}, which is no release that vmtool "
                          "knows or that is between two of them", "set it: spec.runtime.kata.version",
                          "spec.runtime.kata.version")
+
+
+def _rust(target: Target) -> Iterator[Finding]:
+    if target.shim and target.shim.language == RUST:
+        yield host_lacks("kata.runtime-rs", f"{target.shim.binary} is Kata's Rust runtime (runtime-rs), for which "
+                         "vmtool renders no configuration yet", "use the Go shim of the same release: "
+                         f"ln -sf /opt/kata/bin/containerd-shim-kata-v2 {target.shim.binary}")
 
 
 def check_request(request: KataRequest) -> Iterator[Finding]:
@@ -99,6 +110,7 @@ OFFSETS = (3 * MIB, MIB)
 
 def check_host(request: KataRequest, target: Target, guest: GuestFacts) -> Iterator[Finding]:
     """What this host lacks for it."""
+    yield from _rust(target)
     known = tee_of(request.tee)
     arch = known.architecture.machine if known else ""
     if arch and target.arch and arch != target.arch:

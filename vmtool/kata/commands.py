@@ -112,6 +112,7 @@ def check(file: Path | None, version: str | None, tee: str | None, gpus: int | N
     from vmtool.host.local import LocalMachine
     from vmtool.kata.document import read
     from vmtool.kata.lint.lint import lint
+    from vmtool.kata.lint.runtime_rs import is_runtime_rs
     from vmtool.kata.lint.structure import other_hypervisor
     from vmtool.kata.lint.target import LintTarget
     from vmtool.kata.lint_target import choose_checked
@@ -124,11 +125,13 @@ def check(file: Path | None, version: str | None, tee: str | None, gpus: int | N
     if chosen.guessed:
         click.echo(f"no shim here reports its version; taken for Kata {release.name}", err=True)
     looked, other = chosen.host.exists is not None, other_hypervisor(target)
+    shim = "runtime-rs, as far as its keys are known" if is_runtime_rs(target) else f"Kata {release.title}"
     if as_json:
         print_json(kind="kata-check", file=chosen.file, drop_ins=chosen.drop_ins, release=release.name, tee=tee,
-                   files_looked_at=looked, not_checked=other, findings=[finding_json(item) for item in findings])
+                   files_looked_at=looked, runtime_rs=is_runtime_rs(target), not_checked=other,
+                   findings=[finding_json(item) for item in findings])
     else:
-        click.echo(f"{chosen.file}, checked as Kata {release.title}" + (f" for {tee}" if tee else "")
+        click.echo(f"{chosen.file}, checked as {shim}" + (f" for {tee}" if tee else "")
                    + (f", with {', '.join(chosen.drop_ins)}" if chosen.drop_ins else ""))
         show_findings(findings)
         if other:

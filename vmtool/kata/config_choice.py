@@ -16,7 +16,7 @@ SHARE = "share/defaults/kata-containers/configuration.toml"
 RUST_DEFAULTS = ("/etc/kata-containers/runtime-rs/configuration.toml",
                  "/usr/share/defaults/kata-containers/runtime-rs/configuration.toml",
                  "/opt/kata/share/defaults/kata-containers/runtime-rs/configuration.toml")
-# From this version on the Go shim refuses a KATA_CONF_FILE that is none of its default files.
+# From this version on both shims refuse a KATA_CONF_FILE that is none of their default files.
 STRICT_SINCE = (4, 0)
 # As many links as Linux follows.
 LINKS = 40
@@ -64,7 +64,7 @@ def choose_config(reader: Reader, *, defaults: tuple[str, ...], rust: bool, vers
     named = [(option, "runtime option ConfigPath"), (environment, "environment variable KATA_CONF_FILE")]
     for path, reason in reversed(named) if rust else named:
         if path:
-            strict = path == environment and reason.startswith("environment") and (rust or _is_strict(version))
+            strict = path == environment and reason.startswith("environment") and _is_strict(version)
             return _named(reader, path, reason, defaults if strict else ())
     for path in defaults:
         if reader.exists(path):
@@ -73,7 +73,7 @@ def choose_config(reader: Reader, *, defaults: tuple[str, ...], rust: bool, vers
 
 
 def _is_strict(version: str | None) -> bool:
-    """Whether a Go shim of this version accepts only its own default files from the environment."""
+    """Whether a shim of this version accepts only its own default files from the environment."""
     numbers = [part for part in (version or "").split(".")[:2] if part.isdecimal()]
     return len(numbers) < 2 or tuple(map(int, numbers)) >= STRICT_SINCE
 
@@ -122,7 +122,7 @@ def resolve(reader: Reader, path: str) -> str:
         if part in ("", "."):
             continue
         if part == ".." and real not in ("", ".."):
-            real = posixpath.dirname(real)
+            real = posixpath.dirname(real).rstrip("/")
             continue
         here = f"{real}/{part}" if real or absolute else part
         target = reader.link(here) if left else None

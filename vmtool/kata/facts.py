@@ -11,10 +11,11 @@ from vmtool.facts.cpu import CpuFacts, read_cpu
 from vmtool.facts.memory import MemoryFacts, read_memory
 from vmtool.kata.assets import Assets
 from vmtool.kata.config_choice import resolve
-from vmtool.kata.shims import KataFacts, KataShim, read_kata
+from vmtool.kata.shims import RUST, KataFacts, KataShim, read_kata
 from vmtool.machine import Reader
 from vmtool.rootfs.format.image_file import ImageFile, look_at_image
 from vmtool.rootfs.metadata.manifest_values import read_manifest_values
+from vmtool.spec.kata_releases import Release, release_like
 from vmtool.spec.verity_params import verity_problem
 
 RUNTIME = "io.containerd.kata.v2"
@@ -34,6 +35,12 @@ class Target:
     memory: int | None
     cores: int | None
     kata: KataFacts
+
+    @property
+    def release(self) -> Release | None:
+        """The release of that shim; None when there is none, or it is of the Rust runtime."""
+        shim = self.shim
+        return release_like(shim.version, bool(shim.knows_virtcca)) if shim and shim.language != RUST else None
 
     @property
     def shim(self) -> KataShim | None:

@@ -11,7 +11,7 @@ from vmtool.kata.config_choice import drop_ins_of
 from vmtool.kata.facts import Target, read_target
 from vmtool.kata.lint.target import HostView
 from vmtool.machine import Reader
-from vmtool.spec.kata_releases import USUAL, Release, release_like, release_of
+from vmtool.spec.kata_releases import USUAL, Release, release_of
 from vmtool.tee.facts import read_tee
 
 
@@ -42,7 +42,7 @@ def choose_checked(reader: Reader, file: str | None, release: Release | None) ->
         return CheckedFile(file, drop_ins_of(reader, file), release, False, HostView())
     target = read_target(reader)
     shim = target.shim
-    known = release or (release_like(shim.version, bool(shim.knows_virtcca)) if shim else None)
+    known = release or target.release
     chosen = known or release_of(USUAL)
     if file is not None:
         return CheckedFile(file, drop_ins_of(reader, file), chosen, known is None, HostView())

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from vmtool.architecture import AMD64
 from vmtool.findings import Finding
-from vmtool.kata.base import PLACES, Base, installed_base, known_base
+from vmtool.kata.base import Base, installed_base, known_base
 from vmtool.kata.check import check_host, check_request, check_shim
 from vmtool.kata.facts import GuestFacts, Target, read_guest, read_target
 from vmtool.kata.request import KataRequest
 from vmtool.machine import Reader
 from vmtool.spec.kata import KataSpec
-from vmtool.spec.kata_releases import PATCHED, USUAL, Release, release_like, release_of
+from vmtool.spec.kata_releases import PATCHED, USUAL, Release, release_of
 from vmtool.spec.runtime import Body
 from vmtool.tee.table import tee_of
 from vmtool.tee.virtcca import VIRTCCA
@@ -63,12 +62,7 @@ def choose_release(kata: KataSpec, tee: str, target: Target) -> Release:
     if kata.version != "auto":
         return release_of(kata.version)
     known = tee_of(tee)
-    return _installed(target) or release_of(known.kata.release if known else USUAL)
-
-
-def _installed(target: Target) -> Release | None:
-    shim = target.shim
-    return release_like(shim.version, bool(shim.knows_virtcca)) if shim else None
+    return target.release or release_of(known.kata.release if known else USUAL)
 
 
 def _base(reader: Reader, body: Body, release: Release, arch: str, target: Target, gpus: int) -> Base | None:
@@ -76,17 +70,11 @@ def _base(reader: Reader, body: Body, release: Release, arch: str, target: Targe
     name, prefix = release.configuration(body.runtime.tee, gpus), body.runtime.kata.prefix
     if name is None:
         return None
-    here = _installed(target)
+    here = target.release
     found = None
     if here and (here.name, here.version) == (release.name, release.version) and arch == target.arch:
         found = installed_base(reader, release, name, prefix)
     return found or (None if release.newer else known_base(release, name, arch, prefix))
-
-
-def base_places(request: KataRequest) -> Iterator[str]:
-    """Where the release's own file for it would be."""
-    name = request.release.configuration(request.tee, request.gpus)
-    return (place.format(prefix=request.kata.prefix, name=name) for place in PLACES)
 
 
 def _arch(body: Body, release: Release, target: Target) -> str:

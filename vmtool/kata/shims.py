@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from vmtool.architecture import ARM64
@@ -17,6 +17,7 @@ from vmtool.tee.virtcca import VIRTCCA
 ON_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin")
 OFF_PATH = ("/opt/kata/bin", "/opt/kata/runtime-rs/bin")
 SHIM = re.compile(r"containerd-shim-(kata[\w-]*)-v2")
+RUST = "Rust"
 NOT_CHOSEN = ConfigChoice(None, "not chosen yet")
 
 
@@ -55,6 +56,7 @@ class KataHandler:
     Args:
         config_path: ConfigPath of its options; None when not set.
         config: the file that its shim reads; None when there is no such shim.
+        shim: that it leads to, by runtime_path or by its type.
     """
 
     name: str
@@ -62,6 +64,7 @@ class KataHandler:
     source: str
     config_path: str | None
     config: ConfigChoice | None
+    shim: KataShim | None = None
 
 
 @dataclass(frozen=True)
@@ -74,17 +77,19 @@ class KataFacts:
 
 def read_kata(reader: Reader, arch: str) -> KataFacts:
     """Look for shims and containerd's handlers, and apply the shims' own rules."""
-    binaries = list(_binaries(reader))
+    # containerd merges the imported files over the main one, so the last word on a name counts.
+    runtimes = tuple({runtime.name: runtime for runtime in read_runtimes(reader)}.values())
+    binaries = list(_binaries(reader, runtimes))
     environment = _environment(reader) if binaries else None
     shims = tuple(_shim(reader, arch, runtime, path, environment) for runtime, path in binaries)
-    # containerd merges the imported files over the main one, so the last word on a name counts.
-    runtimes = {runtime.name: runtime for runtime in read_runtimes(reader)}
-    handlers = tuple(_handler(reader, shims, runtime) for runtime in runtimes.values() if ".kata" in runtime.type)
+    found = (_handler(reader, shims, runtime) for runtime in runtimes)
+    handlers = tuple(handler for handler in found if handler.shim or ".kata" in handler.runtime)
     return KataFacts(shims, handlers)
 
 
-def _binaries(reader: Reader) -> Iterator[tuple[str, str]]:
-    """Runtime name and path of each; where two have one name, containerd takes the first on PATH."""
+def _binaries(reader: Reader, runtimes: Sequence[ContainerdRuntime]) -> Iterator[tuple[str, str]]:
+    """Runtime name and path of each; where two have one name, containerd takes the first on PATH. Handlers can name
+    further ones by their paths."""
     names, files = set(), set()
     for directory in ON_PATH + OFF_PATH:
         for name in reader.names(directory):
@@ -94,13 +99,23 @@ def _binaries(reader: Reader) -> Iterator[tuple[str, str]]:
                 names.add(name)
                 files.add(resolve(reader, path))
                 yield f"io.containerd.{match[1]}.v2", path
+    for path in filter(None, map(_own_path, runtimes)):
+        match = SHIM.fullmatch(posixpath.basename(path))
+        if match and reader.exists(path) and resolve(reader, path) not in files:
+            files.add(resolve(reader, path))
+            yield f"io.containerd.{match[1]}.v2", path
+
+
+def _own_path(runtime: ContainerdRuntime) -> str | None:
+    """The shim that a runtime names by its path, whatever its type says."""
+    return runtime.path or (runtime.type if runtime.type.startswith("/") else None)
 
 
 def _shim(reader: Reader, arch: str, runtime: str, binary: str, environment: str | None) -> KataShim:
     wraps, own = _wrapper(reader, binary)
     told = reader.run((binary, "--version"))
     text = told.out if told else ""
-    language = next((name for mark, name in (("(Golang)", "Go"), ("(Rust)", "Rust")) if mark in text), None)
+    language = next((name for mark, name in (("(Golang)", "Go"), ("(Rust)", RUST)) if mark in text), None)
     version = re.search(r"version: v?([\w.+-]+)", text)
     knows = _knows_virtcca(reader, wraps or binary) if arch == ARM64.machine else None
     shim = KataShim(runtime, binary, wraps, posixpath.dirname(binary) in ON_PATH, language,
@@ -115,7 +130,7 @@ def _knows_virtcca(reader: Reader, program: str) -> bool | None:
 
 
 def _choose(reader: Reader, shim: KataShim, option: str | None) -> ConfigChoice:
-    rust = shim.language == "Rust"
+    rust = shim.language == RUST
     defaults = default_paths(reader, shim.wraps or resolve(reader, shim.binary), rust)
     return choose_config(reader, defaults=defaults, rust=rust, version=shim.version, option=option,
                          environment=shim.environment)
@@ -144,8 +159,10 @@ def _environment(reader: Reader) -> str | None:
 
 
 def _handler(reader: Reader, shims: tuple[KataShim, ...], runtime: ContainerdRuntime) -> KataHandler:
-    fits = (shim for shim in shims if (shim.binary == runtime.path if runtime.path
+    path = _own_path(runtime)
+    file = resolve(reader, path) if path else None
+    fits = (shim for shim in shims if (file in (shim.binary, resolve(reader, shim.binary)) if file
                                        else shim.runtime == runtime.type and shim.on_path))
     shim = next(fits, None)
     return KataHandler(runtime.name, runtime.type, runtime.source, runtime.config_path,
-                       _choose(reader, shim, runtime.config_path) if shim else None)
+                       _choose(reader, shim, runtime.config_path) if shim else None, shim)

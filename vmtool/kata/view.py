@@ -66,10 +66,13 @@ def show_which(readings: Sequence[Reading]) -> None:
     """A block for each way to start a VM."""
     for item in readings:
         config = item.config
-        click.secho(f"{item.name}" + (f" (Kata {item.version})" if item.version else ""), bold=True)
+        language = ", runtime-rs" if item.language == "Rust" else ""
+        click.secho(f"{item.name}" + (f" (Kata {item.version}{language})" if item.version else ""), bold=True)
         click.echo(f"  reads   {config.path or 'nothing'} ({config.reason})")
         for path in config.drop_ins:
             click.echo(f"  merges  {path}")
+        if item.override:
+            click.echo(f"  unless  a pod or container has the annotation {item.override}, where containerd hands it on")
         if config.problem:
             click.secho(f"  fails   {config.problem}", fg="red")
         if item.differs:

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from tests.fakes.recorded import Recorded
-from vmtool.kata.config_choice import ETC, RUST_DEFAULTS, ConfigChoice, choose_config, default_paths
+from vmtool.kata.config_choice import ETC, RUST_DEFAULTS, ConfigChoice, choose_config, default_paths, resolve
 from vmtool.kata.shims import read_kata
+from vmtool.kata.which import read_which
 
 USR = "/usr/share/defaults/kata-containers/configuration.toml"
 OWN = "/srv/kata/gpu.toml"
@@ -29,6 +30,8 @@ def choose(files: dict[str, str] | None = None, links: dict[str, str] | None = N
     ([ETC, OWN], {"environment": OWN}, OWN, "KATA_CONF_FILE"),
     ([ETC, USR, OWN], {"option": OWN, "environment": USR}, OWN, "ConfigPath"),
     ([ETC, USR], {"environment": USR, "version": "4.1.0"}, USR, "KATA_CONF_FILE"),
+    # The Rust shim is as strict as the Go shim, since the same release.
+    ([OWN], {"environment": OWN, "version": "3.29.0", "rust": True, "defaults": RUST_DEFAULTS}, OWN, "KATA_CONF_FILE"),
     # The Rust shim asks the environment first.
     ([RUST_DEFAULTS[1], OWN], {"option": OWN, "environment": RUST_DEFAULTS[1], "rust": True,
                                "defaults": RUST_DEFAULTS}, RUST_DEFAULTS[1], "KATA_CONF_FILE"),
@@ -44,7 +47,7 @@ def test_order(files: list[str], rules: dict[str, Any], path: str, reason: str) 
     ([ETC], {"option": OWN}, f"{OWN} does not exist"),
     ([ETC, OWN], {"environment": OWN, "version": "4.0.0"}, "refuses a KATA_CONF_FILE that is none of its defaults"),
     ([ETC, OWN], {"environment": OWN, "version": None}, "refuses a KATA_CONF_FILE"),
-    ([OWN], {"environment": OWN, "version": "3.29.0", "rust": True, "defaults": RUST_DEFAULTS},
+    ([OWN], {"environment": OWN, "version": "4.0.0", "rust": True, "defaults": RUST_DEFAULTS},
      "refuses a KATA_CONF_FILE"),
 ])
 def test_what_would_not_start(files: list[str], rules: dict[str, Any], problem: str) -> None:
@@ -179,3 +182,61 @@ def test_imported_file_has_the_last_word_on_a_handler() -> None:
                                   'containerd = "x"', "\x00\ufffd"])
 def test_strange_containerd_configuration_has_no_handlers(text: str) -> None:
     assert read_kata(Recorded({"texts": {"/etc/containerd/config.toml": text}}), "x86_64").handlers == ()
+
+
+def test_links_of_directories_are_followed_as_the_kernel_does() -> None:
+    files = {"/srv/kata/2/configuration.toml": "", "/srv/kata/2/config.d/10": "", "/etc/kata-containers/config.d/x": ""}
+    links = {"/etc/kata-containers": "../srv/kata/now", "/srv/kata/now": "2",
+             "/srv/kata/2/link.toml": "configuration.toml"}
+    assert choose(files | {"/etc/kata-containers/link.toml": ""}, links,
+                  option="/etc/kata-containers/link.toml").path == "/srv/kata/2/configuration.toml"
+    for path, real in (("/etc/kata-containers/x", "/srv/kata/2/x"), ("a/../b", "b"), ("/a//./b/", "/a/b")):
+        assert resolve(Recorded({"links": links}), path) == real
+
+
+@pytest.mark.parametrize(("entries", "problem"), [
+    ({"/k/config.d/10.toml": "", "/k/config.d/old/10.toml": ""}, "/k/config.d/old is a directory"),
+    ({"/k/config.d": "a file"}, "/k/config.d is no directory"),
+    ({"/k/config.d/README": "", "/k/config.d/10.toml": ""}, ""),
+])
+def test_what_config_d_must_not_have(entries: dict[str, str], problem: str) -> None:
+    host = Recorded({"texts": {"/k/c.toml": "", **entries}, "names": {"/k/config.d": ["old"]} if "old" in str(entries)
+                     else {}})
+    choice = choose_config(host, defaults=GO, rust=False, version="3.15.0", option="/k/c.toml", environment=None)
+    assert problem in choice.problem if problem else not choice.problem
+
+
+def test_a_drop_in_that_leads_nowhere() -> None:
+    host = Recorded({"texts": {"/k/c.toml": ""}, "names": {"/k/config.d": ["gone"]}})
+    choice = choose_config(host, defaults=GO, rust=False, version="3.15.0", option="/k/c.toml", environment=None)
+    assert choice.problem == "/k/config.d/gone leads nowhere, and the shim reads every entry of config.d"
+
+
+def test_a_handler_by_runtime_path_whatever_its_type() -> None:
+    """kata-deploy names the shim by its path; the type may be anything, and the path a link."""
+    text = """version = 2
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.vm]
+runtime_type = "io.containerd.runc.v2"
+runtime_path = "/srv/kata/bin/containerd-shim-kata-qemu-v2"
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.linked]
+runtime_type = "io.containerd.kata.v2"
+runtime_path = "/usr/bin/kata-shim"
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+runtime_type = "io.containerd.runc.v2"
+"""
+    own = "/srv/kata/bin/containerd-shim-kata-qemu-v2"
+    host = shim_host(texts={"/etc/containerd/config.toml": text, own: ""}, links={"/usr/bin/kata-shim": SHIM})
+    found = read_kata(host, "x86_64")
+    assert [shim.binary for shim in found.shims] == [SHIM, own]
+    assert {handler.name: handler.shim and handler.shim.binary for handler in found.handlers} == {
+        "vm": own, "linked": SHIM}
+
+
+@pytest.mark.parametrize(("version", "language", "override"), [
+    ("3.15.0", "Golang", True), ("3.30.0", "Golang", True), ("3.31.0", "Golang", False), ("4.1.0", "Golang", False),
+    ("3.29.0", "Rust", False)])
+def test_an_annotation_beats_the_file_of_old_shims(version: str, language: str, override: bool) -> None:
+    host = shim_host(outputs={f"{SHIM} --version": {"out": VERSION.format(language=language, version=version)}})
+    [reading] = read_which(host, read_kata(host, "x86_64"))
+    assert (reading.override == "io.katacontainers.config_path") is override
+    assert reading.language == {"Golang": "Go"}.get(language, language)

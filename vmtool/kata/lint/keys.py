@@ -117,6 +117,11 @@ def _integers(target: LintTarget, section: str, name: str, value: Any) -> Iterat
                              "write a smaller number")
 
 
+def key_type_findings(target: LintTarget, section: str, name: str, value: Any) -> Iterator[Finding]:
+    """Of a key that the release knows."""
+    yield from _type(target, section, name, target.release.keys[section][name], value)
+
+
 def _type(target: LintTarget, section: str, name: str, kind: str, value: Any) -> Iterator[Finding]:
     if not fits(kind, value):
         yield target.finding("type.wrong", section, name, f"{name} is {_called(value)}, not {_wanted(kind)}",

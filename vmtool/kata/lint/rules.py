@@ -116,6 +116,8 @@ RULES: dict[str, Rule] = {
     "launch.pod-resources": Rule("warn", "guest", "outside Kubernetes pod_resource_api_sock must be empty"),
     "launch.selinux": Rule("fail", "start", "SELinux in the guest: on a host without it no container starts"),
     "launch.seccomp": Rule("warn", "start", "the guest's agent must have been built with seccomp"),
+    "runtime-rs.go-key": Rule("warn", "silent", "Kata's Rust runtime does not read this key of the Go runtime"),
+    "runtime-rs.unknown": Rule("warn", "silent", "nearly a key of Kata's Rust runtime"),
     "security.debug-console": Rule("warn", "guest", "a shell in the guest for whoever has the host"),
     "security.debug-params": Rule("warn", "guest", "the guest's command line opens a shell or a debug mode"),
     "security.devtools": Rule("warn", "guest", "the GPU's devtools mode protects nothing"),
