@@ -34,7 +34,6 @@ def environment() -> jinja2.Environment:
                               undefined=jinja2.StrictUndefined, keep_trailing_newline=True, trim_blocks=True,
                               lstrip_blocks=True)
     made.filters["toml"] = to_toml
-    made.filters["toml_key"] = to_toml_key
     return made
 
 

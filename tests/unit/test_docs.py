@@ -22,7 +22,8 @@ COMMANDS = [command for page in d.PAGES for command in d.commands(page)]
 INLINE = [command for page in d.PAGES for command in d.inline_commands(page)]
 FILES = [block for page in d.PAGES for block in d.blocks(page) if block.file.endswith(".yaml")]
 # Headings of CONTRIBUTING, each with a list.
-HOW_TO = ("Set up", "Test", "Add an action", "Add a noun", "Add a launcher", "Add a TEE")
+HOW_TO = ("Set up", "Test", "Add an action", "Add a noun", "Add a launcher", "Add a TEE",
+          "Add a release of Kata")
 
 
 @pytest.fixture(autouse=True)

@@ -15,6 +15,7 @@ from vmtool.spec.kata_releases import Release
 QEMU, AGENT, RUNTIME, IMAGE, FACTORY = "hypervisor.qemu", "agent.kata", "runtime", "image", "factory"
 Sections = Mapping[str, Mapping[str, Any]]
 PREFIX = "/opt/kata"
+MIB = 1 << 20
 # As release archives and packages have them, and as later versions of kata-deploy do.
 PLACES = ("{prefix}/share/defaults/kata-containers/configuration-{name}.toml",
           "{prefix}/share/defaults/kata-containers/runtimes/{name}/configuration-{name}.toml")

@@ -11,11 +11,12 @@ from dataclasses import replace
 
 from vmtool.architecture import ARM64
 from vmtool.findings import Finding, failing, host_lacks, wrong_input
+from vmtool.kata.base import MIB
 from vmtool.kata.changes import SPEC, by_place
 from vmtool.kata.facts import GuestFacts, Target
 from vmtool.kata.lint.rules import RULES
 from vmtool.kata.render import draft
-from vmtool.kata.request import MIB, KataRequest
+from vmtool.kata.request import KataRequest
 from vmtool.kata.shims import RUST
 from vmtool.rootfs.format.image_file import ImageFile
 from vmtool.spec.kata_releases import releases

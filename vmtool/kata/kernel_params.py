@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from vmtool.kata.request import MIB, KataRequest
+from typing import TYPE_CHECKING
+
+from vmtool.kata.base import MIB
 from vmtool.tee.table import tee_of
+
+if TYPE_CHECKING:
+    from vmtool.kata.request import KataRequest
 
 SLAB = 2048
 # Words that a kernel takes several times, each for itself.

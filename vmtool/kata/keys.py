@@ -5,7 +5,6 @@ It matters since the runtime ignores an unknown key of its main file without a w
 
 from __future__ import annotations
 
-import difflib
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -76,6 +75,8 @@ def knowing(section: str, name: str) -> Iterator[str]:
 
 def nearest(release: Release, section: str, name: str) -> str:
     """What was probably meant: a key of the same section, else of another one ("runtime.vfio_mode"); or empty."""
+    import difflib  # few files have an unknown key
+
     here = difflib.get_close_matches(name[:80], release.keys.get(section, ()), n=1, cutoff=0.75)
     if here:
         return here[0]

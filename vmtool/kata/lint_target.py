@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from vmtool.errors import NotReady
-from vmtool.facts.cpu import read_cpu
-from vmtool.facts.kvm import read_kvm
 from vmtool.kata.config_choice import drop_ins_of
-from vmtool.kata.facts import Target, read_target
 from vmtool.kata.lint.target import HostView
 from vmtool.machine import Reader
 from vmtool.spec.kata_releases import USUAL, Release, release_of
-from vmtool.tee.facts import read_tee
+
+if TYPE_CHECKING:
+    from vmtool.kata.facts import Target
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,8 @@ def choose_checked(reader: Reader, file: str | None, release: Release | None) ->
     """
     if file is not None and release is not None:
         return CheckedFile(file, drop_ins_of(reader, file), release, False, HostView())
+    from vmtool.kata.facts import read_target  # takes longer than a named file's whole check
+
     target = read_target(reader)
     shim = target.shim
     known = release or target.release
@@ -55,6 +57,10 @@ def choose_checked(reader: Reader, file: str | None, release: Release | None) ->
 
 def read_host_view(reader: Reader, target: Target) -> HostView:
     """The host as the lint sees it; virtCCA stays unknown, since only a KVM that is tried tells."""
+    from vmtool.facts.cpu import read_cpu
+    from vmtool.facts.kvm import read_kvm
+    from vmtool.tee.facts import read_tee
+
     cpu = read_cpu(reader)
     found = read_tee(reader, cpu, read_kvm(reader, cpu, probe=False))
     available = {name: support.available for name, support in found.items()}

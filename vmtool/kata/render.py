@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -40,6 +41,7 @@ class Rendering:
     findings: tuple[Finding, ...]
 
 
+@functools.lru_cache(maxsize=1)
 def draft(request: KataRequest) -> Rendering:
     """The configuration with all its findings, those that refuse it as well.
 
@@ -56,7 +58,7 @@ def draft(request: KataRequest) -> Rendering:
     text = write(title, values, changes)
     document = parse(text, NAME, request.release.toml)
     if sections(document.values) != _listed(values):
-        raise VmtoolError("templates/kata/configuration.toml.j2 does not write what is wanted",
+        raise VmtoolError("what was written is not the configuration that was meant",
                           details=differences(_listed(values), sections(document.values)))
     findings = lint(LintTarget(document, request.release, asked=request.tee, gpus=request.gpus, arch=request.arch))
     return Rendering(base, changes, values, text, findings)
@@ -87,18 +89,20 @@ def render_drop_in(made: Rendering) -> str:
 def write(title: tuple[str, ...], values: Mapping[str, Mapping[str, Any]], changes: tuple[Change, ...]) -> str:
     """TOML, byte for byte the same for the same values."""
     places = by_place(changes)
-    written = [{"name": ".".join(map(to_toml_key, name.split("."))), "lines": [
-        {"key": key, "value": value, "reason": _comment(places.get((name, key)))} for key, value in table.items()]}
-        for name, table in values.items() if table]
+    lines = [f"# {line}" for line in title]
     # Keys above the first table are of no table, and come first.
-    written.sort(key=lambda section: section["name"] != "")
-    return render_template("kata/configuration.toml", title=title, sections=written)
+    for name, table in sorted(values.items(), key=lambda section: section[0] != ""):
+        lines += ["", f"[{name}]"] if table and name else []
+        for key, value in table.items():
+            lines += _comment(places.get((name, key)))
+            lines.append(f"{to_toml_key(key)} = {to_toml(value)}")
+    return "\n".join(lines) + "\n"
 
 
-def _comment(change: Change | None) -> str:
+def _comment(change: Change | None) -> list[str]:
     if change is None:
-        return ""
-    return f"{change.reason} (shipped: {'not set' if change.shipped is None else to_toml(change.shipped)})"
+        return []
+    return [f"# {change.reason} (shipped: {'not set' if change.shipped is None else to_toml(change.shipped)})"]
 
 
 def differences(wanted: Mapping[str, Mapping[str, Any]], written: Mapping[str, Mapping[str, Any]]) -> list[str]:

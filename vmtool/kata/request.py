@@ -5,17 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vmtool.kata.assets import Assets, assets_of
-from vmtool.kata.base import Base
+from vmtool.kata.base import MIB, Base
 from vmtool.qemu.timeouts import create_seconds, dial_seconds
 from vmtool.spec.kata import KataSpec
 from vmtool.spec.kata_releases import Release
 from vmtool.spec.runtime import Body
 from vmtool.tee.table import NONE
 
-MIB = 1 << 20
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class KataRequest:
     """What is rendered.
 

@@ -59,7 +59,8 @@ class Release:
     def title(self) -> str:
         """The name, and the shim's version where it is not this release."""
         other = self.shim and _numbers(self.shim) != _numbers(self.name) and self.shim not in self.calls_itself
-        return f"{self.shim} (nearest known: {self.name})" if other else self.name
+        read = " (its sources were read, none was run)" if self.known_by == "read" else ""
+        return f"{self.shim} (nearest known: {self.name}){read}" if other else f"{self.name}{read}"
 
     @property
     def confidential_vfio(self) -> str:

@@ -20,7 +20,7 @@ from vmtool.kata.lint.target import LintTarget
 from vmtool.kata.render import render, render_drop_in, render_kind, write
 from vmtool.kata.request import KataRequest
 from vmtool.qemu.timeouts import create_seconds, dial_seconds
-from vmtool.rendering import environment, to_toml
+from vmtool.rendering import to_toml
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "kata"
 VERITY = "root_hash=ab,salt=cd,data_blocks=9,data_block_size=4096,hash_block_size=4096"
@@ -230,8 +230,8 @@ def test_the_filter_refuses_what_it_does_not_know() -> None:
         to_toml(None)
 
 
-def test_a_template_that_changes_a_value_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(environment().filters, "toml", lambda value: "7" if value == 20480 else to_toml(value))
+def test_a_value_that_is_written_otherwise_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vmtool.kata.render.to_toml", lambda value: "7" if value == 20480 else to_toml(value))
     with pytest.raises(VmtoolError) as error:
         render(requested("4.1"))
     assert "hypervisor.qemu.default_memory is 7, not 20480" in error.value.details

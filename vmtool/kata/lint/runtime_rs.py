@@ -5,7 +5,6 @@ Source: Kata's guide to migrating from the Go runtime (docs of release 4.0). Its
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator
 
 from vmtool.findings import Finding
@@ -69,6 +68,8 @@ def runtime_rs_findings(target: LintTarget) -> Iterator[Finding]:
 
 def _misspelt(target: LintTarget, section: str, key: str) -> Iterator[Finding]:
     """Not every key is known, so only what is nearly one is reported."""
+    import difflib  # few files have an unknown key
+
     known = [*OWN[section], *target.release.keys.get(section, ())]
     near = difflib.get_close_matches(key[:80], known, n=1, cutoff=0.8)
     if near:
