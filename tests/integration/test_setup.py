@@ -67,4 +67,5 @@ def test_other_requirements_are_added_to_what_is_there(checkout: Path, made: str
     asked = setup(checkout, made)
     assert BASE in asked
     assert (TEST in asked) is both
+    assert "\nvmtool" not in asked, "it is on no index, and what is there is somebody else's"
     assert "--no-deps -e ." in asked
