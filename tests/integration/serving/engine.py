@@ -75,12 +75,12 @@ class Standin:
 def main(socket: str, log: str) -> None:
     """Serve until killed."""
     standin = Standin(Path(log))
-    application = web.Application(client_max_size=1 << 30, handler_args={"handler_cancellation": True})
+    application = web.Application(client_max_size=1 << 30)
     application.router.add_get("/health", standin.health)
     application.router.add_get("/v1/models", standin.models)
     application.router.add_post("/v1/chat/completions", standin.chat)
     application.router.add_route("*", "/{path:.*}", standin.echo)
-    web.run_app(application, path=socket, print=None, access_log=None, handler_cancellation=True)
+    web.run_app(application, path=socket, print=None, access_log=None, handler_cancellation=True, backlog=2048)
 
 
 if __name__ == "__main__":

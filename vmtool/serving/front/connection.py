@@ -12,9 +12,9 @@ from aiohttp import web
 
 from vmtool.serving.front.crowd import Crowd, address_group
 from vmtool.serving.front.denied import Denied
+from vmtool.serving.front.inflow import Inflow
 from vmtool.serving.front.limits import Limits
 
-END = b"\r\n\r\n"
 TOO_LONG = b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 # What a peer still sends of a body that nobody wants is read for that long, so that it sees the answer.
 LINGER_SECONDS = 2.0
@@ -31,7 +31,7 @@ class Connection(web.RequestHandler):
         loop: the event loop.
     """
 
-    __slots__ = ("address", "crowd", "head", "host", "limits", "request", "tail", "until", "wire")
+    __slots__ = ("address", "crowd", "host", "inflow", "limits", "request", "until", "wire")
 
     def __init__(self, server: web.Server, crowd: Crowd[Connection], limits: Limits,
                  loop: asyncio.AbstractEventLoop) -> None:
@@ -42,9 +42,7 @@ class Connection(web.RequestHandler):
         self.address = self.host = ""
         self.wire: asyncio.Transport | None = None
         self.until = loop.time() + limits.keyless_seconds
-        # Bytes of the head so far, and its last ones; None while a request is being answered.
-        self.head: int | None = 0
-        self.tail = b""
+        self.inflow = Inflow(limits.head)
         self.request: web.BaseRequest | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -62,8 +60,12 @@ class Connection(web.RequestHandler):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if not data or self._within_bounds(data):
+        if not data or self.inflow.fits(data):
             super().data_received(data)
+            if not self.inflow.framed():
+                self.drop()
+            elif self.request:
+                self._check_body(self.request)
         elif self.wire:
             if self.request is None:
                 self.wire.write(TOO_LONG)
@@ -82,17 +84,18 @@ class Connection(web.RequestHandler):
     @contextlib.contextmanager
     def answering(self, request: web.BaseRequest) -> Iterator[None]:
         """While a request is answered its body may come, and a next request of a head's length."""
-        self.request, self.head = request, None
-        loop = asyncio.get_running_loop()
+        self.request = request
+        self.inflow.begin(request.content)
+        self._check_body(request)
         try:
             yield
         finally:
-            done = request.content.is_eof()
+            self.request = None
             self.crowd.rest(self)
-            self.request, self.head = None, 0 if done else None
-            wait = self.limits.closing_seconds if not done else (
-                self.limits.idle_seconds if self in self.crowd.idle else self.limits.keyless_seconds)
-            self.until = loop.time() + wait
+            wait = self.limits.idle_seconds if self in self.crowd.idle else self.limits.keyless_seconds
+            if not self.inflow.end():
+                wait = self.limits.closing_seconds
+            self.until = asyncio.get_running_loop().time() + wait
 
     def show_key(self) -> None:
         """The request being answered has a valid key: now its own deadlines count."""
@@ -112,18 +115,7 @@ class Connection(web.RequestHandler):
         response.force_close()
         return response
 
-    def _within_bounds(self, data: bytes) -> bool:
-        if self.head is None:
-            # The body's bytes are counted where it is read; what comes after it is the next head, or several.
-            if self.request is None or not self.request.content.is_eof():
-                return True
-            self.head = 0
-        first = data.lstrip(b"\r\n") if self.head == 0 else data
-        at = (self.tail + first).find(END)
-        if at >= 0 and self.request is None:
-            complete = self.head + at - len(self.tail) <= self.limits.head
-            self.head, self.tail = None, b""
-            return complete
-        self.head += len(data)
-        self.tail = (self.tail + first)[-len(END) + 1:]
-        return self.head <= self.limits.head
+    def _check_body(self, request: web.BaseRequest) -> None:
+        # aiohttp queues what is wrong with a body behind the request that waits for the body.
+        if self._messages and not request.content.is_eof():
+            request.content.set_exception(web.RequestPayloadError("the body's framing is wrong"))

@@ -28,14 +28,14 @@ class Engine:
 
     Args:
         socket: where it listens, now or later.
-        buffered: bytes of an answer that are read ahead.
+        buffered: bytes of an answer that are read ahead; aiohttp takes twice as much as it is given.
     """
 
     def __init__(self, socket: Path, buffered: int) -> None:
         connector = aiohttp.UnixConnector(str(socket), limit=0, keepalive_timeout=KEEP_SECONDS)
         self.session = aiohttp.ClientSession(
             connector=connector, timeout=aiohttp.ClientTimeout(), cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False, skip_auto_headers=NOT_ADDED, read_bufsize=buffered)
+            auto_decompress=False, skip_auto_headers=NOT_ADDED, read_bufsize=buffered // 2)
         self.checked = -HEALTH_AGE
         self.healthy = False
         self.checking: asyncio.Task[bool] | None = None

@@ -66,7 +66,7 @@ class Front:
                 self._check_form(request)
                 self._check_peer(connection.host)
                 if match and not match.route.keyed:
-                    return await self._health()
+                    return _one_by_one(connection, await self._health())
                 key = self._check_key(request)
                 connection.show_key()
                 keyed = True
@@ -78,7 +78,7 @@ class Front:
                 response = denied.response()
                 if status == 400 or not request.content.is_eof():
                     response.force_close()
-                return response
+                return response if keyed else _one_by_one(connection, response)
             finally:
                 if not match or match.route.keyed:
                     shown = match.route if match else "other"  # a foreign path may hold anything
@@ -176,13 +176,21 @@ class Front:
         now = asyncio.get_running_loop().time
         response = web.StreamResponse(status=reply.status, reason=reply.reason, headers=passed_back(reply.headers))
         await response.prepare(request)
-        async for chunk in reply.content.iter_any():
+        while chunk := await reply.content.readany():
             clock.reschedule(now() + self.limits.reader_seconds)
             await response.write(chunk)
+            del chunk  # it waits in the transport's buffer
             await request.writer.drain()
             clock.reschedule(now() + self.limits.engine_seconds)
         await response.write_eof()
         return response
+
+
+def _one_by_one(connection: Connection, response: web.Response) -> web.Response:
+    """Without a key nobody is served several requests at once: the first answer is the last."""
+    if connection.inflow.ahead:
+        response.force_close()
+    return response
 
 
 def _not_up() -> Denied:

@@ -28,7 +28,7 @@ class Limits:
         requests_per_key: being answered at once, for one key.
         engine_seconds: how long the engine may be silent, before its answer and within it.
         reader_seconds: how long a client may not take what it asked for.
-        buffered: bytes that wait for one client before the engine is slowed down.
+        buffered: bytes that are read at once, and that wait for one client before the engine is slowed down.
         log_lines: lines a second, of requests with and without a key.
     """
 
@@ -46,7 +46,7 @@ class Limits:
     requests_per_key: int = 256
     engine_seconds: float = 600.0
     reader_seconds: float = 60.0
-    buffered: int = 32 << 10
+    buffered: int = 16 << 10
     log_lines: tuple[float, float] = (20.0, 1.0)
 
 

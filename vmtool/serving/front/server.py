@@ -29,6 +29,8 @@ OPTIONS = (
 
 async def serve(front: Front, listening: socket.socket, log: Callable[[str], None] = print) -> None:
     """Serve HTTP on the socket until cancelled."""
+    # What asyncio reads at once, of peers and of the engine: its 256 KiB, for each connection, would be too many.
+    asyncio.selector_events._SelectorSocketTransport.max_size = front.limits.buffered  # type: ignore[attr-defined]
     for level, option, value in OPTIONS:
         listening.setsockopt(level, option, value)
     complaints = Warnings(BoundedLog(log, front.limits.log_lines[1], "warnings"))
