@@ -149,7 +149,11 @@ BAD: list[tuple[str, str, str, int, dict[str, Any], dict[str, Any]]] = [
     ("late.microvm", "4.1", "tdx", 0, {Q + "machine_type": "microvm"}, {}),
     ("late.viommu", "3.15-virtcca", "virtcca", 0, {Q + "enable_iommu": True}, {}),
     ("late.pflash", "3.15-virtcca", "virtcca", 0, {Q + "pflashes": ["/a"]}, {}),
-    ("late.template", "3.15", "snp", 0, {"factory.enable_template": True}, {}),
+    ("late.io-space", "4.1", "tdx", 1, {Q + "pcie_root_port": 16}, {}),
+    ("hypervisor.unknown", "3.15", "none", 0, {"hypervisor": {"acrn": {"path": "/x"}}}, {}),
+    ("hypervisor.unknown", "CC-0.8.0", "none", 0, {"hypervisor": {"stratovirt": {"path": "/x"}}}, {}),
+    ("silent.template", "3.15", "snp", 0, {"factory.enable_template": True}, {}),
+    ("silent.snp", "3.15", "snp", 0, {Q + "confidential_guest": False}, {}),
     ("silent.memory-most", "4.1", "none", 0, {Q + "default_maxmemory": 8192}, {}),
     ("silent.vcpus", "4.1", "none", 0, {Q + "default_vcpus": -1}, {}),
     ("silent.vcpus-most", "4.1", "none", 0, {Q + "default_maxvcpus": 241}, {}),
@@ -230,7 +234,7 @@ def test_what_kata_takes_is_no_error(release: str, changes: dict[str, Any]) -> N
     assert not failing(findings), failing(findings)
 
 
-@pytest.mark.parametrize("name", ["clh", "firecracker", "stratovirt", "remote", "dragonball", "acrn"])
+@pytest.mark.parametrize("name", ["clh", "firecracker", "stratovirt", "remote", "dragonball"])
 def test_another_hypervisors_file_is_not_judged(name: str) -> None:
     text = f'[hypervisor.{name}]\npath = "/x"\nzzz = 1\n[agent.kata]\n[runtime]\nzzz = 1\n'
     assert not lint(LintTarget(parse(text), release_of("3.15")))

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from vmtool.architecture import AMD64
 from vmtool.findings import Finding
 from vmtool.kata.kernel_params import REPEATED
-from vmtool.kata.lint.target import QEMU, LintTarget
+from vmtool.kata.lint.load import SHARING
+from vmtool.kata.lint.target import FACTORY, QEMU, LintTarget
 
 MAX_PORTS, MAX_BRIDGES, MIN_MEMORY, MAX_LOGLEVEL = 16, 5, 256, 3
 # govmm.MaxVCPUs of x86.
@@ -86,6 +87,14 @@ def _ignored(target: LintTarget) -> Iterator[Finding]:
             target.release.knows(QEMU, "pcie_root_port")):
         yield target.finding("silent.root-port", QEMU, "pcie_root_port", "pcie_root_port is ignored: neither "
                              "cold_plug_vfio nor hot_plug_vfio is root-port", 'write cold_plug_vfio = "root-port"')
+    if target.flag(QEMU, "sev_snp_guest") and not target.flag(QEMU, "confidential_guest"):
+        yield target.finding("silent.snp", QEMU, "sev_snp_guest", "sev_snp_guest does nothing without "
+                             "confidential_guest", "write confidential_guest = true")
+    share = target.text(QEMU, "shared_fs") or "virtio-fs"
+    if target.flag(FACTORY, "enable_template") and share in SHARING:
+        yield target.finding("silent.template", FACTORY, "enable_template", "enable_template does nothing with "
+                             f"{share}",
+                             "write enable_template = false")
     driver = target.text(QEMU, "block_device_driver")
     if target.flag(QEMU, "enable_iothreads") and driver not in ("", "virtio-scsi"):
         yield target.finding("silent.iothreads", QEMU, "enable_iothreads", f"enable_iothreads does nothing with "

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from vmtool.architecture import AMD64, ARM64
 from vmtool.findings import Finding
 from vmtool.kata.lint.load import SHARING
-from vmtool.kata.lint.target import FACTORY, QEMU, SECURE_EXECUTION, LintTarget
+from vmtool.kata.lint.target import QEMU, SECURE_EXECUTION, LintTarget
 from vmtool.spec.verity_params import verity_problem
 from vmtool.tee.snp import SNP
 from vmtool.tee.table import NONE
@@ -78,10 +78,6 @@ def _size(target: LintTarget) -> Iterator[Finding]:
     if target.flag(QEMU, "enable_vhost_user_store") and not target.flag(QEMU, "enable_hugepages"):
         yield target.finding("late.vhost-user", QEMU, "enable_vhost_user_store", "enable_vhost_user_store without "
                              "enable_hugepages", "write enable_hugepages = true, or enable_vhost_user_store = false")
-    share = target.text(QEMU, "shared_fs") or "virtio-fs"
-    if target.flag(FACTORY, "enable_template") and target.text(QEMU, "initrd") and share in SHARING:
-        yield target.finding("late.template", FACTORY, "enable_template", f"enable_template with {share}",
-                             "write enable_template = false")
 
 
 def _devices(target: LintTarget) -> Iterator[Finding]:
@@ -91,6 +87,10 @@ def _devices(target: LintTarget) -> Iterator[Finding]:
     if needed > MAX_PORTS and target.ports:
         yield target.finding("late.ports", QEMU, "cold_plug_vfio", f"{needed} ports are needed, but Kata makes "
                              f"{MAX_PORTS}", "pass fewer devices")
+    ports = target.number(QEMU, "pcie_root_port")
+    if ports >= MAX_PORTS and "root-port" in target.ports:
+        yield target.finding("late.io-space", QEMU, "pcie_root_port", f"{MAX_PORTS} root ports take all of the I/O "
+                             "space, and default_bridges' bridge gets none", f"write {MAX_PORTS - 1} or less")
     kind = {"root-port": "pcie_root_port", "switch-port": "pcie_switch_port"}.get(hot)
     if gpus and kind and target.release.knows(QEMU, kind) and target.number(QEMU, kind) < needed:
         yield target.finding("late.hot-ports", QEMU, kind, f"{kind} = {target.number(QEMU, kind)}, but {needed} "

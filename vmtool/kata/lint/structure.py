@@ -8,8 +8,10 @@ from typing import Any
 from vmtool.findings import Finding
 from vmtool.kata.lint.target import QEMU, LintTarget
 
-# What the runtime's table of hypervisors has; each of them came and went with some release.
-HYPERVISORS = ("qemu", "clh", "firecracker", "dragonball", "stratovirt", "remote", "acrn")
+# What the runtime's table of hypervisors has.
+HYPERVISORS = ("qemu", "clh", "firecracker", "dragonball", "remote")
+STRATOVIRT, ACRN = "stratovirt", "acrn"
+STRATOVIRT_SINCE = WITHOUT_ACRN = (3, 3)
 NAMED = ("hypervisor", "agent")
 STRUCTS = ("runtime", "factory")
 
@@ -19,10 +21,17 @@ def hypervisors(target: LintTarget) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def known_hypervisors(target: LintTarget) -> tuple[str, ...]:
+    """Of the release."""
+    version = target.release.version
+    return (*HYPERVISORS, *([STRATOVIRT] if version >= STRATOVIRT_SINCE else []),
+            *([ACRN] if version < WITHOUT_ACRN else []))
+
+
 def other_hypervisor(target: LintTarget) -> str:
     """The one hypervisor of a file that is not QEMU's; empty otherwise."""
     names = list(hypervisors(target))
-    return names[0] if len(names) == 1 and names[0] in HYPERVISORS[1:] else ""
+    return names[0] if len(names) == 1 and names[0] in known_hypervisors(target)[1:] else ""
 
 
 def structure_findings(target: LintTarget) -> Iterator[Finding]:
@@ -57,11 +66,11 @@ def _tables(target: LintTarget) -> Iterator[Finding]:
 
 
 def _hypervisors(target: LintTarget) -> Iterator[Finding]:
-    names = list(hypervisors(target))
+    names, known = list(hypervisors(target)), known_hypervisors(target)
     for name in names:
-        if name not in HYPERVISORS:
+        if name not in known:
             yield target.finding("hypervisor.unknown", f"hypervisor.{name}", "", f"Kata {target.release.name} knows no "
-                                 f"hypervisor {name[:40]!r}", f"it knows {', '.join(HYPERVISORS[:-1])}")
+                                 f"hypervisor {name[:40]!r}", f"it knows {', '.join(known)}")
     if len(names) > 1:
         yield target.finding("hypervisor.several", f"hypervisor.{names[1]}", "",
                              f"[hypervisor.{'], [hypervisor.'.join(names)}]: the runtime takes one by chance",
