@@ -24,7 +24,7 @@ from tests.integration.shell import IN_A_NETWORK, Scene, do, tree, type_it
 from tests.unit.qemu.cases import argv
 from vmtool import plan as p
 from vmtool.containerd.actions import DeleteTask
-from vmtool.endpoint.actions import AskCanary, AwaitHealth
+from vmtool.endpoint.actions import AskCanary, AwaitHealth, ReadServer
 from vmtool.endpoint.client import Server
 from vmtool.gpu.actions import AwaitVfioNodes, AwaitVfioUnused, ExpectDriver, ProveVfio, WriteSysfs
 from vmtool.host import daemons, processes
@@ -422,6 +422,8 @@ class Model(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.send_response(200)
         self.end_headers()
+        if self.path == "/v1/models":
+            self.wfile.write(b'{"object": "list", "data": [{"id": "m \xc3\xa9", "max_model_len": 256}]}')
 
     def do_POST(self) -> None:
         question = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -467,6 +469,16 @@ for _match, _expect in (("exact", "Why? “é”"), ("exact", "Why?"), ("contain
     def _(place: Path, match: str = _match, expect: str = _expect) -> p.Action:
         (place / "key").write_text("sk-1\nsk-2\n")
         return AskCanary(SERVED, place / "key", "m", "Why?", expect, match, place / "canary.json", deadline=5)
+
+
+for _server, _log in ((SERVED, "x\n\x1b[0m INFO non-default args: {'a': '\"é'}\nnon-default args: {}\n"),
+    (SERVED, "x\n"),
+                      (ABSENT, "non-default args: {}\n")):
+    @scene(ReadServer, f"{_server.port}, {_log[:12]!r}")
+    def _(place: Path, server: Server = _server, log: str = _log) -> p.Action:
+        (place / "key").write_text("sk-1\nsk-2\n")
+        (place / "log").write_text(log)
+        return ReadServer(server, place / "key", place / "log", place / "server.json", deadline=5)
 
 
 # QEMUs: a shell under their name, with their arguments.

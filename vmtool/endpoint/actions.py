@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING
 
 from vmtool.endpoint import client
 from vmtool.endpoint.client import Server
+from vmtool.endpoint.vllm_report import MARK
 from vmtool.errors import ProgramFailed, VerificationFailed, VmtoolError
 from vmtool.plan.action import Action
 from vmtool.plan.programs import private_file
 
 if TYPE_CHECKING:
     from vmtool.machine import Host
+
+# The line that is looked for comes early.
+LOG = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,39 @@ class AwaitHealth(Action):
                                     hint="give it more time with --timeout SECONDS", log=str(self.log))
             host.note(f"{waited:.0f} s of at most {self.deadline:.0f} s")
             host.sleep(client.POLL)
+
+
+@dataclass(frozen=True)
+class ReadServer(Action):
+    """Keep what a healthy vLLM says of its own arguments, for the claims: a line of its `log`, and /v1/models.
+
+    Args:
+        key: file with the API key.
+        evidence: the file that it is written to.
+    """
+
+    server: Server
+    key: Path
+    log: Path
+    evidence: Path
+    deadline: float = 30.0
+
+    def shell(self) -> str:
+        key, log, evidence = (shlex.quote(str(path)) for path in (self.key, self.log, self.evidence))
+        line = f"$(head -c {LOG} {log} | grep -a -o '{MARK}.*' | head -n 1)"
+        return (f"{private_file(self.evidence)} sed -n '1s/^/Authorization: Bearer /p' {key} | "
+                f"curl -sf -m {self.deadline:.0f} -H @- {self.server.shell()}/v1/models | "
+                f'jq -s --arg arguments "{line}" \'{{arguments: $arguments, models: .[0]}}\' > {evidence}')
+
+    def do(self, host: Host) -> None:
+        found = client.models(host, client.base_url(host, self.server), self.key, deadline=self.deadline)
+        try:
+            text = host.read(self.log)[:LOG].decode(errors="replace")
+        except OSError:
+            text = ""
+        line = next((line for line in text.split("\n") if MARK in line), "")
+        said = {"arguments": MARK + line.partition(MARK)[2] if line else "", "models": found}
+        host.write(self.evidence, json.dumps(said, indent=2, ensure_ascii=False) + "\n")
 
 
 @dataclass(frozen=True)

@@ -100,6 +100,15 @@ def _pieces(lines: Iterator[str], url: str) -> Iterator[str]:
     raise VmtoolError(f"{url} answered without a stream", details=[error_text(first)] if first else [])
 
 
+def models(host: Host, url: str, key: Path, *, deadline: float) -> Any:
+    """What the server says of its models; None when it does not answer, or not in JSON."""
+    status, text = host.request("GET", f"{url}/v1/models", headers=_headers(host, key), deadline=deadline)
+    try:
+        return json.loads(text) if status == 200 else None
+    except (ValueError, RecursionError):
+        return None
+
+
 def _headers(host: Host, key: Path) -> dict[str, str]:
     """What goes with a question: the first key of the file."""
     try:

@@ -66,6 +66,11 @@ class Paths:
         return self.directory / "kata" / "configuration.toml"
 
     @property
+    def server(self) -> Path:
+        """What the server said of its arguments once it was healthy."""
+        return self.directory / "evidence" / "server.json"
+
+    @property
     def canary(self) -> Path:
         return self.directory / "evidence" / "canary.json"
 

@@ -6,13 +6,14 @@ import json
 from collections.abc import Iterator
 
 from vmtool.claims import Claim
-from vmtool.endpoint.actions import AskCanary, AwaitHealth
+from vmtool.endpoint.actions import AskCanary, AwaitHealth, ReadServer
 from vmtool.findings import Finding, wrong_input
 from vmtool.instance.instance import Instance
 from vmtool.machine import Reader
 from vmtool.plan import Step
 from vmtool.stage.launch import Launch, Stage
 from vmtool.stage.timeouts import canary_deadline, start_deadline
+from vmtool.stage.vllm_claims import vllm_claims
 
 
 class HealthStage(Stage):
@@ -29,7 +30,12 @@ class HealthStage(Stage):
         computed = start_deadline(body.resources.memory, launch.model_size, record.confidential)
         deadline = launch.timeout or body.timeouts.start or computed * launch.launcher.slowdown(launch)
         yield Step(f"wait until the server is healthy, at most {deadline:.0f} s",
-                   (AwaitHealth(record.server, paths.pidfile, paths.log, deadline),), waits_only=True)
+                   (AwaitHealth(record.server, paths.pidfile, paths.log, deadline),
+                    *((ReadServer(record.server, paths.key, paths.log, paths.server),) if body.model.engine == "vllm"
+                      else ())), waits_only=True)
+
+    def claims(self, reader: Reader, instance: Instance, *, whole: bool) -> Iterator[Claim]:
+        yield from vllm_claims(reader, instance)
 
 
 class CanaryStage(Stage):

@@ -27,6 +27,8 @@ def answer(machine: FakeMachine, method: str, url: str, headers: dict[str, str],
         return 200, ""
     if headers.get("Authorization") != f"Bearer {keys[0]}":
         return 401, '{"error": "Unauthorized"}'
+    if place.path == "/v1/models":
+        return 200, json.dumps({"object": "list", "data": [{"id": "m", "max_model_len": 256}]})
     question = json.loads(body or b"{}")["messages"][0]["content"]
     return 200, json.dumps({"choices": [{"message": {"content": machine.answers.get(question, "I do not know.")}}]})
 

@@ -50,7 +50,8 @@ class Answers(BaseHTTPRequestHandler):
     answer = ""
 
     def do_GET(self) -> None:
-        self._send({})
+        models: dict[str, object] = {"object": "list", "data": [{"id": "m", "object": "model"}]}
+        self._send(models if self.path == "/v1/models" else {})
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers.get("content-length") or 0))
