@@ -6,6 +6,7 @@ import pytest
 
 from tests.lab import topology
 from tests.lab.gpuhost import PCI, drivers, listed, settings, viable
+from tests.lab.sysfs import bind
 from tests.lab.vm import LabVm
 
 GPU = "0000:00:05.0"
@@ -24,6 +25,8 @@ def test_alone_in_its_group(vm: LabVm) -> None:
     again = vm.vmtool("gpu", "bind", GPU, "--boot-vga", "--yes")
     assert (again.status, "already bound" in again.err) == (0, True)
     assert listed(vm, GPU)["power_control"] == "on"
+    assert listed(vm, GPU)["viable"]["verdict"] == "proven"
+    assert "bound, proven" in vm.vmtool("gpu", "list").out
     assert vm.vmtool("gpu", "release", GPU).status == 0
     assert (drivers(vm, GPU), settings(vm, GPU)) == ([""], before)
 
@@ -68,6 +71,38 @@ def test_a_nic_in_the_group_is_refused_unless_named(vm: LabVm) -> None:
     assert (bound.status, viable(vm, BEHIND_BRIDGE)) == (0, True), bound.err
     assert vm.vmtool("gpu", "release", BEHIND_BRIDGE).status == 0
     assert drivers(vm, BEHIND_BRIDGE, ITS_NEIGHBOUR) == ["", "e1000"]
+
+
+@pytest.mark.parametrize("vm", [topology.SHARED_BUSY], indirect=True)
+def test_the_kernel_is_asked_of_what_somebody_else_bound(vm: LabVm) -> None:
+    """By hand, while the neighbour has its driver: VFIO takes it, and no machine would get it."""
+    bind(vm, BEHIND_BRIDGE)
+    assert (drivers(vm, BEHIND_BRIDGE), viable(vm, BEHIND_BRIDGE)) == (["vfio-pci"], False)
+    claim = listed(vm, BEHIND_BRIDGE)["viable"]
+    assert claim["verdict"] == "failed", claim
+    assert f"{ITS_NEIGHBOUR} has the driver e1000" in claim["evidence"]
+
+
+@pytest.mark.parametrize("vm", [topology.NO_INTREMAP], indirect=True)
+def test_the_kernel_refuses_a_domain_without_interrupt_remapping(vm: LabVm) -> None:
+    bind(vm, GPU)
+    claim = listed(vm, GPU)["viable"]
+    assert (claim["verdict"], "(EPERM)" in claim["evidence"]) == ("failed", True), claim
+
+
+@pytest.mark.parametrize("vm", [topology.NVIDIA_PAIR], indirect=True)
+def test_a_bind_that_no_machine_could_use_is_undone(vm: LabVm) -> None:
+    """VFIO's part that makes domains is kept from being loaded: the drivers bind all the same."""
+    before = settings(vm, *PAIR)
+    vm.sh("modprobe -r vfio_pci vfio_iommu_type1 2>&- || :; mkdir -p /etc/modprobe.d\n"
+          "echo 'install vfio_iommu_type1 /bin/true' > /etc/modprobe.d/lab.conf")
+    failed = vm.vmtool("gpu", "bind", "--all", "--yes")
+    assert (failed.status, "no virtual machine could start with it" in failed.err) == (4, True), failed.err
+    assert f"{PAIR[0]}: the kernel gives its IOMMU group no domain" in failed.err
+    assert (drivers(vm, *PAIR), settings(vm, *PAIR)) == (["nvidia", "nvidia"], before)
+    vm.sh("rm /etc/modprobe.d/lab.conf; modprobe vfio_iommu_type1")
+    bound = vm.vmtool("gpu", "bind", "--all", "--yes")
+    assert (bound.status, bound.out.count("bound, proven")) == (0, 2), bound.err
 
 
 @pytest.mark.parametrize("vm", [topology.SHARED_FREE], indirect=True)

@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from vmtool import plan as p
 from vmtool.claims import Claim
 from vmtool.gpu.pci import DEVICES
+from vmtool.gpu.proof import VIABLE
+from vmtool.gpu.saved_state import read_proofs
 from vmtool.gpu.vfio_driver import is_vfio
 from vmtool.gpu.workers import vfio_in_use
 from vmtool.instance.instance import InstanceRecord
 from vmtool.machine import Reader
+from vmtool.paths import State
 from vmtool.qemu.processes import read_qemu
 
 
@@ -21,6 +24,17 @@ def driver_claims(reader: Reader, record: InstanceRecord) -> Iterator[Claim]:
     drivers = {bdf: (reader.link(f"{DEVICES}/{bdf}/driver") or "").rpartition("/")[2] for bdf in record.devices}
     reported = ", ".join(f"{bdf} {driver or 'has no driver'}" for bdf, driver in drivers.items())
     yield Claim("gpu.driver-on-host", "proven" if all(map(is_vfio, drivers.values())) else "failed", reported)
+
+
+def viable_claims(reader: Reader, record: InstanceRecord, state: State) -> Iterator[Claim]:
+    """What the kernel said when the devices were bound for the launch, before the guest had them open."""
+    if not record.devices:
+        return
+    known = read_proofs(reader, state)
+    lacking = [bdf for bdf in record.devices if bdf not in known]
+    yield Claim(VIABLE, "not-checked" if lacking else "proven",
+                f"not proven since the last boot: {', '.join(lacking)}" if lacking else
+                "; ".join(f"{bdf}: {known[bdf]}" for bdf in record.devices))
 
 
 def left_claims(reader: Reader, record: InstanceRecord, name: str) -> Iterator[Claim]:

@@ -9,8 +9,9 @@ from vmtool.findings import Finding
 from vmtool.gpu.launch_devices import plan_accelerators
 from vmtool.instance.instance import Instance
 from vmtool.machine import Reader
+from vmtool.paths import State
 from vmtool.plan import Step
-from vmtool.proof.devices import driver_claims
+from vmtool.proof.devices import driver_claims, viable_claims
 from vmtool.stage.launch import Launch, Stage
 
 
@@ -25,3 +26,4 @@ class DevicesStage(Stage):
 
     def claims(self, reader: Reader, instance: Instance, *, whole: bool) -> Iterator[Claim]:
         yield from driver_claims(reader, instance.known())
+        yield from viable_claims(reader, instance.known(), State(instance.paths.directory.parents[1]))

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from tests.fakes.proc import Container, Proc
+from tests.fakes.recorded import Recorded
 from tests.unit.kata.cases import RECORD
 from vmtool.claims import Claim
+from vmtool.gpu import saved_state
 from vmtool.instance.instance import InstanceRecord
 from vmtool.kata.guest_claims import FILES, view_claims
 from vmtool.machine import Output
-from vmtool.proof.devices import driver_claims
+from vmtool.paths import State
+from vmtool.proof.devices import driver_claims, viable_claims
 
 STATUS = """Name:\tpython3
 Uid:\t65532\t65532\t65532\t65532
@@ -100,3 +104,18 @@ def test_a_passed_device_must_be_on_vfio(driver: str, verdict: str) -> None:
     [claim] = driver_claims(Proc({}, links=links), WITH_GPU)
     assert claim.verdict == verdict
     assert not list(driver_claims(Proc({}), RECORD))
+
+
+def test_what_the_kernel_said_at_the_bind_is_a_claim(tmp_path: Path) -> None:
+    state, boot = State(tmp_path), {"/proc/sys/kernel/random/boot_id": "b1\n"}
+    [bdf] = WITH_GPU.devices
+    proofs = {str(saved_state.proofs(state)): [bdf]}
+
+    def claim(text: str) -> tuple[str, str]:
+        host = Recorded({"texts": boot | {f"{saved_state.proofs(state)}/{bdf}": text}, "names": proofs})
+        [found] = viable_claims(host, WITH_GPU, state)
+        return found.verdict, found.evidence
+
+    assert claim("b1\nthe kernel gives it to a machine\n") == ("proven", f"{bdf}: the kernel gives it to a machine")
+    assert claim("b0\nthe kernel gives it to a machine\n") == ("not-checked", f"not proven since the last boot: {bdf}")
+    assert not list(viable_claims(Recorded({}), RECORD, state))
