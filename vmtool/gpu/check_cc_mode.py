@@ -16,7 +16,7 @@ def check_cc(facts: GpuFacts, states: Sequence[CcState], mode: str, chosen: Sequ
     findings = [host_lacks("gpu.cc.not-checked", f"{one.bdf} ({one.type}): {one.verdict}: {one.why}", one.hint)
                 for one in states if one.verdict != "checked"]
     names = {device.bdf for device in chosen}
-    capable = [device for device in facts.inventory.accelerators
+    capable = [device for device in facts.inventory.whole
                if has_cc_mode(device) and (mode == "ppcie" or kind_of(device) == "gpu")]
     left = [device.bdf for device in capable if device.bdf not in names]
     if left:

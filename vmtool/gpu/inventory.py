@@ -36,6 +36,11 @@ class Inventory:
         """GPUs, NVSwitches and the like."""
         return tuple(device for device in self.devices if is_accelerator(device))
 
+    @property
+    def whole(self) -> tuple[PciDevice, ...]:
+        """The accelerators without virtual functions, whose mode and reset are their physical function's."""
+        return tuple(device for device in self.accelerators if not self.is_virtual(device))
+
     def find(self, bdf: str) -> PciDevice | None:
         """The device with this address."""
         return next((device for device in self.devices if device.bdf == bdf), None)

@@ -12,6 +12,7 @@ from tests.unit.gpu.conftest import Boot
 from vmtool.errors import NotReady, Refused
 from vmtool.gpu.cc_mode import INSTALL, CcState, has_ppcie, parse, read_cc
 from vmtool.gpu.check_cc_mode import check_cc, check_production
+from vmtool.gpu.commands.cc_mode import chosen
 from vmtool.gpu.device_types import has_cc_mode, kind_of, type_of
 from vmtool.gpu.facts import GpuFacts, read_gpu
 from vmtool.gpu.pci import DEVICES
@@ -148,3 +149,13 @@ def test_a_setting_belongs_to_the_device_above_it() -> None:
     text = LOG.format(H100[0], 1, 0, "on") + LOG.format(H100[1], 0, 0, "off")
     found = parse(text)
     assert (found[H100[0]]["cc-enable"], found[H100[1]]["cc-enable"]) == ("1", "0")
+
+
+def test_a_virtual_function_has_no_mode_of_its_own(boot: Boot, state: State) -> None:
+    """A divided H100: its virtual functions have its id."""
+    facts = read_gpu(boot("hgx-h100", **IDLE, links={f"{DEVICES}/{H100[1]}/physfn": f"../{H100[0]}"}), state)
+    found = [device.bdf for device in chosen(facts, (), "on")]
+    assert found == [H100[0], *H100[2:]]
+    states = [CcState(bdf, "nvidia-h100", "checked", "off", "off") for bdf in found]
+    devices = [device for device in facts.inventory.devices if device.bdf in found]
+    assert "gpu.cc.all" not in [item.id for item in check_cc(facts, states, "on", devices)]

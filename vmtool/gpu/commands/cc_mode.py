@@ -96,7 +96,7 @@ def chosen(facts: GpuFacts, bdfs: Sequence[str], mode: str) -> list[PciDevice]:
     if bdfs:
         return [device for bdf in bdfs if (device := facts.inventory.find(bdf.lower()))]
     kinds = ("gpu", "nvswitch") if mode in ("ppcie", "off", "") else ("gpu",)
-    return [device for device in facts.inventory.accelerators
+    return [device for device in facts.inventory.whole
             if kind_of(device) in kinds and (not mode or has_cc_mode(device))]
 
 
