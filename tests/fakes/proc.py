@@ -15,8 +15,13 @@ class Proc:
         self.processes, self.texts, self.links = processes, texts or {}, links or {}
 
     def text(self, path: str) -> str | None:
-        found = self.processes.get(int(path.split("/")[2])) if path.endswith("/cmdline") else None
-        return "\0".join(found[1]) + "\0" if found else self.texts.get(path)
+        if path in self.texts:
+            return self.texts[path]
+        words = path.split("/")
+        found = self.processes.get(int(words[2])) if words[1] == "proc" and words[2].isdecimal() else None
+        if found and words[3] == "status":
+            return "PPid:\t1\nUid:\t0\t0\t0\t0\n"
+        return "\0".join(found[1]) + "\0" if found and words[3] == "cmdline" else None
 
     def piece(self, path: str, start: int, size: int) -> FilePiece | None:
         return None

@@ -48,7 +48,12 @@ def install(host: Recorded, patch: pytest.MonkeyPatch) -> None:
 
 
 def _reading(read: Any) -> Any:
-    return lambda self, *words, **options: read(*words, **options)
+    def reading(self: LocalMachine, *words: Any, **options: Any) -> Any:
+        return read(*words, **options)
+
+    # By this name a RecordingReader remembers what it was asked.
+    reading.__name__ = read.__name__
+    return reading
 
 
 def typed(state: Path, *words: str) -> Result:

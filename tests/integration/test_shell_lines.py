@@ -505,12 +505,12 @@ for _file in ("snp", "none"):
     def _(place: Path, file: str = _file) -> p.Action:
         qemu(place, file)
         return ExpectTee("sandbox-chat", "snp", (), str(place / "qemu-system-x86_64"), KERNEL, place / "qemu.txt",
-                         deadline=1)
+                         deadline=1, pidfile=place / "pid")
 
 
 @scene(ExpectTee, "of a guest that is not there")
 def _(place: Path) -> p.Action:
-    return ExpectTee("sandbox-chat", "snp", (), "", KERNEL, place / "qemu.txt", deadline=0.2)
+    return ExpectTee("sandbox-chat", "snp", (), "", KERNEL, place / "qemu.txt", deadline=0.2, pidfile=place / "pid")
 
 
 for _file, _name in (("snp", "sandbox-chat"), ("snp-libvirt", "vmtool-chat"), ("snp", "sandbox-cha")):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vmtool.errors import VmtoolError
+from vmtool.facts.process import user_of
 from vmtool.machine import check
 from vmtool.plan.action import Action
 
@@ -44,7 +45,7 @@ class DeleteTask(Action):
 
     def shell(self) -> str:
         shim = shlex.quote(f"^[^ ]*containerd-shim.* -id {self.name}( |$)")
-        return f"while {shlex.join(self.argv)}; pgrep -f -- {shim}; do sleep 0.2; done"
+        return f"while {shlex.join(self.argv)}; pgrep -U 0 -f -- {shim}; do sleep 0.2; done"
 
     def do(self, host: Host) -> None:
         begun = host.now()
@@ -71,6 +72,9 @@ class DeleteTask(Action):
         found = []
         for pid in sorted(int(entry) for entry in host.names("/proc") if entry.isdecimal()):
             argv = (host.text(f"/proc/{pid}/cmdline") or "").split("\0")
+            # Root's only: any user can start a program with such arguments.
+            if user_of(host, pid) != 0:
+                continue
             if posixpath.basename(argv[0]).startswith("containerd-shim") and wanted <= set(itertools.pairwise(argv)):
                 found.append(pid)
         return found

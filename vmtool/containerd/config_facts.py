@@ -1,19 +1,22 @@
-"""The runtimes in containerd's configuration file and in what it imports; Kubernetes chooses among them."""
+"""The runtimes of containerd's configuration; Kubernetes chooses among them.
+
+containerd itself is asked: which tables of a file count follows from its `version` line, and from containerd's own.
+"""
 
 from __future__ import annotations
 
 import fnmatch
 import posixpath
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from vmtool.containerd.daemon_facts import MAIN, read_daemon
+from vmtool.foreign import parse_toml
 from vmtool.machine import Reader
 
-MAIN = "/etc/containerd/config.toml"
-# The CRI plugin's name in containerd 1.x (configuration version 2) and 2.x (version 3).
-CRI = ("io.containerd.grpc.v1.cri", "io.containerd.cri.v1.runtime")
+# The CRI plugin's name by the version of a configuration file; containerd ignores the others' tables.
+CRI = {1: "cri", 2: "io.containerd.grpc.v1.cri", 3: "io.containerd.cri.v1.runtime"}
 
 
 @dataclass(frozen=True)
@@ -36,30 +39,43 @@ class ContainerdRuntime:
 
 
 def read_runtimes(reader: Reader) -> Iterator[ContainerdRuntime]:
-    """Every runtime, file by file. A file that is no TOML has none: containerd itself would not start with it."""
-    main = _toml(reader, MAIN)
-    for source, document in ((MAIN, main), *((path, _toml(reader, path)) for path in _imports(reader, main))):
-        for plugin in CRI:
-            for name, table in _table(document, "plugins", plugin, "containerd", "runtimes").items():
-                if isinstance(table, dict):
-                    yield ContainerdRuntime(name, str(table.get("runtime_type", "")), source,
-                                            _text(table.get("runtime_path")),
-                                            _text(_table(table, "options").get("ConfigPath")))
+    """Every runtime that containerd has with the file that the running daemon was started with. A file with which it
+    would not start has none."""
+    daemon = read_daemon(reader)
+    path = daemon.config if daemon else MAIN
+    if not reader.exists(path):
+        return
+    dumped = reader.run(("containerd", "--config", path, "config", "dump"))
+    if dumped is None:
+        yield from _by_file(reader, path)
+    elif dumped.status == 0:
+        yield from _runtimes(parse_toml(dumped.out), path, 2)
 
 
-def _imports(reader: Reader, main: dict[str, Any]) -> Iterator[str]:
+def _by_file(reader: Reader, path: str) -> Iterator[ContainerdRuntime]:
+    """Where containerd cannot be asked: file by file, by the rules of its `version` line."""
+    main = parse_toml(reader.text(path))
+    version = main.get("version", 1)
+    for source, document in ((path, main), *((each, parse_toml(reader.text(each)))
+                                             for each in _imports(reader, path, main))):
+        yield from _runtimes(document, source, version)
+
+
+def _runtimes(document: dict[str, Any], source: str, version: Any) -> Iterator[ContainerdRuntime]:
+    number = document.get("version", version)
+    plugin = CRI.get(number, "") if isinstance(number, int) else ""
+    for name, table in _table(document, "plugins", plugin, "containerd", "runtimes").items():
+        if isinstance(table, dict):
+            yield ContainerdRuntime(name, str(table.get("runtime_type", "")), source, _text(table.get("runtime_path")),
+                                    _text(_table(table, "options").get("ConfigPath")))
+
+
+def _imports(reader: Reader, path: str, main: dict[str, Any]) -> Iterator[str]:
     """The files that the patterns of `imports` match; relative ones are relative to the main file."""
     patterns = main.get("imports", [])
     for pattern in patterns if isinstance(patterns, list) else []:
-        directory, name = posixpath.split(posixpath.join(posixpath.dirname(MAIN), str(pattern)))
+        directory, name = posixpath.split(posixpath.join(posixpath.dirname(path), str(pattern)))
         yield from (f"{directory}/{entry}" for entry in reader.names(directory) if fnmatch.fnmatchcase(entry, name))
-
-
-def _toml(reader: Reader, path: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(reader.text(path) or "")
-    except tomllib.TOMLDecodeError:
-        return {}
 
 
 def _table(value: Any, *path: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from vmtool.architecture import ARM64
 from vmtool.containerd.config_facts import ContainerdRuntime, read_runtimes
+from vmtool.containerd.daemon_facts import read_daemon
 from vmtool.kata.config_choice import ConfigChoice, choose_config, default_paths, resolve
 from vmtool.machine import Reader
 from vmtool.tee.virtcca import VIRTCCA
@@ -147,14 +148,11 @@ def _wrapper(reader: Reader, binary: str) -> tuple[str | None, str | None]:
 
 
 def _environment(reader: Reader) -> str | None:
-    """KATA_CONF_FILE of the oldest running containerd; only root can see it."""
-    pids = sorted(int(name) for name in reader.names("/proc") if name.isdecimal())
-    for pid in pids:
-        if (reader.text(f"/proc/{pid}/comm") or "").strip() == "containerd":
-            for entry in (reader.text(f"/proc/{pid}/environ") or "").split("\0"):
-                if entry.startswith("KATA_CONF_FILE="):
-                    return entry.partition("=")[2]
-            return None
+    """KATA_CONF_FILE of the running containerd; only root can see it."""
+    daemon = read_daemon(reader)
+    for entry in (reader.text(f"/proc/{daemon.pid}/environ") or "").split("\0") if daemon else ():
+        if entry.startswith("KATA_CONF_FILE="):
+            return entry.partition("=")[2]
     return None
 
 

@@ -162,5 +162,5 @@ def plan_check(launch: Launch, guest: Guest) -> Step:
         return Step("look whether the guest is confidential", skip="NOT CONFIDENTIAL: no TEE was asked for")
     assets = guest.request.assets
     expect = ExpectTee(sandbox_name(launch.name), tee, guest.devices, assets.qemu, assets.kernel,
-                       launch.directory / "evidence" / "qemu.txt")
+                       launch.directory / "evidence" / "qemu.txt", pidfile=launch.paths.pidfile)
     return Step(f"look whether the guest really runs in {tee}", (expect,))

@@ -121,7 +121,7 @@ def plan_check(spec: Spec, made: LaunchDomain, directory: Path) -> p.Step:
     if tee == "none":
         return p.Step("look whether the guest is confidential", skip="NOT CONFIDENTIAL: no TEE was asked for")
     look = ExpectTee(made.paths.domain, tee, made.devices, made.emulator, str(made.kernel),
-                       directory / "evidence" / "qemu.txt", handler="libvirt")
+                       directory / "evidence" / "qemu.txt", handler="libvirt", pidfile=Paths(directory).pidfile)
     return p.Step(f"look whether the guest really runs in {tee}", (look,))
 
 

@@ -38,7 +38,7 @@ def domain_claims(reader: Reader, instance: Instance, record: InstanceRecord, *,
     text = reader.text(path)
     description = text or ""
     report = parse_report(_ask(reader, instance, record))
-    return (*machine_claims(reader, record), unchanged_claim(path, text, record.details["configuration"]),
+    return (*machine_claims(reader, record, instance.pid), unchanged_claim(path, text, record.details["configuration"]),
             *_image(reader, description, whole=whole), *guest_claims(report, record, description))
 
 
@@ -60,12 +60,16 @@ def parse_report(text: str | None) -> Report | None:
     return report
 
 
-def machine_claims(reader: Reader, record: InstanceRecord) -> Iterator[Claim]:
-    """What the QEMU that runs, and the disks that it was given, say on this host."""
+def machine_claims(reader: Reader, record: InstanceRecord, launched: int | None) -> Iterator[Claim]:
+    """What the QEMU that runs, and the disks that it was given, say on this host.
+
+    Args:
+        launched: the process that libvirt started for the launch.
+    """
     yield _workload_claim(reader, record)
     description = reader.text(record.details["rendered"]) or ""
     emulated = not record.confidential and _described(description).get("type") == "qemu"
-    for claim in qemu_claims(reader, record, domain_name(record.name))[0]:
+    for claim in qemu_claims(reader, record, domain_name(record.name), launched)[0]:
         if claim.id == "vm.kvm" and claim.verdict == "failed" and emulated:
             # Asked for where KVM runs no guests; a TEE exists with KVM only.
             yield Claim("vm.kvm", "not-checked", f"{claim.evidence}: emulated, since KVM runs no guests here; slow")

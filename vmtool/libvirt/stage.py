@@ -77,7 +77,7 @@ class LibvirtLauncher(Launcher):
 
     def before_key(self, reader: Reader, instance: Instance) -> Iterator[Claim]:
         # The guest's own words come with its greeting.
-        yield from machine_claims(reader, instance.known())
+        yield from machine_claims(reader, instance.known(), instance.pid)
 
     def claims(self, reader: Reader, instance: Instance, *, whole: bool) -> Iterator[Claim]:
         yield from domain_claims(reader, instance, instance.known(), whole=whole)

@@ -39,6 +39,8 @@ class ExpectTee(Action):
         evidence: file that receives the arguments.
         deadline: seconds until such a QEMU must be there.
         handler: who started it, kata or libvirt.
+        pidfile: of the process that the launch started; only a QEMU that is or descends from it counts. None in records
+            of vmtool 0.1 only, and then none counts.
     """
 
     name: str
@@ -49,12 +51,15 @@ class ExpectTee(Action):
     evidence: Path
     deadline: float = 10.0
     handler: str = "kata"
+    pidfile: Path | None = None
 
     def shell(self) -> str:
         known = tee_of(self.tee)
         kind = known.qemu.object if known else self.tee
         # The whole of what runs goes to the evidence; the line itself looks for the TEE's object only.
-        return (f"pid=$(pgrep -f -- {shlex.quote(name_pattern(self.name))}) && "
+        own = shlex.quote(str(self.pidfile or "/dev/null"))
+        return (f"pid=$(cut -d' ' -f1 {own}) && "
+                f"tr '\\0' ' ' < /proc/$pid/cmdline | grep -qE -e {shlex.quote(name_pattern(self.name))} && "
                 f"{{ readlink /proc/$pid/exe; tr '\\0' '\\n' < /proc/$pid/cmdline; }} | "
                 f"install -m 0600 /dev/stdin {shlex.quote(str(self.evidence))} && "
                 f"grep -e {kind} {shlex.quote(str(self.evidence))}")
@@ -72,13 +77,17 @@ class ExpectTee(Action):
                                      hint=f"vmtool doctor --for {self.handler} --tee {self.tee}")
 
     def _await(self, host: Host) -> QemuProcess:
-        """The one QEMU of this name."""
-        end = host.now() + self.deadline
-        while not (found := read_qemu(host, self.name)) and host.now() < end:
+        """The one QEMU of this launch and name."""
+        end, found = host.now() + self.deadline, tuple[QemuProcess, ...]()
+        while True:
+            if launched := host.living(self.pidfile) if self.pidfile else None:
+                found = read_qemu(host, self.name, launched)
+            if found or host.now() >= end:
+                break
             host.sleep(0.1)
         if len(found) != 1:
-            raise VerificationFailed(f"{self.name}: {len(found) or 'no'} QEMU processes have this name, so it is not "
-                                     "known what runs", hint="ps -ef | grep qemu")
+            raise VerificationFailed(f"{self.name}: {len(found) or 'no'} QEMU processes of this launch have this name, "
+                                     "so it is not known what runs", hint="ps -ef | grep qemu")
         return found[0]
 
 

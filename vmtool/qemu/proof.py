@@ -12,20 +12,23 @@ from vmtool.qemu.claims import vm_claims
 from vmtool.qemu.processes import opened_devices, read_qemu, real_path
 
 
-def qemu_claims(reader: Reader, record: InstanceRecord, name: str) -> tuple[tuple[Claim, ...], tuple[str, ...]]:
+def qemu_claims(reader: Reader, record: InstanceRecord, name: str,
+                launched: int | None) -> tuple[tuple[Claim, ...], tuple[str, ...]]:
     """Look at the QEMU that runs now. Without one to look at nothing is proven.
 
     Args:
         name: that it was started with.
+        launched: the process that the launch started, as its pid file has it with the start time.
 
     Returns:
         The claims, and its arguments; none when there is not exactly one QEMU of this name.
     """
-    found = read_qemu(reader, name)
+    found = read_qemu(reader, name, launched) if launched else ()
     if len(found) != 1:
-        count = f"{len(found)} QEMU processes are" if found else "no QEMU process is"
-        tee = (Claim("tee", "not-checked", f"{record.tee} was asked for; {count} named {name}") if record.confidential
-                else Claim("tee", "failed", f"NOT CONFIDENTIAL: none was asked for; {count} named {name}"))
+        count = f"{len(found)} QEMU processes" if found else "no QEMU process"
+        seen = f"{count} of this launch (pid {launched}) named {name}"
+        tee = (Claim("tee", "not-checked", f"{record.tee} was asked for; {seen}") if record.confidential
+               else Claim("tee", "failed", f"NOT CONFIDENTIAL: none was asked for; {seen}"))
         return (tee,), ()
     [process] = found
     kernel = record.details["kernel"]

@@ -67,7 +67,7 @@ def proc_text(machine: FakeMachine, pid: int, name: str) -> str | None:
     """A file of /proc/PID, of a container's first process."""
     container = next((one for store in machine.containerds.values() for one, task in store.tasks.items()
                       if task.pid == pid), None)
-    if container is None:
+    if container is None or "qemu" in machine.processes[pid].program:
         return None
     return {"status": HARDENED, "mountinfo": "4 1 0:5 / / ro,relatime - overlay overlay rw\n",
             "cgroup": f"0::/vmtool-{container}\n"}.get(name)
@@ -282,12 +282,14 @@ def _run(call: Call, store: Containerd, socket: str, words: tuple[str, ...]) -> 
                           "or directory: unknown")
     shim = machine.start(f"/usr/bin/{SHIMS[options['--runtime'][0]]}", "-namespace", "vmtool", "-id", name, "-address",
                          socket)
-    machine.guests.start_sandbox(options["--runtime"][0], name, shim, *options.get("--runtime-config-path", [""]))
+    qemu = machine.guests.start_sandbox(options["--runtime"][0], name, shim,
+                                        *options.get("--runtime-config-path", [""]))
     # containerd knows of a task before its process is.
     task = store.tasks[name] = Task(0, shim, plain(netns) if netns else "")
     machine.changed()
-    task.pid = machine.last_pid + 1
-    machine.start(*command)
+    task.pid = qemu or machine.last_pid + 1
+    if not qemu:
+        machine.start(*command)
     for path in options.get("--log-uri", ()):
         machine.tree.overwrite(path.removeprefix("file://"), b"")
     if "--detach" in options:

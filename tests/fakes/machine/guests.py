@@ -52,12 +52,18 @@ class Guests:
             argv[argv.index("-append") + 1] = append
         return self.machine.start(*argv, program=argv[0])
 
-    def start_sandbox(self, runtime: str, name: str, shim: int, config: str) -> None:
-        """Kata's shim starts a QEMU, and ends it when it is asked to end itself."""
+    def start_sandbox(self, runtime: str, name: str, shim: int, config: str) -> int:
+        """Kata's shim starts a QEMU, which containerd takes for the task, and ends it when it is asked to end itself.
+
+        Returns:
+            The QEMU's pid; 0 for another runtime.
+        """
+        pid = 0
         if "kata" in runtime:
             asked = tomllib.loads(self.machine.tree.read(config).decode())["hypervisor"]["qemu"]["kernel_params"]
             pid = self.start_qemu(f"sandbox-{name}", f"panic=1 {asked}")
             self.machine.processes[shim].ended = lambda machine: machine.end(pid)
+        return pid
 
     def serving(self) -> Iterator[tuple[str, str]]:
         """(address, key) of each guest of libvirt's whose workload runs."""

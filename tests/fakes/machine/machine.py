@@ -183,6 +183,8 @@ class FakeMachine(FakeKernel):
         process = self._process(path)
         if process and (found := containers.proc_text(self, int(path.split("/")[2]), posixpath.basename(path))):
             return found
+        if process and path.endswith("/status"):
+            return "PPid:\t1\nUid:\t0\t0\t0\t0\n"
         return "".join(f"{word}\0" for word in process.argv) if process and path.endswith("/cmdline") else super().text(
             path)
 

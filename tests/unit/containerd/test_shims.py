@@ -26,6 +26,7 @@ class Containerd(FakeHost):
     answers: list[Output]
     looks: int = 0
     mortal: bool = True
+    user: int = 0
     asked: int = 0
     killed: list[int] = field(default_factory=list)
     clock: float = 0.0
@@ -45,6 +46,8 @@ class Containerd(FakeHost):
         return ("7", "self", "8") if self.looks >= 0 else ("8",)
 
     def text(self, path: str) -> str:
+        if path.endswith("/status"):
+            return f"Uid:\t{self.user}\t{self.user}\t{self.user}\t{self.user}\n"
         return {"/proc/7/cmdline": SHIM, "/proc/8/cmdline": "containerd"}[path].replace(" ", "\0") + "\0"
 
 
@@ -86,3 +89,8 @@ def test_other_processes_are_nobodys_shims(monkeypatch: pytest.MonkeyPatch, old:
     assert TASK.shims(containerd) == [7]
     monkeypatch.setitem(globals(), "SHIM", SHIM.replace(old, new))
     assert TASK.shims(containerd) == []
+
+
+def test_a_process_of_another_user_is_no_shim() -> None:
+    """It would hold up the undo, and be killed by root in the end."""
+    assert TASK.shims(Containerd([NOT_FOUND], looks=9, user=1000)) == []

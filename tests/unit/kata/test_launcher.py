@@ -156,12 +156,20 @@ def test_runc_passes_no_gpu_on() -> None:
 
 
 def look(tmp_path: Path, tee: str = "snp", **changes: Any) -> ExpectTee:
+    (tmp_path / "container.pid").write_text("9 90\n")
     return replace(ExpectTee("sandbox-chat", tee, (), FILES[0], f"{ASSETS}/vmlinuz.container", tmp_path / "qemu.txt",
-                             deadline=0.0), **changes)
+                             deadline=0.0, pidfile=tmp_path / "container.pid"), **changes)
+
+
+def seen(proc: Proc) -> FakeHost:
+    """A host on which the process 9 is the one that the launch started."""
+    host = FakeHost(proc)
+    host.alive = {9: "90"}
+    return host
 
 
 def test_the_right_guest_passes_and_its_arguments_are_kept(tmp_path: Path) -> None:
-    look(tmp_path).do(FakeHost(Proc({9: (FILES[0], argv("snp"))})))
+    look(tmp_path).do(seen(Proc({9: (FILES[0], argv("snp"))})))
     lines = (tmp_path / "qemu.txt").read_text().splitlines()
     assert lines[0] == FILES[0]
     assert lines[1:] == argv("snp")
@@ -172,7 +180,7 @@ def test_kata_passes_files_on_without_links(tmp_path: Path) -> None:
     words = [word.replace("vmlinuz.container", "vmlinuz-6.12") for word in argv("snp")]
     links = {f"{ASSETS}/vmlinuz.container": "vmlinuz-6.12", FILES[0]: "/usr/lib/qemu-snp"}
     proc = Proc({9: ("/usr/lib/qemu-snp", words)}, {"/i/chat/kata/configuration.toml": "text"}, links)
-    look(tmp_path).do(FakeHost(proc))
+    look(tmp_path).do(seen(proc))
     instance = Instance("chat", Paths(Path("/i/chat")), RECORD, "running", 9, JournalState(state="applied"))
     told = {claim.id: claim.verdict for claim in read_claims(proc, instance)}
     assert (told["vm.kernel"], told["vm.program"]) == ("proven", "proven")
@@ -187,20 +195,54 @@ def test_kata_passes_files_on_without_links(tmp_path: Path) -> None:
 def test_another_guest_than_was_asked_for_is_exit_code_4(tmp_path: Path, processes: dict[int, Any],
                                                          changes: dict[str, Any], message: str) -> None:
     with pytest.raises(VerificationFailed) as error:
-        look(tmp_path, **changes).do(FakeHost(Proc(processes)))
+        look(tmp_path, **changes).do(seen(Proc(processes)))
     assert message in "\n".join(error.value.details)
     assert error.value.code == 4
     assert (tmp_path / "qemu.txt").exists(), "what it showed is kept"
 
 
-@pytest.mark.parametrize("processes", [{}, {8: (FILES[0], argv("snp")), 9: (FILES[0], argv("snp"))}])
-def test_no_single_qemu_is_no_proof(tmp_path: Path, processes: dict[int, Any]) -> None:
+def status(parent: int, user: int) -> str:
+    return f"PPid:\t{parent}\nUid:\t{user}\t{user}\t{user}\t{user}\n"
+
+
+COPY = {8: (FILES[0], argv("snp"))}
+TWO = {9: (FILES[0], argv("snp")), 10: (FILES[0], argv("snp"))}
+# Of the launch is what it started itself: QEMU, or the shim whose child it is.
+NOT_OURS = [
+    ({}, {}), (COPY, {}), (COPY, {8: status(1, 1000)}), (COPY, {8: status(9, 1000)}), (TWO, {10: status(9, 0)}),
+    ({9: (FILES[0], argv("snp"))}, {9: status(1, 1000)}), ({9: (FILES[0], argv("snp"))}, {9: ""}),
+]
+
+
+@pytest.mark.parametrize(("processes", "statuses"), NOT_OURS)
+def test_a_qemu_that_the_launch_did_not_start_is_no_proof(tmp_path: Path, processes: dict[int, Any],
+                                                          statuses: dict[int, str]) -> None:
+    """A program of another user's, or of anybody's, can have the name and the arguments of a guest's QEMU."""
+    texts = {f"/proc/{pid}/status": text for pid, text in statuses.items()}
     with pytest.raises(VerificationFailed, match="not known what runs"):
-        look(tmp_path).do(FakeHost(Proc(processes)))
+        look(tmp_path).do(seen(Proc(processes, texts)))
+    assert claims(processes, texts=texts)["tee"] == "not-checked"
 
 
-def claims(processes: dict[int, Any], text: str | None = "text", record: InstanceRecord = RECORD) -> dict[str, str]:
+def test_the_qemu_of_a_shim_is_its_child(tmp_path: Path) -> None:
+    proc = Proc({9: ("/x/shim", ["shim"]), 12: (FILES[0], argv("snp")), **COPY}, {"/proc/12/status": status(11, 0),
+                                                                                  "/proc/11/status": status(9, 0)})
+    look(tmp_path).do(seen(proc))
+
+
+def test_after_the_launchs_process_ended_no_other_qemu_is_taken_for_it(tmp_path: Path) -> None:
+    host = seen(Proc({9: (FILES[0], argv("snp"))}))
+    host.alive = {}
+    with pytest.raises(VerificationFailed, match="not known what runs"):
+        look(tmp_path).do(host)
+    with pytest.raises(VerificationFailed, match="not known what runs"):
+        look(tmp_path, pidfile=None).do(host)
+
+
+def claims(processes: dict[int, Any], text: str | None = "text", record: InstanceRecord = RECORD,
+           texts: dict[str, str] | None = None) -> dict[str, str]:
     files = {"/i/chat/kata/configuration.toml": text} if text is not None else {}
+    files |= texts or {}
     instance = Instance("chat", Paths(Path("/i/chat")), record, "running", 9, JournalState(state="applied"))
     return {claim.id: claim.verdict for claim in read_claims(Proc(processes, files), instance)}
 

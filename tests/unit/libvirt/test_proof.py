@@ -141,13 +141,18 @@ def test_emulation_is_told_where_it_was_rendered_and_fails_where_kvm_was_asked_f
     assert look("snp-libvirt", "snp", changes={"kvm": "tcg"}, description=emulated)["vm.kvm"] == "failed"
 
 
-@pytest.mark.parametrize("others", [None, {8: (X86, argv("snp-libvirt"))}])
-def test_no_single_qemu_proves_nothing(others: dict[int, Any] | None) -> None:
-    processes: dict[int, Any] | None = None if others else {}
-    verdicts = look("snp-libvirt", "snp", others=others, processes=processes)
+@pytest.mark.parametrize("processes", [{}, {8: (X86, argv("snp-libvirt"))}])
+def test_without_the_launchs_own_qemu_nothing_is_proven(processes: dict[int, Any]) -> None:
+    """The process 9 is the launch's; another one of that name and with those arguments is anybody's."""
+    verdicts = look("snp-libvirt", "snp", processes=processes)
     assert verdicts["tee"] == "not-checked"
     assert not {claim for claim in verdicts if claim.startswith("vm.")}
-    assert look("none-libvirt", "none", others=others, processes=processes)["tee"] == "failed"
+    assert look("none-libvirt", "none", processes=processes)["tee"] == "failed"
+
+
+def test_another_qemu_of_that_name_changes_nothing() -> None:
+    assert look("none-libvirt", "snp", others={8: (X86, argv("snp-libvirt"))})["tee"] == "failed"
+    assert look("snp-libvirt", "snp", others={8: (X86, argv("none-libvirt"))})["tee"] == "proven"
 
 
 def test_the_qemu_of_another_instance_is_not_looked_at() -> None:

@@ -130,3 +130,14 @@ def test_names() -> None:
     assert name_of(("q", "-name", "guest=a,debug-threads=on")) == "a"
     assert name_of(("q", "-name", "a")) == "a"
     assert name_of(("q", "-smp", "2")) == ""
+
+
+@pytest.mark.parametrize(("user", "counts"), [(0, True), (64055, True), (77, True), (1000, False), (107, False)])
+def test_only_root_and_whom_libvirt_runs_qemu_as_have_guests(user: int, counts: bool) -> None:
+    """Anybody else may name a program like that, with such arguments."""
+    texts = {"/etc/passwd": "root:x:0:0:root:/root:/bin/bash\nlibvirt-qemu:x:64055:107::/:/bin/sh\nann:x:1000:0::/:\n"
+                            "service:x:77:77::/:\nother:x:107:107::/:\n",
+             "/etc/libvirt/qemu.conf": '#user = "other"\nuser = "service"\n',
+             "/proc/8/status": f"Uid:\t{user}\t{user}\t{user}\t{user}\n"}
+    proc = Proc({8: ("/usr/bin/qemu-system-x86_64", argv("snp"))}, texts)
+    assert [process.pid for process in read_qemu(proc, "sandbox-chat")] == [8] * counts

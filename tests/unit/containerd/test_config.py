@@ -1,0 +1,80 @@
+"""Which runtimes containerd has is what containerd says of the file that the running daemon was started with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakes.recorded import Recorded
+from vmtool.containerd.config_facts import read_runtimes
+from vmtool.containerd.daemon_facts import Daemon, read_daemon
+
+DATA = Path(__file__).parents[2] / "data" / "containerd"
+MAIN = "/etc/containerd/config.toml"
+DUMP = f"containerd --config {MAIN} config dump"
+LISTENS = "ss -xlpHn src /run/containerd/containerd.sock"
+ROOT, ANN = "Uid:\t0\t0\t0\t0\n", "Uid:\t1000\t1000\t1000\t1000\n"
+# The files, and whether containerd 1.6 has the runtime `kata` with them. "nover" has version 2's name without the line,
+# so that it is a file of version 1, in which the name means nothing; with "v2cri" it does not start; "v3old" has version
+# 2's name, which 1.6 reads nevertheless.
+FILES = {"nover": False, "v1": True, "v2": True, "v2cri": False, "v3old": True}
+
+
+def host(name: str, **more: Any) -> Recorded:
+    return Recorded({"texts": {MAIN: (DATA / f"{name}.toml").read_text()}, **more})
+
+
+def names(reader: Recorded) -> list[str]:
+    return [runtime.name for runtime in read_runtimes(reader) if "kata" in runtime.type]
+
+
+@pytest.mark.parametrize(("name", "known"), FILES.items())
+def test_containerd_is_asked(name: str, known: bool) -> None:
+    """What containerd 1.6.20 dumps of each file."""
+    dump = DATA / f"{name}.dump.toml"
+    answer = {"out": dump.read_text()} if dump.exists() else {"status": 1, "err": "containerd: invalid plugin key URI"}
+    reader = host(name, outputs={DUMP: answer})
+    assert names(reader) == ["kata"] * known
+    assert [one.config_path for one in read_runtimes(reader) if one.name == "kata"] == [
+        "/etc/kata-containers/configuration.toml"] * known
+
+
+@pytest.mark.parametrize(("name", "known"), (FILES | {"v3old": False}).items())
+def test_where_containerd_cannot_be_asked_its_version_line_counts(name: str, known: bool) -> None:
+    assert names(host(name)) == ["kata"] * known
+
+
+def test_the_file_is_the_one_that_the_daemon_was_started_with() -> None:
+    text, dump = (DATA / "v2.toml").read_text(), (DATA / "v2.dump.toml").read_text()
+    reader = Recorded({"names": {"/proc": ["7"]}, "outputs": {
+        "containerd --config /srv/c.toml config dump": {"out": dump}}, "texts": {
+            "/srv/c.toml": text, "/proc/7/comm": "containerd\n", "/proc/7/status": ROOT,
+            "/proc/7/cmdline": "/usr/bin/containerd\0--config\0/srv/c.toml\0"}})
+    assert names(reader) == ["kata"]
+
+
+@pytest.mark.parametrize(("words", "config"), [
+    ("containerd", MAIN), ("containerd\0-c\0/a", "/a"), ("containerd\0--config=/b\0-l\0debug", "/b"),
+    ("containerd\0--config", "")])
+def test_how_a_daemon_names_its_file(words: str, config: str) -> None:
+    texts = {"/proc/7/comm": "containerd\n", "/proc/7/status": ROOT, "/proc/7/cmdline": f"{words}\0"}
+    found = read_daemon(Recorded({"names": {"/proc": ["7"]}, "texts": texts}))
+    assert found == Daemon(7, config)
+
+
+@pytest.mark.parametrize(("users", "programs", "listening", "pid"), [
+    ((ANN, ROOT), ("containerd", "containerd"), None, 8), ((ROOT, ROOT), ("sleep", "containerd"), None, 8),
+    ((ROOT, ROOT), ("containerd", "containerd"), 8, 8), ((ROOT, ROOT), ("containerd", "containerd"), None, 7),
+    ((ANN, ANN), ("containerd", "containerd"), None, None)])
+def test_a_process_is_not_containerd_because_it_is_called_so(users: tuple[str, str], programs: tuple[str, str],
+                                                             listening: int | None, pid: int | None) -> None:
+    """A stranger's KATA_CONF_FILE would else be taken for containerd's."""
+    texts = {f"/proc/{number}/{file}": text for number, user in zip((7, 8), users, strict=True)
+             for file, text in (("comm", "containerd\n"), ("status", user))}
+    links = {f"/proc/{number}/exe": f"/usr/bin/{program}" for number, program in zip((7, 8), programs, strict=True)}
+    outputs = {LISTENS: {"out": f'u_str LISTEN 0 4096 /run/x 1 * 0 users:(("containerd",pid={listening},fd=9))\n'}
+               } if listening else {}
+    found = read_daemon(Recorded({"names": {"/proc": ["7", "8"]}, "texts": texts, "links": links, "outputs": outputs}))
+    assert (found.pid if found else None) == pid

@@ -1,0 +1,54 @@
+"""The containerd that runs: root's process behind the system's socket. What a process says of itself does not make it
+one: anybody can start a program under that name."""
+
+from __future__ import annotations
+
+import itertools
+import posixpath
+import re
+from dataclasses import dataclass
+
+from vmtool.containerd.facts import ADDRESS
+from vmtool.facts.process import user_of
+from vmtool.machine import Reader
+
+MAIN = "/etc/containerd/config.toml"
+
+
+@dataclass(frozen=True)
+class Daemon:
+    """A running containerd.
+
+    Args:
+        config: the file that it was started with.
+    """
+
+    pid: int
+    config: str
+
+
+def read_daemon(reader: Reader) -> Daemon | None:
+    """The one that listens on the system's socket; where that cannot be asked, root's oldest."""
+    found = [pid for pid in sorted(int(name) for name in reader.names("/proc") if name.isdecimal())
+             if _is_containerd(reader, pid)]
+    listens = reader.run(("ss", "-xlpHn", "src", ADDRESS))
+    if listens and listens.status == 0 and listens.out:
+        pids = {int(pid) for pid in re.findall(r"\bpid=(\d+)", listens.out)}
+        found = [pid for pid in found if pid in pids]
+    return Daemon(found[0], _config(reader, found[0])) if found else None
+
+
+def _is_containerd(reader: Reader, pid: int) -> bool:
+    """A recorded host has no users of processes; a process that lives always has one."""
+    program = reader.link(f"/proc/{pid}/exe")
+    return ((reader.text(f"/proc/{pid}/comm") or "").strip() == "containerd" and user_of(reader, pid) in (0, None)
+            and posixpath.basename((program or "containerd").removesuffix(" (deleted)")) == "containerd")
+
+
+def _config(reader: Reader, pid: int) -> str:
+    words = (reader.text(f"/proc/{pid}/cmdline") or "").split("\0")
+    for word, value in itertools.pairwise([*words, ""]):
+        name, equals, given = word.partition("=")
+        if name in ("--config", "-config", "-c", "--c"):
+            return given if equals else value
+    return MAIN
