@@ -53,16 +53,14 @@ LISTED: dict[str, dict[str, tuple[str, ...]]] = {
         "a probe whose process may hang or be killed by KVM, without an order": ("facts.kvm_probe",),
     },
     "files": {
+        "the one way to open what is foreign": ("foreign",),
         "what a person names: a document, a recipe, an archive": (
-            "doctor.compare", "documents", "image.archive", "image.recipe", "image.wheels",
-            "rootfs.metadata.lock_file", "rootfs.metadata.manifest", "rootfs.recipe.load"),
+            "image.recipe", "image.wheels", "rootfs.metadata.manifest", "rootfs.recipe.load"),
         "what vmtool itself wrote, in its state directory or its package": (
             "instance.instance", "proof.evidence", "rendering", "spec.kata_releases"),
-        "to be gone: the plan of a canary looks at the directory that it is for": ("models.canary",),
         "a file's new content depends on whether the old one is the same": ("kata.install",),
         "images of gigabytes: read by blocks, in place": (
-            "rootfs.format.digest", "rootfs.format.image_file", "rootfs.format.qcow2", "rootfs.grow.undo_file",
-            "rootfs.inspect.verify"),
+            "rootfs.format.image_file", "rootfs.grow.undo_file", "rootfs.inspect.verify"),
     },
     "effects": {
         "a program of its own that makes a guest by ioctl, and may be killed": (

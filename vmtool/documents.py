@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from vmtool.errors import Refused
+from vmtool.foreign import read_regular
 from vmtool.scalars import MERGE, TAG, scalar
 
 MAX_BYTES = 1 << 20
@@ -54,8 +55,7 @@ def read(path: Path) -> Document:
         Refused: the file is absent, too large, not text, not YAML, cyclic, or holds a key twice.
     """
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
+        data = read_regular(path, MAX_BYTES + 1)
     except OSError as error:
         raise Refused(f"{path}: {(error.strerror or 'cannot be read').lower()}") from error
     if len(data) > MAX_BYTES:

@@ -1,4 +1,7 @@
-"""Parsing what others wrote: whatever it holds, the answer is a value or a ValueError.
+"""What others wrote: opening it waits for nobody, and parsing it gives a value or a ValueError.
+
+Where a file is expected there can be a pipe, a device or a socket; opening those waits for somebody, or does something.
+So this is how foreign files are opened: without waiting, and regular files only; and what is read of them is bounded.
 
 Python's parsers recurse: a text of brackets alone ends them with RecursionError, which is no ValueError. A key of
 thousands of dotted parts makes tomllib take minutes.
@@ -6,12 +9,77 @@ thousands of dotted parts makes tomllib take minutes.
 
 from __future__ import annotations
 
+import errno
+import io
 import json
+import os
+import stat
 import tomllib
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from vmtool.errors import Refused
 
 _DOTS = 64
+
+
+def open_file(path: str | Path) -> io.BufferedReader:
+    """Open a file to read it, links followed.
+
+    Raises:
+        Refused: it is not a regular file.
+        OSError: it is absent, cannot be read, or somebody keeps it from being opened by a lease.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # a socket
+            raise not_regular(path) from error
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise not_regular(path)
+    return os.fdopen(descriptor, "rb")
+
+
+def not_regular(path: str | Path) -> Refused:
+    """What a file that is none is refused with."""
+    return Refused(f"{path}: not a regular file", hint=f"look who put it there: ls -l {path}")
+
+
+def read_regular(path: str | Path, most: int) -> bytes:
+    """At most so many bytes of a file, however long it is and however it grows.
+
+    Raises:
+        Refused, OSError: as `open_file`.
+    """
+    with open_file(path) as file:
+        return file.read(most)
+
+
+class BoundedFile(io.RawIOBase):
+    """A file for a parser that reads as much as a header says: `at_once` bytes at a time at most, `in_all` in all."""
+
+    def __init__(self, file: BinaryIO, *, at_once: int, in_all: int) -> None:
+        self.file, self.at_once, self.left = file, at_once, in_all
+
+    def read(self, size: int = -1, /) -> bytes:
+        """As of any file.
+
+        Raises:
+            ValueError: that is more than any honest file needs.
+        """
+        if size < 0 or size > self.at_once or size > self.left:
+            raise ValueError("a header that is too large")
+        self.left -= size
+        return self.file.read(size)
+
+    def seek(self, place: int, whence: int = os.SEEK_SET, /) -> int:
+        return self.file.seek(place, whence)
+
+    def tell(self) -> int:
+        return self.file.tell()
 
 
 def parse_json(text: str | bytes, *, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:

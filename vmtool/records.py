@@ -13,6 +13,8 @@ import typing
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from vmtool.foreign import parse_json
+
 T = TypeVar("T")
 
 
@@ -28,7 +30,7 @@ def record_of(kind: type[T], text: str) -> T:
         ValueError: the text is cut short, is of another kind, or a newer vmtool wrote it.
     """
     try:
-        value = json.loads(text)
+        value = parse_json(text)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
     return typing.cast(T, _typed(kind, value, kind.__name__))

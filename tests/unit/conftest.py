@@ -31,6 +31,7 @@ def no_effects(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "bind", refuse)
     monkeypatch.setattr(builtins, "open", _guarded(builtins.open))
     monkeypatch.setattr(io, "open", _guarded(io.open))
+    monkeypatch.setattr(os, "open", _guarded(os.open))
 
 
 def _guarded(real: Any) -> Any:

@@ -120,8 +120,8 @@ def test_huge_file_is_not_read(tmp_path: Path) -> None:
 def test_what_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="No such file"):
         read_document(tmp_path / "absent")
-    with pytest.raises(Refused, match="is not a regular file"):
+    with pytest.raises(Refused, match="not a regular file"):
         read_document(tmp_path)
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(Refused, match="is not a regular file"):
+    with pytest.raises(Refused, match="not a regular file"):
         read_document(tmp_path / "pipe")

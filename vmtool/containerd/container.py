@@ -68,7 +68,8 @@ def run_argv(endpoint: Endpoint, container: Container, *options: str) -> tuple[s
         words += ["--mount", f"type=tmpfs,src=tmpfs,dst={path},options={options_.replace(',', ':')}"]
     for (source, inside), how in [*((bind, "ro") for bind in container.binds),
                                   *((bind, "rw") for bind in container.writable)]:
-        words += ["--mount", f"type=bind,src={source},dst={inside},options=rbind:{how}"]
+        # Not rbind: read-only would hold for the uppermost mount only, and what is mounted below it stay writable.
+        words += ["--mount", f"type=bind,src={source},dst={inside},options=bind:{how}"]
     for name, value in container.env:
         words += ["--env", f"{name}={value}"]
     if container.netns:

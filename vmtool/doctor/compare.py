@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import fnmatch
 import json
-import os
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vmtool.errors import Refused
+from vmtool.foreign import parse_json, read_regular
 
 SCHEMA = "vmtool/v1"
 KIND = "doctor"
@@ -46,18 +45,14 @@ def read_document(path: Path) -> dict[str, Any]:
     """
     hint = "make one on the good host: vmtool doctor --json > FILE"
     try:
-        # A pipe or a device could block or never end.
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise Refused(f"{path} is not a regular file", hint=hint)
-        with open(path, "rb") as file:
-            data = file.read(LIMIT + 1)
+        data = read_regular(path, LIMIT + 1)
     except OSError as error:
         raise Refused(f"{path}: {error.strerror}", hint=hint) from error
     if len(data) > LIMIT:
         raise Refused(f"{path} is larger than {LIMIT >> 20} MiB, so it is no document of vmtool doctor", hint=hint)
     try:
-        document = json.loads(data)
-    except (ValueError, RecursionError) as error:
+        document = parse_json(data)
+    except ValueError as error:
         raise Refused(f"{path} is not JSON: {str(error)[:200]}", hint=hint) from error
     problem = _problem(document)
     if problem:

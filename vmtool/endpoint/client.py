@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from vmtool.endpoint.answers import Answer, error_text, events, join, read_answer
 from vmtool.errors import VmtoolError
+from vmtool.foreign import parse_json
 
 if TYPE_CHECKING:
     from vmtool.machine import Host
@@ -45,7 +46,7 @@ def base_url(host: Host, server: Server) -> str:
     address = server.host
     if not address:
         try:
-            address = json.loads(host.read(server.result))["ips"][0]["address"].partition("/")[0]
+            address = parse_json(host.read(server.result))["ips"][0]["address"].partition("/")[0]
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise VmtoolError(f"{server.result}: has no address of the container") from error
     return f"http://{address}:{server.port}"

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from vmtool.engine import hooks
+from vmtool.foreign import parse_json
 from vmtool.host import files
 from vmtool.plan import Action, Step, action_from_json, to_json
 
@@ -159,7 +160,7 @@ def _line(event: str, values: dict[str, Any]) -> str:
 
 def _parse(line: str) -> dict[str, Any] | None:
     try:
-        record = json.loads(line)
+        record = parse_json(line)
     except ValueError:
         return None
     return record if isinstance(record, dict) and "event" in record else None

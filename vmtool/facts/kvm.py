@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from vmtool.facts.cpu import CpuFacts
+from vmtool.foreign import parse_json
 from vmtool.isolation import python
 from vmtool.machine import Reader
 
@@ -92,7 +92,7 @@ def _probe(reader: Reader) -> dict[str, Any] | None:
     if output is None:
         return None if reader.run(CONTROL) else {"stage": "open", "error": "a child could not be started"}
     try:
-        seen = json.loads(output.out)
+        seen = parse_json(output.out)
     except ValueError:
         seen = None
     if isinstance(seen, dict):

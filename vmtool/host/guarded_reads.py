@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from vmtool.foreign import parse_json
 from vmtool.host.uninterruptible import detach
 
 PIECE = 64 << 10
@@ -62,7 +63,7 @@ def _batch(paths: Sequence[str], read: Callable[[str], str | None], deadline: fl
             os.waitpid(pid, os.WNOHANG)  # in an uninterruptible sleep it stays; init will collect it
     finally:
         os.close(start)
-    return [json.loads(line) for line in reported.split(b"\n")[:-1]]
+    return [parse_json(line) for line in reported.split(b"\n")[:-1]]
 
 
 def _child(paths: Sequence[str], read: Callable[[str], str | None], end: int) -> NoReturn:

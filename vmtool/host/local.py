@@ -12,13 +12,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-from vmtool.errors import ProgramFailed, ProgramMissing
+from vmtool.errors import ProgramFailed, ProgramMissing, Refused, VmtoolError
+from vmtool.foreign import open_file, read_regular
 from vmtool.host import daemons, files, processes
 from vmtool.machine import Channel, DeviceWrite, FilePiece, Output, Pairs, RunningWrites
 
 LIMIT = 4 << 20
 PIECE = 64 << 10
 TAIL = 64 << 10
+# Of a file that an action reads whole.
+LARGEST = 64 << 20
 
 
 class LocalMachine:
@@ -26,13 +29,13 @@ class LocalMachine:
 
     def text(self, path: str) -> str | None:
         try:
-            with open(path, "rb", buffering=0) as file:
+            with open_file(path) as file:
                 # In pieces: of /proc/sys the kernel refuses to read 4 MiB at once (ENOMEM).
                 text = b""
-                while len(text) < LIMIT and (piece := file.read(PIECE)):
+                while len(text) < LIMIT and (piece := file.read1(PIECE)):
                     text += piece
                 return text[:LIMIT].decode(errors="replace")
-        except OSError:
+        except (OSError, Refused):
             return None
 
     def piece(self, path: str, start: int, size: int) -> FilePiece | None:
@@ -117,14 +120,17 @@ class LocalHost(LocalMachine):
         return processes.run_reporting(argv, stdin, deadline=deadline, env=env, log=self._log)
 
     def read(self, path: Path) -> bytes:
-        return path.read_bytes()
+        data = read_regular(path, LARGEST + 1)
+        if len(data) > LARGEST:
+            raise VmtoolError(f"{path} is larger than {LARGEST >> 20} MiB")
+        return data
 
     def tail(self, path: Path, lines: int = 12) -> list[str]:
         try:
-            with path.open("rb") as file:
+            with open_file(path) as file:
                 file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL))
                 return file.read(TAIL).decode(errors="replace").splitlines()[-lines:]
-        except OSError:
+        except (OSError, Refused):
             return []
 
     def write(self, path: Path, data: bytes | str, *, mode: int = 0o600, uid: int | None = None) -> None:

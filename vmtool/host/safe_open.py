@@ -7,7 +7,7 @@ import os
 import stat
 from pathlib import Path
 
-from vmtool.errors import Refused
+from vmtool.foreign import not_regular
 from vmtool.host import files
 
 
@@ -23,29 +23,12 @@ def open_regular(path: Path, flags: int) -> int:
         descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
-            raise _odd(path) from error
+            raise not_regular(path) from error
         raise
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise _odd(path)
+        raise not_regular(path)
     return descriptor
-
-
-def read_regular(path: Path, most: int) -> bytes:
-    """At most so many bytes of a file, links followed; neither a pipe nor a device in its place makes this wait.
-
-    Raises:
-        Refused: it is no regular file.
-    """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise _odd(path)
-    with os.fdopen(descriptor, "rb", buffering=0) as file:
-        data = b""
-        while len(data) < most and (piece := file.read(most - len(data))):
-            data += piece
-    return data
 
 
 def make(path: Path) -> int:
@@ -63,7 +46,3 @@ def rewrite(path: Path, text: str) -> None:
     files.write(path, text, mode=stat.S_IMODE(was.st_mode), uid=was.st_uid if root else None)
     if root:
         os.chown(path, -1, was.st_gid)
-
-
-def _odd(path: Path) -> Refused:
-    return Refused(f"{path}: not a regular file", hint=f"look who put it there: ls -l {path}")

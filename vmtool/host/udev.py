@@ -9,6 +9,7 @@ import os
 import time
 from typing import Any
 
+from vmtool.foreign import parse_json
 from vmtool.host.guarded_reads import read_with_deadline
 
 DATABASE = "/run/udev/data"
@@ -30,7 +31,7 @@ def properties(path: str, deadline: float) -> dict[str, str]:
     if not os.path.isdir(DATABASE) or _context() is None:
         return {}
     reported = read_with_deadline((path,), _properties, deadline).get(path)
-    return dict(json.loads(reported)) if reported else {}
+    return dict(parse_json(reported)) if reported else {}
 
 
 def await_node(path: str, deadline: float) -> bool:

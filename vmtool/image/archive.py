@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import re
 import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from vmtool.errors import Refused
+from vmtool.foreign import BoundedFile, open_file, parse_json
 from vmtool.image.reference import full_reference
 
 MAX_MEMBERS = 10_000
 MAX_JSON = 4 << 20
+# Of all headers and documents together: tarfile reads a header whole, however large it says that it is.
+MAX_HEADERS = 64 << 20
 NAMES = ("io.containerd.image.name", "org.opencontainers.image.ref.name")
 REFERENCE = re.compile(r"[a-z0-9.-]+(:\d+)?(/[a-z0-9._-]+)+(:[\w][\w.-]{0,127})?(@sha256:[0-9a-f]{64})?")
 COMPRESSED = {b"\x1f\x8b": "gunzip", b"\x28\xb5\x2f\xfd": "unzstd", b"BZ": "bunzip2", b"\xfd7zXZ": "unxz"}
@@ -44,16 +46,18 @@ def read_archive(path: Path) -> Contents:
         Refused: it is absent, no uncompressed tar, has too many members, or is no image.
     """
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             start = file.read(8)
-        for magic, program in COMPRESSED.items():
-            if start.startswith(magic):
-                raise Refused(f"{path}: compressed", hint=f"unpack it first: {program} {path}")
-        with tarfile.open(path, "r:") as archive:
-            return _contents(path, archive)
+            for magic, program in COMPRESSED.items():
+                if start.startswith(magic):
+                    raise Refused(f"{path}: compressed", hint=f"unpack it first: {program} {path}")
+            file.seek(0)
+            bounded = BoundedFile(file, at_once=MAX_JSON, in_all=MAX_HEADERS)
+            with tarfile.open(fileobj=cast("BinaryIO", bounded), mode="r:") as archive:
+                return _contents(path, archive)
     except OSError as error:
         raise Refused(f"{path}: {(error.strerror or 'cannot be read').lower()}") from error
-    except (tarfile.TarError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (tarfile.TarError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise Refused(f"{path}: no image archive, or a damaged one ({error})",
                       hint="make one with: vmtool image build, docker save, or buildah push NAME oci-archive:FILE"
                       ) from error
@@ -113,7 +117,7 @@ def _json(archive: tarfile.TarFile, members: dict[str, tarfile.TarInfo], name: s
     file = archive.extractfile(members[name])
     if members[name].size > MAX_JSON or file is None:
         raise ValueError(f"{name} is not a file of at most {MAX_JSON >> 20} MiB")
-    return json.load(file, object_pairs_hook=_distinct)
+    return parse_json(file.read(), pairs=_distinct)
 
 
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -6,7 +6,6 @@ checked is what the plan names, what the container is made from, and what the ru
 
 from __future__ import annotations
 
-import json
 import platform
 from dataclasses import dataclass
 from hashlib import sha256
@@ -14,6 +13,7 @@ from typing import Any
 
 from vmtool.architecture import architecture_of
 from vmtool.containerd.endpoint import Endpoint
+from vmtool.foreign import parse_json
 from vmtool.image.installed import ImportedImage, blob_path, current_digests, read_records, recorded_digests
 from vmtool.image.listing import DIGEST
 from vmtool.image.reference import full_reference, split_digest
@@ -114,7 +114,7 @@ def _document(reader: Reader, state: State, endpoint: Endpoint, digest: str) -> 
         text = output.out if output and output.status == 0 else None
     if text is None or sha256(text.encode()).hexdigest() != digest.removeprefix("sha256:"):
         raise ValueError(f"containerd does not have its part {digest}")
-    document = json.loads(text)
+    document = parse_json(text)
     if not isinstance(document, dict):
         raise ValueError(f"its part {digest} is not a document")
     return document

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
-
 from vmtool.claims import Claim
+from vmtool.foreign import parse_json
 from vmtool.instance.instance import InstanceRecord
 from vmtool.machine import Reader
 
@@ -18,7 +17,7 @@ def container_image_claim(reader: Reader, record: InstanceRecord) -> Claim:
         return Claim(ID, "not-checked", "an older vmtool started it, which did not write down the image's layers")
     told = reader.run(record.endpoint.ctr("snapshots", "info", record.name), deadline=10.0)
     try:
-        parent = json.loads(told.out)["Parent"] if told and told.status == 0 else None
+        parent = parse_json(told.out)["Parent"] if told and told.status == 0 else None
     except (ValueError, LookupError, TypeError, RecursionError):
         parent = None
     if parent is None:

@@ -13,11 +13,14 @@ from typing import Any
 from vmtool import documents
 from vmtool.architecture import KNOWN
 from vmtool.errors import Refused
+from vmtool.foreign import read_regular
 from vmtool.paths import NAME
 from vmtool.rendering import shipped
 
 # Raised when build.py makes something else out of the same recipe.
 FORMAT = 1
+# Of a Containerfile or a lock.
+MAX_FILE = 64 << 20
 SERVING = Path(__file__).resolve().parents[1] / "serving"
 # Platforms as OCI names them.
 PLATFORMS = {f"linux/{each.debian}": each for each in KNOWN}
@@ -106,7 +109,7 @@ def input_digest(recipe: Recipe, upstream_digest: str = "") -> str:
     """What the image depends on, as a SHA-256 in hexadecimal: the recipe and the content of every file used."""
     files = [recipe.directory / "Containerfile", *recipe.locks, *serving_files()]
     content = {path.name if path.parent == recipe.directory else str(path.relative_to(SERVING.parent)):
-               hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+               hashlib.sha256(read_regular(path, MAX_FILE)).hexdigest() for path in files}
     return _digest({"format": FORMAT, **asdict(recipe), "directory": "", "upstream_digest": upstream_digest,
                     "files": content})
 

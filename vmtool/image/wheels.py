@@ -6,10 +6,13 @@ import hashlib
 import re
 from pathlib import Path
 
+from vmtool.foreign import open_file, read_regular
 from vmtool.image.recipe import PLATFORMS, Recipe
 from vmtool.isolation import python
 from vmtool.plan import Action, Pairs, Run, RunEither
 
+# Bytes of a lock.
+MAX_LOCK = 64 << 20
 # Debian 12 has glibc 2.36. pip does not expand a manylinux tag to the older ones by itself.
 GLIBC = range(36, 4, -1)
 HINT = ("give pip a way to these wheels: a proxy (pip config set global.proxy URL), a mirror of that index (pip config "
@@ -20,7 +23,7 @@ def wheels_missing(locks: tuple[Path, ...], directory: Path) -> int:
     """How many locked packages have no wheel with a locked hash in `directory`; reads every wheel there."""
     existing = {file_digest(path) for path in directory.glob("*.whl")} if directory.is_dir() else set()
     # A requirement with its hashes is one logical line.
-    texts = [lock.read_text().replace("\\\n", " ") for lock in locks]
+    texts = [read_regular(lock, MAX_LOCK).decode().replace("\\\n", " ") for lock in locks]
     wanted = [set(re.findall(r"--hash=sha256:([0-9a-f]{64})", line)) for text in texts for line in text.splitlines()]
     return sum(1 for hashes in wanted if hashes and not hashes & existing)
 
@@ -52,5 +55,5 @@ def download(recipe: Recipe, lock: Path, directory: Path) -> tuple[str, ...]:
 
 def file_digest(path: Path) -> str:
     """SHA-256 of a file in hexadecimal."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

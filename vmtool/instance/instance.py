@@ -11,6 +11,7 @@ from vmtool.containerd.endpoint import Endpoint
 from vmtool.endpoint.client import Server
 from vmtool.engine.journal import Journal, JournalState
 from vmtool.errors import VmtoolError
+from vmtool.foreign import parse_json
 from vmtool.host import daemons, locks
 from vmtool.machine import Host
 from vmtool.paths import State
@@ -197,7 +198,7 @@ def read_starting(host: Host, directory: Path) -> Instance:
 
 def _record(paths: Paths, text: str) -> InstanceRecord:
     """The record. vmtool 0.1 had every launcher's details side by side, and knew by the handler what was rendered."""
-    values = json.loads(text)
+    values = parse_json(text)
     earlier = {name: values.pop(name) for name in EARLIER_DETAILS if name in values}
     if earlier and values["handler"] != "runc":
         libvirt = values["handler"] == "libvirt"

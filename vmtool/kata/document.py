@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vmtool.errors import Refused
+from vmtool.foreign import read_regular
 from vmtool.kata.spelling import Spelling
 from vmtool.kata.toml_lines import DEPTH, KeyPath, is_deep, key_lines
 from vmtool.rendering import to_toml_key
@@ -121,8 +122,6 @@ def read(path: Path, drop_ins: Sequence[Path] = (), toml: str = "1.1", keys: Key
 
 
 def _text(path: Path) -> str:
-    from vmtool.host.safe_open import read_regular
-
     try:
         data = read_regular(path, LIMIT + 1)
         if len(data) > LIMIT:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import tomllib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from vmtool.claims import Claim
+from vmtool.foreign import parse_toml
 from vmtool.instance.instance import Instance, InstanceRecord
 from vmtool.kata.guest_claims import not_asked, view_claims
 from vmtool.machine import Reader
@@ -46,10 +46,7 @@ def _configuration(reader: Reader, instance: Instance, record: InstanceRecord) -
     claim = unchanged_claim(str(instance.paths.kata), text, record.details["configuration"])
     if text is None or claim.verdict != "proven":
         return claim, {}
-    try:
-        settings: Mapping[str, Any] = tomllib.loads(text).get("hypervisor", {}).get("qemu", {})
-    except tomllib.TOMLDecodeError:
-        settings = {}
+    settings: Mapping[str, Any] = parse_toml(text).get("hypervisor", {}).get("qemu", {})
     return claim, settings
 
 

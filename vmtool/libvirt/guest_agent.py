@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vmtool.errors import ProgramFailed, VmtoolError
+from vmtool.foreign import parse_json
 from vmtool.machine import Channel, Host
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def whole(heard: bytes) -> bool:
 
 def _address(host: Host, path: Path | None) -> tuple[str, str]:
     try:
-        first = json.loads(_text(host, path))["ips"][0]
+        first = parse_json(_text(host, path))["ips"][0]
         return str(first["address"]), str(first["gateway"])
     except (ValueError, LookupError, TypeError) as error:
         raise VmtoolError(f"{path}: has no address and gateway for the guest") from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from pathlib import Path
 
@@ -16,38 +15,39 @@ from vmtool.image.actions import ExpectDigest
 from vmtool.image.check import check_image, check_user
 from vmtool.image.pinned_image import PinnedImage
 from vmtool.image.plan_import import plan_release
+from vmtool.models.canary_facts import CanaryTarget
+from vmtool.models.workers import collect
 from vmtool.paths import State
-from vmtool.serving.train_canary import PAIRS
 
 MEMORY = 4 << 30
 
 
-def plan_canary(state: State, endpoint: Endpoint, image: PinnedImage, target: Path) -> p.Plan:
-    """From nothing to a model directory at `target`.
+def plan_canary(state: State, endpoint: Endpoint, image: PinnedImage, found: CanaryTarget) -> p.Plan:
+    """From nothing to a model directory.
 
     Args:
         image: whose torch trains it.
-        target: absolute path; absent, empty, or holding the same canary.
+        found: absolute path, and what is there: nothing, an empty directory, or the same canary.
 
     Raises:
         Refused: something else is there, or the image would run as root.
         NotReady: there is no such image.
     """
-    directory = work_dir(state, target)
+    target, directory = found.path, work_dir(state, found.path)
     name = directory.name
-    if is_canary(target):
+    if found.canary:
         return p.Plan(f"model {target}", directory, (p.Step("train the canary model", skip=f"{target} holds it"),))
-    if os.path.lexists(target) and (not target.is_dir() or any(target.iterdir())):
+    if not found.free:
         raise Refused(f"{target} holds something that is not this vmtool's canary model",
                       hint="choose another directory, or remove it")
-    found = [*check_image(image), *check_user(image)]
-    refuse(found, f"{image.reference} cannot train the canary model")
-    # On the same file system, so that the model appears in one move. Only this directory is open to the container.
-    staging = target.parent / f".{target.name}.{name}"
+    refuse([*check_image(image), *check_user(image)], f"{image.reference} cannot train the canary model")
+    # Only this directory is open to the container. What it leaves there is copied next to the target, so that the model
+    # appears in one move.
+    staging, new = directory / "out", target.parent / f".{target.name}.{name}"
     container = c.Container(name=f"vmtool-{name}", image=image.reference, memory=MEMORY, writable=((staging, "/out"),),
                             command=("python3", "-P", "-m", "vmtool.serving.train_canary", "/out/model"))
     # A directory that is there keeps its mode and owner: it may be /tmp.
-    parent = [] if target.parent.is_dir() else [p.MakeDir(target.parent, mode=0o755)]
+    parent = [] if found.parent else [p.MakeDir(target.parent, mode=0o755)]
     gone = c.removal(endpoint, container.name)
     user = f"work-{name}"
     return p.Plan(f"model {target}", directory, (
@@ -55,11 +55,10 @@ def plan_canary(state: State, endpoint: Endpoint, image: PinnedImage, target: Pa
         p.Step(f"find the image {image.reference} ({image.digest[:19]}, {image.origin})", (
             ExpectDigest(endpoint, image.reference, image.digest, hint="vmtool image list"),)),
         p.Step("train the canary model", (
-            *gone, p.Remove(staging), *parent, p.MakeDir(staging, uid=c.UID),
+            *gone, p.Remove(staging), p.Remove(new), *parent, p.MakeDir(staging, uid=c.UID),
             p.Run(c.run_argv(endpoint, container, "--rm"), deadline=300),
-            p.Run(("chown", "--recursive", "--no-dereference", "root:root", str(staging / "model"))),
-            p.Run(("mv", "--no-target-directory", str(staging / "model"), str(target))), p.Remove(staging),
-        ), undo=(*awake(state, endpoint), *gone, p.Remove(staging))),
+            p.run_worker(collect.Order(staging / "model", new, target), deadline=60), p.Remove(staging),
+        ), undo=(*awake(state, endpoint), *gone, p.Remove(staging), p.Remove(new))),
         plan_release(state, endpoint, user),
     ))
 
@@ -67,13 +66,3 @@ def plan_canary(state: State, endpoint: Endpoint, image: PinnedImage, target: Pa
 def work_dir(state: State, target: Path) -> Path:
     """Where the making of the model at `target` is journalled."""
     return state.root / "work" / f"canary-{hashlib.sha256(os.fsencode(target)).hexdigest()[:8]}"
-
-
-def is_canary(directory: Path) -> bool:
-    """Whether the directory holds a whole canary model with this vmtool's questions."""
-    try:
-        record = json.loads((directory / "canary.json").read_text())
-        pairs = tuple((pair["prompt"], pair["expect"]) for pair in record["pairs"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-    return pairs == PAIRS and all((directory / name).is_file() for name in ("config.json", "model.safetensors"))

@@ -11,6 +11,7 @@ from vmtool.host.local import LocalMachine
 from vmtool.image.commands import this_endpoint
 from vmtool.image.pinned_image import read_image
 from vmtool.models.canary import plan_canary, work_dir
+from vmtool.models.canary_facts import read_target
 from vmtool.paths import State
 from vmtool.plan import Plan, plan_lines
 
@@ -31,7 +32,8 @@ def canary(state: State, directory: Path, image: str, dry_run: bool) -> None:
 
     def make() -> Plan:
         endpoint = this_endpoint(state)
-        return plan_canary(state, endpoint, read_image(LocalMachine(), state, endpoint, image), target)
+        reader = LocalMachine()
+        return plan_canary(state, endpoint, read_image(reader, state, endpoint, image), read_target(reader, target))
 
     if dry_run:
         click.echo("\n".join(plan_lines(make())))

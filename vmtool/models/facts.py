@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import posixpath
+import re
 from dataclasses import dataclass
 
+from vmtool.foreign import parse_json
 from vmtool.machine import Reader
+from vmtool.qemu.processes import real_path
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,8 @@ class ModelFacts:
         unreadable: those (the directory itself is ".") that a user who is not their owner cannot read.
         architecture: as config.json names it; empty when there is no readable config.json.
         outside: symbolic links that lead out of the directory.
+        special: what is neither file, directory nor link there: pipes, devices, sockets.
+        mounts: where other file systems are mounted below the directory.
         canary: (prompt, expected answer) of canary.json, when the model brings one.
     """
 
@@ -27,6 +31,8 @@ class ModelFacts:
     architecture: str
     canary: tuple[str, str] | None
     outside: tuple[str, ...] = ()
+    special: tuple[str, ...] = ()
+    mounts: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
@@ -43,14 +49,25 @@ def read_model(reader: Reader, path: str) -> ModelFacts:
     words = (links.out if links else "").split("\0")
     outside = tuple(name for name, target in zip(words[::2], words[1::2], strict=False) if _leaves(name, target))
     files: dict[str, int] = {}
-    unreadable = []
+    unreadable, special = [], []
     for kind, mode, size, name in (row for row in rows if len(row) == 4):
         wanted = 0o5 if kind == "d" else 0o4
         if int(mode, 8) & wanted != wanted:
             unreadable.append(name or ".")
         if kind == "f":
             files[name] = int(size)
-    return ModelFacts(path, files, tuple(unreadable), _architecture(reader, path), _canary(reader, path), outside)
+        elif kind in "pscb":
+            special.append(name)
+    return ModelFacts(path, files, tuple(unreadable), _architecture(reader, path), _canary(reader, path), outside,
+                      tuple(special), _mounts(reader, path))
+
+
+def _mounts(reader: Reader, path: str) -> tuple[str, ...]:
+    """proc(5), mountinfo: the fifth field is where, with blanks as \\040."""
+    rows = [line.split() for line in (reader.text("/proc/self/mountinfo") or "").splitlines()]
+    points = [re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), row[4]) for row in rows if len(row) > 4]
+    below = f"{real_path(reader, path).rstrip('/')}/"
+    return tuple(point for point in points if point.startswith(below))
 
 
 def _leaves(name: str, target: str) -> bool:
@@ -73,7 +90,7 @@ def _canary(reader: Reader, path: str) -> tuple[str, str] | None:
 
 def _object(text: str | None) -> dict[str, object]:
     try:
-        value = json.loads(text or "")
+        value = parse_json(text or "")
     except ValueError:
         return {}
     return value if isinstance(value, dict) else {}

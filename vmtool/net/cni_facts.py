@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from vmtool.foreign import parse_json
 from vmtool.machine import Reader
 
 CONFIGURATIONS = "/etc/cni/net.d"
@@ -113,7 +113,7 @@ def _all(value: Any, key: str) -> Iterator[Any]:
 
 def _object(text: str) -> dict[str, Any]:
     try:
-        values = json.loads(text)
+        values = parse_json(text)
     except (ValueError, RecursionError):
         return {}
     return values if isinstance(values, dict) else {}

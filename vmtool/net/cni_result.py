@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
-import json
 from dataclasses import dataclass
 
 from vmtool.errors import VmtoolError
+from vmtool.foreign import parse_json
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def address_of(text: str) -> Address:
         VmtoolError: the text is no such result.
     """
     try:
-        result = json.loads(text)
+        result = parse_json(text)
         found = next(ip for ip in result["ips"] if ipaddress.ip_interface(ip["address"]).version == 4)
         address = ipaddress.IPv4Interface(found["address"])
         inside = result["interfaces"][found["interface"]]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vmtool.errors import NotReady, VmtoolError
+from vmtool.foreign import parse_json
 from vmtool.net.network import Network
 from vmtool.rendering import render_template
 from vmtool.spec.published_port import Publish
@@ -49,7 +50,7 @@ def render_conflist(network: Network, *, version: str, data_dir: Path, backend: 
         TEMPLATE, cni_version=version, name=network.name, bridge=network.bridge, subnet=network.subnet,
         data_dir=str(data_dir), firewall_backend=backend, **(DEFAULTS | values))
     try:
-        problems = list(lint_conflist(json.loads(text)))
+        problems = list(lint_conflist(parse_json(text)))
     except ValueError as error:
         problems = [str(error)]
     if problems:
@@ -88,7 +89,7 @@ def plugin_configs(conflist: str, publish: Sequence[Publish]) -> list[tuple[str,
     As CNI's specification wants it: name and cniVersion go into each, `capabilities` is dropped, and runtimeConfig
     goes to the plugin with that capability. portmap is left out when nothing is published.
     """
-    whole = json.loads(conflist)
+    whole = parse_json(conflist)
     mappings = [{"hostIP": item.host_ip, "hostPort": item.host_port, "containerPort": item.container_port,
                  "protocol": item.protocol} for item in publish]
     configs = []

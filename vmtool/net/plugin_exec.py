@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vmtool.errors import NotReady, ProgramFailed, VmtoolError
+from vmtool.foreign import parse_json
 from vmtool.machine import Host, Output, check
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def _ports(host: Host, bridge: str) -> list[str]:
 def _objects(text: str) -> list[dict[str, Any]]:
     """The objects that iproute2 prints; for an empty list it may print nothing."""
     try:
-        found = json.loads(text)
+        found = parse_json(text)
     except ValueError:
         return []
     return [item for item in found if isinstance(item, dict)]
@@ -92,7 +93,7 @@ def _config(host: Host, action: CallPlugin) -> bytes:
 
 def _object(host: Host, path: Path) -> dict[str, Any]:
     try:
-        values = json.loads(host.read(path))
+        values = parse_json(host.read(path))
     except (OSError, ValueError) as error:
         raise VmtoolError(f"{path} cannot be read: {error}", hint="vmtool net reset NAME writes it anew") from error
     if not isinstance(values, dict):
@@ -113,7 +114,7 @@ def _exec(host: Host, action: CallPlugin, config: bytes) -> Output:
 def _result(action: CallPlugin, text: str) -> str:
     """The result, when it is one that the next plugin and a launch can use."""
     try:
-        result = json.loads(text[:LIMIT])
+        result = parse_json(text[:LIMIT])
         if result["cniVersion"] and result["ips"]:
             return json.dumps(result, indent=2) + "\n"
     except (ValueError, KeyError, TypeError):
@@ -126,7 +127,7 @@ def _failure(action: CallPlugin, output: Output) -> VmtoolError:
     """The plugin's own error object in words; a plugin that died gives none."""
     name = f"the CNI plugin {action.plugin.name} failed on {action.command} for {action.container_id}"
     try:
-        said = json.loads(output.out[:LIMIT])
+        said = parse_json(output.out[:LIMIT])
         text, code = str(said["msg"]), int(said.get("code", 0))
     except (ValueError, KeyError, TypeError, AttributeError):
         lines = (output.out + "\n" + output.err)[-2000:].strip().splitlines()

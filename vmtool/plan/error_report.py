@@ -11,6 +11,7 @@ from typing import Any
 
 from vmtool import errors
 from vmtool.errors import VmtoolError
+from vmtool.foreign import parse_json
 
 # Characters of all texts together.
 LARGEST = 1 << 16
@@ -31,7 +32,7 @@ def encode_error(error: VmtoolError) -> bytes:
 def decode_error(report: bytes) -> VmtoolError | None:
     """The error that the document holds; None when it is no such document."""
     try:
-        values: Any = json.loads(report.decode(errors="surrogatepass"))
+        values: Any = parse_json(report.decode(errors="surrogatepass"))
         name, message, details, hint, log = (values.pop(key) for key in ("error", "message", "details", "hint", "log"))
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
         return None

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from vmtool.claims import Claim, unmet
 from vmtool.errors import VmtoolError
+from vmtool.foreign import parse_json
 from vmtool.host import files, locks
 from vmtool.instance.instance import Instance, InstanceRecord, Paths
 from vmtool.paths import State
@@ -53,7 +54,7 @@ def keep_evidence(state: State, instance: Instance, claims: Sequence[Claim], doi
 
 def read_evidence(instance: Instance) -> tuple[Claim, ...]:
     """The claims of the newest whole verification, as vmtool wrote them down."""
-    document = json.loads(instance.paths.proof.read_text())
+    document = parse_json(instance.paths.proof.read_text())
     return tuple(Claim(**claim) for claim in document["claims"])
 
 

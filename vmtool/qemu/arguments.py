@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+
+from vmtool.foreign import parse_json
 
 Properties = dict[str, str]
 
@@ -76,7 +77,7 @@ def properties(text: str) -> Properties:
 
 def _from_json(text: str) -> Properties:
     try:
-        value = json.loads(text)
+        value = parse_json(text)
     except (ValueError, RecursionError):
         return {}
     if not isinstance(value, dict):

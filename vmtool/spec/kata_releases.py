@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vmtool.errors import Refused
+from vmtool.foreign import parse_json
 from vmtool.tee.virtcca import VIRTCCA
 
 ROWS = Path(__file__).with_name("kata_rows")
@@ -108,7 +108,7 @@ NAMES = tuple(sorted((path.stem for path in ROWS.glob("*.json")), key=lambda nam
 
 @functools.cache
 def _row(name: str) -> Release:
-    row: dict[str, Any] = json.loads((ROWS / f"{name}.json").read_text())
+    row: dict[str, Any] = parse_json((ROWS / f"{name}.json").read_text())
     return Release(row["name"], _numbers(row["version"]), row["known_by"], row["patched"], row["root"],
                    row["injection"], row["configurations"], row["keys"], row["shipped"], tuple(row["calls_itself"]))
 

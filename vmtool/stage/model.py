@@ -31,6 +31,13 @@ def check_model(model: ModelFacts) -> Iterator[Finding]:
     if model.outside:
         yield wrong_input("model.links", f"{', '.join(model.outside[:3])} in {model.path} link out of it, where the "
                           "container sees nothing", "copy the directory with its links resolved: cp -rL", PLACE)
+    if model.special:
+        yield wrong_input("model.special", f"{', '.join(model.special[:3])} in {model.path}: neither a file nor a "
+                          "directory", f"look who put it there: ls -l {model.path}", PLACE)
+    if model.mounts:
+        yield wrong_input("model.mounts", f"{', '.join(model.mounts[:3])} is mounted below {model.path}; the container "
+                          "is given one file system, read-only", "mount it elsewhere, and copy or bind what it has: "
+                          "each model has a directory on one file system", PLACE)
     if model.unreadable:
         yield wrong_input("model.unreadable", f"the container's user cannot read {', '.join(model.unreadable[:3])} in "
                           f"{model.path}", f"chmod -R o+rX {model.path}", PLACE)

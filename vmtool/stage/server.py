@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
 from vmtool.claims import Claim
 from vmtool.endpoint.actions import AskCanary, AwaitHealth, ReadServer
 from vmtool.findings import Finding, wrong_input
+from vmtool.foreign import parse_json
 from vmtool.instance.instance import Instance
 from vmtool.machine import Reader
 from vmtool.plan import Step
@@ -64,6 +64,6 @@ class CanaryStage(Stage):
         if text is None:
             yield Claim("canary", "not-checked", "no question with a known answer was given (spec.canary)")
             return
-        exchange = json.loads(text)
+        exchange = parse_json(text)
         yield Claim("canary", "proven" if exchange["right"] else "failed",
                     f"at the start it answered {exchange['answer'].strip()[:80]!r}")

@@ -30,7 +30,8 @@ PROGRAMS: Mapping[str, Program] = {
 # What a Python is asked to run, by module, and vmtool's own workers, by name.
 MODULES: Mapping[str, Program] = {"nvidia_gpu_tools": devices.gpu_admin, "pip": builders.pip}
 WORKERS: Mapping[str, Program] = {
-    "libvirt.start_domain": guests.start_domain, "libvirt.end_domain": guests.end_domain, **images.WORKERS}
+    "libvirt.start_domain": guests.start_domain, "libvirt.end_domain": guests.end_domain,
+    "models.collect": builders.collect, **images.WORKERS}
 DAEMONS: Mapping[str, Callable[[FakeMachine, int, tuple[str, ...]], None]] = {
     "containerd": containers.start_containerd}
 # What a one-off container writes into its first bind mount.

@@ -17,7 +17,7 @@ DUMP = f"containerd --config {MAIN} config dump"
 LISTENS = "ss -xlpHn src /run/containerd/containerd.sock"
 ROOT, ANN = "Uid:\t0\t0\t0\t0\n", "Uid:\t1000\t1000\t1000\t1000\n"
 # The files, and whether containerd 1.6 has the runtime `kata` with them. "nover" has version 2's name without the line,
-# so that it is a file of version 1, in which the name means nothing; with "v2cri" it does not start; "v3old" has version
+# so that it is a file of version 1, where the name means nothing; with "v2cri" it does not start; "v3old" has version
 # 2's name, which 1.6 reads nevertheless.
 FILES = {"nover": False, "v1": True, "v2": True, "v2cri": False, "v3old": True}
 

@@ -34,8 +34,8 @@ def test_the_restrictions_are_all_there() -> None:
     assert {
         ("--memory-limit", "1073741824"), ("--cpus", "1.5"), ("--env", "A=b c"),
         ("--with-ns", "network:/var/run/netns/n"),
-        ("--mount", "type=bind,src=/k,dst=/key,options=rbind:ro"),
-        ("--mount", "type=bind,src=/h,dst=/hub,options=rbind:rw"),
+        ("--mount", "type=bind,src=/k,dst=/key,options=bind:ro"),
+        ("--mount", "type=bind,src=/h,dst=/hub,options=bind:rw"),
         ("--mount", "type=tmpfs,src=tmpfs,dst=/tmp,options=rw:exec:nosuid:nodev:mode=1777"),
     } <= pairs(argv)
 

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
 from tests.fakes import plans
-from tests.fakes.launches import pinned
 from vmtool.containerd.endpoint import Endpoint
 from vmtool.errors import Refused
 from vmtool.image.archive import Contents
 from vmtool.image.installed import ImportedImage
 from vmtool.image.plan_import import built_record, foreign_record, plan_import
-from vmtool.models.canary import plan_canary
 from vmtool.paths import State
-from vmtool.plan import MakeDir, Plan, shell_lines
-from vmtool.serving import train_canary
-from vmtool.serving.train_canary import PAIRS
+from vmtool.plan import Plan, shell_lines
 
 STATE = State(Path("/s"))
 PRIVATE = Endpoint(Path("/run/p.sock"), private=True)
@@ -97,44 +92,3 @@ def test_an_archive_with_a_tag_only_gets_a_name() -> None:
 def test_names_are_neither_guessed_nor_overruled(contents: Contents, name: str, why: str) -> None:
     with pytest.raises(Refused, match=why):
         foreign_record(contents, ARCHIVE, SYSTEM, name)
-
-
-def test_the_canary_is_trained_without_a_network_and_appears_in_one_move(tmp_path: Path) -> None:
-    plan = plan_canary(STATE, PRIVATE, pinned("vmtool/vllm-cpu"), tmp_path / "models" / "canary")
-    train = done(plan, "train the canary model")
-    (run,) = [line for line in train if " run " in line]
-    assert run.endswith(f"python3 -P -m {train_canary.__name__} /out/model")
-    assert {"--read-only", "--seccomp", "--rm"} <= set(run.split())
-    assert "--with-ns" not in run
-    assert "--net-host" not in run
-    [move] = [line for line in train if line.startswith("mv --no-target-directory")]
-    assert move.endswith(f" {tmp_path}/models/canary")
-    staging = run.partition("type=bind,src=")[2].partition(",")[0]
-    assert Path(staging).parent == tmp_path / "models"
-    assert f"rm -rf --one-file-system {staging}" in undo(plan, "train the canary model")
-
-
-def test_a_directory_that_is_there_keeps_its_mode_and_owner(tmp_path: Path) -> None:
-    """`vmtool model canary /tmp/model` must not close /tmp."""
-    planned = [plan_canary(STATE, PRIVATE, pinned("i"), tmp_path / target) for target in ("canary", "m/canary")]
-    made = [[action.path for action in plans.step(plan, "train").actions if isinstance(action, MakeDir)]
-            for plan in planned]
-    assert [tmp_path in made[0], tmp_path / "m" in made[1]] == [False, True]
-
-
-def test_a_canary_that_is_there_is_not_trained_again(tmp_path: Path) -> None:
-    record = {"pairs": [{"prompt": prompt, "expect": expect} for prompt, expect in PAIRS]}
-    (tmp_path / "canary.json").write_text(json.dumps(record))
-    for name in ("config.json", "model.safetensors"):
-        (tmp_path / name).write_text("")
-    assert not plan_canary(STATE, PRIVATE, pinned("i"), tmp_path).changes
-    (tmp_path / "model.safetensors").unlink()
-    with pytest.raises(Refused, match="not this vmtool's canary model"):
-        plan_canary(STATE, PRIVATE, pinned("i"), tmp_path)
-
-
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"pairs": [{"prompt": "a", "expect": "b"}]}', '{"pairs": [1]}'])
-def test_another_model_is_never_overwritten(tmp_path: Path, text: str) -> None:
-    (tmp_path / "canary.json").write_text(text)
-    with pytest.raises(Refused, match="holds something"):
-        plan_canary(STATE, PRIVATE, pinned("i"), tmp_path)

@@ -92,7 +92,7 @@ def test_a_model_of_a_hub_gets_a_cache_and_names() -> None:
     made = plan(wish(model={"name": "m", "source": "huggingface", "repository": "o/r"}), model=None)
     text = start_of(made).shell()
     assert "--model o/r" in text
-    assert "type=bind,src=/s/hub,dst=/models/hub,options=rbind:rw" in text
+    assert "type=bind,src=/s/hub,dst=/models/hub,options=bind:rw" in text
     assert "src=/etc/resolv.conf" in text
     assert "HF_HOME=/models/hub" in text
 

@@ -17,6 +17,7 @@ from vmtool.image.plan_build import plan_build
 from vmtool.image.plan_import import built_record, plan_import
 from vmtool.image.recipe import Recipe
 from vmtool.models.canary import plan_canary
+from vmtool.models.canary_facts import read_target
 from vmtool.paths import State
 from vmtool.plan import Plan
 
@@ -81,7 +82,8 @@ def without(state: State) -> FakeMachine:
 
 
 def trained(state: State, machine: FakeMachine) -> Plan:
-    return plan_canary(state, private_endpoint(state), pinned(f"{NAME}:latest"), state.root.parent / "model")
+    target = read_target(machine, state.root.parent / "model")
+    return plan_canary(state, private_endpoint(state), pinned(f"{NAME}:latest"), target)
 
 
 def with_image(state: State) -> FakeMachine:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import re
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from typing import Any
 
 from vmtool.architecture import architecture_of
 from vmtool.errors import ProgramFailed, VmtoolError
+from vmtool.foreign import parse_json
 from vmtool.machine import Host
 
 
@@ -33,7 +33,7 @@ class Store:
 
     def parent(self, snapshot: Path) -> str:
         """The chain ID of the layers that a snapshot stands on."""
-        return str(json.loads(self.call("snapshots", "info", str(snapshot))).get("Parent", ""))
+        return str(parse_json(self.call("snapshots", "info", str(snapshot))).get("Parent", ""))
 
     def digests(self) -> set[str]:
         """The digests of all images."""
@@ -41,7 +41,7 @@ class Store:
 
     def document(self, digest: str) -> dict[str, Any]:
         """A JSON document of the content store."""
-        document = json.loads(self.call("content", "get", digest))
+        document = parse_json(self.call("content", "get", digest))
         if not isinstance(document, dict):
             raise VmtoolError(f"{digest} is no document")
         return document

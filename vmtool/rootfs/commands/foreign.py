@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from vmtool.cli.output import print_json
 from vmtool.debian.tools import Tools, plan_tools, read_unpacked, tools_dir
 from vmtool.errors import NotReady
 from vmtool.findings import Finding
+from vmtool.foreign import parse_json
 from vmtool.host.local import LocalMachine
 from vmtool.machine import Reader
 from vmtool.paths import State
@@ -41,7 +41,7 @@ def inspect_foreign(state: State, image: ImageFile, as_json: bool) -> None:
         return plan_look(directory, image, appliance, tools, before)
 
     show_or_apply(state, directory, f"vmtool rootfs inspect {image.path.name}", make, False)
-    found: dict[str, Any] = json.loads((directory / "foreign.json").read_text())
+    found: dict[str, Any] = parse_json((directory / "foreign.json").read_text())
     findings = [Finding(**each) for each in found["findings"]]
     if as_json:
         print_json(image={**layout_json(image), **{name: found[name] for name in (

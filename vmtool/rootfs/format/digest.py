@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from vmtool.foreign import open_file
 from vmtool.rootfs.format.sparse import next_data, written
 
 PIECE = 1 << 20
@@ -17,7 +18,7 @@ _ZEROS = bytes(PIECE)
 def sha256(path: Path) -> str:
     """SHA-256 of every byte, as sha256sum gives it; two gigabytes of holes take about a second."""
     total = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_file(path) as file:
         for piece in _pieces(file.fileno()):
             total.update(piece if isinstance(piece, bytes) else memoryview(_ZEROS)[:piece])
     return total.hexdigest()
@@ -25,7 +26,7 @@ def sha256(path: Path) -> str:
 
 def content_digest(path: Path) -> str:
     """A digest in which stretches of zeros count by their place only: as strong, and quick for a large sparse file."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return content(os.fstat(file.fileno()).st_size, piece_digests(file.fileno()))
 
 
@@ -43,7 +44,7 @@ def content(size: int, pieces: Mapping[int, str]) -> str:
 
 def read_content(path: Path) -> dict[str, Any]:
     """What a manifest says of an image's bytes: its `size`, `content` and `pieces`."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         size, pieces = os.fstat(file.fileno()).st_size, piece_digests(file.fileno())
     return {"size": size, "content": content(size, pieces), "pieces": pieces}
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
+from vmtool.foreign import open_file
+
 MAGIC = b"QFI\xfb"
 _HEAD = 104
 _EXTERNAL_DATA = 1 << 2
@@ -16,7 +18,7 @@ def read_qcow2_problem(path: Path) -> str:
     A backing file or a data file is any path that whoever made the image wrote down: QEMU, which runs as root here,
     would read it, and a guest would find it in its disk.
     """
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return qcow2_problem(file.read(_HEAD))
 
 

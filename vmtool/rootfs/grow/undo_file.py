@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from vmtool.errors import NotReady, Refused
+from vmtool.foreign import parse_json
 from vmtool.host import files, locks, safe_open
 from vmtool.rootfs.format.image_file import undo_file_path
 
@@ -46,7 +47,7 @@ class Undo:
     def head(self) -> dict[str, Any]:
         """The first line."""
         self.stream.seek(0)
-        found: dict[str, Any] = json.loads(self.stream.readline())
+        found: dict[str, Any] = parse_json(self.stream.readline())
         return found
 
     def pieces(self) -> Iterator[Piece]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError
 
 from vmtool.errors import Refused
+from vmtool.foreign import parse_json, read_regular
 from vmtool.rootfs.metadata.packages import Package
 from vmtool.schema import Strict
 
@@ -51,8 +51,7 @@ def read_lock(path: Path) -> tuple[tuple[Package, ...], dict[str, object]]:
         Refused: it is absent or is none.
     """
     try:
-        with path.open("rb") as file:
-            data = file.read(LARGEST + 1)
+        data = read_regular(path, LARGEST + 1)
         lock = Lock.model_validate_json(data if len(data) <= LARGEST else b"")
     except OSError as error:
         raise Refused(f"{path}: {(error.strerror or 'cannot be read').lower()}") from error
@@ -60,7 +59,7 @@ def read_lock(path: Path) -> tuple[tuple[Package, ...], dict[str, object]]:
         places = [f"{'.'.join(map(str, one['loc'])) or 'document'}: {one['msg']}" for one in error.errors()[:6]]
         raise Refused(f"{path}: not a lock file of an image", details=places,
                       hint="vmtool rootfs build writes it beside the image, as IMAGE.lock.json") from error
-    driver = json.loads(lock.driver.model_dump_json()) if isinstance(lock.driver, DriverEntry) else {}
+    driver = parse_json(lock.driver.model_dump_json()) if isinstance(lock.driver, DriverEntry) else {}
     return tuple(Package(**each.model_dump()) for each in lock.packages), driver
 
 

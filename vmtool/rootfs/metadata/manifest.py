@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError
 
 from vmtool.architecture import DebianName
 from vmtool.errors import Refused
+from vmtool.foreign import parse_json, read_regular
 from vmtool.rootfs.format.hash_tree import Verity
 from vmtool.schema import Strict
 
@@ -81,8 +82,7 @@ def read_manifest(path: Path) -> Manifest:
         Refused: it is absent or is none.
     """
     try:
-        with path.open("rb") as file:
-            data = file.read(LARGEST + 1)
+        data = read_regular(path, LARGEST + 1)
         if len(data) > LARGEST:
             raise Refused(f"{path}: too large for a manifest")
         return Manifest.model_validate_json(data)
@@ -103,5 +103,5 @@ def read_verity(path: Path) -> VerityPart | None:
     """What `vmtool.rootfs.build.workers.write_headers` wrote; None when the image has no hashes."""
     if not path.exists():
         return None
-    values = json.loads(path.read_text())
+    values = parse_json(path.read_text())
     return VerityPart(**values, kernel_verity_params=Verity(**values).kernel_params)

@@ -5,16 +5,16 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
+from vmtool.foreign import parse_json
 from vmtool.machine import Reader
 
 
 def read_manifest_values(reader: Reader, image: str) -> dict[str, Any]:
     """The values of IMAGE.manifest.json, its `verity` always an object; empty when there is none or it is none."""
     try:
-        values = json.loads(reader.text(f"{image}.manifest.json") or "{}")
+        values = parse_json(reader.text(f"{image}.manifest.json") or "{}")
     except (ValueError, RecursionError):
         return {}
     if not isinstance(values, dict):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vmtool.debian.tools import PACKAGES, SUITE
+from vmtool.foreign import open_file
 from vmtool.rendering import shipped
 from vmtool.rootfs.recipe.load import input_files
 from vmtool.rootfs.recipe.models import Recipe
@@ -80,7 +81,7 @@ def _plain(value: Any) -> Any:
 
 
 def _head(path: Path) -> bytes:
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return file.read(4)
 
 
@@ -88,5 +89,5 @@ def _file_digest(path: Path) -> str:
     if path.is_dir():
         below = sorted(each for each in path.rglob("*") if each.is_file())
         return "\0".join(f"{each.relative_to(path)} {_file_digest(each)}" for each in below)
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

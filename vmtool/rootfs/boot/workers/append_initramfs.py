@@ -12,6 +12,7 @@ import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from vmtool.foreign import open_file
 from vmtool.machine import Host
 from vmtool.rootfs.build.workers import cpio
 
@@ -32,7 +33,7 @@ def run(order: Order, host: Host) -> None:
     """Write the copy."""
     files = [path for path in sorted(order.directory.iterdir()) if path.name != order.out.name]
     with order.out.open("wb") as file:
-        with order.image.open("rb") as source:
+        with open_file(order.image) as source:
             shutil.copyfileobj(source, file, 1 << 20)
         file.write(bytes(-file.tell() % 4))
         cpio.entry(file, ADDED, 1, stat.S_IFDIR | 0o755, tarfile.TarInfo(ADDED), b"")

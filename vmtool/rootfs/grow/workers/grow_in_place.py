@@ -7,7 +7,6 @@ A worker. The image and the manifest next to it are grown, and were found clean,
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vmtool.errors import NotReady, Refused, system_error
+from vmtool.foreign import parse_json, read_regular
 from vmtool.host import leases, safe_open
 from vmtool.machine import Host, check
 from vmtool.rootfs.format.block_groups import read_metadata
@@ -27,6 +27,7 @@ from vmtool.rootfs.grow import scratch_filesystem
 from vmtool.rootfs.grow.undo_file import Piece, create
 from vmtool.rootfs.grow.updated_hashes import Changes, PreservedHashes, read_preserved_hashes
 from vmtool.rootfs.grow.workers import roll_back
+from vmtool.rootfs.metadata.manifest import LARGEST
 
 # Bytes that are held at a time of what lies behind the file system.
 _PART = 8 << 20
@@ -105,13 +106,14 @@ def _work_out(held: leases.Held, order: Order, host: Host) -> tuple[Changes, Pre
     grown = scratch_filesystem.grow(host, descriptor, new.start, new.size, held.image.parent, order.resize2fs)
     changes = [(new.start + at, data) for at, data in grown]
     changes += [(at, data) for at, data in headers(new).items() if os.pread(descriptor, len(data), at) != data]
-    values = json.loads(order.manifest.read_text()) if order.manifest else {}
+    values = parse_json(read_regular(order.manifest, LARGEST)) if order.manifest else {}
     return changes, read_preserved_hashes(descriptor, old, end, order.verity, values, changes)
 
 
 def _head(held: leases.Held, preserved: PreservedHashes) -> dict[str, Any]:
     status, manifest = os.fstat(held.descriptor), manifest_path(held.image)
-    kept = {"manifest": manifest.read_text() if manifest.exists() else None} if preserved.values else {}
+    text = read_regular(manifest, LARGEST).decode() if manifest.exists() else None
+    kept = {"manifest": text} if preserved.values else {}
     return {"size": status.st_size, "times": [status.st_atime_ns, status.st_mtime_ns], "end": preserved.end} | kept
 
 

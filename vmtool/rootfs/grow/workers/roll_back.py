@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool.errors import Refused, system_error
+from vmtool.foreign import read_regular
 from vmtool.host import leases, safe_open
 from vmtool.machine import Host
 from vmtool.rootfs.format.image_file import manifest_path
 from vmtool.rootfs.grow.undo_file import Piece, Undo, find, unfinished
+from vmtool.rootfs.metadata.manifest import LARGEST
 
 # What a disk writes whole.
 _SECTOR = 512
@@ -94,7 +96,7 @@ def _differs(descriptor: int, piece: Piece) -> bool:
 def _bring_back(manifest: Path, text: str | None) -> None:
     if text is None:
         manifest.unlink(missing_ok=True)
-    elif not manifest.exists() or manifest.read_text() != text:
+    elif not manifest.exists() or read_regular(manifest, LARGEST) != text.encode():
         safe_open.rewrite(manifest, text)
 
 

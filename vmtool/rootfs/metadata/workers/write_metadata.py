@@ -5,13 +5,13 @@ The image is refused when it is not what was asked for.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vmtool.errors import Refused
+from vmtool.foreign import parse_json
 from vmtool.machine import Host
 from vmtool.rootfs.format.digest import read_content, sha256
 from vmtool.rootfs.inspect.kata_requirements import TOOLKIT_LEAST, is_safe
@@ -88,12 +88,12 @@ def write_files(host: Host, directory: Path, manifest: Manifest, packages: Seque
 
 def read_kernel(directory: Path) -> str:
     """The release that `vmtool.rootfs.build.workers.merge_layers` found."""
-    return str(json.loads((directory / "layer.json").read_text())["kernel"])
+    return str(parse_json((directory / "layer.json").read_text())["kernel"])
 
 
 def read_driver(path: Path | None) -> dict[str, Any]:
     """What `vmtool.rootfs.build.workers.nvidia_modules` wrote; nothing without a driver."""
-    found: dict[str, Any] = json.loads(path.read_text()) if path else {}
+    found: dict[str, Any] = parse_json(path.read_text()) if path else {}
     return found
 
 
