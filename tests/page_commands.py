@@ -29,6 +29,15 @@ ELSEWHERE = {
         "test_the_command_proves_a_genuine_report",
     "vmtool image build vllm-cpu": "test_a_build_from_nothing_and_then_nothing_to_build",
     "vmtool model canary models/canary": "model",
+    **dict.fromkeys((
+        "vmtool key generate -o master.jwk", "vmtool key generate --sign -o signer.jwk", "vmtool key show master.jwk",
+        "vmtool key export-public signer.jwk > signer.pub.jwk",
+        "vmtool model encrypt plain -o encrypted --key master.jwk --sign signer.jwk",
+        "vmtool model inspect encrypted --signer signer.pub.jwk",
+        "vmtool model verify encrypted --signer signer.pub.jwk",
+        "vmtool model verify encrypted --signer signer.pub.jwk --data",
+        "vmtool model verify encrypted --signer signer.pub.jwk --key master.jwk"),
+        "test_the_page_typed_from_its_first_line_to_its_last"),
     "vmtool rootfs boot rootfs.img": "test_the_guest_boots_and_has_its_hook_and_agent",
     "vmtool rootfs build rootfs-debian-nvidia -o nv.img":
         "test_nvidias_open_modules_are_compiled_for_the_guests_kernel",

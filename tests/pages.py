@@ -137,7 +137,7 @@ def links(page: Path) -> Iterator[tuple[int, str]]:
             yield from ((number, target) for target in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`]*`", "", line)))
 
 
-def host_critical(page: Path) -> set[str]:
+def anchors(page: Path) -> set[str]:
     """What a link to a heading of the page may say after #, as GitHub makes it."""
     inside, found = False, set()
     for line in page.read_text().splitlines():

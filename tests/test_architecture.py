@@ -32,7 +32,8 @@ EFFECTS = {"subprocess", "socket", "ctypes", "fcntl"}
 EFFECT_CALLS = re.compile(r"os\.(fork|forkpty|kill|killpg|exec\w+|posix_spawn\w*|spawn\w+|system|popen)")
 READS = {"read_text", "read_bytes", "write_text", "write_bytes", "open", "is_file", "is_dir", "is_symlink", "exists",
          "iterdir", "glob", "rglob", "stat", "lstat", "readlink", "resolve", "mkdir", "unlink", "touch"}
-GUEST_LIBRARIES = {"aiohttp", "multidict", "tokenizers", "torch", "transformers", "uvicorn", "vllm", "yarl"}
+GUEST_LIBRARIES = {"aiohttp", "cryptography", "multidict", "tokenizers", "torch", "transformers", "uvicorn", "vllm",
+                   "yarl"}
 # What a public function gives, and the names of the files in which it may stand.
 HOMES = {
     "Step|Plan": r"plan(_\w+)?|stage|pipeline|commands|apply_plan",
@@ -59,6 +60,8 @@ LISTED: dict[str, dict[str, tuple[str, ...]]] = {
         "what vmtool itself wrote, in its state directory or its package": (
             "instance.instance", "proof.evidence", "rendering", "spec.kata_releases"),
         "a file's new content depends on whether the old one is the same": ("kata.install",),
+        "encrypted models of gigabytes, and the keys for them": (
+            "models.encryption.inspect", "models.encryption.keys", "models.encryption.progress"),
         "images of gigabytes: read by blocks, in place": (
             "rootfs.format.image_file", "rootfs.grow.undo_file", "rootfs.inspect.verify"),
     },

@@ -8,8 +8,12 @@ from typing import Any
 
 import click
 
+from vmtool.errors import ProgramMissing
+
 # name -> (module below vmtool, the line of --help). The command in the module is named like the command.
 Rooms = Mapping[str, tuple[str, str]]
+# Packages that whole commands need -> the extra of setup.cfg that has them.
+EXTRAS = {"cryptography": "models"}
 
 
 class LazyGroup(click.Group):
@@ -30,7 +34,13 @@ class LazyGroup(click.Group):
         name = self.aliases.get(cmd_name, cmd_name)
         if name not in self.rooms:
             return None
-        module = importlib.import_module(f"vmtool.{self.rooms[name][0]}")
+        try:
+            module = importlib.import_module(f"vmtool.{self.rooms[name][0]}")
+        except ModuleNotFoundError as error:
+            if error.name not in EXTRAS:
+                raise
+            raise ProgramMissing(f"this command needs the Python package {error.name}",
+                                 hint=f"pip install 'vmtool[{EXTRAS[error.name]}]'") from error
         command: click.Command = getattr(module, f"{name}_command")
         return command
 

@@ -105,8 +105,8 @@ def models(host: Host, url: str, key: Path, *, deadline: float) -> Any:
     """What the server says of its models; None when it does not answer, or not in JSON."""
     status, text = host.request("GET", f"{url}/v1/models", headers=_headers(host, key), deadline=deadline)
     try:
-        return json.loads(text) if status == 200 else None
-    except (ValueError, RecursionError):
+        return parse_json(text) if status == 200 else None
+    except ValueError:
         return None
 
 

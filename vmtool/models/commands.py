@@ -1,4 +1,4 @@
-"""`vmtool model`: make the canary model."""
+"""`vmtool model`: make the canary model; encrypt and verify models."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from vmtool.cli.apply_plan import apply_plan
+from vmtool.cli.lazy import LazyGroup
 from vmtool.host.local import LocalMachine
 from vmtool.image.commands import this_endpoint
 from vmtool.image.pinned_image import read_image
@@ -15,18 +16,25 @@ from vmtool.models.canary_facts import read_target
 from vmtool.paths import State
 from vmtool.plan import Plan, plan_lines
 
+COMMANDS = {
+    "canary": ("models.commands", "Train a tiny model that knows a few answers to the letter."),
+    "encrypt": ("models.encryption.commands", "Encrypt a model, and sign it."),
+    "inspect": ("models.encryption.commands", "Show what an encrypted model has."),
+    "verify": ("models.encryption.commands", "Verify an encrypted model against what its owner signed."),
+}
 
-@click.group()
+
+@click.group(cls=LazyGroup, rooms=COMMANDS)
 def model_command() -> None:
-    """Make the canary model."""
+    """Make the canary model; encrypt models, and verify encrypted ones."""
 
 
-@model_command.command("canary")
+@click.command()
 @click.argument("directory", type=click.Path(path_type=Path))
 @click.option("--image", default="vmtool/vllm-cpu", show_default=True, metavar="NAME", help="Whose torch trains it.")
 @click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
 @click.pass_obj
-def canary(state: State, directory: Path, image: str, dry_run: bool) -> None:
+def canary_command(state: State, directory: Path, image: str, dry_run: bool) -> None:
     """Train a tiny model in DIRECTORY that knows a few answers to the letter; the same bytes every time."""
     target = directory.absolute()
 

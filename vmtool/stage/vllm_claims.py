@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from vmtool.claims import Claim
 from vmtool.endpoint.vllm_report import MARK, Taken, compare, read_line, unasked
+from vmtool.foreign import parse_json
 from vmtool.instance.instance import Instance
 from vmtool.machine import Reader
 from vmtool.serving.vllm_arguments import Argument
@@ -22,7 +22,7 @@ def vllm_claims(reader: Reader, instance: Instance) -> Iterator[Claim]:
     body = Spec.model_validate_json(written).spec if written else None
     if body is None or body.model.engine != "vllm":
         return
-    said = json.loads(reader.text(str(instance.paths.server)) or "{}")
+    said = parse_json(reader.text(str(instance.paths.server)) or "{}")
     reported = read_line(said.get("arguments") or "")
     if reported is None:
         yield Claim("vllm.arguments", "not-checked", f"the log has no line with {MARK.strip(': ')!r}")

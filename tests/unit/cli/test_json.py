@@ -23,6 +23,7 @@ import pytest
 
 from tests.fakes.recorded import HOSTS
 from tests.fakes.typed import STATE, install, launchable, recorded, typed
+from tests.unit.models.encryption.make import Owner, plain_model
 from tests.unit.rootfs.make import kata_dax
 from vmtool.cli.main import vmtool
 from vmtool.endpoint import client
@@ -194,6 +195,13 @@ def kata_spec(place: Place) -> None:
     place.on("hosts/epyc-snp", texts={name: write(("as it is shipped",), base.values, ())})
 
 
+def encrypted(place: Place) -> None:
+    """An encrypted model whose configuration somebody changed."""
+    owner = Owner(place.files, private=bytes(range(32)))
+    owner.model(plain_model(place.files / "plain"), place.files / "m")
+    (place.files / "m" / "config.json").write_text("{}")
+
+
 def report(place: Place) -> None:
     """A report of SEV-SNP that nobody signed, of version 3 and with the guest policy 0x30000."""
     (place.files / "report.bin").write_bytes(bytes((3, *bytes(7), 0, 0, 3)).ljust(1184, b"\0"))
@@ -216,6 +224,9 @@ CASES = {
     "rootfs-verify": Case("rootfs verify {files}/i.img --root-hash " + "ab" * 32 + " --json", guest_image,
                           VerificationFailed.code),
     "rootfs-boot": Case("rootfs boot {files}/i.img --json", booted),
+    "model-inspect": Case("model inspect {files}/m --signer {files}/signer.jwk --json", encrypted),
+    "model-verify": Case("model verify {files}/m --signer {files}/signer.jwk --json", encrypted,
+                         VerificationFailed.code),
     "net-show": Case("net show --json", networks),
     "net-show-one": Case("net show alpha --json", networks),
     "net-check": Case("net check alpha --json", networks, VerificationFailed.code),

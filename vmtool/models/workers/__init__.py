@@ -1,1 +1,1 @@
-"""Worker processes that handle models."""
+"""Worker processes that collect, encrypt and sign models."""

@@ -1,0 +1,154 @@
+"""`vmtool key` and `vmtool model encrypt|inspect|verify`, as their users type them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from tests.unit.models.encryption.make import Owner, plain_file, plain_model
+from vmtool.cli.main import vmtool
+from vmtool.errors import Refused, VerificationFailed
+from vmtool.findings import failing
+from vmtool.models.encryption.check_source import check_source
+from vmtool.models.encryption.facts import read_encryption
+from vmtool.models.encryption.plan_encrypt import plan_encrypt
+from vmtool.paths import State
+
+
+def run(*words: object) -> Result:
+    return CliRunner().invoke(vmtool, [str(word) for word in words])
+
+
+@pytest.fixture
+def owner(tmp_path: Path) -> Owner:
+    return Owner(tmp_path)
+
+
+def test_keys_are_private_shown_without_themselves_and_never_replaced(tmp_path: Path) -> None:
+    master, signer = tmp_path / "master.jwk", tmp_path / "signer.jwk"
+    assert run("key", "generate", "-o", master).exit_code == 0
+    assert run("key", "generate", "--sign", "-o", signer).exit_code == 0
+    assert [path.stat().st_mode & 0o777 for path in (master, signer)] == [0o600, 0o600]
+    again = run("key", "generate", "-o", master)
+    assert isinstance(again.exception, Refused) and "never replaced" in str(again.exception)
+    for path, secret in ((master, "k"), (signer, "d")):
+        shown = run("key", "show", path)
+        values = json.loads(path.read_text())
+        assert values["kid"] in shown.output and values[secret] not in shown.output
+    public = json.loads(run("key", "export-public", signer).output)
+    assert public["x"] == json.loads(signer.read_text())["x"] and "d" not in public
+
+
+def test_a_key_that_others_may_read_is_refused(owner: Owner, tmp_path: Path) -> None:
+    owner.key.chmod(0o640)
+    result = run("model", "encrypt", tmp_path, "-o", tmp_path / "out", "--key", owner.key, "--sign", owner.sign)
+    assert isinstance(result.exception, Refused) and result.exception.hint == f"chmod 600 {owner.key}"
+
+
+def test_what_was_encrypted_verifies(owner: Owner, tmp_path: Path) -> None:
+    out = owner.model(plain_model(tmp_path / "m"), tmp_path / "out")
+    public = tmp_path / "public.jwk"
+    public.write_text(run("key", "export-public", owner.sign).output)
+    shown = json.loads(run("model", "inspect", out, "--signer", public, "--json").output)
+    assert [(each["name"], each["encrypted"]) for each in shown["files"]] == [
+        ("config.json", False), ("model-00001-of-00002.safetensors", True), ("model-00002-of-00002.safetensors", True)]
+    for more in ((), ("--data",), ("--key", owner.key)):
+        result = run("model", "verify", out, "--signer", public, *more)
+        assert result.exit_code == 0 and result.output.count("✓") == 3, result.output
+    assert "every byte opens" in run("model", "verify", out, "--signer", public, "--key", owner.key).output
+
+
+def flip(path: Path, place: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[place] ^= 1
+    path.write_bytes(data)
+
+
+WEIGHTS = "model-00002-of-00002.safetensors"
+
+
+@pytest.mark.parametrize(("change", "more"), [
+    (lambda out: flip(out / "config.json", 3), ()),
+    (lambda out: flip(out / WEIGHTS, 100), ()),
+    (lambda out: flip(out / WEIGHTS, -1), ("--data",)),
+    (lambda out: (out / WEIGHTS).write_bytes((out / WEIGHTS).read_bytes() + b"\0"), ()),
+    (lambda out: (out / WEIGHTS).unlink(), ()),
+    (lambda out: plain_file(out / WEIGHTS, {"head": ("F32", [2], b"12345678")}), ()),
+    (lambda out: plain_file(out / "model-extra.safetensors"), ()),
+    (lambda out: (out / "modeling_evil.py").write_text("import os"), ()),
+    (lambda out: shutil.copy(out / "model-00001-of-00002.safetensors", out / WEIGHTS), ()),
+], ids=["config", "header", "tensor", "longer", "absent", "plain", "one more", "code", "another shard"])
+def test_what_was_changed_is_found(owner: Owner, tmp_path: Path, change: Callable[[Path], object],
+                                   more: tuple[str, ...]) -> None:
+    out = owner.model(plain_model(tmp_path / "m"), tmp_path / "out")
+    change(out)
+    result = run("model", "verify", out, "--signer", owner.sign, *more)
+    assert isinstance(result.exception, VerificationFailed) and result.output.count("✗") == 1, result.output
+
+
+def test_a_manifest_of_somebody_else_is_refused(owner: Owner, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    out = owner.model(plain_model(tmp_path / "m"), tmp_path / "out")
+    result = run("model", "verify", out, "--signer", Owner(other).sign)
+    assert isinstance(result.exception, Refused) and "not signed by" in str(result.exception)
+
+
+@pytest.mark.parametrize(("make", "wrong"), [
+    (lambda directory: (directory / "pytorch_model.bin").write_bytes(b"x"), "model.clear"),
+    (lambda directory: (directory / "modeling_x.py").write_text(""), "model.clear"),
+    (lambda directory: (directory / "original").mkdir(), "model.regular"),
+    (lambda directory: os.mkfifo(directory / "x.json"), "model.regular"),
+    (lambda directory: (directory / "x.json").symlink_to("/etc/passwd"), "model.outside"),
+    (lambda directory: [path.unlink() for path in directory.glob("*.safetensors")], "model.weights"),
+    (lambda directory: shutil.rmtree(directory), "model.source"),
+], ids=["pickle", "code", "directory", "pipe", "link", "no weights", "absent"])
+def test_what_cannot_be_encrypted(owner: Owner, tmp_path: Path, make: Callable[[Path], object], wrong: str) -> None:
+    source, target = plain_model(tmp_path / "m"), tmp_path / "out"
+    make(source)
+    facts = read_encryption(source, target, owner.signer)
+    assert [each.id for each in failing(check_source(facts, source, target))] == [wrong]
+
+
+def test_a_hub_cache_is_read_through_its_links(owner: Owner, tmp_path: Path) -> None:
+    model = tmp_path / "models--o--n"
+    (model / "blobs").mkdir(parents=True)
+    snapshot = model / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    plain_file(model / "blobs" / "d1", {"head": ("F32", [2], b"12345678")})
+    (snapshot / "model.safetensors").symlink_to("../../blobs/d1")
+    facts = read_encryption(snapshot, tmp_path / "out", owner.signer)
+    assert not failing(check_source(facts, snapshot, tmp_path / "out"))
+    assert facts.files and facts.files[0].path == model / "blobs" / "d1"
+
+
+def test_what_is_done_stays_and_a_changed_source_is_done_again(owner: Owner, tmp_path: Path) -> None:
+    """Interrupted before the manifest."""
+    source, target = plain_model(tmp_path / "m"), tmp_path / "out"
+    target.mkdir()
+    owner.encrypt(source / WEIGHTS, target / WEIGHTS)
+
+    def skipped() -> list[str]:
+        facts = read_encryption(source, target, owner.signer)
+        made = plan_encrypt(State(tmp_path / "s"), facts, source, target, (owner.key, owner.sign), owner.master,
+                            owner.signer)
+        return [step.title for step in made.steps if step.skip]
+
+    assert skipped() == [f"encrypt {WEIGHTS}"]
+    (source / WEIGHTS).touch()
+    assert skipped() == []
+
+
+def test_no_key_is_in_the_plan(owner: Owner, tmp_path: Path) -> None:
+    source = plain_model(tmp_path / "m")
+    shown = run("--state-dir", tmp_path / "s", "model", "encrypt", source, "-o", tmp_path / "out", "--key", owner.key,
+                "--sign", owner.sign, "--dry-run")
+    assert shown.exit_code == 0 and "encrypt model-00001-of-00002.safetensors" in shown.output
+    secrets = (json.loads(owner.key.read_text())["k"], json.loads(owner.sign.read_text())["d"])
+    assert not any(secret in shown.output for secret in secrets)

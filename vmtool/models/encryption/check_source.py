@@ -1,0 +1,44 @@
+"""Whether a model's directory can be encrypted: weights in safetensors, and no others, nor code, beside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from vmtool.findings import Finding, host_lacks, wrong_input
+from vmtool.models.encryption.facts import EncryptionFacts, SourceFile
+from vmtool.models.encryption.manifest import FILE
+
+WEIGHTS = ".safetensors"
+# What may stay in clear: no weights, no code.
+CLEAR = (".json", ".txt", ".model", ".jinja", ".tiktoken", ".md", ".spm", ".vocab", ".yaml", ".yml")
+CLEAR_NAMES = ("LICENSE", "NOTICE", "USE_POLICY", "tokenizer", "merges", "vocab")
+
+
+def check_source(facts: EncryptionFacts, source: Path, target: Path) -> Iterator[Finding]:
+    """Every reason not to."""
+    if facts.files is None:
+        yield wrong_input("model.source", f"{source}: not a directory that can be read")
+        return
+    if not any(each.name.endswith(WEIGHTS) for each in facts.files):
+        yield wrong_input("model.weights", f"{source}: no {WEIGHTS} file in it",
+                          "convert the model: AutoModel.from_pretrained(...).save_pretrained(DIR)")
+    for each in facts.files:
+        yield from _check_file(source / each.name, each)
+    for name in facts.foreign:
+        yield wrong_input("model.target", f"{target / name}: is not of this model", "choose another directory")
+    size = sum(each.state.size for each in facts.files if each.state and not each.done)
+    if facts.free is not None and size > facts.free:
+        yield host_lacks("model.space", f"{target}: {size >> 20} MiB are to come, and {facts.free >> 20} MiB are free")
+
+
+def _check_file(path: Path, each: SourceFile) -> Iterator[Finding]:
+    if not FILE.fullmatch(each.name):
+        yield wrong_input("model.name", f"{path}: a name with characters that do not belong there")
+    elif each.outside:
+        yield wrong_input("model.outside", f"{path}: a link that leads out of the model", "put the file itself there")
+    elif not each.regular:
+        yield wrong_input("model.regular", f"{path}: not a regular file", "an encrypted model has no directories in it")
+    elif not each.name.endswith((WEIGHTS, *CLEAR)) and not each.name.startswith(CLEAR_NAMES):
+        yield wrong_input("model.clear", f"{path}: may hold weights or code, which would lie in clear beside the model",
+                          "remove it from the directory; only safetensors are encrypted")

@@ -1,0 +1,94 @@
+"""What a model's directory has, and how far its encryption is: facts of `vmtool model encrypt`."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from vmtool.errors import Refused
+from vmtool.foreign import read_regular
+from vmtool.models.encryption.manifest import MAX_MANIFEST, NAME, read_manifest
+from vmtool.models.encryption.progress import Done, SourceState, read_done
+from vmtool.serving.cryptotensors.jwk import Signer
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A file of the model.
+
+    Args:
+        path: where its bytes are: what a link of the Hugging Face cache points to.
+        outside: a link that leads out of the model's own cache or directory.
+        done: what was made of it, if that is still there.
+    """
+
+    name: str
+    path: Path
+    regular: bool
+    outside: bool
+    state: SourceState | None
+    done: Done | None
+
+
+@dataclass(frozen=True)
+class EncryptionFacts:
+    """What there is.
+
+    Args:
+        files: of the source, in the order of their names; None when it is no directory.
+        foreign: names in the target that are neither the model's nor vmtool's.
+        whole: the target has a manifest that the signer signed, and it names the files that are there.
+        free: bytes free where the target comes.
+    """
+
+    files: tuple[SourceFile, ...] | None
+    foreign: tuple[str, ...]
+    whole: bool
+    free: int | None
+
+
+def read_encryption(source: Path, target: Path, signer: Signer) -> EncryptionFacts:
+    """Look at both directories."""
+    try:
+        names = sorted(entry for entry in os.listdir(source) if not entry.startswith("."))
+    except OSError:
+        return EncryptionFacts(None, (), False, None)
+    files = tuple(_file(source, name, target) for name in names if name != NAME)
+    there = sorted(os.listdir(target)) if target.is_dir() else []
+    known = {NAME, *(each.name for each in files)}
+    foreign = tuple(name for name in there if name not in known and not name.endswith((".vmtool-done", ".vmtool-new")))
+    return EncryptionFacts(files, foreign, _whole(target, {each.name for each in files}, signer), _free(target))
+
+
+def _file(source: Path, name: str, target: Path) -> SourceFile:
+    path = Path(os.path.realpath(source / name))
+    # models--OWNER--NAME/snapshots/REVISION/config.json -> ../../blobs/DIGEST
+    top = source.parent.parent if source.parent.name == "snapshots" else source
+    try:
+        status = os.stat(path)
+    except OSError:
+        return SourceFile(name, path, False, False, None, None)
+    outside = not path.is_relative_to(os.path.realpath(top))
+    return SourceFile(name, path, stat.S_ISREG(status.st_mode), outside, SourceState.of(status),
+                      read_done(target / name))
+
+
+def _whole(target: Path, names: set[str], signer: Signer) -> bool:
+    try:
+        manifest = read_manifest(read_regular(target / NAME, MAX_MANIFEST), signer)
+        return {each.name for each in manifest.files} == names and all(
+            os.lstat(target / each.name).st_size == each.size for each in manifest.files)
+    except (OSError, ValueError, Refused):
+        return False
+
+
+def _free(target: Path) -> int | None:
+    for place in (target, *target.parents):
+        try:
+            found = os.statvfs(place)
+        except OSError:
+            continue
+        return found.f_bavail * found.f_frsize
+    return None

@@ -1,0 +1,72 @@
+"""Key files: private to one user, read once, never printed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from vmtool.errors import Refused
+from vmtool.foreign import read_regular
+from vmtool.serving.cryptotensors.errors import Untrusted
+from vmtool.serving.cryptotensors.jwk import ALGORITHMS, MAX_KEY_FILE, MasterKey, Signer, read_key
+
+
+def new_master(algorithm: str) -> MasterKey:
+    """A master key with a random name, since a name made from the key would say something of it."""
+    return MasterKey(f"model-{os.urandom(8).hex()}", algorithm, os.urandom(ALGORITHMS[algorithm]))
+
+
+def new_signer(private: bytes = b"") -> Signer:
+    """A signing key, or that of 32 bytes that are there; named by the beginning of its public key's SHA-256."""
+    private = private or Ed25519PrivateKey.generate().private_bytes_raw()
+    public = Ed25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
+    return Signer(f"signer-{hashlib.sha256(public).hexdigest()[:16]}", public, private)
+
+
+def read_master(path: Path) -> MasterKey:
+    """The master key of a file.
+
+    Raises:
+        Refused: it is not one, or others may read it.
+    """
+    key = read_key_file(path)
+    if not isinstance(key, MasterKey):
+        raise Refused(f"{path}: a signing key, and a master key is needed", hint="vmtool key generate -o master.jwk")
+    return key
+
+
+def read_signer(path: Path, *, private: bool = True) -> Signer:
+    """The signer of a file; without `private` its public part is enough.
+
+    Raises:
+        Refused: it is not one, or others may read the private part.
+    """
+    key = read_key_file(path)
+    if not isinstance(key, Signer) or (private and not key.private):
+        what = "a signing key with its private part" if private else "the signer's key"
+        raise Refused(f"{path}: not {what}", hint="vmtool key generate --sign -o signer.jwk")
+    return key
+
+
+def read_key_file(path: Path) -> MasterKey | Signer:
+    """Any key; one with a secret in it must be readable by its owner alone.
+
+    Raises:
+        Refused: it is not a key, or others may read it.
+    """
+    try:
+        text = read_regular(path, MAX_KEY_FILE)
+        mode = stat.S_IMODE(path.stat().st_mode)
+    except FileNotFoundError:
+        raise Refused(f"{path}: no such file", hint=f"vmtool key generate -o {path}") from None
+    try:
+        key = read_key(text)
+    except Untrusted as error:
+        raise Refused(f"{path}: {error}", hint="vmtool key generate makes one") from None
+    if mode & 0o077 and (isinstance(key, MasterKey) or key.private):
+        raise Refused(f"{path}: its mode is {mode:04o}, so others may read the key", hint=f"chmod 600 {path}")
+    return key

@@ -1,0 +1,107 @@
+"""vmtool-manifest.json: every file of an encrypted model with its digests, signed by the model's owner.
+
+An encrypted file is known by the SHA-256 of its header, which has the tag of every chunk in it: to compare that is a
+matter of milliseconds, and no byte of the data can change without a wrong tag. `data_sha256` is for those who have no
+key, and want to know whether a download is whole.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from vmtool.errors import Refused
+from vmtool.serving.cryptotensors.errors import Untrusted
+from vmtool.serving.cryptotensors.jwk import Signer, decode, encode, strict_json
+
+NAME = "vmtool-manifest.json"
+SCHEMA = "vmtool.encrypted-model/v1"
+MAX_MANIFEST = 16 << 20
+MAX_FILES = 10_000
+FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+ -]{0,200}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file.
+
+    Args:
+        size: bytes.
+        sha256: of a file in clear; empty for an encrypted one.
+        header_sha256, data_sha256: of an encrypted one: its header's text, and what follows it; else empty.
+    """
+
+    name: str
+    size: int
+    sha256: str = ""
+    header_sha256: str = ""
+    data_sha256: str = ""
+
+    @property
+    def encrypted(self) -> bool:
+        return bool(self.header_sha256)
+
+
+@dataclass(frozen=True)
+class ModelManifest:
+    """The files in the order of their names."""
+
+    signer: str
+    files: tuple[Entry, ...]
+
+    def text(self, signer: Signer) -> str:
+        """As a file, signed."""
+        return json.dumps(self._values() | {"signature": encode(signer.sign(self._signed()))}, indent=1) + "\n"
+
+    def _values(self) -> dict[str, Any]:
+        files = [{key: value for key, value in asdict(each).items() if value != ""} for each in self.files]
+        return {"schema": SCHEMA, "signer": self.signer, "files": files}
+
+    def _signed(self) -> bytes:
+        return json.dumps(self._values(), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def read_manifest(text: bytes, signer: Signer) -> ModelManifest:
+    """A manifest that the signer signed.
+
+    Raises:
+        Refused: it is not such a manifest, or of somebody else.
+    """
+    try:
+        values = strict_json(text, NAME)
+        manifest = _manifest(values)
+        signer.check(decode(values.get("signature"), 64, "its signature"), manifest._signed(), NAME)
+    except Untrusted as error:
+        raise Refused(str(error), hint="get the model again, or name its signer with --signer") from None
+    return manifest
+
+
+def _manifest(values: Any) -> ModelManifest:
+    if not isinstance(values, dict) or set(values) != {"schema", "signer", "files", "signature"}:
+        raise Untrusted(f"{NAME}: it has schema, signer, files and signature, and nothing else")
+    files = values["files"]
+    if values["schema"] != SCHEMA or not isinstance(values["signer"], str) or not isinstance(files, list):
+        raise Untrusted(f"{NAME}: not of the schema {SCHEMA}")
+    if not 0 < len(files) <= MAX_FILES:
+        raise Untrusted(f"{NAME}: it names no files, or too many")
+    entries = tuple(_entry(each) for each in files)
+    names = [each.name for each in entries]
+    if names != sorted(set(names)):
+        raise Untrusted(f"{NAME}: its files are not in order, or one occurs twice")
+    return ModelManifest(values["signer"], entries)
+
+
+def _entry(values: Any) -> Entry:
+    kinds = ({"name", "size", "sha256"}, {"name", "size", "header_sha256", "data_sha256"})
+    if not isinstance(values, dict) or set(values) not in kinds:
+        raise Untrusted(f"{NAME}: a file has name, size and its digests, and nothing else")
+    name, size = values["name"], values["size"]
+    if not isinstance(name, str) or not FILE.fullmatch(name) or type(size) is not int or not 0 <= size < 1 << 50:
+        raise Untrusted(f"{NAME}: a name or size of a file that is not one")
+    digests = {key: value for key, value in values.items() if key.endswith("sha256")}
+    if not all(isinstance(value, str) and _DIGEST.fullmatch(value) for value in digests.values()):
+        raise Untrusted(f"{NAME}: {name}: a digest that is not one")
+    return Entry(name, size, **digests)

@@ -1,0 +1,56 @@
+"""`vmtool key`: make and show the keys of encrypted models."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from vmtool.errors import Refused
+from vmtool.models.encryption.keys import new_master, new_signer, read_key_file, read_signer
+from vmtool.serving.cryptotensors.jwk import ALGORITHMS, MasterKey, key_text
+
+_FILE = click.Path(path_type=Path)
+
+
+@click.group()
+def key_command() -> None:
+    """Make and show the keys of encrypted models."""
+
+
+@key_command.command("generate")
+@click.option("-o", "out", type=_FILE, required=True, metavar="FILE", help="The new file, of mode 0600.")
+@click.option("--sign", is_flag=True, help="A signing key (Ed25519), instead of a master key.")
+@click.option("--alg", type=click.Choice(sorted(ALGORITHMS)), default="aes256gcm", show_default=True,
+              help="What a master key encrypts with.")
+def generate(out: Path, sign: bool, alg: str) -> None:
+    """Make a key. It goes to the file alone; a file that is there is never replaced."""
+    key = new_signer() if sign else new_master(alg)
+    try:
+        descriptor = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        raise Refused(f"{out}: exists, and a key is never replaced", hint="choose another name") from None
+    with os.fdopen(descriptor, "w") as file:
+        file.write(key_text(key))
+        file.flush()
+        os.fsync(descriptor)
+    click.echo(f"{out}: {key.kid}", err=True)
+
+
+@key_command.command("show")
+@click.argument("file", type=_FILE)
+def show(file: Path) -> None:
+    """Show what key FILE is, without the key."""
+    key = read_key_file(file)
+    if isinstance(key, MasterKey):
+        click.echo(f"master key {key.kid}, {key.algorithm}")
+    else:
+        click.echo(f"{'signing key' if key.private else 'public part of a signing key'} {key.kid}, ed25519")
+
+
+@key_command.command("export-public")
+@click.argument("file", type=_FILE)
+def export_public(file: Path) -> None:
+    """Print the public part of the signing key in FILE: for those who check models."""
+    click.echo(key_text(read_signer(file, private=False), public=True), nl=False)

@@ -1,0 +1,51 @@
+"""Copy a file of a model that stays in clear, and hash it meanwhile: a worker."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from vmtool.errors import Refused
+from vmtool.host import files
+from vmtool.machine import Host
+from vmtool.models.encryption.manifest import Entry
+from vmtool.models.encryption.progress import Done, SourceState, new_path, write_done
+from vmtool.serving.cryptotensors.errors import Untrusted
+from vmtool.serving.cryptotensors.reader import open_regular
+
+_PIECE = 1 << 20
+
+
+@dataclass(frozen=True)
+class Order:
+    """From where to where; `source` has no link on the last step to it."""
+
+    source: Path
+    target: Path
+
+
+def run(order: Order, host: Host) -> None:
+    """Copy it.
+
+    Raises:
+        Refused: the source is not a regular file.
+    """
+    new, digest, size = new_path(order.target), hashlib.sha256(), 0
+    new.unlink(missing_ok=True)
+    try:
+        descriptor, _ = open_regular(order.source)
+    except Untrusted as error:
+        raise Refused(str(error)) from None
+    with os.fdopen(descriptor, "rb") as source, open(new, "xb") as out:
+        before = SourceState.of(os.fstat(descriptor))
+        while piece := source.read(_PIECE):
+            digest.update(piece)
+            size += len(piece)
+            out.write(piece)
+        out.flush()
+        os.fsync(out.fileno())
+    os.rename(new, order.target)
+    files.sync_directory(order.target.parent)
+    write_done(order.target, Done(before, Entry(order.target.name, size, sha256=digest.hexdigest())))

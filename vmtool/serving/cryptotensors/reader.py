@@ -1,0 +1,140 @@
+"""Reading an encrypted file: all is checked before the first byte is decrypted, tags before a tensor is used.
+
+The file is opened once and read by its descriptor: whoever can write to it while it is read can only make it refused.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from vmtool.serving.cryptotensors import cipher
+from vmtool.serving.cryptotensors.errors import Untrusted
+from vmtool.serving.cryptotensors.header import MAX_HEADER, TAG, Header, Tensor, parse
+from vmtool.serving.cryptotensors.jwk import MasterKey, Signer
+
+# The field before a header: its length, little endian.
+LENGTH = 8
+
+
+@dataclass(frozen=True)
+class EncryptedFile:
+    """An open file whose header keeps every rule.
+
+    Args:
+        start: the first byte after the header.
+    """
+
+    descriptor: int
+    header: Header
+    start: int
+
+    def read_into(self, tensor: Tensor, key: bytes, buffer: memoryview) -> None:
+        """Decrypt a tensor into a buffer of its size.
+
+        Args:
+            key: of this tensor, from `cipher.unwrap`.
+
+        Raises:
+            Untrusted: a tag is wrong, or the file became shorter; the buffer then holds no plaintext.
+        """
+        each, chunk = self.header.encrypted[tensor.name], self.header.chunk
+        opened, scratch = cipher.aead(self.header.algorithm, key), bytearray(min(chunk, tensor.size) + TAG)
+        try:
+            for number, start, end in cipher.spans(tensor, chunk):
+                sealed = memoryview(scratch)[:end - start + TAG]
+                read_exactly(self.descriptor, sealed[:end - start], self.start + tensor.start + start)
+                cipher.decrypt_chunk(opened, each, number, sealed, buffer[start:end])
+        except Untrusted as error:
+            buffer[:] = bytes(len(buffer))
+            raise Untrusted(f"tensor {tensor.name!r}: {error}") from None
+
+    def tensors(self, master: MasterKey, buffer_of: Callable[[Tensor], memoryview]) -> Iterator[Tensor]:
+        """Every tensor in the order of the file, once it is whole in the buffer that it was given."""
+        self.check_key(master)
+        for tensor in self.header.tensors:
+            key = cipher.unwrap(master, self.header.encrypted[tensor.name])
+            self.read_into(tensor, key, buffer_of(tensor))
+            yield tensor
+
+    def check_key(self, master: MasterKey) -> None:
+        """Refuse a master key that does not open every tensor's key: a matter of microseconds each.
+
+        Raises:
+            Untrusted: it is of another algorithm, or another key.
+        """
+        if master.algorithm != self.header.algorithm:
+            raise Untrusted(f"encrypted with {self.header.algorithm}, and the key is for {master.algorithm}")
+        for each in self.header.encrypted.values():
+            cipher.unwrap(master, each)
+
+
+@contextmanager
+def opened(path: Path, signer: Signer) -> Iterator[EncryptedFile]:
+    """An encrypted file, its header signed by `signer`.
+
+    Raises:
+        Untrusted: it is not such a file; the message begins with its name.
+    """
+    descriptor, size = open_regular(path)
+    try:
+        try:
+            text = read_header(descriptor, size)
+            header = parse(text, size - LENGTH - len(text))
+            signer.check(header.signature, header.signed_text(), "the header")
+        except Untrusted as error:
+            raise Untrusted(f"{path.name}: {error}") from None
+        yield EncryptedFile(descriptor, header, LENGTH + len(text))
+    finally:
+        os.close(descriptor)
+
+
+def open_regular(path: Path) -> tuple[int, int]:
+    """(descriptor, size in bytes) of a regular file that is no link; a pipe in its place makes nobody wait.
+
+    Raises:
+        Untrusted: it is something else, or cannot be opened.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise Untrusted(f"{path}: {(error.strerror or 'cannot be opened').lower()}") from None
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise Untrusted(f"{path}: not a regular file")
+    return descriptor, status.st_size
+
+
+def read_header(descriptor: int, size: int) -> bytes:
+    """The header's text, without the length before it.
+
+    Raises:
+        Untrusted: the length is larger than the file or than safetensors allows.
+    """
+    field = bytearray(LENGTH)
+    read_exactly(descriptor, memoryview(field), 0)
+    length = int.from_bytes(field, "little")
+    if not 2 <= length <= min(MAX_HEADER, size - LENGTH):
+        raise Untrusted("not a safetensors file: the length of its header makes no sense")
+    text = bytearray(length)
+    read_exactly(descriptor, memoryview(text), LENGTH)
+    return bytes(text)
+
+
+def read_exactly(descriptor: int, buffer: memoryview, offset: int) -> None:
+    """Fill the buffer from the file.
+
+    Raises:
+        Untrusted: the file ends before.
+    """
+    done = 0
+    while done < len(buffer):
+        count = os.preadv(descriptor, [buffer[done:]], offset + done)
+        if not count:
+            raise Untrusted("the file ends before its header says")
+        done += count
