@@ -33,7 +33,7 @@ class Standin:
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
         """`hang` before the answer, `stream` so many chunks of `pad` bytes, `gap` seconds between them, `fall` silent
-        or `break` off after them; `wide` bytes at once."""
+        or `break` off after them; `wide` bytes at once, `short` of what was announced."""
         self.log.write("begun\n")
         try:
             answer = await self._chat(request, json.loads(await request.read() or "{}"))
@@ -48,6 +48,9 @@ class Standin:
             await asyncio.sleep(asked["hang"])
         if "wide" in asked:
             return web.Response(body=b"w" * int(asked["wide"]))
+        if "short" in asked and request.transport:
+            request.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
+            request.transport.close()
         if "stream" not in asked:
             return web.Response(text=REPLY, content_type="application/json")
         stream = web.StreamResponse(headers={"Content-Type": "text/event-stream"})

@@ -194,6 +194,11 @@ def test_a_stream_that_breaks_off_does_not_look_whole(front: Serving) -> None:
     assert old.endswith(b"data: [DONE]\n\n")
 
 
+def test_a_short_answer_that_breaks_off_is_an_error(front: Serving) -> None:
+    status, body = parse(front.say(front.chat(short=1).replace(b"Host: x", b"Host: x\r\nConnection: close")))
+    assert (status, json.loads(body)["error"]["message"]) == (502, "the server broke off")
+
+
 def test_a_foreign_path_is_not_written_to_the_log(front: Serving) -> None:
     front.ask("GET", "/forged%0aline")
     front.ask("GET", "/forged", "")

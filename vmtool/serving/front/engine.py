@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 from yarl import URL
+
+from vmtool.serving.front.rooms import Body
 
 HEALTH_SECONDS = 5.0
 # Everybody may ask for the health; the engine is asked this often at most.
@@ -44,13 +47,16 @@ class Engine:
         await self.session.close()
 
     def ask(self, method: str, target: str, headers: Mapping[str, str] | None = None,
-            body: bytes | bytearray = b"") -> Any:
+            body: Body | None = None) -> Any:
         """One request; what is returned is entered with `async with`, and gives the answer as it comes."""
-        url = URL(f"http://vllm{target}", encoded=True)
-        data: bytes | AsyncIterator[bytes] = bytes(body) if len(body) <= PIECE else _pieces(body)
-        if body:
-            headers = {**(headers or {}), "Content-Length": str(len(body))}
-        return self.session.request(method, url, headers=headers, data=data or None, allow_redirects=False)
+        url = _url(target)
+        size = len(body.data) if body else 0
+        if body is None or not size:
+            return self.session.request(method, url, headers=headers, allow_redirects=False)
+        # In one piece the transport would copy what the socket does not take at once.
+        data = bytes(body.data) if size <= PIECE else body.pieces(PIECE)
+        headers = {**(headers or {}), "Content-Length": str(size)}
+        return self.session.request(method, url, headers=headers, data=data, allow_redirects=False)
 
     async def up(self) -> bool:
         """Whether it answers its own /health, as of a moment ago."""
@@ -83,8 +89,7 @@ class Engine:
         return self.healthy
 
 
-async def _pieces(body: bytes | bytearray) -> AsyncIterator[bytes]:
-    """A long body bit by bit: in one piece the transport would copy what the socket does not take at once."""
-    with memoryview(body) as view:
-        for at in range(0, len(view), PIECE):
-            yield bytes(view[at:at + PIECE])
+@functools.lru_cache(64)
+def _url(target: str) -> URL:
+    """Kept, since aiohttp asks each one for its parts."""
+    return URL(f"http://vllm{target}", encoded=True)

@@ -8,6 +8,7 @@ import hmac
 import ipaddress
 import time
 from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager
 from typing import cast
 
 import aiohttp
@@ -19,7 +20,7 @@ from vmtool.serving.front.denied import SERVER, Denied, answer
 from vmtool.serving.front.engine import Engine
 from vmtool.serving.front.limits import Limits
 from vmtool.serving.front.log import BoundedLog
-from vmtool.serving.front.rooms import Bodies, Requests, read_body
+from vmtool.serving.front.rooms import Bodies, Requests
 from vmtool.serving.front.routes import Match, find, methods
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -99,10 +100,11 @@ class Front:
             if "{model}" in match.route.path:
                 return await self._model(match.word)
             headers = passed_on(request.headers)
-            with self.bodies.share() as hold:
+            with self.bodies.body() as body:
                 await _continue(request)
-                body = await read_body(request, hold, self.limits.body_seconds)
-                return await self._forward(request, connection, match, headers, body)
+                await body.read(request)
+                asked = self.engine.ask(match.route.method, match.target, headers, body)
+                return await self._forward(request, connection, asked)
 
     async def _model(self, name: str) -> web.Response:
         """One model of the list: vLLM has no route for it, and OpenAI's clients ask for it."""
@@ -151,17 +153,13 @@ class Front:
             raise Denied(401, "a valid API key is needed: Authorization: Bearer KEY", {"WWW-Authenticate": "Bearer"})
         return matches.index(True)
 
-    async def _forward(self, request: web.BaseRequest, connection: Connection, match: Match, headers: dict[str, str],
-                       body: bytearray) -> web.StreamResponse:
-        begun = False
+    async def _forward(self, request: web.BaseRequest, connection: Connection,
+                       asked: AbstractAsyncContextManager[aiohttp.ClientResponse]) -> web.StreamResponse:
         try:
-            async with (asyncio.timeout(self.limits.engine_seconds) as clock,
-                        self.engine.ask(match.route.method, match.target, headers, body) as reply):
-                body.clear()
-                begun = True
+            async with asyncio.timeout(self.limits.engine_seconds) as clock, asked as reply:
                 return await self._relay(request, reply, clock)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            if begun:  # an answer that ends here must not look whole
+            if request.writer.output_size > 0:  # an answer that ends here must not look whole
                 connection.drop()
                 raise
             if isinstance(error, TimeoutError):
@@ -173,8 +171,13 @@ class Front:
     async def _relay(self, request: web.BaseRequest, reply: aiohttp.ClientResponse,
                      clock: asyncio.Timeout) -> web.StreamResponse:
         """Pass the answer on as it comes, so that server-sent events are not held back."""
+        headers = passed_back(reply.headers)
+        if (reply.content_length or self.limits.buffered) < self.limits.buffered:
+            # A short answer in one packet: head and body apart would be two.
+            del headers["Content-Length"]
+            return web.Response(status=reply.status, reason=reply.reason, headers=headers, body=await reply.read())
         now = asyncio.get_running_loop().time
-        response = web.StreamResponse(status=reply.status, reason=reply.reason, headers=passed_back(reply.headers))
+        response = web.StreamResponse(status=reply.status, reason=reply.reason, headers=headers)
         await response.prepare(request)
         while chunk := await reply.content.readany():
             clock.reschedule(now() + self.limits.reader_seconds)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import aiohttp
 from aiohttp import web
@@ -46,49 +46,62 @@ class Bodies:
         self.held = 0
 
     @contextlib.contextmanager
-    def share(self) -> Iterator[Callable[[int], None]]:
-        """One body's share; it is called with the body's size so far, or to be.
+    def body(self) -> Iterator[Body]:
+        """Room for one request's body, until it is sent on, and at the latest until the request is answered."""
+        body = Body(self)
+        try:
+            yield body
+        finally:
+            body.drop()
+
+
+class Body:
+    """One request's body; one growing buffer, since each of many small pieces would cost more than its bytes."""
+
+    def __init__(self, bodies: Bodies) -> None:
+        self.bodies, self.data, self.held = bodies, bytearray(), 0
+
+    async def read(self, request: web.BaseRequest) -> None:
+        """Take it from the client.
 
         Raises:
-            Denied: the body is too long.
+            Denied: too long, too slow, or broken off.
             Busy: there is no room for it at the moment.
         """
-        held = 0
-
-        def hold(size: int) -> None:
-            nonlocal held
-            if size > self.limits.body:
-                raise Denied(413, f"the body may have {self.limits.body} bytes")
-            more = size - held
-            if size <= self.limits.small_body or more <= 0:
-                return
-            if self.held + more > self.limits.bodies:
-                raise Busy(503, "too many long requests at once; try again")
-            self.held += more
-            held = size
-
+        announced, seconds = request.headers.get("Content-Length", "0"), self.bodies.limits.body_seconds
+        self.hold(int(announced) if announced.isdecimal() else 0)
         try:
-            yield hold
-        finally:
-            self.held -= held
+            if request.content.is_eof():  # as most do, it came with its head
+                self.data += request.content.read_nowait()
+                return
+            async with asyncio.timeout(seconds):
+                while piece := await request.content.readany():
+                    self.hold(len(self.data) + len(piece))
+                    self.data += piece
+        except TimeoutError:
+            raise Denied(408, f"the body took longer than {seconds:.0f} s") from None
+        except (web.RequestPayloadError, aiohttp.ClientError):
+            raise Denied(400, "the body is not what its headers say") from None
 
+    def hold(self, size: int) -> None:
+        """Make room for a body of that size."""
+        limits, more = self.bodies.limits, size - self.held
+        if size > limits.body:
+            raise Denied(413, f"the body may have {limits.body} bytes")
+        if size <= limits.small_body or more <= 0:
+            return
+        if self.bodies.held + more > limits.bodies:
+            raise Busy(503, "too many long requests at once; try again")
+        self.bodies.held += more
+        self.held = size
 
-async def read_body(request: web.BaseRequest, hold: Callable[[int], None], seconds: float) -> bytearray:
-    """A request's body; one growing buffer, since each of many small pieces would cost more than its bytes.
+    async def pieces(self, size: int) -> AsyncIterator[bytes]:
+        """It bit by bit, and then it is no longer here: the answer may take long."""
+        for at in range(0, len(self.data), size):
+            yield bytes(self.data[at:at + size])
+        self.drop()
 
-    Raises:
-        Denied: too long, too slow, or broken off.
-    """
-    announced = request.headers.get("Content-Length", "0")
-    hold(int(announced) if announced.isdecimal() else 0)
-    body = bytearray()
-    try:
-        async with asyncio.timeout(seconds):
-            while piece := await request.content.readany():
-                hold(len(body) + len(piece))
-                body += piece
-    except TimeoutError:
-        raise Denied(408, f"the body took longer than {seconds:.0f} s") from None
-    except (web.RequestPayloadError, aiohttp.ClientError):
-        raise Denied(400, "the body is not what its headers say") from None
-    return body
+    def drop(self) -> None:
+        """Free what it holds."""
+        self.bodies.held -= self.held
+        self.held, self.data = 0, bytearray()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import resource
 
@@ -75,17 +76,31 @@ def test_a_key_has_so_many_requests_and_leaves_room_for_others() -> None:
 
 def test_long_bodies_share_a_number_of_bytes_and_short_ones_always_have_room() -> None:
     bodies = Bodies(li.Limits(body=100, bodies=150, small_body=10))
-    with bodies.share() as first, bodies.share() as second, bodies.share() as third:
-        first(100)
-        second(10)
+    with bodies.body() as first, bodies.body() as second, bodies.body() as third:
+        first.hold(100)
+        second.hold(10)
         assert bodies.held == 100
-        third(40)
-        third(50)
+        third.hold(40)
+        third.hold(50)
         assert bodies.held == 150
         with pytest.raises(Busy, match="too many long requests at once"):
-            third(51)
+            third.hold(51)
         with pytest.raises(Busy, match="too many long requests at once"):
-            second(11)
+            second.hold(11)
         with pytest.raises(Denied, match="the body may have 100 bytes"):
-            first(101)
+            first.hold(101)
+    assert bodies.held == 0
+
+
+def test_a_body_that_is_sent_on_holds_nothing() -> None:
+    bodies = Bodies(li.Limits(body=100, bodies=100, small_body=10))
+    with bodies.body() as first, bodies.body() as second:
+        first.hold(100)
+        first.data += bytes(range(100))
+
+        async def send() -> bytes:
+            return b"".join([piece async for piece in first.pieces(30)])
+
+        assert asyncio.run(send()) == bytes(range(100))
+        second.hold(100)
     assert bodies.held == 0
