@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
-from vmtool.serving.front.rooms import Body
+from vmtool.serving.front.rooms import RequestBody
 
 HEALTH_SECONDS = 5.0
 # Everybody may ask for the health; the engine is asked this often at most.
@@ -47,7 +47,7 @@ class Engine:
         await self.session.close()
 
     def ask(self, method: str, target: str, headers: Mapping[str, str] | None = None,
-            body: Body | None = None) -> Any:
+            body: RequestBody | None = None) -> Any:
         """One request; what is returned is entered with `async with`, and gives the answer as it comes."""
         url = _url(target)
         size = len(body.data) if body else 0

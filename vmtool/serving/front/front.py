@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
-import ipaddress
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
@@ -13,26 +10,16 @@ from typing import cast
 
 import aiohttp
 from aiohttp import web
-from multidict import CIMultiDict, CIMultiDictProxy
 
+from vmtool.serving.front.access import Access, Network
 from vmtool.serving.front.connection import Connection
-from vmtool.serving.front.denied import SERVER, Denied, answer
+from vmtool.serving.front.denied import Denied, answer
 from vmtool.serving.front.engine import Engine
+from vmtool.serving.front.form import check_form, go_on, passed_back, passed_on
 from vmtool.serving.front.limits import Limits
 from vmtool.serving.front.log import BoundedLog
 from vmtool.serving.front.rooms import Bodies, Requests
 from vmtool.serving.front.routes import Match, find, methods
-
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-VERSIONS = ((1, 0), (1, 1))
-# What vLLM reads; nothing else of a request's headers goes on.
-PASSED_ON = ("Content-Type", "Accept", "X-Request-Id")
-# What concerns one connection only, and what the front says by itself.
-NOT_PASSED_BACK = frozenset({
-    "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer",
-    "transfer-encoding", "upgrade", "date", "server",
-})
 
 
 class Front:
@@ -49,9 +36,8 @@ class Front:
     def __init__(self, engine: Engine, keys: Iterable[bytes], *, allow_from: Iterable[Network] = (),
                  limits: Limits, log: Callable[[str], None] = print) -> None:
         self.engine, self.limits = engine, limits
-        self.digests = tuple(hashlib.sha256(key).digest() for key in keys)
-        self.allow_from = tuple(allow_from)
-        self.requests, self.bodies = Requests(limits, len(self.digests)), Bodies(limits)
+        self.access = Access(keys, allow_from)
+        self.requests, self.bodies = Requests(limits, len(self.access.digests)), Bodies(limits)
         with_key, without = limits.log_lines
         self.log, self.log_denied = BoundedLog(log, with_key, "requests"), BoundedLog(log, without, "denied requests")
 
@@ -64,11 +50,11 @@ class Front:
             try:
                 # Who sends request upon request without reading the answers is not heard until the last one is taken.
                 await request.writer.drain()
-                self._check_form(request)
-                self._check_peer(connection.host)
+                check_form(request)
+                self.access.check_peer(connection.host)
                 if match and not match.route.keyed:
                     return _one_by_one(connection, await self._health())
-                key = self._check_key(request)
+                key = self.access.check_key(request)
                 connection.show_key()
                 keyed = True
                 response = await self._answer(request, connection, match, key)
@@ -101,7 +87,7 @@ class Front:
                 return await self._model(match.word)
             headers = passed_on(request.headers)
             with self.bodies.body() as body:
-                await _continue(request)
+                await go_on(request)
                 await body.read(request)
                 asked = self.engine.ask(match.route.method, match.target, headers, body)
                 return await self._forward(request, connection, asked)
@@ -117,41 +103,6 @@ class Front:
             if entry.get("id") == name:
                 return answer(200, entry)
         raise Denied(404, f"there is no model {name!r} here; GET /v1/models lists them")
-
-    def _check_form(self, request: web.BaseRequest) -> None:
-        """What two servers might read in two ways goes no further."""
-        headers = request.headers
-        if request.version not in VERSIONS or request.method == "CONNECT" or (
-                headers.get("Upgrade", "").lower() == "websocket"):
-            raise Denied(400, "only plain requests of HTTP/1.1 are served")
-        if not request.message.path.startswith("/"):
-            raise Denied(400, "the request line must hold a path")
-        if "Transfer-Encoding" in headers and (
-                headers["Transfer-Encoding"].lower() != "chunked" or request.version < (1, 1)):
-            raise Denied(400, "the only transfer encoding is chunked")
-        if headers.get("Content-Encoding", "identity").lower() != "identity":
-            raise Denied(415, "compressed bodies are not taken")
-
-    def _check_peer(self, host: str) -> None:
-        if not self.allow_from:
-            return
-        address = ipaddress.ip_address(host.partition("%")[0])
-        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
-            address = address.ipv4_mapped
-        if not any(address in network for network in self.allow_from):
-            raise Denied(403, "not from this address")
-
-    def _check_key(self, request: web.BaseRequest) -> int:
-        """Which key it is. One is given, as OpenAI's clients do or as Anthropic's do."""
-        bearers = [value.partition(" ") for value in request.headers.getall("Authorization", ())]
-        given = [word.strip() if scheme.lower() == "bearer" else "" for scheme, _, word in bearers]
-        given += request.headers.getall("X-Api-Key", ())
-        digest = hashlib.sha256(given[0].encode("utf-8", "surrogateescape") if len(given) == 1 else b"").digest()
-        # Every key is compared, each in constant time, so that time tells neither how much nor which one matched.
-        matches = [hmac.compare_digest(digest, valid) for valid in self.digests]
-        if not any(matches):
-            raise Denied(401, "a valid API key is needed: Authorization: Bearer KEY", {"WWW-Authenticate": "Bearer"})
-        return matches.index(True)
 
     async def _forward(self, request: web.BaseRequest, connection: Connection,
                        asked: AbstractAsyncContextManager[aiohttp.ClientResponse]) -> web.StreamResponse:
@@ -198,35 +149,3 @@ def _one_by_one(connection: Connection, response: web.Response) -> web.Response:
 
 def _not_up() -> Denied:
     return Denied(503, "the server is not up (yet): see /health", {"Retry-After": "1"})
-
-
-async def _continue(request: web.BaseRequest) -> None:
-    """The client may have asked whether its body is wanted; now it is."""
-    expected = request.headers.get("Expect", "").lower()
-    if expected and expected != "100-continue":
-        raise Denied(417, "the only expectation is 100-continue")
-    if expected and request.version >= (1, 1):
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0
-
-
-def passed_on(headers: CIMultiDictProxy[str]) -> dict[str, str]:
-    """What of a request's headers vLLM sees.
-
-    Raises:
-        Denied: one of them is not plain text.
-    """
-    passed = {name: headers[name] for name in PASSED_ON if name in headers}
-    for name, value in passed.items():
-        if not (value.isascii() and value.isprintable()):
-            raise Denied(400, f"{name} must be plain ASCII")
-    return passed
-
-
-def passed_back(headers: CIMultiDictProxy[str]) -> CIMultiDict[str]:
-    """What of the answer's headers the client sees."""
-    named = {name.strip().lower() for name in headers.get("Connection", "").split(",")}
-    kept = CIMultiDict((name, value) for name, value in headers.items()
-                       if name.lower() not in NOT_PASSED_BACK and name.lower() not in named)
-    kept["Server"] = SERVER
-    return kept

@@ -46,16 +46,16 @@ class Bodies:
         self.held = 0
 
     @contextlib.contextmanager
-    def body(self) -> Iterator[Body]:
+    def body(self) -> Iterator[RequestBody]:
         """Room for one request's body, until it is sent on, and at the latest until the request is answered."""
-        body = Body(self)
+        body = RequestBody(self)
         try:
             yield body
         finally:
             body.drop()
 
 
-class Body:
+class RequestBody:
     """One request's body; one growing buffer, since each of many small pieces would cost more than its bytes."""
 
     def __init__(self, bodies: Bodies) -> None:
