@@ -16,7 +16,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from vmtool.cli.main import main
+from vmtool.cli.main import run_command
 from vmtool.engine import hooks
 from vmtool.engine.hooks import Event
 
@@ -86,4 +86,4 @@ if __name__ == "__main__":
     else:
         hooks.observers = (Signaller(signal.Signals[sys.argv[1]], *sys.argv[2:4]),)
         del sys.argv[1:4]
-    main()
+    run_command()  # not `main`, which would start the vmtool without this watcher

@@ -15,7 +15,7 @@ import pytest
 
 from tests.integration.answering import answering, event, instance, whole
 from tests.integration.machine import Result
-from vmtool.cli.main import main
+from vmtool.cli.main import run_command
 
 JSON, EVENTS = "application/json", "text/event-stream"
 DONE = b"data: [DONE]\n\n"
@@ -106,7 +106,7 @@ def chat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         tool = instance(tmp_path, port)
         monkeypatch.setattr(sys, "argv", tool.argv("chat", "a", "Why?", *options))
         with pytest.raises(SystemExit) as end:
-            main()
+            run_command()
         shown = capsys.readouterr()
         return Result(int(end.value.code or 0), shown.out, shown.err)
 

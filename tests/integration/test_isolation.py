@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,6 +70,7 @@ kata render spec.yaml
 kata which
 libvirt render spec.yaml
 completion bash
+attest verify spec.yaml
 """
 # In a network namespace of their own.
 NET_LINES = ("net add a --publish 8080:80", "net show", "net check a", "net reset a", "net del a")
@@ -119,6 +121,10 @@ def test_networks_are_made_with_only_our_code(traps: Traps, tmp_path: Path) -> N
         for line in NET_LINES:
             host.run("/usr/bin/env", "-C", traps.folder, *settings, VMTOOL, *line.split())
     assert traps.went_off() == []
+
+
+def test_the_installed_program_starts_apart_from_the_environment() -> None:
+    assert re.fullmatch(r"#!/\S+/python[\d.]* -I", Path(VMTOOL).read_text().splitlines()[0])
 
 
 def test_every_command_has_a_line() -> None:

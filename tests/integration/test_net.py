@@ -95,17 +95,41 @@ def test_a_closed_forward_policy_lets_out_and_lets_published_ports_in(host: NetH
     assert host.ask(address(host, "alpha"), 9, netns="lan", timeout=0.5) == ""
 
 
+def route_loopback(host: NetHost, netns: str, via: str) -> None:
+    """Let a namespace send what is for 127.0.0.1 to a neighbour."""
+    host.run("sysctl", "-qw", "net.ipv4.conf.eth0.route_localnet=1", netns=netns)
+    host.run("ip", "-n", netns, "addr", "flush", "dev", "lo")
+    host.run("ip", "-n", netns, "route", "flush", "table", "local", "127.0.0.0/8")
+    host.run("ip", "-n", netns, "route", "add", "127.0.0.1", "via", via)
+
+
+def test_a_port_on_loopback_is_not_reached_by_who_routes_loopback_to_the_host(host: NetHost) -> None:
+    """portmap's DNAT comes before any rule of INPUT, and a port that is published outside opens the loopback too."""
+    host.vmtool("net", "add", "alpha", "--publish", "18000:8000")
+    host.vmtool("net", "add", "beta", "--publish", "0.0.0.0:18001:8000")
+    host.serve(8000, "alpha", netns="alpha")
+    host.serve(5432, "secret", address="127.0.0.1")
+    assert host.ask("127.0.0.1", 18000).startswith("alpha")
+    subnet = host.vmtool("net", "show", "beta", "--json").json["network"]["subnet"]
+    route_loopback(host, "beta", subnet.replace(".0/24", ".1"))
+    route_loopback(host, "lan", ADDRESS)
+    for netns in ("beta", "lan"):
+        for port in (18000, 5432):
+            assert host.ask("127.0.0.1", port, netns=netns, timeout=0.5) == "", (netns, port)
+    assert host.vmtool("net", "check", "alpha").status == 0
+    host.run("iptables", "-w", "-t", "raw", "-F")
+    assert host.ask("127.0.0.1", 18000, netns="beta").startswith("alpha"), "the rule is what keeps it out"
+    assert "net.guard.localnet" in host.vmtool("net", "check", "alpha", "--json", status=4).out
+
+
 def test_a_container_does_not_reach_what_listens_on_the_hosts_loopback(host: NetHost) -> None:
     """As in CVE-2020-8558: route_localnet on the bridge, and a container with its own idea of 127.0.0.1."""
     host.vmtool("net", "add", "alpha", "--publish", "18000:8000")
     host.serve(5432, "secret", address="127.0.0.1")
     gateway = host.vmtool("net", "show", "alpha", "--json").json["network"]["subnet"].replace(".0/24", ".1")
-    host.run("sysctl", "-qw", "net.ipv4.conf.eth0.route_localnet=1", netns="alpha")
-    host.run("ip", "-n", "alpha", "addr", "flush", "dev", "lo")
-    host.run("ip", "-n", "alpha", "route", "flush", "table", "local", "127.0.0.0/8")
-    host.run("ip", "-n", "alpha", "route", "add", "127.0.0.1", "via", gateway)
+    route_loopback(host, "alpha", gateway)
     assert host.ask("127.0.0.1", 5432, netns="alpha", timeout=0.5) == ""
-    host.run("iptables", "-w", "-D", "INPUT", "1")
+    host.run("iptables", "-w", "-t", "raw", "-D", "PREROUTING", "1")
     assert host.ask("127.0.0.1", 5432, netns="alpha").startswith("secret"), "the rule is what keeps it out"
 
 
@@ -352,6 +376,11 @@ def test_kill_9_at_any_record_of_a_del_leaves_nothing_after_another(host: NetHos
     for point in points:
         host.vmtool(*ADD)
         assert host.killed(point, "net", "del", "alpha"), point
+        if point != "clean\n":
+            assert "undo: " in host.vmtool("recover", "--dry-run").out, point
+            assert "hint: vmtool net del alpha\n" in host.vmtool(*ADD, status=1).err, point
+        host.vmtool("recover")
+        assert host.footprint() == before, point
         host.vmtool("net", "del", "alpha")
         assert host.footprint() == before, point
 

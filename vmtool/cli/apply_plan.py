@@ -10,6 +10,7 @@ import click
 
 from vmtool.cli.output import Progress
 from vmtool.engine import apply, transactions
+from vmtool.engine.hooks import authorise
 from vmtool.engine.journal import Journal
 from vmtool.engine.transactions import InterruptedTransaction, read_interrupted, read_unreadable
 from vmtool.host.local import LocalHost
@@ -17,8 +18,8 @@ from vmtool.machine import Host
 from vmtool.paths import State
 from vmtool.plan import Plan, plan_lines
 
-__all__ = ["InterruptedTransaction", "apply_and_explain", "apply_plan", "has_undo", "is_interrupted", "logged_host",
-           "read_interrupted", "read_unreadable", "recover", "remove", "show_or_apply", "working_host"]
+__all__ = ["InterruptedTransaction", "apply_and_explain", "apply_plan", "authorise", "has_undo", "is_interrupted",
+           "logged_host", "read_interrupted", "read_unreadable", "recover", "remove", "show_or_apply", "working_host"]
 
 
 def apply_plan(state: State, directory: Path, doing: str, make: Callable[[], Plan], *, keep: bool = False) -> Plan:
@@ -68,9 +69,11 @@ def is_interrupted(directory: Path) -> bool:
 
 
 @contextlib.contextmanager
-def working_host(state: State, directory: Path, doing: str) -> Iterator[Host]:
-    """This machine, for a change to a subject without a journal of its own: under its lock and the host's."""
-    with transactions.working_on(state, directory, doing), logged_host(directory) as host:
+def working_host(state: State, plan: Plan, doing: str) -> Iterator[Host]:
+    """This machine, for a change that needs no undo: under the lock of the plan's directory and the host's. How its
+    actions are done is the caller's to say."""
+    with transactions.working_on(state, plan.directory, doing), logged_host(plan.directory) as host:
+        authorise(plan)
         yield host
 
 

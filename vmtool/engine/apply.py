@@ -109,8 +109,9 @@ def _undo_after(error: BaseException, plan: Plan, lock: locks.Lock, monitor: Mon
 def undo(directory: Path, monitor: Monitor, *, on: MakeHost | None = None) -> list[str]:
     """Undo every step that the journal in `directory` records, newest first.
 
-    Every undo action is tried, also after another has failed (one that `stops_undo` is the exception). A step is marked
-    as undone only when all of its actions worked, so that a later call finds the rest.
+    Each step's undo is announced in the journal before its first action, so that whatever ends this, `vmtool recover`
+    sees it. Every undo action is tried, also after another has failed (what `stops_undo` or `needs_undone` is the
+    exception). A step is marked as undone only when all of its actions worked, so that a later call finds the rest.
 
     Returns:
         What could not be undone, a line each; empty when nothing is left.
@@ -123,6 +124,8 @@ def undo(directory: Path, monitor: Monitor, *, on: MakeHost | None = None) -> li
         for entry in reversed(replayed.entries):
             with contextlib.suppress(OSError):
                 monitor.note(f"undo: {entry.title}")
+            if entry.undo:
+                _record(journal, entry.title, "undoing", step=entry.number)
             failures = _undo_entry(entry.undo, host)
             problems += [f"{entry.title}: {failure}" for failure in failures]
             if not failures:
@@ -163,9 +166,11 @@ def _do_steps(steps: Iterable[Step], journal: Journal, monitor: Monitor, host: H
 
 
 def _undo_entry(actions: Iterable[Action], host: Host) -> list[str]:
-    """Do each undo action, also after another has failed, but for what must wait until a device is free."""
-    failures = []
+    """Do each undo action, also after another has failed, but for what must wait for it."""
+    failures: list[str] = []
     for action in actions:
+        if failures and action.needs_undone:
+            continue
         if failure := _undo_action(action, host):
             failures.append(failure)
             if action.stops_undo:

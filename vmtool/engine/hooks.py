@@ -1,8 +1,10 @@
 """What watches or forbids every change: empty, until a room has something to say about all of them.
 
-An authoriser is asked before a plan's first action and refuses it by raising. An observer is called before and after
-each journal record. An action lies between its record `begin` and its record `end` (or `failed`), so the observer sees
-each action before and after it, too.
+An authoriser is asked before the first action of a plan, of an undo that somebody asks for (`rm`, `net del`,
+`recover`; that of a failure belongs to its plan), of `vmtool stop` and of `vmtool exec`, each shown as the plan that it
+amounts to. It refuses by raising. An observer is called before and after each journal record. An action lies between
+its record `begin` and its record `end` (or `failed`), so the observer sees each action before and after it, too; of an
+undo it sees each step, between `undoing` and `undone`.
 """
 
 from __future__ import annotations

@@ -12,7 +12,8 @@ Records: {"at", "event", ...} with event
     end     seconds                 it was done
     failed  error                   it, or the wait for it, failed
     applied                         every step was done
-    undone  step                    the step's undo was gone to its end
+    undoing step                    the step's undo is about to begin
+    undone  step                    it was gone to its end
     clean                           nothing of the transaction is left; what is in `previous` is applied, as before
 """
 
@@ -180,6 +181,8 @@ def _apply_record(replayed: JournalState, record: dict[str, Any]) -> None:
             replayed.seconds[-1] = (title, seconds + record["seconds"])
         case "failed":
             replayed.state, replayed.error = "failed", record["error"]
+        case "undoing":
+            replayed.state = "undoing"
         case "undone":
             replayed.state = "undoing"
             replayed.entries = [entry for entry in replayed.entries if entry.number != record["step"]]

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from vmtool.engine import apply
+from vmtool.engine import apply, hooks
 from vmtool.engine.journal import NAME, Journal, JournalState
 from vmtool.errors import VmtoolError
 from vmtool.host import files, locks
 from vmtool.paths import State
-from vmtool.plan import Plan
+from vmtool.plan import Plan, Step
 
 WAIT = 60.0
 FINISHED = ("applied", "clean")
@@ -57,8 +57,10 @@ def recover(state: State, directory: Path, monitor: apply.Monitor, *, on: apply.
         What could not be undone.
     """
     with working_on(state, directory, "vmtool recover"):
-        if Journal(directory).replay().state in FINISHED:
+        replayed = Journal(directory).replay()
+        if replayed.state in FINISHED:
             return []  # Somebody has finished it since it was listed.
+        hooks.authorise(undo_plan(directory, replayed))
         return apply.undo(directory, monitor, on=on)
 
 
@@ -70,6 +72,7 @@ def remove(state: State, directory: Path, doing: str, monitor: apply.Monitor, *,
         VmtoolError: something could not be undone; the directory stays, for another try.
     """
     with working_on(state, directory, doing):
+        hooks.authorise(undo_plan(directory, Journal(directory).replay()))
         problems = apply.undo(directory, monitor, on=on)
         if not problems and Journal(directory).replay().entries:  # of what the one that was interrupted was to replace
             problems = apply.undo(directory, monitor, on=on)
@@ -77,6 +80,12 @@ def remove(state: State, directory: Path, doing: str, monitor: apply.Monitor, *,
             raise VmtoolError(f"{directory.name}: not everything could be removed", details=problems,
                               hint=f"{doing} once more; nothing is forgotten", log=str(directory / "log" / "host.log"))
         files.remove(directory)
+
+
+def undo_plan(directory: Path, replayed: JournalState) -> Plan:
+    """An undo as the plan that it amounts to, newest step first: for whoever must allow it."""
+    return Plan(replayed.subject, directory, tuple(Step(f"undo: {entry.title}", entry.undo)
+                                                   for entry in reversed(replayed.entries)))
 
 
 def run_transaction(state: State, directory: Path, doing: str, make: Callable[[], Plan], monitor: apply.Monitor, *,

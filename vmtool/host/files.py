@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import secrets
+import re
 import shutil
 from pathlib import Path
 
@@ -11,11 +12,16 @@ from vmtool.errors import VmtoolError
 from vmtool.host import processes
 from vmtool.isolation import OWN_IDS
 
+# A file that is being written, next to its place: .NAME.PID.tmp, the pid as 8 hexadecimal digits. A kill before the
+# rename leaves it, so nobody counts it (`names`), and whoever writes or removes NAME the next time removes it.
+TEMPORARY = re.compile(r"\.(.+)\.([0-9a-f]{8})\.tmp", re.DOTALL)
+
 
 def write(path: Path, data: bytes | str, *, mode: int = 0o600, uid: int | None = None) -> None:
-    """Write atomically: a temporary file beside it, fsync, rename, fsync of the directory."""
+    """Write atomically: a temporary file next to it, fsync, rename, fsync of the directory."""
     make_private(path.parent)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    remove_temporaries(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid():08x}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -30,6 +36,24 @@ def write(path: Path, data: bytes | str, *, mode: int = 0o600, uid: int | None =
         temporary.unlink(missing_ok=True)
         raise
     sync_directory(path.parent)
+
+
+def names(path: str) -> tuple[str, ...]:
+    """The sorted names in a directory, without what kills left of writes."""
+    return tuple(sorted(name for name in os.listdir(path) if not TEMPORARY.fullmatch(name)))
+
+
+def remove_temporaries(path: Path) -> None:
+    """Remove what killed writes of this file left, and nothing that another process writes just now."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        for name in os.listdir(path.parent):
+            found = TEMPORARY.fullmatch(name)
+            if found and found[1] == path.name and not _is_others(int(found[2], 16)):
+                path.with_name(name).unlink(missing_ok=True)
+
+
+def _is_others(pid: int) -> bool:
+    return pid != os.getpid() and os.path.exists(f"/proc/{pid}")
 
 
 def sync_directory(path: Path) -> None:
@@ -58,7 +82,9 @@ def make_dir(path: Path, *, mode: int = 0o700, uid: int = 0) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a tree; refuse when something is mounted below it, lest another file system be emptied."""
+    """Remove a file or a tree, and what killed writes of that file left; refuse when something is mounted below it,
+    lest another file system be emptied."""
+    remove_temporaries(path)
     if path.is_symlink() or not path.is_dir():
         path.unlink(missing_ok=True)
         return

@@ -73,7 +73,7 @@ class LocalMachine:
 
     def names(self, path: str) -> tuple[str, ...]:
         try:
-            return tuple(sorted(os.listdir(path)))
+            return files.names(path)
         except OSError:
             return ()
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from vmtool.cli.apply_plan import working_host
 from vmtool.errors import VmtoolError
-from vmtool.instance.instance import Instance
+from vmtool.instance.instance import Instance, subject_of
 from vmtool.launch.pipeline import launcher_of
 from vmtool.paths import State
+from vmtool.plan import Plan, Step
 
 
 def stop_instance(state: State, instance: Instance, grace: float) -> None:
@@ -17,8 +18,10 @@ def stop_instance(state: State, instance: Instance, grace: float) -> None:
         VmtoolError: the process lives on.
     """
     directory, launcher = instance.paths.directory, launcher_of(instance.known().handler)
-    with working_host(state, directory, f"vmtool stop {instance.name}") as host:
-        for actions, wait in ((launcher.end_politely(state, instance), grace), (launcher.end_by_force(instance), 10.0)):
+    politely, by_force = launcher.end_politely(state, instance), launcher.end_by_force(instance)
+    plan = Plan(subject_of(instance.name), directory, (Step("end the process", politely), Step("by force", by_force)))
+    with working_host(state, plan, f"vmtool stop {instance.name}") as host:
+        for actions, wait in ((politely, grace), (by_force, 10.0)):
             for action in actions:
                 action.do(host)
             end = host.now() + wait

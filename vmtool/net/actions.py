@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vmtool.net import chains, plugin_exec
+from vmtool.net import chains, firewall_rules, plugin_exec
 from vmtool.plan.action import Action
-from vmtool.plan.programs import private_file
+from vmtool.plan.programs import Run, private_file
 
 if TYPE_CHECKING:
     from vmtool.machine import Host
@@ -90,6 +90,28 @@ class RemoveChain(Action):
 
     def do(self, host: Host) -> None:
         chains.remove(host, self.table, self.chain)
+
+
+@dataclass(frozen=True)
+class RemoveGuard(Action):
+    """Delete a rule that keeps others away from a network: as a part of an undo, only when all that it guards is gone.
+
+    Args:
+        argv: the whole command.
+    """
+
+    argv: tuple[str, ...]
+    needs_undone = True
+
+    def shell(self) -> str:
+        return self._run.shell()
+
+    def do(self, host: Host) -> None:
+        self._run.do(host)
+
+    @property
+    def _run(self) -> Run:
+        return Run(self.argv, absent_messages=firewall_rules.GONE)
 
 
 @dataclass(frozen=True)

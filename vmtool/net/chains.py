@@ -33,10 +33,11 @@ def remove_shared(host: Host, marker: Path, users: Path, own: str) -> None:
     Each plugin's chains go together or stay together: one that holds somebody's rule needs the others.
     """
     others = [name for name in host.names(str(users)) if name != own and host.exists(str(users / name / RECORD))]
-    if others or not host.exists(str(marker)):
+    if others:
         return
+    there = host.exists(str(marker))
     made = [tuple(line.split()) for line in (host.text(str(marker)) or "").splitlines()]
-    for table, group in GROUPS:
+    for table, group in GROUPS if there else ():
         rules = _rules(host, table)
         present = [chain for chain in group if f"-N {chain}" in rules]
         if all((table, chain) in made for chain in present) and not any(_foreign(rule, group) for rule in rules):

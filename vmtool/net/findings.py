@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from vmtool.findings import Finding, finding
 from vmtool.net.attachment_facts import Inside
 from vmtool.net.facts import NetworkFacts
+from vmtool.net.firewall_rules import ADMIN, JUMPS, host_rules
+from vmtool.net.iptables import target_of
 from vmtool.net.network import Attachment, Network, container_chains
 
 
@@ -53,6 +55,18 @@ def attachment_findings(facts: NetworkFacts, attachment: Attachment, inside: Ins
     yield _claim("net.port", f"{result.host_interface} is a port of the bridge",
                  network is not None and port == network.bridge, "it is", "it is not", reset)
     yield from _rule_findings(facts, attachment, result.ip, reset)
+
+
+def guard_findings(facts: NetworkFacts, network: Network, attachment: Attachment) -> Iterator[Finding]:
+    """What keeps others away from an attachment: each rule of vmtool's, and that packets come to those in CNI-ADMIN."""
+    rules = host_rules(network, attachment.container_id, attachment.publish, firewalld=facts.firewalld)
+    for rule in rules if facts.iptables else ():
+        yield _claim(f"net.guard.{rule.name}", f"{rule.title} ({attachment.container_id})", rule.is_in(facts.rules),
+                     "the rule is there", f"the rule in {rule.chain} is missing", _undo_command(attachment))
+    if facts.iptables and any(rule.chain == ADMIN for rule in rules):
+        jumps = {(rule.split()[1], target_of(rule)) for table, rule in facts.rules if table == "filter"}
+        yield _claim("net.guard.reached", f"FORWARD leads to {ADMIN}", jumps >= JUMPS, "it does", "it does not",
+                     _undo_command(attachment))
 
 
 def _rule_findings(facts: NetworkFacts, attachment: Attachment, ip: str, hint: str) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from vmtool.machine import Reader
 
-TABLES = ("nat", "filter")
+TABLES = ("nat", "filter", "raw")
 Chain = tuple[str, str]
 
 
@@ -25,12 +25,12 @@ class Published:
 
 @dataclass(frozen=True)
 class Iptables:
-    """The tables nat and filter.
+    """The tables nat, filter and raw.
 
     Args:
         answers: False when there is no iptables or it may not be asked.
         chains: (table, chain) whose names begin with CNI-.
-        rules: (table, rule) that concern CNI's chains, as `iptables -S` prints them.
+        rules: (table, rule) that concern CNI's chains or are vmtool's own, as `iptables -S` prints them.
         published: ports that somebody publishes.
         forward_policy: ACCEPT or DROP.
     """
@@ -43,7 +43,7 @@ class Iptables:
 
 
 def read_iptables(reader: Reader) -> Iptables:
-    """Ask for both tables; without counters, so that the answer is the same twice."""
+    """Ask for each table; without counters, so that the answer is the same twice."""
     outputs = {table: reader.run(("iptables", "-w", "-t", table, "-S")) for table in TABLES}
     lines = [(table, line) for table, output in outputs.items() if output and output.status == 0
              for line in output.out.splitlines()]
@@ -51,7 +51,8 @@ def read_iptables(reader: Reader) -> Iptables:
     return Iptables(
         answers=any(output and output.status == 0 for output in outputs.values()),
         chains=tuple((table, line[3:].strip()) for table, line in lines if line.startswith("-N CNI-")),
-        rules=tuple((table, line) for table, line in lines if line.startswith("-A ") and "CNI-" in line),
+        rules=tuple((table, line) for table, line in lines
+                    if line.startswith("-A ") and ("CNI-" in line or '"vmtool ' in line)),
         published=tuple(found for table, line in lines if table == "nat" for found in _published(line)),
         forward_policy=policies[0] if policies else "")
 

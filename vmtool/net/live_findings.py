@@ -10,7 +10,7 @@ from vmtool.findings import Finding
 from vmtool.host.local import LocalMachine
 from vmtool.net.attachment_facts import read_inside
 from vmtool.net.facts import NetworkFacts, read_network
-from vmtool.net.findings import attachment_findings, network_findings
+from vmtool.net.findings import attachment_findings, guard_findings, network_findings
 from vmtool.net.network import Attachment, Network
 from vmtool.net.plan_reset import plan_check
 from vmtool.paths import State
@@ -26,6 +26,7 @@ def read_findings(state: State, network: Network, attached: Sequence[Attachment]
                                 f"vmtool net reset {network.name}"))
     for item in attached:
         findings += attachment_findings(facts, item, read_inside(machine, item))
+        findings += guard_findings(facts, network, item)
         findings += _plugin_findings(state, facts, network, item)
     return findings
 

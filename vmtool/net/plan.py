@@ -21,7 +21,7 @@ from pathlib import Path
 
 from vmtool import plan as p
 from vmtool.net import firewall_rules
-from vmtool.net.actions import RemoveBridge, RemoveChain, RemoveSharedChains
+from vmtool.net.actions import RemoveBridge, RemoveChain, RemoveGuard, RemoveSharedChains
 from vmtool.net.conflist import choose_version, plugin_configs, render_conflist
 from vmtool.net.facts import NetworkFacts
 from vmtool.net.network import (
@@ -84,7 +84,7 @@ def plan_attach(state: State, facts: NetworkFacts, network: Network, *, containe
     record = Attachment(network.name, container_id, netns_name, str(directory), owner, tuple(publish))
     registered = registered_path(state, network.name, container_id)
     call = Calls(Path(facts.plugins.directory), container_id, netns_path(netns_name), directory, network.bridge)
-    host_rules = firewall_rules.host_rules(network, container_id, publish, firewalld=facts.firewalld)
+    rules = firewall_rules.host_rules(network, container_id, publish, firewalld=facts.firewalld)
     actions: list[p.Action] = [
         p.Expect(("ls", str(state.network(network.name))), RECORD, hint=f"vmtool net add {network.name}"),
         p.MakeDir(directory),
@@ -92,15 +92,17 @@ def plan_attach(state: State, facts: NetworkFacts, network: Network, *, containe
         p.WriteFile(registered, record_text(record)),
         p.Run(("ip", "netns", "add", netns_name)),
         p.Run(("ip", "-n", netns_name, "link", "set", "lo", "up")),
+        *(p.Run(rule.add) for rule in rules if rule.first),
         *call.add([name for name, _ in configs]),
-        *(p.Run(rule.add) for rule in host_rules),
+        *(p.Run(rule.add) for rule in rules if not rule.first),
     ]
+    # What guards the network goes last: whatever ends the undo, nothing is left open.
     undo: list[p.Action] = [
-        *(p.Run(rule.delete, absent_messages=firewall_rules.GONE) for rule in reversed(host_rules)),
         *call.delete([name for name, _ in configs]),
         # bridge forgets its masquerading chain when the namespace is gone before DEL (plugins 1.1.1).
         *(RemoveChain(table, chain) for table, chain in container_chains(network.name, container_id)),
         p.Run(("ip", "netns", "delete", netns_name), absent_messages=("No such file or directory",)),
+        *(RemoveGuard(rule.delete) for rule in reversed(rules)),
         p.Remove(registered),
         p.Remove(directory),
     ]

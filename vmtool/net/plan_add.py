@@ -6,6 +6,7 @@ from vmtool.errors import NotReady
 from vmtool.findings import refuse, wrong_input
 from vmtool.net.check import NetworkRequest, check_syntax, wanted_network
 from vmtool.net.facts import NetworkFacts
+from vmtool.net.findings import guard_findings
 from vmtool.net.network import Network
 from vmtool.net.plan import plan_attach, plan_network
 from vmtool.paths import State
@@ -43,6 +44,7 @@ def require_same(facts: NetworkFacts, existing: Network, request: NetworkRequest
         findings.append(wrong_input("net.other.publish", f"the network {existing.name} publishes {published}"))
     refuse(findings, f"a network {existing.name} is there, and is not the one asked for",
            f"vmtool net show {existing.name}; vmtool net del {existing.name}")
-    if own is None or own.netns not in facts.netns or existing.bridge not in facts.bridges:
+    unguarded = own and any(item.level == "fail" for item in guard_findings(facts, existing, own))
+    if own is None or own.netns not in facts.netns or existing.bridge not in facts.bridges or unguarded:
         raise NotReady(f"the network {existing.name} was added, but is not whole any more",
                        hint=f"vmtool net reset {existing.name}")

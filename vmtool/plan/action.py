@@ -42,9 +42,11 @@ class Action(abc.ABC):
 
     Attributes:
         stops_undo: when it fails as a part of an undo, what follows in that undo is not tried.
+        needs_undone: as a part of an undo it is done only when everything before it in that undo worked.
     """
 
     stops_undo: ClassVar[bool] = False
+    needs_undone: ClassVar[bool] = False
 
     @abc.abstractmethod
     def shell(self) -> str:

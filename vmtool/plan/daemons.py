@@ -64,7 +64,7 @@ class StopDaemon(Action):
 
     def shell(self) -> str:
         users, pidfile, directory = (shlex.quote(str(path)) for path in (self.users, self.pidfile, self.pidfile.parent))
-        return (f'[ -n "$(ls -A {users} 2>/dev/null)" ] || {{ '
+        return (f'[ -n "$(ls {users} 2>/dev/null)" ] || {{ '
                 f"if pid=$(cut -d' ' -f1 {pidfile} 2>/dev/null) && kill \"$pid\" 2>/dev/null; then "
                 f'timeout {self.deadline:.0f} tail --pid="$pid" -f /dev/null || kill -KILL "$pid"; fi; '
                 f"rm -rf --one-file-system {directory}; }}")

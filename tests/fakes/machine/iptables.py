@@ -14,7 +14,8 @@ from vmtool.machine import Output
 if TYPE_CHECKING:
     from tests.fakes.machine.machine import FakeMachine
 
-BUILT_IN = {"nat": ("PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"), "filter": ("INPUT", "FORWARD", "OUTPUT")}
+BUILT_IN = {"nat": ("PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"), "filter": ("INPUT", "FORWARD", "OUTPUT"),
+            "raw": ("PREROUTING", "OUTPUT")}
 # In which order `-S` shows a rule's own conditions, and the states of conntrack.
 OWN = ("-s", "-d", "-i", "-o", "-p")
 STATES = ("INVALID", "NEW", "RELATED", "ESTABLISHED", "UNTRACKED", "SNAT", "DNAT")

@@ -27,6 +27,7 @@ from tests.fakes.recorded import Recorded
 from tests.fakes.sysfs import FakeKernel
 from vmtool.errors import ProgramFailed, ProgramMissing, VmtoolError
 from vmtool.gpu.pci import DEVICES
+from vmtool.host.files import TEMPORARY
 from vmtool.isolation import private
 from vmtool.machine import Channel, Output, Pairs
 from vmtool.plan.error_report import encode_error
@@ -194,7 +195,7 @@ class FakeMachine(FakeKernel):
 
     def names(self, path: str) -> tuple[str, ...]:
         if not path.startswith(KERNEL):
-            return self.tree.names(path)
+            return tuple(name for name in self.tree.names(path) if not TEMPORARY.fullmatch(name))
         return (*super().names(path), *(map(str, self.processes) if path == "/proc" else ()))
 
     def link(self, path: str) -> str | None:
@@ -233,13 +234,23 @@ class FakeMachine(FakeKernel):
 
     def write(self, path: Path, data: bytes | str, *, mode: int = 0o600, uid: int | None = None) -> None:
         self.tree.make_dir(str(path.parent), 0o700, parents=0o700)
-        self.tree.write(str(path), data.encode() if isinstance(data, str) else data, mode, uid or 0)
+        self._remove_temporaries(path)
+        temporary = str(path.with_name(f".{path.name}.0000beef.tmp"))
+        self.tree.write(temporary, data.encode() if isinstance(data, str) else data, mode, uid or 0)
+        self.tree.rename(temporary, str(path))
+
+    def _remove_temporaries(self, path: Path) -> None:
+        """As `vmtool.host.files`: what a kill before the rename left."""
+        for name in self.tree.names(str(path.parent)):
+            if (found := TEMPORARY.fullmatch(name)) and found[1] == path.name:
+                self.tree.remove(str(path.with_name(name)))
 
     def make_dir(self, path: Path, *, mode: int = 0o700, uid: int = 0) -> None:
         self.tree.make_dir(str(path), 0o700, parents=0o700)
         self.tree.set(str(path), mode=mode, uid=uid)
 
     def remove(self, path: Path) -> None:
+        self._remove_temporaries(path)
         found = self.tree.find(str(path))
         if found and found.kind == "dir" and (mounted := self.tree.mounted_below(str(path))):
             raise VmtoolError(f"{path}: {mounted} is mounted there, so it is not removed", hint=f"umount {mounted}")

@@ -11,8 +11,10 @@ from vmtool.engine import apply, hooks, transactions
 from vmtool.engine.hooks import Event
 from vmtool.engine.journal import Journal
 from vmtool.errors import Refused, VmtoolError
+from vmtool.machine import Host
+from vmtool.net.actions import RemoveGuard
 from vmtool.paths import State
-from vmtool.plan import MakeDir, Plan
+from vmtool.plan import MakeDir, Plan, Remove, Run, Step
 
 
 @pytest.fixture
@@ -131,3 +133,50 @@ def test_no_observer_breaks_an_undo(state: State, tmp_path: Path, monkeypatch: p
     do(state, make(tmp_path / "one"))
     assert apply.undo(state.instance("a"), Quiet()) == []
     assert not (tmp_path / "one").exists()
+
+
+def test_an_undo_that_somebody_asks_for_is_authorised(state: State, tmp_path: Path,
+                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, list[str], list[str]]] = []
+
+    def refuse(plan: Plan) -> None:
+        lines = [action.shell() for step in plan.steps for action in step.actions]
+        asked.append((plan.subject, [step.title for step in plan.steps], lines))
+        raise Refused("not by you")
+
+    do(state, make(tmp_path / "one"), make(tmp_path / "two"))
+    Journal(state.instance("a")).write("failed", error="kept")
+    monkeypatch.setattr(hooks, "authorisers", (refuse,))
+    with pytest.raises(Refused, match="not by you"):
+        transactions.remove(state, state.instance("a"), "vmtool rm a", Quiet())
+    with pytest.raises(Refused, match="not by you"):
+        transactions.recover(state, state.instance("a"), Quiet())
+    removals = [Remove(tmp_path / name).shell() for name in ("two", "one")]
+    assert asked == [("instance a", ["undo: make two", "undo: make one"], removals)] * 2
+    assert (tmp_path / "two").exists()
+
+
+def test_an_undo_is_on_record_before_its_first_action(state: State, tmp_path: Path,
+                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    do(state, make(tmp_path / "one"))
+    seen: list[str] = []
+    done = Remove.do
+
+    def look(action: Remove, host: Host) -> None:
+        seen.extend(each.journal.state for each in transactions.read_interrupted(state))
+        done(action, host)
+
+    monkeypatch.setattr(Remove, "do", look)
+    assert apply.undo(state.instance("a"), Quiet()) == []
+    assert seen == ["undoing"]
+    assert transactions.read_interrupted(state) == []
+
+
+def test_what_guards_the_rest_goes_only_when_the_rest_has_gone(state: State, tmp_path: Path,
+                                                               monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RemoveGuard, "do", lambda action, host: (tmp_path / "guard").unlink())
+    (tmp_path / "guard").touch()
+    step = Step("attach", (MakeDir(tmp_path / "one"),), undo=(Run(("no-such-program",)), RemoveGuard(("iptables",))))
+    do(state, step)
+    assert apply.undo(state.instance("a"), Quiet()) == ["attach: no-such-program: no such program"]
+    assert (tmp_path / "guard").exists()

@@ -10,7 +10,8 @@ import pytest
 from tests.fakes.host import FakeHost
 from vmtool.errors import VmtoolError
 from vmtool.host import files
-from vmtool.plan import CopySecret
+from vmtool.host.local import LocalHost, LocalMachine
+from vmtool.plan import CopySecret, StopDaemon
 
 
 def test_a_write_replaces_the_file_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
@@ -79,3 +80,36 @@ def test_a_made_key_is_random_private_and_kept(tmp_path: Path) -> None:
 def test_a_missing_key_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(VmtoolError, match="none: No such file"):
         CopySecret(tmp_path / "key", os.getuid(), tmp_path / "none").do(FakeHost())
+
+
+def test_what_a_killed_write_left_is_not_counted_and_goes_with_the_next_one(tmp_path: Path) -> None:
+    left = tmp_path / ".a.7fffffff.tmp"
+    for again in (True, False):
+        left.write_text("half")
+        assert left.name not in LocalMachine().names(str(tmp_path))
+        if again:
+            files.write(tmp_path / "a", "new")
+        else:
+            files.remove(tmp_path / "a")
+        assert not left.exists()
+
+
+def test_a_write_of_another_process_or_of_another_file_is_let_alone(tmp_path: Path,
+                                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+    others = (tmp_path / f".a.{1:08x}.tmp", tmp_path / ".b.7fffffff.tmp", tmp_path / ".a.tmp")
+    monkeypatch.setattr(os.path, "exists", lambda path: path == "/proc/1")
+    for other in others:
+        other.write_text("")
+    files.write(tmp_path / "a", "new")
+    files.remove(tmp_path / "a")
+    assert [other for other in others if not other.is_file()] == []
+
+
+def test_a_daemon_is_stopped_though_a_killed_write_left_something_among_its_users(tmp_path: Path) -> None:
+    """As after a kill at the rename of a user's file: the daemon was never stopped again."""
+    users, pidfile = tmp_path / "users", tmp_path / "run" / "daemon.pid"
+    for directory in (users, pidfile.parent):
+        directory.mkdir()
+    (users / ".a.7fffffff.tmp").touch()
+    StopDaemon(pidfile, users).do(LocalHost())
+    assert not pidfile.parent.exists()

@@ -13,7 +13,8 @@ from vmtool.errors import NotReady, Refused, VmtoolError
 from vmtool.net.attachment_facts import Inside, read_inside
 from vmtool.net.cni_facts import Lease
 from vmtool.net.cni_result import Address, address_of
-from vmtool.net.findings import attachment_findings, network_findings
+from vmtool.net.facts import NetworkFacts
+from vmtool.net.findings import attachment_findings, guard_findings, network_findings
 from vmtool.net.plan_add import plan_add
 from vmtool.paths import State
 from vmtool.spec.published_port import Publish
@@ -68,6 +69,32 @@ def test_each_broken_thing_is_found(host: Host) -> None:
     assert failed(host, rules=()) == ["net.published.18000"]
     assert failed(host, dataclasses.replace(WHOLE, result=None)) == ["net.result"]
     assert failed(host, Inside(ADDRESS)) == ["net.interface", "net.address", "net.route"]
+
+
+def guards(facts: NetworkFacts) -> list[str]:
+    """Ids of the failed findings on what keeps others away from alpha and beta."""
+    networks = {network.name: network for network in facts.ours}
+    found = [item for each in facts.attached for item in guard_findings(facts, networks[each.network], each)]
+    assert found
+    assert all(item.hint.startswith("vmtool net reset ") for item in found if item.level == "fail")
+    return [item.id for item in found if item.level == "fail"]
+
+
+def test_every_rule_that_guards_a_network_is_looked_for(host: Host) -> None:
+    facts = host("ours")
+    assert guards(facts) == []
+    for text, failed in (("vmtool beta/beta\" -j DROP", ["net.guard.localnet", "net.guard.unpublished"]),
+                         ("vmtool beta/beta\" -j ACCEPT", ["net.guard.forward"]),
+                         ("-j CNI-ADMIN", ["net.guard.reached"] * 2), ("-j CNI-FORWARD", ["net.guard.reached"] * 2)):
+        rules = tuple((table, rule) for table, rule in facts.rules if text not in rule)
+        assert guards(dataclasses.replace(facts, rules=rules)) == failed, text
+
+
+def test_a_network_without_its_guards_is_not_called_done(state: State, host: Host) -> None:
+    facts = host("ours")
+    rules = tuple((table, rule) for table, rule in facts.rules if table != "raw")
+    with pytest.raises(NotReady, match="is not whole any more"):
+        plan_add(state, dataclasses.replace(facts, rules=rules), "alpha", None, "auto", (Publish(18000, 8000),))
 
 
 def test_what_iptables_does_not_tell_is_not_checked(host: Host) -> None:

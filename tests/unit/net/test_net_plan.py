@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.unit.net.conftest import Host
 from vmtool import plan as p
-from vmtool.net.actions import CallPlugin, RemoveBridge, RemoveChain, RemoveSharedChains
+from vmtool.net.actions import CallPlugin, RemoveBridge, RemoveChain, RemoveGuard, RemoveSharedChains
 from vmtool.net.after_cleanup import facts_without
 from vmtool.net.cni_facts import Lease
 from vmtool.net.facts import NetworkFacts
@@ -86,6 +86,7 @@ def test_attach(state: State, host: Host) -> None:
         f"write {ROOM}/attached/box.json",
         "ip netns add vmtool-box",
         "ip -n vmtool-box link set lo up",
+        "iptables -w -t raw -I PREROUTING '!' -i lo -d 127.0.0.0/8 -m comment --comment 'vmtool gamma/box' -j DROP",
         "(umask 077; : >> /i/box/net/bridge.result.json); "
         f"CNI_COMMAND=ADD {env}/bridge < /i/box/net/bridge.json > /i/box/net/bridge.result.json",
         "(umask 077; : >> /i/box/net/portmap.result.json); "
@@ -94,8 +95,6 @@ def test_attach(state: State, host: Host) -> None:
         "(umask 077; : >> /i/box/net/result.json); "
         "jq -s '.[0] + {prevResult: .[1]}' /i/box/net/firewall.json /i/box/net/portmap.result.json | "
         f"CNI_COMMAND=ADD {env}/firewall > /i/box/net/result.json",
-        "iptables -w -t filter -I INPUT -i vmt-gamma -d 127.0.0.0/8 -m conntrack --ctstate NEW,INVALID -m comment "
-        "--comment 'vmtool gamma/box' -j DROP",
         "iptables -w -t filter -A CNI-ADMIN '!' -i vmt-gamma -o vmt-gamma -m conntrack '!' --ctstate "
         "RELATED,ESTABLISHED,DNAT -m comment --comment 'vmtool gamma/box' -j DROP"]
 
@@ -103,8 +102,8 @@ def test_attach(state: State, host: Host) -> None:
 def test_detach_is_the_reverse_and_tolerates_what_is_gone(state: State, host: Host) -> None:
     step = attach(state, host("plain"), LOOPBACK, OUTSIDE)
     kinds = [type(action).__name__ for action in step.undo]
-    assert kinds == ["Run", "Run", "Run", "CallPlugin", "CallPlugin", "CallPlugin", "RemoveChain", "RemoveChain", "Run",
-                     "Remove", "Remove"]
+    assert kinds == ["CallPlugin", "CallPlugin", "CallPlugin", "RemoveChain", "RemoveChain", "Run",
+                     "RemoveGuard", "RemoveGuard", "RemoveGuard", "Remove", "Remove"]
     assert [action.plugin.name for action in step.undo if isinstance(action, CallPlugin)] == [
         "firewall", "portmap", "bridge"]
     assert all(action.command == "DEL" for action in step.undo if isinstance(action, CallPlugin))
@@ -118,7 +117,7 @@ def test_detach_is_the_reverse_and_tolerates_what_is_gone(state: State, host: Ho
 def test_rules_of_vmtool_are_deleted_exactly_as_they_were_added(state: State, host: Host) -> None:
     step = attach(state, host("plain"), LOOPBACK, OUTSIDE)
     added = [action.argv for action in step.actions if isinstance(action, p.Run) and action.argv[0] == "iptables"]
-    deleted = [action.argv for action in step.undo if isinstance(action, p.Run) and action.argv[0] == "iptables"]
+    deleted = [action.argv for action in step.undo if isinstance(action, RemoveGuard)]
     assert len(added) == 3
     assert [(*argv[:4], "-D", *argv[5:]) for argv in reversed(added)] == deleted
 

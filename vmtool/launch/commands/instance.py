@@ -12,17 +12,18 @@ from pathlib import Path
 import click
 
 from vmtool.claims import Claim
-from vmtool.cli.apply_plan import remove
+from vmtool.cli.apply_plan import authorise, remove
 from vmtool.cli.output import print_json, print_table
 from vmtool.errors import Refused, VmtoolError
 from vmtool.host import processes
 from vmtool.host.local import LocalMachine
-from vmtool.instance.instance import Instance, read_instance
+from vmtool.instance.instance import Instance, read_instance, subject_of
 from vmtool.launch.claims import read_claims, read_claims_before_key
 from vmtool.launch.commands.ps import as_row
 from vmtool.launch.pipeline import launcher_of
 from vmtool.launch.stop import stop_instance
 from vmtool.paths import State
+from vmtool.plan import Plan, Run, Step
 from vmtool.proof.evidence import keep_evidence
 from vmtool.proof.requirements import require_before_key, require_wish
 from vmtool.proof.view import show_claims
@@ -107,6 +108,7 @@ def exec_command(state: State, name: str, tty: bool, command: tuple[str, ...]) -
                       f"{name}, which asks the guest")
     words = ["task", "exec", "--exec-id", f"vmtool-{os.getpid()}", *(["--tty"] if tty else []), name, *command]
     argv = record.endpoint.ctr(*words)
+    authorise(Plan(subject_of(name), state.instance(name), (Step("run a command inside", (Run(argv),)),)))
     # The command talks to the user's own terminal and its exit status is the answer, so vmtool steps aside.
     processes.become(argv)
 
