@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from vmtool import plan as p
@@ -24,8 +25,16 @@ def plan_filesystem(image: ImageFile, geometry: Geometry, tools: Tools, file: Pa
         p.Remove(file), copy, check,
         p.Run(tools.argv("resize2fs", file, f"{geometry.size // 1024}K"), deadline=3600),
         p.Run(("truncate", f"--size={geometry.size}", str(file))),
-        p.Run(tools.argv("e2fsck", "-fn", file), deadline=3600),
+        p.Run(tools.argv("e2fsck", "-fn", file), deadline=3600, hint=_hint(image, rootfs)),
     ), undo=(p.Remove(file),), waits_only=True)
+
+
+def _hint(image: ImageFile, rootfs: Extent) -> str:
+    """Of a file system beyond 32 GiB that resize2fs left with errors: its orphan_file is where that happens (LibreELEC
+    issue 8099). Only the copy was grown."""
+    place = shlex.quote(f"{image.path}?offset={rootfs.start}" if rootfs.start else str(image.path))
+    return ("the image is as it was; resize2fs can damage the orphan_file of a file system that grows beyond 32 GiB. "
+            f"Remove that feature, then try again: tune2fs -O ^orphan_file {place} && e2fsck -fp {place}")
 
 
 def plan_disk(image: ImageFile, geometry: Geometry, piece: Path, new: Path, verity: Path, salt: str) -> p.Step:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.fakes import plans
 from tests.fakes.recorded import Recorded
 from tests.unit.rootfs.make import EROFS, LUKS, MANIFEST, image, kata_dax, superblock
 from vmtool.debian.tools import Tools
@@ -205,3 +206,12 @@ def test_users_are_processes_mappings_and_loop_devices() -> None:
         "qemu-system-x86 (pid 7) has it open", "mapper (pid 9) has it open",
         "/dev/loop3 is attached to it; umount it, then: losetup -d /dev/loop3")
     assert read_users(host, "/i/a b.img", own=7)[0].startswith("mapper")
+
+
+def test_what_helps_when_the_copy_was_not_found_clean(tmp_path: Path) -> None:
+    """An orphan_file that resize2fs grew beyond 32 GiB: e2fsck's own lines say only what is wrong."""
+    path = kata_dax(tmp_path / "i.img")
+    plan = plan_resize(Path("/j"), facts(path), 40 * GIB, Tools(None), copy=True)
+    check = plans.run(plans.step(plan, "grow a copy").actions, "-fn")
+    where = f"'{path}?offset=3145728'"
+    assert f"tune2fs -O ^orphan_file {where} && e2fsck -fp {where}" in check.hint
