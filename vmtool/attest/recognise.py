@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,12 +11,15 @@ from typing import Any
 
 from vmtool.attest.appraisal import Appraisal, NotProven, attempt, describe, refused
 from vmtool.attest.cursor import require
-from vmtool.attest.foreign_json import mapping, octets, parse_json
+from vmtool.attest.foreign_json import mapping, octets, parse_json, text
 from vmtool.attest.request import Request
 from vmtool.tee.snp import SNP
+from vmtool.tee.tdx import TDX
 from vmtool.tee.virtcca import VIRTCCA
 
-UNKNOWN = "neither a report of SEV-SNP, a token of CCA nor JSON with evidence"
+UNKNOWN = "neither a report of SEV-SNP, a quote of TDX, a token of CCA nor JSON with evidence"
+# Key type and TEE type; the version is before them.
+QUOTE = b"\2\0\x81\0\0\0"
 TOKEN = b"\xd9\x01\x8f"
 
 
@@ -66,6 +70,8 @@ def recognise(data: bytes) -> Iterator[Evidence]:
 def _from_bytes(data: bytes) -> Evidence:
     if data[:3] == TOKEN:
         return _cca(data)
+    if data[2:8] == QUOTE:
+        return _tdx(data)
     if 0 < int.from_bytes(data[:4], "little") < 256:
         return _snp(data)
     raise NotProven(UNKNOWN)
@@ -76,6 +82,9 @@ def _from_json(value: Any) -> Iterator[Evidence]:
         yield _snp_json(value)
     elif isinstance(value, dict) and "token" in value:
         yield _cca(octets(mapping(value, "the evidence", frozenset({"token"}))["token"], "token"))
+    elif isinstance(value, dict) and "quote" in value:
+        fields = mapping(value, "the evidence", frozenset({"quote", "cc_eventlog"}))
+        yield _tdx(base64.b64decode(text(fields["quote"], "quote"), validate=True))
     elif isinstance(value, dict) and "dev_cert" in value:
         yield _virtcca(value)
     else:
@@ -92,6 +101,12 @@ def _virtcca(value: Any) -> Evidence:
     from vmtool.attest.cca.virtcca import appraise_virtcca
 
     return Evidence(VIRTCCA.name, VIRTCCA.title, partial(appraise_virtcca, value))
+
+
+def _tdx(data: bytes) -> Evidence:
+    from vmtool.attest.tdx.claims import appraise_tdx
+
+    return Evidence(TDX.name, TDX.title, partial(appraise_tdx, data))
 
 
 def _snp(data: bytes) -> Evidence:

@@ -63,12 +63,37 @@ class CcaReference(Strict):
     software: Hexes = ()
 
 
+TcbStatus = Literal["UpToDate", "SWHardeningNeeded", "ConfigurationNeeded", "ConfigurationAndSWHardeningNeeded",
+                    "OutOfDate", "OutOfDateConfigurationNeeded"]
+
+
+class TdxReference(Strict):
+    """Of a TDX quote: of each measurement one must be shown.
+
+    Args:
+        tcb_status: of the platform's firmware that are accepted.
+        min_evaluation: least number of Intel's evaluation in the collateral.
+    """
+
+    mrtd: Hexes = ()
+    rtmr0: Hexes = ()
+    rtmr1: Hexes = ()
+    rtmr2: Hexes = ()
+    rtmr3: Hexes = ()
+    mrseam: Hexes = ()
+    mrconfigid: Hex | None = None
+    mrowner: Hex | None = None
+    tcb_status: tuple[TcbStatus, ...] = ("UpToDate",)
+    min_evaluation: int | None = None
+
+
 class Reference(Strict):
     """The file."""
 
     api_version: Literal["vmtool/v1"] = Field(default="vmtool/v1", alias="apiVersion")
     kind: Literal["Reference"] = "Reference"
     snp: SnpReference = SnpReference()
+    tdx: TdxReference = TdxReference()
     cca: CcaReference = CcaReference()
     virtcca: CcaReference = CcaReference()
 

@@ -1,0 +1,112 @@
+"""Quotes of TDX: genuine ones come out as they are, and nothing that was changed is proven."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pytest
+
+from tests.unit.attest.cases import FLIPS, flipped, index, is_accepted, needs_vectors, request, unproven, vector
+from tests.unit.attest.make_certificates import issue
+from vmtool.attest.request import Request, Roots
+
+pytestmark = needs_vectors
+QUOTE, COLLATERAL, AT = "tdx/quote-b0c06f.bin", "tdx/collateral-b0c06f-2025.json", "2025-06-20T00:00:00Z"
+MRTD = "91eb2b44d141d4ece09f0c75c2c53d247a3c68edd7fafe8a3520c942a604a407de03ae6dc5f87f27428b2538873118b7"
+REPORT_DATA = bytes.fromhex("9a9d48e7f6799642d3d1b34e1e5e1742d4bb02dd6ddd551862c1211d35c304f9"
+                            "eca3efdbb481601c163cf52493d6e44aed55d51ec39b7e518fadb92c2b523f20")
+
+
+def good(**more: Any) -> Request:
+    return request(vector(COLLATERAL), **{"at": AT} | more)
+
+
+@pytest.mark.parametrize("entry", index("tdx"), ids=lambda entry: entry["id"])
+def test_each_public_quote_comes_out_as_the_index_says(entry: dict[str, Any]) -> None:
+    asked = request(vector(entry["collateral"]), at=entry["at"])
+    assert is_accepted(vector(entry["quote"]), asked) == (entry["expect"] == "accept")
+
+
+@FLIPS
+def test_no_signed_byte_of_a_quote_can_be_changed(mask: int, step: int) -> None:
+    """Only line breaks of the certificates' text may be changed without effect."""
+    data, asked = vector(QUOTE), good()
+    assert is_accepted(data, asked)
+    places = range(0, len(data), step if step == 1 else 4 * step)
+    without_effect = [place for place, changed in flipped(data, places, mask)
+                      if is_accepted(changed, asked)]
+    assert {data[place:place + 1] for place in without_effect} <= {b"\n"}
+
+
+def test_a_quote_that_is_cut_or_goes_on() -> None:
+    data, asked = vector(QUOTE), good()
+    assert not any(is_accepted(data[:size], asked) for size in range(0, 4936, 61))
+    assert unproven(data + b"\1", asked) == ["tdx.format"]
+    assert is_accepted(data[:4936], asked), "what follows the signature data is padding"
+
+
+@pytest.mark.parametrize(("place", "value"), [(0, b"\3"), (0, b"\5"), (2, b"\3"), (4, b"\0"), (632, b"\xff" * 4)])
+def test_a_header_of_another_kind(place: int, value: bytes) -> None:
+    data = vector(QUOTE)
+    assert not is_accepted(data[:place] + value + data[place + len(value):], good())
+
+
+@pytest.mark.parametrize("at", ["2025-06-18T00:00:00Z", "2025-07-20T00:00:00Z", "2024-01-01T00:00:00Z"])
+def test_collateral_of_another_time(at: str) -> None:
+    assert "tdx.signature" in unproven(vector(QUOTE), good(at=at))
+
+
+def test_collateral_is_required_and_may_be_several_files() -> None:
+    assert "tdx.signature" in unproven(vector(QUOTE), request(at=AT))
+    assert is_accepted(vector(QUOTE), request(vector("tdx/collateral-90c06f-2026.json"), vector(COLLATERAL), at=AT))
+
+
+@pytest.mark.parametrize("name", ["pck_crl_issuer_chain", "root_ca_crl", "pck_crl", "tcb_info_issuer_chain", "tcb_info",
+                                  "tcb_info_signature", "qe_identity_issuer_chain", "qe_identity",
+                                  "qe_identity_signature"])
+def test_each_part_of_the_collateral_counts(name: str) -> None:
+    values = json.loads(vector(COLLATERAL))
+    foreign = json.loads(vector("tdx/collateral-50806f000000-2023.json"))[name]
+    odd: list[Any] = [None, "", 7, [], {}, "00", values[name][:-8], values[name].replace("3", "4"), foreign]
+    for value in odd:
+        if value != values[name]:
+            changed = json.dumps(values | {name: value}).encode()
+            assert not is_accepted(vector(QUOTE), request(changed, at=AT)), value
+    del values[name]
+    assert not is_accepted(vector(QUOTE), request(json.dumps(values).encode(), at=AT))
+
+
+def test_a_key_of_the_collateral_that_occurs_twice() -> None:
+    text = vector(COLLATERAL)
+    twice = b'{"tcb_info": "{}",' + text.lstrip()[1:]
+    assert not is_accepted(vector(QUOTE), request(twice, at=AT))
+
+
+def test_another_root_is_not_trusted() -> None:
+    roots = Roots({"intel-sgx.pem": issue("Intel SGX Root CA").pem})
+    assert "tdx.signature" in unproven(vector(QUOTE), good(roots=roots))
+    assert "tdx.signature" in unproven(vector(QUOTE), good(roots=Roots({"amd-milan.pem": b""})))
+
+
+@pytest.mark.parametrize(("nonce", "reference", "wrong"), [
+    (REPORT_DATA, {}, []), (bytes(64), {}, ["tdx.freshness"]), (None, {"mrtd": MRTD}, []),
+    (None, {"mrtd": "00" * 48}, ["tdx.measurement"]), (None, {"rtmr3": "00" * 48}, []),
+    (None, {"rtmr0": "00" * 48}, ["tdx.rtmr0"]), (None, {"rtmr2": "00" * 48}, ["tdx.rtmr2"]),
+    (None, {"mrconfigid": "00"}, []), (None, {"mrconfigid": "01"}, ["tdx.host-data"]),
+    (None, {"mrowner": "01"}, ["tdx.owner"]), (None, {"mrseam": "00" * 48}, ["tdx.module"]),
+    (None, {"tcb_status": ["OutOfDate"]}, ["tdx.tcb"]), (None, {"min_evaluation": 17}, []),
+    (None, {"min_evaluation": 18}, ["tdx.tcb-floor"]),
+])
+def test_what_is_expected_is_compared(nonce: bytes | None, reference: dict[str, Any], wrong: list[str]) -> None:
+    assert unproven(vector(QUOTE), good(nonce=nonce, tdx=reference)) == wrong
+
+
+def test_the_agents_json() -> None:
+    quote = base64.b64encode(vector(QUOTE)).decode()
+    assert is_accepted(json.dumps({"quote": quote, "cc_eventlog": None}).encode(), good())
+    odd: Any
+    for odd in (None, "", 7, [1], {}, quote[:-1], "!" + quote, quote + "\n"):
+        assert not is_accepted(json.dumps({"quote": odd}).encode(), good())
+    assert not is_accepted(json.dumps({"quote": quote, "more": 1}).encode(), good())

@@ -1,0 +1,1 @@
+"""Intel TDX: quotes, verified by dcap-qvl, and what it leaves to its caller."""
