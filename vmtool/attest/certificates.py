@@ -35,7 +35,10 @@ def load_certificates(data: bytes) -> tuple[x509.Certificate, ...]:
         if PEM not in data:
             return (x509.load_der_x509_certificate(data),)
         require(data.count(PEM) <= MOST, f"more than {MOST} certificates")
-        return tuple(x509.load_pem_x509_certificates(data))
+        found = tuple(x509.load_pem_x509_certificates(data))
+        # The loader skips what is no certificate, and so a damaged one.
+        require(data.count(b"-----") == 4 * len(found), "damaged certificates")
+        return found
 
 
 def load_crl(data: bytes) -> x509.CertificateRevocationList:

@@ -4,37 +4,24 @@ from __future__ import annotations
 
 import base64
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 from vmtool.attest.appraisal import Appraisal, NotProven, attempt, describe, refused
 from vmtool.attest.cursor import require
+from vmtool.attest.evidence import Evidence
 from vmtool.attest.foreign_json import mapping, octets, parse_json, text
 from vmtool.attest.request import Request
 from vmtool.tee.snp import SNP
 from vmtool.tee.tdx import TDX
 from vmtool.tee.virtcca import VIRTCCA
 
-UNKNOWN = "neither a report of SEV-SNP, a quote of TDX, a token of CCA nor JSON with evidence"
+UNKNOWN = "neither a report of SEV-SNP or of NVIDIA, a quote of TDX, a token of CCA nor JSON with evidence"
 # Key type and TEE type; the version is before them.
 QUOTE = b"\2\0\x81\0\0\0"
+SPDM = b"\x11\xe0"
 TOKEN = b"\xd9\x01\x8f"
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """One piece.
-
-    Args:
-        label: what the ids of its claims begin with.
-        appraise: makes the claims; may raise anything.
-    """
-
-    label: str
-    title: str
-    appraise: Callable[[Request], Appraisal]
 
 
 def appraise_file(data: bytes, request: Request) -> tuple[Appraisal, ...]:
@@ -61,6 +48,9 @@ def recognise(data: bytes) -> Iterator[Evidence]:
     if start in (b"{", b"["):
         yield from _from_json(parse_json(data))
         return
+    if start == b"<":
+        yield _rim(data)
+        return
     digits = data.strip()
     if digits and len(digits) % 2 == 0 and all(digit in b"0123456789abcdefABCDEF" for digit in digits):
         data = bytes.fromhex(digits.decode())
@@ -70,6 +60,8 @@ def recognise(data: bytes) -> Iterator[Evidence]:
 def _from_bytes(data: bytes) -> Evidence:
     if data[:3] == TOKEN:
         return _cca(data)
+    if data[:2] == SPDM:
+        return _device(data)
     if data[2:8] == QUOTE:
         return _tdx(data)
     if 0 < int.from_bytes(data[:4], "little") < 256:
@@ -78,7 +70,13 @@ def _from_bytes(data: bytes) -> Evidence:
 
 
 def _from_json(value: Any) -> Iterator[Evidence]:
-    if isinstance(value, dict) and "attestation_report" in value:
+    if isinstance(value, dict) and "device_evidence_list" in value:
+        value = mapping(value, "the evidence", frozenset({"device_evidence_list"}))["device_evidence_list"]
+    if isinstance(value, list):
+        from vmtool.attest.nvidia.evidence import read_devices
+
+        yield from read_devices(value)
+    elif isinstance(value, dict) and "attestation_report" in value:
         yield _snp_json(value)
     elif isinstance(value, dict) and "token" in value:
         yield _cca(octets(mapping(value, "the evidence", frozenset({"token"}))["token"], "token"))
@@ -107,6 +105,19 @@ def _tdx(data: bytes) -> Evidence:
     from vmtool.attest.tdx.claims import appraise_tdx
 
     return Evidence(TDX.name, TDX.title, partial(appraise_tdx, data))
+
+
+def _device(data: bytes) -> Evidence:
+    from vmtool.attest.nvidia.claims import TITLE, Presented, appraise_device
+    from vmtool.attest.nvidia.evidence import LABEL
+
+    return Evidence(LABEL, TITLE, partial(appraise_device, LABEL, Presented(data, ())))
+
+
+def _rim(data: bytes) -> Evidence:
+    from vmtool.attest.nvidia.rim import NAME, TITLE, appraise_rim
+
+    return Evidence(NAME, TITLE, partial(appraise_rim, data))
 
 
 def _snp(data: bytes) -> Evidence:

@@ -26,6 +26,7 @@ def _as_tuple(value: object) -> object:
 
 Hex = Annotated[bytes, BeforeValidator(_parse_hex), PlainSerializer(lambda value: value.hex())]
 Hexes = Annotated[tuple[Hex, ...], BeforeValidator(_as_tuple)]
+Texts = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
 SnpPart = Literal["fmc", "bootloader", "tee", "snp", "microcode"]
 Version = Annotated[int, Field(ge=0, le=255)]
 
@@ -87,6 +88,14 @@ class TdxReference(Strict):
     min_evaluation: int | None = None
 
 
+class NvidiaReference(Strict):
+    """Of NVIDIA's devices: versions, of which each must show one, and whether protected PCIe must be on."""
+
+    driver: Texts = ()
+    vbios: Texts = ()
+    protected_pcie: bool | None = None
+
+
 class Reference(Strict):
     """The file."""
 
@@ -96,6 +105,7 @@ class Reference(Strict):
     tdx: TdxReference = TdxReference()
     cca: CcaReference = CcaReference()
     virtcca: CcaReference = CcaReference()
+    nvidia: NvidiaReference = NvidiaReference()
 
 
 NO_REFERENCE = Reference.model_validate({})

@@ -100,6 +100,12 @@ def test_a_vcek_with_its_serial_number_0_is_loaded() -> None:
         assert vcek.serial_number == 0
 
 
+def test_a_text_with_a_damaged_certificate_is_refused() -> None:
+    damaged = ROOT.pem + CA.pem.replace(b"CERTIFICATE", b"CERTIFICATD")
+    with pytest.raises(NotProven, match="damaged"):
+        load_certificates(damaged)
+
+
 def test_a_text_with_endless_certificates_is_refused() -> None:
     assert len(load_certificates(ROOT.pem * 64)) == 64
     with pytest.raises(NotProven, match="more than 64"):

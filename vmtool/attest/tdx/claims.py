@@ -137,7 +137,6 @@ def verify_pem(text: bytes, request: Request) -> str:
         NotProven: it does not.
     """
     chain = load_certificates(text)
-    require(text.strip().count(b"-----") == 4 * len(chain), "damaged certificates")
     require(chain[-1] in request.roots.certificates("intel-sgx"), "the chain does not end with Intel's root")
     return f"{verify_chain(chain)}; {verify_dates(chain, request.at)}"
 

@@ -1,0 +1,176 @@
+"""Reports of NVIDIA's devices and reference manifests: genuine and made ones are proven, and nothing changed is."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pytest
+from signxml.algorithms import SignatureMethod
+
+from tests.unit.attest.cases import FLIPS, NOW, flipped, index, is_accepted, needs_vectors, request, unproven, vector
+from tests.unit.attest.make_certificates import Form, issue, revoke
+from tests.unit.attest.make_nvidia import (
+    DRIVER_RIM,
+    GOLDEN,
+    NONCE,
+    OPAQUE,
+    RIM_ROOT,
+    ROOT,
+    ROOTS,
+    VBIOS,
+    VBIOS_RIM,
+    Device,
+    resource,
+    rim,
+)
+
+H100, SWITCH = "nvidia/gpu-h100-evidence.json", "nvidia/nvswitch-ls10-evidence.json"
+TEXT, CHAIN = "nvidia/hopperAttestationReport.txt", "nvidia/hopperCertChain.txt"
+RIM = "nvidia/Driver_RIM_test_no_gpu.swidtag"
+THEN = "2023-07-27T00:00:00Z"
+
+
+@needs_vectors
+@pytest.mark.parametrize("entry", index("nvidia"), ids=lambda entry: entry["id"])
+def test_the_public_evidence(entry: dict[str, Any]) -> None:
+    data = vector(entry["evidence"])
+    nonce = bytes.fromhex(json.loads(data)[0]["nonce"])
+    assert is_accepted(data, request(nonce=nonce))
+    assert unproven(data, request(nonce=nonce[::-1])) == ["nvidia0.freshness"]
+    assert is_accepted(json.dumps({"device_evidence_list": json.loads(data)}).encode(), request())
+
+
+@needs_vectors
+def test_the_public_report_in_hexadecimal_digits() -> None:
+    assert is_accepted(vector(TEXT), request(vector(CHAIN)))
+    assert unproven(vector(TEXT), request()) == [f"nvidia.{name}" for name in (
+        "chain", "dates", "revocation", "key-binding", "signature")]
+    manifest = request(vector(CHAIN), vector(RIM), at=THEN)
+    assert unproven(vector(TEXT), manifest) == ["nvidia.measurement"], "it is of another driver"
+
+
+@needs_vectors
+@pytest.mark.parametrize("entry", index("rim"), ids=lambda entry: entry["id"])
+def test_the_public_manifests(entry: dict[str, Any]) -> None:
+    assert is_accepted(vector(entry["rim"]), request(at=THEN))
+    assert not is_accepted(vector(entry["rim"]), request(at=NOW)), "its signer's certificate has expired"
+
+
+@needs_vectors
+@FLIPS
+def test_no_byte_of_a_report_can_be_changed(mask: int, step: int) -> None:
+    device = json.loads(vector(H100))[0]
+    report, asked = base64.b64decode(device["evidence"]), request()
+    assert [place for place, changed in flipped(report, range(0, len(report), step), mask) if is_accepted(
+        json.dumps([device | {"evidence": changed.hex()}]).encode(), asked)] == []
+
+
+@needs_vectors
+def test_a_report_that_is_cut_goes_on_or_has_the_chain_of_another() -> None:
+    device = json.loads(vector(H100))[0]
+    report, other = base64.b64decode(device["evidence"]), json.loads(vector(SWITCH))[0]["certificate"]
+    for changed in (report[:-1], report + b"\0", report[:37], report[:100], report[37:], b""):
+        assert not is_accepted(json.dumps([device | {"evidence": changed.hex()}]).encode(), request())
+    for chain in (other, base64.b64encode(vector(CHAIN)).decode()):
+        assert not is_accepted(json.dumps([device | {"certificate": chain}]).encode(), request())
+
+
+@needs_vectors
+def test_no_byte_of_the_chain_can_be_changed() -> None:
+    device = json.loads(vector(H100))[0]
+    pem, asked = base64.b64decode(device["certificate"]), request()
+    accepted = [place for place, changed in flipped(pem, range(0, len(pem), 23)) if is_accepted(
+        json.dumps([device | {"certificate": base64.b64encode(changed).decode()}]).encode(), asked)]
+    assert {pem[place:place + 1] for place in accepted} <= {b"\n"}
+
+
+@needs_vectors
+def test_what_is_said_beside_a_report_must_be_in_it() -> None:
+    device = json.loads(vector(H100))[0]
+    odd: tuple[Any, ...] = (None, 7, "x", "00", [], {}, True, [1], "590.13", "BLACKWELL", "LS10", "hopper")
+    for name, value in ((name, value) for name in device for value in odd if name not in ("version", "uuid")):
+        optional = value is None and name not in ("arch", "evidence", "certificate")
+        assert is_accepted(json.dumps([device | {name: value}]).encode(), request()) == optional, (name, value)
+    assert not is_accepted(json.dumps([device | {"more": 1}]).encode(), request())
+    assert not is_accepted(json.dumps([device, device]).encode(), request()), "one device is not two"
+    assert not is_accepted(b"[]", request())
+    assert is_accepted(json.dumps([device, json.loads(vector(SWITCH))[0]]).encode(), request())
+
+
+NO_DICE = issue("GH100 test", ROOT, Form(authority=False))
+OTHER_FIRMWARE = issue("GH100 test", ROOT, Form(authority=False, extensions=[("2.23.133.5.4.1", bytes(60))]))
+STRANGER = issue("GH100 test", issue("NVIDIA Device Identity CA"), Form(authority=False))
+
+
+def without(*kinds: int) -> tuple[tuple[int, bytes], ...]:
+    return tuple((kind, value) for kind, value in OPAQUE.items() if kind not in kinds)
+
+
+@pytest.mark.parametrize(("device", "wrong"), [
+    (Device(), []), (Device(count=2), ["format"]), (Device(measurements=((1, b"\1" * 48),) * 2), ["format"]),
+    (Device(measurements=((1, b"\1" * 48), (2, b"\2" * 48))), ["measurement"]),
+    (Device(measurements=((1, b"\1" * 48), (2, b"\x07" * 48), (3, b"\3" * 48))), ["measurement"]),
+    (Device(opaque=(*OPAQUE.items(), (3, b"600.2\0"))), ["format"]),
+    (Device(opaque=(*without(3), (3, b"600.2\0"))), ["measurement"]),
+    (Device(opaque=(*without(6), (6, bytes(8)))), ["measurement"]),
+    (Device(opaque=without(20)), ["key-binding"]), (Device(opaque=(*without(20), (20, bytes(48)))), ["key-binding"]),
+    (Device(issued=NO_DICE), ["key-binding"]), (Device(issued=OTHER_FIRMWARE), ["key-binding"]),
+    (Device(issued=STRANGER), ["chain", "key-binding"]),
+    (Device(more={"driver_version": "600.1", "vbios_version": VBIOS, "nonce": NONCE.hex()}), []),
+    (Device(more={"driver_version": "600.2"}), ["format"]), (Device(more={"arch": "BLACKWELL"}), ["chain"]),
+], ids=lambda value: str(value)[:0] or None)
+def test_each_part_of_a_report_counts(device: Device, wrong: list[str]) -> None:
+    asked = request(DRIVER_RIM, VBIOS_RIM, nonce=NONCE, roots=ROOTS)
+    assert unproven(device.json(), asked) == [f"nvidia0.{name}" for name in wrong]
+
+
+@pytest.mark.parametrize(("reference", "wrong"), [
+    ({"driver": "600.1", "vbios": VBIOS, "protected_pcie": True}, []), ({"driver": ["600.0", "600.1"]}, []),
+    ({"driver": "600.0"}, ["nvidia0.driver"]), ({"vbios": "1"}, ["nvidia0.vbios"]),
+    ({"protected_pcie": False}, ["nvidia0.mode"]),
+])
+def test_what_is_expected_is_compared(reference: dict[str, Any], wrong: list[str]) -> None:
+    assert unproven(Device().json(), request(roots=ROOTS, nvidia=reference)) == wrong
+
+
+DOUBLE = rim("600.1", resource(0, GOLDEN[1]), resource(0, GOLDEN[1]))
+OVERLAP = rim("600.1", resource(0, GOLDEN[1]), resource(1, GOLDEN[2]))
+LATER = issue("RIM Signer", RIM_ROOT, Form(authority=False, last=NOW.replace(year=2025), first=NOW.replace(year=2024)))
+
+
+@pytest.mark.parametrize("driver", [
+    DOUBLE, OVERLAP, rim("600.0", resource(0, GOLDEN[1])), rim("600.1", resource(0, GOLDEN[1], active="maybe")),
+    rim("600.1"), rim("600.1", resource(0)), rim("600.1", resource(0, b"\1" * 32)),
+    rim("600.1", resource(-1, GOLDEN[1])),
+    rim("600.1", resource(0, GOLDEN[2])), rim("600.1", resource(0, GOLDEN[1]), signer=issue("RIM Signer")),
+    rim("600.1", resource(0, GOLDEN[1]), signer=LATER),
+    rim("600.1", resource(0, GOLDEN[1]), signer=issue("RIM Signer", issue("NVIDIA CoRIM signing Root CA"))),
+    rim("600.1", resource(0, GOLDEN[1]), method=SignatureMethod.ECDSA_SHA256),
+    DRIVER_RIM.replace(GOLDEN[1].hex().encode(), GOLDEN[2].hex().encode()), DRIVER_RIM.replace(b"600.1", b"600.2"),
+    DRIVER_RIM.replace(b'active="False"', b'active="True"'), DRIVER_RIM.replace(b"<Payload>", b"<Payload><!-- x -->"),
+    b'<!DOCTYPE x [<!ENTITY a "b">]>' + DRIVER_RIM, DRIVER_RIM[:-9], DRIVER_RIM + b"<a/>", b"<a/>", b"<",
+    b"<?xml version='1.0'?><?x y?>" + DRIVER_RIM, b"<" * (2 << 20), b"<a>" * 100_000, b"<\xff/>",
+    b"<outer>" + DRIVER_RIM + b"</outer>",
+], ids=lambda value: None)
+def test_a_manifest_that_is_refused(driver: bytes) -> None:
+    assert "nvidia0.measurement" in unproven(Device().json(), request(driver, VBIOS_RIM, roots=ROOTS))
+
+
+def test_both_manifests_are_needed_and_none_may_be_revoked() -> None:
+    assert unproven(Device().json(), request(DRIVER_RIM, roots=ROOTS)) == ["nvidia0.measurement"]
+    assert unproven(Device().json(), request(VBIOS_RIM, roots=ROOTS)) == ["nvidia0.measurement"]
+    both = (DRIVER_RIM, VBIOS_RIM, revoke(ROOT))
+    assert unproven(Device().json(), request(*both, roots=ROOTS)) == []
+    assert unproven(Device().json(), request(*both, revoke(RIM_ROOT, 31), roots=ROOTS)) == ["nvidia0.measurement"]
+    assert unproven(Device().json(), request(DRIVER_RIM, VBIOS_RIM, revoke(ROOT, 32), roots=ROOTS)) == [
+        "nvidia0.revocation"]
+
+
+@needs_vectors
+def test_no_value_of_a_public_manifest_can_be_edited() -> None:
+    data, asked = vector(RIM), request(at=THEN)
+    end = data.index(b"<ds:Signature")
+    accepted = [place for place, changed in flipped(data, range(0, end, 211)) if is_accepted(changed, asked)]
+    assert accepted == []

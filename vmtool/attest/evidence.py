@@ -1,0 +1,23 @@
+"""A piece of evidence, before it is checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from vmtool.attest.appraisal import Appraisal
+from vmtool.attest.request import Request
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One piece.
+
+    Args:
+        label: what the ids of its claims begin with.
+        appraise: makes the claims; may raise anything.
+    """
+
+    label: str
+    title: str
+    appraise: Callable[[Request], Appraisal]

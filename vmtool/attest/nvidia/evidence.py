@@ -1,0 +1,44 @@
+"""Evidence of NVIDIA's devices as their SDK and Confidential Containers' agent write it: a JSON list."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+from vmtool.attest.certificates import load_certificates
+from vmtool.attest.cursor import require
+from vmtool.attest.evidence import Evidence
+from vmtool.attest.foreign_json import base64_or_hex, mapping, text
+from vmtool.attest.nvidia.claims import TITLE, Presented, appraise_device
+
+OPTIONAL = frozenset({"driver_version", "nonce", "uuid", "vbios_version", "version"})
+MEMBERS = OPTIONAL | {"arch", "certificate", "evidence"}
+LABEL = "nvidia"
+MOST = 64
+
+
+def read_devices(value: Any) -> Iterator[Evidence]:
+    """A piece of evidence for each device.
+
+    Raises:
+        NotProven: it is odd, or one device is listed twice.
+    """
+    require(isinstance(value, list) and 0 < len(value) <= MOST, f"no list of 1 to {MOST} devices")
+    devices = [_device(item) for item in value]
+    require(len({device.chain[0] for device in devices}) == len(devices), "a device is listed twice")
+    for number, device in enumerate(devices):
+        label = f"{LABEL}{number}"
+        yield Evidence(label, TITLE, partial(appraise_device, label, device))
+
+
+def _device(value: Any) -> Presented:
+    fields = mapping(value, "a device", MEMBERS)
+    chain = load_certificates(base64.b64decode(text(fields.get("certificate"), "certificate"), validate=True))
+    require(bool(chain), "a device has no certificates")
+    optional = {name: text(fields[name], name) for name in OPTIONAL if fields.get(name) is not None}
+    nonce = optional.get("nonce")
+    return Presented(base64_or_hex(fields.get("evidence"), "evidence"), chain,
+                     bytes.fromhex(nonce) if nonce is not None else None, text(fields.get("arch"), "arch"),
+                     optional.get("driver_version"), optional.get("vbios_version"))
