@@ -53,6 +53,15 @@ def test_the_largest_files_are_judged_in_no_time() -> None:
     assert "type.range" in {item.id for item in findings}
 
 
+@pytest.mark.parametrize("line", [". " * 20 + "x y " + ". " * 20, ("a" + " " * 50 + ".") * 30 + "b c." * 9,
+                                  "a" * 1_000_000, '"' * 999_999, "[" + "a." * 30 + " " * 900_000, "\\" * 500_000])
+def test_no_line_takes_long_to_refuse(line: str) -> None:
+    started = time.process_time()
+    with pytest.raises(Refused):
+        parse(f"[hypervisor.qemu]\n{line}\n")
+    assert time.process_time() - started < 2
+
+
 KEYS = st.sampled_from(["default_memory", "image", "initrd", "kernel_params", "enable_annotations", "dial_timeout",
                         "cold_plug_vfio", "confidential_guest", "kernel_verity_params", "guest_extension_images", "x"])
 SCALARS = st.booleans() | st.integers(-9, 1 << 70) | st.floats() | st.text(max_size=9)
