@@ -17,6 +17,9 @@ import errno
 import os
 from collections.abc import Sequence
 
+# The file system, or the user's share of it, is full.
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
 
 class VmtoolError(Exception):
     """Base of every error meant for a person.
@@ -85,7 +88,8 @@ def system_error(error: OSError, place: str) -> VmtoolError:
     Args:
         place: named when the error names no file.
     """
-    hint = ""
-    if error.errno == errno.ENOSPC:
-        hint = f"make room there: df -h {os.path.dirname(os.fsdecode(error.filename or place)) or '/'}"
+    where = os.path.dirname(os.fsdecode(error.filename or place)) or "/"
+    hint = f"findmnt --target {where}" if error.errno == errno.EROFS else ""
+    if error.errno in FULL:
+        hint = f"make room there: df -h {where}"
     return VmtoolError(f"{error.filename or place}: {(error.strerror or str(error)).lower()}", hint=hint)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ from vmtool import __version__
 from vmtool.cache import Cache
 from vmtool.cli.lazy import LazyGroup
 from vmtool.cli.streams import harmless, safe_streams
-from vmtool.errors import NotReady, Refused, VmtoolError
+from vmtool.errors import FULL, NotReady, Refused, VmtoolError, system_error
 from vmtool.host.isolate import check_owner, isolate
 from vmtool.paths import State
 
@@ -89,6 +90,11 @@ def run_command() -> None:
     except VmtoolError as error:
         show_error(error)
         sys.exit(error.code)
+    except OSError as error:
+        # What was begun has told its own: this is a directory of vmtool's that is full, read-only or gone.
+        shown = system_error(error, "vmtool")
+        show_error(shown)
+        sys.exit(NotReady.code if error.errno in (*FULL, errno.EROFS) else shown.code)
     except Exception:
         import traceback
 

@@ -14,7 +14,7 @@ from vmtool.errors import VmtoolError
 from vmtool.foreign import parse_json
 from vmtool.host import daemons, locks
 from vmtool.machine import Host
-from vmtool.paths import State
+from vmtool.paths import NAME, State
 from vmtool.records import record_of
 
 EARLIER_DETAILS = ("program", "kernel", "configuration", "uri", "channel")
@@ -137,7 +137,8 @@ class Instance:
 
     Args:
         record: None when the launch ended before it was written.
-        state: starting, running, stopped (its process ended), interrupted, failed or kept (failed, not undone).
+        state: starting, running, stopped (its process ended), interrupted, failed, kept (failed, not undone),
+            or damaged (its files cannot be read).
         pid: the container's first process, when it lives.
     """
 
@@ -166,9 +167,17 @@ def subject_of(name: str) -> str:
 
 
 def read_instances(state: State) -> list[Instance]:
-    """Every instance, by name."""
-    names = sorted(path.name for path in state.instances.glob("*") if path.is_dir())
-    return [read_instance(state, name) for name in names]
+    """Every instance, by name; one whose files cannot be read is "damaged", and keeps nobody from the others."""
+    return [_read_or_damaged(state, path.name) for path in sorted(state.instances.glob("*"))
+            if path.is_dir() and NAME.fullmatch(path.name)]
+
+
+def _read_or_damaged(state: State, name: str) -> Instance:
+    try:
+        return read_instance(state, name)
+    except VmtoolError as error:
+        paths = Paths(state.instance(name))
+        return Instance(name, paths, None, "damaged", daemons.living(paths.pidfile), JournalState(error=error.message))
 
 
 def read_instance(state: State, name: str) -> Instance:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from vmtool.errors import VmtoolError
+from vmtool.errors import NotReady
 from vmtool.host import files
 from vmtool.kata.config_choice import ETC
 from vmtool.kata.facts import Target
@@ -17,17 +17,18 @@ def install_configuration(target: Target, text: str, path: Path = Path(ETC)) -> 
     """Write the first file that a shim looks for when nobody names one; the one before it is kept once.
 
     Raises:
-        VmtoolError: the shim would read another file all the same, or it cannot be written.
+        NotReady: the shim would read another file all the same, or it cannot be written.
     """
     shim = target.shim
     if shim and shim.environment and shim.environment != str(path):
-        raise VmtoolError(f"KATA_CONF_FILE is {shim.environment}, so the shim would not read {path}",
-                          hint=f"vmtool kata render SPEC -o {shim.environment}")
+        raise NotReady(f"KATA_CONF_FILE is {shim.environment}, so the shim would not read {path}",
+                       hint=f"vmtool kata render SPEC -o {shim.environment}")
     try:
         if path.exists() and not os.path.lexists(f"{path}{BEFORE}"):
             files.write(Path(f"{path}{BEFORE}"), path.read_text(), mode=0o644)
-        files.write_output(path, text)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.write(path, text, mode=0o644)
     except OSError as error:
-        raise VmtoolError(f"{path}{BEFORE}: {error.strerror}",
-                          hint="run as root: sudo vmtool kata render SPEC --install") from error
+        raise NotReady(f"{error.filename or path}: {error.strerror}",
+                       hint="run as root: sudo vmtool kata render SPEC --install") from error
     return path

@@ -58,6 +58,11 @@ def test_an_error_has_its_code_and_is_shown_in_one_order(kind: type[e.VmtoolErro
     (click.Abort(), 130, ""),
     (KeyboardInterrupt(), 130, ""),
     (BrokenPipeError(), 1, ""),
+    (OSError(30, "Read-only file system", "/s/x"), 3,
+     "error: /s/x: read-only file system\nhint: findmnt --target /s\n"),
+    (OSError(28, "No space left on device", "/s/x"), 3,
+     "error: /s/x: no space left on device\nhint: make room there: df -h /s\n"),
+    (OSError(5, "Input/output error", "/s/x"), 1, "error: /s/x: input/output error\n"),
     (PermissionError(13, "Permission denied", "/s/x"), 3, "error: /s/x: permission denied\nhint: become root\n"),
 ], ids=lambda value: type(value).__name__)
 def test_what_else_ends_a_command(error: BaseException, code: int, shown: str, monkeypatch: pytest.MonkeyPatch,

@@ -1,0 +1,26 @@
+"""Instances as their directories show them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from vmtool.engine.journal import Journal
+from vmtool.errors import VmtoolError
+from vmtool.instance.instance import read_instance, read_instances
+from vmtool.paths import State
+
+
+@pytest.mark.parametrize(("name", "text"), [
+    ("journal.jsonl", '{"event": "plan"}\n'), ("instance.json", "{"), ("instance.json", '{"name": 7}'),
+    ("instance.json", "")])
+def test_a_damaged_instance_keeps_nobody_from_the_others(name: str, text: str, tmp_path: Path) -> None:
+    state = State(tmp_path / "state")
+    for each in ("bad", "good"):
+        Journal(state.instance(each)).start(f"instance {each}")
+    (state.instance("bad") / name).write_text(text)
+    (state.instances / "no name").mkdir()
+    assert [(each.name, each.state) for each in read_instances(state)] == [("bad", "damaged"), ("good", "interrupted")]
+    with pytest.raises(VmtoolError, match="bad"):
+        read_instance(state, "bad")
