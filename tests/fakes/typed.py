@@ -67,7 +67,7 @@ def launchable(state: Path, file: Path, patch: pytest.MonkeyPatch) -> None:
              "/m/canary.json": json.dumps({"prompt": "Why?", "expect": "So."})}
     image = image_texts(State(state), "docker.io/vmtool/x:latest")
     find = "find -L /m -maxdepth 2 -printf '%y %m %s %P\\0'"
-    listed = "d 755 0 \0f 644 9 config.json\0f 644 1048576 model.safetensors\0"
+    listed = "d 755 0 \0f 644 9 config.json\0f 644 2 tokenizer.json\0f 644 1048576 model.safetensors\0"
     install(recorded(state, "hosts/debian12-pvm", "net/plain", texts=model | image, names={
         str(state / "images"): ["x"]}, which={"iptables": "/usr/sbin/iptables"},
                      outputs={find: {"out": listed}}), patch)

@@ -273,7 +273,8 @@ def test_a_machine_without_kata_exits_with_3_and_starts_nothing(own_state: Vmtoo
     model, spec = tmp_path / "model", tmp_path / "spec.yaml"
     model.mkdir(mode=0o755)
     (model / "config.json").write_text('{"architectures": ["LlamaForCausalLM"]}')
-    (model / "model.safetensors").touch()
+    (model / "tokenizer.json").write_text("{}")
+    (model / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
     spec.write_text("apiVersion: vmtool/v1\nkind: Runtime\nmetadata: {name: chat}\nspec:\n  runtime: {handler: kata, "
                     f"tee: snp}}\n  model: {{name: m, path: {model}}}\n")
     ran = own_state("run", spec, status=3)

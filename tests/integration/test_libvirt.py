@@ -182,7 +182,7 @@ def test_a_workload_that_ends_takes_the_guest_along(vmtool: Vmtool, make_guest: 
                                                     tmp_path: Path) -> None:
     broken = tmp_path / "model"
     shutil.copytree(model, broken)
-    (broken / "model.safetensors").write_bytes(b"no weights")
+    (broken / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
     for path in (tmp_path, broken):
         path.chmod(0o755)
     spec = make_guest(image=IMAGE, model={"name": "canary", "path": str(broken), "engine": "transformers"})

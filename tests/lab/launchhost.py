@@ -68,7 +68,8 @@ def make_payload(disk_file: Path, scratch: Path, guest: Path, say: Callable[[str
         run(("cp", "--sparse=always", str(path), str(whole / path.name)), 300)
     # A model's directory as vmtool wants to see one; the stand-in reads none of it.
     (whole / "model/config.json").write_text('{"architectures": ["StandinForCausalLM"]}\n')
-    (whole / "model/model.safetensors").write_bytes(bytes(8) + b"{}")
+    (whole / "model/tokenizer.json").write_text("{}")
+    (whole / "model/model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
     write_image(ensure(WORKLOAD, say=say).path / "root", whole / "standin.tar")
     subprocess.run(["chmod", "-R", "go+rX", whole], check=True, timeout=60)
     make_root(disk_file, whole, "3G")

@@ -11,7 +11,7 @@ from vmtool.image.pinned_image import read_image
 from vmtool.instance.instance import Instance, read_instance, subject_of
 from vmtool.launch.pipeline import launcher_of
 from vmtool.machine import DeviceReader
-from vmtool.models.facts import read_model
+from vmtool.models.facts import read_model, unreadable_file
 from vmtool.net.after_cleanup import facts_without as network_without
 from vmtool.paths import State
 from vmtool.spec.runtime import Spec
@@ -33,7 +33,9 @@ def read_launch(reader: DeviceReader, state: State, spec: Spec, timeout: float |
         state=state, spec=spec, launcher=launcher, network_facts=network, model=model, earlier=earlier,
         endpoint=endpoint, image=read_image(reader, state, endpoint, spec.spec.image),
         devices=choose_devices(reader, state, spec, earlier if cleared else None) if handler != "runc" else None,
-        guest=launcher.read(reader, spec, model), timeout=timeout), host
+        guest=launcher.read(reader, spec, model), timeout=timeout, files={
+            name: (str(path), why) for name, path in spec.spec.vllm.files.items()
+            if (why := unreadable_file(reader, str(path)))}), host
 
 
 def choose_devices(reader: DeviceReader, state: State, spec: Spec, cleared: Instance | None) -> Selection | None:

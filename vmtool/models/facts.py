@@ -6,8 +6,8 @@ import posixpath
 import re
 from dataclasses import dataclass
 
-from vmtool.foreign import parse_json
 from vmtool.machine import Reader
+from vmtool.models.weights import broken, json_object, missing_shards, pointers
 from vmtool.qemu.processes import real_path
 
 
@@ -23,6 +23,9 @@ class ModelFacts:
         special: what is neither file, directory nor link there: pipes, devices, sockets.
         mounts: where other file systems are mounted below the directory.
         canary: (prompt, expected answer) of canary.json, when the model brings one.
+        pointers: files that are Git LFS pointers.
+        missing: files that an index of weights names.
+        broken: files of weights that are cut off or something else, each with why.
     """
 
     path: str
@@ -33,6 +36,15 @@ class ModelFacts:
     outside: tuple[str, ...] = ()
     special: tuple[str, ...] = ()
     mounts: tuple[str, ...] = ()
+    pointers: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    broken: tuple[str, ...] = ()
+
+    @property
+    def mistral(self) -> bool:
+        """Whether it is in Mistral's own format, which vLLM reads too: params.json, consolidated*.safetensors."""
+        return "params.json" in self.files and any(
+            name.startswith("consolidated") and name.endswith(".safetensors") for name in self.files)
 
     @property
     def size(self) -> int:
@@ -59,7 +71,8 @@ def read_model(reader: Reader, path: str) -> ModelFacts:
         elif kind in "pscb":
             special.append(name)
     return ModelFacts(path, files, tuple(unreadable), _architecture(reader, path), _canary(reader, path), outside,
-                      tuple(special), _mounts(reader, path))
+                      tuple(special), _mounts(reader, path), tuple(pointers(reader, path, files)),
+                      tuple(missing_shards(reader, path, files)), tuple(broken(reader, path, files)))
 
 
 def _mounts(reader: Reader, path: str) -> tuple[str, ...]:
@@ -70,6 +83,16 @@ def _mounts(reader: Reader, path: str) -> tuple[str, ...]:
     return tuple(point for point in points if point.startswith(below))
 
 
+def unreadable_file(reader: Reader, path: str) -> str:
+    """Why the container's user could not read a file or directory; empty when it could."""
+    found = reader.run(("find", "-L", path, "-maxdepth", "0", "-printf", "%y %m"))
+    kind, _, mode = (found.out if found else "").partition(" ")
+    if kind not in ("f", "d"):
+        return "is not there" if not kind or kind in "NL" else "is neither a file nor a directory"
+    wanted = 0o5 if kind == "d" else 0o4
+    return "" if int(mode, 8) & wanted == wanted else f"cannot be read by the container's user: chmod o+rX {path}"
+
+
 def _leaves(name: str, target: str) -> bool:
     """Whether a link in the directory leads out of it, where the container sees nothing."""
     inside = posixpath.normpath(posixpath.join(posixpath.dirname(name), target))
@@ -77,20 +100,12 @@ def _leaves(name: str, target: str) -> bool:
 
 
 def _architecture(reader: Reader, path: str) -> str:
-    config = _object(reader.text(f"{path}/config.json"))
+    config = json_object(reader.text(f"{path}/config.json"))
     names = config.get("architectures")
     return str(names[0]) if isinstance(names, list) and names else str(config.get("model_type", ""))
 
 
 def _canary(reader: Reader, path: str) -> tuple[str, str] | None:
-    canary = _object(reader.text(f"{path}/canary.json"))
+    canary = json_object(reader.text(f"{path}/canary.json"))
     prompt, expect = canary.get("prompt"), canary.get("expect")
     return (prompt, expect) if isinstance(prompt, str) and isinstance(expect, str) else None
-
-
-def _object(text: str | None) -> dict[str, object]:
-    try:
-        value = parse_json(text or "")
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}

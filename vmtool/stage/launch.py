@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ class Launch:
         earlier: the instance of the same name, in whatever state.
         devices: the chosen accelerators; None when none are passed on.
         guest: what the launcher itself read; its form is the launcher's.
+        files: of the spec's `vllm.files` those that vLLM could not read: option to path, and why.
         timeout: seconds until /health must answer, instead of the spec's or the computed one.
     """
 
@@ -53,6 +54,7 @@ class Launch:
     devices: Selection | None = None
     guest: Any = None
     timeout: float | None = None
+    files: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:

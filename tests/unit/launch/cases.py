@@ -21,7 +21,8 @@ from vmtool.spec.runtime import Spec
 STATE = State(Path("/s"))
 PLUGINS = Plugins(directory="/usr/lib/cni", missing=(), versions=("0.4.0", "1.0.0"))
 NETWORK = NetworkFacts(plugins=PLUGINS, iptables=True, links=(("lo", ""),))
-MODEL = ModelFacts("/m", {"model.safetensors": 1 << 20, "config.json": 9}, (), "LlamaForCausalLM", ("Why?", "So."))
+MODEL = ModelFacts("/m", {"model.safetensors": 1 << 20, "config.json": 9,
+                          "tokenizer.json": 2}, (), "LlamaForCausalLM", ("Why?", "So."))
 CHAIN = "sha256:" + "c" * 64
 RECORD = InstanceRecord("a", "d", "runc", "none", "image", "m", "/c.sock", True, "127.0.0.1", 8000,
                         "/var/run/netns/vmtool-a", "/i/a/net/result.json", 5000, image_digest="sha256:" + "d" * 64,

@@ -147,7 +147,7 @@ def test_a_host_that_is_not_ready(change: dict[str, Any], message: str) -> None:
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    ({"architecture": ""}, "config.json is missing"),
+    ({"architecture": ""}, "config.json is no JSON that names"),
     ({"files": {"config.json": 9}}, "holds no weights"),
     ({"unreadable": ("model.safetensors",)}, "chmod -R o+rX /m"),
 ])

@@ -38,7 +38,7 @@ IMAGE = "docker.io/vmtool/x:latest"
 MODEL = {"/m/config.json": json.dumps({"architectures": ["LlamaForCausalLM"]}),
          "/m/canary.json": json.dumps({"prompt": "Why?", "expect": "So."}), "/m/model.safetensors": ""}
 FIND = "find -L /m -maxdepth 2 -printf '%y %m %s %P\\0'"
-FOUND = {"out": "d 755 0 \0f 644 9 config.json\0f 644 1048576 model.safetensors\0"}
+FOUND = {"out": "d 755 0 \0f 644 9 config.json\0f 644 2 tokenizer.json\0f 644 1048576 model.safetensors\0"}
 QEMU = Path(__file__).parents[2] / "data" / "qemu"
 FILES = (*kata_cases.FILES, "/i/rootfs.img", "/i/rootfs.img.vmlinuz", *libvirt.FIRMWARE.values(), "/bin/busybox")
 VIRTCCA = kata.wish(runtime=kata.VIRTCCA, allow_unconfidential=True, resources={
