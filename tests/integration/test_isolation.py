@@ -71,6 +71,13 @@ kata which
 libvirt render spec.yaml
 completion bash
 attest verify spec.yaml
+key generate -o model.key
+key generate --sign -o sign.key
+key show model.key
+key export-public sign.key
+model encrypt weights -o sealed --key model.key --sign sign.key
+model inspect weights --signer spec.yaml
+model verify weights --signer spec.yaml
 """
 # In a network namespace of their own.
 NET_LINES = ("net add a --publish 8080:80", "net show", "net check a", "net reset a", "net del a")
