@@ -43,7 +43,10 @@ async def serve(front: Front, listening: socket.socket, log: Callable[[str], Non
                                          backlog=BACKLOG)
     try:
         while True:
+            due = loop.time() + SWEEP_SECONDS
             await asyncio.sleep(SWEEP_SECONDS)
+            if loop.time() > due + SWEEP_SECONDS:
+                continue  # a loop that is late has not yet heard what its peers sent in time
             for connection in [one for one in crowd if one.overdue(loop.time())]:
                 connection.drop()
     finally:
