@@ -3,7 +3,7 @@
  * A PCI driver whose remove callback waits uninterruptibly: what a wedged GPU does to the process that unbinds it.
  *
  * It has no device table: a device comes to it by driver_override alone. The wait ends when 0 is written to
- * /sys/module/wedge/parameters/hold. With refuse=1 its probe fails, as a device does that cannot be released.
+ * /sys/module/wedge/parameters/hold. With refuse=1 its probe fails, as a device does that cannot be given back.
  */
 #include <linux/module.h>
 #include <linux/pci.h>

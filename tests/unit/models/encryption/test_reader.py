@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Callable
@@ -123,7 +124,7 @@ def inside(name: str, change: Callable[[dict[str, Any]], object]) -> Callable[[d
     lambda header: header["scale"].update(dtype="F99"),
     lambda header: header["scale"].update(extra=1),
     lambda header: header.update(scale=[]),
-], ids=str)
+], ids=itertools.count())
 def test_what_breaks_a_rule_is_refused_though_its_owner_signed_it(owner: Owner, sealed: bytes, tmp_path: Path,
                                                                  change: Callable[[dict[str, Any]], object]) -> None:
     assert read(signed(sealed, lambda header: None, owner.signer), tmp_path / "f", owner.master, owner.signer)
