@@ -96,6 +96,22 @@ class NvidiaReference(Strict):
     protected_pcie: bool | None = None
 
 
+Bank = Literal["sha256", "sha384", "sha512"]
+Register = Annotated[int, Field(ge=0, le=23)]
+
+
+class TpmReference(Strict):
+    """Of a TPM's quote.
+
+    Args:
+        keys: names of attestation keys that are known to be of a TPM.
+        pcrs: values by bank and register, of which one must be shown.
+    """
+
+    keys: Hexes = ()
+    pcrs: dict[Bank, dict[Register, Hexes]] = Field(default={})
+
+
 class Reference(Strict):
     """The file."""
 
@@ -106,6 +122,7 @@ class Reference(Strict):
     cca: CcaReference = CcaReference()
     virtcca: CcaReference = CcaReference()
     nvidia: NvidiaReference = NvidiaReference()
+    tpm: TpmReference = TpmReference()
 
 
 NO_REFERENCE = Reference.model_validate({})

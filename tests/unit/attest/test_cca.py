@@ -162,7 +162,9 @@ BY_RSA = issue("device", MIDDLE, Form(authority=False, serial=42), key=RSA)
     (Made().virtcca(issue("device", issue("Kunpeng CA"), Form(authority=False), key=DEVICE.key)), ["virtcca.chain"]),
     (Made().virtcca(issue("device", MIDDLE, key=DEVICE.key)), ["virtcca.chain"]),
     (Made().virtcca(issue("device", MIDDLE, Form(authority=False, last=NOW), key=DEVICE.key)), []),
-    (Made().virtcca(ima_log=[1, 2]), []),
+    (Made().virtcca(ima_log=[1, 2], uefi_log={"ccel_table": [1], "ccel_data": [2]}), []),
+    (Made().virtcca(ima_log=[]), ["virtcca.format"]), (Made().virtcca(event_log="x"), ["virtcca.format"]),
+    (Made().virtcca(uefi_log={"more": [1]}), ["virtcca.format"]), (Made().virtcca(uefi_log={}), ["virtcca.format"]),
     (Made().virtcca(more=[1]), ["virtcca.format"]), (Made().virtcca(evidence="00"), ["virtcca.format"]),
     (Made().virtcca(dev_cert=None), ["virtcca.format"]), (Made().virtcca(dev_cert=[0]), ["virtcca.format"]),
 ], ids=lambda value: str(value)[:0] or None)

@@ -109,4 +109,6 @@ def test_the_agents_json() -> None:
     odd: Any
     for odd in (None, "", 7, [1], {}, quote[:-1], "!" + quote, quote + "\n"):
         assert not is_accepted(json.dumps({"quote": odd}).encode(), good())
-    assert not is_accepted(json.dumps({"quote": quote, "more": 1}).encode(), good())
+    for more in ({"more": 1}, {"cc_eventlog": 7}, {"cc_eventlog": ["x"]}, {"cc_eventlog": "?"}):
+        assert not is_accepted(json.dumps({"quote": quote, **more}).encode(), good())
+    assert not is_accepted(json.dumps({"quote": None, "cc_eventlog": quote}).encode(), good())

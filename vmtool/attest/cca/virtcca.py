@@ -22,7 +22,9 @@ from vmtool.attest.foreign_json import mapping, octets
 from vmtool.attest.request import Request
 from vmtool.tee.virtcca import VIRTCCA
 
-KEYS = frozenset({"evidence", "dev_cert", "ima_log", "uefi_log", "event_log"})
+# Logs by their name, with their parts where they have some.
+LOGS = {"event_log": frozenset[str](), "ima_log": frozenset[str](), "uefi_log": frozenset({"ccel_table", "ccel_data"})}
+KEYS = frozenset({"evidence", "dev_cert", *LOGS})
 # ShangMi signatures (GM/T 0006), which cryptography does not know.
 SM2 = "1.2.156.10197.1.501"
 
@@ -36,7 +38,10 @@ def appraise_virtcca(document: Mapping[str, Any], request: Request) -> Appraisal
     fields = mapping(document, "the evidence", KEYS)
     token = parse_token(octets(fields.get("evidence"), "evidence"))
     device, *more = load_certificates(octets(fields.get("dev_cert"), "dev_cert"))
-    logs = [name for name in sorted(KEYS - {"evidence", "dev_cert"}) if fields.get(name) is not None]
+    logs = [name for name in LOGS if fields.get(name) is not None]
+    for name in logs:
+        parts = mapping(fields[name], name, LOGS[name]).values() if LOGS[name] else [fields[name]]
+        require(bool(parts) and all(octets(part, name) for part in parts), f"{name} is empty")
     return appraise(VIRTCCA.name, VIRTCCA.title, _Checks(token, device, tuple(more), request, tuple(logs)).all())
 
 

@@ -1,0 +1,112 @@
+"""Quotes of real TPM code: Debian's swtpm, asked by Debian's tpm2-tools, verified by `vmtool attest`."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import json
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.attest.cases import is_accepted, request, unproven
+from tests.unit.attest.make_tpm import EVENTS, log
+
+NONCE = bytes(range(20))
+SELECTED = (0, 4, 8)
+
+
+@dataclass(frozen=True)
+class SoftwareTpm:
+    """A running TPM with an attestation key; its files are in `directory`."""
+
+    directory: Path
+    algorithm: str = "ecc"
+    scheme: str = "ecdsa"
+
+    def run(self, program: str, *words: str) -> str:
+        """One of tpm2-tools."""
+        argv = [f"tpm2_{program}", "-T", f"swtpm:path={self.directory}/socket", *words]
+        return subprocess.run(argv, cwd=self.directory, check=True, capture_output=True, text=True, timeout=60).stdout
+
+    def make_key(self) -> None:
+        self.run("createek", "-c", "ek.ctx", "-G", self.algorithm)
+        self.run("createak", "-C", "ek.ctx", "-c", "ak.ctx", "-G", self.algorithm, "-g", "sha256", "-s", self.scheme,
+                 "-u", "ak.pub", "-n", "ak.name")
+        self.run("flushcontext", "-t")
+
+    def measure(self, events: Sequence[tuple[int, int, bytes]]) -> None:
+        for register, _, event in events:
+            self.run("pcrextend", f"{register}:sha256={hashlib.sha256(event).hexdigest()}")
+
+    def quote(self, nonce: bytes = NONCE) -> dict[str, Any]:
+        """The evidence, with the registers as they are now."""
+        selection = f"sha256:{','.join(map(str, SELECTED))}"
+        self.run("quote", "-c", "ak.ctx", "-l", selection, "-q", nonce.hex(), "-m", "quote", "-s", "signature",
+                 "-g", "sha256", "--scheme", self.scheme)
+        self.run("pcrread", selection, "-o", "values")
+        values = (self.directory / "values").read_bytes()
+        parts = {"quote": "quote", "signature": "signature", "ak_public": "ak.pub"}
+        evidence: dict[str, Any] = {name: base64.b64encode((self.directory / file).read_bytes()).decode()
+                                    for name, file in parts.items()}
+        return evidence | {"pcrs": {"sha256": {str(number): values[32 * place:32 * place + 32].hex()
+                                               for place, number in enumerate(SELECTED)}}}
+
+    @property
+    def key(self) -> str:
+        return (self.directory / "ak.name").read_bytes().hex()
+
+
+@contextlib.contextmanager
+def running(directory: Path, *kind: str) -> Iterator[SoftwareTpm]:
+    directory.mkdir()
+    argv = ["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={directory}", "--server",
+            f"type=unixio,path={directory}/socket", "--ctrl", f"type=unixio,path={directory}/socket.ctrl",
+            "--flags", "not-need-init,startup-clear"]
+    with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
+        try:
+            until = time.monotonic() + 30
+            while not (directory / "socket").exists() and time.monotonic() < until:
+                time.sleep(0.05)
+            tpm = SoftwareTpm(directory, *kind)
+            tpm.make_key()
+            yield tpm
+        finally:
+            child.kill()
+
+
+@pytest.fixture(params=[("ecc", "ecdsa"), ("rsa", "rsassa"), ("rsa", "rsapss")], ids="-".join)
+def tpm(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[SoftwareTpm]:
+    with running(tmp_path / "tpm", *request.param) as found:
+        yield found
+
+
+def encode(evidence: dict[str, Any]) -> bytes:
+    return json.dumps(evidence).encode()
+
+
+def test_a_quote_is_proven_and_a_changed_boot_is_not(tpm: SoftwareTpm, tmp_path: Path) -> None:
+    tpm.measure(EVENTS)
+    good = tpm.quote() | {"event_log": base64.b64encode(log(EVENTS)).decode()}
+    pcrs = {"sha256": {int(number): value for number, value in good["pcrs"]["sha256"].items()}}
+    asked = request(nonce=NONCE, tpm={"keys": [tpm.key], "pcrs": pcrs})
+    assert unproven(encode(good), asked) == []
+    assert unproven(encode(good), request(nonce=NONCE[::-1], tpm={"keys": [tpm.key]})) == ["tpm.freshness"]
+    assert unproven(encode(good), request(nonce=NONCE)) == ["tpm.key-binding"]
+
+    tpm.measure([(8, 13, b"another command line")])
+    changed = tpm.quote()
+    assert unproven(encode(changed), asked) == ["tpm.measurement"]
+    assert not is_accepted(encode(changed | {"event_log": good["event_log"]}), asked)
+    assert not is_accepted(encode(changed | {"pcrs": good["pcrs"]}), asked), "the old values beside a new quote"
+
+    with running(tmp_path / "other") as other:
+        other.measure(EVENTS)
+        assert unproven(encode(other.quote()), asked) == ["tpm.key-binding"]
+        assert not is_accepted(encode(other.quote() | {"ak_public": good["ak_public"]}), asked)

@@ -1,0 +1,91 @@
+"""Quotes of a TPM: good ones are proven, and nothing that was changed is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from tests.unit.attest.cases import FLIPS, NOW, flipped, is_accepted, request, unproven
+from tests.unit.attest.make_certificates import Form, issue, revoke
+from tests.unit.attest.make_tpm import ATTRIBUTES, EVENTS, KEY, NONCE, Tpm, log, name, public, registers
+from vmtool.attest.request import Request, Roots
+
+ROOT = issue("TPM Root")
+ROOTS = Roots({"tpm-maker.pem": ROOT.pem})
+RSA = rsa.generate_private_key(65537, 2048)
+OTHER = ec.generate_private_key(ec.SECP256R1())
+GOOD = {"sha256": {4: registers()[4].hex(), 8: registers()[8].hex()}}
+CHANGED = (*EVENTS[:3], (8, 13, b"another command line"))
+
+
+def enrolled(key: Any = KEY, pcrs: Any = None, **more: Any) -> Request:
+    return request(**{"nonce": NONCE, "tpm": {"keys": [name(key)], "pcrs": pcrs or {}}} | more)
+
+
+@pytest.mark.parametrize(("tpm", "wrong"), [
+    (Tpm(), []), (Tpm(values={}), []), (Tpm(log=None), []),
+    (Tpm(nonce=b"another nonce"), ["freshness"]), (Tpm(nonce=NONCE + b"\0"), ["freshness"]),
+    (Tpm(magic=b"\xffTCG\x80\x17"), ["format"]), (Tpm(magic=b"\0TCG\x80\x18"), ["format"]),
+    (Tpm(bank=b"\0\4"), ["format"]), (Tpm(scheme=0x14), ["signature", "registers", "event-log", "measurement"]),
+    (Tpm(values={**registers(), 4: bytes(32)}), ["registers", "event-log", "measurement"]),
+    (Tpm(quoted={**registers(), 4: bytes(32)}), ["registers", "event-log", "measurement"]),
+    (Tpm(values={}, log=None), ["registers", "measurement"]), (Tpm(values={4: registers()[4]}),
+                                                                ["registers", "event-log", "measurement"]),
+    (Tpm(log=log(EVENTS[:2])), ["event-log"]), (Tpm(log=log((*EVENTS, EVENTS[1]))), ["event-log"]),
+    (Tpm(log=log(locality=3)), ["event-log"]),
+    (Tpm(log=log((EVENTS[0], EVENTS[2], EVENTS[1], EVENTS[3]))), ["event-log"]),
+    (Tpm(selected=(0, 4)), ["measurement"]), (Tpm(selected=(1, 2)), ["measurement"]),
+    (Tpm(values=registers(CHANGED), quoted=registers(CHANGED), log=log(CHANGED)), ["measurement"]),
+    (Tpm(key=OTHER), ["key-binding"]), (Tpm(attributes=ATTRIBUTES & ~(1 << 16)), ["key-binding"]),
+    (Tpm(attributes=ATTRIBUTES | 1 << 17), ["key-binding"]), (Tpm(attributes=ATTRIBUTES & ~2), ["key-binding"]),
+    (Tpm(more={"more": 1}), ["format"]), (Tpm(more={"pcrs": {"sha1": {}}}), ["format"]),
+    (Tpm(more={"pcrs": {"sha256": {"24": "00"}}}), ["format"]), (Tpm(more={"pcrs": []}), ["format"]),
+    (Tpm(more={"quote": 7}), ["format"]), (Tpm(more={"signature": None}), ["format"]),
+], ids=lambda value: str(value)[:0] or None)
+def test_each_part_counts(tpm: Tpm, wrong: list[str]) -> None:
+    assert unproven(tpm.json(), enrolled(pcrs=GOOD)) == [f"tpm.{part}" for part in wrong]
+
+
+@pytest.mark.parametrize("tpm", [Tpm(key=RSA), Tpm(key=RSA, scheme=0x14)], ids=["pss", "pkcs1"])
+def test_keys_of_rsa(tpm: Tpm) -> None:
+    assert unproven(tpm.json(), enrolled(RSA)) == []
+    assert "tpm.signature" in unproven(tpm.json(signature=Tpm(key=RSA, nonce=b"x" * 20).signature()), enrolled(RSA))
+
+
+def test_a_key_with_a_certificate_of_a_maker() -> None:
+    leaf = issue("AK", ROOT, Form(authority=False, serial=12), key=KEY)
+    tpm = Tpm(certificate=leaf.pem)
+    assert unproven(tpm.json(), request(roots=ROOTS, nonce=NONCE)) == []
+    assert unproven(tpm.json(), request(nonce=NONCE))[0] == "tpm.key-binding"
+    assert unproven(tpm.json(), request(revoke(ROOT, 12), roots=ROOTS)) == ["tpm.revocation"]
+    assert unproven(tpm.json(), request(roots=ROOTS, at="2028-01-01T00:00:00Z")) == ["tpm.dates"]
+    for other in (issue("AK", ROOT, Form(authority=False), key=OTHER), issue("AK", ROOT, key=KEY),
+                  issue("AK", issue("TPM Root"), Form(authority=False), key=KEY)):
+        assert unproven(Tpm(certificate=other.pem).json(), request(roots=ROOTS)) == ["tpm.key-binding"]
+    assert unproven(Tpm().json(), request(roots=ROOTS)) == ["tpm.key-binding"], "neither certificate nor enrolled"
+
+
+@FLIPS
+def test_no_byte_can_be_changed(mask: int, step: int) -> None:
+    tpm, asked = Tpm(), enrolled()
+    assert is_accepted(tpm.json(), asked)
+    for part, data in (("quote", tpm.quote()), ("signature", tpm.signature()), ("ak_public", public(KEY))):
+        assert [place for place, changed in flipped(data, range(0, len(data), 1 if step == 1 else step // 5), mask)
+                if is_accepted(tpm.json(**{part: changed}), asked)] == []
+        for changed in (data[:-1], data + b"\0", b"", data[:9]):
+            assert not is_accepted(tpm.json(**{part: changed}), asked)
+
+
+@pytest.mark.parametrize("damaged", [
+    log()[:-1], log() + b"\0", log()[:40], b"\0" * 32, log().replace(b"Event03", b"Event02"),
+    log().replace(b"\4\0\x14\0\x0b\0\x20\0", b"\4\0\x14\0\x0b\0\xff\0"), log((*EVENTS, (24, 8, b"x"))),
+    log()[:-20] + b"\xff" * 20,
+])
+def test_an_event_log_that_is_damaged(damaged: bytes) -> None:
+    assert unproven(Tpm(log=damaged).json(), enrolled()) == ["tpm.event-log"]
+
+
+def test_a_startup_locality_begins_register_0() -> None:
+    assert NOW and unproven(Tpm(log=log(locality=0)).json(), enrolled()) == []

@@ -1,0 +1,132 @@
+"""What is claimed about a TPM's quote."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from vmtool.attest.appraisal import Appraisal, Check, NotChecked, NotRequested, appraise, compare
+from vmtool.attest.certificates import require_leaf, verify_chain, verify_dates, verify_unrevoked
+from vmtool.attest.cursor import require
+from vmtool.attest.find_chain import find_path
+from vmtool.attest.request import Request
+from vmtool.attest.tpm.event_log import BANKS, parse_log, replay
+from vmtool.attest.tpm.evidence_json import Presented, Registers, parse_evidence
+from vmtool.attest.tpm.structures import (
+    AttestationKey,
+    Quote,
+    parse_public,
+    parse_quote,
+    verify_signature,
+)
+
+LABEL, TITLE = "tpm", "TPM 2.0"
+
+def appraise_tpm(value: Any, request: Request) -> Appraisal:
+    """Check a quote, its key, and the registers and the event log that go with it.
+
+    Raises:
+        NotProven: it is none.
+    """
+    presented = parse_evidence(value)
+    quote, key = parse_quote(presented.quote), parse_public(presented.key)
+    return appraise(LABEL, TITLE, _Checks(presented, quote, key, request).all())
+
+
+@dataclass(frozen=True)
+class _Checks:
+    presented: Presented
+    quote: Quote
+    key: AttestationKey
+    request: Request
+
+    def all(self) -> Iterator[Check]:
+        yield "format", lambda: " ".join(f"{bank}:{','.join(map(str, found))}"
+                                         for bank, found in self.quote.selected.items())
+        yield "key-binding", self.key_binding
+        if self.presented.certificates:
+            yield "dates", lambda: verify_dates(self.chain, self.request.at)
+            yield "revocation", lambda: verify_unrevoked(self.chain, self.request.collateral.crls, self.request.at)
+        yield "signature", self.signature
+        yield "freshness", self.freshness
+        yield "registers", self.verify_registers
+        yield "event-log", self.event_log
+        yield "measurement", self.measurement
+
+    @cached_property
+    def chain(self) -> tuple[x509.Certificate, ...]:
+        first, *more = self.presented.certificates
+        return find_path(first, (*more, *self.request.collateral.certificates),
+                         self.request.roots.certificates("tpm-"))
+
+    def key_binding(self) -> str:
+        """The key is one of a TPM that is known: by its name, or by a certificate."""
+        self.key.require_restricted()
+        if self.key.name in self.request.reference.tpm.keys:
+            return f"the key {self.key.name.hex()} is enrolled"
+        if not self.presented.certificates:
+            raise NotChecked(f"the key {self.key.name.hex()} has no certificate and is not enrolled: --reference")
+        require_leaf(self.chain[0])
+        certified = self.chain[0].public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        require(certified == self.key.key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
+                "the certificate is of another key")
+        return verify_chain(self.chain)
+
+    def signature(self) -> str:
+        return f"with {self.digest_hash}"
+
+    @cached_property
+    def digest_hash(self) -> str:
+        return verify_signature(self.presented.quote, self.presented.signature, self.key.key)
+
+    def freshness(self) -> str:
+        if self.request.nonce is None:
+            raise NotRequested(f"nonce is {self.quote.extra.hex()}; no nonce given: --nonce HEX")
+        return compare("nonce", self.quote.extra, self.request.nonce)
+
+    @cached_property
+    def registers(self) -> Registers:
+        """The values that were quoted: as presented, else as the event log leads to them."""
+        found: Registers = self.presented.registers or self.replayed
+        values = b""
+        for bank, selected in self.quote.selected.items():
+            missing = [number for number in selected if number not in found.get(bank, {})]
+            require(not missing, f"the values of {bank} registers {missing} were not presented")
+            values += b"".join(found[bank][number] for number in selected)
+        compare("the registers' digest", self.quote.digest, BANKS[self.digest_hash][1](values).digest())
+        return {bank: {number: found[bank][number] for number in selected}
+                for bank, selected in self.quote.selected.items()}
+
+    @cached_property
+    def replayed(self) -> Registers:
+        if not self.presented.log:
+            raise NotChecked("neither registers nor an event log were presented")
+        events = parse_log(self.presented.log)
+        return {bank: replay(events, bank) for bank in self.quote.selected}
+
+    def verify_registers(self) -> str:
+        return f"{sum(map(len, self.registers.values()))} registers are those that were quoted"
+
+    def event_log(self) -> str:
+        if not self.presented.log:
+            raise NotRequested("no event log was presented")
+        for bank, registers in self.registers.items():
+            differ = [number for number, value in registers.items() if self.replayed[bank][number] != value]
+            require(not differ, f"the event log does not lead to {bank} registers {differ}")
+        return "leads to the quoted registers"
+
+    def measurement(self) -> str:
+        expected = self.request.reference.tpm.pcrs
+        if not any(expected.values()):
+            raise NotRequested("nothing to compare with: --reference")
+        for bank, values in expected.items():
+            for number, allowed in values.items():
+                found = self.registers.get(bank, {}).get(number)
+                require(found is not None, f"{bank} register {number} was not quoted")
+                require(found in allowed, f"{bank} register {number} is {(found or b'').hex()}")
+        return " ".join(f"{bank}:{','.join(map(str, values))}" for bank, values in expected.items())
