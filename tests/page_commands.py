@@ -9,10 +9,10 @@ from tests.pages import Command
 # What runs in the slow test of the quickstart, which starts what they speak of.
 QUICKSTART = re.compile(r"quickstart|127\.0\.0\.1:8000")
 # What changes nothing on any machine, and is run in a scratch directory.
-READING = ("doctor", "plan", "ps", "completion", "kata", "libvirt render", "rootfs inspect", "gpu list", "gpu status",
-           "gpu cc-mode show", "image list")
+READING = ("doctor", "plan", "spec", "ps", "completion", "kata", "libvirt render", "rootfs inspect", "gpu list",
+           "gpu status", "gpu cc-mode show", "image list")
 # Of these, what the page shows is what is printed on any machine.
-SAME_EVERYWHERE = re.compile(r"vmtool (kata|recover|plan bad|libvirt render guest-bad)")
+SAME_EVERYWHERE = re.compile(r"vmtool (kata|recover|spec|plan bad|libvirt render guest-bad)")
 HARMLESS = ("sed", "grep", "source")
 TESTS = "runs the tests"
 # Command lines that are run elsewhere: by this test, or it is what runs the tests. A row that no page shows is stale.

@@ -14,7 +14,7 @@ from vmtool.scalars import MERGE, TAG, scalar
 
 MAX_BYTES = 1 << 20
 MAX_NODES = 20_000
-START = "start from images/quickstart.yaml"
+START = "vmtool spec example runc"
 COLLECTIONS = (f"{TAG}seq", f"{TAG}map")
 Place = tuple[str | int, ...]
 

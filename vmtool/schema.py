@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, WithJsonSchema
 
 from vmtool.quantity import parse_size, parse_size_with_unit
 
@@ -16,7 +16,8 @@ def _size(value: Any, info: ValidationInfo) -> int:
 
 # The context in which a file that a person wrote is validated.
 WRITTEN = "written"
-Size = Annotated[int, BeforeValidator(_size), Field(gt=0)]
+Size = Annotated[int, BeforeValidator(_size), Field(gt=0), WithJsonSchema(
+    {"type": "string", "pattern": r"^[0-9]{1,15} *([kMGT]|[KMGT]i)$"})]
 
 
 class Strict(BaseModel):

@@ -22,6 +22,7 @@ from vmtool.paths import State
 COMMANDS = {
     "doctor": ("doctor.commands", "Look whether this host can do it; every finding has a hint."),
     "plan": ("launch.commands.run", "Show what `run` would do."),
+    "spec": ("spec.commands", "Explain runtime.yaml: keys, examples, a schema for editors."),
     "run": ("launch.commands.run", "Start the runtime of a spec and prove that it answers."),
     "ps": ("launch.commands.ps", "List the instances."),
     "status": ("launch.commands.instance", "Look at an instance now: what is proven, what was not checked."),
@@ -45,7 +46,7 @@ COMMANDS = {
 # The words of a neighbouring tool.
 ALIASES = {"precheck": "doctor", "infer": "chat", "apply": "run"}
 # What an ordinary user may ask too.
-STATELESS = ("doctor", "precheck", "completion", "attest", "gpu", "kata", "rootfs")
+STATELESS = ("doctor", "spec", "precheck", "completion", "attest", "gpu", "kata", "rootfs")
 
 
 @click.group(cls=LazyGroup, rooms=COMMANDS, aliases=ALIASES, context_settings={"help_option_names": ["-h", "--help"]})

@@ -18,17 +18,26 @@ class KataSpec(BaseModel):
     """Kata's part of a spec.
 
     Args:
-        version: one of `NAMES`, or a version between two of them; "auto" asks the installed shim.
-        prefix: where Kata's release archive lies.
-        kernel, image, initrd, qemu, firmware: paths on the host instead of the release's own.
-        rootfs_type: of the image.
-        kernel_params: further words of the guest's kernel command line; they come last, in this order.
-        verity: "root_hash=...,salt=...,data_blocks=...,data_block_size=...,hash_block_size=...".
-        injection: how a GPU comes into the container: "hook" by an OCI hook of the image, "cdi" by the agent.
-        hook_path: the hooks' directory inside the image.
-        vfio: "group" passes /dev/vfio/N, "iommufd" /dev/vfio/devices/vfioN.
-        root_ports: PCIe root ports; computed from the GPUs when left out.
-        shared_fs: "none" only where the guest pulls images itself.
+        version: a release that vmtool knows, or a version between two; "auto" asks the installed shim; e.g. `"3.30"`
+        prefix: where Kata's release archive is unpacked; e.g. `/opt/kata`
+        kernel: the guest's kernel,
+            instead of the release's own; e.g. `/opt/kata/share/kata-containers/vmlinuz.container`
+        image: the guest's image, instead of the release's own; e.g. `/var/lib/images/rootfs.img`
+        initrd: an initrd in the place of an image; e.g. `/var/lib/images/rootfs.initrd`
+        qemu: the emulator, instead of the release's own; e.g. `/usr/bin/qemu-system-x86_64`
+        firmware: the guest's firmware, instead of the release's own; e.g. `/usr/share/OVMF/OVMF_CODE.fd`
+        rootfs_type: the image's file system; e.g. `ext4`
+        kernel_params: further words of the guest's kernel command line; they come last, in this order; e.g. `quiet`
+        verity: "root_hash=...,salt=...,data_blocks=...,data_block_size=...,hash_block_size=..."; left out, the image
+            is not verified; e.g. `"root_hash=ab,salt=cd,data_blocks=1,data_block_size=4096,hash_block_size=4096"`
+        injection: how a GPU comes into the container: "hook" by an OCI hook of the image,
+            "cdi" by the agent; e.g. `cdi`
+        hook_path: the hooks' directory inside the image; e.g. `/usr/share/oci/hooks`
+        vfio: "group" passes /dev/vfio/N, "iommufd" /dev/vfio/devices/vfioN; e.g. `iommufd`
+        cold_plug_vfio: where a device is plugged before the guest starts; e.g. `root-port`
+        root_ports: PCIe root ports; computed from the GPUs when left out; e.g. `4`
+        shared_fs: "none" only where the guest pulls images itself; e.g. `none`
+        annotations: what annotations of a pod may change, as Kata's enable_annotations; e.g. `[kernel_params]`
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)

@@ -14,15 +14,18 @@ class Libvirt(BaseModel):
     """libvirt's part of a spec.
 
     Args:
-        uri: which libvirt is asked. "auto": the system's where it is, else one of vmtool's own inside its process.
-        image: the guest image, of `vmtool rootfs build`.
-        kernel: of the guest; IMAGE.vmlinuz when left out, which `rootfs build` writes.
+        uri: which libvirt is asked. "auto": the system's where it is, else one of vmtool's own inside its process;
+            e.g. `system`
+        image: the guest image, of `vmtool rootfs build`; e.g. `rootfs.img`
+        kernel: of the guest; IMAGE.vmlinuz when left out, which `rootfs build` writes; e.g. `rootfs.img.vmlinuz`
         boot: "kernel": QEMU loads the kernel and vmtool's initramfs itself; "firmware": the image's own boot loader.
-            The latter is rendered only: a guest that comes up so has no agent of vmtool's, and is not launched.
-        firmware: OVMF or AAVMF, for boot "firmware"; and for SNP and TDX, where it is a part of what is measured.
-        kernel_params: further words of the guest's kernel command line; they come last, in this order.
-        verity: whether the guest holds each disk against its root hash; with a TEE when left out.
-        machine: QEMU's machine type; q35, virt, or for virtCCA virt-8.2 when left out.
+            The latter is rendered only: a guest that comes up so has no agent of vmtool's, and is not launched;
+            e.g. `kernel`
+        firmware: OVMF or AAVMF, for boot "firmware"; and for SNP and TDX, where it is a part of what is measured;
+            e.g. `/usr/share/OVMF/OVMF.fd`
+        kernel_params: further words of the guest's kernel command line; they come last, in this order; e.g. `[quiet]`
+        verity: whether the guest holds each disk against its root hash; with a TEE when left out; e.g. `true`
+        machine: QEMU's machine type; q35, virt, or for virtCCA virt-8.2 when left out; e.g. `q35`
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)

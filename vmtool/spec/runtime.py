@@ -23,7 +23,14 @@ LEAST_MEMORY = 64 << 20
 
 
 class Runtime(Strict):
-    """How the workload is isolated."""
+    """How the workload is isolated.
+
+    Args:
+        handler: runc starts a plain container, kata and libvirt a virtual machine; e.g. `kata`
+        tee: what keeps the host out of the virtual machine; none needs `allow_unconfidential`; e.g. `snp`
+        kata: Kata's settings, with handler kata.
+        libvirt: libvirt's settings, with handler libvirt.
+    """
 
     handler: Literal["runc", "kata", "libvirt"] = "kata"
     tee: TeeName = NONE
@@ -45,12 +52,13 @@ class Model(Strict):
     """The model to serve.
 
     Args:
-        name: what clients call it.
-        source: "local" takes `path`, "huggingface" takes `repository`.
-        path: the model's directory on this host.
-        repository: owner/name on the hub.
-        engine: vLLM, or a small server on transformers for small models where vLLM would take minutes to start.
-        trust_remote_code: run Python code that the model brings along. Never in a TEE.
+        name: what clients call it; e.g. `qwen`
+        source: "local" takes `path`, "huggingface" takes `repository`; e.g. `local`
+        path: the model's directory on this host; e.g. `/models/Qwen1.5-1.8B-Chat`
+        repository: owner/name on the hub; e.g. `Qwen/Qwen1.5-1.8B-Chat`
+        engine: vLLM, or a small server on transformers for small models where vLLM would take minutes to start;
+            e.g. `transformers`
+        trust_remote_code: run Python code that the model brings along, never in a TEE; e.g. `true`
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$")]
@@ -70,7 +78,14 @@ class Model(Strict):
 
 
 class Accelerators(Strict):
-    """GPUs to pass on. `memory` is per device, in bytes."""
+    """GPUs to pass on.
+
+    Args:
+        count: how many; e.g. `2`
+        type: what `vmtool gpu list` calls them; any when left out; e.g. `nvidia-h100`
+        memory: what each must have; e.g. `80Gi`
+        bdf: their PCI addresses, instead of a count; e.g. `["0000:17:00.0"]`
+    """
 
     count: Annotated[int, Field(ge=0, le=64)] = 0
     type: str | None = None
@@ -90,7 +105,13 @@ def enough(value: int) -> int:
 
 
 class Resources(Strict):
-    """Memory in bytes; cpus may be a fraction."""
+    """What the workload may use.
+
+    Args:
+        memory: of the container, or of the whole virtual machine; e.g. `20Gi`
+        cpus: a number of processors; a fraction with runc only; e.g. `4`
+        accelerators: GPUs to pass on, with kata and libvirt.
+    """
 
     memory: Annotated[Size, AfterValidator(enough)] = 8 << 30
     cpus: Annotated[float, Field(gt=0, le=4096)] = 2.0
@@ -111,7 +132,15 @@ Port = Annotated[Digits, AfterValidator(published)]
 
 
 class NetworkSpec(Strict):
-    """The container's network; without a name it has one of its own, named like the instance."""
+    """The container's network; without a name it has one of its own, named like the instance.
+
+    Args:
+        name: of a network that instances share; e.g. `lab`
+        bridge: the bridge's name, for a network that is made; e.g. `vmt-lab`
+        subnet: its addresses; a free one when left out; e.g. `10.203.36.0/24`
+        publish: ports of this host that lead to the endpoint, as PORT, HOST:CONTAINER or IP:HOST:CONTAINER; on
+            127.0.0.1 without an IP; e.g. `["0.0.0.0:8000:8000"]`
+    """
 
     name: Annotated[str, Field(pattern=f"^{NAME.pattern}$")] | None = None
     bridge: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,14}$")] | None = None
@@ -125,13 +154,23 @@ class NetworkSpec(Strict):
 
 
 class Hardening(Strict):
-    """A named set of restrictions. `strict`: read-only root, no capability, seccomp, no new privileges, not root."""
+    """A named set of restrictions.
+
+    Args:
+        profile: strict means a read-only root, no capability, seccomp, no new privileges, not root; e.g. `strict`
+    """
 
     profile: Literal["strict"] = "strict"
 
 
 class Canary(Strict):
-    """A question with a known answer: /health alone says nothing about garbage."""
+    """A question with a known answer: /health alone says nothing about garbage.
+
+    Args:
+        prompt: the question, asked at temperature 0; e.g. `What is 2+2? Answer with one digit.`
+        expect: the answer; e.g. `"4"`
+        match: exact, but for blanks around it, or contains; e.g. `contains`
+    """
 
     prompt: Annotated[str, Field(min_length=1, max_length=10_000)]
     expect: Annotated[str, Field(min_length=1, max_length=10_000)]
@@ -141,7 +180,10 @@ class Canary(Strict):
 class Timeouts(Strict):
     """Seconds; what is left out is computed from memory, devices and model size.
 
-    `boot`: until the agent of a guest of libvirt's answers; `start`: from then until the server is healthy.
+    Args:
+        boot: until the agent of a libvirt guest answers; e.g. `120`
+        start: from then until the server is healthy; e.g. `600`
+        canary: for the canary's answer; e.g. `60`
     """
 
     boot: Annotated[float, Field(gt=0)] | None = None
@@ -150,7 +192,12 @@ class Timeouts(Strict):
 
 
 class Scaling(Strict):
-    """Replicas, for the Kubernetes manifests; one machine runs one."""
+    """Replicas, for the Kubernetes manifests; one machine runs one.
+
+    Args:
+        min_replicas: at least; e.g. `1`
+        max_replicas: at most; e.g. `3`
+    """
 
     model_config = ConfigDict(alias_generator=to_camel)
 
@@ -159,7 +206,21 @@ class Scaling(Strict):
 
 
 class Body(Strict):
-    """Everything under `spec`."""
+    """What is launched.
+
+    Args:
+        runtime: how the workload is isolated.
+        allow_unconfidential: the only way to a launch without a TEE; e.g. `true`
+        image: a container image that containerd has, of `vmtool image build` or `import`; e.g. `vmtool/vllm-cpu:latest`
+        model: the model to serve.
+        vllm: vLLM's own settings.
+        resources: what the workload may use.
+        network: where the endpoint is reached.
+        hardening: what the container may not do.
+        canary: a question with a known answer; a model may bring its own.
+        timeouts: seconds, where the computed ones do not fit.
+        scaling: replicas, accepted for Kubernetes manifests.
+    """
 
     runtime: Runtime = Runtime()
     allow_unconfidential: bool = False
@@ -190,7 +251,11 @@ class Body(Strict):
 
 
 class Metadata(Strict):
-    """The instance's name."""
+    """What the instance is called.
+
+    Args:
+        name: 1 to 63 lower-case letters, digits and inner hyphens; e.g. `chat`
+    """
 
     name: str
 
@@ -203,7 +268,14 @@ class Metadata(Strict):
 
 
 class Spec(Strict):
-    """A whole runtime.yaml."""
+    """A whole runtime.yaml.
+
+    Args:
+        api_version: the form of the file; e.g. `vmtool/v1`
+        kind: what it describes; e.g. `Runtime`
+        metadata: what the instance is called.
+        spec: what is launched.
+    """
 
     model_config = ConfigDict(alias_generator=to_camel)
 

@@ -32,7 +32,7 @@ def digits(value: Any) -> Any:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-Digits = Annotated[str, BeforeValidator(digits)]
+Digits = Annotated[str, BeforeValidator(digits), WithJsonSchema({"type": ["string", "integer"]})]
 
 
 def located(problems: Sequence[Mistake], hint: str = "") -> ValidationError:
@@ -79,16 +79,17 @@ class Vllm(Strict):
     """vLLM's own settings.
 
     Args:
-        args: vLLM's options, without their dashes, with their values; a list of words, or one text, is read too.
-        env: environment variables, each of which vmtool knows; secrets are refused.
-        files: files and directories of this host that options of vLLM read: the option, and the path. They are mounted
-            read-only.
-        allow: what options and variables may do beyond serving: run `code`, reach `files` by path, use the `network`,
-            write prompts to the log (`logging`), let `requests` bring templates and tensors, or be `unknown` to vmtool.
-        api_key_file: a file with one API key in each line; without it a random key is made.
+        args: vLLM's options without their dashes, with their values; a list of words, or one text, is read too;
+            e.g. `{max-model-len: 4096, enforce-eager: true, speculative-config: {method: ngram}}`
+        env: environment variables, each of which vmtool knows; secrets are refused; e.g. `{OMP_NUM_THREADS: 4}`
+        files: files and directories of this host that options of vLLM read: the option, and the path; they are mounted
+            read-only; e.g. `{chat-template: ./chat.jinja}`
+        allow: what options and variables may do beyond serving: run code, reach files by path, use the network, write
+            prompts to the log, let requests bring templates and tensors, or be unknown to vmtool; e.g. `[network]`
+        api_key_file: a file with one API key in each line; without it a random key is made; e.g. `/etc/vmtool/keys`
     """
 
-    args: Args = ()
+    args: Args = Field(default_factory=tuple)
     env: dict[str, Digits] = Field(default_factory=dict)
     files: dict[ReadByPath, Path] = Field(default_factory=dict)
     allow: tuple[Power, ...] = ()
