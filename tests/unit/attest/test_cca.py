@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any
 
@@ -116,7 +117,7 @@ OTHER = ec.generate_private_key(ec.SECP384R1())
     (Made(platform_key=PLATFORM, options={"header": {1: -35, 2: [1]}}), ["cca.format"]),
     (Made(platform_key=PLATFORM, options={"header": {1: -7}}), ["cca.platform-signature", "cca.signature"]),
     (Made(platform_key=PLATFORM, options={"header": {1: 5}}), ["cca.format"]),
-], ids=str)
+], ids=itertools.count())
 def test_each_part_of_a_token_counts(made: Made, wrong: list[str]) -> None:
     assert unproven(made.token(), request(roots=CCA, nonce=NONCE)) == wrong
 
