@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import warnings
 from collections.abc import Sequence
 from datetime import datetime
@@ -17,6 +18,7 @@ from vmtool.attest.appraisal import NotChecked, NotProven, NotRequested
 from vmtool.attest.cursor import require
 
 PEM = b"-----BEGIN CERTIFICATE-----"
+PEM_TEXT = re.compile(rb"(\s*-----BEGIN CERTIFICATE-----\r?\n[A-Za-z0-9+/=\r\n]+-----END CERTIFICATE-----)+\s*")
 PEM_CRL = b"-----BEGIN X509 CRL-----"
 MOST = 64
 UNDERSTOOD = {ExtensionOID.BASIC_CONSTRAINTS, ExtensionOID.KEY_USAGE}
@@ -35,10 +37,9 @@ def load_certificates(data: bytes) -> tuple[x509.Certificate, ...]:
         if PEM not in data:
             return (x509.load_der_x509_certificate(data),)
         require(data.count(PEM) <= MOST, f"more than {MOST} certificates")
-        found = tuple(x509.load_pem_x509_certificates(data))
-        # The loader skips what is no certificate, and so a damaged one.
-        require(data.count(b"-----") == 4 * len(found), "damaged certificates")
-        return found
+        # The loader skips what is no certificate, and so a damaged one, and whatever is around it.
+        require(PEM_TEXT.fullmatch(data) is not None, "damaged certificates, or text around them")
+        return tuple(x509.load_pem_x509_certificates(data))
 
 
 def load_crl(data: bytes) -> x509.CertificateRevocationList:

@@ -101,9 +101,11 @@ def test_a_vcek_with_its_serial_number_0_is_loaded() -> None:
 
 
 def test_a_text_with_a_damaged_certificate_is_refused() -> None:
-    damaged = ROOT.pem + CA.pem.replace(b"CERTIFICATE", b"CERTIFICATD")
-    with pytest.raises(NotProven, match="damaged"):
-        load_certificates(damaged)
+    assert load_certificates(b"\n" + ROOT.pem + b"\r\n" + CA.pem.replace(b"\n", b"\r\n")) == chain(ROOT, CA)
+    for damaged in (ROOT.pem + CA.pem.replace(b"CERTIFICATE", b"CERTIFICATD"), ROOT.pem + b"\0", b"x" + ROOT.pem,
+                    ROOT.pem + b"MII", ROOT.pem + CA.pem[:-9], ROOT.pem.replace(b"\n", b"\x0b"), ROOT.pem + b"-----"):
+        with pytest.raises(NotProven, match="damaged"):
+            load_certificates(damaged)
 
 
 def test_a_text_with_endless_certificates_is_refused() -> None:

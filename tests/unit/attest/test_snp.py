@@ -71,6 +71,22 @@ def test_the_public_chain_of_turin() -> None:
 
 
 @needs_vectors
+def test_each_authority_that_is_presented_must_be_genuine() -> None:
+    """Also one that this chain does not need, as the one of VLEKs."""
+    text = vector("snp/milan_ask_ark_asvk.pem")
+    assert is_accepted(vector(MILAN[0]), milan_with(text)) and is_accepted(vector(MILAN[0]), milan_with(
+        text + vector("snp/genoa_ask_ark_asvk.pem")))
+    assert [place for place, changed in flipped(text, range(0, len(text), 97)) if is_accepted(
+        vector(MILAN[0]), milan_with(changed)) and text[place] != ord("\n")] == []
+    for more in (b"\0", b"x", text[:40]):
+        assert not is_accepted(vector(MILAN[0]), milan_with(text + more))
+
+
+def milan_with(authorities: bytes) -> Request:
+    return request(vector(MILAN[1]), authorities)
+
+
+@needs_vectors
 def test_without_the_keys_certificate_nothing_is_proven() -> None:
     assert "snp.signature" in unproven(vector(MILAN[0]), request())
 

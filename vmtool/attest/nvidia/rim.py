@@ -63,6 +63,7 @@ def verify_rim(data: bytes, request: Request) -> Rim:
                  for certificate in load_certificates(base64.b64decode("".join((element.text or "").split())))]
     require(bool(presented), "the manifest has no certificate")
     chain = find_path(presented[0], presented[1:], request.roots.certificates("nvidia-rim"))
+    require(set(presented) <= set(chain), "a certificate of the manifest is not of its signer's chain")
     verify_chain(chain)
     verify_dates(chain, request.at)
     with contextlib.suppress(NotChecked, NotRequested):

@@ -24,12 +24,17 @@ VERSIONS = {"bootloader": 1, "tee": 2, "snp": 3, "microcode": 8, "fmc": 9}
 
 @dataclass(frozen=True)
 class SnpChain:
-    """A signing key's certificate and those above it, and the generation of processors that they are for."""
+    """A signing key's certificate and those above it, and the generation of processors that they are for.
+
+    Args:
+        unused: further certificates that were presented as of the root.
+    """
 
     vek: x509.Certificate
     ask: x509.Certificate
     ark: x509.Certificate
     product: Product
+    unused: tuple[x509.Certificate, ...] = ()
 
     @property
     def certificates(self) -> tuple[x509.Certificate, ...]:
@@ -56,7 +61,8 @@ def find_chain(presented: Sequence[x509.Certificate], trusted: Sequence[x509.Cer
     generation = common_name(ark).removeprefix("ARK-")
     product = next((item for item in PRODUCTS if item.name == generation), None)
     require(product is not None, f"{common_name(ark)} is of an unknown generation")
-    return SnpChain(vek, ask, ark, product or PRODUCTS[0])
+    unused = tuple(item for item in above if item.issuer == ark.subject and item not in (ask, ark))
+    return SnpChain(vek, ask, ark, product or PRODUCTS[0], unused)
 
 
 def _named(name: x509.Name, among: Sequence[x509.Certificate]) -> x509.Certificate:
@@ -80,6 +86,8 @@ def verify_snp_chain(chain: SnpChain) -> str:
         key = certificate.public_key()
         require(isinstance(key, rsa.RSAPublicKey) and key.key_size == 4096, f"{common_name(certificate)}: no RSA-4096")
     require_leaf(chain.vek)
+    for certificate in chain.unused:
+        verify_chain((certificate, chain.ark))
     return verify_chain(chain.certificates)
 
 
