@@ -27,14 +27,14 @@ class SnpChain:
     """A signing key's certificate and those above it, and the generation of processors that they are for.
 
     Args:
-        unused: further certificates that were presented as of the root.
+        unused: further certificates that were presented, each with the root that it names.
     """
 
     vek: x509.Certificate
     ask: x509.Certificate
     ark: x509.Certificate
     product: Product
-    unused: tuple[x509.Certificate, ...] = ()
+    unused: tuple[tuple[x509.Certificate, x509.Certificate], ...] = ()
 
     @property
     def certificates(self) -> tuple[x509.Certificate, ...]:
@@ -56,12 +56,13 @@ def find_chain(presented: Sequence[x509.Certificate], trusted: Sequence[x509.Cer
     vek = veks.pop()
     above = [item for item in presented if item != vek and common_name(item).startswith(("SEV-", "ARK-"))]
     ask = _named(vek.issuer, above or trusted)
-    ark = _named(ask.issuer, [item for item in trusted if item.subject == item.issuer])
+    roots = [item for item in trusted if item.subject == item.issuer]
+    ark = _named(ask.issuer, roots)
     require(all(item == ark for item in above if item.subject == ark.subject), "the presented ARK is not AMD's")
     generation = common_name(ark).removeprefix("ARK-")
     product = next((item for item in PRODUCTS if item.name == generation), None)
     require(product is not None, f"{common_name(ark)} is of an unknown generation")
-    unused = tuple(item for item in above if item.issuer == ark.subject and item not in (ask, ark))
+    unused = tuple((item, _named(item.issuer, roots)) for item in above if item not in (ask, ark))
     return SnpChain(vek, ask, ark, product or PRODUCTS[0], unused)
 
 
@@ -86,8 +87,8 @@ def verify_snp_chain(chain: SnpChain) -> str:
         key = certificate.public_key()
         require(isinstance(key, rsa.RSAPublicKey) and key.key_size == 4096, f"{common_name(certificate)}: no RSA-4096")
     require_leaf(chain.vek)
-    for certificate in chain.unused:
-        verify_chain((certificate, chain.ark))
+    for pair in chain.unused:
+        verify_chain(pair)
     return verify_chain(chain.certificates)
 
 
