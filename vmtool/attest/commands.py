@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from vmtool.errors import ProgramMissing, Refused, VerificationFailed
 from vmtool.host.local import LocalMachine
 
 FILE = click.Path(path_type=Path)
+# Of the extra `attest` in setup.cfg.
+PACKAGES = ("cryptography", "dcap_qvl", "lxml", "signxml")
 LEAST_NONCE, MOST_NONCE = 8, 64
 
 
@@ -32,11 +35,7 @@ def attest_command() -> None:
 def verify(file: Path, nonce: str | None, reference_file: Path | None, roots: Path | None,
            collateral: tuple[Path, ...], at: str | None, as_json: bool) -> None:
     """Check the evidence in FILE. Exit code 4 unless everything that is required is proven."""
-    try:
-        import cryptography  # noqa: F401
-    except ImportError as error:
-        raise ProgramMissing(f"verifying evidence needs the Python package {error.name}",
-                             hint="pip install 'vmtool[attest]'") from error
+    require_packages()
     from vmtool.attest.facts import read_file, read_files, read_roots
     from vmtool.attest.recognise import appraise_file
     from vmtool.attest.reference import NO_REFERENCE, read_reference
@@ -57,6 +56,18 @@ def verify(file: Path, nonce: str | None, reference_file: Path | None, roots: Pa
         show_appraisals(appraisals)
     if not all(appraisal.verified for appraisal in appraisals):
         raise VerificationFailed(f"{file}: not proven: {', '.join(unproven)}")
+
+
+def require_packages() -> None:
+    """A verifier without its library would look like evidence that is refused.
+
+    Raises:
+        ProgramMissing: a library is not installed.
+    """
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ProgramMissing(f"verifying evidence needs the Python packages {', '.join(missing)}",
+                             hint="pip install 'vmtool[attest]'")
 
 
 def parse_nonce(text: str | None) -> bytes | None:

@@ -11,7 +11,8 @@ from click.testing import Result
 
 from tests.fakes.typed import typed
 from tests.unit.attest.cases import FOUND, needs_vectors, vector
-from vmtool.errors import Refused, VerificationFailed, VmtoolError
+from vmtool.attest import commands
+from vmtool.errors import ProgramMissing, Refused, VerificationFailed, VmtoolError
 
 pytestmark = needs_vectors
 REPORT, VCEK = "snp/milan-vcek-report.bin", "snp/milan-vcek.der"
@@ -79,6 +80,14 @@ def test_a_pipe_is_not_waited_for_and_a_large_file_not_read(tmp_path: Path) -> N
     with (tmp_path / "large").open("wb") as file:
         file.truncate(1 << 40)
     assert "larger than 8 MiB" in str(verify(tmp_path, tmp_path / "large").exception)
+
+
+def test_a_library_that_is_missing_is_not_taken_for_refused_evidence(tmp_path: Path,
+                                                                     monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commands, "PACKAGES", ("cryptography", "no_such_library"))
+    error = verify(tmp_path, here(REPORT), "--collateral", here(VCEK)).exception
+    assert isinstance(error, ProgramMissing)
+    assert error.message == "verifying evidence needs the Python packages no_such_library"
 
 
 def test_roots_that_were_changed_are_not_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
