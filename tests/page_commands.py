@@ -38,6 +38,7 @@ ELSEWHERE = {
         "vmtool model verify encrypted --signer signer.pub.jwk --data",
         "vmtool model verify encrypted --signer signer.pub.jwk --key master.jwk"),
         "test_the_page_typed_from_its_first_line_to_its_last"),
+    "vmtool model smollm2 models/smollm2": "test_it_is_whole_and_made_once",
     "vmtool rootfs boot rootfs.img": "test_the_guest_boots_and_has_its_hook_and_agent",
     "vmtool rootfs build rootfs-debian-nvidia -o nv.img":
         "test_nvidias_open_modules_are_compiled_for_the_guests_kernel",

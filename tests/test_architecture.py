@@ -46,7 +46,7 @@ LISTED: dict[str, dict[str, tuple[str, ...]]] = {
     "homes": {
         "a part of other rooms' plans, in the file of what it is about": (
             "containerd.endpoint gives Step", "debian.tools gives Step", "gpu.launch_devices gives Step",
-            "gpu.services gives Step", "models.canary gives Step", "rootfs.build.debian_base gives Step",
+            "gpu.services gives Step", "rootfs.build.debian_base gives Step",
             "rootfs.build.replace_files gives Step", "rootfs.build.rpm_base gives Step"),
         "devices that fit, or why none does": ("gpu.select gives Finding",),
     },

@@ -53,6 +53,8 @@ LOOKERS = {
     "cache.py": "the cleaned environment: where the cache is; `check_owner` looks at it",
     "paths.py": "the cleaned environment: where the state is; `check_owner` looks at it",
     "cli/main.py": "the cleaned environment: whether it is text",
+    "models/commands.py": ENVIRONMENT_OF_PACKAGES,
+    "serving/convert_gguf.py": "in the image: a scratch directory of its own",
     "image/commands.py": ENVIRONMENT_OF_PACKAGES, "rootfs/commands/add_package.py": ENVIRONMENT_OF_PACKAGES,
     "rootfs/commands/boot.py": ENVIRONMENT_OF_PACKAGES, "rootfs/commands/build.py": ENVIRONMENT_OF_PACKAGES,
     "rootfs/commands/foreign.py": ENVIRONMENT_OF_PACKAGES + "; the binding of guestfs in vmtool's own Python",

@@ -81,7 +81,9 @@ PLANNERS = {
     "gpu.plan_bind.plan_bind": "gpu bind", "gpu.plan_cc_mode.plan_cc": "gpu cc-mode set on",
     "gpu.plan_release.plan_release": "gpu release", "image.plan_build.plan_build": "image build",
     "image.plan_import.plan_import": "image import", "launch.pipeline.plan_launch": "launch runc",
-    "models.canary.plan_canary": "model canary", "net.commands.make": "net reset", "net.plan_add.plan_add": "net add",
+    "models.plan_model.plan_model": "model canary",
+    "models.plan_smollm2.plan_packages": "model smollm2, its packages",
+    "net.commands.make": "net reset", "net.plan_add.plan_add": "net add",
     "rootfs.add.plan_file.plan_add": "rootfs add file", "rootfs.add.plan_guestfs.plan_insert":
         "rootfs add hook, in a guest", "rootfs.add.plan_guestfs.plan_look": "rootfs inspect, in a guest",
     "rootfs.add.plan_rebuild.plan_rebuild": "rootfs add package", "rootfs.boot.plan.plan_boot": "rootfs boot",

@@ -34,7 +34,7 @@ COMMANDS = {
     "chat": ("launch.commands.chat", "Ask an instance's model a question."),
     "image": ("image.commands", "Build, import and list container images."),
     "rootfs": ("rootfs.commands.group", "Build, grow, add to, inspect, verify and boot guest images."),
-    "model": ("models.commands", "Make the canary model; encrypt models, and verify encrypted ones."),
+    "model": ("models.commands", "Make small models; encrypt models, and verify encrypted ones."),
     "key": ("models.key.commands", "Make and show the keys of encrypted models."),
     "net": ("net.commands", "Add, check, reset and remove container networks."),
     "gpu": ("gpu.commands.show", "List GPUs, bind them to VFIO, give them back."),

@@ -140,3 +140,11 @@ def collect(call: Call) -> Output:
         tree.write(f"{order['new']}/{name}", tree.read(f"{order['source']}/{name}"), 0o644)
     tree.rename(order["new"], order["target"])
     return done()
+
+
+def convert_gguf(machine: FakeMachine, place: str) -> None:
+    """The converter in its container; what it made is whole with the last file."""
+    machine.tree.make_dir(f"{place}/model")
+    for name in ("config.json", "model.safetensors", "made-from.txt"):
+        machine.tree.write(f"{place}/model/{name}", name.encode(), 0o644, UID)
+    machine.tree.set(f"{place}/model", uid=UID)

@@ -275,7 +275,8 @@ def _run(call: Call, store: Containerd, socket: str, words: tuple[str, ...]) -> 
     store.containers[name] = {"image": image, "command": tuple(command), "options": options}
     machine.changed()
     netns = next((one.removeprefix("network:") for one in options.get("--with-ns", ())), "")
-    binds = [mount.partition("src=")[2].partition(",")[0] for mount in options["--mount"] if "type=bind" in mount]
+    mounts = [mount for mount in options["--mount"] if "type=bind" in mount]
+    binds = [mount.partition("src=")[2].partition(",")[0] for mount in mounts]
     for place in (*binds, *([netns] if netns else []), *options.get("--device", ())):
         if not machine.exists(place):
             return failed(f'ctr: failed to create shim task: OCI runtime create failed: stat "{place}": no such file '
@@ -295,7 +296,7 @@ def _run(call: Call, store: Containerd, socket: str, words: tuple[str, ...]) -> 
     if "--detach" in options:
         machine.tree.overwrite(options["--pid-file"][0], f"{task.pid}".encode(), 0o644)
         return done()
-    machine.container_work(command, binds)
+    machine.container_work(command, [bind for bind, mount in zip(binds, mounts, strict=True) if mount.endswith(":rw")])
     _end(machine, store, name)
     del store.containers[name]
     machine.changed()

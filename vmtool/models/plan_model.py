@@ -1,0 +1,89 @@
+"""The plan of a model that an image's own Python makes, in a one-off container without a network."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from vmtool import plan as p
+from vmtool.containerd import container as c
+from vmtool.containerd.endpoint import Endpoint, awake, plan_containerd
+from vmtool.errors import Refused
+from vmtool.findings import refuse
+from vmtool.image.actions import ExpectDigest
+from vmtool.image.check import check_image, check_user
+from vmtool.image.pinned_image import PinnedImage
+from vmtool.image.plan_import import plan_release
+from vmtool.models.target_facts import ModelTarget
+from vmtool.models.workers import collect
+from vmtool.paths import State
+
+MEMORY = 4 << 30
+
+
+@dataclass(frozen=True)
+class Maker:
+    """How a model is made.
+
+    Args:
+        kind: the command's word for it, which work directories and containers are named after.
+        title: what is done, for a person.
+        command: of the container, without its last word, the directory to make.
+        binds: (host path, path inside) that it reads.
+        deadline: seconds.
+        size: bytes that the model may have.
+    """
+
+    kind: str
+    title: str
+    command: tuple[str, ...]
+    binds: tuple[tuple[Path, str], ...] = ()
+    deadline: float = 300.0
+    size: int = 256 << 20
+
+
+def plan_model(state: State, endpoint: Endpoint, image: PinnedImage, found: ModelTarget, maker: Maker) -> p.Plan:
+    """From nothing to a model directory.
+
+    Args:
+        image: whose Python makes it.
+        found: absolute path, and what is there: nothing, an empty directory, or the same model.
+
+    Raises:
+        Refused: something else is there, or the image would run as root.
+        NotReady: there is no such image.
+    """
+    target, directory = found.path, work_dir(state, found.path, maker.kind)
+    name = directory.name
+    if found.made:
+        return p.Plan(f"model {target}", directory, (p.Step(maker.title, skip=f"{target} holds it"),))
+    if not found.free:
+        raise Refused(f"{target} holds something that is not this vmtool's {maker.kind} model",
+                      hint="choose another directory, or remove it")
+    refuse([*check_image(image), *check_user(image)], f"{image.reference} cannot make the {maker.kind} model")
+    # Only this directory is open to the container. What it leaves there is copied next to the target, so that the model
+    # appears in one move.
+    staging, new = directory / "out", target.parent / f".{target.name}.{name}"
+    container = c.Container(name=f"vmtool-{name}", image=image.reference, memory=MEMORY, binds=maker.binds,
+                            writable=((staging, "/out"),), command=(*maker.command, "/out/model"))
+    # A directory that is there keeps its mode and owner: it may be /tmp.
+    parent = [] if found.parent else [p.MakeDir(target.parent, mode=0o755)]
+    gone = c.removal(endpoint, container.name)
+    user = f"work-{name}"
+    return p.Plan(f"model {target}", directory, (
+        plan_containerd(state, endpoint, user),
+        p.Step(f"find the image {image.reference} ({image.digest[:19]}, {image.origin})", (
+            ExpectDigest(endpoint, image.reference, image.digest, hint="vmtool image list"),)),
+        p.Step(maker.title, (
+            *gone, p.Remove(staging), p.Remove(new), *parent, p.MakeDir(staging, uid=c.UID),
+            p.Run(c.run_argv(endpoint, container, "--rm"), deadline=maker.deadline),
+            p.run_worker(collect.Order(staging / "model", new, target, maker.size), deadline=60), p.Remove(staging),
+        ), undo=(*awake(state, endpoint), *gone, p.Remove(staging), p.Remove(new))),
+        plan_release(state, endpoint, user),
+    ))
+
+
+def work_dir(state: State, target: Path, kind: str) -> Path:
+    """Where the making of the model at `target` is journalled."""
+    return state.root / "work" / f"{kind}-{hashlib.sha256(bytes(target)).hexdigest()[:8]}"
