@@ -104,7 +104,8 @@ def _network(facts: HostFacts) -> Iterator[Finding]:
     if network.forward_policy == "DROP":
         yield finding("network.forward", "forwarding of packets", "warn",
                       "the filter table's FORWARD policy is DROP; published ports need a rule of their own",
-                      "iptables -I CNI-ADMIN -m conntrack --ctstate DNAT -j ACCEPT")
+                      # Before the first container there is no such chain; CNI's plugin keeps one that it finds.
+                      "iptables -N CNI-ADMIN; iptables -I CNI-ADMIN -m conntrack --ctstate DNAT -j ACCEPT")
 
 
 def _subnet(facts: HostFacts) -> Finding:
