@@ -208,6 +208,21 @@ def test_whole_numbers_may_stand_where_their_digits_are_taken(tmp_path: Path) ->
     assert [str(port) for port in body.network.ports] == ["127.0.0.1:8000:8000"]
 
 
+@pytest.mark.parametrize(("change", "hint"), [
+    (("  model:", "  modle: 1\n  model:"), "vmtool spec explain spec"),
+    (("path: model", "path: model, sorce: local"), "vmtool spec explain spec.model"),
+    (("name: a", "name: A"), "vmtool spec explain metadata.name"),
+    (("spec:", "spec:\n  network: {publish: [0]}"), "vmtool spec explain spec.network.publish"),
+    (("spec:", "spec:\n  vllm: {env: {HF_TOKEN: x}}"), "vmtool spec explain spec.vllm.env"),
+    (("spec:", "spec:\n  vllm: {args: --port 1}"), "vmtool spec explain spec.vllm.args"),
+])
+def test_a_mistake_is_followed_by_the_command_that_explains_its_key(tmp_path: Path, change: tuple[str, str], hint: str
+                                                                    ) -> None:
+    with pytest.raises(Refused) as error:
+        read(tmp_path, GOOD.replace(*change))
+    assert error.value.hint == hint
+
+
 def test_spelling_and_other_mistakes_are_reported_together(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="3 problems") as error:
         read(tmp_path, GOOD.replace("name: a", "name: 010").replace("path", "pat") + "  allow_unconfidential: yes\n")

@@ -70,7 +70,8 @@ def validated(document: documents.Document, model: type[Model], changes: Mapping
     if found is None or problems:
         lines = [document.line(place, problem) for place, problem in problems.items()]
         raise Refused(f"{document.path}: {len(lines)} problem{'s' if len(lines) > 1 else ''}", details=sorted(
-            lines, key=lambda line: int(line.removeprefix(f"{document.path}:").partition(":")[0])), hint=hint)
+            lines, key=lambda line: int(line.removeprefix(f"{document.path}:").partition(":")[0])),
+                      hint=hint or (_explanation(next(iter(problems))) if model is Spec else ""))
     return found
 
 
@@ -92,6 +93,17 @@ def _anchored(spec: Spec, directory: Path) -> Spec:
         "files": {name: anchor(path) for name, path in spec.spec.vllm.files.items()}})
     return spec.model_copy(update={"spec": spec.spec.model_copy(update={"runtime": runtime, "model": model,
                                                                       "vllm": vllm})})
+
+
+def _explanation(place: documents.Place) -> str:
+    """The command that explains the key at a place, or the section that it would be in."""
+    from vmtool.spec.keys import all_keys  # only for a mistake: reading a spec need not know its docstrings
+
+    known = {key.path for key in all_keys()}
+    words = [str(word) for word in place]
+    while words and ".".join(words) not in known:
+        words.pop()
+    return " ".join(("vmtool spec explain", ".".join(words))).strip()
 
 
 def _problem(document: documents.Document, detail: ErrorDetails, model: type[BaseModel]) -> str:
