@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,6 +13,7 @@ from vmtool.attest.appraisal import Appraisal, NotProven, attempt, describe, ref
 from vmtool.attest.cursor import require
 from vmtool.attest.evidence import Evidence
 from vmtool.attest.foreign_json import mapping, octets, parse_json, text
+from vmtool.attest.reference import sections
 from vmtool.attest.request import Request
 
 UNKNOWN = "neither a report of SEV-SNP or of NVIDIA, a quote of TDX, a token of CCA nor JSON with evidence"
@@ -33,7 +34,18 @@ def appraise_file(data: bytes, request: Request) -> tuple[Appraisal, ...]:
             require(bool(pieces), "the list of evidence is empty")
         except BaseException as error:
             return (*problems, refused("evidence", "evidence", describe(error)))
+        problems += [refused("reference", "reference values", problem)
+                     for problem in _unmatched(pieces, sections(request.reference))]
         return (*problems, *(attempt(piece.label, piece.title, partial(piece.appraise, request)) for piece in pieces))
+
+
+def _unmatched(pieces: Sequence[Evidence], expected: frozenset[str]) -> Iterator[str]:
+    """Values for one kind of evidence say nothing of another: else genuine evidence of any other kind would pass."""
+    # Devices are numbered, and a manifest is one of theirs.
+    kinds = {piece.label.rstrip("0123456789").replace("rim", "nvidia") for piece in pieces}
+    if expected:
+        yield from (f"no values are given for {kind}" for kind in sorted(kinds - expected))
+        yield from (f"values are given for {kind}, and no evidence" for kind in sorted(expected - kinds))
 
 
 def recognise(data: bytes) -> Iterator[Evidence]:

@@ -125,6 +125,11 @@ class Reference(Strict):
     tpm: TpmReference = TpmReference()
 
 
+def sections(reference: Reference) -> frozenset[str]:
+    """The kinds of evidence that the file has values for."""
+    return frozenset(reference.model_fields_set - {"api_version", "kind"})
+
+
 NO_REFERENCE = Reference.model_validate({})
 
 
