@@ -30,6 +30,12 @@ IMAGE = "vmtool/vllm-cpu:latest"
 VLLM: dict[str, object] = {"image": IMAGE, "vllm": {
     "args": {"enforce-eager": True, "dtype": "bfloat16", "kv-cache-memory-bytes": "64M", "max-model-len": 256}}}
 
+# And a parser of tool calls and one of reasoning, for what clients may ask with them.
+PARSERS: dict[str, object] = {"image": IMAGE, "vllm": {"args": {
+    "enforce-eager": True, "dtype": "bfloat16", "kv-cache-memory-bytes": "64M", "max-model-len": 256,
+    "enable-auto-tool-choice": True, "tool-call-parser": "hermes", "reasoning-parser": "granite",
+    "structured-outputs-config": {"enable_in_reasoning": True}}}}
+
 
 @contextlib.contextmanager
 def guest_builds() -> Iterator[None]:

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import CACHE, VLLM, MakeSpec
+# The tests of the API, which share this module's instance.
+from tests.integration.api import *  # noqa: F403
+from tests.integration.conftest import CACHE, PARSERS, VLLM, MakeSpec
 from tests.integration.kills import held, released
 from tests.integration.machine import Vmtool, footprint
 from tests.integration.standin_image import add_blob, archive, real_image
@@ -22,8 +24,13 @@ QUESTION = "What is confidential computing?"
 
 
 @pytest.fixture(scope="module")
+def published() -> int:
+    return PORT
+
+
+@pytest.fixture(scope="module")
 def spec(make_spec: MakeSpec) -> Path:
-    return make_spec("answers", PORT, **VLLM)
+    return make_spec("answers", PORT, **PARSERS)
 
 
 @pytest.fixture(scope="module")
@@ -78,23 +85,6 @@ def test_curl_from_the_host_gets_a_completion(vmtool: Vmtool, running: object) -
     status, body = completion(f"127.0.0.1:{PORT}", key)
     assert status == "200", body
     assert json.loads(body)["choices"][0]["message"]["content"].strip() == expected(vmtool)
-
-
-@pytest.mark.parametrize(("path", "asked"), [
-    ("chat/completions", {"messages": [{"role": "user", "content": QUESTION}], "logprobs": True, "top_logprobs": 2}),
-    ("completions", {"prompt": QUESTION, "logprobs": 1}),
-    ("completions", {"prompt": QUESTION, "prompt_logprobs": 1}),
-], ids=["chat", "completion", "prompt"])
-def test_log_probabilities_are_answered_and_end_nothing(vmtool: Vmtool, running: object, path: str,
-                                                        asked: dict[str, object]) -> None:
-    key = vmtool.state / "instances" / "answers" / "secret" / "api-key"
-    body = json.dumps({"model": "canary", "max_tokens": 3, **asked})
-    status, answer = curl("-H", "Content-Type: application/json", "-d", body, f"http://127.0.0.1:{PORT}/v1/{path}",
-                          key=key)
-    assert status == "200", answer
-    (choice,) = json.loads(answer)["choices"]
-    assert choice["prompt_logprobs"] if "prompt_logprobs" in asked else choice["logprobs"]
-    assert curl(f"http://127.0.0.1:{PORT}/health")[0] == "200"
 
 
 def test_without_the_key_or_beside_the_api_there_is_nothing(running: object) -> None:
