@@ -16,14 +16,15 @@ from types import FrameType
 import pytest
 
 from tests.fakes.kinds import KINDS
-from tests.unit.sweeps import gpu, image, launch, net, rootfs
+from tests.unit.sweeps import gpu, image, launch, models, net, rootfs
 from tests.unit.sweeps.engine import Case, Sweep, do, undo
 from vmtool.engine import apply
 from vmtool.machine import Host
 from vmtool.paths import State
 from vmtool.plan import Action, WriteFile
 
-CASES: dict[str, Case] = {**net.CASES, **gpu.CASES, **launch.CASES, **image.CASES, **rootfs.CASES}
+CASES: dict[str, Case] = {**net.CASES, **gpu.CASES, **launch.CASES, **image.CASES, **models.CASES,
+                          **rootfs.CASES}
 
 
 @pytest.fixture(autouse=True)
@@ -81,7 +82,7 @@ PLANNERS = {
     "gpu.plan_bind.plan_bind": "gpu bind", "gpu.plan_cc_mode.plan_cc": "gpu cc-mode set on",
     "gpu.plan_release.plan_release": "gpu release", "image.plan_build.plan_build": "image build",
     "image.plan_import.plan_import": "image import", "launch.pipeline.plan_launch": "launch runc",
-    "models.plan_model.plan_model": "model canary",
+    "models.encryption.plan_encrypt.plan_encrypt": "model encrypt", "models.plan_model.plan_model": "model canary",
     "models.plan_smollm2.plan_packages": "model smollm2, its packages",
     "net.commands.make": "net reset", "net.plan_add.plan_add": "net add",
     "rootfs.add.plan_file.plan_add": "rootfs add file", "rootfs.add.plan_guestfs.plan_insert":

@@ -237,6 +237,7 @@ def test_every_worker_has_a_frozen_order_and_a_run(module: types.ModuleType) -> 
 
 
 st.register_type_strategy(Mapping, st.dictionaries(st.text(max_size=3), st.text(max_size=3)))
+st.register_type_strategy(float, st.floats(allow_nan=False, allow_infinity=False))
 st.register_type_strategy(Path, st.text("abc/ '$\n\udcff", min_size=1, max_size=12).map(lambda text: Path("/" + text)))
 
 

@@ -1,0 +1,38 @@
+"""Workers on models: what they make is told by what it is made of, and beside it is the note that it is done."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Mapping
+
+from tests.fakes.machine.builders import make
+from tests.fakes.machine.call import Call, Program, failed
+from vmtool.machine import Output
+
+
+def one_file(call: Call) -> Output:
+    """Under another name at first, as a kill would leave it."""
+    target = call.order["target"]
+    directory, name = posixpath.split(target)
+    new, tree = f"{directory}/.{name}.vmtool-new", call.machine.tree
+    result = make(call, new, call.order["source"])
+    if not result.status:
+        tree.rename(new, target)
+        result = make(call, f"{directory}/.{name}.vmtool-done", target)
+    return result
+
+
+def sign_manifest(call: Call) -> Output:
+    """Only when every file is done; then the notes go."""
+    directory, tree = call.order["directory"], call.machine.tree
+    notes = [f"{directory}/.{name}.vmtool-done" for name in call.order["names"]]
+    if missing := [note for note in notes if not call.machine.exists(note)]:
+        return failed(f"{missing[0]}: not done")
+    result = make(call, f"{directory}/vmtool-manifest.json", *notes)
+    for note in notes:
+        tree.unlink(note)
+    return result
+
+
+WORKERS: Mapping[str, Program] = {"models.copy_file": one_file, "models.encrypt_file": one_file,
+                                  "models.sign_manifest": sign_manifest}
