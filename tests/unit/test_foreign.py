@@ -152,7 +152,7 @@ OWN = {
     "vmtool/kata/document.py": "a parser with bounds of its own",
     "vmtool/attest/foreign_json.py": "likewise, for evidence",
     "vmtool/rendering.py": "files of the package", "vmtool/kata/keys.py": "files of the package",
-    "vmtool/spec/kata_releases.py": "files of the package",
+    "vmtool/spec/kata_releases.py": "files of the package", "vmtool/spec/commands.py": "files of the package",
     "vmtool/instance/instance.py": "the state directory", "vmtool/proof/evidence.py": "the state directory",
     "vmtool/launch/commands/instance.py": "the state directory",
     "vmtool/libvirt/workers/workload_disk.py": "the state directory",
