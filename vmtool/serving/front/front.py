@@ -86,7 +86,7 @@ class Front:
             if "{model}" in match.route.path:
                 return await self._model(match.word)
             headers = passed_on(request.headers)
-            with self.bodies.body() as body:
+            with self.bodies.body(counted=match.route.counted) as body:
                 await go_on(request)
                 await body.read(request)
                 asked = self.engine.ask(match.route.method, match.target, headers, body)

@@ -21,6 +21,8 @@ class Limits:
         closing_seconds: how long what was written last may take to reach a peer that is being closed.
         head: bytes of a request's line and headers, and of what a peer sends ahead of its turn.
         body: bytes of one request's body.
+        text: bytes of a body that is only made into tokens: vLLM takes all of it, whatever the model's context, with
+            some 220 bytes of memory each, while everybody else waits.
         bodies: bytes of all bodies that are longer than `small_body`, together.
         small_body: bytes of a body that is always taken.
         body_seconds: how long a body may take to come.
@@ -39,6 +41,7 @@ class Limits:
     closing_seconds: float = 10.0
     head: int = 32 << 10
     body: int = 16 << 20
+    text: int = 1 << 20
     bodies: int = 32 << 20
     small_body: int = 64 << 10
     body_seconds: float = 60.0

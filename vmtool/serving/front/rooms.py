@@ -46,9 +46,9 @@ class Bodies:
         self.held = 0
 
     @contextlib.contextmanager
-    def body(self) -> Iterator[RequestBody]:
+    def body(self, *, counted: bool = False) -> Iterator[RequestBody]:
         """Room for one request's body, until it is sent on, and at the latest until the request is answered."""
-        body = RequestBody(self)
+        body = RequestBody(self, min(self.limits.text, self.limits.body) if counted else self.limits.body)
         try:
             yield body
         finally:
@@ -58,8 +58,8 @@ class Bodies:
 class RequestBody:
     """One request's body; one growing buffer, since each of many small pieces would cost more than its bytes."""
 
-    def __init__(self, bodies: Bodies) -> None:
-        self.bodies, self.data, self.held = bodies, bytearray(), 0
+    def __init__(self, bodies: Bodies, limit: int) -> None:
+        self.bodies, self.limit, self.data, self.held = bodies, limit, bytearray(), 0
 
     async def read(self, request: web.BaseRequest) -> None:
         """Take it from the client.
@@ -86,8 +86,8 @@ class RequestBody:
     def hold(self, size: int) -> None:
         """Make room for a body of that size."""
         limits, more = self.bodies.limits, size - self.held
-        if size > limits.body:
-            raise Denied(413, f"the body may have {limits.body} bytes")
+        if size > self.limit:
+            raise Denied(413, f"the body may have {self.limit} bytes")
         if size <= limits.small_body or more <= 0:
             return
         if self.bodies.held + more > limits.bodies:

@@ -21,12 +21,14 @@ class Route:
         path: as vLLM knows it; {id} and {model} stand for a word of the client's.
         keyed: whether it needs a key.
         query: names in the query string that are passed on; all others end here.
+        counted: its text is counted in tokens, however long it is.
     """
 
     method: str
     path: str
     keyed: bool = True
     query: tuple[str, ...] = ()
+    counted: bool = False
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
@@ -41,10 +43,10 @@ ROUTES = (
     Route("GET", "/v1/responses/{id}", query=("stream", "starting_after")),
     *(Route("POST", path) for path in (
         "/v1/chat/completions", "/v1/chat/completions/batch", "/v1/completions", "/v1/responses",
-        "/v1/responses/{id}/cancel", "/v1/messages", "/v1/messages/count_tokens", "/tokenize", "/detokenize",
-        "/inference/v1/generate", "/generative_scoring", "/v1/embeddings", "/v2/embed", "/pooling", "/classify",
-        "/score", "/v1/score", "/rerank", "/v1/rerank", "/v2/rerank", "/v1/audio/transcriptions",
-        "/v1/audio/translations")),
+        "/v1/responses/{id}/cancel", "/v1/messages", "/inference/v1/generate", "/generative_scoring", "/v1/embeddings",
+        "/v2/embed", "/pooling", "/classify", "/score", "/v1/score", "/rerank", "/v1/rerank", "/v2/rerank",
+        "/v1/audio/transcriptions", "/v1/audio/translations")),
+    *(Route("POST", path, counted=True) for path in ("/v1/messages/count_tokens", "/tokenize", "/detokenize")),
 )
 
 
