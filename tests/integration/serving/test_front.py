@@ -109,7 +109,7 @@ def test_what_reaches_vllm_is_what_came_and_no_more(front: Serving) -> None:
 def test_a_body_arrives_whole(front: Serving, size: int, chunked: bool) -> None:
     body = bytes(range(256)) * (size // 256 + 1)
     body = body[:size]
-    head = f"POST /tokenize HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{BEARER}"
+    head = f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{BEARER}"
     if chunked:
         pieces = [body[at:at + 70_001] for at in range(0, size, 70_001)]
         coded = b"".join(b"%x;ext=1\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\nTrailer: t\r\n\r\n"

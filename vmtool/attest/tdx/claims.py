@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -153,8 +152,8 @@ def verify_quote(data: bytes, collateral: str, request: Request) -> Verified:
     [root] = request.roots.certificates("intel-sgx")
     report = dcap_qvl.verify_with_root_ca(data, dcap_qvl.QuoteCollateralV3.from_json(collateral),
                                           root.public_bytes(Encoding.DER), int(request.at.timestamp()))
-    [(kind, fields)] = json.loads(report.to_json())["report"].items()
+    [(kind, fields)] = parse_json(report.to_json())["report"].items()
     require(kind.startswith("TD"), f"the report is of kind {kind}, not TDX")
     # A report of version 1.5 has that of 1.0 inside.
     return Verified({**fields.pop("base", {}), **fields}, report.status, tuple(report.advisory_ids),
-                    json.loads(values["tcb_info"]))
+                    parse_json(values["tcb_info"]))
