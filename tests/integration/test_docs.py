@@ -56,16 +56,22 @@ def directory(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture(scope="session")
+def built(model: Path) -> Path:
+    """A state directory with the image, from which the model was made."""
+    return model.parents[1]
+
+
 @pytest.mark.parametrize("page", [page for page in d.PAGES if any(map(runs.is_reading, d.commands(page)))],
                          ids=lambda page: page.name)
-def test_what_changes_nothing_runs_as_the_page_shows(page: Path, directory: Path, untouched: None) -> None:
+def test_what_changes_nothing_runs_as_the_page_shows(page: Path, directory: Path, built: Path, untouched: None) -> None:
     for block in d.blocks(page):
         if block.file:
             (directory / block.file).write_text("\n".join(block.lines) + "\n")
     state = directory / "state"
     reading = [command for command in d.commands(page) if runs.is_reading(command)]
-    problems = [problem for command in reading
-                if (problem := wrong(command, bash(command.text, directory, state)))]
+    problems = [problem for command in reading if (problem := wrong(command, bash(
+        command.text, directory, built if runs.NEEDS_IMAGE.match(command.text) else state)))]
     assert not problems, "\n".join(problems)
     assert not state.exists(), "nothing is remembered of what changed nothing"
 
