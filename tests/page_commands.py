@@ -12,7 +12,7 @@ QUICKSTART = re.compile(r"quickstart|127\.0\.0\.1:8000")
 READING = ("doctor", "plan", "spec", "ps", "completion", "kata", "libvirt render", "rootfs inspect", "gpu list",
            "gpu status", "gpu cc-mode show", "image list")
 # Of these, what says what would be done with an image, which is there by then.
-NEEDS_IMAGE = re.compile(r"vmtool (model canary .* --dry-run|plan guest)")
+NEEDS_IMAGE = re.compile(r"vmtool (model (canary|smollm2) .* --dry-run|plan guest)")
 # Of these, what the page shows is what is printed on any machine.
 SAME_EVERYWHERE = re.compile(r"vmtool (kata|recover|spec|plan bad|libvirt render guest-bad)")
 HARMLESS = ("sed", "grep", "source")
