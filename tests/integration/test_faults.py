@@ -270,9 +270,9 @@ def test_containerd_killed_during_the_run(vmtool: Vmtool, make_spec: MakeSpec, l
 def test_a_missing_image_names_the_command_that_builds_it(vmtool: Vmtool, make_spec: MakeSpec,
                                                           leftovers: Path) -> None:
     before = footprint()
-    failed = vmtool("run", make_spec(NAME, PORT, image="vmtool/none:1"), status=4)
+    failed = vmtool("run", make_spec(NAME, PORT, image="vmtool/none:1"), status=3)
     assert "docker.io/vmtool/none:1" in failed.err
-    assert "hint: vmtool image build none" in failed.err
+    assert "vmtool image build none" in failed.err
     assert footprint() == before
 
 

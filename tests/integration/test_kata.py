@@ -27,11 +27,13 @@ from tests.fakes.launches import Found, launched
 from tests.integration.machine import Vmtool, footprint
 from tests.unit.launch.cases import MODEL
 from vmtool.claims import Claim
+from vmtool.containerd.endpoint import choose_endpoint
 from vmtool.doctor.host import HostFacts, read_host
 from vmtool.engine import transactions
 from vmtool.errors import VerificationFailed, VmtoolError
 from vmtool.host import processes
 from vmtool.host.local import LocalMachine
+from vmtool.image.pinned_image import read_image
 from vmtool.instance.instance import read_instance
 from vmtool.isolation import ENVIRONMENT, PATH
 from vmtool.kata.config_choice import ConfigChoice
@@ -103,7 +105,7 @@ def empty_image(path: Path) -> Path:
         return {"mediaType": f"application/vnd.oci.image.{kind}", "digest": f"sha256:{digest}", "size": len(data)}
 
     layer_ = add(layer.getvalue(), "layer.v1.tar")
-    config = add(json.dumps({"architecture": "amd64", "os": "linux", "config": {}, "rootfs": {
+    config = add(json.dumps({"architecture": "amd64", "os": "linux", "config": {"User": "65532"}, "rootfs": {
         "type": "layers", "diff_ids": [layer_["digest"]]}}).encode(), "config.v1+json")
     manifest = add(json.dumps({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
                                "config": config, "layers": [layer_]}).encode(), "manifest.v1+json")
@@ -151,7 +153,9 @@ def undertake(vmtool: Vmtool, standin: Path, tee: str) -> None:
     def make() -> Plan:
         found = host(state, standin)
         target = target_of(found.cpu, found.memory, found.kata)
-        facts = Found(found, MODEL, None, read_request(LocalMachine(), spec.spec, target))
+        endpoint = choose_endpoint(state, bool(found.containerd.answers))
+        facts = Found(found, MODEL, None, read_request(LocalMachine(), spec.spec, target),
+                      image=read_image(LocalMachine(), state, endpoint, spec.spec.image))
         return plan_launch(*launched(state, spec, facts, timeout=3))
 
     transactions.run_transaction(state, state.instance("chat"), "test", make, Silent(), keep=False)
