@@ -90,7 +90,8 @@ def test_an_h100_goes_to_a_guest_whose_own_driver_binds_to_it_and_comes_back(hos
         "image.bytes": "proven", "guest.tee": "not-checked", "guest.cmdline": "proven",
         "guest.root-read-only": "proven", "workload.hardening": "proven", "gpu.driver-in-guest": "proven",
         "gpu.libraries": "proven", "gpu.cc-status": "not-checked", "gpu.driver-on-host": "proven",
-        "gpu.viable": "proven", "canary": "proven"}
+        "gpu.viable": "proven", "canary": "proven", "vllm.arguments": "not-checked",
+        "vllm.powers": "not-checked"}
     assert "libcuda.so.1" in found["gpu.libraries"][1]
     assert PAIR[0] in found["vm.devices"][1]
     assert "1 bound to nvidia of 1 passed devices" in found["gpu.driver-in-guest"][1]
