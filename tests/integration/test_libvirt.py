@@ -91,7 +91,8 @@ def test_the_image_boots_serves_and_is_proven(vmtool: Vmtool, make_guest: MakeGu
         "process.running": "proven", "tee": "failed", "vm.no-debugger": "proven", "vm.devices": "proven",
         "vm.kernel": "proven", "vm.program": "proven", "image.bytes": "proven", "configuration.unchanged": "proven",
         "guest.tee": "not-checked", "guest.cmdline": "proven", "guest.root-read-only": "proven",
-        "workload.hardening": "proven", "canary": "proven", "vllm.arguments": "not-checked",
+        "workload.hardening": "proven", "image.digest": "proven", "canary": "proven",
+        "vllm.arguments": "not-checked",
         "vllm.powers": "not-checked"}
     canary = json.loads((model / "canary.json").read_text())
     assert vmtool("chat", NAME, canary["prompt"]).out.strip() == canary["expect"]
