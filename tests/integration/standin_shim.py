@@ -105,7 +105,8 @@ class Shim:
         words += f" -m {qemu['default_memory']}M -drive id=image-0,file={qemu['image']},format=raw,readonly=on"
         words += f" -kernel {qemu['kernel']} -nodefaults"
         # The program is a shell under QEMU's name: it waits for a word on a pipe that nobody writes.
-        self.qemu = subprocess.Popen([qemu["path"], "-c", f"read -r word < {HERE / 'never'}", *words.split()])
+        self.qemu = subprocess.Popen([qemu["path"], "-c", f"read -r word < {HERE / 'never'}", *words.split(),
+                                      "-append", qemu.get("kernel_params", "")])
         (HERE / "qemu.pid").write_text(str(self.qemu.pid))
         (HERE / "shim.pid").write_text(str(os.getpid()))
         return field(1, self.qemu.pid)
