@@ -9,11 +9,13 @@ import click
 from vmtool.cli.apply_plan import show_or_apply
 from vmtool.cli.output import print_json
 from vmtool.errors import VerificationFailed
+from vmtool.host.local import LocalMachine
 from vmtool.models.encryption.facts import read_encryption
 from vmtool.models.encryption.inspect import inspect_model, open_manifest
 from vmtool.models.encryption.keys import read_master, read_signer
-from vmtool.models.encryption.plan_encrypt import plan_encrypt, work_dir
+from vmtool.models.encryption.plan_encrypt import plan_encrypt
 from vmtool.models.encryption.view import file_rows, print_findings
+from vmtool.models.plan_model import work_dir
 from vmtool.paths import State
 
 _DIRECTORY = click.Path(path_type=Path)
@@ -30,8 +32,8 @@ def encrypt_command(state: State, directory: Path, out: Path, key: Path, sign: P
     """Encrypt the model in DIRECTORY, and sign it. An interrupted one goes on where it ended."""
     source, target, keys = directory.absolute(), out.absolute(), (key.absolute(), sign.absolute())
     master, signer = read_master(keys[0]), read_signer(keys[1])
-    show_or_apply(state, work_dir(state, target), f"vmtool model encrypt {directory}", lambda: plan_encrypt(
-        state, read_encryption(source, target, signer), source, target, keys, master, signer), dry_run)
+    show_or_apply(state, work_dir(state, target, "encrypt"), f"vmtool model encrypt {directory}", lambda: plan_encrypt(
+        state, read_encryption(LocalMachine(), source, target, signer), source, target, keys, master, signer), dry_run)
 
 
 @click.command()

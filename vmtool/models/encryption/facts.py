@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool.errors import Refused
+from vmtool.facts.memory import read_disk
 from vmtool.foreign import read_regular
+from vmtool.machine import Reader
 from vmtool.models.encryption.manifest import MAX_MANIFEST, NAME, read_manifest
 from vmtool.models.encryption.progress import Done, SourceState, read_done
 from vmtool.serving.cryptotensors.jwk import Signer
@@ -49,7 +51,7 @@ class EncryptionFacts:
     free: int | None
 
 
-def read_encryption(source: Path, target: Path, signer: Signer) -> EncryptionFacts:
+def read_encryption(reader: Reader, source: Path, target: Path, signer: Signer) -> EncryptionFacts:
     """Look at both directories."""
     try:
         names = sorted(entry for entry in os.listdir(source) if not entry.startswith("."))
@@ -59,7 +61,8 @@ def read_encryption(source: Path, target: Path, signer: Signer) -> EncryptionFac
     there = sorted(os.listdir(target)) if target.is_dir() else []
     known = {NAME, *(each.name for each in files)}
     foreign = tuple(name for name in there if name not in known and not name.endswith((".vmtool-done", ".vmtool-new")))
-    return EncryptionFacts(files, foreign, _whole(target, {each.name for each in files}, signer), _free(target))
+    return EncryptionFacts(files, foreign, _whole(target, {each.name for each in files}, signer),
+                           read_disk(reader, str(target)).free)
 
 
 def _file(source: Path, name: str, target: Path) -> SourceFile:
@@ -82,13 +85,3 @@ def _whole(target: Path, names: set[str], signer: Signer) -> bool:
             os.lstat(target / each.name).st_size == each.size for each in manifest.files)
     except (OSError, ValueError, Refused):
         return False
-
-
-def _free(target: Path) -> int | None:
-    for place in (target, *target.parents):
-        try:
-            found = os.statvfs(place)
-        except OSError:
-            continue
-        return found.f_bavail * found.f_frsize
-    return None

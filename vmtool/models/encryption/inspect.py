@@ -10,10 +10,11 @@ from pathlib import Path
 from vmtool.errors import Refused
 from vmtool.findings import Finding, finding
 from vmtool.foreign import read_regular
+from vmtool.host.safe_open import open_regular
 from vmtool.models.encryption.manifest import MAX_MANIFEST, NAME, Entry, ModelManifest, read_manifest
 from vmtool.serving.cryptotensors.errors import Untrusted
 from vmtool.serving.cryptotensors.jwk import MasterKey, Signer
-from vmtool.serving.cryptotensors.reader import EncryptedFile, open_regular, opened, read_header
+from vmtool.serving.cryptotensors.reader import EncryptedFile, opened
 
 _PIECE = 4 << 20
 
@@ -55,13 +56,8 @@ def _check(path: Path, entry: Entry, signer: Signer, data: bool, master: MasterK
     if not entry.encrypted:
         _compare(path, entry.size, _digest_of(path, 0), entry.sha256)
         return f"in clear, {entry.size} bytes as signed"
-    descriptor, size = open_regular(path)
-    try:
-        text = read_header(descriptor, size)
-    finally:
-        os.close(descriptor)
-    _compare(path, entry.size, hashlib.sha256(text).hexdigest(), entry.header_sha256)
     with opened(path, signer) as file:
+        _compare(path, entry.size, hashlib.sha256(file.header.text()).hexdigest(), entry.header_sha256)
         if data:
             _compare(path, entry.size, _digest_of(path, file.start), entry.data_sha256)
         if master:
@@ -77,9 +73,8 @@ def _compare(path: Path, size: int, found: str, wanted: str) -> None:
 
 
 def _digest_of(path: Path, start: int) -> str:
-    descriptor, _ = open_regular(path)
     digest = hashlib.sha256()
-    with os.fdopen(descriptor, "rb", buffering=0) as file:
+    with os.fdopen(open_regular(path, os.O_RDONLY), "rb", buffering=0) as file:
         file.seek(start)
         while piece := file.read(_PIECE):
             digest.update(piece)

@@ -6,7 +6,6 @@ directory without a manifest is no model to any reader.
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from vmtool import plan as p
@@ -14,6 +13,7 @@ from vmtool.findings import refuse
 from vmtool.models.encryption.check_source import WEIGHTS, check_source
 from vmtool.models.encryption.facts import EncryptionFacts, SourceFile
 from vmtool.models.encryption.progress import new_path
+from vmtool.models.plan_model import work_dir
 from vmtool.models.workers import copy_file, encrypt_file, sign_manifest
 from vmtool.paths import State
 from vmtool.serving.cryptotensors.jwk import MasterKey, Signer
@@ -33,7 +33,7 @@ def plan_encrypt(state: State, facts: EncryptionFacts, source: Path, target: Pat
         Refused: the source cannot be encrypted, or something else is in the target.
     """
     refuse(list(check_source(facts, source, target)), f"{source} was not encrypted", "correct what is named")
-    subject, directory = f"encrypted model {target}", work_dir(state, target)
+    subject, directory = f"encrypted model {target}", work_dir(state, target, "encrypt")
     if facts.whole:
         return p.Plan(subject, directory, (p.Step("encrypt the model", skip=f"{target} is signed and whole"),))
     files = facts.files or ()
@@ -51,9 +51,3 @@ def _step(each: SourceFile, target: Path, keys: tuple[Path, Path], master: Maste
         return p.Step(title, skip="done before")
     order = encrypt_file.Order(each.path, place, *keys) if weights else copy_file.Order(each.path, place)
     return p.Step(title, (p.run_worker(order, deadline=DEADLINE),), undo=(p.Remove(new_path(place)),))
-
-
-def work_dir(state: State, target: Path) -> Path:
-    """Where the encryption into `target` is journalled."""
-    digest = hashlib.sha256(str(target).encode("utf-8", "surrogateescape")).hexdigest()
-    return state.root / "work" / f"encrypt-{digest[:12]}"

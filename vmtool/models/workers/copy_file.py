@@ -7,13 +7,11 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from vmtool.errors import Refused
 from vmtool.host import files
+from vmtool.host.safe_open import open_regular
 from vmtool.machine import Host
 from vmtool.models.encryption.manifest import Entry
 from vmtool.models.encryption.progress import Done, SourceState, new_path, write_done
-from vmtool.serving.cryptotensors.errors import Untrusted
-from vmtool.serving.cryptotensors.reader import open_regular
 
 _PIECE = 1 << 20
 
@@ -34,10 +32,7 @@ def run(order: Order, host: Host) -> None:
     """
     new, digest, size = new_path(order.target), hashlib.sha256(), 0
     new.unlink(missing_ok=True)
-    try:
-        descriptor, _ = open_regular(order.source)
-    except Untrusted as error:
-        raise Refused(str(error)) from None
+    descriptor = open_regular(order.source, os.O_RDONLY)
     with os.fdopen(descriptor, "rb") as source, open(new, "xb") as out:
         before = SourceState.of(os.fstat(descriptor))
         while piece := source.read(_PIECE):

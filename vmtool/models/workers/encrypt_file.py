@@ -90,16 +90,18 @@ def _write(source: int, start: int, header: Header, master: MasterKey, out: int)
     place, digest, secrets = LENGTH + len(header.text()), hashlib.sha256(), dict(header.encrypted)
     os.posix_fallocate(out, 0, place + header.data_size)
     progress = _Progress(header.data_size)
+    # The same for every chunk: memory that is touched for the first time costs more than the cipher.
+    plain, room = memoryview(bytearray(header.chunk)), memoryview(bytearray(header.chunk + TAG))
     os.lseek(out, place, os.SEEK_SET)
     for tensor in header.tensors:
         key, base_iv, tags = cipher.new_key(master.algorithm), cipher.new_base_iv(), bytearray()
         opened = cipher.aead(master.algorithm, key)
         for number, begin, end in cipher.spans(tensor, header.chunk):
-            plain = bytearray(end - begin)
-            read_exactly(source, memoryview(plain), start + tensor.start + begin)
-            sealed = opened.encrypt(cipher.nonce(base_iv, number), plain, None)
+            piece, sealed = plain[:end - begin], room[:end - begin + TAG]
+            read_exactly(source, piece, start + tensor.start + begin)
+            opened.encrypt_into(cipher.nonce(base_iv, number), piece, None, sealed)
             tags += sealed[-TAG:]
-            piece = memoryview(sealed)[:-TAG]
+            piece = sealed[:-TAG]
             digest.update(piece)
             _write_all(out, piece)
             progress.add(end - begin)
