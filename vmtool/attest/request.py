@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from cryptography import x509
 
-from vmtool.attest.appraisal import NotChecked, NotRequested, compare_padded
-from vmtool.attest.certificates import load_certificates
+from vmtool.attest.appraisal import Check, NotChecked, NotRequested, compare_padded
+from vmtool.attest.certificates import load_certificates, verify_dates, verify_unrevoked
 from vmtool.attest.cursor import require
 from vmtool.attest.reference import NO_REFERENCE, Reference
 
@@ -91,6 +91,15 @@ class Request:
         if self.nonce is None:
             raise NotRequested(f"{what} is {found.hex()}; no nonce given: --nonce HEX")
         return compare_padded(what, found, self.nonce)
+
+    def chain_checks(self, chain: Callable[[], Sequence[x509.Certificate]]) -> Iterator[Check]:
+        """That a chain's certificates are valid at the request's time, and on none of its revocation lists.
+
+        Args:
+            chain: gives it; what it raises is the reason of both.
+        """
+        yield "dates", lambda: verify_dates(chain(), self.at)
+        yield "revocation", lambda: verify_unrevoked(chain(), self.collateral.crls, self.at)
 
 
 def require_one_of(what: str, found: bytes, expected: Sequence[bytes]) -> str:

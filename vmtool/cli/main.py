@@ -92,7 +92,7 @@ def run_command() -> None:
         show_error(error)
         sys.exit(error.code)
     except OSError as error:
-        # What was begun has told its own: this is a directory of vmtool's that is full, read-only or gone.
+        # A transaction reports its own failures: this is a directory of vmtool's that is full, read-only or gone.
         shown = system_error(error, "vmtool")
         show_error(shown)
         sys.exit(NotReady.code if error.errno in (*FULL, errno.EROFS) else shown.code)

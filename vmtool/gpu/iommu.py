@@ -15,7 +15,7 @@ PARAMETERS = ("iommu", "intel_iommu", "amd_iommu", "iommu.passthrough", "iommu.s
 
 
 GROUPS = "/sys/kernel/iommu_groups"
-# What vfio_iommu_type1 is loaded with, unless told otherwise (dma_entry_limit in drivers/vfio/vfio_iommu_type1.c).
+# What vfio_iommu_type1 is loaded with, unless configured (dma_entry_limit in drivers/vfio/vfio_iommu_type1.c).
 DMA_ENTRIES = 65535
 PAGE = 4096
 VFIO_TYPE1 = "/sys/module/vfio_iommu_type1/parameters"

@@ -21,7 +21,7 @@ class VfioFacts:
         idle_d3: vfio-pci was loaded without disable_idle_d3, so it lets unused devices sleep; None when not loaded.
         noiommu: enable_unsafe_noiommu_mode is set.
         remapped: whether the IOMMU remaps interrupts, without which VFIO refuses a device to every machine (EPERM);
-            None where this is not told (only Intel's shows).
+            None where this is unknown (only Intel's shows it).
         groups: number of IOMMU groups.
         dma_entries: mappings that legacy VFIO allows a machine; None when its module is not loaded.
     """

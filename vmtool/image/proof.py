@@ -15,9 +15,9 @@ def container_image_claim(reader: Reader, record: InstanceRecord) -> Claim:
     snapshot's parent is the chain of the layers' own digests."""
     if not record.image_chain:
         return Claim(ID, "not-checked", "an older vmtool started it, which did not write down the image's layers")
-    told = reader.run(record.endpoint.ctr("snapshots", "info", record.name), deadline=10.0)
+    output = reader.run(record.endpoint.ctr("snapshots", "info", record.name), deadline=10.0)
     try:
-        parent = parse_json(told.out)["Parent"] if told and told.status == 0 else None
+        parent = parse_json(output.out)["Parent"] if output and output.status == 0 else None
     except (ValueError, LookupError, TypeError, RecursionError):
         parent = None
     if parent is None:

@@ -44,9 +44,9 @@ def default_paths(reader: Reader, program: str, rust: bool) -> tuple[str, ...]:
     if rust:
         return RUST_DEFAULTS
     prefix = posixpath.dirname(posixpath.dirname(program))
-    told = reader.run((f"{prefix}/bin/kata-runtime", "--show-default-config-paths"))
-    if told and told.status == 0:
-        return tuple(line.strip() for line in told.out.splitlines() if line.strip().startswith("/"))
+    output = reader.run((f"{prefix}/bin/kata-runtime", "--show-default-config-paths"))
+    if output and output.status == 0:
+        return tuple(line.strip() for line in output.out.splitlines() if line.strip().startswith("/"))
     # A package under /usr or /usr/local has its defaults under /usr; the release archive is built for /opt/kata.
     return ETC, f"{prefix if prefix.startswith('/opt') else '/usr'}/{SHARE}"
 

@@ -114,8 +114,8 @@ def _own_path(runtime: ContainerdRuntime) -> str | None:
 
 def _shim(reader: Reader, arch: str, runtime: str, binary: str, environment: str | None) -> KataShim:
     wraps, own = _wrapper(reader, binary)
-    told = reader.run((binary, "--version"))
-    text = told.out if told else ""
+    output = reader.run((binary, "--version"))
+    text = output.out if output else ""
     language = next((name for mark, name in (("(Golang)", "Go"), ("(Rust)", RUST)) if mark in text), None)
     version = re.search(r"version: v?([\w.+-]+)", text)
     knows = _knows_virtcca(reader, wraps or binary) if arch == ARM64.machine else None

@@ -80,8 +80,8 @@ def machine_claims(reader: Reader, record: InstanceRecord, launched: int | None)
 def _workload_claim(reader: Reader, record: InstanceRecord) -> Claim:
     """Whether the workload's disk is the one that was made of the image that was checked: a hard link of it."""
     made, disk = record.details.get("workload", ""), str(Path(record.details["rendered"]).with_name("workload.img"))
-    told = reader.run(("stat", "--format=%d:%i", disk, made)) if made else None
-    found = told.out.split() if told else []
+    output = reader.run(("stat", "--format=%d:%i", disk, made)) if made else None
+    found = output.out.split() if output else []
     if len(found) != 2:
         return Claim("image.digest", "not-checked", f"{disk} and the disk that was made of the image were not compared")
     same = found[0] == found[1]

@@ -40,8 +40,8 @@ def read_converted_target(reader: Reader, path: Path, digest: str) -> ModelTarge
 def _target(reader: Reader, path: Path, made: bool) -> ModelTarget:
     """A link is not taken for what it leads to."""
     there = reader.link(str(path)) is not None or reader.exists(str(path))
-    told = reader.run(("stat", "--format=%F", str(path))) if there else None
-    empty = bool(told and told.out.strip() == "directory") and not reader.names(str(path))
+    output = reader.run(("stat", "--format=%F", str(path))) if there else None
+    empty = bool(output and output.out.strip() == "directory") and not reader.names(str(path))
     return ModelTarget(path, not there or empty, made, reader.exists(str(path.parent)))
 
 

@@ -64,7 +64,7 @@ def validated(document: documents.Document, model: type[Model], changes: Mapping
         for detail in error.errors(include_url=False):
             hint = hint or detail.get("ctx", {}).get("hint", "")
             place = tuple(detail["loc"])
-            # What is told of a value's spelling is told once.
+            # A problem of a value's spelling is reported once.
             if not any(place[:length] in document.problems for length in range(1, len(place) + 1)):
                 problems[place] = _problem(document, detail, model)
     if found is None or problems:

@@ -17,7 +17,7 @@ GUEST_WORD = "virtcca_cvm_guest=1"
 
 
 def read_virtcca(reader: Reader, cpu: CpuFacts, kvm: KvmFacts) -> TeeSupport:
-    """KVM's answer decides; the other signs are told, and decide only where KVM could not be asked.
+    """KVM's answer decides; the other signs are reported, and decide only where KVM could not be asked.
 
     /sys/kernel/tmm exists on some kernels only, so its absence proves nothing.
     """

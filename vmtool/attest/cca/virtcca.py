@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from vmtool.attest.appraisal import Appraisal, Check, NotRequested, appraise
 from vmtool.attest.cca.claims import realm_checks
 from vmtool.attest.cca.token import Token, parse_token
-from vmtool.attest.certificates import load_certificates, require_leaf, verify_chain, verify_dates, verify_unrevoked
+from vmtool.attest.certificates import load_certificates, require_leaf, verify_chain
 from vmtool.attest.cose import PublicKey, verify_sign1
 from vmtool.attest.cursor import require
 from vmtool.attest.find_chain import find_path
@@ -56,8 +56,7 @@ class _Checks:
     def all(self) -> Iterator[Check]:
         yield "format", lambda: "with the platform's part" if self.token.platform else "without the platform's part"
         yield "chain", self.verify_chain
-        yield "dates", lambda: verify_dates(self.chain, self.request.at)
-        yield "revocation", lambda: verify_unrevoked(self.chain, self.request.collateral.crls, self.request.at)
+        yield from self.request.chain_checks(lambda: self.chain)
         yield "platform-signature", self.platform_signature
         yield from realm_checks(self.token.realm, self.token.platform, self.request, self.request.reference.virtcca)
         yield "event-log", self.event_log

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA384
 
 from vmtool.attest.appraisal import Appraisal, Check, NotChecked, NotProven, NotRequested, appraise
-from vmtool.attest.certificates import common_name, require_leaf, verify_chain, verify_dates, verify_unrevoked
+from vmtool.attest.certificates import common_name, require_leaf, verify_chain
 from vmtool.attest.cursor import require
 from vmtool.attest.find_chain import find_path
 from vmtool.attest.nvidia.report import FWID, MODE, PROTECTED_PCIE, GpuReport, parse_gpu_report
@@ -56,8 +56,7 @@ class _Checks:
     def all(self) -> Iterator[Check]:
         yield "format", self.format
         yield "chain", self.verify_chain
-        yield "dates", lambda: verify_dates(self.chain, self.request.at)
-        yield "revocation", lambda: verify_unrevoked(self.chain, self.request.collateral.crls, self.request.at)
+        yield from self.request.chain_checks(lambda: self.chain)
         yield "key-binding", self.key_binding
         yield "signature", self.signature
         yield "freshness", lambda: self.request.fresh("nonce", self.report.nonce)

@@ -48,8 +48,7 @@ def appraise_rim(data: bytes, request: Request) -> Appraisal:
     return appraise(NAME, TITLE, [
         ("signature", lambda: f"of {rim.product} {rim.version}, {len(rim.golden)} active measurements"),
         ("chain", lambda: verify_chain(rim.chain)),
-        ("dates", lambda: verify_dates(rim.chain, request.at)),
-        ("revocation", lambda: verify_unrevoked(rim.chain, request.collateral.crls, request.at))])
+        *request.chain_checks(lambda: rim.chain)])
 
 
 def verify_rim(data: bytes, request: Request) -> Rim:

@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from vmtool.attest.appraisal import Appraisal, Check, NotChecked, NotRequested, appraise, compare
-from vmtool.attest.certificates import require_leaf, verify_chain, verify_dates, verify_unrevoked
+from vmtool.attest.certificates import require_leaf, verify_chain
 from vmtool.attest.cursor import require
 from vmtool.attest.find_chain import find_path
 from vmtool.attest.request import Request
@@ -50,8 +50,7 @@ class _Checks:
                                          for bank, found in self.quote.selected.items())
         yield "key-binding", self.key_binding
         if self.presented.certificates:
-            yield "dates", lambda: verify_dates(self.chain, self.request.at)
-            yield "revocation", lambda: verify_unrevoked(self.chain, self.request.collateral.crls, self.request.at)
+            yield from self.request.chain_checks(lambda: self.chain)
         yield "signature", self.signature
         yield "freshness", self.freshness
         yield "registers", self.verify_registers
