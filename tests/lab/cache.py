@@ -22,6 +22,7 @@ from pathlib import Path
 
 ROOT = Path(os.environ.get("VMTOOL_CACHE") or Path.home() / ".cache" / "vmtool") / "lab"
 UNUSED_DAYS = 2
+KEPT = 2          # of each name, the newest: one machine's lab has 30 names and up to half a gigabyte each
 _ZEROS = bytes(1 << 20)
 _seen: dict[str, Built] = {}
 
@@ -110,10 +111,11 @@ def _make(part: Part, place: Path, inputs: tuple[Path, ...]) -> Built:
 
 
 def _forget_unused(name: str) -> None:
-    """Remove what no session has used for long; only parts of this name, since its lock is the one we hold."""
-    for place in ROOT.glob(f"{name}-*"):
-        own = place.name.removeprefix(f"{name}-")
-        if len(own) == 16 and time.time() - place.stat().st_mtime > UNUSED_DAYS * 86400:
+    """Remove what was not used lately; only parts of this name, since its lock is the one we hold."""
+    parts = [place for place in ROOT.glob(f"{name}-*") if len(place.name.removeprefix(f"{name}-")) == 16]
+    newest_first = sorted(parts, key=lambda place: place.stat().st_mtime, reverse=True)
+    for rank, place in enumerate(newest_first):
+        if rank >= KEPT or time.time() - place.stat().st_mtime > UNUSED_DAYS * 86400:
             shutil.rmtree(place)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 
 import pytest
@@ -73,6 +75,15 @@ def test_an_input_with_other_bytes_makes_what_is_above_it_anew() -> None:
     lower = part(made, "lower", recipe="newer", text="newer")
     assert (again(part(made, "upper", inputs=(lower,))).path / "file").read_text() == "xnewer"
     assert made == ["lower", "upper", "lower", "upper"]
+
+
+def test_of_each_name_the_parts_used_last_are_kept(empty: Path) -> None:
+    for age, recipe in enumerate(("three", "two", "one", "now")):
+        place = ensure(part([], recipe=recipe)).path.parent
+        os.utime(place, (1e9 + age, 1e9 + age) if age < 2 else None)
+    ensure(part([], "other"))
+    kept = {json.loads((place / "seal.json").read_text())["recipe"][0] for place in empty.glob("part-*/")}
+    assert kept == {"one", "now"}
 
 
 def test_an_interrupted_part_leaves_nothing(empty: Path) -> None:
