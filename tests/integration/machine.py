@@ -76,13 +76,24 @@ def footprint() -> dict[str, Any]:
         "iptables": {table: sorted(line for line in lines if line and not line.startswith(":")) +
                      sorted(line.split()[0] for line in lines if line.startswith(":CNI"))
                      for table, lines in tables.items()},
-        "processes": sorted(argv for pid in os.listdir("/proc") if pid.isdigit() for argv in [command(pid)]
-                            if OURS.search(argv)),
+        "processes": sorted(processes_that_stay().values()),
         "leases": sorted(map(str, Path("/var/lib/cni").rglob("*"))),
         "cgroups": sorted(str(path) for path in Path("/sys/fs/cgroup").glob("**/vmtool*")),
         "run": sorted(str(path) for path in Path("/run/vmtool").glob("[0-9a-f]*")),
         "loops": output("losetup", "-a"),
     }
+
+
+def processes_that_stay() -> dict[str, str]:
+    """Pid -> command line of what looks like ours. Something left behind stays; what is gone a moment later is of
+    somebody else, who may run vmtool on this machine at the same time."""
+    found: dict[str, str] = {}
+    for wait in (0, 0.3, 1):
+        time.sleep(wait if found else 0)
+        seen = {pid: argv for pid in os.listdir("/proc") if pid.isdigit() for argv in [command(pid)]
+                if OURS.search(argv)}
+        found = {pid: argv for pid, argv in seen.items() if not wait or found.get(pid) == argv}
+    return found
 
 
 def settle() -> None:
