@@ -434,7 +434,7 @@ def test_a_guest_that_starts_meanwhile_finds_the_old_or_the_new_image(tree: Path
     while not out.read_text():
         assert time.monotonic() < deadline
     if program == "resize2fs":
-        assert done.returncode == 3 and "somebody opened it meanwhile" in done.stderr
+        assert done.returncode == 3 and "another process opened it" in done.stderr
         assert state_of(image) == before
     else:
         assert not done.returncode, done.stderr
