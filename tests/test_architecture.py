@@ -32,8 +32,8 @@ EFFECTS = {"subprocess", "socket", "ctypes", "fcntl"}
 EFFECT_CALLS = re.compile(r"os\.(fork|forkpty|kill|killpg|exec\w+|posix_spawn\w*|spawn\w+|system|popen)")
 READS = {"read_text", "read_bytes", "write_text", "write_bytes", "open", "is_file", "is_dir", "is_symlink", "exists",
          "iterdir", "glob", "rglob", "stat", "lstat", "readlink", "resolve", "mkdir", "unlink", "touch"}
-GUEST_LIBRARIES = {"aiohttp", "cryptography", "multidict", "tokenizers", "torch", "transformers", "uvicorn", "vllm",
-                   "yarl"}
+GUEST_LIBRARIES = {"aiohttp", "cryptography", "httptools", "multidict", "tokenizers", "torch", "transformers",
+                   "uvicorn", "vllm", "yarl"}
 # What a public function gives, and the names of the files in which it may stand.
 HOMES = {
     "Step|Plan": r"plan(_\w+)?|stage|pipeline|commands|apply_plan",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 from collections.abc import Iterator
 from typing import Generic, Protocol, TypeVar
@@ -86,6 +87,7 @@ class Crowd(Generic[M]):
         return next(iter(first or second), None)
 
 
+@functools.lru_cache(1024)
 def address_group(host: str) -> str:
     """What counts as one address: an IPv4 address, or the /64 that is usually one person's."""
     address = ipaddress.ip_address(host.partition("%")[0])

@@ -1,19 +1,17 @@
-"""The front's way to vLLM: HTTP over a Unix socket, with connections that are kept for the next request."""
+"""The front's way to vLLM: connections over its Unix socket that are kept for the next request."""
 
 from __future__ import annotations
 
 import asyncio
-import functools
+import contextlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import aiohttp
-from yarl import URL
-
 from vmtool.serving.front.rooms import RequestBody
+from vmtool.serving.front.upstream import Upstream
 
 HEALTH_SECONDS = 5.0
 # Everybody may ask for the health; the engine is asked this often at most.
@@ -22,8 +20,10 @@ HEALTH_AGE = 0.2
 KEEP_SECONDS = 2.0
 MAX_LIST = 1 << 20
 PIECE = 64 << 10
-# What aiohttp's client would add by itself.
-NOT_ADDED = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
+
+
+class NotUp(ConnectionError):
+    """Nobody listens on the engine's socket."""
 
 
 class Engine:
@@ -31,32 +31,39 @@ class Engine:
 
     Args:
         socket: where it listens, now or later.
-        buffered: bytes of an answer that are read ahead; aiohttp takes twice as much as it is given.
+        buffered: bytes of an answer that are read ahead.
     """
 
     def __init__(self, socket: Path, buffered: int) -> None:
-        connector = aiohttp.UnixConnector(str(socket), limit=0, keepalive_timeout=KEEP_SECONDS)
-        self.session = aiohttp.ClientSession(
-            connector=connector, timeout=aiohttp.ClientTimeout(), cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False, skip_auto_headers=NOT_ADDED, read_bufsize=buffered // 2)
+        self.socket, self.buffered = str(socket), buffered
+        # With the moment from which each was idle; the newest is taken first.
+        self.idle: list[tuple[float, Upstream]] = []
         self.checked = -HEALTH_AGE
         self.healthy = False
         self.checking: asyncio.Task[bool] | None = None
 
-    async def close(self) -> None:
-        await self.session.close()
+    def close(self) -> None:
+        for _, connection in self.idle:
+            connection.drop()
 
-    def ask(self, method: str, target: str, headers: Mapping[str, str] | None = None,
-            body: RequestBody | None = None) -> Any:
-        """One request; what is returned is entered with `async with`, and gives the answer as it comes."""
-        url = _url(target)
-        size = len(body.data) if body else 0
-        if body is None or not size:
-            return self.session.request(method, url, headers=headers, allow_redirects=False)
-        # In one piece the transport would copy what the socket does not take at once.
-        data = bytes(body.data) if size <= PIECE else body.pieces(PIECE)
-        headers = {**(headers or {}), "Content-Length": str(size)}
-        return self.session.request(method, url, headers=headers, data=data, allow_redirects=False)
+    @contextlib.asynccontextmanager
+    async def ask(self, method: str, target: str, headers: Mapping[str, str] | None = None,
+                  body: RequestBody | None = None) -> AsyncIterator[Upstream]:
+        """One request: the answer as soon as its headers are there. It is ended when it is not taken to its end.
+
+        Raises:
+            NotUp: nobody listens. ConnectionError: it broke off.
+        """
+        connection = await self._connection()
+        try:
+            head, pieces = _request(method, target, headers or {}, body)
+            await connection.send(head, pieces)
+            yield connection
+        finally:
+            if connection.whole and connection.keeps and connection.open:
+                self.idle.append((time.monotonic(), connection))
+            else:
+                connection.drop()
 
     async def up(self) -> bool:
         """Whether it answers its own /health, as of a moment ago."""
@@ -72,24 +79,49 @@ class Engine:
         Raises:
             ValueError: the answer is not such a list.
         """
+        text = bytearray()
         async with self.ask("GET", "/v1/models") as answer:
-            document = json.loads(await answer.content.read(MAX_LIST))
+            while len(text) < MAX_LIST and (piece := await answer.read()):
+                text += piece
+        document = json.loads(text)
         entries = document.get("data") if isinstance(document, dict) else None
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
             raise ValueError("the engine's list of models is no list")
         return entries
 
+    async def _connection(self) -> Upstream:
+        fresh = time.monotonic() - KEEP_SECONDS
+        while self.idle:
+            since, kept = self.idle.pop()
+            if kept.open and since > fresh:
+                kept.begin()
+                return kept
+            kept.drop()
+        try:
+            _, made = await asyncio.get_running_loop().create_unix_connection(
+                lambda: Upstream(self.buffered), self.socket)
+        except OSError as error:
+            raise NotUp(str(error)) from error
+        return made
+
     async def _check(self) -> bool:
         try:
             async with asyncio.timeout(HEALTH_SECONDS), self.ask("GET", "/health") as answer:
                 self.healthy = answer.status == 200
-        except (OSError, TimeoutError, aiohttp.ClientError):
+        except (OSError, TimeoutError):
             self.healthy = False
         self.checked, self.checking = time.monotonic(), None
         return self.healthy
 
 
-@functools.lru_cache(64)
-def _url(target: str) -> URL:
-    """Kept, since aiohttp asks each one for its parts."""
-    return URL(f"http://vllm{target}", encoded=True)
+def _request(method: str, target: str, headers: Mapping[str, str],
+             body: RequestBody | None) -> tuple[bytes, Iterable[bytes]]:
+    """The bytes of a request: what comes at once, and what comes bit by bit."""
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    size = len(body.data) if body else 0
+    length = f"Content-Length: {size}\r\n" if size else ""
+    head = f"{method} {target} HTTP/1.1\r\nHost: vllm\r\n{lines}{length}\r\n".encode("ascii")
+    if body is None or size <= PIECE:
+        return head + (bytes(body.data) if body else b""), ()
+    # In one piece the transport would copy what the socket does not take at once.
+    return head, body.pieces(PIECE)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from aiohttp import web
 from multidict import CIMultiDict, CIMultiDictProxy
 
@@ -59,10 +61,17 @@ def passed_on(headers: CIMultiDictProxy[str]) -> dict[str, str]:
     return passed
 
 
-def passed_back(headers: CIMultiDictProxy[str]) -> CIMultiDict[str]:
+def passed_back(headers: Iterable[tuple[bytes, bytes]]) -> CIMultiDict[str]:
     """What of the answer's headers the client sees."""
-    named = {name.strip().lower() for name in headers.get("Connection", "").split(",")}
-    kept = CIMultiDict((name, value) for name, value in headers.items()
-                       if name.lower() not in NOT_PASSED_BACK and name.lower() not in named)
+    kept: CIMultiDict[str] = CIMultiDict()
+    named: list[str] = []
+    for name, value in headers:
+        lowered, text = name.decode("latin-1").lower(), value.decode("latin-1")
+        if lowered == "connection":
+            named = [word.strip().lower() for word in text.split(",")]
+        elif lowered not in NOT_PASSED_BACK:
+            kept.add(lowered, text)
+    for each in named:
+        kept.popall(each, None)
     kept["Server"] = SERVER
     return kept

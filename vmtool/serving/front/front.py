@@ -8,18 +8,18 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from typing import cast
 
-import aiohttp
 from aiohttp import web
 
 from vmtool.serving.front.access import Access, Network
 from vmtool.serving.front.connection import Connection
 from vmtool.serving.front.denied import Denied, answer
-from vmtool.serving.front.engine import Engine
+from vmtool.serving.front.engine import Engine, NotUp
 from vmtool.serving.front.form import check_form, go_on, passed_back, passed_on
 from vmtool.serving.front.limits import Limits
 from vmtool.serving.front.log import BoundedLog
 from vmtool.serving.front.rooms import Bodies, Requests
 from vmtool.serving.front.routes import Match, find, methods
+from vmtool.serving.front.upstream import Upstream
 
 
 class Front:
@@ -97,7 +97,7 @@ class Front:
         try:
             async with asyncio.timeout(self.limits.engine_seconds):
                 entries = await self.engine.models()
-        except (aiohttp.ClientError, OSError, ValueError):
+        except (OSError, ValueError):
             raise _not_up() from None
         for entry in entries:
             if entry.get("id") == name:
@@ -105,32 +105,31 @@ class Front:
         raise Denied(404, f"there is no model {name!r} here; GET /v1/models lists them")
 
     async def _forward(self, request: web.BaseRequest, connection: Connection,
-                       asked: AbstractAsyncContextManager[aiohttp.ClientResponse]) -> web.StreamResponse:
+                       asked: AbstractAsyncContextManager[Upstream]) -> web.StreamResponse:
         try:
             async with asyncio.timeout(self.limits.engine_seconds) as clock, asked as reply:
                 return await self._relay(request, reply, clock)
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        except (OSError, TimeoutError) as error:
             if request.writer.output_size > 0:  # an answer that ends here must not look whole
                 connection.drop()
                 raise
             if isinstance(error, TimeoutError):
                 raise Denied(504, f"no answer within {self.limits.engine_seconds:.0f} s") from None
-            if isinstance(error, aiohttp.ClientConnectorError):
+            if isinstance(error, NotUp):
                 raise _not_up() from None
             raise Denied(502, "the server broke off") from None
 
-    async def _relay(self, request: web.BaseRequest, reply: aiohttp.ClientResponse,
-                     clock: asyncio.Timeout) -> web.StreamResponse:
+    async def _relay(self, request: web.BaseRequest, reply: Upstream, clock: asyncio.Timeout) -> web.StreamResponse:
         """Pass the answer on as it comes, so that server-sent events are not held back."""
-        headers = passed_back(reply.headers)
-        if (reply.content_length or self.limits.buffered) < self.limits.buffered:
+        headers, reason = passed_back(reply.headers), reply.reason.decode("latin-1")
+        if 0 <= reply.length < self.limits.buffered:
             # A short answer in one packet: head and body apart would be two.
-            del headers["Content-Length"]
-            return web.Response(status=reply.status, reason=reply.reason, headers=headers, body=await reply.read())
+            headers.popall("Content-Length", None)
+            return web.Response(status=reply.status, reason=reason, headers=headers, body=await reply.read_all())
         now = asyncio.get_running_loop().time
-        response = web.StreamResponse(status=reply.status, reason=reply.reason, headers=headers)
+        response = web.StreamResponse(status=reply.status, reason=reason, headers=headers)
         await response.prepare(request)
-        while chunk := await reply.content.readany():
+        while chunk := await reply.read():
             clock.reschedule(now() + self.limits.reader_seconds)
             await response.write(chunk)
             del chunk  # it waits in the transport's buffer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
 import aiohttp
 from aiohttp import web
@@ -18,7 +18,7 @@ class Requests:
 
     def __init__(self, limits: Limits, keys: int) -> None:
         self.limits = limits
-        self.of_key = [0] * keys
+        self.of_key, self.held = [0] * keys, 0
 
     @contextlib.contextmanager
     def place(self, key: int) -> Iterator[None]:
@@ -29,13 +29,15 @@ class Requests:
         """
         if self.of_key[key] >= self.limits.requests_per_key:
             raise Busy(429, f"this key has {self.limits.requests_per_key} requests in flight; wait for one to end")
-        if sum(self.of_key) >= self.limits.requests:
+        if self.held >= self.limits.requests:
             raise Busy(503, f"{self.limits.requests} requests are in flight; try again")
         self.of_key[key] += 1
+        self.held += 1
         try:
             yield
         finally:
             self.of_key[key] -= 1
+            self.held -= 1
 
 
 class Bodies:
@@ -95,7 +97,7 @@ class RequestBody:
         self.bodies.held += more
         self.held = size
 
-    async def pieces(self, size: int) -> AsyncIterator[bytes]:
+    def pieces(self, size: int) -> Iterator[bytes]:
         """It bit by bit, and then it is no longer here: the answer may take long."""
         for at in range(0, len(self.data), size):
             yield bytes(self.data[at:at + size])

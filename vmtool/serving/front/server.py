@@ -15,6 +15,8 @@ from vmtool.serving.front.front import Front
 from vmtool.serving.front.log import BoundedLog, Warnings
 
 BACKLOG = 256
+# Accepted at once; a burst of connections would else hold up everybody who has one.
+ACCEPTS = 8
 SWEEP_SECONDS = 1.0
 STOP_SECONDS = 2.0
 # Set on the listening socket, from which each accepted one has them. A peer that has gone without a word is noticed
@@ -40,7 +42,8 @@ async def serve(front: Front, listening: socket.socket, log: Callable[[str], Non
     # A client that goes away cancels its request, and so vLLM stops generating for nobody.
     requests = web.Server(front.handle, handler_cancellation=True)
     accepting = await loop.create_server(lambda: Connection(requests, crowd, front.limits, loop), sock=listening,
-                                         backlog=BACKLOG)
+                                         backlog=ACCEPTS)
+    listening.listen(BACKLOG)  # asyncio has one number for both
     try:
         while True:
             due = loop.time() + SWEEP_SECONDS
@@ -52,5 +55,5 @@ async def serve(front: Front, listening: socket.socket, log: Callable[[str], Non
     finally:
         accepting.close()
         await requests.shutdown(STOP_SECONDS)
-        await front.engine.close()
+        front.engine.close()
         logging.getLogger().removeHandler(complaints)
