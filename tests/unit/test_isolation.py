@@ -42,7 +42,7 @@ STARTERS = {
     "host/processes.py": "every other program",
     "isolation.py": "the words of every Python",
     "facts/recording.py": "gives vmtool's own Python the same name on each host",
-    "serving/entrypoint.py": IN_A_CONTAINER,
+    "serving/child.py": IN_A_CONTAINER, "serving/entrypoint.py": IN_A_CONTAINER,
 }
 ENVIRONMENT_OF_PACKAGES = "the cleaned environment: what programs get that fetch packages"
 OF_ITS_ORDER = "in the TMPDIR that the plan gave the worker"
@@ -67,6 +67,7 @@ LOOKERS = {
     "rootfs/boot/workers/make_initramfs.py": OF_ITS_ORDER,
     "rootfs/grow/scratch_filesystem.py": "in the directory of the image",
     "rootfs/recipe/load.py": "a path with a ~ in a recipe that a person named", "spec/load.py": "likewise, a spec",
+    "serving/child.py": IN_A_CONTAINER,
     "serving/entrypoint.py": IN_A_CONTAINER, "serving/train_canary.py": IN_A_CONTAINER,
 }
 

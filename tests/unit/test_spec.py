@@ -11,6 +11,7 @@ from vmtool import documents
 from vmtool.errors import Refused
 from vmtool.quantity import parse_size
 from vmtool.rendering import shipped
+from vmtool.serving.restarts import RestartPolicy
 from vmtool.spec.load import read_spec
 from vmtool.spec.runtime import Spec
 
@@ -54,6 +55,28 @@ def test_what_is_left_out_has_safe_defaults(tmp_path: Path) -> None:
     assert spec.spec.runtime.handler == "kata"
     assert not spec.spec.allow_unconfidential
     assert spec.spec.network.publish == ()
+
+
+@pytest.mark.parametrize("word", ["no", '"no"'])
+def test_a_policy_of_no_restart_needs_no_quotes(tmp_path: Path, word: str) -> None:
+    """What YAML 1.1 makes of the word, false, can mean nothing else here."""
+    restart = read(tmp_path, f"{GOOD}  restart: {{policy: {word}}}\n").spec.restart
+    assert restart.asked == RestartPolicy("no")
+    assert restart.words == ("--restart", "no", "--restart-backoff", "1", "--restart-limit", "10")
+
+
+def test_a_dead_server_is_started_again_unless_the_spec_says_otherwise(tmp_path: Path) -> None:
+    """The entrypoint does so by itself: an image of an older vmtool knows no such option."""
+    assert read(tmp_path, GOOD).spec.restart.asked == RestartPolicy("on-failure", 1.0, 10)
+    assert read(tmp_path, GOOD).spec.restart.words == ()
+
+
+@pytest.mark.parametrize("bad", ["policy: off", "policy: sometimes", "backoff: 1s", "backoff: -1", "limit: 0",
+                                 "limit: 1.5", "backof: 1"])
+def test_a_restart_that_is_none_is_refused_with_its_line(tmp_path: Path, bad: str) -> None:
+    with pytest.raises(Refused) as error:
+        read(tmp_path, f"{GOOD}  restart: {{{bad}}}\n")
+    assert f"runtime.yaml:7: spec.restart.{bad.partition(':')[0]}: " in error.value.details[0]
 
 
 def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vmtool.serving.restarts import POLICIES, USUAL, RestartPolicy
 from vmtool.serving.vllm_arguments import refused_by_name
 from vmtool.serving.vllm_options import GRANTED, MODEL_CODE, POWERS
 from vmtool.serving.vllm_words import from_words
@@ -29,6 +30,7 @@ class Arguments:
         grace: seconds that vLLM gets to end after SIGTERM.
         vllm: further arguments for vLLM, checked.
         engine: "vllm", or "transformers" for the small server in its place.
+        restart: when one that died is started again.
     """
 
     model: Path
@@ -39,6 +41,7 @@ class Arguments:
     grace: float
     vllm: tuple[str, ...]
     engine: str = "vllm"
+    restart: RestartPolicy = USUAL
 
     @property
     def server(self) -> str:
@@ -64,13 +67,17 @@ def parse(argv: Sequence[str]) -> Arguments:
     parser.add_argument("--allow", choices=(*GRANTED, MODEL_CODE), action="append", default=[],
                         help="what vLLM's arguments may do beyond serving")
     parser.add_argument("--engine", choices=ENGINES, default="vllm", help="who serves the model")
+    parser.add_argument("--restart", choices=POLICIES, default=USUAL.policy, help="when a dead server is started again")
+    parser.add_argument("--restart-backoff", type=_seconds, default=USUAL.backoff, metavar="SECONDS")
+    parser.add_argument("--restart-limit", type=_count, default=USUAL.limit, metavar="NUMBER")
     known = parser.parse_args(own)
     if extra and known.engine != "vllm":
         parser.error(f"{extra[0]}: arguments for vLLM, but {known.engine} serves")
     if problem := refusal(extra, known.allow):
         parser.error(problem)
     return Arguments(known.model, known.served_model_name, known.listen, known.api_key_file,
-                     tuple(known.allow_from), known.grace, tuple(extra), known.engine)
+                     tuple(known.allow_from), known.grace, tuple(extra), known.engine,
+                     RestartPolicy(known.restart, known.restart_backoff, known.restart_limit))
 
 
 def refusal(extra: Sequence[str], allowed: Collection[str] = ()) -> str:
@@ -117,3 +124,15 @@ def _address(text: str) -> tuple[str, int]:
     if not 0 < int(port) < 65536:
         raise ValueError(f"{port} is no port")
     return str(address), int(port)
+
+
+def _seconds(text: str) -> float:
+    if not 0 <= float(text) <= 3600:  # nan is not, either
+        raise ValueError(f"{text} is no time")
+    return float(text)
+
+
+def _count(text: str) -> int:
+    if int(text) < 1:
+        raise ValueError(f"{text} is no number of tries")
+    return int(text)

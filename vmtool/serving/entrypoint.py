@@ -1,10 +1,11 @@
-"""PID 1 of the container: starts vLLM (or the small server) on a Unix socket, runs the front, ends when either does.
+"""PID 1 of the container: keeps vLLM (or the small server) running on a Unix socket, and the front before it.
 
-Before anything else it waits for the file with the keys: whoever launched it may want to look at the guest first.
+Before anything else it waits for the file with the keys: whoever launched it may want to look at the guest first. An
+engine that dies is started again (`--restart`), while the front stays up with the keys in its memory.
 
     python3 -m vmtool.serving.entrypoint --model DIR --served-model-name NAME --api-key-file FILE [-- VLLM_ARGUMENTS]
 
-Exit status: 0 stopped by SIGTERM or SIGINT, 1 vLLM died or the front could not listen, 2 wrong arguments.
+Exit status: 0 stopped by SIGTERM or SIGINT, 1 vLLM died (too often) or the front could not listen, 2 wrong arguments.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,6 +25,8 @@ from typing import TYPE_CHECKING
 
 from vmtool.serving.api_keys import read_keys
 from vmtool.serving.arguments import Arguments, engine_command, parse
+from vmtool.serving.child import inherit_orphans
+from vmtool.serving.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from vmtool.serving.front import Front
@@ -64,30 +66,29 @@ async def serve(arguments: Arguments, upstream: Path) -> int:
     keys = take_keys(arguments.key_file)
     listening = listen(arguments.listen)
     use_prepared_cache()
+    inherit_orphans()
     say(f"starting {arguments.server}")
     # vLLM first: while it imports torch, this process has the time to import what the front needs.
-    child = Child(arguments.server, engine_command(arguments, sys.executable, upstream))
-    loop.add_signal_handler(signal.SIGCHLD, child.reap)
-    child.reap()  # it may have ended before the handler was there
+    supervisor = Supervisor(arguments.server, engine_command(arguments, sys.executable, upstream), upstream,
+                            arguments.restart, say)
+    loop.add_signal_handler(signal.SIGCHLD, supervisor.reap)
+    supervisor.reap()  # it may have ended before the handler was there
     try:
         with contextlib.closing(listening):
             front = make_front(arguments, keys, upstream)
             serving = asyncio.create_task(run_front(front, listening))
-            announcing = asyncio.create_task(announce(front, arguments.server))
             say(f"the front listens on {arguments.listen[0]}:{arguments.listen[1]}")
-            ended = asyncio.create_task(child.ended.wait())
+            keeping = asyncio.create_task(supervisor.keep(front.engine))
             stopped = asyncio.create_task(stop.wait())
-            await asyncio.wait({serving, ended, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            announcing.cancel()
+            await asyncio.wait({serving, keeping, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            ended = keeping.result() if keeping.done() else "the front ended"
+            keeping.cancel()
             serving.cancel()
-            await asyncio.gather(serving, announcing, return_exceptions=True)
+            await asyncio.gather(serving, keeping, return_exceptions=True)
     finally:
-        await child.stop(arguments.grace)
-    if stop.is_set():
-        say("stopped")
-        return 0
-    say(f"{arguments.server} died: {describe(child.status)}" if ended.done() else "the front ended")
-    return 1
+        await supervisor.stop(arguments.grace)
+    say("stopped" if stop.is_set() else ended)
+    return 0 if stop.is_set() else 1
 
 
 async def appears(file: Path, stop: asyncio.Event) -> bool:
@@ -113,40 +114,6 @@ def take_keys(file: Path) -> tuple[bytes, ...]:
         say(f"{file} stays, since it cannot be removed: {error.strerror}")
     ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
     return keys
-
-
-class Child:
-    """The engine in a session of its own, so that signals reach its workers as well."""
-
-    def __init__(self, name: str, argv: tuple[str, ...]) -> None:
-        self.name = name
-        self.ended = asyncio.Event()
-        self.status = 0
-        self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, start_new_session=True)
-
-    def reap(self) -> None:
-        """Collect every child that has ended: PID 1 inherits the orphans of the whole container."""
-        with contextlib.suppress(ChildProcessError):
-            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
-                if ended[0] == self.process.pid:
-                    self.status = ended[1]
-                    self.process.returncode = os.waitstatus_to_exitcode(ended[1])
-                    self.ended.set()
-
-    async def stop(self, grace: float) -> None:
-        """SIGTERM, wait at most `grace` seconds, SIGKILL; nothing of its session is left after it."""
-        if not self.ended.is_set():
-            say(f"stopping {self.name}")
-            self.signal(signal.SIGTERM)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.ended.wait(), grace)
-        self.signal(signal.SIGKILL)
-        if not self.ended.is_set():
-            await self.ended.wait()
-
-    def signal(self, number: int) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, number)
 
 
 def listen(address: tuple[str, int]) -> socket.socket:
@@ -181,13 +148,6 @@ async def run_front(front: Front, listening: socket.socket) -> None:
     await serve(front, listening, say)
 
 
-async def announce(front: Front, server: str) -> None:
-    """Say once when the engine answers."""
-    while not await front.engine.up():
-        await asyncio.sleep(0.2)
-    say(f"{server} answers")
-
-
 def use_prepared_cache() -> None:
     """Copy what the image build has found out about common architectures to where vLLM looks for it.
 
@@ -202,15 +162,11 @@ def use_prepared_cache() -> None:
             say(f"the prepared cache cannot be copied to {cache}: the start takes longer")
 
 
-def describe(status: int) -> str:
-    """A wait status in words."""
-    code = os.waitstatus_to_exitcode(status)
-    return f"exit status {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
-
-
 def say(text: str) -> None:
     """One line on stdout with the seconds since the start."""
-    print(f"vmtool {time.monotonic() - BEGAN:8.2f} s  {text}", flush=True)
+    # In one write, which print() does not do with PYTHONUNBUFFERED: the engine writes to the same log.
+    sys.stdout.write(f"vmtool {time.monotonic() - BEGAN:8.2f} s  {text}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -27,6 +27,8 @@ WANTED = {
     "float_type": "a number", "bool_type": "true or false", "tuple_type": "a list", "list_type": "a list",
     "dict_type": "a mapping", "model_type": "a mapping", "model_attributes_type": "a mapping",
 }
+# Words that a reader of YAML 1.1 takes for something else, where that can only mean the same.
+AGREED: dict[documents.Place, tuple[str, ...]] = {("spec", "restart", "policy"): ("no",)}
 
 
 def read_spec(path: Path) -> Spec:
@@ -54,7 +56,8 @@ def validated(document: documents.Document, model: type[Model], changes: Mapping
     Raises:
         Refused: every mistake at once, each with file, line and key.
     """
-    problems = dict(document.problems)
+    problems = {place: problem for place, problem in document.problems.items()
+                if document.words[place] not in AGREED.get(place, ())}
     found: Model | None = None
     hint = ""
     try:

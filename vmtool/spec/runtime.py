@@ -15,6 +15,7 @@ from vmtool.serving.vllm_options import table
 from vmtool.spec.kata import KataSpec
 from vmtool.spec.libvirt import Libvirt
 from vmtool.spec.published_port import Publish
+from vmtool.spec.restart import Restart
 from vmtool.spec.vllm import Digits, Vllm, located
 from vmtool.spec.vllm_powers import power_problems
 from vmtool.tee.table import NONE, TeeName
@@ -220,6 +221,7 @@ class Body(Strict):
         canary: a question with a known answer; a model may bring its own.
         timeouts: seconds, where the computed ones do not fit.
         scaling: replicas, accepted for Kubernetes manifests.
+        restart: when a server that has died is started again.
     """
 
     runtime: Runtime = Runtime()
@@ -233,6 +235,7 @@ class Body(Strict):
     canary: Canary | None = None
     timeouts: Timeouts = Timeouts()
     scaling: Scaling | None = None
+    restart: Restart = Restart()
 
     @property
     def server_arguments(self) -> tuple[Argument, ...]:

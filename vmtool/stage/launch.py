@@ -196,10 +196,13 @@ class Launcher(Stage):
 
 # Keys that came after the first launches: while they say nothing they are no part of the digest.
 LATER = {"model": {"trust_remote_code"}, "vllm": {"files", "allow"}}
+LATER_SECTIONS = ("restart",)
 
 
 def digest(spec: Spec) -> str:
     """SHA-256 of the spec's content, however the file was written; that of an earlier version's spec stays the same."""
     body = spec.spec
-    unsaid = {part: {name for name in names if not getattr(getattr(body, part), name)} for part, names in LATER.items()}
+    unsaid: dict[str, set[str] | bool] = {
+        part: {name for name in names if not getattr(getattr(body, part), name)} for part, names in LATER.items()}
+    unsaid |= {name: True for name in LATER_SECTIONS if getattr(body, name) == Body.model_fields[name].default}
     return hashlib.sha256(spec.model_dump_json(exclude={"spec": unsaid}).encode()).hexdigest()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from pathlib import Path
@@ -32,6 +33,11 @@ class Engine:
     Args:
         socket: where it listens, now or later.
         buffered: bytes of an answer that are read ahead.
+
+    Attributes:
+        phase: what it is while it does not answer: "starting", "restarting", or "not answering" though it lives.
+        expected: when a restarting one may answer again, in monotonic seconds.
+        answered: when this one first answered, whoever asked; None when it has not yet.
     """
 
     def __init__(self, socket: Path, buffered: int) -> None:
@@ -41,6 +47,9 @@ class Engine:
         self.checked = -HEALTH_AGE
         self.healthy = False
         self.checking: asyncio.Task[bool] | None = None
+        self.phase = "starting"
+        self.expected = 0.0
+        self.answered: float | None = None
 
     def close(self) -> None:
         for _, connection in self.idle:
@@ -72,6 +81,15 @@ class Engine:
         if self.checking is None:
             self.checking = asyncio.create_task(self._check())
         return await asyncio.shield(self.checking)
+
+    def restarting(self, seconds: float) -> None:
+        """It has died, and is expected to answer again after that long."""
+        self.phase, self.healthy, self.answered = "restarting", False, None
+        self.expected = time.monotonic() + seconds
+
+    def retry_after(self) -> str:
+        """Seconds after which to ask again: what OpenAI's clients take from the header of that name, up to a minute."""
+        return str(min(60, max(1, math.ceil(self.expected - time.monotonic()))))
 
     async def models(self) -> list[dict[str, Any]]:
         """What it says that it serves.
@@ -111,6 +129,8 @@ class Engine:
         except (OSError, TimeoutError):
             self.healthy = False
         self.checked, self.checking = time.monotonic(), None
+        if self.healthy and self.answered is None:
+            self.answered = self.checked
         return self.healthy
 
 

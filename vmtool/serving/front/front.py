@@ -74,7 +74,9 @@ class Front:
 
     async def _health(self) -> web.Response:
         up = await self.engine.up()
-        return answer(200 if up else 503, {"status": "ok" if up else "starting"})
+        if up:
+            return answer(200, {"status": "ok"})
+        return answer(503, {"status": self.engine.phase}, {"Retry-After": self.engine.retry_after()})
 
     async def _answer(self, request: web.BaseRequest, connection: Connection, match: Match | None,
                       key: int) -> web.StreamResponse:
@@ -98,7 +100,7 @@ class Front:
             async with asyncio.timeout(self.limits.engine_seconds):
                 entries = await self.engine.models()
         except (OSError, ValueError):
-            raise _not_up() from None
+            raise self._not_up() from None
         for entry in entries:
             if entry.get("id") == name:
                 return answer(200, entry)
@@ -116,8 +118,8 @@ class Front:
             if isinstance(error, TimeoutError):
                 raise Denied(504, f"no answer within {self.limits.engine_seconds:.0f} s") from None
             if isinstance(error, NotUp):
-                raise _not_up() from None
-            raise Denied(502, "the server broke off") from None
+                raise self._not_up() from None
+            raise Denied(502, "the server broke off", {"Retry-After": "1"}) from None
 
     async def _relay(self, request: web.BaseRequest, reply: Upstream, clock: asyncio.Timeout) -> web.StreamResponse:
         """Pass the answer on as it comes, so that server-sent events are not held back."""
@@ -138,13 +140,13 @@ class Front:
         await response.write_eof()
         return response
 
+    def _not_up(self) -> Denied:
+        return Denied(503, f"the server is {self.engine.phase}: see /health",
+                      {"Retry-After": self.engine.retry_after()})
+
 
 def _one_by_one(connection: Connection, response: web.Response) -> web.Response:
     """Without a key nobody is served several requests at once: the first answer is the last."""
     if connection.inflow.ahead:
         response.force_close()
     return response
-
-
-def _not_up() -> Denied:
-    return Denied(503, "the server is not up (yet): see /health", {"Retry-After": "1"})

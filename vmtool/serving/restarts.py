@@ -1,0 +1,72 @@
+"""When a server that died is started again: what is asked for, and the decision; nothing here starts anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+Policy = Literal["always", "on-failure", "no"]
+POLICIES: tuple[Policy, ...] = get_args(Policy)
+# A server that answered for that long was well: what ends it begins a new row of failures.
+STEADY_SECONDS = 300.0
+LONGEST_WAIT = 300.0
+
+
+@dataclass(frozen=True)
+class RestartPolicy:
+    """What is asked for.
+
+    Args:
+        policy: "on-failure" starts again what died; "always" also what ended well; "no" nothing.
+        backoff: seconds before the first start of a row; each further one waits twice as long, `LONGEST_WAIT` at most.
+        limit: starts in a row, without a steady time between them, before it is given up.
+    """
+
+    policy: Policy = "on-failure"
+    backoff: float = 1.0
+    limit: int = 10
+
+    def wait(self, row: int) -> float:
+        """Seconds before the start that follows on so many in a row."""
+        # The exponent is bounded, since a float is.
+        return min(LONGEST_WAIT, self.backoff * 2.0 ** min(row, 30))
+
+
+# Of a spec that says nothing: nobody is awake at night to do it by hand.
+USUAL = RestartPolicy()
+
+
+@dataclass
+class Restarts:
+    """Counts the starts of one server, and decides on the next one.
+
+    Attributes:
+        row: starts since it was last well.
+        total: all of them.
+        proven: it has answered at least once.
+    """
+
+    policy: RestartPolicy
+    row: int = 0
+    total: int = 0
+    proven: bool = False
+
+    def next_wait(self, code: int, served: float | None) -> float | None:
+        """Seconds until it is started again; None when it is not.
+
+        A server that has never answered is not started again: whoever launched it is waiting, and is told at once.
+
+        Args:
+            code: its exit status; negative for a signal.
+            served: seconds since it first answered, None when it did not.
+        """
+        self.proven = self.proven or served is not None
+        if served is not None and served >= STEADY_SECONDS:
+            self.row = 0
+        wanted = self.policy.policy == "always" or (self.policy.policy == "on-failure" and code != 0)
+        if not self.proven or not wanted or self.row >= self.policy.limit:
+            return None
+        wait = self.policy.wait(self.row)
+        self.row += 1
+        self.total += 1
+        return wait
