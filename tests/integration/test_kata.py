@@ -214,7 +214,7 @@ def test_a_patched_shim_passes_the_look(vmtool: Vmtool, standin: Path, monkeypat
         instance = read_instance(State(vmtool.state), "chat")
         if not keys:
             claims.update({claim.id: claim.verdict for claim in read_claims(LocalMachine(), instance, whole=True)})
-            keys.extend(((standin / "key").read_bytes(), instance.paths.key.read_bytes()))
+            keys.extend(((standin / "key").read_bytes(), instance.paths.access.read_bytes()))
 
     monkeypatch.setattr(Silent, "note", look)
     with pytest.raises(VmtoolError) as error:

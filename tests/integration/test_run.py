@@ -87,6 +87,18 @@ def test_curl_from_the_host_gets_a_completion(vmtool: Vmtool, running: object) -
     assert json.loads(body)["choices"][0]["message"]["content"].strip() == expected(vmtool)
 
 
+def test_a_named_token_is_let_in_by_the_running_container_until_it_is_revoked(
+        vmtool: Vmtool, running: object, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text(vmtool("token", "add", "ci", "answers", "--requests", "60").out)
+    status, _ = completion(f"127.0.0.1:{PORT}", tmp_path / "token")
+    assert status == "200"
+    [row] = [row for row in vmtool("token", "list", "answers", "--json").json["tokens"] if row["name"] == "ci"]
+    assert (row["in_effect"], row["asked"]) == (True, 1)
+    assert row["completion_tokens"] > 0
+    vmtool("token", "revoke", "ci", "answers")
+    assert completion(f"127.0.0.1:{PORT}", tmp_path / "token")[0] == "401"
+
+
 def test_without_the_key_or_beside_the_api_there_is_nothing(running: object) -> None:
     assert completion(f"127.0.0.1:{PORT}", None)[0] == "401"
     for path in ("/metrics", "/docs", "/tokenize", "/invocations", "/version"):
@@ -189,7 +201,11 @@ def test_the_key_is_in_no_command_line_journal_or_log(vmtool: Vmtool, running: o
                            timeout=10, check=False).stdout
     assert key.encode() not in argvs
     holders = [path.name for path in directory.rglob("*") if path.is_file() and key in path.read_text(errors="replace")]
-    assert holders == ["api-key"]
+    assert sorted(holders) == ["access", "api-key"], "the key, and what is handed over"
+    manager = (directory / "secret" / "manager-key").read_text().strip()
+    assert manager.encode() not in argvs
+    assert [path.name for path in directory.rglob("*") if path.is_file()
+            and manager in path.read_text(errors="replace")] == ["manager-key"]
     for path in (directory, *directory.rglob("*")):
         if path.name not in ("guest.log", "container.pid"):  # written by the shim and ctr, in a closed directory
             assert path.stat().st_mode & 0o077 == 0, path

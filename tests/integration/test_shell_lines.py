@@ -23,6 +23,7 @@ from tests.fakes.kinds import KINDS
 from tests.integration.shell import IN_A_NETWORK, Scene, do, tree, type_it
 from tests.unit.qemu.cases import argv
 from vmtool import plan as p
+from vmtool.access.actions import WriteAccess
 from vmtool.containerd.actions import DeleteTask
 from vmtool.endpoint.actions import AskCanary, AwaitHealth, ReadServer
 from vmtool.endpoint.client import Server
@@ -479,6 +480,19 @@ for _server, _log in ((SERVED, "x\n\x1b[0m INFO non-default args: {'a': '\"é'}\
         (place / "key").write_text("sk-1\nsk-2\n")
         (place / "log").write_text(log)
         return ReadServer(server, place / "key", place / "log", place / "server.json", deadline=5)
+
+
+# Who may ask.
+
+GOOD_TOKEN = f"token ci sha256:{'a' * 64} requests=1"
+for _tokens in (None, f"# by hand\n\n{GOOD_TOKEN}\n", GOOD_TOKEN, ""):
+    @scene(WriteAccess, f"tokens: {_tokens!r}")
+    def _(place: Path, tokens: str | None = _tokens) -> p.Action:
+        (place / "key").write_text("sk-1\nsk-2" if tokens == "" else "sk-1\nsk-2\n")
+        (place / "manager").write_text("m" * 64 + "\n")
+        if tokens is not None:
+            (place / "tokens").write_text(tokens)
+        return WriteAccess(place / "key", place / "tokens", place / "manager", place / "access")
 
 
 # QEMUs: a shell under their name, with their arguments.

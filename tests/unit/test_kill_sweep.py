@@ -97,7 +97,8 @@ NO_STEPS = {
     "net.plan_reset.plan_check": "CHECK of CNI's plugins, for `vmtool net check`",
 }
 # Plans that only show an authoriser what is about to be done, which has no undo or is one.
-SHOWN = {"engine.transactions.undo_plan", "launch.stop.stop_instance", "launch.commands.instance.exec_command"}
+SHOWN = {"engine.transactions.undo_plan", "launch.stop.stop_instance", "launch.commands.instance.exec_command",
+         "launch.commands.token.change"}
 VMTOOL = Path(__file__).parents[2] / "vmtool"
 
 

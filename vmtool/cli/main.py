@@ -32,6 +32,7 @@ COMMANDS = {
     "rm": ("launch.commands.instance", "Remove an instance and everything it started."),
     "recover": ("cli.recover", "Undo what interrupted commands left behind."),
     "chat": ("launch.commands.chat", "Ask an instance's model a question."),
+    "token": ("launch.commands.token", "Add, list and revoke named tokens of an instance."),
     "image": ("image.commands", "Build, import and list container images."),
     "rootfs": ("rootfs.commands.group", "Build, grow, add to, inspect, verify and boot guest images."),
     "model": ("models.commands", "Make small models; encrypt models, and verify encrypted ones."),

@@ -101,6 +101,22 @@ def _pieces(lines: Iterator[str], url: str) -> Iterator[str]:
     raise VmtoolError(f"{url} answered without a stream", details=[error_text(first)] if first else [])
 
 
+def managed(host: Host, url: str, manager: Path, path: str, *, deadline: float = 15.0) -> Any:
+    """What the front says to the host alone, as a JSON document.
+
+    Raises:
+        VmtoolError: it does not answer, or not so.
+    """
+    status, text = host.request("GET", f"{url}{path}", headers=authorization(host, manager), deadline=deadline)
+    if not status:
+        raise VmtoolError(f"{url} did not answer: {text}")
+    _check_status(status, text, url)
+    try:
+        return parse_json(text)
+    except ValueError as error:
+        raise VmtoolError(f"{url} answered something that is no JSON", details=[text[:200]]) from error
+
+
 def models(host: Host, url: str, key: Path, *, deadline: float) -> Any:
     """What the server says of its models; None when it does not answer, or not in JSON."""
     status, text = host.request("GET", f"{url}/v1/models", headers=_headers(host, key), deadline=deadline)
@@ -110,13 +126,17 @@ def models(host: Host, url: str, key: Path, *, deadline: float) -> Any:
         return None
 
 
-def _headers(host: Host, key: Path) -> dict[str, str]:
-    """What goes with a question: the first key of the file."""
+def authorization(host: Host, key: Path) -> dict[str, str]:
+    """The header with the first key of the file."""
     try:
-        authorization = f"Bearer {host.read(key).decode().split()[0]}"
+        return {"Authorization": f"Bearer {host.read(key).decode().split()[0]}"}
     except (OSError, IndexError, ValueError) as error:
         raise VmtoolError(f"{key}: holds no API key") from error
-    return {"Authorization": authorization, "Content-Type": "application/json"}
+
+
+def _headers(host: Host, key: Path) -> dict[str, str]:
+    """What goes with a question."""
+    return {**authorization(host, key), "Content-Type": "application/json"}
 
 
 def _question(model: str, prompt: str, temperature: float, **more: Any) -> bytes:

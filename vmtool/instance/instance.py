@@ -39,6 +39,21 @@ class Paths:
         return self.directory / "secret" / "api-key"
 
     @property
+    def manager(self) -> Path:
+        """The key of whoever may change who may ask; it does not leave this host but to the front."""
+        return self.directory / "secret" / "manager-key"
+
+    @property
+    def access(self) -> Path:
+        """What is handed over: API keys and tokens."""
+        return self.directory / "secret" / "access"
+
+    @property
+    def tokens(self) -> Path:
+        """The named tokens, by their digests; they outlive a stop."""
+        return self.directory / "tokens"
+
+    @property
     def pidfile(self) -> Path:
         return self.directory / "container.pid"
 
@@ -89,6 +104,8 @@ class InstanceRecord:
         digest: SHA-256 of the spec, so that a second `run` of the same spec is recognised.
         socket, private: the containerd that holds it.
         host, port: where the server is published; an empty host when it is not.
+        manage: the port of the container on which the front answers the host alone; 0 of an instance that an earlier
+            vmtool started.
         devices: PCI addresses that were passed on.
         image_digest, image_chain, image_origin: see `vmtool.image.pinned_image`; empty of an instance that vmtool 0.1
             started.
@@ -115,6 +132,7 @@ class InstanceRecord:
     image_digest: str = ""
     image_chain: str = ""
     image_origin: str = ""
+    manage: int = 0
     details: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -124,6 +142,11 @@ class InstanceRecord:
     @property
     def server(self) -> Server:
         return Server(self.host, self.port, Path(self.result))
+
+    @property
+    def managed(self) -> Server:
+        """Where the front answers the host alone."""
+        return Server("", self.manage, Path(self.result))
 
     @property
     def confidential(self) -> bool:

@@ -10,6 +10,7 @@ import shlex
 from pathlib import Path
 
 from vmtool import plan as p
+from vmtool.access.give import write_access
 from vmtool.containerd.endpoint import Endpoint, awake
 from vmtool.image.pinned_image import PinnedImage
 from vmtool.instance.instance import Paths
@@ -135,6 +136,7 @@ def plan_greeting(spec: Spec, made: LaunchDomain, directory: Path) -> tuple[p.St
     return (
         p.Step(f"wait until the guest's agent answers, at most {seconds:.0f} s",
                (ask("report", evidence=paths.guest, deadline=seconds),), waits_only=True),
+        p.Step("put together who may ask", (write_access(paths),)),
         p.Step("hand over the address and the key, start the workload",
-               (ask("network", result_path(paths.network)), ask("serve", paths.key)), waits_only=True),
+               (ask("network", result_path(paths.network)), ask("serve", paths.access)), waits_only=True),
     )

@@ -68,7 +68,7 @@ class LibvirtLauncher(Launcher):
 
     def steps(self, launch: Launch) -> Iterator[Step]:
         spec, made, directory = launch.spec, launch.made, launch.directory
-        yield steps.plan_initrd(spec, made, server_command(spec.spec, launch.network, key=KEY))
+        yield steps.plan_initrd(spec, made, server_command(launch, key=KEY))
         yield steps.plan_domain(spec, made, launch.network, launch.netns, directory)
         yield steps.plan_check(spec, made, directory)
 

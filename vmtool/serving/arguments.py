@@ -27,6 +27,7 @@ class Arguments:
         listen: address and port of the front.
         key_file: file with the API keys, one per line.
         allow_from: networks that peers may come from; empty for any.
+        manage: address and port for the host, or None; manage_from: networks that the host may come from.
         grace: seconds that vLLM gets to end after SIGTERM.
         vllm: further arguments for vLLM, checked.
         engine: "vllm", or "transformers" for the small server in its place.
@@ -42,6 +43,8 @@ class Arguments:
     vllm: tuple[str, ...]
     engine: str = "vllm"
     restart: RestartPolicy = USUAL
+    manage: tuple[str, int] | None = None
+    manage_from: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
 
     @property
     def server(self) -> str:
@@ -63,6 +66,8 @@ def parse(argv: Sequence[str]) -> Arguments:
     parser.add_argument("--listen", type=_address, required=True, metavar="ADDRESS:PORT")
     parser.add_argument("--api-key-file", type=Path, required=True, metavar="FILE")
     parser.add_argument("--allow-from", type=ipaddress.ip_network, action="append", default=[], metavar="CIDR")
+    parser.add_argument("--manage", type=_address, metavar="ADDRESS:PORT", help="where the host changes who may ask")
+    parser.add_argument("--manage-from", type=ipaddress.ip_network, action="append", default=[], metavar="CIDR")
     parser.add_argument("--grace", type=float, default=20.0, metavar="SECONDS")
     parser.add_argument("--allow", choices=(*GRANTED, MODEL_CODE), action="append", default=[],
                         help="what vLLM's arguments may do beyond serving")
@@ -73,11 +78,14 @@ def parse(argv: Sequence[str]) -> Arguments:
     known = parser.parse_args(own)
     if extra and known.engine != "vllm":
         parser.error(f"{extra[0]}: arguments for vLLM, but {known.engine} serves")
+    if known.manage and not known.manage_from:
+        parser.error("--manage needs --manage-from: nobody else than the host may come")
     if problem := refusal(extra, known.allow):
         parser.error(problem)
     return Arguments(known.model, known.served_model_name, known.listen, known.api_key_file,
                      tuple(known.allow_from), known.grace, tuple(extra), known.engine,
-                     RestartPolicy(known.restart, known.restart_backoff, known.restart_limit))
+                     RestartPolicy(known.restart, known.restart_backoff, known.restart_limit), known.manage,
+                     tuple(known.manage_from))
 
 
 def refusal(extra: Sequence[str], allowed: Collection[str] = ()) -> str:

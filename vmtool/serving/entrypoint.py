@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vmtool.serving.api_keys import read_keys
+from vmtool.serving.access_list import AccessList, read_access
 from vmtool.serving.arguments import Arguments, engine_command, parse
 from vmtool.serving.child import inherit_orphans
 from vmtool.serving.supervisor import Supervisor
@@ -63,8 +63,9 @@ async def serve(arguments: Arguments, upstream: Path) -> int:
     if not await appears(arguments.key_file, stop):
         say("stopped before there was a key")
         return 0
-    keys = take_keys(arguments.key_file)
+    access = take_access(arguments.key_file)
     listening = listen(arguments.listen)
+    managed = listen(arguments.manage) if arguments.manage else None
     use_prepared_cache()
     inherit_orphans()
     say(f"starting {arguments.server}")
@@ -75,8 +76,8 @@ async def serve(arguments: Arguments, upstream: Path) -> int:
     supervisor.reap()  # it may have ended before the handler was there
     try:
         with contextlib.closing(listening):
-            front = make_front(arguments, keys, upstream)
-            serving = asyncio.create_task(run_front(front, listening))
+            front = make_front(arguments, access, upstream)
+            serving = asyncio.create_task(run_front(front, listening, managed, access.manager, arguments))
             say(f"the front listens on {arguments.listen[0]}:{arguments.listen[1]}")
             keeping = asyncio.create_task(supervisor.keep(front.engine))
             stopped = asyncio.create_task(stop.wait())
@@ -102,18 +103,18 @@ async def appears(file: Path, stop: asyncio.Event) -> bool:
     return True
 
 
-def take_keys(file: Path) -> tuple[bytes, ...]:
-    """The keys, which are then nowhere but in this process: the engine runs as the same user.
+def take_access(file: Path) -> AccessList:
+    """The keys and tokens, which are then nowhere but in this process: the engine runs as the same user.
 
     A process that cannot be dumped keeps its memory from others of its user (prctl(2), PR_SET_DUMPABLE).
     """
-    keys = read_keys(file)
+    access = read_access(file)
     try:
         file.unlink()
     except OSError as error:
         say(f"{file} stays, since it cannot be removed: {error.strerror}")
     ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
-    return keys
+    return access
 
 
 def listen(address: tuple[str, int]) -> socket.socket:
@@ -133,19 +134,21 @@ def listen(address: tuple[str, int]) -> socket.socket:
     return bound
 
 
-def make_front(arguments: Arguments, keys: tuple[bytes, ...], upstream: Path) -> Front:
+def make_front(arguments: Arguments, access: AccessList, upstream: Path) -> Front:
     """The front, imported only now: its libraries take a while."""
     from vmtool.serving.front import Engine, Front, Limits, fitting
 
     limits = fitting(Limits())
-    return Front(Engine(upstream, limits.buffered), keys, allow_from=arguments.allow_from, limits=limits, log=say)
+    return Front(Engine(upstream, limits.buffered), access, allow_from=arguments.allow_from, limits=limits, log=say)
 
 
-async def run_front(front: Front, listening: socket.socket) -> None:
-    """Serve HTTP on the socket until cancelled."""
-    from vmtool.serving.front import serve
+async def run_front(front: Front, listening: socket.socket, managed: socket.socket | None, manager: bytes,
+                    arguments: Arguments) -> None:
+    """Serve HTTP on the socket, and the host on the other, until cancelled."""
+    from vmtool.serving.front import Manage, serve
 
-    await serve(front, listening, say)
+    manage = Manage(front, manager, arguments.manage_from, say)
+    await serve(front, listening, say, manage, managed)
 
 
 def use_prepared_cache() -> None:

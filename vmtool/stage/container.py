@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool import plan as p
+from vmtool.access.give import write_access
 from vmtool.containerd import container as c
 from vmtool.containerd.endpoint import awake
 from vmtool.instance.instance import InstanceRecord
-from vmtool.net.network import Network, netns_path
+from vmtool.net.network import netns_path
 from vmtool.plan import Run
 from vmtool.spec.runtime import Body
 from vmtool.stage.launch import PORT, Launch
@@ -48,7 +49,7 @@ def plan_container(launch: Launch, guest: GuestPart) -> p.Step:
     options = ("--detach", "--pid-file", str(paths.pidfile), "--log-uri", f"file://{paths.log}")
     fetched = body.model.source == "huggingface"
     container = c.Container(
-        name=launch.name, image=launch.image.reference, command=server_command(body, launch.network),
+        name=launch.name, image=launch.image.reference, command=server_command(launch),
         handler=body.runtime.handler, memory=0 if guest.config else body.resources.memory,
         cpus=0 if guest.config else body.resources.cpus,
         binds=((body.model.path, model_path(body)) if body.model.path else RESOLVER, *body.vllm.mounts.values()),
@@ -67,7 +68,8 @@ def plan_container(launch: Launch, guest: GuestPart) -> p.Step:
 def plan_key(launch: Launch) -> p.Step:
     """The workload starts, and so reads the model, only when it has its key: after the check of the guest."""
     return p.Step("hand over the key, which starts the server",
-                  (c.hand_over(launch.endpoint, launch.name, launch.paths.key),))
+                  (write_access(launch.paths), c.hand_over(launch.endpoint, launch.name, launch.paths.access)))
+
 
 
 def model_path(body: Body) -> str:
@@ -75,10 +77,10 @@ def model_path(body: Body) -> str:
     return "/models/local" if body.model.path else str(body.model.repository)
 
 
-def server_command(body: Body, network: Network, key: str = c.KEY) -> tuple[str, ...]:
+def server_command(launch: Launch, key: str = c.KEY) -> tuple[str, ...]:
     """The front and vLLM behind it. When only this host may ask, the front lets in nobody but the bridge's address,
     which is where portmap makes the host's own connections come from; a neighbour on the bridge is turned away."""
-    ports = body.network.ports
+    body, network, ports = launch.body, launch.network, launch.body.network.ports
     only_host = bool(ports) and all(port.loopback for port in ports)
     allowed = sorted({power for each in body.server_arguments for power in each.option.powers(each.value)})
     return (
@@ -87,6 +89,7 @@ def server_command(body: Body, network: Network, key: str = c.KEY) -> tuple[str,
         "--api-key-file", key, *(("--engine", body.model.engine) if body.model.engine != "vllm" else ()),
         *body.restart.words,
         *(("--allow-from", f"{network.gateway}/32") if only_host or not ports else ()),
+        "--manage", f"0.0.0.0:{launch.manage}", "--manage-from", f"{network.gateway}/32",
         *(word for power in allowed for word in ("--allow", power)),
         "--", *(word for argument in body.server_arguments for word in argument.words),
     )

@@ -26,6 +26,8 @@ from vmtool.plan import Action, Step
 from vmtool.spec.runtime import Body, Spec
 
 PORT = 8000
+# Where Prometheus exporters of this kind listen by custom.
+MANAGE = 9464
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,12 @@ class Launch:
         return Paths(self.directory)
 
     @property
+    def manage(self) -> int:
+        """The container's port for the host alone."""
+        ports = self.body.network.ports
+        return MANAGE + (bool(ports) and ports[0].container_port == MANAGE)
+
+    @property
     def netns(self) -> str:
         """The name of its network namespace."""
         return netns_name(self.name)
@@ -117,7 +125,7 @@ class Launch:
             image_origin=self.image.origin, model=body.model.name, socket=str(self.endpoint.socket),
             private=self.endpoint.private, host=host, port=port.host_port if port else PORT,
             netns=str(netns_path(self.netns)), result=str(result_path(self.paths.network)),
-            memory=body.resources.memory, devices=self.devices.bdfs if self.devices else (),
+            memory=body.resources.memory, manage=self.manage, devices=self.devices.bdfs if self.devices else (),
             details=self.launcher.details(self))
 
 

@@ -12,6 +12,7 @@ import hashlib
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 
@@ -33,7 +34,7 @@ class Standin:
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
         """`hang` before the answer, `stream` so many chunks of `pad` bytes, `gap` seconds between them, `fall` silent
-        or `break` off after them; `wide` bytes at once, `short` of what was announced."""
+        or `break` off after them; `wide` bytes at once, `short` of what was announced, or just what `says`."""
         self.log.write("begun\n")
         try:
             answer = await self._chat(request, json.loads(await request.read() or "{}"))
@@ -43,9 +44,11 @@ class Standin:
         self.log.write("done\n")
         return answer
 
-    async def _chat(self, request: web.Request, asked: dict[str, float]) -> web.StreamResponse:
+    async def _chat(self, request: web.Request, asked: dict[str, Any]) -> web.StreamResponse:
         if asked.get("hang"):
             await asyncio.sleep(asked["hang"])
+        if "says" in asked:
+            return web.Response(text=str(asked["says"]), content_type="application/json")
         if "wide" in asked:
             return web.Response(body=b"w" * int(asked["wide"]))
         if "short" in asked and request.transport:

@@ -26,6 +26,7 @@ class Serving:
     front: subprocess.Popen[bytes]
     engine: subprocess.Popen[bytes] | None
     directory: Path
+    manage_port: int = 0
 
     def connect(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), timeout=SECONDS)
@@ -70,9 +71,10 @@ class Serving:
 def serving(directory: Path, *networks: str, engine: bool = True, health: int = 200,
             **limits: object) -> Iterator[Serving]:
     """Start both, and wait until /health has that status; end both."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    with socket.socket() as free, socket.socket() as other:
+        for each in (free, other):
+            each.bind(("127.0.0.1", 0))
+        port, manage_port = free.getsockname()[1], other.getsockname()[1]
     upstream = str(directory / "engine.sock")
     with contextlib.ExitStack() as ending:
         def start(log: str, *words: str) -> subprocess.Popen[bytes]:
@@ -85,8 +87,9 @@ def serving(directory: Path, *networks: str, engine: bool = True, health: int = 
         behind = None
         if engine:
             behind = start("engine.output", f"{__package__}.engine", upstream, str(directory / "engine"))
-        front = start("front", f"{__package__}.run_front", upstream, str(port), json.dumps(limits), *networks)
-        one = Serving(port, front, behind, directory)
+        front = start("front", f"{__package__}.run_front", upstream, str(port), str(manage_port), json.dumps(limits),
+                      *networks)
+        one = Serving(port, front, behind, directory, manage_port)
         until(lambda: answers(one, health), "the front does not answer")
         yield one
         assert front.poll() is None, f"the front has ended: {one.log()}"

@@ -1,6 +1,6 @@
 """The front alone, with other limits than its own.
 
-    python -m tests.integration.serving.run_front SOCKET PORT LIMITS_AS_JSON [NETWORK]
+    python -m tests.integration.serving.run_front SOCKET PORT MANAGE_PORT LIMITS_AS_JSON [NETWORK]
 """
 
 from __future__ import annotations
@@ -12,17 +12,22 @@ import sys
 from pathlib import Path
 
 from vmtool.serving import front as f
+from vmtool.serving.access_list import digest_of, parse
 from vmtool.serving.entrypoint import listen, say
 
-KEY, OTHER = "k" * 32, "o" * 32
+KEY, OTHER, MANAGER = "k" * 32, "o" * 32, "m" * 32
+MANAGERS_LINE = f"manager sha256:{digest_of(MANAGER.encode()).hex()}\n"
 
 
-async def run(socket: str, port: str, limits: str, *networks: str) -> None:
+async def run(socket: str, port: str, manage_port: str, limits: str, *networks: str) -> None:
     """Serve until killed."""
     fitted = f.fitting(f.Limits(**json.loads(limits)))
-    front = f.Front(f.Engine(Path(socket), fitted.buffered), (KEY.encode(), OTHER.encode()), limits=fitted, log=say,
+    access = parse(f"{KEY}\n{OTHER}\n{MANAGERS_LINE}".encode(), "the test's list")
+    front = f.Front(f.Engine(Path(socket), fitted.buffered), access, limits=fitted, log=say,
                     allow_from=map(ipaddress.ip_network, networks))
-    await f.serve(front, listen(("127.0.0.1", int(port))), say)
+    host = ipaddress.ip_network("127.0.0.1/32")
+    await f.serve(front, listen(("127.0.0.1", int(port))), say, f.Manage(front, access.manager, (host,), say),
+                  listen(("127.0.0.1", int(manage_port))))
 
 
 if __name__ == "__main__":

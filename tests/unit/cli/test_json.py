@@ -11,8 +11,10 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import shlex
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,6 +94,28 @@ def running(place: Place) -> None:
 def answering(place: Place) -> None:
     running(place)
     place.patch.setattr(client, "ask", lambda *words, **options: Answer("So.", "stop"))
+
+
+def tokens(place: Place) -> None:
+    """Instances of which one has a token that was used, one that its front does not know, and a key."""
+    running(place)
+    directory, shown = place.state / "instances" / "runc", {"requests": 60, "tokens": 0, "streams": 4}
+    record = json.loads((directory / "instance.json").read_text())
+    (directory / "instance.json").write_text(json.dumps(record | {"manage": 9464}))
+    (directory / "tokens").write_text(f"token ci sha256:{'a' * 64} requests=60 streams=4 added=2026-01-01T00:00:00Z\n"
+                                      f"token new sha256:{'b' * 64}\n")
+    counted = {"in_flight": 1, "asked": 5, "prompt_tokens": 10, "completion_tokens": 20}
+    place.patch.setattr(client, "managed", lambda *words, **options: {"tokens": [
+        {"name": "key", "digest": "c" * 64, **dict.fromkeys((*shown, *counted), 0), "idle_seconds": None},
+        {"name": "ci", "digest": "a" * 64, **shown, **counted, "idle_seconds": 1.0}]})
+    place.patch.setattr(client, "base_url", lambda *words: "http://10.0.0.2:9464")
+    place.patch.setattr(time, "time", lambda: 1767225601.0)
+
+
+def stopped(place: Place) -> None:
+    """A token is made for an instance that does not run."""
+    instances(place)
+    place.patch.setattr(secrets, "token_hex", lambda size: "5e" * size)
 
 
 def networks(place: Place) -> None:
@@ -217,6 +241,8 @@ CASES = {
     "status-libvirt": Case("status libvirt --json", running),
     "status-stopped": Case("status libvirt --json", instances, 1),
     "chat": Case("chat runc Why? --json", answering),
+    "token-list": Case("token list runc --json", tokens),
+    "token-add": Case("token add ci runc --requests 60 --json", stopped),
     "image-list": Case("image list --json", images),
     "rootfs-inspect": Case("rootfs inspect {files}/i.img --json", guest_image),
     "rootfs-inspect-foreign": Case("rootfs inspect {files}/i.img --json", foreign),

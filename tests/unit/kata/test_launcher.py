@@ -75,7 +75,7 @@ def test_the_look_comes_before_anything_waits() -> None:
 def test_the_key_comes_after_the_look_and_by_no_file_that_the_guest_shares() -> None:
     lines = list(plan_lines(plan()))
     [look] = [number for number, line in enumerate(lines) if "grep -e sev-snp-guest" in line]
-    [key] = [number for number, line in enumerate(lines) if line.endswith("< /s/instances/chat/secret/api-key")]
+    [key] = [number for number, line in enumerate(lines) if line.endswith("< /s/instances/chat/secret/access")]
     assert look < key
     assert f"task exec --exec-id vmtool-key chat python3 -P -m {receive_keys.__name__}" in lines[key]
     [start] = [line for line in lines if " run --detach" in line]

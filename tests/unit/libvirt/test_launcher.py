@@ -14,6 +14,7 @@ from tests.fakes import plans
 from tests.fakes.launches import Found, launched
 from tests.unit.launch.cases import MODEL, NETWORK, actions, asleep
 from tests.unit.libvirt.cases import GPUS, STATE, facts, gpu_facts, host, wish
+from vmtool.access.actions import WriteAccess
 from vmtool.endpoint.actions import AwaitHealth
 from vmtool.engine.journal import JournalState
 from vmtool.errors import NotReady, Refused
@@ -53,13 +54,14 @@ def written(made: Plan, name: str = "domain.xml") -> str:
 def test_the_table_of_contents() -> None:
     titles = [step.title for step in plan(wish("snp", 1)).steps]
     assert titles[3] == "make the guest's disks: workload and model"
-    assert titles[-10:] == [
+    assert titles[-11:] == [
         "bind 0000:81:00.0 to vfio-pci",
         "make the guest's initramfs",
         "start the domain vmtool-chat (qemu:///system)",
         "look whether the guest really runs in snp",
         "verify what was started, before it gets the key",
         "wait until the guest's agent answers, at most 273 s",
+        "put together who may ask",
         "hand over the address and the key, start the workload",
         "wait until the server is healthy, at most 200 s",
         "ask the canary and compare its answer",
@@ -77,9 +79,11 @@ def test_nothing_is_handed_over_before_the_look() -> None:
     asked = [(number, action.verb) for number, action in enumerate(order) if isinstance(action, GuestRequest)]
     assert [verb for _, verb in asked] == ["report", "network", "serve"], "the key goes last"
     assert look < asked[0][0]
-    [key] = [action for action in order if isinstance(action, CopySecret)]
-    assert [action.source for action in order if isinstance(action, GuestRequest)][-1] == key.path
-    assert not any(str(key.path) in action.shell() for action in order if isinstance(action, Run))
+    [given] = [action for action in order if isinstance(action, WriteAccess)]
+    assert [action.source for action in order if isinstance(action, GuestRequest)][-1] == given.path
+    secret = {given.path, *(action.path for action in order if isinstance(action, CopySecret))}
+    assert given.key in secret
+    assert not any(str(path) in action.shell() for action in order if isinstance(action, Run) for path in secret)
 
 
 def test_the_look_knows_what_was_asked_for() -> None:

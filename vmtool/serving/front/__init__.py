@@ -8,6 +8,7 @@ key. Whatever a peer sends, and however slowly, what it can hold is bounded by `
 from vmtool.serving.front.engine import Engine
 from vmtool.serving.front.front import Front
 from vmtool.serving.front.limits import Limits, fitting
+from vmtool.serving.front.manage import Manage
 from vmtool.serving.front.server import serve
 
-__all__ = ["Engine", "Front", "Limits", "fitting", "serve"]
+__all__ = ["Engine", "Front", "Limits", "Manage", "fitting", "serve"]

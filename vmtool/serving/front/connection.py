@@ -102,6 +102,12 @@ class Connection(web.RequestHandler):
         self.crowd.serve(self)
         self.until = math.inf
 
+    def one_by_one(self, response: web.Response) -> web.Response:
+        """Without a key nobody is served several requests at once: the first answer is the last."""
+        if self.inflow.ahead:
+            response.force_close()
+        return response
+
     def handle_error(self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None,
                      message: str | None = None) -> web.StreamResponse:
         """What is no HTTP, or a fault of the front itself: never with what the peer sent."""

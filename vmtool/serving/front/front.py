@@ -10,7 +10,10 @@ from typing import cast
 
 from aiohttp import web
 
-from vmtool.serving.front.access import Access, Network
+from vmtool.serving.access_list import AccessList
+from vmtool.serving.front.access import Network, check_peer, no_key, shown_digest
+from vmtool.serving.front.account import Account
+from vmtool.serving.front.clients import Client, Clients
 from vmtool.serving.front.connection import Connection
 from vmtool.serving.front.denied import Denied, answer
 from vmtool.serving.front.engine import Engine, NotUp
@@ -27,17 +30,16 @@ class Front:
 
     Args:
         engine: where they go.
-        keys: valid API keys; only their digests are kept.
+        access: who may ask; of keys and tokens only the digests are kept.
         allow_from: networks a peer may come from; empty for any.
         limits: what clients can hold.
         log: receives one line per request, as many as the limits allow; never a key, a header or a body.
     """
 
-    def __init__(self, engine: Engine, keys: Iterable[bytes], *, allow_from: Iterable[Network] = (),
+    def __init__(self, engine: Engine, access: AccessList, *, allow_from: Iterable[Network] = (),
                  limits: Limits, log: Callable[[str], None] = print) -> None:
-        self.engine, self.limits = engine, limits
-        self.access = Access(keys, allow_from)
-        self.requests, self.bodies = Requests(limits, len(self.access.digests)), Bodies(limits)
+        self.engine, self.limits, self.allow_from = engine, limits, tuple(allow_from)
+        self.clients, self.requests, self.bodies = Clients(access), Requests(limits), Bodies(limits)
         with_key, without = limits.log_lines
         self.log, self.log_denied = BoundedLog(log, with_key, "requests"), BoundedLog(log, without, "denied requests")
 
@@ -45,32 +47,30 @@ class Front:
         """Answer one request."""
         connection = cast(Connection, request.protocol)
         match = find(request.method, request.message.path)
-        began, status, keyed = time.monotonic(), 0, False
+        began, status, client = time.monotonic(), 0, None
         with connection.answering(request):
             try:
                 # Who sends request upon request without reading the answers is not heard until the last one is taken.
                 await request.writer.drain()
                 check_form(request)
-                self.access.check_peer(connection.host)
+                check_peer(connection.host, self.allow_from)
                 if match and not match.route.keyed:
-                    return _one_by_one(connection, await self._health())
-                key = self.access.check_key(request)
+                    return connection.one_by_one(await self._health())
+                client = self.clients.by_digest.get(shown_digest(request))
+                if not client:
+                    raise no_key()
                 connection.show_key()
-                keyed = True
-                response = await self._answer(request, connection, match, key)
+                response = await self._answer(request, connection, match, client)
                 status = response.status
                 return response
             except Denied as denied:
                 status = denied.status
-                response = denied.response()
-                if status == 400 or not request.content.is_eof():
-                    response.force_close()
-                return response if keyed else _one_by_one(connection, response)
+                return denied_response(request, connection, denied, client)
             finally:
                 if not match or match.route.keyed:
                     shown = match.route if match else "other"  # a foreign path may hold anything
                     line = f"{shown} {status or 'aborted'} {time.monotonic() - began:.3f} s"
-                    (self.log if keyed else self.log_denied)(line)
+                    (self.log if client else self.log_denied)(line)
 
     async def _health(self) -> web.Response:
         up = await self.engine.up()
@@ -79,22 +79,23 @@ class Front:
         return answer(503, {"status": self.engine.phase}, {"Retry-After": self.engine.retry_after()})
 
     async def _answer(self, request: web.BaseRequest, connection: Connection, match: Match | None,
-                      key: int) -> web.StreamResponse:
+                      client: Client) -> web.StreamResponse:
         if not match:
             if served := methods(request.message.path):
                 raise Denied(405, f"served by {' and '.join(served)} only", {"Allow": ", ".join(served)})
             raise Denied(404, "not served here; README lists the routes")
-        with self.requests.place(key):
+        with self.requests.place(client, connection):
             if "{model}" in match.route.path:
-                return await self._model(match.word)
+                return await self._model(match.word, client)
             headers = passed_on(request.headers)
             with self.bodies.body(counted=match.route.counted) as body:
                 await go_on(request)
                 await body.read(request)
+                size = len(body.data)
                 asked = self.engine.ask(match.route.method, match.target, headers, body)
-                return await self._forward(request, connection, asked)
+                return await self._forward(request, connection, asked, Account(client, size))
 
-    async def _model(self, name: str) -> web.Response:
+    async def _model(self, name: str, client: Client) -> web.Response:
         """One model of the list: vLLM has no route for it, and OpenAI's clients ask for it."""
         try:
             async with asyncio.timeout(self.limits.engine_seconds):
@@ -103,14 +104,15 @@ class Front:
             raise self._not_up() from None
         for entry in entries:
             if entry.get("id") == name:
-                return answer(200, entry)
+                return answer(200, entry, client.headers())
         raise Denied(404, f"there is no model {name!r} here; GET /v1/models lists them")
 
     async def _forward(self, request: web.BaseRequest, connection: Connection,
-                       asked: AbstractAsyncContextManager[Upstream]) -> web.StreamResponse:
+                       asked: AbstractAsyncContextManager[Upstream], account: Account) -> web.StreamResponse:
         try:
             async with asyncio.timeout(self.limits.engine_seconds) as clock, asked as reply:
-                return await self._relay(request, reply, clock)
+                with account.open(reply):
+                    return await self._relay(request, reply, clock, account)
         except (OSError, TimeoutError) as error:
             if request.writer.output_size > 0:  # an answer that ends here must not look whole
                 connection.drop()
@@ -121,22 +123,29 @@ class Front:
                 raise self._not_up() from None
             raise Denied(502, "the server broke off", {"Retry-After": "1"}) from None
 
-    async def _relay(self, request: web.BaseRequest, reply: Upstream, clock: asyncio.Timeout) -> web.StreamResponse:
+    async def _relay(self, request: web.BaseRequest, reply: Upstream, clock: asyncio.Timeout,
+                     account: Account) -> web.StreamResponse:
         """Pass the answer on as it comes, so that server-sent events are not held back."""
         headers, reason = passed_back(reply.headers), reply.reason.decode("latin-1")
         if 0 <= reply.length < self.limits.buffered:
             # A short answer in one packet: head and body apart would be two.
             headers.popall("Content-Length", None)
-            return web.Response(status=reply.status, reason=reason, headers=headers, body=await reply.read_all())
+            account.see(body := await reply.read_all())
+            account.close()
+            headers.update(account.client.headers())
+            return web.Response(status=reply.status, reason=reason, headers=headers, body=body)
         now = asyncio.get_running_loop().time
+        headers.update(account.client.headers())
         response = web.StreamResponse(status=reply.status, reason=reason, headers=headers)
         await response.prepare(request)
         while chunk := await reply.read():
             clock.reschedule(now() + self.limits.reader_seconds)
+            account.see(chunk)
             await response.write(chunk)
             del chunk  # it waits in the transport's buffer
             await request.writer.drain()
             clock.reschedule(now() + self.limits.engine_seconds)
+        account.close()
         await response.write_eof()
         return response
 
@@ -145,8 +154,13 @@ class Front:
                       {"Retry-After": self.engine.retry_after()})
 
 
-def _one_by_one(connection: Connection, response: web.Response) -> web.Response:
-    """Without a key nobody is served several requests at once: the first answer is the last."""
-    if connection.inflow.ahead:
+def denied_response(request: web.BaseRequest, connection: Connection, denied: Denied,
+                    client: Client | None) -> web.Response:
+    """What a client is told, and whether its connection goes on."""
+    response = denied.response()
+    if denied.status == 400 or not request.content.is_eof():
         response.force_close()
+    if not client:
+        return connection.one_by_one(response)
+    response.headers.update(client.headers())
     return response

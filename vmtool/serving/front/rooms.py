@@ -5,38 +5,43 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import aiohttp
 from aiohttp import web
 
+from vmtool.serving.front.clients import Client
 from vmtool.serving.front.denied import Busy, Denied
 from vmtool.serving.front.limits import Limits
 
+if TYPE_CHECKING:
+    from vmtool.serving.front.connection import Connection
+
 
 class Requests:
-    """Counts the requests that are being answered, in all and for each key."""
+    """Counts the requests that are being answered, in all and for each client."""
 
-    def __init__(self, limits: Limits, keys: int) -> None:
-        self.limits = limits
-        self.of_key, self.held = [0] * keys, 0
+    def __init__(self, limits: Limits) -> None:
+        self.limits, self.held = limits, 0
 
     @contextlib.contextmanager
-    def place(self, key: int) -> Iterator[None]:
+    def place(self, client: Client, connection: Connection) -> Iterator[None]:
         """Hold a place.
 
         Raises:
-            Busy: there is none.
+            Busy: there is none. Denied: the client has used up what it may.
         """
-        if self.of_key[key] >= self.limits.requests_per_key:
+        if len(client.running) >= self.limits.requests_per_key:
             raise Busy(429, f"this key has {self.limits.requests_per_key} requests in flight; wait for one to end")
         if self.held >= self.limits.requests:
             raise Busy(503, f"{self.limits.requests} requests are in flight; try again")
-        self.of_key[key] += 1
+        client.admit()
+        client.running.add(connection)
         self.held += 1
         try:
             yield
         finally:
-            self.of_key[key] -= 1
+            client.running.discard(connection)
             self.held -= 1
 
 

@@ -6,13 +6,16 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable
+from typing import Protocol
 
 from aiohttp import web
 
 from vmtool.serving.front.connection import Connection
 from vmtool.serving.front.crowd import Crowd
 from vmtool.serving.front.front import Front
+from vmtool.serving.front.limits import Limits
 from vmtool.serving.front.log import BoundedLog, Warnings
+from vmtool.serving.front.manage import LIMITS_HERE, Manage
 
 BACKLOG = 256
 # Accepted at once; a burst of connections would else hold up everybody who has one.
@@ -29,19 +32,38 @@ OPTIONS = (
 )
 
 
-async def serve(front: Front, listening: socket.socket, log: Callable[[str], None] = print) -> None:
-    """Serve HTTP on the socket until cancelled."""
+class Handler(Protocol):
+    """What answers requests."""
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse: ...
+
+
+async def serve(front: Front, listening: socket.socket, log: Callable[[str], None] = print,
+                manage: Manage | None = None, managed: socket.socket | None = None) -> None:
+    """Serve HTTP on the socket until cancelled, and its host on another."""
     # What asyncio reads at once, of peers and of the engine: its 256 KiB, for each connection, would be too many.
     asyncio.selector_events._SelectorSocketTransport.max_size = front.limits.buffered  # type: ignore[attr-defined]
-    for level, option, value in OPTIONS:
-        listening.setsockopt(level, option, value)
     complaints = Warnings(BoundedLog(log, front.limits.log_lines[1], "warnings"))
     logging.getLogger().addHandler(complaints)
+    try:
+        async with asyncio.TaskGroup() as listeners:
+            listeners.create_task(listen(front, listening, front.limits))
+            if manage and managed:
+                listeners.create_task(listen(manage, managed, LIMITS_HERE))
+    finally:
+        front.engine.close()
+        logging.getLogger().removeHandler(complaints)
+
+
+async def listen(handler: Handler, listening: socket.socket, limits: Limits) -> None:
+    """Accept connections, and end those that hold something for too long."""
+    for level, option, value in OPTIONS:
+        listening.setsockopt(level, option, value)
     loop = asyncio.get_running_loop()
-    crowd: Crowd[Connection] = Crowd(front.limits)
+    crowd: Crowd[Connection] = Crowd(limits)
     # A client that goes away cancels its request, and so vLLM stops generating for nobody.
-    requests = web.Server(front.handle, handler_cancellation=True)
-    accepting = await loop.create_server(lambda: Connection(requests, crowd, front.limits, loop), sock=listening,
+    requests = web.Server(handler.handle, handler_cancellation=True)
+    accepting = await loop.create_server(lambda: Connection(requests, crowd, limits, loop), sock=listening,
                                          backlog=ACCEPTS)
     listening.listen(BACKLOG)  # asyncio has one number for both
     try:
@@ -55,5 +77,3 @@ async def serve(front: Front, listening: socket.socket, log: Callable[[str], Non
     finally:
         accepting.close()
         await requests.shutdown(STOP_SECONDS)
-        front.engine.close()
-        logging.getLogger().removeHandler(complaints)

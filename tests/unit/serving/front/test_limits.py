@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import logging
 import resource
+from typing import cast
 
 import pytest
 
+from vmtool.serving.access_list import AccessToken
 from vmtool.serving.front import limits as li
+from vmtool.serving.front.clients import Client
+from vmtool.serving.front.connection import Connection
 from vmtool.serving.front.denied import Busy, Denied
 from vmtool.serving.front.log import BoundedLog, Warnings
 from vmtool.serving.front.rooms import Bodies, Requests
@@ -63,14 +67,16 @@ def test_what_libraries_complain_of_holds_nothing_that_a_peer_sent() -> None:
 
 
 def test_a_key_has_so_many_requests_and_leaves_room_for_others() -> None:
-    requests = Requests(li.Limits(requests=3, requests_per_key=2), 2)
-    with requests.place(0), requests.place(0):
+    requests = Requests(li.Limits(requests=3, requests_per_key=2))
+    one, other = Client(AccessToken("key", b"")), Client(AccessToken("other", b""))
+    wires = [cast(Connection, object()) for _ in range(4)]
+    with requests.place(one, wires[0]), requests.place(one, wires[1]):
         with pytest.raises(Busy, match="this key has 2 requests in flight") as busy:
-            requests.place(0).__enter__()
+            requests.place(one, wires[2]).__enter__()
         assert (busy.value.status, busy.value.headers) == (429, {"Retry-After": "1"})
-        with requests.place(1), pytest.raises(Busy, match="3 requests are in flight"):
-            requests.place(1).__enter__()
-    assert requests.of_key == [0, 0]
+        with requests.place(other, wires[2]), pytest.raises(Busy, match="3 requests are in flight"):
+            requests.place(other, wires[3]).__enter__()
+    assert (requests.held, one.running, other.running) == (0, set(), set())
 
 
 def test_long_bodies_share_a_number_of_bytes_and_short_ones_always_have_room() -> None:

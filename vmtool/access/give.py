@@ -1,0 +1,32 @@
+"""Giving a front that runs its list of who may ask: what it let in and the list does not name ends."""
+
+from __future__ import annotations
+
+from vmtool.access.actions import WriteAccess
+from vmtool.endpoint import client
+from vmtool.endpoint.answers import error_text
+from vmtool.errors import VmtoolError
+from vmtool.instance.instance import Instance, Paths
+from vmtool.machine import Host
+
+SECONDS = 15.0
+
+
+def write_access(paths: Paths) -> WriteAccess:
+    """What puts the list together, as it is at that moment."""
+    return WriteAccess(paths.key, paths.tokens, paths.manager, paths.access)
+
+
+def give_access(host: Host, instance: Instance) -> None:
+    """Give it to the front of an instance that runs.
+
+    Raises:
+        VmtoolError: it does not answer, or does not take it; then what was in use stays in use.
+    """
+    paths, server = instance.paths, instance.known().managed
+    write_access(paths).do(host)
+    url = f"{client.base_url(host, server)}/access"
+    status, text = host.request("PUT", url, headers=client.authorization(host, paths.manager),
+                                body=host.read(paths.access), deadline=SECONDS)
+    if status != 200:
+        raise VmtoolError(f"{url} did not take the list: {error_text(text)}")
