@@ -15,7 +15,7 @@ SCRIPTS = [str(path) for path in (*ROOT.glob("scripts/*"), ROOT / ".ci" / "run")
            if path.is_file() and b"bash" in path.read_bytes()[:40]]
 
 
-# Outside the checkout: what a fresh clone has in common with the last one is not looked at again. mypy goes by contents.
+# Outside the checkout, so that a fresh clone looks again only at what is new. mypy goes by contents.
 CACHE = Path(os.environ.get("VMTOOL_CACHE") or Path.home() / ".cache" / "vmtool") / "mypy"
 
 
