@@ -25,7 +25,7 @@ from vmtool.spec.commands import EXAMPLES
 from vmtool.spec.json_schema import schema_text
 from vmtool.spec.keys import Key, all_keys
 from vmtool.spec.load import read_spec
-from vmtool.spec.runtime import Accelerators
+from vmtool.spec.resources import Accelerators
 
 KEYS = tuple(all_keys())
 SCHEMA = shipped("images") / "runtime.schema.json"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Mapping
@@ -18,7 +17,6 @@ from vmtool.errors import Refused
 from vmtool.scalars import TAG, quoted, scalar
 from vmtool.schema import WRITTEN
 from vmtool.spec.runtime import Spec
-from vmtool.spec.vllmd import VllmdSpec
 
 Model = TypeVar("Model", bound=BaseModel)
 # pydantic's type of mistake -> what the key takes.
@@ -40,11 +38,13 @@ def read_spec(path: Path) -> Spec:
     document = documents.read(path)
     if not isinstance(document.value, dict):
         raise Refused(f"{path}: not a mapping", hint=documents.START)
-    dialect: type[Spec] | type[VllmdSpec] = Spec
     if str(document.value.get("apiVersion", "")).startswith("vllmd"):
-        dialect = VllmdSpec
-    spec = validated(document, dialect)
-    return _anchored(spec if isinstance(spec, Spec) else spec.translated(), path.absolute().parent)
+        from vmtool.spec.vllmd import VllmdSpec  # few files are of that dialect
+
+        spec = validated(document, VllmdSpec).translated()
+    else:
+        spec = validated(document, Spec)
+    return _anchored(spec, path.absolute().parent)
 
 
 def validated(document: documents.Document, model: type[Model], changes: Mapping[str, Any] = {}) -> Model:
@@ -111,6 +111,8 @@ def _explanation(place: documents.Place) -> str:
 
 def _problem(document: documents.Document, detail: ErrorDetails, model: type[BaseModel]) -> str:
     """A mistake that pydantic found, in a person's words; near keys and values are suggested."""
+    import difflib
+
     place, kind, value = tuple(detail["loc"]), detail["type"], detail["input"]
     if kind == "extra_forbidden":
         near = difflib.get_close_matches(str(place[-1]), _keys(model, place[:-1]), n=1)

@@ -7,8 +7,10 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from vmtool.schema import Size, Strict
-from vmtool.spec.runtime import Accelerators, Body, Metadata, Model, Resources, Scaling, Spec
+from vmtool.schema import Size, Strict, defaults
+from vmtool.spec.model import Model
+from vmtool.spec.resources import Accelerators, Resources
+from vmtool.spec.runtime import Body, Metadata, Scaling, Spec
 
 
 class VllmdResources(Strict):
@@ -23,7 +25,7 @@ class VllmdBody(Strict):
     """`spec` in the vllmd dialect."""
 
     model: Model
-    resources: VllmdResources = VllmdResources()
+    resources: VllmdResources = defaults(VllmdResources)
     scaling: Scaling | None = None
 
 

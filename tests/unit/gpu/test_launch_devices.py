@@ -20,7 +20,7 @@ from vmtool.gpu.saved_state import records
 from vmtool.gpu.select import DeviceRequest
 from vmtool.paths import State
 from vmtool.plan import Plan
-from vmtool.spec.runtime import Accelerators
+from vmtool.spec.resources import Accelerators
 
 
 def test_a_spec_without_accelerators_wants_none() -> None:
