@@ -86,7 +86,17 @@ class Reader(Protocol):
         takes `deadline` seconds and leaves a process behind."""
 
 
-class DeviceReader(Reader, Protocol):
+class HostReader(Reader, Protocol):
+    """A reader for a look at the whole machine."""
+
+    def beside(self, programs: Sequence[tuple[str, ...]]) -> contextlib.AbstractContextManager[None]:
+        """Inside, these programs may already run beside each other, each until `run` is asked for its output.
+
+        What they print must fit into a pipe, and they may hold nothing that others wait for.
+        """
+
+
+class DeviceReader(HostReader, Protocol):
     """A reader that also dares to read what a broken driver can block."""
 
     def guarded(self, paths: tuple[str, ...], deadline: float = 2.0) -> dict[str, str | None]:

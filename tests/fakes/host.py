@@ -62,6 +62,10 @@ class FakeHost(LocalHost):
     def run(self, argv: tuple[str, ...], deadline: float = 10.0) -> Output | None:
         return self.reader.run(argv, deadline) if self.reader else None
 
+    @contextlib.contextmanager
+    def beside(self, programs: Sequence[tuple[str, ...]]) -> Iterator[None]:
+        yield
+
     def udev(self, path: str, deadline: float = 2.0) -> Mapping[str, str]:
         return self.reader.udev(path, deadline) if self.reader else {}
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,10 @@ class Recorded:
     def run(self, argv: tuple[str, ...], deadline: float = 10.0) -> Output | None:
         found = self.data["outputs"].get(command_line(argv))
         return Output(found.get("status", 0), found.get("out", ""), found.get("err", "")) if found is not None else None
+
+    @contextlib.contextmanager
+    def beside(self, programs: Sequence[tuple[str, ...]]) -> Iterator[None]:
+        yield
 
     def udev(self, path: str, deadline: float = 2.0) -> Mapping[str, str]:
         found: dict[str, str] | None = self.data["udev"].get(path)

@@ -19,7 +19,7 @@ from vmtool.paths import State
 
 # Where recorded hosts have vmtool's state, and where a test puts it.
 STATE = "/var/lib/vmtool"
-READS = ("text", "guarded", "names", "link", "exists", "which", "run", "busy", "udev")
+READS = ("beside", "text", "guarded", "names", "link", "exists", "which", "run", "busy", "udev")
 
 
 def recorded(state: Path, *names: str, **more: Any) -> Recorded:

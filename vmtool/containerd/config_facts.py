@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import fnmatch
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from vmtool.containerd.daemon_facts import MAIN, read_daemon
 from vmtool.foreign import parse_toml
 from vmtool.machine import Reader
 
+IMPORTED = "/etc/containerd/conf.d"
 # The CRI plugin's name by the version of a configuration file; containerd ignores the others' tables.
 CRI = {1: "cri", 2: "io.containerd.grpc.v1.cri", 3: "io.containerd.cri.v1.runtime"}
 
@@ -38,18 +39,29 @@ class ContainerdRuntime:
     config_path: str | None
 
 
-def read_runtimes(reader: Reader) -> Iterator[ContainerdRuntime]:
+def read_runtimes(reader: Reader, words: Sequence[str] = ()) -> Iterator[ContainerdRuntime]:
     """Every runtime that containerd has with the file that the running daemon was started with. A file with which it
-    would not start has none."""
+    would not start has none.
+
+    Args:
+        words: containerd, which takes a while to answer, is only asked when one of them is in that file, or when
+            others are imported.
+    """
     daemon = read_daemon(reader)
     path = daemon.config if daemon else MAIN
-    if not reader.exists(path):
+    if not reader.exists(path) or (words and not _mentions(reader, path, (*words, "imports"))):
         return
     dumped = reader.run(("containerd", "--config", path, "config", "dump"))
     if dumped is None:
         yield from _by_file(reader, path)
     elif dumped.status == 0:
         yield from _runtimes(parse_toml(dumped.out), path, 2)
+
+
+def _mentions(reader: Reader, path: str, words: Sequence[str]) -> bool:
+    """Whether the file has one of the words, or containerd reads others by itself (2.2 and later)."""
+    text = reader.text(path) or ""
+    return any(word in text for word in words) or bool(reader.names(IMPORTED))
 
 
 def _by_file(reader: Reader, path: str) -> Iterator[ContainerdRuntime]:

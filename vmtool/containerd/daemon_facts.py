@@ -31,7 +31,7 @@ def read_daemon(reader: Reader) -> Daemon | None:
     """The one that listens on the system's socket; where that cannot be asked, root's oldest."""
     found = [pid for pid in sorted(int(name) for name in reader.names("/proc") if name.isdecimal())
              if _is_containerd(reader, pid)]
-    listens = reader.run(("ss", "-xlpHn", "src", ADDRESS))
+    listens = reader.run(("ss", "-xlpHn", "src", ADDRESS)) if found else None
     if listens and listens.status == 0 and listens.out:
         pids = {int(pid) for pid in re.findall(r"\bpid=(\d+)", listens.out)}
         found = [pid for pid in found if pid in pids]

@@ -8,12 +8,12 @@ from pathlib import Path
 from vmtool.containerd.facts import ContainerdFacts, RuncFacts, read_containerd, read_runc
 from vmtool.facts.cpu import CpuFacts, read_cpu, read_is_root
 from vmtool.facts.kernel import KernelFacts, read_kernel
-from vmtool.facts.kvm import KvmFacts, read_kvm
+from vmtool.facts.kvm import PROBE, KvmFacts, read_kvm
 from vmtool.facts.memory import CgroupFacts, DiskFacts, MemoryFacts, read_cgroups, read_disk, read_memory
 from vmtool.gpu.iommu import IommuFacts, read_iommu
 from vmtool.kata.shims import KataFacts, read_kata
 from vmtool.libvirt.installed import HypervisorFacts, read_hypervisor
-from vmtool.machine import Reader
+from vmtool.machine import HostReader, Reader
 from vmtool.net.facts import NetworkFacts, read_network
 from vmtool.paths import State
 from vmtool.tee.facts import TeeFacts, read_tee
@@ -39,7 +39,7 @@ class HostFacts:
     network: NetworkFacts
 
 
-def read_host(reader: Reader, state_root: Path | str, probe_kvm: bool = True) -> HostFacts:
+def read_host(reader: HostReader, state_root: Path | str, probe_kvm: bool = True) -> HostFacts:
     """Read all facts.
 
     Args:
@@ -48,7 +48,22 @@ def read_host(reader: Reader, state_root: Path | str, probe_kvm: bool = True) ->
             hangs. Without it KVM is "not-checked", and so is virtCCA.
     """
     cpu = read_cpu(reader)
+    with reader.beside(slow_questions(reader, cpu, probe_kvm)):
+        return _read(reader, cpu, Path(state_root), probe_kvm)
+
+
+def slow_questions(reader: Reader, cpu: CpuFacts, probe_kvm: bool) -> tuple[tuple[str, ...], ...]:
+    """The programs that take longest to say something, and that nothing else looks for: a `containerd --version` that
+    runs meanwhile could be taken for the daemon."""
+    found = map(reader.which, ("ctr", "runc", f"qemu-system-{cpu.arch}", "virsh"))
+    return (*((PROBE,) if probe_kvm else ()), *((program, "--version") for program in found if program))
+
+
+def _read(reader: Reader, cpu: CpuFacts, state_root: Path, probe_kvm: bool) -> HostFacts:
+    """Whatever takes long and was started before is asked for last."""
     kernel = read_kernel(reader)
+    network = read_network(reader, State(state_root))
+    kata = read_kata(reader, cpu.arch)
     kvm = read_kvm(reader, cpu, probe_kvm)
     return HostFacts(
         is_root=read_is_root(reader),
@@ -62,7 +77,7 @@ def read_host(reader: Reader, state_root: Path | str, probe_kvm: bool = True) ->
         disk=read_disk(reader, str(state_root)),
         containerd=read_containerd(reader),
         runc=read_runc(reader),
-        kata=read_kata(reader, cpu.arch),
+        kata=kata,
         hypervisor=read_hypervisor(reader, cpu.arch),
-        network=read_network(reader, State(Path(state_root))),
+        network=network,
     )

@@ -39,14 +39,15 @@ class CpuFacts:
 
 
 def read_cpu(reader: Reader) -> CpuFacts:
-    """Read /proc/cpuinfo and `uname -m`."""
+    """Read /proc/cpuinfo, and the machine's name: of a file since Linux 6.1, else `uname -m`."""
     text = reader.text("/proc/cpuinfo") or ""
-    uname = reader.run(("uname", "-m"))
+    arch = (reader.text("/proc/sys/kernel/arch") or "").strip()
+    uname = None if arch else reader.run(("uname", "-m"))
     flags = (_field(text, "flags") or "").split()
     implementer = _field(text, "CPU implementer")
     part = _field(text, "CPU part")
     return CpuFacts(
-        arch=uname.out.strip() if uname else "",
+        arch=uname.out.strip() if uname else arch,
         vendor=_field(text, "vendor_id") or (ARM_IMPLEMENTERS.get(implementer, implementer) if implementer else None),
         model=_field(text, "model name") or (ARM_PARTS.get(part, f"part {part}") if part else None),
         cores=len(re.findall(r"^processor\s*:", text, re.MULTILINE)),

@@ -10,7 +10,8 @@ import json
 import re
 import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 from vmtool.machine import DeviceReader, FilePiece, Output
@@ -56,6 +57,9 @@ class RecordingReader:
 
     def run(self, argv: tuple[str, ...], deadline: float = 10.0) -> Output | None:
         return self._once(self.machine.run, argv, deadline)
+
+    def beside(self, programs: Sequence[tuple[str, ...]]) -> AbstractContextManager[None]:
+        return self.machine.beside(programs)
 
     def udev(self, path: str, deadline: float = 2.0) -> Mapping[str, str]:
         return self._once(self.machine.udev, path, deadline)

@@ -10,12 +10,15 @@ import stat
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from vmtool.errors import ProgramFailed, ProgramMissing, Refused, VmtoolError
 from vmtool.foreign import open_file, read_regular
 from vmtool.host import daemons, files, processes
 from vmtool.machine import Channel, DeviceWrite, FilePiece, Output, Pairs, RunningWrites
+
+if TYPE_CHECKING:
+    from vmtool.host.beside import Beside
 
 LIMIT = 4 << 20
 PIECE = 64 << 10
@@ -26,6 +29,8 @@ LARGEST = 64 << 20
 
 class LocalMachine:
     """This machine, read-only."""
+
+    _beside: Beside | None = None
 
     def text(self, path: str) -> str | None:
         try:
@@ -91,9 +96,20 @@ class LocalMachine:
 
     def run(self, argv: tuple[str, ...], deadline: float = 10.0) -> Output | None:
         try:
-            return processes.run(argv, deadline=deadline)
+            found = self._beside.output(argv, deadline) if self._beside else None
+            return found or processes.run(argv, deadline=deadline)
         except (ProgramMissing, ProgramFailed):
             return None
+
+    @contextlib.contextmanager
+    def beside(self, programs: Sequence[tuple[str, ...]]) -> Iterator[None]:
+        from vmtool.host.beside import Beside  # few need it
+
+        try:
+            with Beside(programs) as self._beside:
+                yield
+        finally:
+            self._beside = None
 
     def udev(self, path: str, deadline: float = 2.0) -> Mapping[str, str]:
         from vmtool.host import udev  # few need it

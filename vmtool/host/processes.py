@@ -30,6 +30,7 @@ _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None)
 # A descriptor, an open file, or what subprocess has for none and for a pipe.
 Stream = int | IO[bytes]
+Child = subprocess.Popen[bytes]
 
 
 def which(program: str) -> str | None:
@@ -58,20 +59,38 @@ def run(argv: Sequence[str], *, deadline: float, env: Sequence[tuple[str, str]] 
         target = files.enter_context(_private_file(stdout)) if stdout else subprocess.PIPE
         child = start(argv, source, target, subprocess.PIPE, env=(*env, *given), before=_die_with_parent,
                       kept=() if report is None else (report,))
-        try:
-            out, err = child.communicate(stdin if isinstance(stdin, bytes) else None, timeout=deadline)
-        except subprocess.TimeoutExpired:
-            end_group(child)
-            how = f"no end after {deadline:.0f} s"
-            raise ProgramFailed(f"{shlex.join(argv)}: {how}", how=how, details=_state(child)) from None
-        except BaseException:
-            end_group(child)
-            raise
-    result = Output(child.returncode, (out or b"").decode(errors="replace"), err.decode(errors="replace"))
+        result = finish(child, argv, deadline, stdin if isinstance(stdin, bytes) else None)
     if log:
         log.write(f"$ {shlex.join(argv)}\n{result.out}{result.err}")
         log.flush()
     return result
+
+
+def finish(child: Child, argv: Sequence[str], deadline: float, stdin: bytes | None = None) -> Output:
+    """Wait for the end of a program that was started; whatever comes between ends it.
+
+    Raises:
+        ProgramFailed: it did not end in time.
+    """
+    try:
+        out, err = child.communicate(stdin, timeout=deadline)
+    except subprocess.TimeoutExpired:
+        end_group(child)
+        how = f"no end after {deadline:.0f} s"
+        raise ProgramFailed(f"{shlex.join(argv)}: {how}", how=how, details=_state(child)) from None
+    except BaseException:
+        end_group(child)
+        raise
+    return Output(child.returncode, (out or b"").decode(errors="replace"), err.decode(errors="replace"))
+
+
+def start_question(argv: Sequence[str]) -> Child:
+    """Start a program that only prints; it dies with vmtool. `finish` waits for it.
+
+    Raises:
+        ProgramMissing: there is no such program.
+    """
+    return start(argv, subprocess.DEVNULL, subprocess.PIPE, subprocess.PIPE, before=_die_with_parent)
 
 
 def run_reporting(argv: Sequence[str], stdin: bytes, *, deadline: float, env: Sequence[tuple[str, str]] = (),

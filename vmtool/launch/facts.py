@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from vmtool.containerd.endpoint import choose_endpoint
 from vmtool.doctor.host import HostFacts, read_host
-from vmtool.gpu.after_cleanup import facts_without as gpu_without
-from vmtool.gpu.facts import read_gpu
-from vmtool.gpu.launch_devices import Selection, request_of, select_accelerators
 from vmtool.image.pinned_image import read_image
 from vmtool.instance.instance import Instance, read_instance, subject_of
 from vmtool.launch.pipeline import launcher_of
@@ -16,6 +15,9 @@ from vmtool.net.after_cleanup import facts_without as network_without
 from vmtool.paths import State
 from vmtool.spec.runtime import Spec
 from vmtool.stage.launch import Launch
+
+if TYPE_CHECKING:
+    from vmtool.gpu.launch_devices import Selection
 
 
 def read_launch(reader: DeviceReader, state: State, spec: Spec, timeout: float | None = None
@@ -40,6 +42,10 @@ def read_launch(reader: DeviceReader, state: State, spec: Spec, timeout: float |
 
 def choose_devices(reader: DeviceReader, state: State, spec: Spec, cleared: Instance | None) -> Selection | None:
     """The accelerators of the launch, chosen once; None when it asks for none."""
+    from vmtool.gpu.after_cleanup import facts_without as gpu_without  # most launches have no device
+    from vmtool.gpu.facts import read_gpu
+    from vmtool.gpu.launch_devices import request_of, select_accelerators
+
     request = request_of(spec.spec.resources.accelerators, subject_of(spec.name))
     if request is None:
         return None

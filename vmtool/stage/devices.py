@@ -6,12 +6,10 @@ from collections.abc import Iterator
 
 from vmtool.claims import Claim
 from vmtool.findings import Finding
-from vmtool.gpu.launch_devices import plan_accelerators
 from vmtool.instance.instance import Instance
 from vmtool.machine import Reader
 from vmtool.paths import State
 from vmtool.plan import Step
-from vmtool.proof.devices import driver_claims, viable_claims
 from vmtool.stage.launch import Launch, Stage
 
 
@@ -22,8 +20,13 @@ class DevicesStage(Stage):
         yield from launch.devices.findings if launch.devices else ()
 
     def steps(self, launch: Launch) -> Iterator[Step]:
-        yield from plan_accelerators(launch.state, launch.devices) if launch.devices else ()
+        if launch.devices:
+            from vmtool.gpu.launch_devices import plan_accelerators  # most launches have no device
+
+            yield from plan_accelerators(launch.state, launch.devices)
 
     def claims(self, reader: Reader, instance: Instance, *, whole: bool) -> Iterator[Claim]:
+        from vmtool.proof.devices import driver_claims, viable_claims
+
         yield from driver_claims(reader, instance.known())
         yield from viable_claims(reader, instance.known(), State(instance.paths.directory.parents[1]))

@@ -7,12 +7,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vmtool.claims import Claim
 from vmtool.containerd.endpoint import Endpoint
 from vmtool.findings import Finding
-from vmtool.gpu.launch_devices import Selection
 from vmtool.image.pinned_image import PinnedImage
 from vmtool.instance.instance import Instance, InstanceRecord, Paths, subject_of
 from vmtool.machine import DeviceReader, Reader
@@ -24,6 +23,9 @@ from vmtool.net.network import Network, netns_path, result_path
 from vmtool.paths import State
 from vmtool.plan import Action, Step
 from vmtool.spec.runtime import Body, Spec
+
+if TYPE_CHECKING:
+    from vmtool.gpu.launch_devices import Selection
 
 PORT = 8000
 # Where Prometheus exporters of this kind listen by custom.
