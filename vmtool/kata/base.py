@@ -47,7 +47,7 @@ class Base:
 
 
 def known_base(release: Release, name: str, arch: str, prefix: str) -> Base | None:
-    """What the release's own archive has for it; None where the row does not tell."""
+    """What the release's own archive has for it; None where the row has none."""
     shipped = release.shipped.get(arch, {})
     if name not in shipped:
         return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from vmtool.architecture import ARM64
 from vmtool.findings import Finding, failing, host_lacks, wrong_input
@@ -18,10 +19,12 @@ from vmtool.kata.lint.rules import RULES
 from vmtool.kata.render import draft
 from vmtool.kata.request import KataRequest
 from vmtool.kata.shims import RUST
-from vmtool.rootfs.format.image_file import ImageFile
 from vmtool.spec.kata_releases import releases
 from vmtool.tee.table import NONE, tee_of
 from vmtool.tee.virtcca import VIRTCCA
+
+if TYPE_CHECKING:
+    from vmtool.rootfs.format.image_file import ImageFile
 
 SILENT = ", and would boot an ordinary VM in silence"
 
@@ -148,14 +151,14 @@ def _image(request: KataRequest, guest: GuestFacts) -> Iterator[Finding]:
     if what != wanted:
         root = "a bare file system" if wanted == BARE else "the root file system in an MBR's first partition"
         yield host_lacks("kata.image.layout", f"{image.path} is {what}, but Kata {release.name} boots "
-                         f"/dev/{release.root}, so it wants {root}")
+                         f"/dev/{release.root}, which needs {root}")
     elif wanted == PARTITION and image.partitions[0].start not in OFFSETS:
         start = image.partitions[0].start
         yield host_lacks("kata.image.offset", f"{image.path}: its partition starts at byte {start}; Kata "
-                         f"{release.name} wants {' or '.join(map(str, OFFSETS))}")
+                         f"{release.name} boots one at {' or '.join(map(str, OFFSETS))} only")
     if image.size % (128 * MIB) and wanted == PARTITION and not request.confidential and not request.gpus:
         yield host_lacks("kata.image.size",
-                         f"{image.path}: {image.size} bytes is no multiple of 128 MiB, which NVDIMM wants")
+                         f"{image.path}: {image.size} bytes is no multiple of 128 MiB, as NVDIMM needs")
     if guest.hooks is False:
         yield host_lacks("kata.image.hook", f"{image.path} has no executable file in {request.hook_path}/prestart, so "
                          "no GPU would reach the container")

@@ -1,4 +1,4 @@
-"""`vmtool kata`: render a configuration, check one, tell which file a shim reads and which keys it knows."""
+"""`vmtool kata`: render a configuration, check one, show which file a shim reads and which keys it knows."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def kata_command() -> None:
 @kata_command.command("render")
 @click.argument("spec", type=click.Path(path_type=Path), metavar="SPEC.yaml")
 @click.option("-o", "output", type=click.Path(path_type=Path), metavar="FILE", help="Write it there, not to stdout.")
-@click.option("--install", is_flag=True, help="Write it where the shim looks first; the old file is kept beside it.")
+@click.option("--install", is_flag=True, help="Write it where the shim looks first; the old file is kept next to it.")
 @click.option("--kind", type=click.Choice(KINDS), default=KINDS[0], show_default=True, help="What to render.")
 @click.option("--diff", is_flag=True, help="Show what is changed in the shipped configuration, and why.")
-@click.option("--drop-in", is_flag=True, help="Only the changes, as a file for config.d beside the shipped one.")
+@click.option("--drop-in", is_flag=True, help="Only the changes, as a file for config.d next to the shipped one.")
 @JSON
 @click.pass_obj
 def render(state: State, spec: Path, output: Path | None, install: bool, kind: str, diff: bool, drop_in: bool,
@@ -145,7 +145,7 @@ def check(file: Path | None, version: str | None, tee: str | None, gpus: int | N
 @kata_command.command("which")
 @JSON
 def which(as_json: bool) -> None:
-    """Tell which file each shim will really read, and where `kata-runtime check` reads another."""
+    """Show which file each shim will really read, and where `kata-runtime check` reads another."""
     from vmtool.host.local import LocalMachine
     from vmtool.kata.facts import read_target
     from vmtool.kata.which import read_which

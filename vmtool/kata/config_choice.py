@@ -29,8 +29,8 @@ class ConfigChoice:
     Args:
         path: the file that is read, links resolved; None when there is none.
         reason: the rule by which it was chosen.
-        drop_ins: files of config.d beside it, in the order in which they are merged.
-        problem: why the shim would not start with it; empty when nothing speaks against it.
+        drop_ins: files of config.d next to it, in the order in which they are merged.
+        problem: why the shim would not start with it; empty when there is no reason.
     """
 
     path: str | None
@@ -40,7 +40,7 @@ class ConfigChoice:
 
 
 def default_paths(reader: Reader, program: str, rust: bool) -> tuple[str, ...]:
-    """The files that the shim tries when nobody names one: asked of kata-runtime beside it, else by its prefix."""
+    """The files that the shim tries when nobody names one: as kata-runtime next to it says, else by its prefix."""
     if rust:
         return RUST_DEFAULTS
     prefix = posixpath.dirname(posixpath.dirname(program))
@@ -57,7 +57,7 @@ def choose_config(reader: Reader, *, defaults: tuple[str, ...], rust: bool, vers
 
     Args:
         defaults: the shim's own default files.
-        version: of the shim, "3.15.0"; None when it does not tell, then it is taken for a strict one.
+        version: of the shim, "3.15.0"; None when unknown, then it is taken for a strict one.
         option: ConfigPath of containerd's runtime options; None when containerd passes none.
         environment: KATA_CONF_FILE that the shim would see.
     """

@@ -35,6 +35,7 @@ class Document:
         drop_ins: keys that a drop-in sets; there an unknown key keeps the shim from starting.
         respelled: those of the drop-ins that are in other letter case than the release's.
         twice: keys that one file has in two spellings: the runtime takes either.
+        tables: keys that are in two tables of one name in two spellings, with two values.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Document:
     drop_ins: frozenset[KeyPath] = field(default=frozenset())
     respelled: frozenset[KeyPath] = field(default=frozenset())
     twice: frozenset[KeyPath] = field(default=frozenset())
+    tables: frozenset[KeyPath] = field(default=frozenset())
 
     def section(self, name: str) -> dict[str, Any]:
         """A section's values; empty when it is absent or no table."""
@@ -88,7 +90,8 @@ def parse(text: str, name: str = "configuration.toml", toml: str = "1.1", keys: 
     spelling = Spelling(keys or {})
     spelled = spelling.spell(values)
     places = {spelling.path(path): f"{name}:{line}" for path, line in key_lines(text)}
-    return Document(name, spelled, places, respelled=frozenset(spelling.respelled), twice=frozenset(spelling.twice))
+    return Document(name, spelled, places, respelled=frozenset(spelling.respelled), twice=frozenset(spelling.twice),
+                    tables=frozenset(spelling.tables))
 
 
 def _loads(text: str, toml: str) -> dict[str, Any]:
@@ -117,7 +120,7 @@ def read(path: Path, drop_ins: Sequence[Path] = (), toml: str = "1.1", keys: Key
         other = parse(_text(extra), str(extra), toml, keys)
         document = Document(document.name, _merged(document.values, other.values), document.places | other.places,
                             document.drop_ins | frozenset(other.places), document.respelled | other.respelled,
-                            document.twice | other.twice)
+                            document.twice | other.twice, document.tables | other.tables)
     return document
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from vmtool.errors import NotReady
 from vmtool.facts.cpu import CpuFacts, read_cpu
@@ -13,10 +14,11 @@ from vmtool.kata.assets import Assets
 from vmtool.kata.config_choice import resolve
 from vmtool.kata.shims import RUST, KataFacts, KataShim, read_kata
 from vmtool.machine import Reader
-from vmtool.rootfs.format.image_file import ImageFile, look_at_image
-from vmtool.rootfs.metadata.manifest_values import read_manifest_values
 from vmtool.spec.kata_releases import Release, release_like
 from vmtool.spec.verity_params import verity_problem
+
+if TYPE_CHECKING:
+    from vmtool.rootfs.format.image_file import ImageFile
 
 RUNTIME = "io.containerd.kata.v2"
 FILESYSTEMS = ("ext4", "xfs", "erofs")
@@ -88,15 +90,25 @@ def read_guest(reader: Reader, assets: Assets, hook_path: str) -> GuestFacts:
         hook_path: of the image; empty when no hook is wanted.
     """
     files = (assets.qemu, assets.kernel, assets.initrd or assets.image, assets.firmware, assets.virtiofsd)
-    image = None if assets.initrd else look_at_image(reader, assets.image)
+    image = None if assets.initrd else _image(reader, assets.image)
     hooks = read_hooks(reader, image, hook_path) if image and hook_path else None
     verity, filesystem = read_promises(reader, assets.image) if image else ("", "")
     return GuestFacts(image, verity, filesystem, hooks, _dm_init(reader, assets.kernel),
                       tuple(file for file in files if file and not reader.exists(file)))
 
 
+def _image(reader: Reader, path: str) -> ImageFile | None:
+    if not path or reader.piece(path, 0, 0) is None:
+        return None
+    from vmtool.rootfs.format.image_file import look_at_image  # rendering for another host needs it not
+
+    return look_at_image(reader, path)
+
+
 def read_promises(reader: Reader, image: str) -> tuple[str, str]:
     """dm-verity's parameters and the file system, as the manifest has them; what is not whole counts as absent."""
+    from vmtool.rootfs.metadata.manifest_values import read_manifest_values
+
     values = read_manifest_values(reader, image)
     verity = values.get("verity", {}).get("kernel_verity_params")
     filesystem = values.get("filesystem")

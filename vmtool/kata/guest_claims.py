@@ -85,13 +85,13 @@ def _tee(view: View, record: InstanceRecord) -> Claim:
     flags = next((line for line in view.get("/proc/cpuinfo", ()) if line.startswith("flags")), "")
     seen = [tee.guest_node for tee in BY_NAME.values() if tee.guest_node.rpartition("/")[2] in listed]
     seen += [f"the flag {tee.cpu_flag}" for tee in BY_NAME.values() if tee.cpu_flag in flags.split()]
-    told = f"{WORD}{', '.join(seen) or 'no sign of a TEE'}"
+    shown = f"{WORD}{', '.join(seen) or 'no sign of a TEE'}"
     if not record.confidential:
-        return Claim("guest.tee", "not-checked", f"none was asked for; {told}")
+        return Claim("guest.tee", "not-checked", f"none was asked for; {shown}")
     wanted = BY_NAME[record.tee].cpu_flag
     if wanted and flags and wanted not in flags.split():
-        return Claim("guest.tee", "failed", f"{told}: its processor lacks the flag {wanted}")
-    return Claim("guest.tee", "not-checked", f"{told}; only an attestation could prove it")
+        return Claim("guest.tee", "failed", f"{shown}: its processor lacks the flag {wanted}")
+    return Claim("guest.tee", "not-checked", f"{shown}; only an attestation could prove it")
 
 
 def _hardening(view: View) -> Claim:
@@ -99,8 +99,8 @@ def _hardening(view: View) -> Claim:
     status = dict(line.split(":\t", 1) for line in view.get("/proc/1/status", ()) if ":\t" in line)
     if not status:
         return Claim("process.hardening", "not-checked", f"{WORD}nothing of its first process")
-    verdict, told = judge_status(status)
-    return Claim("process.hardening", verdict, WORD + told)
+    verdict, shown = judge_status(status)
+    return Claim("process.hardening", verdict, WORD + shown)
 
 
 def _gpus(reader: Reader, record: InstanceRecord, view: View) -> Claim:

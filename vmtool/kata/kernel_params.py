@@ -30,7 +30,7 @@ def change_kernel_params(request: KataRequest, shipped: str) -> tuple[str | None
 
 
 def _tee_words(request: KataRequest) -> list[tuple[str, str]]:
-    """What the guest's kernel must be told; CC-0.8.0's patch has it built in."""
+    """What the guest's kernel takes as parameters; CC-0.8.0's patch has it built in."""
     known = tee_of(request.tee)
     if not known or not known.kata.guest_word or request.release.root == "vda":
         return []

@@ -51,12 +51,12 @@ def choose_checked(reader: Reader, file: str | None, release: Release | None) ->
     if shim is None or shim.config.path is None or shim.config.problem:
         raise NotReady("there is no Kata configuration on this host to check",
                        details=[shim.config.problem] if shim else ["no containerd-shim-kata*-v2 was found"],
-                       hint="name a file: vmtool kata check FILE; vmtool doctor --for kata tells more")
+                       hint="name a file: vmtool kata check FILE; vmtool doctor --for kata")
     return CheckedFile(shim.config.path, shim.config.drop_ins, chosen, known is None, read_host_view(reader, target))
 
 
 def read_host_view(reader: Reader, target: Target) -> HostView:
-    """The host as the lint sees it; virtCCA stays unknown, since only a KVM that is tried tells."""
+    """The host as the lint sees it; virtCCA stays unknown, which only a KVM that is tried shows."""
     from vmtool.facts.cpu import read_cpu
     from vmtool.facts.kvm import read_kvm
     from vmtool.tee.facts import read_tee

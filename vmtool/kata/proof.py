@@ -63,7 +63,7 @@ def _base(reader: Reader, record: InstanceRecord) -> Iterator[Claim]:
 
 def _image(reader: Reader, settings: Mapping[str, Any], argv: tuple[str, ...], commandline: str, *,
            whole: bool) -> Iterator[Claim]:
-    """What the configuration names must be what QEMU was given, and what its manifest tells."""
+    """What the configuration names must be what QEMU was given, and what its manifest says."""
     image = str(settings.get("image") or settings.get("initrd") or "")
     if not image:
         return

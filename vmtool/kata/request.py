@@ -21,7 +21,7 @@ class KataRequest:
         base: the shipped configuration; None when the release has none for this TEE and these GPUs.
         gpus: devices that are passed on, other functions and group members included.
         verity: kernel_verity_params; the spec's, else those of the image's manifest.
-        filesystem: of the image, where its manifest tells.
+        filesystem: of the image, where its manifest says it.
     """
 
     body: Body

@@ -18,6 +18,8 @@ from vmtool.tee.virtcca import VIRTCCA
 ON_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin")
 OFF_PATH = ("/opt/kata/bin", "/opt/kata/runtime-rs/bin")
 SHIM = re.compile(r"containerd-shim-(kata[\w-]*)-v2")
+# A handler leads to a Kata shim by its type, or by a path, which may be a link of any name.
+WORDS = ("kata", "runtime_path")
 RUST = "Rust"
 NOT_CHOSEN = ConfigChoice(None, "not chosen yet")
 
@@ -31,8 +33,8 @@ class KataShim:
         binary: absolute path.
         wraps: the shim that it calls, when it is a shell script.
         on_path: whether containerd finds it by its runtime name.
-        language: "Go" or "Rust"; None when it does not tell.
-        version: such as "3.15.0"; None when it does not tell.
+        language: "Go" or "Rust"; None when it does not say.
+        version: such as "3.15.0"; None when it does not say.
         environment: KATA_CONF_FILE that it sees: of its own script, else of the running containerd (as root only).
         knows_virtcca: whether the program holds QEMU's object name for virtCCA; None when that was not looked at (only
             arm64 shims are). A stock shim ignores `confidential_guest` there and boots an ordinary VM in silence.
@@ -79,7 +81,7 @@ class KataFacts:
 def read_kata(reader: Reader, arch: str) -> KataFacts:
     """Look for shims and containerd's handlers, and apply the shims' own rules."""
     # containerd merges the imported files over the main one, so the last word on a name counts.
-    runtimes = tuple({runtime.name: runtime for runtime in read_runtimes(reader)}.values())
+    runtimes = tuple({runtime.name: runtime for runtime in read_runtimes(reader, WORDS)}.values())
     binaries = list(_binaries(reader, runtimes))
     environment = _environment(reader) if binaries else None
     shims = tuple(_shim(reader, arch, runtime, path, environment) for runtime, path in binaries)

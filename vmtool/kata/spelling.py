@@ -23,6 +23,7 @@ class Spelling:
         self.keys = keys
         self.respelled: set[KeyPath] = set()
         self.twice: set[KeyPath] = set()
+        self.tables: set[KeyPath] = set()
         self.cache: dict[KeyPath, dict[str, str]] = {}
 
     def spell(self, values: Mapping[str, Any], above: KeyPath = ()) -> dict[str, Any]:
@@ -35,6 +36,9 @@ class Spelling:
                 self.respelled.add(place)
             value = self.spell(value, place) if isinstance(value, dict) else value
             if name in found and isinstance(found[name], dict) and isinstance(value, dict):
+                # The runtime reads both, in no order: a key, or a named table, that is in both is one of them.
+                self.tables |= {(*place, inner) for inner in found[name].keys() & value.keys()
+                               if found[name][inner] != value[inner]}
                 value = found[name] | value
             elif name in found and found[name] != value:
                 self.twice.add(place)
@@ -70,4 +74,6 @@ class Spelling:
 
 def fold(name: str) -> str:
     """As Go's strings.EqualFold compares: a letter at a time, the long s and the Kelvin sign with them."""
+    if name.isascii():
+        return name.lower()
     return "".join(letter.casefold() if len(letter.casefold()) == 1 else letter for letter in name)

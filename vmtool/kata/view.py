@@ -76,7 +76,7 @@ def show_which(readings: Sequence[Reading]) -> None:
         if config.problem:
             click.secho(f"  fails   {config.problem}", fg="red")
         if item.differs:
-            click.secho(f"  warning: `kata-runtime check` reads {item.tool or 'no file'}, so it tells nothing about "
+            click.secho(f"  warning: `kata-runtime check` reads {item.tool or 'no file'}, so it says nothing about "
                         "this one; use: vmtool kata check " + str(config.path), fg="yellow")
 
 

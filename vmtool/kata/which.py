@@ -32,7 +32,7 @@ class Reading:
 
     @property
     def differs(self) -> bool:
-        """Whether a check by Kata's own tool would tell about another file, or about less than is merged."""
+        """Whether a check by Kata's own tool would be about another file, or about less than is merged."""
         return self.config.path is not None and self.config.path != self.tool
 
 

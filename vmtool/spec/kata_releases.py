@@ -31,7 +31,7 @@ class Release:
         name: as a person writes it.
         version: (3, 15); of the shim that was found where that is no release of its own.
         shim: the version that the shim calls itself by, where one was found.
-        known_by: "run": its own parsers were run; "read": its public sources were read only.
+        known_by: "run": its own parsers were run; "read": public sources were read only, which its row names.
         virtcca: whether the shim carries the virtCCA patch.
         root: the block device that the guest boots: "vda" is a bare file system, "vda1" a partition.
         injection: how GPUs come into the container: an OCI "hook" in the guest's image, or "cdi".
@@ -58,9 +58,18 @@ class Release:
     @property
     def title(self) -> str:
         """The name, and the shim's version where it is not this release."""
-        other = self.shim and _numbers(self.shim) != _numbers(self.name) and self.shim not in self.calls_itself
-        read = " (its sources were read, none was run)" if self.known_by == "read" else ""
-        return f"{self.shim} (nearest known: {self.name}){read}" if other else f"{self.name}{read}"
+        read = " (read, not run)" if self.known_by == "read" else ""
+        return f"{self.name}{read}" if self.is_itself else f"{self.shim} (nearest known: {self.name}{read})"
+
+    @property
+    def is_itself(self) -> bool:
+        """Whether a shim that was found is of this very release."""
+        return not self.shim or _numbers(self.shim) == _numbers(self.name) or self.shim in self.calls_itself
+
+    @property
+    def exact(self) -> bool:
+        """Whether nothing else is known to it than to its row: its own parsers were run."""
+        return self.is_itself and self.known_by == "run"
 
     @property
     def confidential_vfio(self) -> str:
@@ -135,7 +144,7 @@ def release_of(name: str) -> Release:
 
 
 def release_like(version: str | None, virtcca: bool = False) -> Release | None:
-    """The known release that a shim's version belongs to: the newest that is not newer; None when it tells nothing,
+    """The known release that a shim's version belongs to: the newest that is not newer; None when it says nothing,
     or is older than all.
 
     Args:

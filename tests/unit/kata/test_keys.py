@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 
 import pytest
 
 from vmtool.kata.keys import nearest, read_keys
-from vmtool.kata.lint.keys import fits
-from vmtool.spec.kata_releases import NAMES, release_like, release_of, releases
+from vmtool.kata.lint.types import fits
+from vmtool.spec.kata_releases import NAMES, ROWS, release_like, release_of, releases
+
+NEW = ("3.30", "3.32", "4.1", "4.3")
 
 
 def test_no_release_and_no_section_lost_a_key() -> None:
@@ -17,7 +20,8 @@ def test_no_release_and_no_section_lost_a_key() -> None:
         "hypervisor.qemu": 94, "hypervisor.qemu.guest_extension_images": 3, "agent.kata": 8, "runtime": 24,
         "factory": 4, "image": 3}
     assert Counter(release for key in read_keys() for release in key.known) == {
-        "CC-0.8.0": 108, "3.15": 104, "3.15-virtcca": 104, "3.30": 118, "4.1": 121}
+        "CC-0.8.0": 108, "3.15": 104, "3.15-virtcca": 104, "3.30": 118, "3.32": 123, "4.1": 121,
+        "4.3": 121}
 
 
 def test_every_key_is_once_there_and_has_a_type_that_is_checked() -> None:
@@ -38,9 +42,10 @@ def test_defaults_have_their_own_type() -> None:
 
 
 @pytest.mark.parametrize(("name", "known"), [
-    ("confidential_guest", NAMES), ("kernel_verity_params", ("3.30", "4.1")),
-    ("pcie_root_port", ("3.15", "3.15-virtcca", "3.30", "4.1")), ("sev_guest_policy", ("CC-0.8.0",)),
-    ("file_mem_backend", ("CC-0.8.0", "3.15", "3.15-virtcca", "3.30")), ("guest_extension_images", ("4.1",)),
+    ("confidential_guest", NAMES), ("kernel_verity_params", NEW),
+    ("pcie_root_port", ("3.15", "3.15-virtcca", *NEW)), ("sev_guest_policy", ("CC-0.8.0",)),
+    ("file_mem_backend", ("CC-0.8.0", "3.15", "3.15-virtcca", "3.30", "3.32")),
+    ("guest_extension_images", ("3.32", "4.1", "4.3")),
 ])
 def test_what_the_releases_know(name: str, known: tuple[str, ...]) -> None:
     [key] = [key for key in read_keys() if (key.section, key.name) == ("hypervisor.qemu", name)]
@@ -75,7 +80,10 @@ def test_did_you_mean(section: str, name: str, meant: str) -> None:
 
 @pytest.mark.parametrize(("version", "patched", "name", "newer"), [
     ("3.15.0", False, "3.15", False), ("3.15.0", True, "3.15-virtcca", False), ("3.29.1", False, "3.15", False),
-    ("3.30.0", False, "3.30", False), ("4.7.0", False, "4.1", True), ("3.20.0", True, "3.15-virtcca", True),
+    ("3.30.0", False, "3.30", False), ("4.1.2", False, "4.1", False), ("4.2.0", False, "4.1", False),
+    ("4.3.1", False, "4.3", False),
+    ("4.0.2", False, "3.32", False), ("3.31.0", False, "3.30", False),
+    ("4.7.0", False, "4.3", True), ("3.20.0", True, "3.15-virtcca", True),
     ("CC-0.8.0", True, "CC-0.8.0", False), ("3.2.0-rc0", True, "CC-0.8.0", False),
     ("3.2.0-rc0", False, "CC-0.8.0", False),
 ])
@@ -96,3 +104,14 @@ def test_a_release_between_two_has_what_came_in_between() -> None:
             ] == ["group", "group", "iommufd", "iommufd", "iommufd", "group"]
     assert [release_of(name).toml for name in ("3.29", "3.30")] == ["1.0", "1.1"]
     assert (release_of("3.28").title, release_of("3.30.0").title) == ("3.28 (nearest known: 3.15)", "3.30")
+
+
+def test_a_row_of_what_was_read_only_names_what_it_was() -> None:
+    rows = {path.stem: json.loads(path.read_text()) for path in ROWS.glob("*.json")}
+    assert {name for name, row in rows.items() if row["known_by"] == "read"} == {"3.32", "4.3"}
+    assert all(bool(row.get("read")) == (row["known_by"] == "read") for row in rows.values())
+    assert [release_of(name).title for name in ("3.32", "4.3", "4.0.1", "4.2")] == [
+        "3.32 (read, not run)", "4.3 (read, not run)", "4.0.1 (nearest known: 3.32 (read, not run))",
+        "4.2 (nearest known: 4.1)"]
+    assert [release.name for release in releases() if not release.exact] == ["3.32", "4.3"]
+    assert [release_of(name).exact for name in ("4.1.0", "4.2", "3.30", "3.31")] == [True, False, True, False]

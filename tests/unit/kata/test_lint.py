@@ -234,6 +234,17 @@ def test_what_kata_takes_is_no_error(release: str, changes: dict[str, Any]) -> N
     assert not failing(findings), failing(findings)
 
 
+@pytest.mark.parametrize(("release", "name", "level"), [
+    ("4.1", "zzz_new", "fail"), ("4.3", "zzz_new", "warn"), ("4.2", "zzz_new", "warn"), ("3.28", "zzz_new", "warn"),
+    ("3.32", "zzz_new", "warn"), ("4.2", "confidental_guest", "fail"), ("3.32", "confidental_guest", "fail"),
+])
+def test_what_a_row_does_not_know_may_be_new_in_a_release_that_it_stands_in_for(release: str, name: str, level: str
+                                                                               ) -> None:
+    [finding] = [item for item in found(release, "none", 0, {Q + name: True}, {}) if item.id == "key.unknown"]
+    assert finding.level == level
+    assert ("as far as" in finding.detail) == (level == "warn")
+
+
 @pytest.mark.parametrize("name", ["clh", "firecracker", "stratovirt", "remote", "dragonball"])
 def test_another_hypervisors_file_is_not_judged(name: str) -> None:
     text = f'[hypervisor.{name}]\npath = "/x"\nzzz = 1\n[agent.kata]\n[runtime]\nzzz = 1\n'
@@ -249,7 +260,11 @@ def test_letter_case_and_a_byte_order_mark_are_as_the_release_reads_them() -> No
     assert findings["value.enum"].title == "runtime.vfio_mode"
     twice = "[hypervisor.qemu]\nPath = '/a'\npath = '/b'\n[Hypervisor.qemu]\nkernel = '/k'\n"
     found_twice = lint(LintTarget(parse(twice, "f", "1.1", release.keys), release))
-    assert [item.place for item in found_twice if item.id == "key.twice"] == ["f:3"]
+    assert [item.place for item in found_twice if item.id == "key.twice"] == ["f:3", "f:4"]
+    both = "[hypervisor.qemu]\npath = '/b'\n[runtime]\nvfio_mode = 'vfio'\n[Runtime]\nenable_debug = true\n"
+    assert "key.twice" not in {item.id for item in lint(LintTarget(parse(both, "f", "1.1", release.keys), release))}
+    chance = lint(LintTarget(parse(f"{both}VFIO_mode = 'guest-kernel'\n", "f", "1.1", release.keys), release))
+    assert [item.title for item in chance if item.id == "key.twice"] == ["runtime.vfio_mode"]
 
 
 def test_a_drop_in_must_have_the_very_names(tmp_path: Path) -> None:

@@ -10,9 +10,10 @@ import pytest
 from tests.fakes.recorded import Recorded
 from tests.unit.kata.cases import body, requested
 from tests.unit.rootfs.make import superblock
-from vmtool.findings import lines
+from vmtool.findings import failing, lines
 from vmtool.kata.check import check_request, layout_of
 from vmtool.kata.facts import read_hooks, read_promises, read_target
+from vmtool.kata.render import render
 from vmtool.kata.request_facts import read_request
 from vmtool.kata.which import read_which
 from vmtool.rootfs.format.image_file import ImageFile, look_at_image
@@ -97,7 +98,7 @@ def seen(host: Recorded) -> ImageFile:
 @pytest.mark.parametrize(("release", "tee", "gpus", "more", "message"), [
     ("3.15", "virtcca", 0, {}, "has no virtcca, and would boot an ordinary VM in silence; use CC-0.8.0, 3.15-virtcca"),
     ("4.1", "virtcca", 1, {}, "has no virtcca with GPUs"),
-    ("CC-0.8.0", "snp", 1, {}, "CC-0.8.0 has no snp with GPUs; use 3.15, 3.30, 4.1"),
+    ("CC-0.8.0", "snp", 1, {}, "CC-0.8.0 has no snp with GPUs; use 3.15, 3.30, 3.32, 4.1, 4.3"),
     ("3.15-virtcca", "tdx", 0, {}, "has no tdx"),
     ("4.1", "none", 0, {"kata": {"image": "/i", "initrd": "/j"}}, "image and initrd are both set"),
     ("4.1", "none", 1, {"kata": {"cold_plug_vfio": "no-port"}}, "spec.runtime.kata.cold_plug_vfio: 1 GPU(s) were "),
@@ -148,7 +149,7 @@ def test_every_problem_of_the_host_at_once() -> None:
 
 
 @pytest.mark.parametrize(("release", "data", "size", "message"), [
-    ("CC-0.8.0", mbr(), 256 << 20, "wants a bare file system"),
+    ("CC-0.8.0", mbr(), 256 << 20, "needs a bare file system"),
     ("4.1", mbr(start=512), 256 << 20, "its partition starts at byte 512"),
     ("4.1", mbr(), 100 << 20, "no multiple of 128 MiB"), ("4.1", b"QFI\xfb", 256 << 20, "/i is qcow2"),
     ("4.1", b"\x1f\x8b", 256 << 20, "/i is an initrd"),
@@ -168,3 +169,49 @@ def test_which_file_each_reads_and_where_katas_tool_would_look() -> None:
     assert handler.differs
     assert handler.tool == readings["io.containerd.kata.v2"].config.path
     assert not readings["io.containerd.kata.v2"].differs
+
+
+def shim_of(version: str, files: dict[str, str] | None = None) -> Recorded:
+    """A host with a Go shim of this version, and configurations below /opt/kata."""
+    shim, below = "/usr/local/bin/containerd-shim-kata-v2", "/opt/kata/share/defaults/kata-containers"
+    return Recorded({
+        "names": {"/usr/local/bin": ["containerd-shim-kata-v2"]}, "texts": {
+            "/proc/sys/kernel/arch": "x86_64\n",
+            **{f"{below}/configuration-{name}.toml": text for name, text in (files or {}).items()}},
+        "outputs": {f"{shim} --version": {"out": 'Kata Containers containerd shim (Golang): id: '
+                                                 f'"io.containerd.kata.v2", version: {version}, commit: 1'}}})
+
+
+def test_a_shim_newer_than_every_row_is_rendered_from_its_own_file_with_what_nobody_knows_yet() -> None:
+    known = render(requested("4.3", "snp", 1)).text
+    text = known.replace("[hypervisor.qemu]\n", '[hypervisor.qemu]\nnew_plug = "root-port"\n') + (
+        "[brand_new]\nx = 1\n[runtime.inner]\ny = [1]\n")
+    found = read_request(shim_of("4.9.1", {"qemu-nvidia-gpu-snp": text}), body("snp", 1))
+    assert not failing(found.check_request())
+    made = render(found.request)
+    assert made.base.installed
+    assert {**made.values}["brand_new"] == {"x": 1}
+    assert made.values["hypervisor.qemu"]["new_plug"] == "root-port"
+    assert made.values["runtime.inner"] == {"y": [1]}
+    assert "4.9.1 (nearest known: 4.3 (read, not run))" in made.text.splitlines()[0]
+
+
+def test_a_shim_newer_than_every_row_without_its_file_is_refused() -> None:
+    found = read_request(shim_of("4.9.1"), body("snp", 1))
+    [message] = [line for line in lines(failing(found.check_request())) if "kata" in line.lower()]
+    assert "Kata 4.9.1 is newer than every release that vmtool knows" in message
+    assert "configuration-qemu-nvidia-gpu-snp.toml is not below /opt/kata" in message
+
+
+@pytest.mark.parametrize(("version", "row", "title"), [
+    ("3.31.0", "3.30", "3.31.0 (nearest known: 3.30)"),
+    ("4.0.2", "3.32", "4.0.2 (nearest known: 3.32 (read, not run))"),
+    ("4.2.0", "4.1", "4.2.0 (nearest known: 4.1)"), ("4.3.2", "4.3", "4.3 (read, not run)"),
+    ("3.29.0", "3.15", "3.29.0 (nearest known: 3.15)"),
+])
+def test_a_shim_between_two_rows_takes_the_nearest_below_and_says_so(version: str, row: str, title: str) -> None:
+    found = read_request(shim_of(version), body("snp", 1))
+    assert found.request.release.name == row
+    assert f"Kata Containers {title}, TEE snp" in render(found.request).text.splitlines()[0]
+    filesystem = render(found.request).values["hypervisor.qemu"]["rootfs_type"]
+    assert filesystem == ("erofs" if version >= "3.31" else "ext4")

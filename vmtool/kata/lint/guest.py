@@ -33,7 +33,7 @@ def _request(target: LintTarget) -> Iterator[Finding]:
         yield target.finding("tee.not-confidential", QEMU, "confidential_guest", f"{asked} was asked for, but this "
                              "file starts an ordinary VM", "write confidential_guest = true")
     elif asked is not None and made != asked:
-        hint = {SNP.name: "write sev_snp_guest = true beside confidential_guest = true",
+        hint = {SNP.name: "write sev_snp_guest = true next to confidential_guest = true",
                 NONE: "write confidential_guest = false"}.get(asked, "correct machine_type and sev_snp_guest")
         yield target.finding("tee.other", QEMU, "sev_snp_guest", f"{asked} was asked for, but this file makes {made}",
                              hint)

@@ -62,7 +62,7 @@ RULES: dict[str, Rule] = {
     "value.numa": Rule("fail", "load", "several NUMA nodes need a VM of fixed size", since=NUMA),
     "asset.unset": Rule("fail", "load", "path and kernel must be set"),
     "asset.root": Rule("fail", "start", "exactly one of image and initrd"),
-    "asset.absent": Rule("fail", "load", "a file that the shim wants is not on this host"),
+    "asset.absent": Rule("fail", "load", "a file that the shim needs is not on this host"),
     "asset.virtiofsd-unset": Rule("fail", "load", "virtio-fs without a daemon"),
     "asset.virtiofsd": Rule("fail", "start", "the shim does not look whether virtio_fs_daemon exists"),
     "asset.placeholder": Rule("warn", "load", "a shipped path that somebody must fill in"),

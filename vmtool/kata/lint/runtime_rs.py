@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 from vmtool.findings import Finding
 from vmtool.kata.document import sections
-from vmtool.kata.lint.keys import key_type_findings
 from vmtool.kata.lint.target import AGENT, QEMU, RUNTIME, LintTarget
+from vmtool.kata.lint.types import type_findings
 
 # Keys that only this runtime's files have, to choose its parts.
 MARKS = ("name", "hypervisor_name", "agent_name")
@@ -61,7 +61,7 @@ def runtime_rs_findings(target: LintTarget) -> Iterator[Finding]:
                 what, hint = CHANGED[section, key]
                 yield target.finding("runtime-rs.go-key", section, key, f"{key} of the Go runtime {what}", hint)
             elif target.release.knows(section, key):
-                yield from key_type_findings(target, section, key, value)
+                yield from type_findings(target, section, key, target.release.keys[section][key], value)
             elif section in OWN and key not in OWN[section]:
                 yield from _misspelt(target, section, key)
 

@@ -17,7 +17,7 @@ DANGEROUS = ("path", "kernel", "image", "initrd", "firmware", "kernel_params", "
 
 
 def security_findings(target: LintTarget) -> Iterator[Finding]:
-    """All of them; those that matter for a confidential guest only are not told of others."""
+    """All of them; those that matter for a confidential guest only are not reported of others."""
     yield from _consoles(target)
     yield from _annotations(target)
     if target.text(RUNTIME, "jaeger_password"):

@@ -46,6 +46,9 @@ def structure_findings(target: LintTarget) -> Iterator[Finding]:
     for path in sorted(target.document.twice):
         yield target.finding("key.twice", ".".join(path[:-1]), path[-1], f"{path[-1]} is there in two spellings with "
                              "two values; the runtime takes one by chance", "remove one of them")
+    for path in sorted(target.document.tables):
+        yield target.finding("key.twice", ".".join(path[:-1]), path[-1], f"{path[-1]} is in two tables that differ in "
+                             "letter case only; the runtime takes one by chance", "remove one of them", "warn")
 
 
 def _tables(target: LintTarget) -> Iterator[Finding]:

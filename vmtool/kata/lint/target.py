@@ -33,7 +33,7 @@ class HostView:
     Args:
         memory: MiB; cores: logical processors. None when unknown.
         tee: what the host can give, by TEE; None when that could not be looked at.
-        exists: tells whether a path is there; None when files shall not be looked at.
+        exists: whether a path is there; None when files shall not be looked at.
     """
 
     memory: int | None = None
@@ -47,9 +47,9 @@ class LintTarget:
     """A document, and what it is compared with.
 
     Args:
-        asked: the TEE that was asked for; None when only the file tells.
-        gpus: how many were asked for; None when only the file tells.
-        arch: as `uname -m` has it; empty when only the file tells.
+        asked: the TEE that was asked for; None when only the file says.
+        gpus: how many were asked for; None when only the file says.
+        arch: as `uname -m` has it; empty when only the file says.
     """
 
     document: Document
@@ -96,7 +96,7 @@ class LintTarget:
 
     @property
     def architecture(self) -> str:
-        """Of the VM: as asked for, else as the emulator's name says; empty when neither tells."""
+        """Of the VM: as asked for, else as the emulator's name says; empty when neither does."""
         known = tee_of(self.asked or NONE)
         emulator = self.text(QEMU, "path")
         return self.arch or next((arch for arch, name in EMULATORS.items() if name in emulator), "") or (
