@@ -68,7 +68,7 @@ def choose_config(reader: Reader, *, defaults: tuple[str, ...], rust: bool, vers
             return _named(reader, path, reason, defaults if strict else ())
     for path in defaults:
         if reader.exists(path):
-            return _found(reader, path, "first default file that exists")
+            return choose_named(reader, path, "first default file that exists")
     return ConfigChoice(None, "no default file exists", problem=f"none of {', '.join(defaults)} exists")
 
 
@@ -81,14 +81,15 @@ def _is_strict(version: str | None) -> bool:
 def _named(reader: Reader, path: str, reason: str, only: tuple[str, ...]) -> ConfigChoice:
     if not reader.exists(path):
         return ConfigChoice(path, reason, problem=f"{path} does not exist")
-    choice = _found(reader, path, reason)
+    choice = choose_named(reader, path, reason)
     if only and choice.path not in {resolve(reader, default) for default in only}:
         return ConfigChoice(choice.path, reason, choice.drop_ins,
                             f"the shim refuses a KATA_CONF_FILE that is none of its defaults: {', '.join(only)}")
     return choice
 
 
-def _found(reader: Reader, path: str, reason: str) -> ConfigChoice:
+def choose_named(reader: Reader, path: str, reason: str) -> ConfigChoice:
+    """A file that somebody named, with what is merged over it."""
     real = resolve(reader, path)
     directory = posixpath.join(posixpath.dirname(real), "config.d")
     found = drop_ins_of(reader, real)

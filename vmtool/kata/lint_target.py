@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import posixpath
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vmtool.errors import NotReady
-from vmtool.kata.config_choice import drop_ins_of
+from vmtool.errors import NotReady, Refused
+from vmtool.kata.config_choice import choose_named
 from vmtool.kata.lint.target import HostView
 from vmtool.machine import Reader
 from vmtool.spec.kata_releases import USUAL, Release, release_of
@@ -37,9 +38,10 @@ def choose_checked(reader: Reader, file: str | None, release: Release | None) ->
 
     Raises:
         NotReady: no file was named, and no shim here reads one.
+        Refused: what is in the config.d of a named file keeps every shim from starting.
     """
     if file is not None and release is not None:
-        return CheckedFile(file, drop_ins_of(reader, file), release, False, HostView())
+        return CheckedFile(file, _drop_ins(reader, file), release, False, HostView())
     from vmtool.kata.facts import read_target  # takes longer than a named file's whole check
 
     target = read_target(reader)
@@ -47,12 +49,25 @@ def choose_checked(reader: Reader, file: str | None, release: Release | None) ->
     known = release or target.release
     chosen = known or release_of(USUAL)
     if file is not None:
-        return CheckedFile(file, drop_ins_of(reader, file), chosen, known is None, HostView())
+        return CheckedFile(file, _drop_ins(reader, file), chosen, known is None, HostView())
     if shim is None or shim.config.path is None or shim.config.problem:
         raise NotReady("there is no Kata configuration on this host to check",
                        details=[shim.config.problem] if shim else ["no containerd-shim-kata*-v2 was found"],
                        hint="name a file: vmtool kata check FILE; vmtool doctor --for kata")
     return CheckedFile(shim.config.path, shim.config.drop_ins, chosen, known is None, read_host_view(reader, target))
+
+
+def _drop_ins(reader: Reader, file: str) -> tuple[str, ...]:
+    """Of a file that a person names.
+
+    Raises:
+        Refused: what is in config.d keeps every shim from starting.
+    """
+    choice = choose_named(reader, file, "named")
+    if choice.path and choice.problem:
+        raise Refused(f"{file}: {choice.problem}",
+                      hint=f"look what is there: ls -la {posixpath.dirname(choice.path) or '.'}/config.d")
+    return choice.drop_ins
 
 
 def read_host_view(reader: Reader, target: Target) -> HostView:

@@ -64,9 +64,9 @@ def test_a_link_out_of_the_tree_is_followed_and_its_own_drop_ins_count(tmp_path:
 
 
 @pytest.mark.parametrize(("make", "said"), [
-    (lambda place: (place / "sub").mkdir(), "sub: not a regular file"),
+    (lambda place: (place / "sub").mkdir(), "sub is a directory, and the shim reads every entry of config.d as a file"),
     (lambda place: (place / "README").write_text("Drop-ins go here."), "README: not TOML"),
-    (lambda place: (place / "gone").symlink_to("nothing"), "gone: no such file"),
+    (lambda place: (place / "gone").symlink_to("nothing"), "gone leads nowhere, and the shim reads every entry of config.d"),
     (lambda place: os.mkfifo(place / "pipe"), "pipe: not a regular file"),
     (lambda place: (place / "binary").write_bytes(b"\xff"), "binary: not UTF-8"),
 ])
@@ -79,6 +79,18 @@ def test_what_must_not_be_in_config_d(make: object, said: str, tmp_path: Path) -
     code, told = check(tmp_path / "c.toml")
     assert code == 2
     assert said in told
+
+
+def test_config_d_itself_is_a_directory_or_nothing(tmp_path: Path) -> None:
+    """The shim lists it, and passes over one that is not there (os.ReadDir and os.IsNotExist)."""
+    (tmp_path / "c.toml").write_text(GOOD.read_text())
+    (tmp_path / "config.d").write_text("")
+    code, said = check(tmp_path / "c.toml")
+    assert (code, "config.d is no directory, which the shim does not start with" in said) == (2, True)
+    assert f"ls -la {tmp_path}/config.d" in said
+    (tmp_path / "config.d").unlink()
+    (tmp_path / "config.d").symlink_to("nothing")
+    assert check(tmp_path / "c.toml")[0] == 0
 
 
 def test_drop_ins_are_merged_in_the_order_of_their_names(tmp_path: Path) -> None:
