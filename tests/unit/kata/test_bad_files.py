@@ -64,9 +64,9 @@ def test_a_link_out_of_the_tree_is_followed_and_its_own_drop_ins_count(tmp_path:
 
 
 @pytest.mark.parametrize(("make", "said"), [
-    (lambda place: (place / "sub").mkdir(), "sub is a directory, and the shim reads every entry of config.d as a file"),
+    (lambda place: (place / "sub").mkdir(), "sub is a directory, and the shim reads every entry of config.d as"),
     (lambda place: (place / "README").write_text("Drop-ins go here."), "README: not TOML"),
-    (lambda place: (place / "gone").symlink_to("nothing"), "gone leads nowhere, and the shim reads every entry of config.d"),
+    (lambda place: (place / "gone").symlink_to("nothing"), "gone leads nowhere, and the shim reads every"),
     (lambda place: os.mkfifo(place / "pipe"), "pipe: not a regular file"),
     (lambda place: (place / "binary").write_bytes(b"\xff"), "binary: not UTF-8"),
 ])
