@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, Field, PlainValidator, ValidationError, WithJsonSchema
+from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator, ValidationError, WithJsonSchema
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from vmtool.schema import Strict
@@ -71,8 +71,11 @@ def _problems(read: Read) -> tuple[Mistake, ...]:
     return read[1] + refused
 
 
-Args = Annotated[tuple[str, ...] | dict[str, Any], PlainValidator(read_args), WithJsonSchema({"anyOf": [
-    {"type": "object"}, {"type": "array", "items": {"type": "string"}}, {"type": "string"}]})]
+# Written as it is: pydantic's serializer of the union warns of every tuple.
+Args = Annotated[
+    tuple[str, ...] | dict[str, Any], PlainValidator(read_args), PlainSerializer(lambda args: args, return_type=Any),
+    WithJsonSchema({"anyOf": [
+        {"type": "object"}, {"type": "array", "items": {"type": "string"}}, {"type": "string"}]})]
 
 
 class Vllm(Strict):
