@@ -5,16 +5,14 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
-import click
 import pytest
 
+from tests.command_lines import LINES, NET_LINES
 from tests.integration.machine import VMTOOL
 from tests.integration.nethost import NetHost
 from tests.integration.traps import Traps, lay
-from vmtool.cli.main import vmtool
 
 SPEC = """\
 apiVersion: vmtool/v1
@@ -27,72 +25,6 @@ spec:
   model: {name: m, path: /nowhere}
   resources: {memory: 1Gi, cpus: 1}
 """
-# A line for each command: none changes anything of the machine's but the files of this test.
-LINES = """
-doctor --json
-doctor --for kata
-plan spec.yaml
-run spec.yaml --dry-run
-run spec.yaml
-ps
-status a
-logs a
-exec a -- id
-stop a
-rm a
-recover
-chat a hello
-image build vllm-cpu --dry-run
-image build ./own --dry-run
-image import archive.tar --dry-run
-image list
-image rm x
-rootfs build rootfs-minimal --dry-run
-rootfs build ./own --dry-run
-rootfs resize guest.img +64M
-rootfs inspect guest.img
-rootfs verify guest.img
-rootfs boot guest.img --dry-run
-rootfs add driver guest.img --package p --dry-run
-rootfs add file guest.img /etc/x spec.yaml --dry-run
-rootfs add hook guest.img --dry-run
-rootfs add package guest.img p --dry-run
-model canary model --dry-run
-gpu list
-gpu status
-gpu bind --all --dry-run
-gpu release --all --dry-run
-gpu cc-mode set off --dry-run
-gpu cc-mode show
-kata check kata.toml
-kata keys memory
-kata render spec.yaml
-kata which
-libvirt render spec.yaml
-completion bash
-attest verify spec.yaml
-key generate -o model.key
-key generate --sign -o sign.key
-key show model.key
-key export-public sign.key
-model encrypt weights -o sealed --key model.key --sign sign.key
-model inspect weights --signer spec.yaml
-model verify weights --signer spec.yaml
-"""
-# In a network namespace of their own.
-NET_LINES = ("net add a --publish 8080:80", "net show", "net check a", "net reset a", "net del a")
-
-
-def leaves(command: click.Command, *words: str) -> Iterator[str]:
-    if isinstance(command, click.Group):
-        for name in command.list_commands(click.Context(command)):
-            found = command.get_command(click.Context(command), name)
-            assert found
-            yield from leaves(found, *words, name)
-    else:
-        yield " ".join(words)
-
-
 @pytest.fixture(scope="module")
 def traps(tmp_path_factory: pytest.TempPathFactory) -> Traps:
     root = tmp_path_factory.mktemp("stranger")
@@ -116,7 +48,7 @@ def typed(traps: Traps, state: Path, *words: str) -> str:
     return out
 
 
-@pytest.mark.parametrize("line", LINES.strip().splitlines())
+@pytest.mark.parametrize("line", LINES)
 def test_a_command_runs_only_our_code(line: str, traps: Traps, tmp_path: Path) -> None:
     typed(traps, tmp_path / "state", *line.split())
 
@@ -132,11 +64,6 @@ def test_networks_are_made_with_only_our_code(traps: Traps, tmp_path: Path) -> N
 
 def test_the_installed_program_starts_apart_from_the_environment() -> None:
     assert re.fullmatch(r"#!/\S+/python[\d.]* -I", Path(VMTOOL).read_text().splitlines()[0])
-
-
-def test_every_command_has_a_line() -> None:
-    lines = [*LINES.strip().splitlines(), *NET_LINES]
-    assert [name for name in leaves(vmtool) if not any(line.startswith(name) for line in lines)] == []
 
 
 def test_a_growth_in_a_strangers_folder_succeeds(traps: Traps, tmp_path: Path) -> None:

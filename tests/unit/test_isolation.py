@@ -14,8 +14,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.command_lines import LINES, NET_LINES, leaves
 from tests.sources import parsed
 from vmtool import isolation
+from vmtool.cli.main import vmtool
 from vmtool.errors import NotReady, Refused
 from vmtool.host.isolate import check_owner, isolate
 from vmtool.image.recipe import find_recipe
@@ -180,3 +182,8 @@ def test_a_plain_name_of_a_recipe_is_not_looked_for_where_a_person_stands(find: 
     with pytest.raises(Refused, match=r"a path has a /, such as \./own"):
         find("own")
     assert tmp_path in (tmp_path / "own", *find("./own").parents)
+
+
+def test_every_command_is_typed_where_a_stranger_lies_in_wait() -> None:
+    typed = [*LINES, *NET_LINES]
+    assert [name for name in leaves(vmtool) if not any(f"{line} ".startswith(f"{name} ") for line in typed)] == []
