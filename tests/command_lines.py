@@ -21,6 +21,10 @@ stop a
 rm a
 recover
 chat a hello
+token add b a
+token list a
+token apply a
+token revoke b a
 image build vllm-cpu --dry-run
 image build ./own --dry-run
 image import archive.tar --dry-run
