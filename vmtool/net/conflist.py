@@ -1,4 +1,4 @@
-"""The network configuration list: made, linted, taken apart for the plugins."""
+"""The network configuration list: rendered from its template, read back, linted, taken apart for the plugins."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from typing import Any
 from vmtool.errors import NotReady, VmtoolError
 from vmtool.foreign import parse_json
 from vmtool.net.network import Network
+from vmtool.rendering import render_template
 from vmtool.spec.published_port import Publish
 
+TEMPLATE = "cni/bridge.conflist"
 # 0.4.0 is the first with CHECK; a newer one than 1.0.0 brings nothing that is used here.
 VERSIONS = ("1.0.0", "0.4.0")
 # The values of the public virtCCA guide.
-DEFAULTS = {"isDefaultGateway": True, "forceAddress": False, "ipMasq": True, "hairpinMode": True}
+DEFAULTS = {"is_default_gateway": True, "force_address": False, "ip_masq": True, "hairpin_mode": True}
 
 
 def choose_version(supported: Sequence[str]) -> str:
@@ -41,17 +43,19 @@ def render_conflist(network: Network, *, version: str, data_dir: Path, backend: 
         values: other booleans than `DEFAULTS`.
 
     Raises:
-        VmtoolError: it is no sound configuration; every problem is in the details.
+        VmtoolError: the template's result is no sound configuration; every problem is in the details.
     """
-    leases = {"type": "host-local", "dataDir": str(data_dir), "ranges": [[{"subnet": network.subnet}]]}
-    conflist = {"cniVersion": version, "name": network.name, "plugins": [
-        {"type": "bridge", "bridge": network.bridge, **DEFAULTS, **values, "ipam": leases},
-        {"type": "portmap", "capabilities": {"portMappings": True}},
-        {"type": "firewall", "backend": backend},
-    ]}
-    if problems := list(lint_conflist(conflist)):
-        raise VmtoolError(f"{network.name} is no sound network configuration", details=problems)
-    return json.dumps(conflist, indent=2) + "\n"
+    # It is JSON, and every value goes through tojson.
+    text = render_template(
+        TEMPLATE, cni_version=version, name=network.name, bridge=network.bridge, subnet=network.subnet,
+        data_dir=str(data_dir), firewall_backend=backend, **(DEFAULTS | values))
+    try:
+        problems = list(lint_conflist(parse_json(text)))
+    except ValueError as error:
+        problems = [str(error)]
+    if problems:
+        raise VmtoolError(f"templates/{TEMPLATE}.j2 gives no sound network configuration", details=problems)
+    return text
 
 
 def lint_conflist(conflist: dict[str, Any]) -> Iterator[str]:

@@ -38,7 +38,7 @@ def test_same_values_same_bytes_and_quotes_are_no_way_out() -> None:
 
 
 @pytest.mark.parametrize(("network", "values", "problem"), [
-    (NETWORK, {"forceAddress": True}, "forceAddress would take an address away"),
+    (NETWORK, {"force_address": True}, "forceAddress would take an address away"),
     (Network("a", "vmt-sixteen-chars", "10.1.0.0/24"), {}, "a bridge's name has 1 to 15 characters"),
     (Network("a", "", "10.1.0.0/24"), {}, "a bridge's name has 1 to 15 characters"),
     (Network("", "b", "10.1.0.0/24"), {}, "name is missing"),
