@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import select
+import subprocess
 import time
 
 import pytest
 
+from vmtool.errors import ProgramMissing
+from vmtool.host import processes
 from vmtool.host.local import LocalMachine
+from vmtool.isolation import python
 
 SAYS = ("sh", "-c", "echo said; echo $$")
 WAITS = ("sh", "-c", "echo $$; exec sleep 60")
@@ -47,3 +52,27 @@ def test_one_that_does_not_end_has_no_output_and_is_ended() -> None:
         assert machine.run(WAITS, deadline=0.1) is None
     with pytest.raises(ProcessLookupError):
         os.kill(child.pid, 0)
+
+
+def test_what_is_run_dies_with_vmtool() -> None:
+    """The program's end is seen by the end of the pipe that it has from its start."""
+    ours, theirs = os.pipe()
+    program = ("bash", "-c", f"echo $$ >&{theirs}; exec sleep 60")
+    code = ("from vmtool.host import processes as p; from subprocess import DEVNULL as null; "
+            f"p.finish(p.start({program!r}, null, null, null, kept=({theirs},)), (), 60)")
+    with subprocess.Popen(python("-c", code), pass_fds=(theirs,)) as child:
+        os.close(theirs)
+        assert int(os.read(ours, 20)) > 0
+        child.kill()
+    assert select.select([ours], [], [], 30)[0]
+    assert os.read(ours, 20) == b""
+    os.close(ours)
+
+
+def test_a_program_that_cannot_be_executed_is_no_fault_of_vmtools(tmp_path: object) -> None:
+    file = f"{tmp_path}/text"
+    with open(file, "w") as text:
+        text.write("no program")
+    assert processes.run((file,), deadline=10).status in (126, 127)
+    with pytest.raises(ProgramMissing):
+        processes.run((f"{file}.gone",), deadline=10)

@@ -49,7 +49,7 @@ STARTERS = {
 ENVIRONMENT_OF_PACKAGES = "the cleaned environment: what programs get that fetch packages"
 OF_ITS_ORDER = "in the TMPDIR that the plan gave the worker"
 LOOKERS = {
-    "host/processes.py": "programs in the fixed PATH; libc",
+    "host/processes.py": "programs in the fixed PATH",
     "host/uninterruptible.py": "libc, which every process has loaded",
     "host/isolate.py": "the environment, to clean it",
     "cache.py": "the cleaned environment: where the cache is; `check_owner` looks at it",

@@ -2,14 +2,14 @@
 
 `start` is the one way to start a child. It begins in the root directory and sees neither the caller's directory nor the
 caller's environment, umask or open files: what lies where a person stands is not ours to run (`vmtool.isolation`). It
-gets a session of its own, so a deadline or Ctrl-C ends its whole group; what `run` starts dies with vmtool as well
-(PR_SET_PDEATHSIG), so a killed vmtool leaves no half-done build running.
+gets a session of its own, so a deadline or Ctrl-C ends its whole group; what `run` starts dies with vmtool as well, so
+a killed vmtool leaves no half-done build running. setpriv(1) sees to that, and no code of ours between fork and exec:
+for such code Python copies the whole process, which takes longer than most programs do.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import shlex
 import shutil
@@ -26,8 +26,8 @@ from vmtool.machine import REPORT, Output
 GRACE = 5.0
 # Bytes of a report that are read, see `run`.
 LARGEST_REPORT = 1 << 20
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None)
+# util-linux, which every distribution has.
+DIES_WITH_VMTOOL = ("/usr/bin/setpriv", "--pdeathsig", "KILL")
 # A descriptor, an open file, or what subprocess has for none and for a pipe.
 Stream = int | IO[bytes]
 Child = subprocess.Popen[bytes]
@@ -57,7 +57,7 @@ def run(argv: Sequence[str], *, deadline: float, env: Sequence[tuple[str, str]] 
     with contextlib.ExitStack() as files:
         source = subprocess.PIPE if isinstance(stdin, bytes) else files.enter_context(open(stdin or os.devnull, "rb"))
         target = files.enter_context(_private_file(stdout)) if stdout else subprocess.PIPE
-        child = start(argv, source, target, subprocess.PIPE, env=(*env, *given), before=_die_with_parent,
+        child = start(argv, source, target, subprocess.PIPE, env=(*env, *given),
                       kept=() if report is None else (report,))
         result = finish(child, argv, deadline, stdin if isinstance(stdin, bytes) else None)
     if log:
@@ -90,7 +90,7 @@ def start_question(argv: Sequence[str]) -> Child:
     Raises:
         ProgramMissing: there is no such program.
     """
-    return start(argv, subprocess.DEVNULL, subprocess.PIPE, subprocess.PIPE, before=_die_with_parent)
+    return start(argv, subprocess.DEVNULL, subprocess.PIPE, subprocess.PIPE)
 
 
 def run_reporting(argv: Sequence[str], stdin: bytes, *, deadline: float, env: Sequence[tuple[str, str]] = (),
@@ -107,21 +107,22 @@ def run_reporting(argv: Sequence[str], stdin: bytes, *, deadline: float, env: Se
         os.close(report)
 
 
-def start(argv: Sequence[str], stdin: Stream, stdout: Stream, stderr: Stream, *, before: Callable[[], None],
-          env: Sequence[tuple[str, str]] = (), kept: Sequence[int] = ()) -> subprocess.Popen[bytes]:
+def start(argv: Sequence[str], stdin: Stream, stdout: Stream, stderr: Stream, *,
+          before: Callable[[], None] | None = None, env: Sequence[tuple[str, str]] = (), kept: Sequence[int] = ()
+          ) -> Child:
     """Start a program.
 
     Args:
-        before: called in the child, before the program is there.
+        before: of a program that outlives vmtool: called in the child, before the program is there.
         env: additions to the fixed environment.
         kept: descriptors that it gets besides its three streams.
 
     Raises:
         ProgramMissing: there is no such program.
     """
-    return subprocess.Popen([_executable(argv[0]), *argv[1:]], stdin=stdin, stdout=stdout, stderr=stderr, cwd="/",
-                            env=ENVIRONMENT | dict(env), umask=0o022, start_new_session=True, pass_fds=kept,
-                            preexec_fn=before)
+    words = (*(() if before else DIES_WITH_VMTOOL), _executable(argv[0]), *argv[1:])
+    return subprocess.Popen(words, stdin=stdin, stdout=stdout, stderr=stderr, cwd="/", env=ENVIRONMENT | dict(env),
+                            umask=0o022, start_new_session=True, pass_fds=kept, preexec_fn=before)
 
 
 def become(argv: Sequence[str]) -> NoReturn:
@@ -176,10 +177,6 @@ def _package(program: str) -> str:
 
 def _private_file(path: Path) -> IO[bytes]:
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
-
-
-def _die_with_parent() -> None:
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _state(child: subprocess.Popen[bytes]) -> list[str]:
