@@ -66,8 +66,14 @@ def vmtool(ctx: click.Context, state_dir: str | None) -> None:
 def main() -> None:
     """Entry point: run a command, turn errors into text on stderr and an exit code."""
     isolate()
-    with safe_streams():
-        run_command()
+    try:
+        with safe_streams():
+            run_command()
+    except SystemExit as end:
+        # Everything is closed and printed. Taking Python apart would take as long as a quick command does.
+        if isinstance(end.code, int):
+            os._exit(end.code)
+        raise
 
 
 def run_command() -> None:

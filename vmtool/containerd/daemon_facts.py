@@ -8,11 +8,11 @@ import posixpath
 import re
 from dataclasses import dataclass
 
-from vmtool.containerd.facts import ADDRESS
 from vmtool.facts.process import user_of
 from vmtool.machine import Reader
 
 MAIN = "/etc/containerd/config.toml"
+ADDRESS = "/run/containerd/containerd.sock"
 
 
 @dataclass(frozen=True)

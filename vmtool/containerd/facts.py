@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from vmtool.containerd.daemon_facts import ADDRESS
 from vmtool.machine import Reader
 
-ADDRESS = "/run/containerd/containerd.sock"
 SHIM = "containerd-shim-runc-v2"
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import stat
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +17,8 @@ from vmtool.host import daemons, files, processes
 from vmtool.machine import Channel, DeviceWrite, FilePiece, Output, Pairs, RunningWrites
 
 if TYPE_CHECKING:
+    import socket
+
     from vmtool.host.beside import Beside
 
 LIMIT = 4 << 20
@@ -224,6 +225,8 @@ class LocalHost(LocalMachine):
 
 
 def _connected(path: Path) -> socket.socket:
+    import socket  # few need it
+
     client = socket.socket(socket.AF_UNIX)
     try:
         client.connect(str(path))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -28,14 +26,26 @@ class Base:
     Args:
         values: section -> key -> value.
         source: the installed file, or the release's configuration by its name.
-        digest: of the file's bytes, or of the values; evidence of what was changed.
-        installed: it was read on this host.
+        content: of the installed file that was read on this host; None where the values are the release's own.
     """
 
     values: Sections
     source: str
-    digest: str
-    installed: bool = False
+    content: str | None = None
+
+    @property
+    def installed(self) -> bool:
+        """Whether it was read on this host."""
+        return self.content is not None
+
+    @property
+    def digest(self) -> str:
+        """Of the file's bytes, or of the values: evidence of what was changed."""
+        import hashlib  # rendering alone needs none of it
+        import json
+
+        text = json.dumps(self.values, sort_keys=True) if self.content is None else self.content
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def get(self, section: str, key: str) -> Any:
         return self.values.get(section, {}).get(key)
@@ -58,8 +68,7 @@ def known_base(release: Release, name: str, arch: str, prefix: str) -> Base | No
     for section, table in shipped[name]["set"].items():
         values.setdefault(section, {}).update(table)
     moved = {section: {key: _moved(value, prefix) for key, value in table.items()} for section, table in values.items()}
-    digest = hashlib.sha256(json.dumps(moved, sort_keys=True).encode()).hexdigest()
-    return Base(moved, f"configuration-{name}.toml of Kata {release.name} for {arch}", digest)
+    return Base(moved, f"configuration-{name}.toml of Kata {release.name} for {arch}")
 
 
 def _moved(value: Any, prefix: str) -> Any:
@@ -81,5 +90,5 @@ def installed_base(reader: Reader, release: Release, name: str, prefix: str) -> 
         text = reader.text(path)
         if text is not None:
             document = parse(text, path, release.toml)
-            return Base(sections(document.values), path, hashlib.sha256(text.encode()).hexdigest(), installed=True)
+            return Base(sections(document.values), path, text)
     return None

@@ -2,36 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
 
 from vmtool.kata.base import AGENT, IMAGE, QEMU, RUNTIME, Base
+from vmtool.kata.change import Change
 from vmtool.kata.kernel_params import change_kernel_params
 from vmtool.kata.request import KataRequest
 from vmtool.spec.kata_releases import EROFS
 from vmtool.tee.virtcca import VIRTCCA
 
 SPEC = "spec.runtime.kata"
-
-
-@dataclass(frozen=True)
-class Change:
-    """One key that is set.
-
-    Args:
-        value: what it becomes; "" where the key shall do nothing.
-        reason: why, in one line; it becomes the comment above the key.
-        place: the key of the spec that asks for it; empty when vmtool does by itself.
-        shipped: what it was; None when it was not there.
-    """
-
-    section: str
-    key: str
-    value: Any
-    reason: str
-    place: str = ""
-    shipped: Any = None
 
 
 def plan_changes(request: KataRequest, base: Base) -> tuple[Change, ...]:
@@ -168,15 +148,3 @@ def _host(request: KataRequest) -> Iterator[Change]:
     yield Change(QEMU, "enable_annotations", list(request.kata.annotations), "what a pod's author may change",
                  f"{SPEC}.annotations" if request.kata.annotations else "")
     yield Change(RUNTIME, "pod_resource_api_sock", "", "outside of Kubernetes there is no kubelet to ask for devices")
-
-
-def apply_changes(base: Base, changes: tuple[Change, ...]) -> dict[str, dict[str, Any]]:
-    """section -> key -> value of the whole configuration; a section that is new comes last."""
-    values: dict[str, dict[str, Any]] = {section: dict(table) for section, table in base.values.items()}
-    for change in changes:
-        values.setdefault(change.section, {})[change.key] = change.value
-    return values
-
-
-def by_place(changes: tuple[Change, ...]) -> Mapping[tuple[str, str], Change]:
-    return {(change.section, change.key): change for change in changes}

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from vmtool.architecture import ARM64
 from vmtool.findings import Finding, failing, host_lacks, wrong_input
 from vmtool.kata.base import MIB
-from vmtool.kata.changes import SPEC, by_place
+from vmtool.kata.change import by_place
+from vmtool.kata.changes import SPEC
 from vmtool.kata.facts import GuestFacts, Target
 from vmtool.kata.lint.rules import RULES
 from vmtool.kata.render import draft

@@ -10,7 +10,8 @@ from typing import Any
 from vmtool.errors import NotReady, VmtoolError
 from vmtool.findings import Finding, failing
 from vmtool.kata.base import Base
-from vmtool.kata.changes import Change, apply_changes, by_place, plan_changes
+from vmtool.kata.change import Change, apply_changes, by_place
+from vmtool.kata.changes import plan_changes
 from vmtool.kata.config_choice import ETC
 from vmtool.kata.document import parse, sections
 from vmtool.kata.lint.lint import lint

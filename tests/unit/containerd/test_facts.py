@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from tests.fakes.recorded import Recorded
-from vmtool.containerd.facts import ADDRESS, read_containerd, read_runc
+from vmtool.containerd.daemon_facts import ADDRESS
+from vmtool.containerd.facts import read_containerd, read_runc
 
 CTR = f"ctr --address {ADDRESS} --connect-timeout 1s"
 SOCKET, WRITABLE = f"stat -c %F {ADDRESS}", f"test -w {ADDRESS}"
