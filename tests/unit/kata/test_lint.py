@@ -326,3 +326,16 @@ def test_drop_ins_are_merged_and_stricter(tmp_path: Path) -> None:
     assert findings["key.drop-in"].hint == "did you mean confidential_guest?"
     assert findings["silent.memory"].place == f"{extra}:2", "the drop-in has the last word"
     assert findings["key.unknown"].place == f"{extra}:5", "of the runtime's section the shim ignores it there too"
+
+
+@pytest.mark.parametrize(("release", "tee", "changes"), [
+    ("CC-0.8.0", "none", {Q + "extra_monitor_socket": "qmp"}), ("3.15", "snp", {Q + "snp_guest_policy": 0xB0000}),
+    ("CC-0.8.0", "none", {Q + "pcie_root_port": 40}), ("3.15", "none", {R + "emptydir_mode": "x"}),
+    ("3.15", "none", {Q + "enable_numa": True, Q + "numa_mapping": ["0", "1"]}),
+    ("3.30", "none", {Q + "guest_extension_images": [{"name": ""}]}),
+])
+def test_a_key_that_the_release_does_not_read_breaks_no_other_rule(release: str, tee: str, changes: dict[str, Any]
+                                                                  ) -> None:
+    before = {item.id for item in found(release, tee, 0, {}, {})}
+    after = {item.id for item in found(release, tee, 0, changes, {})}
+    assert after - before == {"key.other-release"}

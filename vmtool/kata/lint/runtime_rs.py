@@ -50,7 +50,7 @@ OWN = {
 
 def is_runtime_rs(target: LintTarget) -> bool:
     """Whether the file is the Rust runtime's: only that one chooses its parts in [runtime]."""
-    return any(target.get(RUNTIME, mark) is not None for mark in MARKS)
+    return any(mark in target.document.section(RUNTIME) for mark in MARKS)
 
 
 def runtime_rs_findings(target: LintTarget) -> Iterator[Finding]:

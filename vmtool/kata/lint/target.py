@@ -60,7 +60,8 @@ class LintTarget:
     arch: str = ""
 
     def get(self, section: str, key: str) -> Any:
-        return self.document.section(section).get(key)
+        """A value that the release reads; one of a key that it does not know does nothing."""
+        return self.document.section(section).get(key) if self.release.knows(section, key) else None
 
     def text(self, section: str, key: str) -> str:
         """A string; empty when absent or of another type, which another rule reports."""
