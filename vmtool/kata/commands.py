@@ -12,7 +12,7 @@ import click
 from vmtool.cli.output import print_json
 from vmtool.errors import NotReady, Refused, VerificationFailed
 from vmtool.findings import failing, lines, refuse
-from vmtool.kata.view import finding_json, rendering_json, show_diff, show_findings, show_keys, show_which
+from vmtool.kata.view import rendering_json, show_diff, show_findings, show_keys, show_which
 from vmtool.paths import State
 from vmtool.spec.kata_releases import NAMES, release_of
 from vmtool.tee.table import TEE_NAMES
@@ -110,10 +110,9 @@ def _network(state: State, spec: Spec) -> str:
 def check(file: Path | None, version: str | None, tee: str | None, gpus: int | None, as_json: bool) -> None:
     """Lint FILE, or the file that the shim of this host reads, drop-ins merged. Exit 4 when there is an error."""
     from vmtool.host.local import LocalMachine
+    from vmtool.kata.checked import checked_json, checked_line, not_checked
     from vmtool.kata.document import read
     from vmtool.kata.lint.lint import lint
-    from vmtool.kata.lint.runtime_rs import is_runtime_rs
-    from vmtool.kata.lint.structure import other_hypervisor
     from vmtool.kata.lint.target import LintTarget
     from vmtool.kata.lint_target import choose_checked
 
@@ -124,20 +123,14 @@ def check(file: Path | None, version: str | None, tee: str | None, gpus: int | N
     findings = lint(target)
     if chosen.guessed:
         click.echo(f"no shim here reports its version; taken for Kata {release.name}", err=True)
-    looked, other = chosen.host.exists is not None, other_hypervisor(target)
-    shim = "runtime-rs, as far as its keys are known" if is_runtime_rs(target) else f"Kata {release.title}"
     if as_json:
-        print_json(kind="kata-check", file=chosen.file, drop_ins=chosen.drop_ins, release=release.name, tee=tee,
-                   files_looked_at=looked, runtime_rs=is_runtime_rs(target), not_checked=other,
-                   findings=[finding_json(item) for item in findings])
+        print_json(kind="kata-check", drop_ins=chosen.drop_ins, **checked_json(chosen.file, target, findings))
     else:
-        click.echo(f"{chosen.file}, checked as {shim}" + (f" for {tee}" if tee else "")
+        click.echo(checked_line(chosen.file, target)
                    + (f", with {', '.join(chosen.drop_ins)}" if chosen.drop_ins else ""))
         show_findings(findings)
-        if other:
-            click.echo(f"not checked: [hypervisor.{other}]; vmtool knows QEMU's keys only")
-        elif not looked:
-            click.echo("not checked: whether the files that it names are there")
+        if missed := not_checked(target):
+            click.echo(f"not checked: {missed}")
     if failing(findings):
         sys.exit(VerificationFailed.code)
 

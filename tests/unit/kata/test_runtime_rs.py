@@ -53,6 +53,18 @@ def test_its_file_is_checked_as_far_as_keys_are_known() -> None:
     assert findings[3].hint == "did you mean memory_path?"
 
 
+def test_values_that_only_the_go_runtime_has() -> None:
+    release = release_of("4.1")
+    text = FILE.replace("queue_size", 'block_device_driver = "virtio-blk"\nenable_guest_swap = true\nqueue_size')
+    findings = {item.id: item for item in lint(LintTarget(parse(text, "f", "1.1", release.keys), release))}
+    assert (findings["runtime-rs.go-value"].place, findings["runtime-rs.go-value"].hint) == (
+        "f:8", 'write block_device_driver = "virtio-blk-pci"')
+    assert (findings["runtime-rs.swap"].place, findings["runtime-rs.swap"].level) == ("f:9", "fail")
+    good = text.replace('"virtio-blk"', '"virtio-scsi"').replace("swap = true", "swap = false")
+    assert not {"runtime-rs.go-value", "runtime-rs.swap"} & {
+        item.id for item in lint(LintTarget(parse(good, "f", "1.1", release.keys), release))}
+
+
 def test_nothing_is_rendered_for_it_and_the_reason_is_given() -> None:
     target = Target("x86_64", None, None, read_kata(HOST, "x86_64"))
     found = read_request(HOST, body(), target)

@@ -119,6 +119,8 @@ RULES: dict[str, Rule] = {
     "launch.selinux": Rule("fail", "start", "SELinux in the guest: on a host without it no container starts"),
     "launch.seccomp": Rule("warn", "start", "the guest's agent must have been built with seccomp"),
     "runtime-rs.go-key": Rule("warn", "silent", "Kata's Rust runtime does not read this key of the Go runtime"),
+    "runtime-rs.go-value": Rule("warn", "load", "a value that Kata's Rust runtime calls otherwise"),
+    "runtime-rs.swap": Rule("fail", "load", "Kata's Rust runtime has no swap in a guest of QEMU"),
     "runtime-rs.unknown": Rule("warn", "silent", "nearly a key of Kata's Rust runtime"),
     "security.debug-console": Rule("warn", "guest", "a shell in the guest for whoever has the host"),
     "security.debug-params": Rule("warn", "guest", "the guest's command line opens a shell or a debug mode"),

@@ -48,6 +48,13 @@ OWN = {
 }
 
 
+# Values of the Go runtime that this one calls otherwise, or has not: what to write.
+VALUES: dict[tuple[str, str], dict[str, str]] = {
+    (QEMU, "block_device_driver"): {"virtio-blk": "virtio-blk-pci", "virtio-mmio": "virtio-blk-mmio",
+                                    "nvdimm": "virtio-pmem"},
+}
+
+
 def is_runtime_rs(target: LintTarget) -> bool:
     """Whether the file is the Rust runtime's: only that one chooses its parts in [runtime]."""
     return any(mark in target.document.section(RUNTIME) for mark in MARKS)
@@ -57,6 +64,12 @@ def runtime_rs_findings(target: LintTarget) -> Iterator[Finding]:
     """What is known of it: keys of the Go runtime that do nothing, misspelt ones, wrong types."""
     for section, table in sections(target.document.values).items():
         for key, value in table.items():
+            if isinstance(value, str) and (other := VALUES.get((section, key), {}).get(value)):
+                yield target.finding("runtime-rs.go-value", section, key, f"{key} = {value!r} is the Go runtime's word",
+                                     f'write {key} = "{other}"')
+            if (section, key) == (QEMU, "enable_guest_swap") and value is True:
+                yield target.finding("runtime-rs.swap", section, key, "runtime-rs refuses enable_guest_swap with QEMU",
+                                     "write enable_guest_swap = false, or use the Go shim")
             if (section, key) in CHANGED:
                 what, hint = CHANGED[section, key]
                 yield target.finding("runtime-rs.go-key", section, key, f"{key} of the Go runtime {what}", hint)
