@@ -50,7 +50,10 @@ def choose_checked(reader: Reader, file: str | None, release: Release | None) ->
     chosen = known or release_of(USUAL)
     if file is not None:
         return CheckedFile(file, _drop_ins(reader, file), chosen, known is None, HostView())
-    if shim is None or shim.config.path is None or shim.config.problem:
+    if shim and shim.config.path and shim.config.problem:
+        raise NotReady(f"{shim.binary} does not start with {shim.config.path}", details=[shim.config.problem],
+                       hint="correct that; then: vmtool kata which")
+    if shim is None or shim.config.path is None:
         raise NotReady("there is no Kata configuration on this host to check",
                        details=[shim.config.problem] if shim else ["no containerd-shim-kata*-v2 was found"],
                        hint="name a file: vmtool kata check FILE; vmtool doctor --for kata")

@@ -37,3 +37,16 @@ def test_without_a_file_and_a_shim_there_is_nothing_to_check() -> None:
     with pytest.raises(NotReady, match="no Kata configuration on this host") as error:
         choose_checked(Recorded.load("debian12-pvm"), None, None)
     assert "no containerd-shim-kata" in error.value.details[0]
+
+
+def test_a_file_that_the_shim_does_not_start_with_is_said_to_be_that() -> None:
+    below = "/opt/kata/share/defaults/kata-containers"
+    host = Recorded({
+        "names": {"/usr/local/bin": ["containerd-shim-kata-v2"], f"{below}/config.d": ["sub"]},
+        "exists": [f"{below}/configuration.toml", f"{below}/config.d", f"{below}/config.d/.", f"{below}/config.d/sub",
+                   f"{below}/config.d/sub/."],
+        "links": {"/usr/local/bin/containerd-shim-kata-v2": "/opt/kata/bin/containerd-shim-kata-v2"}})
+    with pytest.raises(NotReady, match=f"containerd-shim-kata-v2 does not start with {below}/configuration") as error:
+        choose_checked(host, None, None)
+    assert list(error.value.details) == [
+        f"{below}/config.d/sub is a directory, and the shim reads every entry of config.d as a file"]
