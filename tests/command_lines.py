@@ -8,6 +8,13 @@ import click
 
 # None changes anything of the machine's but the files of the test that types it.
 LINES = """\
+token add x a
+token list a
+token apply a
+token revoke x a
+ca show
+ca export
+ca renew
 doctor --json
 doctor --for kata
 plan spec.yaml

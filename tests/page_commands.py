@@ -29,6 +29,9 @@ ELSEWHERE = {
     "curl -sS http://192.0.2.2:8000/v1/models": "test_no_other_address_leads_to_it",
     "vmtool attest verify report.bin --collateral vcek.der --nonce 00112233445566778899aabbccddeeff":
         "test_the_command_proves_a_genuine_report",
+    **dict.fromkeys(("vmtool ca export > vmtool-ca.pem", "vmtool ca show"),
+                    "test_the_ca_is_made_once_and_openssl_agrees"),
+    "vmtool ca renew": "test_renewed_while_a_stream_goes_on",
     "vmtool image build vllm-cpu": "test_a_build_from_nothing_and_then_nothing_to_build",
     "vmtool model canary models/canary": "model",
     **dict.fromkeys((

@@ -30,6 +30,25 @@ class Output:
 
 
 @dataclass(frozen=True)
+class Trust:
+    """How a server of TLS is known: by its own certificate, whatever its names are.
+
+    Args:
+        directory: with trusted.pem (such certificates), public.pem (the newest one's key) and client.pem.
+        own: whether client.pem is shown to the server.
+    """
+
+    directory: Path
+    own: bool = False
+
+    @property
+    def curl(self) -> tuple[str, ...]:
+        """curl's options for the same; it knows the server by its key."""
+        own = ("--cert", str(self.directory / "client.pem")) if self.own else ()
+        return ("-k", "--pinnedpubkey", str(self.directory / "public.pem"), *own)
+
+
+@dataclass(frozen=True)
 class FilePiece:
     """A part of a file: `size` is the whole file's, `data` is empty where nothing could be read."""
 
@@ -201,11 +220,12 @@ class Host(DeviceReader, Protocol):
         """Connect to a Unix socket."""
 
     def request(self, method: str, url: str, *, headers: Mapping[str, str] = {}, body: bytes | None = None,
-                deadline: float) -> tuple[int, str]:
+                deadline: float, trust: Trust | None = None) -> tuple[int, str]:
         """An HTTP answer's status and text (at most 1 MiB); status 0 and the reason when there is none."""
 
     def stream(self, method: str, url: str, *, headers: Mapping[str, str] = {}, body: bytes | None = None,
-               deadline: float) -> contextlib.AbstractContextManager[tuple[int, Iterator[str]]]:
+               deadline: float, trust: Trust | None = None
+               ) -> contextlib.AbstractContextManager[tuple[int, Iterator[str]]]:
         """An HTTP answer's status and its lines, as they come."""
 
     def start_writes(self, writes: Sequence[DeviceWrite]) -> RunningWrites:

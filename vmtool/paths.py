@@ -42,6 +42,11 @@ class State:
         return self.root / "containerd"
 
     @property
+    def ca(self) -> Path:
+        """vmtool's own CA."""
+        return self.root / "ca"
+
+    @property
     def host_lock(self) -> Path:
         return self.root / "locks" / "host"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from vmtool.engine.worker import do_order
 from vmtool.errors import VmtoolError
 from vmtool.host.local import LocalHost
-from vmtool.machine import Channel, DeviceWrite, FilePiece, Output, Pairs, Reader, RunningWrites
+from vmtool.machine import Channel, DeviceWrite, FilePiece, Output, Pairs, Reader, RunningWrites, Trust
 from vmtool.plan.error_report import encode_error
 
 
@@ -115,11 +115,12 @@ class FakeHost(LocalHost):
         raise FileNotFoundError(2, "No such file or directory", str(socket))
 
     def request(self, method: str, url: str, *, headers: Mapping[str, str] = {}, body: bytes | None = None,
-                deadline: float) -> tuple[int, str]:
+                deadline: float, trust: Trust | None = None) -> tuple[int, str]:
         return 0, "connection refused"
 
     def stream(self, method: str, url: str, *, headers: Mapping[str, str] = {}, body: bytes | None = None,
-               deadline: float) -> contextlib.AbstractContextManager[tuple[int, Iterator[str]]]:
+               deadline: float, trust: Trust | None = None
+               ) -> contextlib.AbstractContextManager[tuple[int, Iterator[str]]]:
         raise ConnectionRefusedError(111, "Connection refused")
 
     def start_writes(self, writes: Sequence[DeviceWrite]) -> RunningWrites:

@@ -495,6 +495,17 @@ for _tokens in (None, f"# by hand\n\n{GOOD_TOKEN}\n", GOOD_TOKEN, ""):
         return WriteAccess(place / "key", place / "tokens", place / "manager", place / "access")
 
 
+@scene(WriteAccess, "with TLS")
+def _(place: Path) -> p.Action:
+    for name, text in (("key", "sk-1\n"), ("manager", "m" * 64 + "\n")):
+        (place / name).write_text(text)
+    (place / "tls").mkdir()
+    for name, kind in (("certificate", "CERTIFICATE"), ("key", "PRIVATE KEY")):
+        block = f"-----BEGIN {kind}-----\nAAAA\nBB==\n-----END {kind}-----\n"
+        (place / "tls" / f"{name}.pem").write_text(block * (2 if name == "certificate" else 1))
+    return WriteAccess(place / "key", place / "tokens", place / "manager", place / "access", place / "tls")
+
+
 # QEMUs: a shell under their name, with their arguments.
 
 

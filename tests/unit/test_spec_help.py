@@ -69,6 +69,10 @@ def test_every_key_is_explained_and_its_example_is_read(key: Key, tmp_path: Path
         base["spec"]["model"] = {"name": "m", "source": "huggingface"}
     if key.path.startswith("spec.canary."):
         base["spec"]["canary"] = {"prompt": "a", "expect": "b"}
+    if key.path in ("spec.tls.certificate", "spec.tls.key"):
+        base["spec"]["tls"] = {"source": "files", "certificate": "/c", "key": "/k"}
+    if key.path in ("spec.tls.names", "spec.tls.clients"):
+        base["spec"]["tls"] = {"source": "ca"}
     value = yaml.safe_load(f"key: {key.example}")["key"]
     file = tmp_path / "a.yaml"
     file.write_text(yaml.safe_dump(merged(base, at(key.path, value))))

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from vmtool.machine import Host
 
 
+# File of a TLS directory, and what its blocks are called in the list.
+ENCODED = {"certificate.pem": "certificate", "key.pem": "certificate-key", "clients.pem": "client-ca"}
+
+
 @dataclass(frozen=True)
 class WriteAccess(Action):
     """Put together what is handed over: the API keys, the named tokens, and the digest of the manager's key.
@@ -23,25 +27,49 @@ class WriteAccess(Action):
         key: file with the API keys; tokens: file with the named tokens, which need not be there.
         manager: file with the key of whoever may change the list.
         path: the file that is written.
+        tls: directory with certificate.pem, key.pem and, when clients must have one too, clients.pem.
     """
 
     key: Path
     tokens: Path
     manager: Path
     path: Path
+    tls: Path | None = None
 
     def shell(self) -> str:
         key, tokens, manager, path = (shlex.quote(str(each)) for each in (
             self.key, self.tokens, self.manager, self.path))
         digest = f"$(head -n 1 {manager} | tr -d '\\n' | sha256sum | cut -d ' ' -f 1)"
-        return (f"{{ awk 1 {key}; [ ! -e {tokens} ] || awk 1 {tokens}; echo manager sha256:{digest}; }} | "
+        further = "".join(f" [ ! -e {shlex.quote(str(file))} ] || {_der(word)} {shlex.quote(str(file))};"
+                          for file, word in self._encoded())
+        return (f"{{ awk 1 {key}; [ ! -e {tokens} ] || awk 1 {tokens}; echo manager sha256:{digest};{further} }} | "
                 f"install -m 0400 /dev/stdin {path}")
 
     def do(self, host: Host) -> None:
         text, _ = read_tokens(host, self.tokens)
         digest = digest_of(host.read(self.manager).splitlines()[0])
         lines = [*_lines(host.read(self.key)), *_lines(text), b"manager sha256:" + digest.hex().encode()]
+        for file, word in self._encoded():
+            lines += _encoded(word, host.read(file)) if host.exists(str(file)) else []
         host.write(self.path, b"".join(line + b"\n" for line in lines), mode=0o400)
+
+    def _encoded(self) -> tuple[tuple[Path, str], ...]:
+        return tuple((self.tls / name, word) for name, word in ENCODED.items()) if self.tls else ()
+
+
+def _der(word: str) -> str:
+    """awk's program for each PEM block of a file in one line."""
+    return f"awk -v w={word} '/^-----END/{{print w, l}} /^-----/{{l=\"\"; next}} {{l=l $0}}'"
+
+
+def _encoded(word: str, pem: bytes) -> list[bytes]:
+    """Each PEM block in one line."""
+    found, body = [], b""
+    for line in pem.splitlines():
+        if line.startswith(b"-----END"):
+            found.append(f"{word} ".encode() + body)
+        body = b"" if line.startswith(b"-----") else body + line
+    return found
 
 
 def _lines(text: bytes) -> list[bytes]:

@@ -12,9 +12,9 @@ from vmtool.machine import Host
 SECONDS = 15.0
 
 
-def write_access(paths: Paths) -> WriteAccess:
+def write_access(paths: Paths, *, tls: bool) -> WriteAccess:
     """What puts the list together, as it is at that moment."""
-    return WriteAccess(paths.key, paths.tokens, paths.manager, paths.access)
+    return WriteAccess(paths.key, paths.tokens, paths.manager, paths.access, paths.tls if tls else None)
 
 
 def give_access(host: Host, instance: Instance) -> None:
@@ -24,9 +24,9 @@ def give_access(host: Host, instance: Instance) -> None:
         VmtoolError: it does not answer, or does not take it; then what was in use stays in use.
     """
     paths, server = instance.paths, instance.known().managed
-    write_access(paths).do(host)
-    url = f"{client.base_url(host, server)}/access"
-    status, text = host.request("PUT", url, headers=client.authorization(host, paths.manager),
-                                body=host.read(paths.access), deadline=SECONDS)
+    write_access(paths, tls=instance.known().tls).do(host)
+    address = client.address_of(host, server)
+    status, text = host.request("PUT", f"{address}/access", headers=client.authorization(host, paths.manager),
+                                body=host.read(paths.access), deadline=SECONDS, trust=address.trust)
     if status != 200:
-        raise VmtoolError(f"{url} did not take the list: {error_text(text)}")
+        raise VmtoolError(f"{address} did not take the list: {error_text(text)}")

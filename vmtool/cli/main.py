@@ -33,6 +33,7 @@ COMMANDS = {
     "recover": ("cli.recover", "Undo what interrupted commands left behind."),
     "chat": ("launch.commands.chat", "Ask an instance's model a question."),
     "token": ("launch.commands.token", "Add, list and revoke named tokens of an instance."),
+    "ca": ("tls.commands", "Show, export and renew: certificates of endpoints, of vmtool's own CA."),
     "image": ("image.commands", "Build, import and list container images."),
     "rootfs": ("rootfs.commands.group", "Build, grow, add to, inspect, verify and boot guest images."),
     "model": ("models.commands", "Make small models; encrypt models, and verify encrypted ones."),

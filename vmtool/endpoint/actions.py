@@ -36,11 +36,11 @@ class AwaitHealth(Action):
 
     def shell(self) -> str:
         url = f"{self.server.shell()}/health"
-        return f"timeout {self.deadline:.0f} sh -c 'until curl -sf {url}; do sleep 0.2; done'"
+        return f"timeout {self.deadline:.0f} sh -c 'until {self.server.curl} -sf {url}; do sleep 0.2; done'"
 
     def do(self, host: Host) -> None:
-        url, started = client.base_url(host, self.server) + "/health", host.now()
-        while host.request("GET", url, deadline=5.0)[0] != 200:
+        address, started = client.address_of(host, self.server), host.now()
+        while host.request("GET", f"{address}/health", deadline=5.0, trust=address.trust)[0] != 200:
             waited = host.now() - started
             if not host.living(self.pidfile):
                 raise ProgramFailed("the container ended before it was healthy", details=host.tail(self.log),
@@ -71,11 +71,11 @@ class ReadServer(Action):
         key, log, evidence = (shlex.quote(str(path)) for path in (self.key, self.log, self.evidence))
         line = f"$(head -c {LOG} {log} | grep -a -o '{MARK}.*' | head -n 1)"
         return (f"{private_file(self.evidence)} sed -n '1s/^/Authorization: Bearer /p' {key} | "
-                f"curl -sf -m {self.deadline:.0f} -H @- {self.server.shell()}/v1/models | "
+                f"{self.server.curl} -sf -m {self.deadline:.0f} -H @- {self.server.shell()}/v1/models | "
                 f'jq -s --arg arguments "{line}" \'{{arguments: $arguments, models: .[0]}}\' > {evidence}')
 
     def do(self, host: Host) -> None:
-        found = client.models(host, client.base_url(host, self.server), self.key, deadline=self.deadline)
+        found = client.models(host, client.address_of(host, self.server), self.key, deadline=self.deadline)
         try:
             text = host.read(self.log)[:LOG].decode(errors="replace")
         except OSError:
@@ -113,12 +113,12 @@ class AskCanary(Action):
             ("prompt", self.prompt), ("expect", self.expect), ("match", self.match)))
         key, evidence = shlex.quote(str(self.key)), shlex.quote(str(self.evidence))
         return (f"{private_file(self.evidence)} sed -n '1s/^/Authorization: Bearer /p' {key} | "
-                f"curl -sf -H @- -H 'Content-Type: application/json' -d {shlex.quote(json.dumps(body))} "
+                f"{self.server.curl} -sf -H @- -H 'Content-Type: application/json' -d {shlex.quote(json.dumps(body))} "
                 f"{self.server.shell()}/v1/chat/completions | jq {given} {shlex.quote(program)} > {evidence} && "
                 f"jq -e .right {evidence}")
 
     def do(self, host: Host) -> None:
-        url = client.base_url(host, self.server)
+        url = client.address_of(host, self.server)
         answer = client.ask(host, url, self.key, self.model, self.prompt, deadline=self.deadline)
         text = answer.text
         right = text.strip() == self.expect.strip() if self.match == "exact" else self.expect in text

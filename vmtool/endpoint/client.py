@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from vmtool.endpoint.answers import Answer, error_text, events, join, read_answer
 from vmtool.errors import VmtoolError
 from vmtool.foreign import parse_json
+from vmtool.machine import Trust
 
 if TYPE_CHECKING:
     from vmtool.machine import Host
@@ -26,19 +28,37 @@ class Server:
 
     Args:
         host: an address, or empty when only the CNI result in the file `result` shows it.
+        trust: how it is known, when it speaks TLS.
     """
 
     host: str
     port: int
     result: Path
+    trust: Trust | None = None
 
     def shell(self) -> str:
         host = self.host or f"$(jq -r .ips[0].address {self.result} | cut -d/ -f1)"
-        return f"http://{host}:{self.port}"
+        return f"http{'s' if self.trust else ''}://{host}:{self.port}"
+
+    @property
+    def curl(self) -> str:
+        """The program, with what it needs to know the server."""
+        return shlex.join(("curl", *(self.trust.curl if self.trust else ())))
 
 
-def base_url(host: Host, server: Server) -> str:
-    """The server's address as a URL; of a container that publishes nothing, from the CNI result.
+@dataclass(frozen=True)
+class Address:
+    """A server's, once it is known."""
+
+    url: str
+    trust: Trust | None = None
+
+    def __str__(self) -> str:
+        return self.url
+
+
+def address_of(host: Host, server: Server) -> Address:
+    """The server's address; of a container that publishes nothing, from the CNI result.
 
     Raises:
         VmtoolError: the result file is absent or has no address.
@@ -49,10 +69,10 @@ def base_url(host: Host, server: Server) -> str:
             address = parse_json(host.read(server.result))["ips"][0]["address"].partition("/")[0]
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise VmtoolError(f"{server.result}: has no address of the container") from error
-    return f"http://{address}:{server.port}"
+    return Address(f"http{'s' if server.trust else ''}://{address}:{server.port}", server.trust)
 
 
-def ask(host: Host, url: str, key: Path, model: str, prompt: str, *, deadline: float,
+def ask(host: Host, url: Address, key: Path, model: str, prompt: str, *, deadline: float,
         temperature: float = 0.0) -> Answer:
     """The model's answer to one question; whether it is a whole one is the caller's to ask.
 
@@ -60,14 +80,14 @@ def ask(host: Host, url: str, key: Path, model: str, prompt: str, *, deadline: f
         VmtoolError: the server refused, failed, or did not answer within `deadline` seconds.
     """
     status, text = host.request("POST", f"{url}/v1/chat/completions", headers=_headers(host, key),
-                                body=_question(model, prompt, temperature), deadline=deadline)
+                                body=_question(model, prompt, temperature), deadline=deadline, trust=url.trust)
     if not status:
         raise VmtoolError(f"{url} did not answer: {text}")
     _check_status(status, text, url)
     return _read(text, "message", url)
 
 
-def stream(host: Host, url: str, key: Path, model: str, prompt: str, *, deadline: float,
+def stream(host: Host, url: Address, key: Path, model: str, prompt: str, *, deadline: float,
            temperature: float = 0.0) -> Iterator[str]:
     """The text of the model's answer in pieces, as they are made.
 
@@ -77,7 +97,7 @@ def stream(host: Host, url: str, key: Path, model: str, prompt: str, *, deadline
     question = _question(model, prompt, temperature, stream=True)
     try:
         with host.stream("POST", f"{url}/v1/chat/completions", headers=_headers(host, key), body=question,
-                         deadline=deadline) as (status, lines):
+                         deadline=deadline, trust=url.trust) as (status, lines):
             if status != 200:
                 _check_status(status, "\n".join(lines), url)
             yield from _pieces(lines, url)
@@ -85,7 +105,7 @@ def stream(host: Host, url: str, key: Path, model: str, prompt: str, *, deadline
         raise VmtoolError(f"{url} broke off: {error or type(error).__name__}") from error
 
 
-def _pieces(lines: Iterator[str], url: str) -> Iterator[str]:
+def _pieces(lines: Iterator[str], url: Address) -> Iterator[str]:
     parts: list[Answer] = []
     first = next(lines, "")
     for data in events(itertools.chain([first], lines)):
@@ -101,13 +121,14 @@ def _pieces(lines: Iterator[str], url: str) -> Iterator[str]:
     raise VmtoolError(f"{url} answered without a stream", details=[error_text(first)] if first else [])
 
 
-def managed(host: Host, url: str, manager: Path, path: str, *, deadline: float = 15.0) -> Any:
+def managed(host: Host, url: Address, manager: Path, path: str, *, deadline: float = 15.0) -> Any:
     """What the front says to the host alone, as a JSON document.
 
     Raises:
         VmtoolError: it does not answer, or not so.
     """
-    status, text = host.request("GET", f"{url}{path}", headers=authorization(host, manager), deadline=deadline)
+    status, text = host.request("GET", f"{url}{path}", headers=authorization(host, manager), deadline=deadline,
+                                trust=url.trust)
     if not status:
         raise VmtoolError(f"{url} did not answer: {text}")
     _check_status(status, text, url)
@@ -117,9 +138,10 @@ def managed(host: Host, url: str, manager: Path, path: str, *, deadline: float =
         raise VmtoolError(f"{url} answered something that is no JSON", details=[text[:200]]) from error
 
 
-def models(host: Host, url: str, key: Path, *, deadline: float) -> Any:
+def models(host: Host, url: Address, key: Path, *, deadline: float) -> Any:
     """What the server says of its models; None when it does not answer, or not in JSON."""
-    status, text = host.request("GET", f"{url}/v1/models", headers=_headers(host, key), deadline=deadline)
+    status, text = host.request("GET", f"{url}/v1/models", headers=_headers(host, key), deadline=deadline,
+                                trust=url.trust)
     try:
         return parse_json(text) if status == 200 else None
     except ValueError:
@@ -144,12 +166,12 @@ def _question(model: str, prompt: str, temperature: float, **more: Any) -> bytes
     return json.dumps(question).encode()
 
 
-def _check_status(status: int, text: str, url: str) -> None:
+def _check_status(status: int, text: str, url: Address) -> None:
     if status != 200:
         raise VmtoolError(f"{url} answered with status {status}", details=error_text(text).splitlines()[:5])
 
 
-def _read(text: str, part: str, url: str) -> Answer:
+def _read(text: str, part: str, url: Address) -> Answer:
     try:
         return read_answer(text, part)
     except ValueError as error:

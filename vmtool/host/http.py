@@ -5,20 +5,24 @@ from __future__ import annotations
 import contextlib
 import http.client
 import socket
+import ssl
 import time
 import urllib.parse
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, cast
+
+from vmtool.machine import Trust
 
 MAX_ANSWER = 1 << 20
 MAX_LINE = 1 << 20
 MAX_STREAM = 64 << 20
 
 
-def request(method: str, url: str, headers: Mapping[str, str], body: bytes | None, deadline: float) -> tuple[int, str]:
+def request(method: str, url: str, headers: Mapping[str, str], body: bytes | None, deadline: float,
+            trust: Trust | None = None) -> tuple[int, str]:
     """Status and text; status 0 and the reason when there is no whole answer within `deadline` seconds."""
     try:
-        with _sent(method, url, headers, body, deadline) as reply:
+        with _sent(method, url, headers, body, deadline, trust) as reply:
             data = b"".join(_chunks(reply))
             return reply.status, data.decode(errors="replace")
     except (OSError, http.client.HTTPException) as error:
@@ -26,15 +30,15 @@ def request(method: str, url: str, headers: Mapping[str, str], body: bytes | Non
 
 
 @contextlib.contextmanager
-def stream(method: str, url: str, headers: Mapping[str, str], body: bytes | None,
-           deadline: float) -> Iterator[tuple[int, Iterator[str]]]:
+def stream(method: str, url: str, headers: Mapping[str, str], body: bytes | None, deadline: float,
+           trust: Trust | None = None) -> Iterator[tuple[int, Iterator[str]]]:
     """Status and lines, as they come; the last one within `deadline` seconds.
 
     Raises:
         OSError: there is no answer, it broke off, or it is larger than `MAX_STREAM`.
     """
     try:
-        with _sent(method, url, headers, body, deadline) as reply:
+        with _sent(method, url, headers, body, deadline, trust) as reply:
             yield reply.status, _lines(reply)
     except http.client.HTTPException as error:
         raise ConnectionError(_reason(error)) from error
@@ -48,6 +52,28 @@ class BoundedSocket(socket.socket):
     def recv_into(self, *arguments: Any) -> int:
         self.settimeout(max(self.ends - time.monotonic(), 0.001))
         return super().recv_into(*arguments)
+
+
+class BoundedTls(ssl.SSLSocket):
+    """The same with TLS."""
+
+    ends = 0.0
+
+    def recv_into(self, *arguments: Any) -> int:
+        self.settimeout(max(self.ends - time.monotonic(), 0.001))
+        return super().recv_into(*arguments)
+
+
+def known_server(trust: Trust) -> ssl.SSLContext:
+    """A context that takes the server's own certificate, unless it has ended, and no other that it has signed."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version, context.check_hostname = ssl.TLSVersion.TLSv1_3, False
+    context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
+    context.load_verify_locations(trust.directory / "trusted.pem")
+    if trust.own:
+        context.load_cert_chain(trust.directory / "client.pem")
+    context.sslsocket_class = BoundedTls
+    return context
 
 
 def _chunks(reply: http.client.HTTPResponse) -> Iterator[bytes]:
@@ -71,20 +97,24 @@ def _lines(reply: http.client.HTTPResponse) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _sent(method: str, url: str, headers: Mapping[str, str], body: bytes | None,
-          deadline: float) -> Iterator[http.client.HTTPResponse]:
+def _sent(method: str, url: str, headers: Mapping[str, str], body: bytes | None, deadline: float,
+          trust: Trust | None) -> Iterator[http.client.HTTPResponse]:
     place = urllib.parse.urlsplit(url)
     connection = http.client.HTTPConnection(place.hostname or "", place.port or 80, timeout=deadline)
     ends = time.monotonic() + deadline
     try:
         connection.connect()
-        connection.sock = BoundedSocket(fileno=connection.sock.detach())
+        connection.sock = _bounded(connection.sock, trust)
         connection.sock.ends = ends
         connection.sock.settimeout(deadline)
         connection.request(method, place.path, body, dict(headers))
         yield connection.getresponse()
     finally:
         connection.close()
+
+
+def _bounded(plain: socket.socket, trust: Trust | None) -> BoundedSocket | BoundedTls:
+    return cast(BoundedTls, known_server(trust).wrap_socket(plain)) if trust else BoundedSocket(fileno=plain.detach())
 
 
 def _reason(error: Exception) -> str:

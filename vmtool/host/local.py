@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING
 from vmtool.errors import ProgramFailed, ProgramMissing, Refused, VmtoolError
 from vmtool.foreign import open_file, read_regular
 from vmtool.host import daemons, files, processes
-from vmtool.machine import Channel, DeviceWrite, FilePiece, Output, Pairs, RunningWrites
+from vmtool.machine import Channel, DeviceWrite, FilePiece, Output, Pairs, RunningWrites, Trust
 
 if TYPE_CHECKING:
     import socket
@@ -183,16 +183,17 @@ class LocalHost(LocalMachine):
         return _connected(socket)
 
     def request(self, method: str, url: str, *, headers: Mapping[str, str] = {}, body: bytes | None = None,
-                deadline: float) -> tuple[int, str]:
+                deadline: float, trust: Trust | None = None) -> tuple[int, str]:
         from vmtool.host import http  # few need it
 
-        return http.request(method, url, headers, body, deadline)
+        return http.request(method, url, headers, body, deadline, trust)
 
     def stream(self, method: str, url: str, *, headers: Mapping[str, str] = {}, body: bytes | None = None,
-               deadline: float) -> contextlib.AbstractContextManager[tuple[int, Iterator[str]]]:
+               deadline: float, trust: Trust | None = None
+               ) -> contextlib.AbstractContextManager[tuple[int, Iterator[str]]]:
         from vmtool.host import http
 
-        return http.stream(method, url, headers, body, deadline)
+        return http.stream(method, url, headers, body, deadline, trust)
 
     def start_writes(self, writes: Sequence[DeviceWrite]) -> RunningWrites:
         from vmtool.host.device_writes import DeviceWriteProcess

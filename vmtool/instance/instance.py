@@ -13,7 +13,7 @@ from vmtool.engine.journal import Journal, JournalState
 from vmtool.errors import VmtoolError
 from vmtool.foreign import parse_json
 from vmtool.host import daemons, locks
-from vmtool.machine import Host
+from vmtool.machine import Host, Trust
 from vmtool.paths import NAME, State
 from vmtool.records import record_of
 
@@ -47,6 +47,11 @@ class Paths:
     def access(self) -> Path:
         """What is handed over: API keys and tokens."""
         return self.directory / "secret" / "access"
+
+    @property
+    def tls(self) -> Path:
+        """The directory of what `vmtool.tls.workers.prepare` makes ready."""
+        return self.directory / "secret" / "tls"
 
     @property
     def tokens(self) -> Path:
@@ -106,6 +111,7 @@ class InstanceRecord:
         host, port: where the server is published; an empty host when it is not.
         manage: the port of the container on which the front answers the host alone; 0 of an instance that an earlier
             vmtool started.
+        tls: whether the endpoint speaks TLS; client_certificate: whether it asks for a certificate.
         devices: PCI addresses that were passed on.
         image_digest, image_chain, image_origin: see `vmtool.image.pinned_image`; empty of an instance that vmtool 0.1
             started.
@@ -133,6 +139,8 @@ class InstanceRecord:
     image_chain: str = ""
     image_origin: str = ""
     manage: int = 0
+    tls: bool = False
+    client_certificate: bool = False
     details: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -141,12 +149,18 @@ class InstanceRecord:
 
     @property
     def server(self) -> Server:
-        return Server(self.host, self.port, Path(self.result))
+        return Server(self.host, self.port, Path(self.result), self.trust)
 
     @property
     def managed(self) -> Server:
         """Where the front answers the host alone."""
-        return Server("", self.manage, Path(self.result))
+        return Server("", self.manage, Path(self.result), self.trust)
+
+    @property
+    def trust(self) -> Trust | None:
+        """By what vmtool knows its endpoint; None when it speaks plain HTTP."""
+        directory = Paths(Path(self.result).parents[1]).tls
+        return Trust(directory, own=self.client_certificate) if self.tls else None
 
     @property
     def confidential(self) -> bool:

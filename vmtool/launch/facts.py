@@ -15,6 +15,7 @@ from vmtool.net.after_cleanup import facts_without as network_without
 from vmtool.paths import State
 from vmtool.spec.runtime import Spec
 from vmtool.stage.launch import Launch
+from vmtool.tls.facts import read_tls_problems
 
 if TYPE_CHECKING:
     from vmtool.gpu.launch_devices import Selection
@@ -35,7 +36,8 @@ def read_launch(reader: DeviceReader, state: State, spec: Spec, timeout: float |
         state=state, spec=spec, launcher=launcher, network_facts=network, model=model, earlier=earlier,
         endpoint=endpoint, image=read_image(reader, state, endpoint, spec.spec.image),
         devices=choose_devices(reader, state, spec, earlier if cleared else None) if handler != "runc" else None,
-        guest=launcher.read(reader, spec, model), timeout=timeout, files={
+        guest=launcher.read(reader, spec, model), timeout=timeout,
+        tls_problems=read_tls_problems(reader, spec.spec.tls), files={
             name: (str(path), why) for name, path in spec.spec.vllm.files.items()
             if (why := unreadable_file(reader, str(path)))}), host
 

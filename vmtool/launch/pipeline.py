@@ -21,9 +21,10 @@ from vmtool.stage.launch import Launch, Launcher, Stage, digest
 from vmtool.stage.model import ModelStage
 from vmtool.stage.network import NetworkStage
 from vmtool.stage.server import CanaryStage, HealthStage
+from vmtool.stage.tls import TlsStage
 
 # Before the launcher's own part, and after it.
-BEFORE: tuple[Stage, ...] = (ModelStage(), FilesStage(), ImageStage(), NetworkStage(), DevicesStage())
+BEFORE: tuple[Stage, ...] = (ModelStage(), FilesStage(), ImageStage(), NetworkStage(), DevicesStage(), TlsStage())
 AFTER: tuple[Stage, ...] = (HealthStage(), CanaryStage())
 STAGES = (*BEFORE, *AFTER)
 # Handler -> module below vmtool with its LAUNCHER, imported when it is asked for.

@@ -136,7 +136,7 @@ def plan_greeting(spec: Spec, made: LaunchDomain, directory: Path) -> tuple[p.St
     return (
         p.Step(f"wait until the guest's agent answers, at most {seconds:.0f} s",
                (ask("report", evidence=paths.guest, deadline=seconds),), waits_only=True),
-        p.Step("put together who may ask", (write_access(paths),)),
+        p.Step("put together who may ask", (write_access(paths, tls=spec.spec.tls.on),)),
         p.Step("hand over the address and the key, start the workload",
                (ask("network", result_path(paths.network)), ask("serve", paths.access)), waits_only=True),
     )

@@ -4,6 +4,9 @@ Each line is an API key, or one of
 
     token NAME sha256:DIGEST [requests=N] [tokens=N] [streams=N] [added=TIME]
     manager sha256:DIGEST
+    certificate BASE64            of the DER; the front's own first, then those that lead to its CA
+    certificate-key BASE64
+    client-ca BASE64              whose certificates clients must have; one line for each
 
 A token is known by its digest only. Blank lines and lines with # in front are left out. Small, since the entrypoint
 imports it before vLLM's start.
@@ -11,6 +14,7 @@ imports it before vLLM's start.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import re
 from collections.abc import Iterable
@@ -24,6 +28,8 @@ NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 OF_A_KEY = re.compile(r"key(-[0-9]+)?")
 LIMIT = re.compile(r"[1-9][0-9]{0,8}")
 DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
+ENCODED = (b"certificate", b"certificate-key", b"client-ca")
+MOST_CERTIFICATES = 20
 LIMITS = ("requests", "tokens", "streams")
 
 
@@ -52,11 +58,25 @@ class AccessToken:
 
 
 @dataclass(frozen=True)
+class Certificates:
+    """What the front shows, and whose certificates it asks its clients for; all as DER."""
+
+    chain: tuple[bytes, ...]
+    key: bytes
+    clients: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True)
 class AccessList:
-    """Who may ask, and the digest of what whoever changes it must show; without one nobody may."""
+    """Who may ask, and the digest of what whoever changes it must show; without one nobody may.
+
+    Args:
+        certificates: None when the front speaks plain HTTP.
+    """
 
     tokens: tuple[AccessToken, ...]
     manager: bytes = b""
+    certificates: Certificates | None = None
 
 
 def digest_of(secret: bytes) -> bytes:
@@ -85,6 +105,7 @@ def parse(data: bytes, where: str) -> AccessList:
     keys: list[AccessToken] = []
     tokens: list[AccessToken] = []
     manager = b""
+    encoded: dict[bytes, list[bytes]] = {name: [] for name in ENCODED}
     for number, line in _lines(data):
         words = line.split()
         try:
@@ -92,13 +113,15 @@ def parse(data: bytes, where: str) -> AccessList:
                 tokens.append(_token(line))
             elif words[0] == b"manager" and len(words) == 2 and not manager:
                 manager = _digest(words[1].decode("latin-1"))
+            elif words[0] in encoded:
+                encoded[words[0]].append(_decoded(words))
             else:
                 keys.append(_key(line, len(keys)))
         except ValueError as error:
             raise ValueError(f"{where}, line {number}: {error}") from None
     if not keys:
         raise ValueError(f"{where}: no API key in it")
-    return AccessList(_distinct([*keys, *tokens], where), manager)
+    return AccessList(_distinct([*keys, *tokens], where), manager, _certificates(encoded, where))
 
 
 def parse_tokens(data: bytes, where: str) -> tuple[AccessToken, ...]:
@@ -145,6 +168,22 @@ def _token(line: bytes) -> AccessToken:
         else:
             raise ValueError(f"a limit is {', '.join(f'{each}=N' for each in LIMITS)}, each once, with N from 1")
     return AccessToken(words[1], _digest(words[2]), added=added, **limits)
+
+
+def _decoded(words: list[bytes]) -> bytes:
+    try:
+        return base64.b64decode(words[1], validate=True) if len(words) == 2 else b""
+    except ValueError:
+        raise ValueError(f"{words[0].decode()} needs one word in base64") from None
+
+
+def _certificates(encoded: dict[bytes, list[bytes]], where: str) -> Certificates | None:
+    chain, keys, clients = (tuple(encoded[name]) for name in ENCODED)
+    if not (chain or keys or clients):
+        return None
+    if not chain or len(keys) != 1 or max(len(chain), len(clients)) > MOST_CERTIFICATES:
+        raise ValueError(f"{where}: a certificate has one key, and at most {MOST_CERTIFICATES} that lead to its CA")
+    return Certificates(chain, keys[0], clients)
 
 
 def _digest(text: str) -> bytes:

@@ -94,8 +94,10 @@ def _anchored(spec: Spec, directory: Path) -> Spec:
     vllm = spec.spec.vllm.model_copy(update={
         "api_key_file": anchor(spec.spec.vllm.api_key_file),
         "files": {name: anchor(path) for name, path in spec.spec.vllm.files.items()}})
+    tls = spec.spec.tls.model_copy(update={name: anchor(getattr(spec.spec.tls, name))
+                                           for name in ("certificate", "key", "clients")})
     return spec.model_copy(update={"spec": spec.spec.model_copy(update={"runtime": runtime, "model": model,
-                                                                      "vllm": vllm})})
+                                                                      "vllm": vllm, "tls": tls})})
 
 
 def _explanation(place: documents.Place) -> str:

@@ -17,6 +17,7 @@ from vmtool.spec.network import NetworkSpec
 from vmtool.spec.readiness import Canary, Timeouts
 from vmtool.spec.resources import Resources
 from vmtool.spec.restart import Restart
+from vmtool.spec.tls import TlsSpec
 from vmtool.spec.vllm import Vllm, located
 from vmtool.spec.vllm_powers import power_problems
 
@@ -60,6 +61,7 @@ class Body(Strict):
         canary: a question with a known answer; a model may bring its own.
         timeouts: seconds, where the computed ones do not fit.
         scaling: replicas, accepted for Kubernetes manifests.
+        tls: how the endpoint is encrypted; plain HTTP when left out.
         restart: when a server that has died is started again.
     """
 
@@ -74,6 +76,7 @@ class Body(Strict):
     canary: Canary | None = None
     timeouts: Timeouts = defaults(Timeouts)
     scaling: Scaling | None = None
+    tls: TlsSpec = defaults(TlsSpec)
     restart: Restart = defaults(Restart)
 
     @property

@@ -67,8 +67,9 @@ def plan_container(launch: Launch, guest: GuestPart) -> p.Step:
 
 def plan_key(launch: Launch) -> p.Step:
     """The workload starts, and so reads the model, only when it has its key: after the check of the guest."""
-    return p.Step("hand over the key, which starts the server",
-                  (write_access(launch.paths), c.hand_over(launch.endpoint, launch.name, launch.paths.access)))
+    return p.Step("hand over the key, which starts the server", (
+        write_access(launch.paths, tls=launch.body.tls.on),
+        c.hand_over(launch.endpoint, launch.name, launch.paths.access)))
 
 
 

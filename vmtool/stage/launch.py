@@ -43,6 +43,7 @@ class Launch:
         earlier: the instance of the same name, in whatever state.
         devices: the chosen accelerators; None when none are passed on.
         guest: what the launcher itself read; its form is the launcher's.
+        tls_problems: keys of `spec.tls`, and what is wrong there.
         files: of the spec's `vllm.files` those that vLLM could not read: option to path, and why.
         timeout: seconds until /health must answer, instead of the spec's or the computed one.
     """
@@ -59,6 +60,7 @@ class Launch:
     guest: Any = None
     timeout: float | None = None
     files: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    tls_problems: tuple[tuple[str, str], ...] = ()
 
     @property
     def name(self) -> str:
@@ -127,7 +129,9 @@ class Launch:
             image_origin=self.image.origin, model=body.model.name, socket=str(self.endpoint.socket),
             private=self.endpoint.private, host=host, port=port.host_port if port else PORT,
             netns=str(netns_path(self.netns)), result=str(result_path(self.paths.network)),
-            memory=body.resources.memory, manage=self.manage, devices=self.devices.bdfs if self.devices else (),
+            memory=body.resources.memory, manage=self.manage,
+            tls=body.tls.on, client_certificate=bool(body.tls.clients),
+            devices=self.devices.bdfs if self.devices else (),
             details=self.launcher.details(self))
 
 
@@ -206,7 +210,7 @@ class Launcher(Stage):
 
 # Keys that came after the first launches: while they say nothing they are no part of the digest.
 LATER = {"model": {"trust_remote_code"}, "vllm": {"files", "allow"}}
-LATER_SECTIONS = ("restart",)
+LATER_SECTIONS = ("restart", "tls")
 
 
 def digest(spec: Spec) -> str:

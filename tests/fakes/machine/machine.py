@@ -29,7 +29,7 @@ from vmtool.errors import ProgramFailed, ProgramMissing, VmtoolError
 from vmtool.gpu.pci import DEVICES
 from vmtool.host.files import TEMPORARY
 from vmtool.isolation import private
-from vmtool.machine import Channel, Output, Pairs
+from vmtool.machine import Channel, Output, Pairs, Trust
 from vmtool.plan.error_report import encode_error
 
 KERNEL = ("/proc", "/sys")
@@ -346,7 +346,7 @@ class FakeMachine(FakeKernel):
         return self.guests.connect(str(socket))
 
     def request(self, method: str, url: str, *, headers: Mapping[str, str] = {}, body: bytes | None = None,
-                deadline: float) -> tuple[int, str]:
+                deadline: float, trust: Trust | None = None) -> tuple[int, str]:
         from tests.fakes.machine.served import answer
 
         return answer(self, method, url, dict(headers), body)

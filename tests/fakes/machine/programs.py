@@ -7,7 +7,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tests.fakes.machine import builders, cni, containers, coreutils, devices, guests, images, iptables, models, network
+from tests.fakes.machine import (
+    builders,
+    cni,
+    containers,
+    coreutils,
+    devices,
+    guests,
+    images,
+    iptables,
+    models,
+    network,
+    tls,
+)
 from tests.fakes.machine.call import Program, done
 
 if TYPE_CHECKING:
@@ -31,7 +43,7 @@ PROGRAMS: Mapping[str, Program] = {
 MODULES: Mapping[str, Program] = {"nvidia_gpu_tools": devices.gpu_admin, "pip": builders.pip}
 WORKERS: Mapping[str, Program] = {
     "libvirt.start_domain": guests.start_domain, "libvirt.end_domain": guests.end_domain,
-    "models.collect": builders.collect, **images.WORKERS, **models.WORKERS}
+    "models.collect": builders.collect, **images.WORKERS, **models.WORKERS, **tls.WORKERS}
 DAEMONS: Mapping[str, Callable[[FakeMachine, int, tuple[str, ...]], None]] = {
     "containerd": containers.start_containerd}
 # What a one-off container writes into the bind mount that it may write to.

@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import os
 import socket
+import ssl
 import statistics
 import subprocess
 import sys
@@ -17,12 +18,16 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from tests.integration.serving.certificates import issue, lines, trusting
 from tests.integration.serving.processes import Serving, serving, until
+from tests.integration.serving.run_front import KEY
+from vmtool.serving.access_list import digest_of
 
 Connect = Callable[[], socket.socket]
 ROUNDS, REQUESTS, SECONDS, CLIENTS = 5, 300, 1.5, 16
 CHUNKS, GAP = 40, 0.02
 ATTACKS = 5
+TOKEN = b"t" * 32
 
 
 @contextlib.contextmanager
@@ -87,13 +92,14 @@ class Client(asyncio.Protocol):
             self.transport.write(self.request)
 
 
-def throughput(port: int, request: bytes) -> float:
+def throughput(port: int, request: bytes, secure: ssl.SSLContext | None = None) -> float:
     """Requests a second on several connections."""
     async def run() -> int:
         loop = asyncio.get_running_loop()
         clients = [Client(request) for _ in range(CLIENTS)]
         for client in clients:
-            await loop.create_connection(lambda client=client: client, "127.0.0.1", port)  # type: ignore[misc]
+            await loop.create_connection(lambda client=client: client, "127.0.0.1", port,
+                                         ssl=secure, server_hostname="localhost" if secure else None)
         await asyncio.sleep(SECONDS)
         return sum(client.count for client in clients)
 
@@ -146,6 +152,7 @@ def measure(directory: Path) -> Iterator[str]:
         yield (f"gaps of a stream: engine p50 {1000 * statistics.median(own):.2f} ms p99 {1000 * p99(own):.2f}, "
                f"through the front p50 {1000 * statistics.median(front):.2f} p99 {1000 * p99(front):.2f} "
                f"({1000 * (statistics.median(front) - statistics.median(own)):+.2f} ms, wanted 1 ms)")
+        yield from _secured(one, request)
         yield from _attacked(one, engine, request)
 
 
@@ -172,6 +179,25 @@ def _rates(one: Serving, port: int, proxy: subprocess.Popen[bytes], request: byt
            f"({front / plain:.2f}x, wanted 0.75x)")
     yield (f"CPU of a request: front {1000 * statistics.median(costs[one.port]):.2f} ms (wanted 0.5), "
            f"plain proxy {1000 * statistics.median(costs[port]):.2f}")
+
+
+def _secured(one: Serving, request: bytes) -> Iterator[str]:
+    """TLS and a token with limits, which are never reached, against plain HTTP and the key."""
+    directory = one.directory / "secured"
+    directory.mkdir()
+    token = f"token bench sha256:{digest_of(TOKEN).hex()} requests=99999999 tokens=99999999\n"
+    (directory / "list").write_text(lines(issue(directory / "ca")) + token)
+    with serving(directory, more=directory / "list", secure=trusting(directory / "ca")) as other:
+        costs: dict[str, list[float]] = {"plain": [], "secured": []}
+        limited = request.replace(KEY.encode(), TOKEN)
+        for _ in range(ROUNDS):
+            for name, front, asked in (("plain", one, request), ("secured", other, limited)):
+                before, began = cpu(front.front.pid), time.perf_counter()
+                rate = throughput(front.port, asked, front.secure)
+                costs[name].append((cpu(front.front.pid) - before) / (rate * (time.perf_counter() - began)))
+    plain, secured = (1000 * statistics.median(costs[name]) for name in ("plain", "secured"))
+    yield (f"CPU of a request with TLS and a token: {secured:.2f} ms, without {plain:.2f} ({secured / plain:.2f}x, "
+           "wanted 1.3x)")
 
 
 def _attacked(one: Serving, engine: Connect, request: bytes) -> Iterator[str]:

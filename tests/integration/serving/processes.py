@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -27,8 +28,14 @@ class Serving:
     engine: subprocess.Popen[bytes] | None
     directory: Path
     manage_port: int = 0
+    secure: ssl.SSLContext | None = None
 
     def connect(self) -> socket.socket:
+        plain = self.tcp()
+        return self.secure.wrap_socket(plain, server_hostname="localhost") if self.secure else plain
+
+    def tcp(self) -> socket.socket:
+        """Without TLS, whatever the front speaks."""
         return socket.create_connection(("127.0.0.1", self.port), timeout=SECONDS)
 
     def say(self, data: bytes | str) -> bytes:
@@ -69,7 +76,7 @@ class Serving:
 
 @contextlib.contextmanager
 def serving(directory: Path, *networks: str, engine: bool = True, health: int = 200,
-            **limits: object) -> Iterator[Serving]:
+            more: Path | None = None, secure: ssl.SSLContext | None = None, **limits: object) -> Iterator[Serving]:
     """Start both, and wait until /health has that status; end both."""
     with socket.socket() as free, socket.socket() as other:
         for each in (free, other):
@@ -88,8 +95,8 @@ def serving(directory: Path, *networks: str, engine: bool = True, health: int = 
         if engine:
             behind = start("engine.output", f"{__package__}.engine", upstream, str(directory / "engine"))
         front = start("front", f"{__package__}.run_front", upstream, str(port), str(manage_port), json.dumps(limits),
-                      *networks)
-        one = Serving(port, front, behind, directory, manage_port)
+                      str(more or "-"), *networks)
+        one = Serving(port, front, behind, directory, manage_port, secure)
         until(lambda: answers(one, health), "the front does not answer")
         yield one
         assert front.poll() is None, f"the front has ended: {one.log()}"

@@ -1,6 +1,8 @@
 """The front alone, with other limits than its own.
 
-    python -m tests.integration.serving.run_front SOCKET PORT MANAGE_PORT LIMITS_AS_JSON [NETWORK]
+    python -m tests.integration.serving.run_front SOCKET PORT MANAGE_PORT LIMITS_AS_JSON LIST [NETWORK]
+
+LIST is a file with further lines of who may ask, or "-".
 """
 
 from __future__ import annotations
@@ -19,10 +21,11 @@ KEY, OTHER, MANAGER = "k" * 32, "o" * 32, "m" * 32
 MANAGERS_LINE = f"manager sha256:{digest_of(MANAGER.encode()).hex()}\n"
 
 
-async def run(socket: str, port: str, manage_port: str, limits: str, *networks: str) -> None:
+async def run(socket: str, port: str, manage_port: str, limits: str, more: str, *networks: str) -> None:
     """Serve until killed."""
     fitted = f.fitting(f.Limits(**json.loads(limits)))
-    access = parse(f"{KEY}\n{OTHER}\n{MANAGERS_LINE}".encode(), "the test's list")
+    lines = "" if more == "-" else Path(more).read_text()
+    access = parse(f"{KEY}\n{OTHER}\n{MANAGERS_LINE}{lines}".encode(), "the test's list")
     front = f.Front(f.Engine(Path(socket), fitted.buffered), access, limits=fitted, log=say,
                     allow_from=map(ipaddress.ip_network, networks))
     host = ipaddress.ip_network("127.0.0.1/32")

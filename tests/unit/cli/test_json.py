@@ -7,6 +7,7 @@ beforehand: a guest's console, an answer of a model, a plugin's look at its netw
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import json
 import os
@@ -33,10 +34,12 @@ from vmtool.endpoint.answers import Answer
 from vmtool.engine import transactions
 from vmtool.errors import NotReady, VerificationFailed
 from vmtool.host import daemons
+from vmtool.host.local import LocalHost
 from vmtool.kata.base import known_base
 from vmtool.kata.render import write
 from vmtool.net.actions import CallPlugin
 from vmtool.spec.kata_releases import release_of
+from vmtool.tls.authority import read_authority
 
 DATA = HOSTS.parent
 GOLDEN = DATA.parent / "golden" / "cli" / "json"
@@ -108,7 +111,7 @@ def tokens(place: Place) -> None:
     place.patch.setattr(client, "managed", lambda *words, **options: {"tokens": [
         {"name": "key", "digest": "c" * 64, **dict.fromkeys((*shown, *counted), 0), "idle_seconds": None},
         {"name": "ci", "digest": "a" * 64, **shown, **counted, "idle_seconds": 1.0}]})
-    place.patch.setattr(client, "base_url", lambda *words: "http://10.0.0.2:9464")
+    place.patch.setattr(client, "address_of", lambda *words: client.Address("http://10.0.0.2:9464"))
     place.patch.setattr(time, "time", lambda: 1767225601.0)
 
 
@@ -116,6 +119,17 @@ def stopped(place: Place) -> None:
     """A token is made for an instance that does not run."""
     instances(place)
     place.patch.setattr(secrets, "token_hex", lambda size: "5e" * size)
+
+
+def certified(place: Place) -> None:
+    """An instance with a certificate, and the CA that it is of; both were made long ago."""
+    running(place)
+    directory, now = place.state / "instances" / "runc", datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+    host = LocalHost()
+    authority = read_authority(host, place.state / "ca", now)
+    host.write(directory / "secret" / "tls" / "certificate.pem", authority.issue(("localhost",), now).certificate)
+    record = json.loads((directory / "instance.json").read_text())
+    (directory / "instance.json").write_text(json.dumps(record | {"tls": True}))
 
 
 def networks(place: Place) -> None:
@@ -243,6 +257,7 @@ CASES = {
     "chat": Case("chat runc Why? --json", answering),
     "token-list": Case("token list runc --json", tokens),
     "token-add": Case("token add ci runc --requests 60 --json", stopped),
+    "ca-show": Case("ca show --json", certified),
     "image-list": Case("image list --json", images),
     "rootfs-inspect": Case("rootfs inspect {files}/i.img --json", guest_image),
     "rootfs-inspect-foreign": Case("rootfs inspect {files}/i.img --json", foreign),
@@ -285,6 +300,7 @@ def document(place: Place, case: Case) -> str:
     assert told == case.code, (result.output, result.exception)
     text = result.stdout.replace(str(place.state), STATE).replace(str(place.files), "/files")
     assert str(place.files.parent) not in text
+    text = re.sub(r'"fingerprint": "[0-9a-f]{64}"', '"fingerprint": "' + "ab" * 32 + '"', text)
     for name, value in (("seconds", "0.0"), ("allocated", "4096")):
         text = re.sub(rf'"{name}": [0-9.]+', f'"{name}": {value}', text)
     # What is called after the state directory's or an image's path has another name in each run.

@@ -174,6 +174,8 @@ HUB = launch(runc.wish(model={"name": "m", "source": "huggingface", "repository"
 CASES = {
     "launch runc": Case(host, RUNC, LEFT),
     "launch runc, the system's containerd": Case(with_system, launch(runc.wish(), on_the_systems), LEFT),
+    "launch runc, with TLS": Case(host, launch(runc.wish(tls={"source": "ca"})), LEFT | {
+        r"files .*/state/ca(/ca\.(pem|key))?": "the CA, for all instances"}),
     "launch runc, a model of a hub": Case(host, HUB, LEFT | {r"files .*/hub": "the cache of the hub's models"}),
     "launch kata": Case(with_guests("sandbox-chat", "snp", program="/opt/kata/bin/qemu-system-x86_64"),
                         launch_kata(kata.wish()), LEFT),

@@ -29,7 +29,7 @@ def chat_command(state: State, name: str, question: str, stream: bool, temperatu
     instance = running(state, name)
     record = instance.known()
     host = LocalHost()
-    url, key = client.base_url(host, record.server), instance.paths.key
+    url, key = client.address_of(host, record.server), instance.paths.key
     started = time.monotonic()
     if stream and not as_json:
         show_stream(client.stream(host, url, key, record.model, question, deadline=timeout, temperature=temperature))

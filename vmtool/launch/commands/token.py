@@ -112,7 +112,8 @@ def change(state: State, instance: Instance, doing: str,
     keep = WriteFile(paths.tokens, edit(text, tokens).decode())
     plan = Plan(subject_of(instance.name), paths.directory, (
         Step("keep the list of tokens", (keep,)),
-        Step("put together who may ask, and give it to the front", (write_access(paths),) if running else ())))
+        Step("put together who may ask, and give it to the front",
+             (write_access(paths, tls=record.tls),) if running else ())))
     with working_host(state, plan, doing) as host:
         if read_tokens(host, paths.tokens)[0] != text:
             raise NotReady("the tokens were changed at this moment", hint="type the command again")
@@ -132,7 +133,7 @@ def _used(host: LocalHost, instance: Instance) -> dict[str, Mapping[str, Any]]:
     record = instance.known()
     if not record.manage:
         return {}
-    document = client.managed(host, client.base_url(host, record.managed), instance.paths.manager, "/access")
+    document = client.managed(host, client.address_of(host, record.managed), instance.paths.manager, "/access")
     return {str(each["digest"]): each for each in document["tokens"]}
 
 

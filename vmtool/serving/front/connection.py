@@ -45,15 +45,21 @@ class Connection(web.RequestHandler):
         self.inflow = Inflow(limits.head)
         self.request: web.BaseRequest | None = None
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        self.wire = self.transport
-        if self.wire:
-            self.host = self.wire.get_extra_info("peername")[0]
-            self.address = address_group(self.host)
-            self.wire.set_write_buffer_limits(high=self.limits.buffered)
+    def enter(self, wire: asyncio.Transport) -> None:
+        """The peer is there; with TLS its handshake is yet to come."""
+        self.wire = wire
+        self.host = wire.get_extra_info("peername")[0]
+        self.address = address_group(self.host)
         if leaver := self.crowd.admit(self):
             leaver.drop()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        entered, self.wire = self.wire is not None, self.transport
+        if self.wire:
+            self.wire.set_write_buffer_limits(high=self.limits.buffered)
+        if self.wire and not entered:
+            self.enter(self.wire)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self.crowd.leave(self)

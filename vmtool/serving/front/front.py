@@ -22,6 +22,7 @@ from vmtool.serving.front.limits import Limits
 from vmtool.serving.front.log import BoundedLog
 from vmtool.serving.front.rooms import Bodies, Requests
 from vmtool.serving.front.routes import Match, find, methods
+from vmtool.serving.front.tls import Tls
 from vmtool.serving.front.upstream import Upstream
 
 
@@ -39,9 +40,22 @@ class Front:
     def __init__(self, engine: Engine, access: AccessList, *, allow_from: Iterable[Network] = (),
                  limits: Limits, log: Callable[[str], None] = print) -> None:
         self.engine, self.limits, self.allow_from = engine, limits, tuple(allow_from)
+        self.tls = Tls(access.certificates) if access.certificates else None
         self.clients, self.requests, self.bodies = Clients(access), Requests(limits), Bodies(limits)
         with_key, without = limits.log_lines
         self.log, self.log_denied = BoundedLog(log, with_key, "requests"), BoundedLog(log, without, "denied requests")
+
+    def change(self, access: AccessList) -> None:
+        """From now on these may ask, and new connections see this certificate.
+
+        Raises:
+            ValueError: the certificate cannot be used, or TLS would begin or end.
+        """
+        if (self.tls is None) != (access.certificates is None):
+            raise ValueError("TLS begins and ends with a new start only")
+        if self.tls and access.certificates:
+            self.tls.change(access.certificates)
+        self.clients.change(access)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""

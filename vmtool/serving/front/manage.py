@@ -75,7 +75,10 @@ class Manage:
             raise Denied(422, f"{error}; what was in use stays in use") from None
         if not access.manager:
             raise Denied(422, "the list names no manager; what was in use stays in use")
-        self.front.clients.change(access)
+        try:
+            self.front.change(access)
+        except ValueError as error:
+            raise Denied(422, f"{error}; what was in use stays in use") from None
         self.manager = access.manager
         self.say(f"{len(access.tokens)} keys and tokens may ask from now on")
 

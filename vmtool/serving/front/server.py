@@ -16,6 +16,7 @@ from vmtool.serving.front.front import Front
 from vmtool.serving.front.limits import Limits
 from vmtool.serving.front.log import BoundedLog, Warnings
 from vmtool.serving.front.manage import LIMITS_HERE, Manage
+from vmtool.serving.front.tls import EncryptedConnection, Tls
 
 BACKLOG = 256
 # Accepted at once; a burst of connections would else hold up everybody who has one.
@@ -47,15 +48,15 @@ async def serve(front: Front, listening: socket.socket, log: Callable[[str], Non
     logging.getLogger().addHandler(complaints)
     try:
         async with asyncio.TaskGroup() as listeners:
-            listeners.create_task(listen(front, listening, front.limits))
+            listeners.create_task(listen(front, listening, front.limits, front.tls))
             if manage and managed:
-                listeners.create_task(listen(manage, managed, LIMITS_HERE))
+                listeners.create_task(listen(manage, managed, LIMITS_HERE, front.tls))
     finally:
         front.engine.close()
         logging.getLogger().removeHandler(complaints)
 
 
-async def listen(handler: Handler, listening: socket.socket, limits: Limits) -> None:
+async def listen(handler: Handler, listening: socket.socket, limits: Limits, tls: Tls | None) -> None:
     """Accept connections, and end those that hold something for too long."""
     for level, option, value in OPTIONS:
         listening.setsockopt(level, option, value)
@@ -63,8 +64,12 @@ async def listen(handler: Handler, listening: socket.socket, limits: Limits) -> 
     crowd: Crowd[Connection] = Crowd(limits)
     # A client that goes away cancels its request, and so vLLM stops generating for nobody.
     requests = web.Server(handler.handle, handler_cancellation=True)
-    accepting = await loop.create_server(lambda: Connection(requests, crowd, limits, loop), sock=listening,
-                                         backlog=ACCEPTS)
+
+    def accepted() -> asyncio.BaseProtocol:
+        connection = Connection(requests, crowd, limits, loop)
+        return EncryptedConnection(loop, connection, tls) if tls else connection
+
+    accepting = await loop.create_server(accepted, sock=listening, backlog=ACCEPTS)
     listening.listen(BACKLOG)  # asyncio has one number for both
     try:
         while True:

@@ -1,0 +1,91 @@
+"""TLS 1.3 before the front: a context that takes another certificate while it serves, and bounded handshakes."""
+
+from __future__ import annotations
+
+import asyncio
+import asyncio.sslproto
+import base64
+import os
+import ssl
+import textwrap
+from typing import TYPE_CHECKING, cast
+
+from vmtool.serving.access_list import Certificates
+
+if TYPE_CHECKING:
+    from vmtool.serving.front.connection import Connection
+
+
+class Tls:
+    """What the listeners show, and whom they ask for a certificate of theirs.
+
+    Raises:
+        ValueError: the certificate does not fit its key, or something is no certificate.
+    """
+
+    def __init__(self, shown: Certificates) -> None:
+        self.shown = shown
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.minimum_version = ssl.TLSVersion.TLSv1_3
+        self.context.set_alpn_protocols(["http/1.1"])
+        _load(self.context, shown)
+        if shown.clients:
+            self.context.verify_mode = ssl.CERT_REQUIRED
+            try:
+                self.context.load_verify_locations(cadata="".join(map(_pem, shown.clients)))
+            except ssl.SSLError as error:
+                raise ValueError(f"the CA of the clients: {error.reason or error}") from None
+
+    def change(self, shown: Certificates) -> None:
+        """From now on new connections see this certificate; those that are there keep theirs.
+
+        Raises:
+            ValueError: as the constructor, or whose certificates are taken would change.
+        """
+        if set(shown.clients) != set(self.shown.clients):
+            raise ValueError("another CA of the clients takes a new start")
+        _load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), shown)  # a pair that does not fit must not replace half of one
+        _load(self.context, shown)
+        self.shown = shown
+
+
+class EncryptedConnection(asyncio.sslproto.SSLProtocol):
+    """TLS below a connection, which is counted and has its deadline from the first packet, not from the handshake."""
+
+    # asyncio reserves that much for each connection; its own number is 256 KiB.
+    max_size = 16 << 10
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, connection: Connection, tls: Tls) -> None:
+        limits = connection.limits
+        super().__init__(
+            loop, connection, tls.context, None, server_side=True, ssl_handshake_timeout=limits.keyless_seconds,  # type: ignore[arg-type]
+            ssl_shutdown_timeout=limits.closing_seconds)
+        self.connection = connection
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        wire = cast(asyncio.Transport, transport)
+        wire.set_write_buffer_limits(high=self.connection.limits.buffered)
+        self.connection.enter(wire)
+        if not wire.is_closing():
+            super().connection_made(wire)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self.connection.crowd.leave(self.connection)
+        super().connection_lost(exc)
+
+
+def _load(context: ssl.SSLContext, shown: Certificates) -> None:
+    """OpenSSL takes files only; this one has no name, and is in no file system."""
+    descriptor = os.memfd_create("certificate", os.MFD_CLOEXEC)
+    try:
+        os.write(descriptor, ("".join(map(_pem, shown.chain)) + _pem(shown.key, "PRIVATE KEY")).encode())
+        context.load_cert_chain(f"/proc/self/fd/{descriptor}")
+    except ssl.SSLError as error:
+        raise ValueError(f"the certificate and its key: {error.reason or error}") from None
+    finally:
+        os.close(descriptor)
+
+
+def _pem(der: bytes, kind: str = "CERTIFICATE") -> str:
+    body = "\n".join(textwrap.wrap(base64.b64encode(der).decode(), 64))
+    return f"-----BEGIN {kind}-----\n{body}\n-----END {kind}-----\n"

@@ -1,0 +1,58 @@
+"""Another certificate for an instance that runs, before the one it has ends."""
+
+from __future__ import annotations
+
+import datetime
+
+from vmtool.access.give import give_access
+from vmtool.instance.instance import Instance
+from vmtool.machine import Host
+from vmtool.paths import State
+from vmtool.spec.runtime import Spec
+from vmtool.tls.given import read_certificates
+from vmtool.tls.plan import order_of
+from vmtool.tls.workers import prepare
+
+
+def ends(host: Host, instance: Instance) -> datetime.datetime:
+    """When the certificate that it shows ends.
+
+    Raises:
+        ValueError, OSError: it cannot be read.
+    """
+    return read_certificates(host.read(instance.paths.tls / "certificate.pem"))[0].not_valid_after_utc
+
+
+def is_due(host: Host, instance: Instance, now: datetime.datetime) -> bool:
+    """Whether another one is to be made: two thirds of its time are over, or the clock says that it has not begun; of a
+    file, whether it is another one than is shown."""
+    try:
+        shown = read_certificates(host.read(instance.paths.tls / "certificate.pem"))[0]
+        tls = read_spec_of(host, instance).spec.tls
+        if tls.certificate:
+            return read_certificates(host.read(tls.certificate))[0] != shown
+    except (ValueError, OSError):
+        return True
+    begin, end = shown.not_valid_before_utc, shown.not_valid_after_utc
+    return not begin <= now < begin + (end - begin) * 2 / 3
+
+
+def renew(state: State, host: Host, instance: Instance) -> None:
+    """Make another one ready and give it to the front, which shows it to new connections; those that are there go on.
+
+    Killed or refused in between, vmtool knows the front by the old certificate and by the new one.
+
+    Raises:
+        Refused: a person's files are of no use; what was shown stays. VmtoolError: the front does not take it.
+    """
+    body, paths = read_spec_of(host, instance).spec, instance.paths
+    prepare.run(order_of(state, body, paths, keeps=True), host)
+    give_access(host, instance)
+    shown = host.read(paths.tls / "certificate.pem")
+    first = shown.partition(b"-----END CERTIFICATE-----\n")
+    host.write(paths.tls / "trusted.pem", first[0] + first[1])
+
+
+def read_spec_of(host: Host, instance: Instance) -> Spec:
+    """The spec that the instance was started with."""
+    return Spec.model_validate_json(host.read(instance.paths.spec))

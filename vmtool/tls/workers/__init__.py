@@ -1,0 +1,1 @@
+"""A worker process that makes an endpoint's certificate ready."""
