@@ -246,6 +246,18 @@ def test_what_a_row_does_not_know_may_be_new_in_a_release_that_it_stands_in_for(
     assert ("as far as" in finding.detail) == (level == "warn")
 
 
+@pytest.mark.parametrize(("words", "open_"), [
+    ([], False), (["enable_iommu"], False), (["default_vcpus", "default_memory"], False), (["^enable_iommu$"], False),
+    (["kernel_params"], True), (["kern"], True), (["_path"], True), ([""], True), ([".*"], True), (["^path$"], True),
+    (["^path"], True), (["ath$"], True), (["^ath$"], False), (["x|path"], True), (["\\w"], True), (["("], True),
+    (["(([a-z_])+.)+[A-Z]([a-z_])+$"], True), (["^"], True), (["machine_acc"], True), (["KERNEL"], False),
+])
+def test_an_annotation_is_allowed_by_any_part_of_its_name(words: list[str], open_: bool) -> None:
+    """As Kata's own documentation has it: "_path" allows jailer_path."""
+    ids = {item.id for item in found("4.1", "none", 0, {Q + "enable_annotations": words}, {})}
+    assert ("security.annotations" in ids) is open_
+
+
 @pytest.mark.parametrize("name", ["clh", "firecracker", "stratovirt", "remote", "dragonball"])
 def test_another_hypervisors_file_is_not_judged(name: str) -> None:
     text = f'[hypervisor.{name}]\npath = "/x"\nzzz = 1\n[agent.kata]\n[runtime]\nzzz = 1\n'

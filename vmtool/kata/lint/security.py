@@ -13,7 +13,11 @@ DEBUG_PARAMS = ("agent.log=debug", "agent.log=trace", "systemd.debug-shell", "sy
 # A pod's author could change what is booted or measured with these; others only cost resources.
 DANGEROUS = ("path", "kernel", "image", "initrd", "firmware", "kernel_params", "kernel_verity_params", "jailer_path",
              "virtio_fs_daemon", "virtio_fs_extra_args", "guest_hook_path", "ctlpath", "file_mem_backend",
-             "enable_debug", "cc_init_data")
+             "enable_debug", "cc_init_data", "vhost_user_store_path", "entropy_source",
+             # What these say goes onto QEMU's command line as it is.
+             "machine_accelerators", "cpu_features")
+# Of a regular expression. One with more than anchors is not tried out: that could take for ever.
+SPECIAL = frozenset(".*+?|()[]{}\\^$")
 
 
 def security_findings(target: LintTarget) -> Iterator[Finding]:
@@ -58,12 +62,22 @@ def _consoles(target: LintTarget) -> Iterator[Finding]:
 
 
 def _annotations(target: LintTarget) -> Iterator[Finding]:
-    # The runtime takes each entry as a regular expression.
-    words = target.words(QEMU, "enable_annotations")
-    open_ = [word for word in words if word in DANGEROUS or set(word) & set(".*[(+?")]
+    open_ = [word or "everything, by an empty word" for word in target.words(QEMU, "enable_annotations")
+             if _is_open(word)]
     if open_:
         yield target.finding("security.annotations", QEMU, "enable_annotations", f"a pod's author may set "
                               f"{', '.join(open_)[:120]}", "write enable_annotations = []")
+
+
+def _is_open(word: str) -> bool:
+    """Whether it allows a dangerous name: the runtime takes each word as a regular expression, which may match any part
+    of the name (regexpContains of its oci/utils.go)."""
+    plain = word.removeprefix("^").removesuffix("$")
+    if set(plain) & SPECIAL:
+        return True
+    starts, ends = word.startswith("^"), word.endswith("$")
+    return any(plain == name if starts and ends else name.startswith(plain) if starts else name.endswith(plain) if ends
+               else plain in name for name in DANGEROUS)
 
 
 def _snp_policy(target: LintTarget) -> Iterator[Finding]:
