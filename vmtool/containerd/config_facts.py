@@ -16,7 +16,8 @@ from vmtool.foreign import parse_toml
 from vmtool.machine import Reader
 
 IMPORTED = "/etc/containerd/conf.d"
-# The CRI plugin's name by the version of a configuration file; containerd ignores the others' tables.
+# The CRI plugin's name by the version of a configuration file, the last also for what comes after it (containerd 2.3
+# has version 4); containerd ignores the others' tables.
 CRI = {1: "cri", 2: "io.containerd.grpc.v1.cri", 3: "io.containerd.cri.v1.runtime"}
 
 
@@ -49,9 +50,12 @@ def read_runtimes(reader: Reader, words: Sequence[str] = ()) -> Iterator[Contain
     """
     daemon = read_daemon(reader)
     path = daemon.config if daemon else MAIN
-    if not reader.exists(path) or (words and not _mentions(reader, path, (*words, "imports"))):
+    exists = reader.exists(path)
+    # Since 2.2 containerd reads what is dropped in there by itself, also without a main file.
+    if not reader.names(IMPORTED) and not (exists and _mentions(reader, path, words)):
         return
-    dumped = reader.run(("containerd", "--config", path, "config", "dump"))
+    # One that is named has to be there.
+    dumped = reader.run(("containerd", *(("--config", path) if exists else ()), "config", "dump"))
     if dumped is None:
         yield from _by_file(reader, path)
     elif dumped.status == 0:
@@ -59,9 +63,9 @@ def read_runtimes(reader: Reader, words: Sequence[str] = ()) -> Iterator[Contain
 
 
 def _mentions(reader: Reader, path: str, words: Sequence[str]) -> bool:
-    """Whether the file has one of the words, or containerd reads others by itself (2.2 and later)."""
+    """Whether the file has one of the words, or imports others; any file does when there are none."""
     text = reader.text(path) or ""
-    return any(word in text for word in words) or bool(reader.names(IMPORTED))
+    return not words or any(word in text for word in (*words, "imports"))
 
 
 def _by_file(reader: Reader, path: str) -> Iterator[ContainerdRuntime]:
@@ -75,7 +79,7 @@ def _by_file(reader: Reader, path: str) -> Iterator[ContainerdRuntime]:
 
 def _runtimes(document: dict[str, Any], source: str, version: Any) -> Iterator[ContainerdRuntime]:
     number = document.get("version", version)
-    plugin = CRI.get(number, "") if isinstance(number, int) else ""
+    plugin = CRI.get(min(number, max(CRI)), "") if isinstance(number, int) else ""
     for name, table in _table(document, "plugins", plugin, "containerd", "runtimes").items():
         if isinstance(table, dict):
             yield ContainerdRuntime(name, str(table.get("runtime_type", "")), source, _text(table.get("runtime_path")),

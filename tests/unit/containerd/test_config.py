@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.recorded import Recorded
-from vmtool.containerd.config_facts import read_runtimes
+from vmtool.containerd.config_facts import IMPORTED, read_runtimes
 from vmtool.containerd.daemon_facts import Daemon, read_daemon
 
 DATA = Path(__file__).parents[2] / "data" / "containerd"
@@ -39,6 +39,35 @@ def test_containerd_is_asked(name: str, known: bool) -> None:
     assert names(reader) == ["kata"] * known
     assert [one.config_path for one in read_runtimes(reader) if one.name == "kata"] == [
         "/etc/kata-containers/configuration.toml"] * known
+
+
+DROPPED_IN = """version = {version}
+
+[plugins]
+  [plugins.'io.containerd.cri.v1.runtime']
+    [plugins.'io.containerd.cri.v1.runtime'.containerd]
+      [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes]
+        [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.kata]
+          runtime_type = 'io.containerd.kata.v2'
+          runtime_path = ''
+          [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.kata.options]
+            ConfigPath = '/opt/kata/share/defaults/kata-containers/configuration-qemu.toml'
+"""
+
+
+@pytest.mark.parametrize("version", [3, 4])
+@pytest.mark.parametrize("main", [True, False], ids=["with a main file", "without one"])
+def test_what_containerd_2_has_from_its_conf_d_is_known(version: int, main: bool) -> None:
+    """containerd 2.0 to 2.2 dump version 3, 2.3 version 4."""
+    named = f"--config {MAIN} " if main else ""
+    reader = Recorded({"texts": {MAIN: f"version = {version}\n"} if main else {}, "names": {IMPORTED: ["kata.toml"]},
+                       "outputs": {
+        f"containerd {named}config dump": {"out": DROPPED_IN.format(version=version)}}})
+    assert names(reader) == ["kata"]
+
+
+def test_a_host_without_containerd_and_its_file_has_no_runtimes() -> None:
+    assert names(Recorded({})) == []
 
 
 @pytest.mark.parametrize(("name", "known"), (FILES | {"v3old": False}).items())
