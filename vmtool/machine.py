@@ -250,6 +250,12 @@ class Host(DeviceReader, Protocol):
         """Report something for whoever waits, such as the seconds waited."""
 
 
+def is_full(result: Output) -> bool:
+    """Whether a program met a full disk (ENOSPC, EDQUOT as libc and Go name them)."""
+    text = f"{result.out}\n{result.err}".lower()
+    return result.status != 0 and ("no space left on device" in text or "disk quota exceeded" in text)
+
+
 def check(argv: Sequence[str], result: Output, hint: str = "") -> None:
     """Raise ProgramFailed, with the last lines of the output, unless the program ended well."""
     if result.status == 0:
@@ -258,5 +264,7 @@ def check(argv: Sequence[str], result: Output, hint: str = "") -> None:
     if result.status == 127:
         how += " (a program that it calls is missing)"
     lines = [line for line in (result.out + "\n" + result.err).splitlines() if line.strip()]
+    if is_full(result):
+        how, hint = f"{how}, since a disk is full", hint or "make room: df -h"
     raise ProgramFailed(f"{shlex.join(argv[:6])}{' ...' if len(argv) > 6 else ''}: {how}", how=how,
                         details=lines[-8:], hint=hint)

@@ -152,6 +152,56 @@ def test_a_damaged_cache_is_noticed_and_made_good(workshop: Workshop) -> None:
     assert len(workshop.references()) == 2
 
 
+def damage(file: Path) -> None:
+    with file.open("ab") as opened:
+        opened.write(b"damage")
+
+
+@pytest.mark.parametrize("how", [damage, Path.unlink, lambda file: shutil.rmtree(file.parents[2])],
+                         ids=["a changed file", "a file that is gone", "a layer that is gone"])
+def test_a_layer_that_was_changed_on_the_disk_is_noticed_and_made_good(workshop: Workshop,
+                                                                       how: Callable[[Path], None]) -> None:
+    workshop.write("RUN echo kept > /layer-file", "RUN echo one > /marker")
+    workshop.vmtool("image", "build", workshop.recipe)
+    (file,) = workshop.cache.storage.glob("overlay/*/diff/layer-file")
+    how(file)
+    workshop.write("RUN echo kept > /layer-file", f"RUN echo {time.time_ns()} > /marker")
+    healed = workshop.vmtool("image", "build", workshop.recipe)
+    assert "what buildah keeps of earlier builds is damaged: it is removed, and the image built again" in healed.err
+    assert len(workshop.references()) == 2
+    assert workshop.left() == []
+    assert "nothing to do" in workshop.vmtool("image", "build", workshop.recipe).err
+
+
+def test_a_disk_that_fills_up_is_told_and_nothing_is_left(workshop: Workshop, tmp_path: Path) -> None:
+    """The cache on a small file system; first too small for what the recipe says, then for what it does."""
+    workshop.write("RUN echo small > /marker")
+    workshop.vmtool("image", "build", workshop.recipe)
+    (base,) = workshop.cache.root.glob("bases/*.tar")
+    (tmp_path / "small").mkdir()
+    small, tool = Workshop(tmp_path / "small"), Vmtool(tmp_path / "state")
+    small.cache.root.mkdir()
+    size = 3 * base.stat().st_size
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", small.cache.root], check=True)
+    try:
+        shutil.copytree(base.parent, small.cache.root / "bases")
+        small.write("RUN head -c 2000000000 /dev/zero > /large")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("VMTOOL_CACHE", str(small.cache.root))
+            refused = tool("image", "build", small.recipe, status=3)
+            assert "1.0 GiB are needed" in refused.err
+            (small.recipe / "recipe.yaml").write_text(f"{RECIPE}space: 64Mi\n")
+            failed = tool("image", "build", small.recipe, status=1)
+            assert "since a disk is full" in failed.err
+            assert "hint: make room: df -h" in failed.err
+            assert "nothing to recover" in tool("recover").err
+            assert [line for line in small.left() if line != str(small.cache.root)] == []
+            left = sum(path.stat().st_size for path in small.cache.storage.rglob("large"))
+            assert left == 0
+    finally:
+        subprocess.run(["umount", small.cache.root], check=True)
+
+
 @pytest.mark.slow
 def test_the_same_input_gives_the_same_image(workshop: Workshop) -> None:
     workshop.write("RUN echo same > /marker")

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vmtool.containerd.endpoint import Endpoint
-from vmtool.errors import VerificationFailed
+from vmtool.errors import ProgramFailed, VerificationFailed
 from vmtool.image.listing import parse_listing
-from vmtool.machine import check
+from vmtool.machine import check, is_full
 from vmtool.plan.action import Action
+from vmtool.plan.programs import Run
 
 if TYPE_CHECKING:
     from vmtool.machine import Host
@@ -39,3 +40,31 @@ class ExpectDigest(Action):
         if found != self.digest:
             points = f"points to {found}" if found else "is not there"
             raise VerificationFailed(f"the image {self.reference} {points}, not to {self.digest}", hint=self.hint)
+
+
+class DamagedCache(ProgramFailed):
+    """What buildah keeps of earlier builds is not what it wrote: without it, it builds again."""
+
+
+@dataclass(frozen=True)
+class RunBuildah(Run):
+    """Run buildah.
+
+    Args:
+        damaged: pieces of buildah's own errors that mean that its storage is damaged.
+    """
+
+    damaged: tuple[str, ...] = ()
+
+    def do(self, host: Host) -> None:
+        """Do it.
+
+        Raises:
+            DamagedCache: its storage is damaged.
+        """
+        result = host.execute(self.argv, deadline=self.deadline, env=self.env)
+        errors = [line for line in result.err.splitlines() if line.startswith("Error: ")]
+        if result.status and not is_full(result) and any(text in line for line in errors for text in self.damaged):
+            raise DamagedCache("what buildah keeps of earlier builds is damaged", details=errors[-1:],
+                               hint="does the disk have errors? dmesg --level=err,warn")
+        check(self.argv, result, self.hint)

@@ -15,7 +15,6 @@ from vmtool.image.installed import ImportedImage
 from vmtool.image.pinned_image import PinnedImage
 from vmtool.image.recipe import DIGEST, Recipe
 
-NEEDED = 8 << 30
 PLACE = "spec.image"
 # By number: a name means what the image's own /etc/passwd says.
 USERS = (f"{UID}", f"{UID}:{UID}")
@@ -47,10 +46,9 @@ def check_host(cache: Cache, recipe: Recipe, facts: BuildFacts, *, fresh: bool) 
     if recipe.python and facts.wheels_missing and not facts.pip:
         lacking.append(host_lacks("image.pip", "this Python has no pip; it fetches the wheels",
                                   "apt-get install python3-pip"))
-    if facts.free is not None and facts.free < NEEDED:
-        lacking.append(host_lacks("image.space", f"{cache.root}: {size(facts.free)} free, {NEEDED >> 30} GiB are "
-                                  "needed",
-                                  "make room, or set VMTOOL_CACHE to a larger file system"))
+    if facts.free is not None and facts.free < recipe.space:
+        lacking.append(host_lacks("image.space", f"{cache.root}: {size(facts.free)} free, {size(recipe.space)} are "
+                                  "needed", "make room, or set VMTOOL_CACHE to a larger file system"))
     return lacking
 
 

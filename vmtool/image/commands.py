@@ -15,6 +15,7 @@ from vmtool.containerd.facts import read_containerd
 from vmtool.errors import Refused, VmtoolError
 from vmtool.host import locks
 from vmtool.host.local import LocalMachine
+from vmtool.image.actions import DamagedCache
 from vmtool.image.archive import read_archive
 from vmtool.image.check import check_names, check_upstream
 from vmtool.image.facts import read_build
@@ -66,7 +67,7 @@ def build(state: State, recipe: str, dry_run: bool, no_cache: bool, upstream_dig
         return
     doing = f"vmtool image build {read.name}"
     with locks.Lock(plans.cache.lock, doing):
-        built = apply_plan(state, state.root / "builds" / read.name, doing, plans.build)
+        built = plans.built(doing)
         if not built.changes:
             Progress().skipped(built.steps[0].title, built.steps[0].skip)
         apply_plan(state, images_dir(state) / read.name, doing, plans.load)
@@ -83,10 +84,20 @@ class _Build:
         self.state, self.recipe, self.digest, self.wanted = state, recipe, digest, wanted
         self.upstream, self.fresh, self.cache = upstream, fresh, Cache.at()
 
-    def build(self) -> Plan:
+    def built(self, doing: str) -> Plan:
+        """Build; once more from nothing, when what earlier builds left turns out to be damaged."""
+        directory = self.state.root / "builds" / self.recipe.name
+        try:
+            return apply_plan(self.state, directory, doing, self.build)
+        except DamagedCache as error:
+            lines = (*error.details, f"{error.message}: it is removed, and the image built again")
+            click.echo("\n".join(lines), err=True)
+            return apply_plan(self.state, directory, doing, lambda: self.build(drop=True))
+
+    def build(self, *, drop: bool = False) -> Plan:
         facts = read_build(LocalMachine(), self.cache, self.recipe, self.digest, os.environ)
         return plan_build(self.cache, self.state.root / "builds" / self.recipe.name, self.recipe, self.digest, facts,
-                          upstream_digest=self.upstream, fresh=self.fresh)
+                          upstream_digest=self.upstream, fresh=self.fresh, drop=drop)
 
     def load(self) -> Plan:
         archive, names = self.cache.archive(self.recipe.name, self.digest), self.wanted.references

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,10 @@ from vmtool.debian.settings import apt_options, apt_sources, build_environment
 from vmtool.errors import Refused
 from vmtool.facts.cpu import read_is_root
 from vmtool.facts.memory import read_disk
+from vmtool.facts.superseded import superseded
 from vmtool.foreign import read_regular
 from vmtool.image.recipe import Recipe, base_digest, serving_files
-from vmtool.image.wheels import file_digest, wheels_missing
+from vmtool.image.wheels import compare_wheels, file_digest
 from vmtool.machine import Reader
 from vmtool.plan import Pairs
 
@@ -28,7 +30,8 @@ class BuildFacts:
 
     Args:
         archive: whether the image of this very input is in the cache and intact.
-        stale: archives of other inputs of the recipe.
+        stale: archives of other inputs of the recipe, its wheels that are in no lock any more, and of bases and of what
+            is kept of other recipes all but the newest few.
         base: whether the Debian base is in the cache and intact.
         wheels_missing: how many locked wheels are not in the build context.
         builder: "buildah" or "docker"; empty when neither is there.
@@ -65,11 +68,13 @@ def read_build(reader: Reader, cache: Cache, recipe: Recipe, digest: str, enviro
     archive = cache.archive(recipe.name, digest)
     kept = {archive.name, checksum(archive).name}
     folder = cache.archives(recipe.name)
+    missing, unlocked = compare_wheels(recipe.locks, cache.context(recipe.name) / "wheels")
     return BuildFacts(
         archive=is_intact(archive),
-        stale=tuple(folder / name for name in reader.names(str(folder)) if name not in kept),
+        stale=(*(folder / name for name in reader.names(str(folder)) if name not in kept), *unlocked,
+               *superseded_parts(cache, recipe)),
         base=bool(recipe.suite) and is_intact(cache.base(base_digest(recipe))),
-        wheels_missing=wheels_missing(recipe.locks, cache.context(recipe.name) / "wheels"),
+        wheels_missing=missing,
         builder=read_builder(reader),
         mmdebstrap=reader.which("mmdebstrap") is not None,
         pip=importlib.util.find_spec("pip") is not None,
@@ -80,6 +85,14 @@ def read_build(reader: Reader, cache: Cache, recipe: Recipe, digest: str, enviro
         serving=serving_files(),
         root=read_is_root(reader),
     )
+
+
+def superseded_parts(cache: Cache, recipe: Recipe) -> tuple[Path, ...]:
+    """Bases with their checksums, and the contexts and archives of other recipes, beyond those that were used last."""
+    bases = superseded(cache.root.glob("bases/*.tar"), {cache.base(base_digest(recipe))})
+    own = {cache.context(recipe.name), cache.archives(recipe.name)}
+    others = (superseded(folder.parent.glob("*"), own) for folder in sorted(own))
+    return (*(path for base in bases for path in (base, checksum(base))), *itertools.chain.from_iterable(others))
 
 
 def read_builder(reader: Reader) -> str:

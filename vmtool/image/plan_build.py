@@ -9,6 +9,7 @@ from vmtool.cache import Cache, checksum
 from vmtool.debian.mmdebstrap import NO_TRANSLATIONS, Bootstrap
 from vmtool.findings import refuse
 from vmtool.image import wheels
+from vmtool.image.actions import RunBuildah
 from vmtool.image.check import check_host, check_upstream
 from vmtool.image.facts import BuildFacts
 from vmtool.image.recipe import PLATFORMS, SERVING, Recipe, base_digest
@@ -17,11 +18,14 @@ from vmtool.isolation import private
 # What every file in base and layers is dated, so that the same input gives the same bytes: 2025-06-15.
 EPOCH = "1750000000"
 UNMOUNTED = ("not mounted", "no mount point", "not found")
+# In buildah's own errors: parts of its storage that it misses; and whatever keeps it from writing the archive, for
+# which it compares each file of each layer with what it once wrote.
+LOST, PUSHED = ("layer not known", "image not known"), ("pushing image",)
 LEAN = ("man", "doc", "info", "locale")
 
 
 def plan_build(cache: Cache, directory: Path, recipe: Recipe, digest: str, facts: BuildFacts, *,
-               upstream_digest: str = "", fresh: bool = False) -> p.Plan:
+               upstream_digest: str = "", fresh: bool = False, drop: bool = False) -> p.Plan:
     """From nothing to an archive.
 
     Args:
@@ -29,6 +33,7 @@ def plan_build(cache: Cache, directory: Path, recipe: Recipe, digest: str, facts
         digest: of the recipe's whole input.
         upstream_digest: of the upstream image, when the recipe has one.
         fresh: use nothing that an earlier build left but the wheels, whose hashes are locked.
+        drop: remove what buildah keeps of earlier builds first.
 
     Raises:
         Refused: the upstream digest is missing, malformed or not wanted.
@@ -41,11 +46,13 @@ def plan_build(cache: Cache, directory: Path, recipe: Recipe, digest: str, facts
     lacking = check_host(cache, recipe, facts, fresh=fresh)
     refuse(lacking, f"{recipe.name} cannot be built here", lacking[0].hint if lacking else "")
     steps = [
+        *([p.Step("remove what buildah keeps of earlier builds", (*_unmounted(cache), p.Remove(cache.storage)),
+                  waits_only=True)] if drop else ()),
         plan_wheels(cache, recipe, facts), plan_base(cache, recipe, facts, fresh=fresh),
         plan_context(cache, recipe, facts), plan_image(cache, recipe, digest, facts, upstream_digest, fresh=fresh),
     ]
     if facts.stale:
-        steps.append(p.Step("remove archives of other inputs", tuple(map(p.Remove, facts.stale)), waits_only=True))
+        steps.append(p.Step("remove what no build needs any more", tuple(map(p.Remove, facts.stale)), waits_only=True))
     return p.Plan(subject, directory, tuple(steps))
 
 
@@ -136,13 +143,17 @@ def plan_image(cache: Cache, recipe: Recipe, digest: str, facts: BuildFacts, ups
     push = (*buildah, "push", "--quiet", "--compression-format=zstd", "--compression-level=1", local,
             f"oci-archive:{made}:{reference}")
     # A killed buildah leaves a working container that is mounted; its storage may be mounted on itself as well.
-    clean = (p.Run((*buildah, "rm", "--all")), p.Run(("umount", str(cache.storage / "overlay")),
-                                                   absent_messages=UNMOUNTED),
-             p.Remove(cache.runroot), p.Remove(scratch))
+    clean = (p.Run((*buildah, "rm", "--all")), *_unmounted(cache), p.Remove(scratch))
     prune = p.Run((*buildah, "rmi", "--prune"), deadline=300)
     return p.Step("build the image with buildah", (
-        *before, p.Run(build, env=env, deadline=7200), p.Run(push, env=env, deadline=1800), *after, prune,
-        p.Remove(cache.runroot)), undo=clean, waits_only=True)
+        *before, RunBuildah(build, env=env, deadline=7200, damaged=(*LOST, f"{cache.storage}/")),
+        RunBuildah(push, env=env, deadline=1800, damaged=PUSHED), *after, prune, p.Remove(cache.runroot)),
+        undo=clean, waits_only=True)
+
+
+def _unmounted(cache: Cache) -> tuple[p.Action, ...]:
+    """buildah's storage may be mounted on itself; its counts of mounts go with the mounts."""
+    return (p.Run(("umount", str(cache.storage / "overlay")), absent_messages=UNMOUNTED), p.Remove(cache.runroot))
 
 
 def _keep(made: Path, kept: Path) -> tuple[p.Action, ...]:

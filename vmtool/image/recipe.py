@@ -15,10 +15,13 @@ from vmtool.architecture import KNOWN
 from vmtool.errors import Refused
 from vmtool.foreign import read_regular
 from vmtool.paths import NAME
+from vmtool.quantity import parse_size_with_unit
 from vmtool.rendering import shipped
 
 # Raised when build.py makes something else out of the same recipe.
 FORMAT = 1
+# Of a build whose recipe does not say: a Debian base three times, and what a few instructions add.
+SPACE = 1 << 30
 # Of a Containerfile or a lock.
 MAX_FILE = 64 << 20
 SERVING = Path(__file__).resolve().parents[1] / "serving"
@@ -39,6 +42,7 @@ class Recipe:
         platform: such as linux/amd64.
         python: version of the Python in the base, such as "3.11"; empty when no wheels are installed.
         indexes: (lock file, package index) where pip's own settings may not know one that has these wheels.
+        space: bytes that a build takes in the cache.
     """
 
     name: str
@@ -49,6 +53,7 @@ class Recipe:
     platform: str
     python: str
     indexes: tuple[tuple[str, str], ...] = ()
+    space: int = SPACE
 
     @property
     def reference(self) -> str:
@@ -91,7 +96,7 @@ def read_recipe(directory: Path) -> Recipe:
     base = value["base"]
     return Recipe(value["name"], directory, base.get("suite", ""), tuple(base.get("packages", ())),
                   base.get("upstream", ""), value["platform"], value.get("python", ""),
-                  tuple(value.get("indexes", {}).items()))
+                  tuple(value.get("indexes", {}).items()), parse_size_with_unit(value.get("space", f"{SPACE >> 30}Gi")))
 
 
 def base_digest(recipe: Recipe) -> str:
@@ -110,8 +115,8 @@ def input_digest(recipe: Recipe, upstream_digest: str = "") -> str:
     files = [recipe.directory / "Containerfile", *recipe.locks, *serving_files()]
     content = {path.name if path.parent == recipe.directory else str(path.relative_to(SERVING.parent)):
                hashlib.sha256(read_regular(path, MAX_FILE)).hexdigest() for path in files}
-    return _digest({"format": FORMAT, **asdict(recipe), "directory": "", "upstream_digest": upstream_digest,
-                    "files": content})
+    made_of = {name: value for name, value in asdict(recipe).items() if name != "space"}
+    return _digest({"format": FORMAT, **made_of, "directory": "", "upstream_digest": upstream_digest, "files": content})
 
 
 def _digest(value: dict[str, Any]) -> str:
@@ -123,7 +128,7 @@ def _needed(value: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _problems(value: dict[str, Any]) -> Iterator[tuple[documents.Place, str]]:
-    known = ("kind", "name", "base", "platform", "python", "indexes")
+    known = ("kind", "name", "base", "platform", "python", "indexes", "space")
     for key in value:
         if key not in known:
             yield (key,), f"unknown key; known are {', '.join(known)}"
@@ -137,6 +142,10 @@ def _problems(value: dict[str, Any]) -> Iterator[tuple[documents.Place, str]]:
     python = value.get("python", "")
     if not isinstance(python, str) or not re.fullmatch(r"(3\.\d{1,2})?", python):
         yield ("python",), 'must be a version in quotes, such as "3.11"'
+    try:
+        parse_size_with_unit(value.get("space", "1Gi"))
+    except ValueError as error:
+        yield ("space",), str(error)
     yield from _base_problems(value.get("base"))
     yield from _index_problems(value.get("indexes", {}))
 

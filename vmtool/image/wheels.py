@@ -19,13 +19,18 @@ HINT = ("give pip a way to these wheels: a proxy (pip config set global.proxy UR
         "set global.extra-index-url URL), or a directory with them (pip config set global.find-links DIRECTORY)")
 
 
-def wheels_missing(locks: tuple[Path, ...], directory: Path) -> int:
-    """How many locked packages have no wheel with a locked hash in `directory`; reads every wheel there."""
-    existing = {file_digest(path) for path in directory.glob("*.whl")} if directory.is_dir() else set()
+def compare_wheels(locks: tuple[Path, ...], directory: Path) -> tuple[int, tuple[Path, ...]]:
+    """Read every wheel in `directory`.
+
+    Returns:
+        How many locked packages have no wheel with a locked hash there, and the wheels that no lock names.
+    """
+    existing = {path: file_digest(path) for path in sorted(directory.glob("*.whl"))}
     # A requirement with its hashes is one logical line.
     texts = [read_regular(lock, MAX_LOCK).decode().replace("\\\n", " ") for lock in locks]
     wanted = [set(re.findall(r"--hash=sha256:([0-9a-f]{64})", line)) for text in texts for line in text.splitlines()]
-    return sum(1 for hashes in wanted if hashes and not hashes & existing)
+    missing = sum(1 for hashes in wanted if hashes and not hashes & set(existing.values()))
+    return missing, tuple(path for path, digest in existing.items() if digest not in set().union(*wanted))
 
 
 def fetch(recipe: Recipe, lock: Path, directory: Path, environment: Pairs) -> Action:

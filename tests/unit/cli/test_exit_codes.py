@@ -14,9 +14,11 @@ import vmtool
 from tests.fakes.typed import launchable, typed
 from vmtool import errors as e
 from vmtool.cli import main as cli
+from vmtool.image.actions import DamagedCache
 
 CODES: dict[type[e.VmtoolError], int] = {
     e.VmtoolError: 1, e.Refused: 2, e.NotReady: 3, e.VerificationFailed: 4, e.ProgramMissing: 3, e.ProgramFailed: 1,
+    DamagedCache: 1,
     e.Interrupted: 130,
 }
 

@@ -18,3 +18,17 @@ def test_how_it_ended_is_known_without_its_words(status: int, how: str) -> None:
     assert error.value.message == f"qemu -append 'a: b' -x y z ...: {how}"
     assert (error.value.details, error.value.hint) == (("out", "err"), "look")
     check(argv, Output(0, "", ""))
+
+
+@pytest.mark.parametrize("text", [
+    "mkdir: cannot create directory 'x': No space left on device", "write /x: no space left on device: unknown",
+    "write error: Disk quota exceeded"])
+def test_a_full_disk_is_named_and_a_hint_of_the_caller_stays(text: str) -> None:
+    with pytest.raises(ProgramFailed) as error:
+        check(("ctr",), Output(1, "", text))
+    assert error.value.message == "ctr: exit status 1, since a disk is full"
+    assert error.value.hint == "make room: df -h"
+    with pytest.raises(ProgramFailed) as error:
+        check(("ctr",), Output(1, text, ""), "df -h /var/lib")
+    assert error.value.hint == "df -h /var/lib"
+    check(("ctr",), Output(0, text, ""))

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
 
 from tests.fakes.recorded import Recorded
 from tests.unit.image.make import CACHE, DIGEST, recipe
-from vmtool.cache import Cache
+from vmtool.cache import Cache, checksum
 from vmtool.containerd.endpoint import Endpoint
 from vmtool.debian.settings import apt_options, apt_sources, build_environment
 from vmtool.errors import NotReady, VmtoolError
+from vmtool.facts.superseded import KEPT
 from vmtool.host.local import LocalMachine
 from vmtool.image import installed as i
-from vmtool.image.facts import is_intact, read_builder
-from vmtool.image.wheels import download, wheels_missing
+from vmtool.image.facts import is_intact, read_builder, superseded_parts
+from vmtool.image.recipe import base_digest
+from vmtool.image.wheels import compare_wheels, download
 from vmtool.paths import State
 from vmtool.records import record_text
 
@@ -80,13 +83,31 @@ def test_wheels_count_only_with_a_locked_hash(tmp_path: Path) -> None:
     lock.write_text(f"a==1 \\\n    --hash=sha256:{'0' * 64} \\\n    --hash=sha256:{good}\n"
                     f"b==2 --hash=sha256:{'1' * 64}\n")
     wheels = tmp_path / "wheels"
-    assert wheels_missing((lock,), wheels) == 2
+    assert compare_wheels((lock,), wheels) == (2, ())
     wheels.mkdir()
     (wheels / "a.whl").write_bytes(b"good")
-    (wheels / "b.whl").write_bytes(b"tampered")
-    assert wheels_missing((lock,), wheels) == 1
+    (wheels / "b.whl").write_bytes(b"tampered, or of an earlier lock")
+    assert compare_wheels((lock,), wheels) == (1, (wheels / "b.whl",))
     (wheels / "a.whl").write_bytes(b"cut")
-    assert wheels_missing((lock,), wheels) == 2
+    assert compare_wheels((lock,), wheels) == (2, (wheels / "a.whl", wheels / "b.whl"))
+
+
+def test_of_bases_and_other_recipes_the_newest_few_stay(tmp_path: Path) -> None:
+    cache, own = Cache(tmp_path), recipe()
+    needed = cache.base(base_digest(own))
+    bases = [cache.base(f"{number:064}"[::-1]) for number in range(KEPT + 2)]
+    for age, base in enumerate([*bases, needed]):
+        base.parent.mkdir(exist_ok=True)
+        for path in (base, checksum(base)):
+            path.write_bytes(b"")
+            os.utime(path, (1_800_000_000 - age, 1_800_000_000 - age))
+    names = [own.name, *(f"other-{number}" for number in range(KEPT + 1))]
+    for name in names:
+        cache.context(name).mkdir(parents=True)
+        cache.archives(name).mkdir(parents=True)
+    gone = superseded_parts(cache, own)
+    assert set(gone) == {*(path for base in bases[KEPT:] for path in (base, checksum(base))), cache.context("other-0"),
+                         cache.archives("other-0")}
 
 
 def test_wheels_for_another_processor() -> None:

@@ -117,9 +117,9 @@ def test_the_hosts_settings_reach_pip_and_the_builder() -> None:
 
 def test_all_that_is_missing_is_told_at_once() -> None:
     with pytest.raises(NotReady) as told:
-        build(facts(builder="", mmdebstrap=False, pip=False, free=1 << 30))
+        build(facts(builder="", mmdebstrap=False, pip=False, free=1 << 30), of=recipe(space=8 << 30))
     text = "\n".join(told.value.details)
-    assert all(word in text for word in ("buildah", "mmdebstrap", "pip", "1.0 GiB free, 8 GiB are needed"))
+    assert all(word in text for word in ("buildah", "mmdebstrap", "pip", "1.0 GiB free, 8.0 GiB are needed"))
     assert told.value.hint == "apt-get install buildah"
     assert build(facts(mmdebstrap=False, base=True, wheels_missing=0, pip=False)).changes
 
@@ -158,6 +158,6 @@ def test_the_context_has_the_programs_that_an_image_carries() -> None:
     assert inner[-1:] == (str(SERVING / "front/c.py"),)
 
 
-def test_archives_of_other_inputs_go() -> None:
+def test_what_no_build_needs_any_more_goes() -> None:
     stale = Path("/c/images/tiny/old.tar")
-    assert plans.step(build(facts(stale=(stale,))), "remove archives").actions == (Remove(stale),)
+    assert plans.step(build(facts(stale=(stale,))), "remove what no build").actions == (Remove(stale),)

@@ -121,3 +121,15 @@ def test_everything_in_the_locks_has_a_hash() -> None:
     names = {line.partition("==")[0] for lock in recipe().locks for line in lock.read_text().splitlines()}
     assert not names & {"triton", "torchvision", "torchaudio", "torchcodec", "vllm"}
     assert not any(name.startswith("nvidia") for name in names)
+
+
+def test_the_space_that_a_build_takes_is_the_recipes_to_say(tmp_path: Path) -> None:
+    plain = r.read_recipe(write_recipe(tmp_path / "plain"))
+    large = r.read_recipe(write_recipe(tmp_path / "large", RECIPE + "space: 512Mi\n"))
+    assert (plain.space, large.space) == (1 << 30, 512 << 20)
+    assert r.input_digest(plain) == r.input_digest(large), "it is nothing that the image depends on"
+    assert [r.read_recipe(r.find_recipe(name)).space >> 30 for name in ("vllm-cpu", "vllm")] == [8, 48]
+    for space in ("8GB", "8", "many", "[1Gi]"):
+        with pytest.raises(Refused) as refused:
+            r.read_recipe(write_recipe(tmp_path / "wrong", RECIPE + f"space: {space}\n"))
+        assert any("recipe.yaml:8:" in detail for detail in refused.value.details), (space, refused.value.details)

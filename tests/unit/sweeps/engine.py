@@ -248,7 +248,7 @@ class failing:  # noqa: N801  (used like a function)
         steps = [step for waits in (False, True) for step in plan.steps if step.waits_only is waits and not step.skip]
         actions = [action for step in steps for action in step.actions]
         self.kind, self.late = type(actions[number]), late
-        self.left = sum(isinstance(action, self.kind) for action in actions[:number + 1])
+        self.left = sum(type(action) is self.kind for action in actions[:number + 1])
         self.patch = pytest.MonkeyPatch()
 
     def __enter__(self) -> None:

@@ -7,7 +7,13 @@ from vmtool.rootfs.build.facts import BuildFacts
 from vmtool.rootfs.build.store import Store
 from vmtool.rootfs.recipe.models import Recipe
 
-NEEDED = 6 << 30
+# Of the largest: beyond it an image is mostly free space, which takes none.
+MOST = 6 << 30
+
+
+def needed(recipe: Recipe) -> int:
+    """Bytes that a build takes in the cache: the packages as a tree and as archives, and the image."""
+    return min(MOST, (1 << 30) + 4 * recipe.size)
 
 
 def check_host(store: Store, recipe: Recipe, facts: BuildFacts) -> list[Finding]:
@@ -17,7 +23,8 @@ def check_host(store: Store, recipe: Recipe, facts: BuildFacts) -> list[Finding]
     if facts.foreign:
         lacking.append(host_lacks("rootfs.emulator", f"programs of {recipe.arch} do not run here, and packages' "
                                   "scripts are such programs", "apt-get install qemu-user-static"))
-    if facts.free is not None and facts.free < NEEDED:
-        lacking.append(host_lacks("rootfs.space", f"{store.cache.root}: {size(facts.free)} free, {NEEDED >> 30} GiB "
-                                  "are needed", "make room, or set VMTOOL_CACHE to a larger file system"))
+    if facts.free is not None and facts.free < needed(recipe):
+        lacking.append(host_lacks("rootfs.space", f"{store.cache.root}: {size(facts.free)} free, "
+                                  f"{size(needed(recipe))} are needed",
+                                  "make room, or set VMTOOL_CACHE to a larger file system"))
     return lacking

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vmtool.architecture import BY_DEBIAN
 from vmtool.debian.settings import apt_options, apt_sources, build_environment
+from vmtool.debian.tools import tools_dir
 from vmtool.facts.cpu import read_is_root
 from vmtool.facts.memory import read_disk
+from vmtool.facts.superseded import superseded
 from vmtool.machine import Reader
 from vmtool.plan import Pairs
 from vmtool.rootfs.build.store import FILES, Store
@@ -22,7 +23,7 @@ from vmtool.rootfs.recipe.input_facts import Inputs, read_inputs
 from vmtool.rootfs.recipe.models import Recipe
 
 # Seconds that a part of the cache stays there unread.
-KEPT = 30 * 86400
+UNREAD = 30 * 86400
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,8 @@ class BuildFacts(Supply):
         inputs: what the recipe's files hold.
         base, driver, image: whether that part of this very input is in the cache.
         given: whether the output files are the cached ones, by size and time.
-        stale: directories of the cache with images of other inputs of the recipe, and with what no build has read for
-            long.
+        stale: directories of the cache with images of other inputs of the recipe, and with what builds have not read
+            for long or is more than the newest few.
         missing: programs that are not installed, of those that the build needs.
         present: names of the output's files that are there (see FILES), of whatever input.
         gpus: device ids of this host's NVIDIA GPUs; read when the recipe has a driver.
@@ -88,7 +89,8 @@ def read_build(reader: Reader, store: Store, recipe: Recipe, out: Path, environ:
         inputs=inputs, base=reader.exists(str(base)), driver=bool(recipe.driver) and reader.exists(str(driver)),
         image=reader.exists(str(image)), given=is_given(image, out),
         stale=(*(store.images(recipe.name) / name for name in names if name != image.name),
-               *unread(store, {base, driver}, time.time())),
+               *superseded_parts(reader, store, {base, driver, store.images(recipe.name), tools_dir(store.cache)},
+                                 time.time())),
         missing=tuple(name for name in needed if not reader.which(name)), present=present(reader, out),
         **read_supply(reader, recipe.debian.suite if recipe.debian else "", environ),
         emulator=emulator, foreign=not native and not reader.exists(emulator),
@@ -106,16 +108,18 @@ def present(reader: Reader, out: Path) -> tuple[str, ...]:
     return tuple(name for name, suffix in FILES.items() if reader.exists(str(out.with_name(out.name + suffix))))
 
 
-def unread(store: Store, needed: Collection[Path], now: float) -> tuple[Path, ...]:
-    """Packages and drivers that nothing has read since KEPT; Linux notes the last reading once a day (mount(8),
-    relatime), and else there is the time when they were made."""
-    found = []
-    for archive in sorted((*store.root.glob("bases/*/base.tar"), *store.root.glob("drivers/*/driver.tar"))):
-        with contextlib.suppress(OSError):
-            status = archive.stat()
-            if archive.parent not in needed and now - max(status.st_atime, status.st_mtime) > KEPT:
-                found.append(archive.parent)
-    return tuple(found)
+def superseded_parts(reader: Reader, store: Store, needed: Collection[Path], now: float) -> tuple[Path, ...]:
+    """Packages, drivers, unpacked tools and recipes' images that are neither needed nor were read lately; tools that
+    run, for whatever else than a build, are needed."""
+    programs = [reader.link(f"/proc/{pid}/exe") or "" for pid in reader.names("/proc") if pid.isdecimal()]
+
+    def kind(pattern: str, file: str = "") -> Iterator[Path]:
+        kept = {path / file for path in needed}
+        for path in superseded((path / file for path in store.root.glob(pattern)), kept, now - UNREAD):
+            yield path.parent if file else path
+
+    tools = (path for path in kind("tools/*") if not any(program.startswith(f"{path}/") for program in programs))
+    return (*kind("bases/*", "base.tar"), *kind("drivers/*", "driver.tar"), *tools, *kind("images/*"))
 
 
 def is_given(image: Path, out: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,14 @@ import pytest
 
 from tests.fakes import plans
 from tests.fakes.plans import orders
+from tests.fakes.proc import Proc
 from tests.unit.rootfs.recipes import STORE, facts, recipe
 from vmtool import plan as p
 from vmtool.cache import Cache
 from vmtool.debian.tools import Tools
 from vmtool.errors import NotReady, Refused
-from vmtool.rootfs.build.facts import unread
+from vmtool.facts.superseded import KEPT
+from vmtool.rootfs.build.facts import superseded_parts
 from vmtool.rootfs.build.plan import plan_build
 from vmtool.rootfs.build.plan_driver import plan_driver
 from vmtool.rootfs.build.store import Store
@@ -101,7 +104,7 @@ def test_what_a_driver_needs_is_refused_before(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("found", "detail"), [
     ({"missing": ("mmdebstrap",)}, "mmdebstrap is not installed"), ({"foreign": True}, "programs of amd64 do not run"),
-    ({"free": 1 << 30}, "1.0 GiB free, 6 GiB are needed")])
+    ({"free": 1 << 30}, "1.0 GiB free, 3.0 GiB are needed")])
 def test_a_host_that_cannot_is_told_before(tmp_path: Path, found: dict[str, Any], detail: str) -> None:
     with pytest.raises(NotReady) as refused:
         planned(tmp_path, **found)
@@ -191,7 +194,23 @@ def test_what_no_build_has_read_for_long_goes_from_the_cache(tmp_path: Path) -> 
         directory.mkdir(parents=True)
         (directory / archive).write_bytes(b"")
         os.utime(directory / archive, (now - read * 86400, now - made * 86400))
-    assert unread(store, {needed}, now) == (old, driver)
+    assert superseded_parts(Proc({}), store, {needed}, now) == (old, driver)
+
+
+def test_of_each_kind_the_newest_few_stay_and_tools_that_run(tmp_path: Path) -> None:
+    store, now = Store(Cache(tmp_path)), time.time()
+    bases = [store.base(f"{number:02}") for number in range(KEPT + 3)]
+    tools = [store.root / "tools" / f"{number:02}" for number in range(KEPT + 3)]
+    for age, base in enumerate(bases):
+        base.mkdir(parents=True)
+        (base / "base.tar").write_bytes(b"")
+        os.utime(base / "base.tar", (now - age, now - age))
+    # The last one is the youngest: a directory's age is that of its making.
+    for tree in tools:
+        tree.mkdir(parents=True)
+    running = Proc({7: (f"{tools[1]}/usr/lib/ld.so", [])})
+    gone = superseded_parts(running, store, {bases[-1], tools[0]}, now)
+    assert gone == (*bases[KEPT:-1], tools[2])
 
 
 def test_what_is_not_used_any_more_goes_after_the_image_is_made(tmp_path: Path) -> None:
