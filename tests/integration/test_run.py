@@ -145,7 +145,7 @@ def test_chat_answers_to_the_letter(vmtool: Vmtool, running: object) -> None:
 def test_every_claim_but_the_tee_is_proven(vmtool: Vmtool, running: object) -> None:
     claims = {claim["id"]: claim["verdict"] for claim in vmtool("status", "answers", "--json").json["claims"]}
     assert claims.pop("tee") == "failed"
-    assert len(claims) == 12
+    assert len(claims) == 13
     assert set(claims.values()) == {"proven"}
 
 
@@ -256,6 +256,33 @@ def test_two_instances_at_once_and_stop_and_start(vmtool: Vmtool, make_spec: Mak
         vmtool("rm", "--yes", "second")
     assert footprint() == before
     assert vmtool("chat", "answers", QUESTION).out == expected(vmtool) + "\n", "the first one is as before"
+
+
+BOMB = """import threading, time
+threading.stack_size(64 << 10)
+begun = 0
+try:
+    while begun < 40_000:
+        threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+        begun += 1
+except RuntimeError:
+    pass
+print(begun, flush=True)
+import os
+os._exit(0)
+"""
+
+
+def test_a_fork_bomb_stays_in_its_container(vmtool: Vmtool, make_spec: MakeSpec) -> None:
+    """What takes all processes and threads that it can get: its own limit ends it, not the host's."""
+    vmtool("run", make_spec("bomb"))
+    try:
+        begun = int(vmtool("exec", "bomb", "--", "python3", "-P", "-c", BOMB).out)
+        assert 10_000 < begun < 16_384
+        # The workload has processes again, and the host never lacked one.
+        assert vmtool("exec", "bomb", "--", "python3", "-P", "-c", "print('here')").out == "here\n"
+    finally:
+        vmtool("rm", "--yes", "bomb")
 
 
 @pytest.mark.timing

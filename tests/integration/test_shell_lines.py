@@ -24,12 +24,12 @@ from tests.integration.shell import IN_A_NETWORK, Scene, do, tree, type_it
 from tests.unit.qemu.cases import argv
 from vmtool import plan as p
 from vmtool.access.actions import WriteAccess
-from vmtool.containerd.actions import DeleteTask
+from vmtool.containerd.actions import DeleteLeases, DeleteTask, LimitPids, RemoveCgroup, WriteZone
 from vmtool.endpoint.actions import AskCanary, AwaitHealth, ReadServer
 from vmtool.endpoint.client import Server
 from vmtool.gpu.actions import AwaitVfioNodes, AwaitVfioUnused, ExpectDriver, ProveVfio, WriteSysfs
 from vmtool.host import daemons, processes
-from vmtool.image.actions import ExpectDigest
+from vmtool.image.actions import ExpectDigest, RunBuildah
 from vmtool.isolation import private
 from vmtool.launch.actions import RequireClaims
 from vmtool.libvirt.actions import GuestRequest
@@ -41,6 +41,10 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 # Kinds that are not typed here, and why.
 NOT_TYPED = {
     DeleteTask: "a task of containerd's: its line asks the same ctr, and a shim that hangs is for a person to see",
+    LimitPids: "makes a cgroup of this machine's: what it leaves is the claim pids.limit in test_run.py",
+    RemoveCgroup: "likewise: `footprint` in tests/integration/machine.py compares the cgroups",
+    DeleteLeases: "takes a containerd with leases: typed in test_leases.py",
+    RunBuildah: "a Run, whose line it has: test_image.py",
     ExpectDigest: "takes a containerd with an image: typed in test_image.py",
     RequireClaims: "takes a launch: typed in test_run.py",
     GuestRequest: "takes a guest with its agent, and socat, which vmtool itself does not need",
@@ -100,6 +104,12 @@ def _(place: Path) -> p.Action:
     (place / "a/b").mkdir(parents=True)
     (place / "a/b/c").touch()
     return p.WriteFile(place / "a/b/c/d", "new\n")
+
+
+@scene(WriteZone, "over one that is there")
+def _(place: Path) -> p.Action:
+    (place / "zone").write_text("old")
+    return WriteZone(place / "zone", 17 * 60 + 5)
 
 
 @scene(p.CopySecret, "a key of the user's")

@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from vmtool.containerd.actions import DeleteTask
+from vmtool.containerd.actions import DeleteLeases, DeleteTask, LimitPids, RemoveCgroup, WriteZone
 from vmtool.containerd.endpoint import NAMESPACE, Endpoint
-from vmtool.plan import Action, Run
+from vmtool.containerd.leases import LeaseMark
+from vmtool.plan import Action, Remove, Run
 
 RUNTIMES = {"runc": "io.containerd.runc.v2", "kata": "io.containerd.kata.v2"}
 UID = 65532
+# Processes and threads of a container; vLLM has a few thousand on a machine with many cores and GPUs.
+PIDS = 16384
 # `ctr run --cap-drop CAP_ALL` drops nothing and says nothing: all of its defaults are named (containerd 1.6 and 1.7,
 # oci/spec.go defaultUnixCaps).
 CAPABILITIES = (
@@ -54,12 +57,21 @@ class Container:
     keyed: bool = False
 
 
+def start(endpoint: Endpoint, container: Container, mark: LeaseMark, *options: str,
+          deadline: float) -> tuple[Action, ...]:
+    """Start a container; see `run_argv`. With runc its processes are this host's, and so have a limit before the first
+    of them is there; a guest's are its own kernel's."""
+    limit = (LimitPids(cgroup_of(container.name), PIDS),) if container.handler == "runc" else ()
+    return (*limit, WriteZone(mark.zone, mark.west), Run(run_argv(endpoint, container, *options), deadline=deadline,
+                                                         env=mark.environment))
+
+
 def run_argv(endpoint: Endpoint, container: Container, *options: str) -> tuple[str, ...]:
     """The whole `ctr run`; `options` say how it ends: `--rm`, or `--detach` with a pid file and a log."""
     words = ["run", *options, "--runtime", RUNTIMES[container.handler], "--read-only", "--seccomp"]
     for capability in CAPABILITIES:
         words += ["--cap-drop", capability]
-    words += ["--cgroup", f"/vmtool-{container.name}"]
+    words += ["--cgroup", f"/{cgroup_of(container.name)}"]
     if container.memory:
         words += ["--memory-limit", str(container.memory)]
     if container.cpus:
@@ -81,6 +93,11 @@ def run_argv(endpoint: Endpoint, container: Container, *options: str) -> tuple[s
     return endpoint.ctr(*words, container.image, container.name, *container.command)
 
 
+def cgroup_of(name: str) -> str:
+    """The name of a container's cgroup."""
+    return f"vmtool-{name}"
+
+
 def hand_over(endpoint: Endpoint, name: str, key: Path) -> Run:
     """Give the keys to a container that waits for them; they go through the exec's stdin, to no argument or file."""
     argv = endpoint.ctr("task", "exec", "--exec-id", "vmtool-key", name,
@@ -89,7 +106,7 @@ def hand_over(endpoint: Endpoint, name: str, key: Path) -> Run:
                f"import it anew; else: vmtool logs {name}")
 
 
-def removal(endpoint: Endpoint, name: str) -> tuple[Action, ...]:
+def removal(endpoint: Endpoint, name: str, mark: LeaseMark) -> tuple[Action, ...]:
     """Remove a container in whatever state a failed or killed `ctr run` left it; harmless when there is none."""
     gone = ("not found", "does not exist")
     return (
@@ -97,4 +114,5 @@ def removal(endpoint: Endpoint, name: str) -> tuple[Action, ...]:
         Run(endpoint.ctr("container", "delete", name), absent_messages=gone),
         # `container delete` takes the snapshot along, unless `ctr run` was killed between making the two.
         Run(endpoint.ctr("snapshot", "delete", name), absent_messages=gone),
+        DeleteLeases(endpoint.socket, NAMESPACE, mark.filter), Remove(mark.zone), RemoveCgroup(cgroup_of(name)),
     )

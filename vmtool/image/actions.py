@@ -66,5 +66,5 @@ class RunBuildah(Run):
         errors = [line for line in result.err.splitlines() if line.startswith("Error: ")]
         if result.status and not is_full(result) and any(text in line for line in errors for text in self.damaged):
             raise DamagedCache("what buildah keeps of earlier builds is damaged", details=errors[-1:],
-                               hint="does the disk have errors? dmesg --level=err,warn")
+                               hint="does the disk have errors? look at dmesg")
         check(self.argv, result, self.hint)

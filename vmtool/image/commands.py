@@ -11,7 +11,7 @@ from vmtool.cache import Cache
 from vmtool.cli.apply_plan import apply_plan, remove
 from vmtool.cli.output import Progress, print_json, print_table
 from vmtool.containerd.endpoint import Endpoint, choose_endpoint
-from vmtool.containerd.facts import read_containerd
+from vmtool.containerd.facts import imports_by_daemon, read_containerd
 from vmtool.errors import Refused, VmtoolError
 from vmtool.host import locks
 from vmtool.host.local import LocalMachine
@@ -105,7 +105,8 @@ class _Build:
         made = read_archive(archive).digests.get(names[0], "") if archive.exists() else ""
         return plan_import(self.state, self.wanted.endpoint, archive, self.wanted,
                            read_record(LocalMachine(), images_dir(self.state) / self.recipe.name),
-                           digests=dict.fromkeys(names, made), tag=(names[0], names[1]))
+                           digests=dict.fromkeys(names, made), tag=(names[0], names[1]),
+                           local=imports_by_daemon(LocalMachine()))
 
 
 @image_command.command("import")
@@ -123,7 +124,7 @@ def import_(state: State, archive: Path, name: str, dry_run: bool) -> None:
     def make() -> Plan:
         check_names(record, digests, read_records(reader, state), recorded_digests(reader, state, record.name), archive)
         return plan_import(state, record.endpoint, archive, record, read_record(reader, directory), digests=digests,
-                           base_name=base_name)
+                           base_name=base_name, local=imports_by_daemon(reader))
 
     if dry_run:
         click.echo("\n".join(plan_lines(make())))

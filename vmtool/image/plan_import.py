@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from vmtool import plan as p
-from vmtool.containerd.endpoint import Endpoint, awake, plan_containerd, start_daemon
+from vmtool.containerd.actions import DeleteLeases, WriteZone
+from vmtool.containerd.endpoint import NAMESPACE, Endpoint, awake, plan_containerd, start_daemon
+from vmtool.containerd.leases import lease_mark
 from vmtool.errors import Refused
 from vmtool.image.actions import ExpectDigest
 from vmtool.image.archive import Contents
@@ -18,7 +20,7 @@ from vmtool.records import record_text
 
 def plan_import(state: State, endpoint: Endpoint, archive: Path, record: ImportedImage,
                 earlier: ImportedImage | None, *, digests: Mapping[str, str], base_name: str = "",
-                tag: tuple[str, str] | None = None) -> p.Plan:
+                tag: tuple[str, str] | None = None, local: bool = False) -> p.Plan:
     """From an archive to an image that `ctr run` finds.
 
     Args:
@@ -27,12 +29,17 @@ def plan_import(state: State, endpoint: Endpoint, archive: Path, record: Importe
         digests: what each reference must point to then, as far as the archive says.
         base_name: name for an image that carries a tag only.
         tag: (present name, further name).
+        local: `ctr` has to be told that it shall import itself, so that the lease is its own, see `lease_mark`.
     """
     directory = images_dir(state) / record.name
     old = tuple(name for name in (earlier.references if earlier else ()) if name not in record.references)
-    words = ("images", "import", *(("--base-name", base_name) if base_name else ()), str(archive))
-    actions: list[p.Action] = [p.MakeDir(directory), p.Remove(directory / RECORD),
-                               p.Run(endpoint.ctr(*words), deadline=1800)]
+    words = ("images", "import", *(("--local",) if local else ()),
+             *(("--base-name", base_name) if base_name else ()), str(archive))
+    mark = lease_mark(state, directory)
+    left = DeleteLeases(endpoint.socket, NAMESPACE, mark.filter)
+    actions: list[p.Action] = [
+        p.MakeDir(directory), p.Remove(directory / RECORD), left, WriteZone(mark.zone, mark.west),
+        p.Run(endpoint.ctr(*words), env=mark.environment, deadline=1800), p.Remove(mark.zone)]
     if tag:
         actions.append(p.Run(endpoint.ctr("images", "tag", "--force", *tag)))
     actions += [_expect(endpoint, name, digests.get(name, "")) for name in record.references]
@@ -40,7 +47,7 @@ def plan_import(state: State, endpoint: Endpoint, archive: Path, record: Importe
     actions += [p.Run(endpoint.ctr("images", "list", *filters), stdout=directory / LISTING),
                 *_forget(endpoint, old), p.WriteFile(directory / RECORD, record_text(record))]
     undo = (p.Remove(directory / RECORD), p.Remove(directory / LISTING), *awake(state, endpoint),
-            *_forget(endpoint, (*old, *record.references)))
+            *_forget(endpoint, (*old, *record.references)), left, p.Remove(mark.zone))
     user = f"image-{record.name}"
     return p.Plan(f"image {record.name}", directory, (
         plan_containerd(state, endpoint, user),

@@ -9,6 +9,7 @@ from pathlib import Path
 from vmtool import plan as p
 from vmtool.containerd import container as c
 from vmtool.containerd.endpoint import Endpoint, awake, plan_containerd
+from vmtool.containerd.leases import lease_mark
 from vmtool.errors import Refused
 from vmtool.findings import refuse
 from vmtool.image.actions import ExpectDigest
@@ -69,7 +70,8 @@ def plan_model(state: State, endpoint: Endpoint, image: PinnedImage, found: Mode
                             writable=((staging, "/out"),), command=(*maker.command, "/out/model"))
     # A directory that is there keeps its mode and owner: it may be /tmp.
     parent = [] if found.parent else [p.MakeDir(target.parent, mode=0o755)]
-    gone = c.removal(endpoint, container.name)
+    mark = lease_mark(state, directory)
+    gone = c.removal(endpoint, container.name, mark)
     user = f"work-{name}"
     return p.Plan(f"model {target}", directory, (
         plan_containerd(state, endpoint, user),
@@ -77,7 +79,7 @@ def plan_model(state: State, endpoint: Endpoint, image: PinnedImage, found: Mode
             ExpectDigest(endpoint, image.reference, image.digest, hint="vmtool image list"),)),
         p.Step(maker.title, (
             *gone, p.Remove(staging), p.Remove(new), *parent, p.MakeDir(staging, uid=c.UID),
-            p.Run(c.run_argv(endpoint, container, "--rm"), deadline=maker.deadline),
+            *c.start(endpoint, container, mark, "--rm", deadline=maker.deadline),
             p.run_worker(collect.Order(staging / "model", new, target, maker.size), deadline=60), p.Remove(staging),
         ), undo=(*awake(state, endpoint), *gone, p.Remove(staging), p.Remove(new))),
         plan_release(state, endpoint, user),

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 
 from vmtool.claims import Claim
-from vmtool.containerd.container import UID
+from vmtool.containerd.container import PIDS, UID
 from vmtool.image.proof import container_image_claim
 from vmtool.instance.instance import Instance
 from vmtool.machine import Reader
@@ -21,6 +21,7 @@ def container_claims(reader: Reader, instance: Instance) -> Iterator[Claim]:
     yield _root(reader, pid)
     yield _namespace(reader, pid, record.netns.rpartition("/")[2])
     yield _memory(reader, pid, record.memory)
+    yield _limit(reader, pid, "pids.limit", "pids", ("pids.max", "pids.max"), PIDS)
     yield container_image_claim(reader, record)
     yield Claim("tee", "failed", "NOT CONFIDENTIAL: none was asked for; root on this host reads everything")
 
@@ -68,11 +69,17 @@ def _namespace(reader: Reader, pid: int, name: str) -> Claim:
 def _memory(reader: Reader, pid: int, wanted: int) -> Claim:
     """The limit of the process's memory cgroup, version 1 or 2; the kernel rounds it down to whole pages."""
     wanted -= wanted % os.sysconf("SC_PAGE_SIZE")
+    return _limit(reader, pid, "memory.limit", "memory", ("memory.limit_in_bytes", "memory.max"), wanted, " bytes")
+
+
+def _limit(reader: Reader, pid: int, claim: str, controller: str, files: tuple[str, str], wanted: int,
+           unit: str = "") -> Claim:
+    """A limit of the process's cgroup, version 1 or 2, in the file of that version."""
     for line in (reader.text(f"/proc/{pid}/cgroup") or "").splitlines():
         _, controllers, path = line.split(":", 2)
-        file = {"memory": f"/sys/fs/cgroup/memory{path}/memory.limit_in_bytes",
-                "": f"/sys/fs/cgroup{path}/memory.max"}.get(controllers)
+        file = {controller: f"/sys/fs/cgroup/{controller}{path}/{files[0]}",
+                "": f"/sys/fs/cgroup{path}/{files[1]}"}.get(controllers)
         limit = (reader.text(file) or "").strip() if file else ""
         if limit:
-            return Claim("memory.limit", "proven" if limit == str(wanted) else "failed", f"{limit} bytes")
-    return Claim("memory.limit", "not-checked", "no memory cgroup was found")
+            return Claim(claim, "proven" if limit == str(wanted) else "failed", f"{limit}{unit}")
+    return Claim(claim, "not-checked", f"no {controller} cgroup was found")

@@ -9,6 +9,7 @@ from vmtool import plan as p
 from vmtool.access.give import write_access
 from vmtool.containerd import container as c
 from vmtool.containerd.endpoint import awake
+from vmtool.containerd.leases import lease_mark
 from vmtool.instance.instance import InstanceRecord
 from vmtool.net.network import netns_path
 from vmtool.plan import Run
@@ -47,6 +48,7 @@ def plan_container(launch: Launch, guest: GuestPart) -> p.Step:
     """
     paths, body, hub = launch.paths, launch.body, launch.state.root / "hub"
     options = ("--detach", "--pid-file", str(paths.pidfile), "--log-uri", f"file://{paths.log}")
+    mark = lease_mark(launch.state, paths.directory)
     fetched = body.model.source == "huggingface"
     container = c.Container(
         name=launch.name, image=launch.image.reference, command=server_command(launch),
@@ -61,8 +63,8 @@ def plan_container(launch: Launch, guest: GuestPart) -> p.Step:
     return p.Step(
         f"start the container with {body.runtime.handler}",
         (*([p.MakeDir(hub, mode=0o755, uid=c.UID)] if fetched else []),
-         p.Run(c.run_argv(launch.endpoint, container, *options), deadline=guest.seconds), p.RecordPid(paths.pidfile)),
-        undo=(*awake(launch.state, launch.endpoint), *c.removal(launch.endpoint, launch.name), *guest.end))
+         *c.start(launch.endpoint, container, mark, *options, deadline=guest.seconds), p.RecordPid(paths.pidfile)),
+        undo=(*awake(launch.state, launch.endpoint), *c.removal(launch.endpoint, launch.name, mark), *guest.end))
 
 
 def plan_key(launch: Launch) -> p.Step:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import posixpath
-from collections.abc import Callable
+import re
+import struct
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
@@ -52,13 +55,15 @@ class Containerd:
     """What lies below one containerd's root."""
 
     images: dict[str, str] = field(default_factory=dict)
+    # By their random names: the label containerd.io/gc.expire, and what they alone hold.
+    leases: dict[str, tuple[str, list[str]]] = field(default_factory=dict)
     snapshots: dict[str, str] = field(default_factory=dict)
     containers: dict[str, dict[str, Any]] = field(default_factory=dict)
     tasks: dict[str, Task] = field(default_factory=dict)
 
     def seen(self) -> dict[str, Any]:
         """What is left when it is empty is nothing."""
-        tables = {"images": dict(self.images), "snapshots": sorted(self.snapshots),
+        tables = {"images": dict(self.images), "leases": sorted(self.leases), "snapshots": sorted(self.snapshots),
                   "containers": dict(self.containers), "tasks": sorted(self.tasks)}
         return {name: value for name, value in tables.items() if value}
 
@@ -121,6 +126,7 @@ def ctr(call: Call) -> Output:
     verbs: dict[tuple[str, ...], Callable[[Call, Containerd, tuple[str, ...]], Output]] = {
         ("images", "list"): _list, ("images", "import"): _import, ("images", "tag"): _tag,
         ("content", "get"): _get, ("snapshots", "info"): _info, ("task", "list"): _list_tasks,
+        ("leases", "list"): _list_leases, ("leases", "delete"): _delete_leases,
         ("images", "remove"): _remove, ("images", "mount"): _mount, ("images", "unmount"): _unmount,
         ("task", "delete"): _delete_task, ("task", "exec"): _exec, ("task", "kill"): _kill,
         ("container", "delete"): _delete_container, ("snapshot", "delete"): _delete_snapshot}
@@ -213,8 +219,49 @@ def _import(call: Call, store: Containerd, words: tuple[str, ...]) -> Output:
     except FileNotFoundError:
         return failed(f"ctr: open {words[-1]}: no such file or directory")
     base = words[words.index("--base-name") + 1] if "--base-name" in words else ""
-    for line in text.splitlines():
-        store.images[f"{base}:{line}" if base and ":" not in line else line] = digest_of(line)
+    with _leased(call, store) as held:
+        for line in text.splitlines():
+            held.append(line)
+            call.machine.changed()
+            store.images[f"{base}:{line}" if base and ":" not in line else line] = digest_of(line)
+            call.machine.changed()
+    return done()
+
+
+@contextlib.contextmanager
+def _leased(call: Call, store: Containerd) -> Iterator[list[str]]:
+    """A lease for what `ctr` does, which ends a day later by `ctr`'s own clock; when it is killed, the lease stays."""
+    name, expires = f"{call.machine.last_pid}-{len(store.leases)}", f"2026-11-27T11:22:33{_offset(call)}"
+    held: list[str] = []
+    store.leases[name] = expires, held
+    call.machine.changed()
+    yield held
+    del store.leases[name]
+    call.machine.changed()
+
+
+def _offset(call: Call) -> str:
+    """The offset of the zone that the variable TZ names: RFC 8536, one zone and no transitions."""
+    if "TZ" not in call.env:
+        return "Z"
+    data = call.machine.tree.read(call.env["TZ"])
+    assert (data[:4], data[20:44]) == (b"TZif", bytes(19) + b"\1\0\0\0\4"), data
+    [seconds] = struct.unpack(">l", data[44:48])
+    return f"{'-' if seconds < 0 else '+'}{abs(seconds) // 3600:02}:{abs(seconds) // 60 % 60:02}"
+
+
+def _list_leases(call: Call, store: Containerd, words: tuple[str, ...]) -> Output:
+    wanted = re.fullmatch(r'labels\."containerd\.io/gc\.expire"~="(.*)"', words[-1])
+    assert words[:-1] == ("--quiet",) and wanted, words
+    return done("".join(f"{name}\n" for name, (expires, _) in store.leases.items() if re.search(wanted[1], expires)))
+
+
+def _delete_leases(call: Call, store: Containerd, words: tuple[str, ...]) -> Output:
+    assert words[0] == "--sync"
+    for name in words[1:]:
+        if name not in store.leases:
+            return failed(f'ctr: lease "{name}": not found')
+        del store.leases[name]
         call.machine.changed()
     return done()
 
@@ -270,10 +317,11 @@ def _run(call: Call, store: Containerd, socket: str, words: tuple[str, ...]) -> 
         return failed(f'ctr: image "{image}": not found')
     if name in store.snapshots or name in store.containers:
         return failed(f'ctr: snapshot "{name}": already exists')
-    store.snapshots[name] = chain_of(image)
-    machine.changed()
-    store.containers[name] = {"image": image, "command": tuple(command), "options": options}
-    machine.changed()
+    with _leased(call, store):
+        store.snapshots[name] = chain_of(image)
+        machine.changed()
+        store.containers[name] = {"image": image, "command": tuple(command), "options": options}
+        machine.changed()
     netns = next((one.removeprefix("network:") for one in options.get("--with-ns", ())), "")
     mounts = [mount for mount in options["--mount"] if "type=bind" in mount]
     binds = [mount.partition("src=")[2].partition(",")[0] for mount in mounts]
@@ -318,6 +366,8 @@ def _end(machine: FakeMachine, store: Containerd, name: str) -> None:
     """The task is deleted; its shim goes a moment later."""
     task = store.tasks.pop(name)
     machine.end(task.pid)
+    if machine.cgroups.pop(f"/sys/fs/cgroup/vmtool-{name}", None):
+        machine.changed()
     machine.soon(lambda machine: machine.end(task.shim), 0.05)
 
 

@@ -154,6 +154,9 @@ def rmdir(call: Call) -> Output:
     options, paths = call.options()
     tree = call.machine.tree
     for path in paths:
+        if call.machine.cgroups.pop(path, None):
+            call.machine.changed()
+            continue
         if not tree.find(path):
             return failed(f"rmdir: failed to remove '{path}': No such file or directory")
         if not tree.below(path):
@@ -212,3 +215,19 @@ def stat(call: Call) -> Output:
     assert words == {"--format": "%d:%i"}, words
     found = [call.machine.tree.find(file) for file in files]
     return done("".join(f"1:{id(one)}\n" for one in found if one))
+
+
+def mkdir(call: Call) -> Output:
+    """Of cgroups only."""
+    call.machine.cgroups.setdefault(call.words[-1], "max")
+    call.machine.changed()
+    return done()
+
+
+def tee(call: Call) -> Output:
+    """Into a cgroup's files only."""
+    directory, file = posixpath.split(call.words[0])
+    if file == "pids.max":
+        call.machine.cgroups[directory] = call.stdin.decode()
+        call.machine.changed()
+    return done(call.stdin.decode())

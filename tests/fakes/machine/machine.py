@@ -90,6 +90,8 @@ class FakeMachine(FakeKernel):
         self.containerds: dict[str, Containerd] = {}
         # What served models answer, and what one-off containers write, by the module that they run.
         self.answers: dict[str, str] = {}
+        # Those that were made by hand, with their limit of processes.
+        self.cgroups: dict[str, str] = {}
         self.devices = Devices(self)
         self.guests = Guests(self)
 
@@ -145,7 +147,7 @@ class FakeMachine(FakeKernel):
                   "processes": sorted(process.argv for process in self.processes.values()),
                   "network": self.links.seen(), "iptables": self.tables.seen(), "devices": self.devices.seen(),
                   "containers": {root: one.seen() for root, one in self.containerds.items() if one.seen()},
-                  "guests": self.guests.seen()}
+                  "guests": self.guests.seen(), "cgroups": sorted(self.cgroups)}
         return {f"{table} {name}": repr(value) for table, values in tables.items()
                 for name, value in (values.items() if isinstance(values, dict) else [("", values)])}
 
@@ -180,6 +182,8 @@ class FakeMachine(FakeKernel):
             return "Uid:\t0\t0\t0\t0\n"  # the sweeps' vmtool is root's
         if path.startswith("/sys/fs/cgroup/vmtool-"):
             directory, file = posixpath.split(path)
+            if file == "pids.max":
+                return self.cgroups.get(directory)
             return containers.cgroup_text(self, directory.rpartition("vmtool-")[2], file)
         process = self._process(path)
         if process and (found := containers.proc_text(self, int(path.split("/")[2]), posixpath.basename(path))):
@@ -206,6 +210,8 @@ class FakeMachine(FakeKernel):
         return process.program if process and path.endswith("/exe") else super().link(path)
 
     def exists(self, path: str) -> bool:
+        if path in self.cgroups or path == "/sys/fs/cgroup/cgroup.controllers":
+            return True
         if path.startswith(KERNEL):
             return super().exists(path) or self._process(path) is not None
         try:

@@ -32,11 +32,13 @@ PROGRAMS: Mapping[str, Program] = {
     "buildah": builders.buildah, "chmod": coreutils.chmod, "chown": coreutils.chown, "cp": coreutils.cp,
     "ctr": containers.ctr, "dmesg": lambda call: done(), "dnf": builders.dnf, "docker": builders.docker,
     "e2fsck": images.e2fsck, "install": coreutils.install, "ip": network.ip, "iptables": iptables.iptables,
-    "ln": coreutils.ln, "ls": coreutils.ls, "mke2fs": images.mke2fs, "mkfs.erofs": images.mkfs_erofs,
+    "ln": coreutils.ln, "ls": coreutils.ls, "mkdir": coreutils.mkdir, "mke2fs": images.mke2fs,
+    "mkfs.erofs": images.mkfs_erofs,
     "mmdebstrap": builders.mmdebstrap, "modprobe": devices.modprobe, "mv": coreutils.mv,
     "nvidia-smi": devices.nvidia_smi, "qemu-system-x86_64": images.boot, "resize2fs": images.resize2fs,
     "rmdir": coreutils.rmdir, "rpm": builders.rpm, "sha256sum": coreutils.sha256sum, "systemctl": devices.systemctl,
-    "stat": coreutils.stat, "tar": coreutils.tar, "truncate": coreutils.truncate, "umount": coreutils.umount,
+    "stat": coreutils.stat, "tar": coreutils.tar, "tee": coreutils.tee,
+    "truncate": coreutils.truncate, "umount": coreutils.umount,
     **dict.fromkeys(("bridge", "portmap", "firewall"), cni.plugin),
 }
 # What a Python is asked to run, by module, and vmtool's own workers, by name.

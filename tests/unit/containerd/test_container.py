@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,12 +11,16 @@ from tests.fakes import plans
 from vmtool.containerd.actions import DeleteTask
 from vmtool.containerd.container import CAPABILITIES, Container, removal, run_argv
 from vmtool.containerd.endpoint import Endpoint
+from vmtool.containerd.leases import LeaseMark
 from vmtool.plan import Run
 
 ENDPOINT = Endpoint(Path("/run/c.sock"), private=True)
 CONTAINER = Container("a", "docker.io/x/y:1", ("serve", "--model", "m"), memory=1 << 30, cpus=1.5,
                       binds=((Path("/k"), "/key"),), writable=((Path("/h"), "/hub"),), env=(("A", "b c"),),
                       netns=Path("/var/run/netns/n"))
+
+
+MARK = LeaseMark(Path("/i/a/zone"), 17 * 60 + 5)
 
 
 def pairs(argv: tuple[str, ...]) -> set[tuple[str, str]]:
@@ -50,9 +55,12 @@ def test_kata_differs_by_runtime_device_and_configuration_only() -> None:
 
 
 def test_removal_takes_whatever_a_killed_run_left_and_forgives_what_is_not_there() -> None:
-    actions = removal(ENDPOINT, "a")
-    assert [line.split("--namespace vmtool ", 1)[1].split(";")[0] for line in plans.lines(actions)] == [
+    actions = removal(ENDPOINT, "a", MARK)
+    *lines, leases, _, cgroup = plans.lines(actions)
+    assert [line.split("--namespace vmtool ", 1)[1].split(";")[0] for line in lines] == [
         "task delete --force a", "container delete a", "snapshot delete a"]
+    assert leases.endswith(f" | xargs --no-run-if-empty {shlex.join(ENDPOINT.ctr('leases', 'delete', '--sync'))}")
+    assert cgroup.startswith("for d in /sys/fs/cgroup/pids/vmtool-a /sys/fs/cgroup/vmtool-a; do ")
     task, *_ = actions
     assert isinstance(task, DeleteTask)
     assert all("not found" in action.absent_messages for action in actions if isinstance(action, Run))

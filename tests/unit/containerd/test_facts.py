@@ -8,7 +8,7 @@ import pytest
 
 from tests.fakes.recorded import Recorded
 from vmtool.containerd.daemon_facts import ADDRESS
-from vmtool.containerd.facts import read_containerd, read_runc
+from vmtool.containerd.facts import imports_by_daemon, read_containerd, read_runc
 
 CTR = f"ctr --address {ADDRESS} --connect-timeout 1s"
 SOCKET, WRITABLE = f"stat -c %F {ADDRESS}", f"test -w {ADDRESS}"
@@ -48,3 +48,23 @@ def test_without_ctr_nobody_can_ask() -> None:
 def test_runc() -> None:
     runc = read_runc(Recorded.load("debian12-pvm"))
     assert (runc.binary, runc.version) == ("/usr/sbin/runc", "1.1.5+ds1")
+
+
+# What `--version` says of Debian's, of Docker's package and of the project's own releases.
+@pytest.mark.parametrize(("words", "version"), [
+    ("github.com/containerd/containerd 1.6.20~ds1 1.6.20~ds1-1+deb12u1", "1.6.20~ds1"),
+    ("github.com/containerd/containerd 1.7.24~ds1 1.7.24~ds1-6+deb13u1", "1.7.24~ds1"),
+    ("containerd.io 1.7.27 05044ec0a9a75232cad458027ca83437aae3f4da", "1.7.27"),
+    ("containerd.io v2.1.4 75cb2b7193e4e490e9fbdc236c0e811ccaba3376", "2.1.4"),
+    ("github.com/containerd/containerd/v2 v2.0.0 207ad711eabd375a01713109a8a197d197ff6542", "2.0.0"),
+    ("github.com/containerd/containerd/v2 v2.2.0 1c4457e00facac03ce1d75f7b6777a7a851e5c41", "2.2.0"),
+])
+def test_the_version_of_each_distribution_is_read(words: str, version: str) -> None:
+    outputs = {f"/usr/bin/{name} --version": {"out": f"{name} {words}\n"} for name in ("containerd", "ctr")}
+    outputs[f"{CTR} version"] = {"out": f"Client:\n  Version:  v{version}\n  Revision: 0\n  Go version: go1.24.2\n\n"
+                                 f"Server:\n  Version:  v{version}\n  Revision: 0\n  UUID: 0a-1b\nWARNING: revision "
+                                 "mismatch\n"}
+    facts = read_containerd(Recorded.load("epyc-snp", outputs=outputs))
+    assert (facts.version, facts.ctr_version, facts.server_version) == (version, version, version)
+    assert (facts.answers, facts.snapshotters) == (True, ("native", "overlayfs"))
+    assert imports_by_daemon(Recorded.load("epyc-snp", outputs=outputs)) is (version[:3] != "1.6")

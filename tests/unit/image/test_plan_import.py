@@ -24,9 +24,10 @@ NEW = built_record("tiny", "docker.io/vmtool/tiny", DIGEST, PRIVATE)
 
 
 def lines(plan: Plan) -> list[str]:
-    """What the import asks of containerd."""
+    """What the import asks of containerd, but for the leases."""
     actions = plans.step(plan, "import ").actions
-    return [line.partition("vmtool ")[2] for line in plans.lines(actions) if line.startswith("ctr ")]
+    return [line.partition("vmtool ")[2] for line in plans.lines(actions)
+            if line.startswith("ctr ") and " leases " not in line]
 
 
 def done(plan: Plan, title: str) -> list[str]:
@@ -45,6 +46,15 @@ def test_a_built_image_is_known_by_its_input_and_as_the_latest() -> None:
         "images tag --force docker.io/vmtool/tiny:abababababab docker.io/vmtool/tiny:latest"]
     *_, last = done(plan, "import ")
     assert last.startswith("install -m 0600 /dev/stdin /s/images/tiny/image.json"), "it is known when it is there"
+
+
+def test_leases_of_a_killed_import_go_when_its_names_are_gone() -> None:
+    plan = plan_import(STATE, PRIVATE, ARCHIVE, NEW, None, digests={}, local=True)
+    assert lines(plan)[:1] == ["images import --local /a.tar"]
+    found = [line.partition("vmtool ")[2] for line in undo(plan)]
+    forget, leases = (next(number for number, line in enumerate(found) if line.startswith(text))
+                      for text in (f"images remove {NEW.references[-1]}", "leases list --quiet "))
+    assert forget < leases, "what the names hold goes with the leases then, before the next line"
 
 
 def test_an_older_build_goes_and_the_way_back_forgets_everything() -> None:

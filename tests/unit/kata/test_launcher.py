@@ -55,6 +55,8 @@ def test_the_shim_is_given_the_instances_own_configuration_and_no_limit() -> Non
     assert "--runtime io.containerd.kata.v2" in text
     assert "--runtime-config-path /s/instances/chat/kata/configuration.toml" in text
     assert "--memory-limit" not in text
+    step = plans.step(made, "start the container with kata")
+    assert not any("pids.max" in line for line in plans.lines(step.actions)), "a guest has its own"
     assert "--cpus" not in text
     assert run.deadline > 120
     written = plans.one(plans.step(made, "render the configuration").actions, WriteFile)

@@ -25,7 +25,8 @@ Seccomp:\t2
 FILES = {
     "/proc/7/status": STATUS,
     "/proc/7/mountinfo": "1 2 0:3 / /proc rw - proc proc rw\n4 1 0:5 / / ro,relatime - overlay overlay rw\n",
-    "/proc/7/cgroup": "4:memory:/vmtool-a\n0::/\n",
+    "/proc/7/cgroup": "4:memory:/vmtool-a\n8:pids:/vmtool-a\n0::/\n",
+    "/sys/fs/cgroup/pids/vmtool-a/pids.max": "16384\n",
     "/sys/fs/cgroup/memory/vmtool-a/memory.limit_in_bytes": "4096\n",
     "/i/a/evidence/canary.json": json.dumps({"right": True, "answer": "yes"}),
 }
@@ -74,7 +75,7 @@ def test_a_hardened_container_is_proven_and_yet_not_confidential() -> None:
     seen = verdicts(Proc(FILES))
     assert seen.pop("tee") == "failed"
     assert set(seen.values()) == {"proven"}
-    assert len(seen) == 10
+    assert len(seen) == 11
 
 
 @pytest.mark.parametrize(("file", "old", "new", "claim"), [
@@ -84,6 +85,7 @@ def test_a_hardened_container_is_proven_and_yet_not_confidential() -> None:
     ("/proc/7/status", "Uid:\t65532\t65532", "Uid:\t65532\t0", "process.not-root"),
     ("/proc/7/mountinfo", "/ / ro,relatime", "/ / rw,relatime", "rootfs.read-only"),
     ("/sys/fs/cgroup/memory/vmtool-a/memory.limit_in_bytes", "4096", "9223372036854771712", "memory.limit"),
+    ("/sys/fs/cgroup/pids/vmtool-a/pids.max", "16384", "max", "pids.limit"),
     ("/i/a/evidence/canary.json", "true", "false", "canary"),
 ])
 def test_what_is_otherwise_fails(file: str, old: str, new: str, claim: str) -> None:
@@ -96,7 +98,7 @@ def test_what_is_otherwise_fails(file: str, old: str, new: str, claim: str) -> N
     ("/proc/7/status", {"process.no-capabilities", "process.no-new-privileges", "process.seccomp-filter",
                         "process.not-root"}),
     ("/proc/7/mountinfo", {"rootfs.read-only"}),
-    ("/proc/7/cgroup", {"memory.limit"}),
+    ("/proc/7/cgroup", {"memory.limit", "pids.limit"}),
     ("/i/a/evidence/canary.json", {"canary"}),
 ])
 def test_what_cannot_be_looked_at_is_never_proven(file: str, claims: set[str]) -> None:
