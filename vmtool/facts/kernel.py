@@ -47,8 +47,9 @@ class KernelFacts:
 
 def read_kernel(reader: Reader) -> KernelFacts:
     """Read /proc and the kernel's configuration."""
-    uname = reader.run(("uname", "-r"))
-    release = uname.out.strip() if uname else ""
+    release = (reader.text("/proc/sys/kernel/osrelease") or "").strip()
+    uname = None if release else reader.run(("uname", "-r"))
+    release = uname.out.strip() if uname else release
     page = reader.run(("getconf", "PAGESIZE"))
     text, source = _config(reader, release)
     return KernelFacts(

@@ -27,7 +27,7 @@ GRACE = 5.0
 # Bytes of a report that are read, see `run`.
 LARGEST_REPORT = 1 << 20
 # util-linux, which every distribution has.
-DIES_WITH_VMTOOL = ("/usr/bin/setpriv", "--pdeathsig", "KILL")
+SETPRIV = "/usr/bin/setpriv"
 # A descriptor, an open file, or what subprocess has for none and for a pipe.
 Stream = int | IO[bytes]
 Child = subprocess.Popen[bytes]
@@ -120,7 +120,8 @@ def start(argv: Sequence[str], stdin: Stream, stdout: Stream, stderr: Stream, *,
     Raises:
         ProgramMissing: there is no such program.
     """
-    words = (*(() if before else DIES_WITH_VMTOOL), _executable(argv[0]), *argv[1:])
+    bound = () if before else (_executable(SETPRIV), "--pdeathsig", "KILL")
+    words = (*bound, _executable(argv[0]), *argv[1:])
     return subprocess.Popen(words, stdin=stdin, stdout=stdout, stderr=stderr, cwd="/", env=ENVIRONMENT | dict(env),
                             umask=0o022, start_new_session=True, pass_fds=kept, preexec_fn=before)
 
@@ -171,7 +172,7 @@ def started_at(ticks: str) -> float:
 
 def _package(program: str) -> str:
     packages = {"ctr": "containerd", "ip": "iproute2", "jq": "jq", "runc": "runc", "mmdebstrap": "mmdebstrap",
-                "veritysetup": "cryptsetup-bin"}
+                "veritysetup": "cryptsetup-bin", "setpriv": "util-linux"}
     return packages.get(Path(program).name, Path(program).name)
 
 
