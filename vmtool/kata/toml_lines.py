@@ -16,6 +16,8 @@ QUOTED = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'[^']*'")
 # Possessive: between two dots, blanks belong to one place only, so that a line of them takes no time.
 DOTTED = re.compile(rf"(?:[\w-]*+[ \t]*+\.[ \t]*+){{{2 * DEPTH + 1}}}")
 BLOCKS = ('"""', "'''")
+# What opens a string or a comment.
+OPENS = re.compile(rf"{'|'.join(BLOCKS)}|{QUOTED.pattern}|#")
 
 
 def plain_lines(text: str) -> Iterator[tuple[int, str]]:
@@ -24,11 +26,23 @@ def plain_lines(text: str) -> Iterator[tuple[int, str]]:
     for number, line in enumerate(text.split("\n"), 1):
         if not inside:
             yield number, line
-        for quotes in BLOCKS:
-            # A string of several lines may hold anything that looks like a key.
-            if line.count(quotes) % 2 and inside in ("", quotes):
-                inside = "" if inside else quotes
-                break
+        if any(quotes in line for quotes in BLOCKS):
+            inside = _open_at_the_end(line, inside)
+
+
+def _open_at_the_end(line: str, inside: str) -> str:
+    """The quotes of a string of several lines, which may hold anything that looks like a key; a comment opens none."""
+    at = 0
+    while True:
+        if inside:
+            end = line.find(inside, at)
+            if end < 0:
+                return inside
+            at, inside = end + len(inside), ""
+        found = OPENS.search(line, at)
+        if not found or found[0] == "#":
+            return ""
+        at, inside = found.end(), found[0] if found[0] in BLOCKS else ""
 
 
 def is_deep(text: str) -> bool:
@@ -41,6 +55,8 @@ def key_lines(text: str) -> Iterator[tuple[KeyPath, int]]:
     """Each section and key. One that is repeated in an array of tables has the line of its last occurrence."""
     section: KeyPath = ()
     for number, line in plain_lines(text):
+        if not line:
+            continue
         if header := HEADER.match(line):
             section = _parts(header[1])
             yield from ((section[:length], number) for length in range(1, len(section) + 1))

@@ -80,3 +80,14 @@ def test_the_lint_judges_whatever_it_is_given(qemu: object, rest: dict[str, obje
         findings = lint(LintTarget(document, release, asked="snp", gpus=1))
         assert findings
         assert all(item.place == "f" for item in findings)
+
+
+@pytest.mark.parametrize("before", [
+    '# one """ in a comment\n', "# it's '''\n", 'x = 1 # """\n', "x = '# \"\"\"'\n", 'x = "a # \'\'\'"\n',
+    'x = """a""" # """\n', 'x = """\n# \'\'\'\ny = 1"""\n', "x = '''a''''\n", "x = ''''a'''\n", 'x = """a\n""" # """\n',
+])
+def test_what_looks_like_quotes_in_a_comment_hides_no_key(before: str) -> None:
+    document = parse(f"{before}[runtime]\nvfio_mode = 'x'\n")
+    line = before.count("\n") + 2
+    assert document.where("runtime", "vfio_mode") == f"configuration.toml:{line}"
+    assert document.where("y") == "configuration.toml"
