@@ -9,7 +9,7 @@ from tests.pages import Command
 # What runs in the slow test of the quickstart, which starts what they speak of.
 QUICKSTART = re.compile(r"quickstart|127\.0\.0\.1:8000")
 # What changes nothing on any machine, and is run in a scratch directory.
-READING = ("doctor", "plan", "spec", "ps", "completion", "kata", "libvirt render", "rootfs inspect", "gpu list",
+READING = ("doctor", "plan", "spec", "ps", "top", "completion", "kata", "libvirt render", "rootfs inspect", "gpu list",
            "gpu status", "gpu cc-mode show", "image list")
 # Of these, what says what would be done with an image, which is there by then.
 NEEDS_IMAGE = re.compile(r"vmtool (model (canary|smollm2) .* --dry-run|plan guest)")

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import click
 
 from vmtool.cli.output import Progress
-from vmtool.engine import apply, transactions
+from vmtool.engine import apply, hooks, transactions
 from vmtool.engine.hooks import authorise
 from vmtool.engine.journal import Journal
 from vmtool.engine.transactions import InterruptedTransaction, read_interrupted, read_unreadable
+from vmtool.host import event_log
 from vmtool.host.local import LocalHost
 from vmtool.machine import Host
 from vmtool.paths import State
@@ -21,10 +23,13 @@ from vmtool.plan import Plan, plan_lines
 __all__ = ["InterruptedTransaction", "apply_and_explain", "apply_plan", "authorise", "has_undo", "is_interrupted",
            "logged_host", "read_interrupted", "read_unreadable", "recover", "remove", "show_or_apply", "working_host"]
 
+# What a record of an instance's journal is called among its events.
+EVENTS = {"plan": "starting", "applied": "started", "failed": "start-failed", "clean": "undone"}
+
 
 def apply_plan(state: State, directory: Path, doing: str, make: Callable[[], Plan], *, keep: bool = False) -> Plan:
     """Make and apply the plan of the subject in `directory`, with progress on stderr; `keep` as in `engine.apply`."""
-    with _progress() as progress:
+    with _at_work(doing) as progress:
         return transactions.run_transaction(state, directory, doing, make, progress, keep=keep)
 
 
@@ -47,13 +52,13 @@ def apply_and_explain(state: State, directory: Path, doing: str, make: Callable[
 
 def remove(state: State, directory: Path, doing: str) -> None:
     """Undo everything of a subject, then remove its directory, with progress."""
-    with _progress() as progress:
+    with _at_work(doing) as progress:
         transactions.remove(state, directory, doing, progress)
 
 
 def recover(state: State, subject: InterruptedTransaction) -> list[str]:
     """Undo what an interrupted transaction left; what could not be undone."""
-    with _progress() as progress:
+    with _at_work("vmtool recover") as progress:
         return transactions.recover(state, subject.directory, progress)
 
 
@@ -85,9 +90,23 @@ def logged_host(directory: Path) -> Iterator[Host]:
 
 
 @contextlib.contextmanager
-def _progress() -> Iterator[Progress]:
-    progress = Progress()
+def _at_work(doing: str) -> Iterator[Progress]:
+    """Progress, and events of the instances."""
+    progress, before = Progress(), hooks.observers
+    hooks.observers = (*before, partial(_record, doing))
     try:
         yield progress
     finally:
+        hooks.observers = before
         progress.close()
+
+
+def _record(doing: str, event: hooks.Event) -> None:
+    """Note what a journal's record means for its instance."""
+    if event.directory.parent.name != "instances" or event.name not in EVENTS:
+        return
+    if event.name == "plan" and event.moment == "before":
+        event_log.collect(event.directory)  # what runs next may remove the log of what ran before
+    elif event.moment == "after":
+        why = {"error": str(event.values["error"])[:500]} if "error" in event.values else {}
+        event_log.record(event.directory, EVENTS[event.name], by=doing, **why)

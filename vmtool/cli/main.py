@@ -27,6 +27,8 @@ COMMANDS = {
     "ps": ("launch.commands.ps", "List the instances."),
     "status": ("launch.commands.instance", "Look at an instance now: what is proven, what was not checked."),
     "logs": ("launch.commands.instance", "Show what an instance wrote."),
+    "events": ("launch.commands.events", "Show what has happened to an instance."),
+    "top": ("launch.commands.top", "Watch the instances: load, memory, restarts, GPUs."),
     "exec": ("launch.commands.instance", "Run a command inside an instance."),
     "stop": ("launch.commands.instance", "End an instance's process; keep the rest."),
     "rm": ("launch.commands.instance", "Remove an instance and everything it started."),

@@ -13,6 +13,7 @@ from vmtool.engine.journal import Journal, JournalState
 from vmtool.errors import VmtoolError
 from vmtool.foreign import parse_json
 from vmtool.host import daemons, locks
+from vmtool.host.event_log import GUEST_LOG
 from vmtool.machine import Host, Trust
 from vmtool.paths import NAME, State
 from vmtool.records import record_of
@@ -65,7 +66,7 @@ class Paths:
     @property
     def log(self) -> Path:
         """What the workload writes."""
-        return self.directory / "log" / "guest.log"
+        return self.directory / GUEST_LOG
 
     @property
     def console(self) -> Path:

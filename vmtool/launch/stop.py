@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from vmtool.cli.apply_plan import working_host
 from vmtool.errors import VmtoolError
+from vmtool.host.event_log import record
 from vmtool.instance.instance import Instance, subject_of
 from vmtool.launch.pipeline import launcher_of
 from vmtool.paths import State
@@ -21,6 +22,7 @@ def stop_instance(state: State, instance: Instance, grace: float) -> None:
     politely, by_force = launcher.end_politely(state, instance), launcher.end_by_force(instance)
     plan = Plan(subject_of(instance.name), directory, (Step("end the process", politely), Step("by force", by_force)))
     with working_host(state, plan, f"vmtool stop {instance.name}") as host:
+        record(directory, "stopping", by="vmtool stop")
         for actions, wait in ((politely, grace), (by_force, 10.0)):
             for action in actions:
                 action.do(host)
@@ -30,6 +32,7 @@ def stop_instance(state: State, instance: Instance, grace: float) -> None:
                     break
                 host.sleep(0.05)
             else:
+                record(directory, "stopped", by="vmtool stop")
                 return
     raise VmtoolError(f"{instance.name}: process {instance.pid} survives SIGKILL", hint="look at dmesg: it may hang in "
                       "the kernel", log=str(directory / "log" / "host.log"))

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from vmtool.claims import Claim
 from vmtool.containerd.container import PIDS, UID
+from vmtool.facts.cgroup import read_cgroup
 from vmtool.image.proof import container_image_claim
 from vmtool.instance.instance import Instance
 from vmtool.machine import Reader
@@ -75,11 +76,7 @@ def _memory(reader: Reader, pid: int, wanted: int) -> Claim:
 def _limit(reader: Reader, pid: int, claim: str, controller: str, files: tuple[str, str], wanted: int,
            unit: str = "") -> Claim:
     """A limit of the process's cgroup, version 1 or 2, in the file of that version."""
-    for line in (reader.text(f"/proc/{pid}/cgroup") or "").splitlines():
-        _, controllers, path = line.split(":", 2)
-        file = {controller: f"/sys/fs/cgroup/{controller}{path}/{files[0]}",
-                "": f"/sys/fs/cgroup{path}/{files[1]}"}.get(controllers)
-        limit = (reader.text(file) or "").strip() if file else ""
-        if limit:
-            return Claim(claim, "proven" if limit == str(wanted) else "failed", f"{limit}{unit}")
+    limit = read_cgroup(reader, pid, controller, first=files[0], second=files[1])
+    if limit:
+        return Claim(claim, "proven" if limit == str(wanted) else "failed", f"{limit}{unit}")
     return Claim(claim, "not-checked", f"no {controller} cgroup was found")

@@ -33,7 +33,7 @@ from vmtool.endpoint import client
 from vmtool.endpoint.answers import Answer
 from vmtool.engine import transactions
 from vmtool.errors import NotReady, VerificationFailed
-from vmtool.host import daemons
+from vmtool.host import daemons, event_log
 from vmtool.host.local import LocalHost
 from vmtool.kata.base import known_base
 from vmtool.kata.render import write
@@ -92,6 +92,13 @@ def running(place: Place) -> None:
     """The same, and all of them run; the machine tells nothing about their processes."""
     instances(place)
     place.patch.setattr(daemons, "living", lambda pidfile: 4242)
+
+
+def one_event(place: Place) -> None:
+    """An instance that was stopped, and nothing more is known: each event is a document of its own."""
+    instances(place)
+    (place.state / "instances" / "runc" / event_log.NAME).write_text(
+        '{"at": 1750000000.5, "event": "stopped", "source": "vmtool", "by": "vmtool stop"}\n')
 
 
 def answering(place: Place) -> None:
@@ -254,6 +261,8 @@ CASES = {
     "status-kata": Case("status kata --json", running),
     "status-libvirt": Case("status libvirt --json", running),
     "status-stopped": Case("status libvirt --json", instances, 1),
+    "events": Case("events runc --json", one_event),
+    "top": Case("top --json", instances),
     "chat": Case("chat runc Why? --json", answering),
     "token-list": Case("token list runc --json", tokens),
     "token-add": Case("token add ci runc --requests 60 --json", stopped),

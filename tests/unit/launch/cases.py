@@ -9,7 +9,8 @@ from typing import Any
 from tests.fakes.launches import Found, launched
 from tests.fakes.recorded import Recorded
 from vmtool.doctor.host import read_host
-from vmtool.instance.instance import InstanceRecord
+from vmtool.engine.journal import JournalState
+from vmtool.instance.instance import Instance, InstanceRecord, Paths
 from vmtool.launch.pipeline import plan_launch
 from vmtool.models.facts import ModelFacts
 from vmtool.net.cni_facts import Plugins
@@ -27,6 +28,11 @@ CHAIN = "sha256:" + "c" * 64
 RECORD = InstanceRecord("a", "d", "runc", "none", "image", "m", "/c.sock", True, "127.0.0.1", 8000,
                         "/var/run/netns/vmtool-a", "/i/a/net/result.json", 5000, image_digest="sha256:" + "d" * 64,
                         image_chain=CHAIN, image_origin="imported by vmtool")
+
+
+def instance(directory: Path, state: str = "running", pid: int | None = 4242) -> Instance:
+    """One with its files in that directory."""
+    return Instance(directory.name, Paths(directory), RECORD, state, pid, JournalState(state="applied"))
 
 
 def facts(**changes: Any) -> Found:

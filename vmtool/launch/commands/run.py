@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import click
 
+from vmtool.claims import Claim
 from vmtool.cli.apply_plan import apply_plan
 from vmtool.cli.output import print_json
 from vmtool.errors import VmtoolError
 from vmtool.facts.recording import RecordingReader
+from vmtool.host import event_log
 from vmtool.host.local import LocalMachine
-from vmtool.instance.instance import read_instance
+from vmtool.instance.instance import Paths, read_instance
 from vmtool.launch.claims import read_claims
 from vmtool.launch.facts import read_launch
 from vmtool.launch.pipeline import plan_launch
@@ -76,12 +79,20 @@ def make_plan(state: State, path: Path, timeout: float | None) -> Plan:
     return replace(plan, facts=reader.recorded())
 
 
+def note_canary(paths: Paths, claims: Iterable[Claim]) -> None:
+    """Among the events: what the question with a known answer showed at the start."""
+    for claim in claims:
+        if claim.id == "canary":
+            event_log.record(paths.directory, "canary", verdict=claim.verdict)
+
+
 def show_summary(state: State, name: str, plan: Plan, seconds: float) -> None:
     """Address, what is proven and what is not, and the next commands."""
     instance = read_instance(state, name)
     record = instance.known()
     if plan.changes:
         claims = read_evidence(instance)
+        note_canary(instance.paths, claims)
     else:
         claims = read_claims(LocalMachine(), instance, whole=True)
         keep_evidence(state, instance, claims, f"vmtool run {name}")

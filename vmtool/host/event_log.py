@@ -1,0 +1,120 @@
+"""What has happened to an instance, for who looks later: JSON lines in a file of bounded size, and the file before it.
+
+The journal says what must be undone; this says what was, and nothing is decided by it. What happens inside, such as the
+restart of a server, stands in the guest's log (`vmtool.serving.events`) and is taken over when that log is removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from vmtool.errors import Refused
+from vmtool.foreign import open_file, parse_json
+from vmtool.serving.events import read_events
+
+NAME, BEFORE = "events.jsonl", "events.1.jsonl"
+GUEST_LOG = Path("log") / "guest.log"
+LARGEST = 1 << 20
+# Of the guest's log, which it writes as it likes: bytes at its end that are read, and events that are taken.
+GUEST_BYTES = 16 << 20
+GUEST_MOST = 1000
+
+Recorded = dict[str, Any]
+
+
+def record(directory: Path, event: str, source: str = "vmtool", **values: object) -> None:
+    """Append an event of the subject in `directory`. Nothing may fail for want of it: what cannot be written is lost.
+
+    Args:
+        source: who says so: "vmtool", "watch" or "guest".
+    """
+    append(directory, [{"at": round(time.time(), 3), "event": event, "source": source, **values}])
+
+
+def append(directory: Path, events: Iterable[Recorded]) -> None:
+    """Append events; a full file takes the place of the one before it."""
+    data = "".join(f"{json.dumps(event)}\n" for event in events).encode()
+    with contextlib.suppress(OSError):
+        descriptor = _open(directory / NAME)
+        try:
+            # A line that a power loss cut ends here.
+            size = os.fstat(descriptor).st_size
+            torn = size and os.pread(descriptor, 1, size - 1) != b"\n"
+            os.write(descriptor, (b"\n" if torn else b"") + data)
+        finally:
+            os.close(descriptor)
+
+
+def read(directory: Path) -> list[Recorded]:
+    """All events that are known, oldest first."""
+    own = [*recorded(directory)]
+    return sorted((*own, *_unknown(of_guest(directory), own)), key=lambda event: float(event["at"]))
+
+
+def collect(directory: Path) -> None:
+    """Take over what the guest's log says: it is about to be removed."""
+    if new := [*_unknown(of_guest(directory), recorded(directory))]:
+        append(directory, new)
+
+
+def recorded(directory: Path) -> Iterator[Recorded]:
+    """What was written down here."""
+    for name in (BEFORE, NAME):
+        for line in _tail(directory / name, 2 * LARGEST).splitlines():
+            with contextlib.suppress(ValueError):
+                event = parse_json(line)
+                if isinstance(event, dict) and isinstance(event.get("at"), int | float) and "event" in event:
+                    yield {"source": "vmtool", **event}
+
+
+def of_guest(directory: Path) -> list[Recorded]:
+    """What the guest's log says, unattested; the newest ones."""
+    text = _tail(directory / GUEST_LOG, GUEST_BYTES)
+    return [{**event, "source": "guest"} for event in read_events(text)][-GUEST_MOST:]
+
+
+def _unknown(events: Iterable[Recorded], known: Iterable[Recorded]) -> Iterator[Recorded]:
+    seen = {json.dumps(event, sort_keys=True) for event in known}
+    return (event for event in events if json.dumps(event, sort_keys=True) not in seen)
+
+
+def _open(path: Path) -> int:
+    """The file to append to, locked; a new one when it is full. No directory is made: after `rm` there is none."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            found = os.fstat(descriptor)
+            if found.st_size < LARGEST and _is(path, found):
+                return descriptor
+            if _is(path, found):
+                os.rename(path, path.with_name(BEFORE))
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _is(path: Path, found: os.stat_result) -> bool:
+    """Whether the path still leads to that file: another process may have renamed it."""
+    try:
+        return os.path.samestat(os.stat(path, follow_symlinks=False), found)
+    except FileNotFoundError:
+        return False
+
+
+def _tail(path: Path, size: int) -> str:
+    """The end of a file; empty when it is absent."""
+    try:
+        with open_file(path) as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - size))
+            return file.read(size).decode(errors="replace")
+    except (OSError, Refused):
+        return ""
