@@ -24,7 +24,11 @@ ps
 status a
 logs a
 exec a -- id
+events a
+top
+start a
 stop a
+watch --install --dry-run
 rm a
 recover
 chat a hello

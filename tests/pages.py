@@ -13,8 +13,8 @@ PAGES = tuple(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELO
     sorted(ROOT.glob("docs/*.md")))
 NAMES = tuple(str(page.relative_to(ROOT)) for page in PAGES)
 
-# What a command line may say of itself: the hardware that it needs, or the exit code that it shows.
-NEEDS = ("a GPU", "a Kata host", "a GPU and a container registry")
+# What a command line may say of itself: what it needs of the machine, or the exit code that it shows.
+NEEDS = ("a GPU", "a Kata host", "a GPU and a container registry", "a host with systemd")
 REMARK = re.compile(r"\s+# (?P<text>.*)$")
 # In what a plan prints, the titles of its steps look like a root prompt.
 TITLE = re.compile(r"# (\d+\. |undo: )")

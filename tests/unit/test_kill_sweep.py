@@ -16,7 +16,7 @@ from types import FrameType
 import pytest
 
 from tests.fakes.kinds import KINDS
-from tests.unit.sweeps import gpu, image, launch, models, net, rootfs
+from tests.unit.sweeps import gpu, image, launch, models, net, rootfs, watch
 from tests.unit.sweeps.engine import Case, Sweep, do, undo
 from vmtool.engine import apply
 from vmtool.machine import Host
@@ -24,7 +24,7 @@ from vmtool.paths import State
 from vmtool.plan import Action, WriteFile
 
 CASES: dict[str, Case] = {**net.CASES, **gpu.CASES, **launch.CASES, **image.CASES, **models.CASES,
-                          **rootfs.CASES}
+                          **rootfs.CASES, **watch.CASES}
 
 
 @pytest.fixture(autouse=True)
@@ -89,7 +89,7 @@ PLANNERS = {
         "rootfs add hook, in a guest", "rootfs.add.plan_guestfs.plan_look": "rootfs inspect, in a guest",
     "rootfs.add.plan_rebuild.plan_rebuild": "rootfs add package", "rootfs.boot.plan.plan_boot": "rootfs boot",
     "rootfs.build.plan.plan_build": "rootfs build", "rootfs.commands.shared.make": "rootfs, bring back",
-    "rootfs.grow.plan.plan_resize": "rootfs resize, in place",
+    "rootfs.grow.plan.plan_resize": "rootfs resize, in place", "watch.plan.plan_install": "watch --install",
 }
 # Functions that are called like planners and make no step of a plan that is applied.
 NO_STEPS = {

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vmtool.endpoint import client
+from vmtool.endpoint.answers import Answer
 from vmtool.endpoint.client import Server
 from vmtool.endpoint.vllm_report import MARK
 from vmtool.errors import ProgramFailed, VerificationFailed, VmtoolError
@@ -118,10 +119,8 @@ class AskCanary(Action):
                 f"jq -e .right {evidence}")
 
     def do(self, host: Host) -> None:
-        url = client.address_of(host, self.server)
-        answer = client.ask(host, url, self.key, self.model, self.prompt, deadline=self.deadline)
+        answer, right = self.ask(host)
         text = answer.text
-        right = text.strip() == self.expect.strip() if self.match == "exact" else self.expect in text
         evidence = {"prompt": self.prompt, "expect": self.expect, "match": self.match, "answer": text, "right": right}
         host.write(self.evidence, json.dumps(evidence, indent=2, ensure_ascii=False) + "\n")
         if not right and answer.problem:
@@ -134,3 +133,14 @@ class AskCanary(Action):
                                               f"answered: {text[:500]!r}"),
                                      hint="the server is healthy but its output cannot be trusted: compare on another "
                                           "device, or correct spec.canary when the expectation is wrong")
+
+    def ask(self, host: Host) -> tuple[Answer, bool]:
+        """The answer, and whether it is right.
+
+        Raises:
+            VmtoolError: there is none.
+        """
+        url = client.address_of(host, self.server)
+        answer = client.ask(host, url, self.key, self.model, self.prompt, deadline=self.deadline)
+        right = answer.text.strip() == self.expect.strip() if self.match == "exact" else self.expect in answer.text
+        return answer, right

@@ -80,6 +80,14 @@ def is_held(path: Path) -> bool:
         os.close(descriptor)
 
 
+def holder(path: Path) -> tuple[str, int] | None:
+    """What the process that holds the lock now does, and its pid; None when nobody holds it."""
+    if not is_held(path):
+        return None
+    doing, _, pid = path.read_text(errors="replace")[:400].strip().rpartition(" (pid ")
+    return (doing, int(pid[:-1])) if pid[:-1].isdecimal() else ("", 0)
+
+
 def take(descriptor: int, how: int = fcntl.LOCK_EX) -> bool:
     """Hold the lock of an open file until it is closed; whether nobody else holds it."""
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from vmtool.containerd.endpoint import Endpoint
@@ -77,6 +77,16 @@ class Paths:
     def guest(self) -> Path:
         """What such a guest said of itself at the start."""
         return self.directory / "evidence" / "guest.txt"
+
+    @property
+    def stopped(self) -> Path:
+        """There when it was stopped on purpose: nothing but a person starts it again."""
+        return self.directory / "stopped"
+
+    @property
+    def watch(self) -> Path:
+        """What `vmtool watch` must not forget of it."""
+        return self.directory / "watch.json"
 
     @property
     def network(self) -> Path:
@@ -214,8 +224,13 @@ def _read_or_damaged(state: State, name: str) -> Instance:
     try:
         return read_instance(state, name)
     except VmtoolError as error:
-        paths = Paths(state.instance(name))
-        return Instance(name, paths, None, "damaged", daemons.living(paths.pidfile), JournalState(error=error.message))
+        return damaged(state, name, error)
+
+
+def damaged(state: State, name: str, error: VmtoolError) -> Instance:
+    """One whose files cannot be read."""
+    paths = Paths(state.instance(name))
+    return Instance(name, paths, None, "damaged", daemons.living(paths.pidfile), JournalState(error=error.message))
 
 
 def read_instance(state: State, name: str) -> Instance:
@@ -234,6 +249,12 @@ def read_instance(state: State, name: str) -> Instance:
         raise VmtoolError(f"{paths.directory} was written by another version of vmtool: {error}") from error
     pid = daemons.living(paths.pidfile)
     return Instance(name, paths, record, _state(state, paths, replayed, pid), pid, replayed)
+
+
+def refreshed(state: State, instance: Instance) -> Instance:
+    """The same, whose journal and record have not changed, with its process as it is now."""
+    pid = daemons.living(instance.paths.pidfile)
+    return replace(instance, pid=pid, state=_state(state, instance.paths, instance.journal, pid))
 
 
 def read_starting(host: Host, directory: Path) -> Instance:

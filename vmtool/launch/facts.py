@@ -14,16 +14,20 @@ from vmtool.models.facts import read_model, unreadable_file
 from vmtool.net.after_cleanup import facts_without as network_without
 from vmtool.paths import State
 from vmtool.spec.runtime import Spec
-from vmtool.stage.launch import Launch
+from vmtool.stage.launch import Again, Launch
 from vmtool.tls.facts import read_tls_problems
 
 if TYPE_CHECKING:
     from vmtool.gpu.launch_devices import Selection
 
 
-def read_launch(reader: DeviceReader, state: State, spec: Spec, timeout: float | None = None
-                ) -> tuple[Launch, HostFacts]:
-    """The launch, and the host that it is checked against."""
+def read_launch(reader: DeviceReader, state: State, spec: Spec, timeout: float | None = None, *,
+                again: Again = "") -> tuple[Launch, HostFacts]:
+    """The launch, and the host that it is checked against.
+
+    Args:
+        again: see `Launch`.
+    """
     handler, path = spec.spec.runtime.handler, spec.spec.model.path
     host = read_host(reader, state.root, probe_kvm=handler != "runc")
     earlier = read_instance(state, spec.name) if state.instance(spec.name).is_dir() else None
@@ -36,7 +40,7 @@ def read_launch(reader: DeviceReader, state: State, spec: Spec, timeout: float |
         state=state, spec=spec, launcher=launcher, network_facts=network, model=model, earlier=earlier,
         endpoint=endpoint, image=read_image(reader, state, endpoint, spec.spec.image),
         devices=choose_devices(reader, state, spec, earlier if cleared else None) if handler != "runc" else None,
-        guest=launcher.read(reader, spec, model), timeout=timeout,
+        guest=launcher.read(reader, spec, model), timeout=timeout, again=again,
         tls_problems=read_tls_problems(reader, spec.spec.tls), files={
             name: (str(path), why) for name, path in spec.spec.vllm.files.items()
             if (why := unreadable_file(reader, str(path)))}), host

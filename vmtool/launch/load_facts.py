@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from vmtool.endpoint.client import base_url
+from vmtool.endpoint.client import address_of
 from vmtool.errors import VmtoolError
 from vmtool.facts.cgroup import read_cgroup
 from vmtool.foreign import parse_json
@@ -91,10 +91,10 @@ def read_load(host: Host, instance: Instance, now: float) -> Load:
 def read_health(host: Host, instance: Instance) -> str:
     """The word of its /health."""
     try:
-        url = base_url(host, instance.known().server)
+        address = address_of(host, instance.known().server)
     except VmtoolError:
         return "no answer"
-    status, text = host.request("GET", f"{url}/health", deadline=HEALTH_SECONDS)
+    status, text = host.request("GET", f"{address}/health", deadline=HEALTH_SECONDS, trust=address.trust)
     try:
         said = parse_json(text).get("status") if status in (200, 503) else None
     except (ValueError, AttributeError):

@@ -11,7 +11,7 @@ from vmtool.paths import State
 from vmtool.plan import Plan, Step
 
 
-def stop_instance(state: State, instance: Instance, grace: float) -> None:
+def stop_instance(state: State, instance: Instance, grace: float, *, by: str = "vmtool stop") -> None:
     """SIGTERM to the container's first process, SIGKILL after `grace` seconds; a guest of libvirt's is asked to power
     off, and destroyed.
 
@@ -21,8 +21,8 @@ def stop_instance(state: State, instance: Instance, grace: float) -> None:
     directory, launcher = instance.paths.directory, launcher_of(instance.known().handler)
     politely, by_force = launcher.end_politely(state, instance), launcher.end_by_force(instance)
     plan = Plan(subject_of(instance.name), directory, (Step("end the process", politely), Step("by force", by_force)))
-    with working_host(state, plan, f"vmtool stop {instance.name}") as host:
-        record(directory, "stopping", by="vmtool stop")
+    with working_host(state, plan, f"{by} {instance.name}") as host:
+        record(directory, "stopping", by=by)
         for actions, wait in ((politely, grace), (by_force, 10.0)):
             for action in actions:
                 action.do(host)
@@ -32,7 +32,7 @@ def stop_instance(state: State, instance: Instance, grace: float) -> None:
                     break
                 host.sleep(0.05)
             else:
-                record(directory, "stopped", by="vmtool stop")
+                record(directory, "stopped", by=by)
                 return
     raise VmtoolError(f"{instance.name}: process {instance.pid} survives SIGKILL", hint="look at dmesg: it may hang in "
                       "the kernel", log=str(directory / "log" / "host.log"))

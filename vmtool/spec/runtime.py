@@ -63,6 +63,7 @@ class Body(Strict):
         scaling: replicas, accepted for Kubernetes manifests.
         tls: how the endpoint is encrypted; plain HTTP when left out.
         restart: when a server that has died is started again.
+        strict: `vmtool watch` ends the instance when what was proven at its start is so no more; e.g. `true`
     """
 
     runtime: Runtime = defaults(Runtime)
@@ -78,6 +79,7 @@ class Body(Strict):
     scaling: Scaling | None = None
     tls: TlsSpec = defaults(TlsSpec)
     restart: Restart = defaults(Restart)
+    strict: bool = False
 
     @property
     def server_arguments(self) -> tuple[Argument, ...]:

@@ -8,7 +8,7 @@ from vmtool import plan as p
 from vmtool.containerd.container import UID
 from vmtool.instance.instance import Instance
 from vmtool.records import record_text
-from vmtool.stage.launch import Launch, Stage
+from vmtool.stage.launch import Again, Launch, Stage
 
 
 class FilesStage(Stage):
@@ -16,7 +16,7 @@ class FilesStage(Stage):
 
     def prepare(self, launch: Launch) -> Iterator[p.Step]:
         if launch.earlier:
-            yield plan_clearing(launch.earlier)
+            yield plan_clearing(launch.earlier, again=launch.again)
         paths = launch.paths
         yield p.Step(
             "write the instance's files",
@@ -27,13 +27,20 @@ class FilesStage(Stage):
                 p.CopySecret(paths.key, UID, launch.body.vllm.api_key_file),
                 p.CopySecret(paths.manager, 0),
             ),
-            undo=(p.Remove(paths.key.parent),),
+            # Started again it keeps its key, also when it takes several tries: who has it goes on to ask.
+            undo=() if launch.again else (p.Remove(paths.key.parent),),
         )
 
 
-def plan_clearing(earlier: Instance) -> p.Step:
-    """Undo what an earlier launch of the same name left."""
-    undo = tuple(action for entry in reversed(earlier.journal.entries) for action in entry.undo)
-    old = (earlier.paths.log, earlier.paths.pidfile, earlier.paths.directory / "evidence")
+def plan_clearing(earlier: Instance, *, again: Again = "") -> p.Step:
+    """Undo what an earlier launch of the same name left.
+
+    Args:
+        again: see `Launch`; a try of watch is one of those that it counts.
+    """
+    kept = p.Remove(earlier.paths.key.parent) if again else None
+    undo = tuple(action for entry in reversed(earlier.journal.entries) for action in entry.undo if action != kept)
+    old = (earlier.paths.log, earlier.paths.pidfile, earlier.paths.directory / "evidence", earlier.paths.stopped,
+           *(() if again == "watch" else (earlier.paths.watch,)))
     return p.Step("clear what the earlier launch left", undo + tuple(p.Remove(path) for path in old), undo,
                   clears_previous=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from vmtool.claims import Claim
 from vmtool.containerd.endpoint import Endpoint
@@ -27,6 +27,7 @@ from vmtool.spec.runtime import Body, Spec
 if TYPE_CHECKING:
     from vmtool.gpu.launch_devices import Selection
 
+Again = Literal["", "person", "watch"]
 PORT = 8000
 # Where Prometheus exporters of this kind listen by custom.
 MANAGE = 9464
@@ -46,6 +47,7 @@ class Launch:
         tls_problems: keys of `spec.tls`, and what is wrong there.
         files: of the spec's `vllm.files` those that vLLM could not read: option to path, and why.
         timeout: seconds until /health must answer, instead of the spec's or the computed one.
+        again: who starts it again with its own spec, and so with the key that it had; empty for a new launch.
     """
 
     state: State
@@ -61,6 +63,7 @@ class Launch:
     timeout: float | None = None
     files: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     tls_problems: tuple[tuple[str, str], ...] = ()
+    again: Again = ""
 
     @property
     def name(self) -> str:
@@ -210,7 +213,7 @@ class Launcher(Stage):
 
 # Keys that came after the first launches: while they say nothing they are no part of the digest.
 LATER = {"model": {"trust_remote_code"}, "vllm": {"files", "allow"}}
-LATER_SECTIONS = ("restart", "tls")
+LATER_SECTIONS = ("restart", "strict", "tls")
 
 
 def digest(spec: Spec) -> str:

@@ -50,9 +50,12 @@ def modprobe(call: Call) -> Output:
 
 
 def systemctl(call: Call) -> Output:
-    """start, stop, enable and disable."""
-    verb, unit = [word for word in call.words if not word.startswith("--")]
+    """start, stop, enable and disable; with --now both, of a unit whose file is there."""
+    verb, *units = [word for word in call.words if not word.startswith("--")]
     devices, tree = call.machine.devices, call.machine.tree
+    if not units:
+        return done()  # daemon-reload
+    [unit] = units
     wants = f"{UNITS}/sysinit.target.wants"
     if verb in ("start", "stop"):
         if unit not in devices.units:
@@ -63,8 +66,13 @@ def systemctl(call: Call) -> Output:
     elif verb == "enable":
         tree.make_dir(wants, parents=0o755)
         tree.write(f"{wants}/{unit}", b"the link of an enabled unit")
-    elif tree.find(f"{wants}/{unit}"):
-        tree.unlink(f"{wants}/{unit}")
+        if "--now" in call.words:
+            devices.units[unit] = True
+    else:
+        if tree.find(f"{wants}/{unit}"):
+            tree.unlink(f"{wants}/{unit}")
+        if "--now" in call.words:  # also when it was disabled before
+            devices.units.pop(unit, None)
     call.machine.changed()
     return done()
 

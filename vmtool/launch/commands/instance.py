@@ -18,6 +18,7 @@ from vmtool.errors import Refused, VmtoolError
 from vmtool.host import processes
 from vmtool.host.local import LocalMachine
 from vmtool.instance.instance import Instance, read_instance, subject_of
+from vmtool.instance.promise import mark_stopped, started_by_watch, withdraw
 from vmtool.launch.claims import read_claims, read_claims_before_key
 from vmtool.launch.commands.ps import as_row
 from vmtool.launch.pipeline import launcher_of
@@ -116,17 +117,22 @@ def exec_command(state: State, name: str, tty: bool, command: tuple[str, ...]) -
 @click.command()
 @click.argument("name")
 @click.option("--grace", type=float, default=20.0, show_default=True, help="Seconds until it is killed.")
+@click.option("--again", is_flag=True, hidden=True, help="As vmtool watch does it, which starts it again.")
+@click.option("--unproven", is_flag=True, hidden=True, help="As vmtool watch ends what is strict.")
 @click.pass_obj
-def stop_command(state: State, name: str, grace: float) -> None:
-    """End an instance's process; its network, files and logs stay until `rm`."""
+def stop_command(state: State, name: str, grace: float, again: bool, unproven: bool) -> None:
+    """End an instance's process; its network, files and logs stay until `rm`. Nobody but `start` or `run` starts it
+    again."""
     instance = read_instance(state, name)
-    if instance.state == "starting":
-        raise VmtoolError(f"{name} is starting", hint="end the `vmtool run` that starts it: it undoes everything")
+    if not (again or unproven):
+        instance = withdraw(state, instance)
     if instance.pid is None:
         click.echo(f"{name} does not run: {instance.state}", err=True)
         return
-    stop_instance(state, instance, grace)
-    click.echo(f"stopped {name}; start it again with `vmtool run`, remove it with: vmtool rm {name}", err=True)
+    stop_instance(state, instance, grace, by="vmtool watch" if again or unproven else "vmtool stop")
+    if unproven:
+        mark_stopped(instance)
+    click.echo(f"stopped {name}; start it again with: vmtool start {name}; remove it with: vmtool rm {name}", err=True)
 
 
 @click.command()
@@ -140,6 +146,8 @@ def rm_command(state: State, name: str, yes: bool) -> None:
         if not sys.stdin.isatty():
             raise Refused(f"{name} is {instance.state}", hint=f"vmtool rm --yes {name}")
         click.confirm(f"{name} is {instance.state}. Remove it?", abort=True)
+    if started_by_watch(state, instance):
+        withdraw(state, instance)
     remove(state, instance.paths.directory, f"vmtool rm {name}")
     click.echo(f"removed {name}", err=True)
 

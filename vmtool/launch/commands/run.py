@@ -27,6 +27,8 @@ from vmtool.proof.evidence import keep_evidence, read_evidence
 from vmtool.proof.requirements import require_wish
 from vmtool.proof.view import show_claims
 from vmtool.spec.load import read_spec
+from vmtool.spec.runtime import Spec
+from vmtool.stage.launch import Again
 
 SPEC = click.argument("spec", type=click.Path(path_type=Path), metavar="SPEC.yaml")
 TIMEOUT = click.option("--timeout", type=click.FloatRange(min=1), help="Seconds until /health must answer.")
@@ -74,8 +76,13 @@ def run_command(ctx: click.Context, spec: Path, timeout: float | None, dry_run: 
 
 def make_plan(state: State, path: Path, timeout: float | None) -> Plan:
     """Spec and facts to plan."""
-    spec, reader = read_spec(path), RecordingReader(LocalMachine())
-    plan = plan_launch(*read_launch(reader, state, spec, timeout))
+    return make_launch(state, read_spec(path), timeout)
+
+
+def make_launch(state: State, spec: Spec, timeout: float | None = None, *, again: Again = "") -> Plan:
+    """Read the facts, and plan the launch."""
+    reader = RecordingReader(LocalMachine())
+    plan = plan_launch(*read_launch(reader, state, spec, timeout, again=again))
     return replace(plan, facts=reader.recorded())
 
 
@@ -94,6 +101,7 @@ def show_summary(state: State, name: str, plan: Plan, seconds: float) -> None:
         claims = read_evidence(instance)
         note_canary(instance.paths, claims)
     else:
+        instance.paths.stopped.unlink(missing_ok=True)  # of a stop that was killed before it ended anything
         claims = read_claims(LocalMachine(), instance, whole=True)
         keep_evidence(state, instance, claims, f"vmtool run {name}")
     took = f"ready after {seconds:.1f} s" if plan.changes else "runs already"

@@ -1,0 +1,145 @@
+"""`vmtool watch` as a process, over instances that are nothing but directories: what it notices, and what it costs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.machine import Vmtool
+from tests.integration.watched import Fleet, fleet
+
+
+@pytest.fixture
+def instances(tmp_path: Path) -> Iterator[Fleet]:
+    with fleet(tmp_path / "state") as made:
+        yield made
+
+
+@contextlib.contextmanager
+def watching(instances: Fleet, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """It runs, and has looked once."""
+    argv = Vmtool(instances.state.root).argv("watch", *options)
+    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL) as watch:
+        try:
+            assert watch.stderr
+            assert watch.stderr.readline().startswith("watching ")
+            yield watch
+        finally:
+            if watch.poll() is None:
+                watch.terminate()
+                assert watch.wait(20) == 0
+
+
+def until(true: Callable[[], bool], what: str, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, what
+        time.sleep(0.05)
+
+
+def events(directory: Path) -> list[dict[str, object]]:
+    file = directory / "events.jsonl"
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def names(directory: Path) -> list[object]:
+    return [event["event"] for event in events(directory)]
+
+
+def test_a_death_is_noticed_and_each_try_to_bring_it_back_is_an_event(instances: Fleet) -> None:
+    """There is no image for it here: each try ends before the first change, and says why."""
+    directory = instances.add("a")
+    other = instances.add("b")
+    with watching(instances):
+        instances.processes["a"].kill()
+        instances.processes["a"].wait()
+        until(lambda: names(directory).count("bring-back-failed") >= 2, "it is tried again")
+    assert names(directory)[:3] == ["died", "bring-back", "bring-back-failed"]
+    [first, *_] = [event for event in events(directory) if event["event"] == "bring-back-failed"]
+    assert first["source"] == "watch"
+    assert first["status"] != 0
+    assert str(first["why"])
+    kept = json.loads((directory / "watch.json").read_text())
+    assert kept["promised"] is True
+    assert kept["tries"] >= 2
+    assert names(other) == []
+
+
+def test_silent_garbage_is_found_out(instances: Fleet) -> None:
+    """The server is healthy all the time; with policy no it is only written down."""
+    directory = instances.add("a", restart={"policy": "no", "backoff": 1.0, "limit": 1})
+    with watching(instances, "--canary-every", "1"):
+        until(lambda: instances.served.asked >= 1, "it is asked")
+        assert names(directory) == []
+        instances.served.answer = "garbage"
+        until(lambda: "canary-wrong" in names(directory), "it is found out")
+        instances.served.answer = "So."
+        until(lambda: "canary-right" in names(directory), "it is right again")
+    [wrong, *_] = [event for event in events(directory) if event["event"] == "canary-wrong"]
+    assert wrong["why"] == "it answered 'garbage'"
+
+
+def test_health_is_asked_for_and_its_loss_and_return_are_events(instances: Fleet) -> None:
+    directory = instances.add("a")
+    with watching(instances, "--health-every", "1"):
+        instances.served.status = 503
+        until(lambda: "unhealthy" in names(directory), "it is noticed")
+        instances.served.status = 200
+        until(lambda: "healthy" in names(directory), "so is its return")
+    assert '"restarting"' in str(events(directory)[0]["why"])
+
+
+def test_what_a_person_stopped_stays_so_and_a_kill_of_watch_forgets_nothing(instances: Fleet) -> None:
+    stopped, promised = instances.add("a"), instances.add("b")
+    (stopped / "stopped").touch()
+    with watching(instances) as watch:
+        for child in instances.processes.values():
+            child.kill()
+            child.wait()
+        until(lambda: "bring-back" in names(promised), "the other one is brought back")
+        os.kill(watch.pid, signal.SIGKILL)
+        watch.wait(20)
+    before = names(promised).count("bring-back")
+    with watching(instances):
+        until(lambda: names(promised).count("bring-back") > before, "by the next watch too")
+    assert names(stopped) == []
+    assert json.loads((promised / "watch.json").read_text())["tries"] >= 2
+
+
+def test_there_is_one_watch_at_a_time(instances: Fleet) -> None:
+    with watching(instances) as first:
+        second = Vmtool(instances.state.root)("watch", status=3)
+        assert f"watch is busy: vmtool watch (pid {first.pid})" in second.err
+
+
+def test_damaged_files_of_one_keep_nobody_from_the_others(instances: Fleet) -> None:
+    damaged, other = instances.add("a"), instances.add("b")
+    (damaged / "instance.json").write_text("{")
+    (damaged / "watch.json").write_text("[1")
+    (other / "plan.json").write_text("7")
+    with watching(instances):
+        until(lambda: "damaged" in names(damaged), "it is written down")
+        instances.processes["b"].kill()
+        instances.processes["b"].wait()
+        until(lambda: "died" in names(other), "the other one is watched")
+    assert names(damaged) == ["damaged"]
+
+
+def test_idle_it_is_small(instances: Fleet) -> None:
+    """Memory and processor time for twenty instances, in numbers that do not depend on how busy the machine is."""
+    for number in range(20):
+        instances.add(f"i{number}")
+    with watching(instances, "--health-every", "2", "--canary-every", "3") as watch:
+        until(lambda: instances.served.asked >= 60, "three rounds of questions")
+        status = dict(line.split(":\t") for line in Path(f"/proc/{watch.pid}/status").read_text().splitlines())
+        assert int(status["VmHWM"].split()[0]) < 40 << 10
+        assert int(status["Threads"]) < 10
+        assert len(list(Path(f"/proc/{watch.pid}/fd").iterdir())) < 60

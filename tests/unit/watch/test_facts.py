@@ -1,0 +1,112 @@
+"""What is read of each instance, and what is not read again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from vmtool.host import daemons
+from vmtool.instance.instance import Instance, read_instance
+from vmtool.paths import State
+from vmtool.serving.restarts import RestartPolicy
+from vmtool.watch import facts
+from vmtool.watch.facts import PATIENCE, Instances, read_promise
+from vmtool.watch.model import Memory
+from vmtool.watch.world import LocalWorld
+
+JOURNAL = Path(__file__).parents[2] / "data" / "journals" / "launch-runc.jsonl"
+RESTART = {"restart": {"policy": "always", "backoff": 2.0, "limit": 5}}
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    made = State(tmp_path / "s").instance("a")
+    made.mkdir(parents=True)
+    (made / "journal.jsonl").write_bytes(JOURNAL.read_bytes())
+    return made
+
+
+def write(directory: Path, name: str, document: object) -> None:
+    path = directory / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(document))
+
+
+def test_a_promise_is_what_the_instances_own_files_say(directory: Path) -> None:
+    write(directory, "spec.json", {"spec": {**RESTART, "strict": True}})
+    write(directory, "plan.json", {"steps": [{"actions": [
+        {"kind": "plan.MakeDir", "path": "/x"},
+        {"kind": "endpoint.AwaitHealth", "server": {"host": "h", "port": 1, "result": "/r"}, "pidfile": "/p",
+         "log": "/l", "deadline": 100.0},
+        {"kind": "endpoint.AskCanary", "server": {"host": "h", "port": 1, "result": "/r"}, "key": "/k", "model": "m",
+         "prompt": "Why?", "expect": "So.", "match": "exact", "evidence": "/e", "deadline": 9.0}]}]})
+    write(directory, "evidence/proof.json", {"claims": [{"id": "tee", "verdict": "failed"},
+                                                        {"id": "image.digest", "verdict": "proven"}]})
+    promise = read_promise(directory)
+    assert promise.policy == RestartPolicy("always", 2.0, 5)
+    assert (promise.strict, promise.patience, promise.proven) == (True, 200.0, frozenset(["image.digest"]))
+    assert promise.canary is not None
+    assert (promise.canary.prompt, promise.canary.server.host) == ("Why?", "h")
+
+
+@pytest.mark.parametrize("spec", [
+    {"spec": {}}, {}, 7, {"spec": {"restart": {"policy": "perhaps"}}}, {"spec": {"restart": []}},
+    {"spec": {"restart": {"policy": "no", "backoff": 1, "limit": 1}}}])
+def test_what_an_older_vmtool_launched_or_what_is_damaged_is_never_started(directory: Path, spec: object) -> None:
+    """An older one left no mark when it stopped it."""
+    write(directory, "spec.json", spec)
+    assert read_promise(directory).policy.policy == "no"
+
+
+def test_without_a_plan_there_is_no_question_and_a_usual_patience(directory: Path) -> None:
+    write(directory, "spec.json", {"spec": RESTART})
+    promise = read_promise(directory)
+    assert (promise.canary, promise.patience, promise.strict) == (None, PATIENCE, False)
+
+
+def test_files_that_stay_the_same_are_read_once(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(directory, "spec.json", {"spec": RESTART})
+    reads: list[str] = []
+    def read(state: State, name: str) -> Instance:
+        reads.append(name)
+        return read_instance(state, name)
+
+    monkeypatch.setattr(facts, "read_instance", read)
+    living: list[int | None] = [4242, 4242, None]
+    monkeypatch.setattr(daemons, "living", lambda pidfile: living.pop(0))
+    seen = Instances(State(directory.parents[1]))
+    states = [[(one.instance.state, bool(one.run)) for one in seen.read()] for _ in range(3)]
+    assert states == [[("running", True)], [("running", True)], [("stopped", False)]]
+    assert reads == ["a"]
+
+
+def test_a_person_who_stopped_it_is_heard(directory: Path) -> None:
+    seen = Instances(State(directory.parents[1]))
+    assert [one.withdrawn for one in seen.read()] == [False]
+    (directory / "stopped").touch()
+    assert [one.withdrawn for one in seen.read()] == [True]
+
+
+def test_no_instances_are_none(tmp_path: Path) -> None:
+    assert list(Instances(State(tmp_path)).read()) == []
+
+
+@pytest.mark.parametrize(("text", "memory"), [
+    ("{}", Memory()), ("[]", Memory()), ("{", Memory()), ("", Memory()), ('{"boot": "B"}', Memory()),
+    ('{"promised": true, "tries": 3, "given_up": true, "boot": "B"}', Memory(True, 3, True)),
+    ('{"promised": true, "tries": 3, "given_up": true, "boot": "before"}', Memory(promised=True))])
+def test_what_was_written_down_holds_for_this_boot_and_a_promise_beyond_it(
+        directory: Path, monkeypatch: pytest.MonkeyPatch, text: str, memory: Memory) -> None:
+    world = LocalWorld.__new__(LocalWorld)
+    world.state, world.boot = State(directory.parents[1]), "B"
+    from tests.fakes.host import FakeHost
+
+    world.host = FakeHost()
+    (directory / "watch.json").write_text(text)
+    assert world.load("a") == memory
+    world.save("a", Memory(True, 2, False, run="x"))
+    assert world.load("a") == Memory(True, 2, False)
+    world.save("gone", Memory())
+    assert not (directory.parent / "gone").exists()

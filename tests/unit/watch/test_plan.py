@@ -1,0 +1,44 @@
+"""The systemd unit of watch: what is in it, and that it is no other state directory's."""
+
+from __future__ import annotations
+
+import configparser
+import shlex
+from pathlib import Path
+
+import pytest
+
+from vmtool.paths import DEFAULT, State
+from vmtool.watch.plan import UNITS, plan_install, quoted, unit_of, unit_text
+
+
+def test_each_state_directory_has_a_unit_of_its_own() -> None:
+    assert unit_of(State(Path(DEFAULT))) == "vmtool-watch.service"
+    assert unit_of(State(Path("/s"))) != unit_of(State(Path("/t")))
+    assert str(plan_install(State(Path("/s")), installed="").directory) == "/s/watch/unit"
+
+
+def test_the_unit_starts_this_vmtool_and_leaves_what_that_starts_alone() -> None:
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.read_string(unit_text(State(Path("/s"))))
+    assert shlex.split(parser["Service"]["ExecStart"])[1:] == ["-I", "-m", "vmtool", "--state-dir", "/s", "watch"]
+    assert parser["Service"]["KillMode"] == "process", "containerd and its shims are in its control group"
+    assert parser["Service"]["Restart"] == "always"
+    assert parser["Install"]["WantedBy"] == "multi-user.target"
+
+
+def test_what_is_installed_is_installed_once() -> None:
+    state = State(Path("/s"))
+    assert not plan_install(state, installed=unit_text(state)).changes
+    [step] = plan_install(state, installed="an older one").steps
+    assert [action.shell() for action in step.actions][1:] == [
+        "systemctl daemon-reload", f"systemctl enable --now {unit_of(state)}"]
+    assert [action.shell() for action in step.undo][1] == f"rm -rf --one-file-system {UNITS}/{unit_of(state)}"
+
+
+@pytest.mark.parametrize(("word", "written"), [
+    ("/s", "/s"), ("/a b", '"/a b"'), ("/50%", '"/50%%"'), ("$HOME", '"$$HOME"'), ('a"b', '"a\\"b"'),
+    ("it's", '"it\'s"')])
+def test_a_word_is_written_as_systemd_reads_it(word: str, written: str) -> None:
+    assert quoted(word) == written

@@ -1,0 +1,47 @@
+"""The promise that an instance runs: made by its launch, kept by `vmtool watch`, taken back by a person."""
+
+from __future__ import annotations
+
+import time
+
+from vmtool.errors import VmtoolError
+from vmtool.host import files, locks
+from vmtool.instance.instance import Instance, read_instance
+from vmtool.paths import State
+
+# How `vmtool watch` is called in the lock of an instance that it starts.
+BY_WATCH = "vmtool watch: start"
+# Seconds that a start of watch's own is given to notice that it is not wanted any more, and to undo itself.
+ABORTED_WITHIN = 600.0
+
+
+def mark_stopped(instance: Instance) -> None:
+    """From now on only a person starts it again."""
+    files.write(instance.paths.stopped, "")
+
+
+def started_by_watch(state: State, instance: Instance) -> bool:
+    """Whether it is `vmtool watch` that starts it just now."""
+    found = locks.holder(state.lock(instance.paths.directory)) if instance.state == "starting" else None
+    return bool(found and found[0].startswith(BY_WATCH))
+
+
+def withdraw(state: State, instance: Instance) -> Instance:
+    """A person takes back the promise that it runs. First of all, so that nothing starts it in the meantime; a start
+    of watch's own is ended by watch, and waited for.
+
+    Returns:
+        The instance as it is then.
+
+    Raises:
+        VmtoolError: a person's command is starting it.
+    """
+    if instance.state == "starting" and not started_by_watch(state, instance):
+        raise VmtoolError(f"{instance.name} is starting",
+                          hint="end the `vmtool run` that starts it: it undoes everything")
+    mark_stopped(instance)
+    end = time.monotonic() + ABORTED_WITHIN
+    while started_by_watch(state, instance := read_instance(state, instance.name)) and time.monotonic() < end:
+        time.sleep(0.2)
+    mark_stopped(instance)  # that start may have taken the mark for one of before
+    return instance

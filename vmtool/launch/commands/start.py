@@ -1,0 +1,59 @@
+"""`vmtool start`: launch an instance again from what its directory holds."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+from pydantic import ValidationError
+
+from vmtool.cli.apply_plan import apply_plan
+from vmtool.errors import Refused, VmtoolError
+from vmtool.instance.instance import read_instance
+from vmtool.launch.commands.run import TIMEOUT, make_launch, note_canary, show_summary
+from vmtool.paths import State
+from vmtool.plan import Plan
+from vmtool.proof.evidence import read_evidence
+from vmtool.spec.runtime import Spec
+
+
+@click.command()
+@click.argument("name")
+@TIMEOUT
+@click.option("--watch", "by_watch", is_flag=True, hidden=True, help="As vmtool watch does it.")
+@click.pass_obj
+def start_command(state: State, name: str, timeout: float | None, by_watch: bool) -> None:
+    """Start an instance again that was stopped or has ended, with the spec that it was launched with and its key."""
+    instance = read_instance(state, name)
+    spec = read_own_spec(instance.paths.spec)
+    started, doing = time.monotonic(), f"vmtool {'watch: ' if by_watch else ''}start {name}"
+
+    def make() -> Plan:
+        # Under the lock: a person who stops it just now is faster, or waits for the end of this.
+        if by_watch and instance.paths.stopped.exists():
+            raise Refused(f"{name} was stopped", hint=f"vmtool start {name}")
+        return make_launch(state, spec, timeout, again="watch" if by_watch else "person")
+
+    try:
+        plan = apply_plan(state, instance.paths.directory, doing, make)
+    except VmtoolError as error:
+        error.hint = error.hint or f"vmtool logs {name}"
+        raise
+    if by_watch:
+        note_canary(instance.paths, read_evidence(read_instance(state, name)))
+    else:
+        show_summary(state, name, plan, time.monotonic() - started)
+
+
+def read_own_spec(path: Path) -> Spec:
+    """The spec as vmtool wrote it down.
+
+    Raises:
+        VmtoolError: it is not there, or another version of vmtool wrote it.
+    """
+    try:
+        return Spec.model_validate_json(path.read_text())
+    except (OSError, ValidationError, ValueError) as error:
+        raise VmtoolError(f"{path} cannot be read", details=str(error).splitlines()[:5],
+                          hint="vmtool run SPEC, with the file that it was launched with") from error

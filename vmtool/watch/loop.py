@@ -1,0 +1,61 @@
+"""The turns of watch: look, decide, write down what must not be forgotten, then act."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from vmtool.watch.decide import decide
+from vmtool.watch.model import Act, Memory, Seen
+
+# Seconds between two looks; a process that ends is noticed at once. While a command or a question is under way, a
+# person's stop or the reply must be noticed soon.
+IDLE, BUSY = 10.0, 1.0
+# However much happens, between two looks there is that much rest.
+PAUSE = 0.2
+
+
+class World(Protocol):
+    """What watch sees and can do."""
+
+    def look(self) -> Mapping[str, Seen]:
+        """Every instance now, with the results that came in since the last look."""
+
+    def load(self, name: str) -> Memory:
+        """What was written down of it; an empty memory when nothing was, or before this boot."""
+
+    def save(self, name: str, memory: Memory) -> None:
+        """Write down the part that must outlive watch, durably."""
+
+    def do(self, name: str, act: Act) -> None:
+        """Begin an act, or write down a note; nothing is waited for."""
+
+    def free(self) -> bool:
+        """Whether there is room for one more start."""
+
+
+class Watch:
+    """Remembers each instance from turn to turn."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.memories: dict[str, Memory] = {}
+
+    def turn(self, now: float) -> None:
+        """One look at everything, and what follows from it."""
+        seen = self.world.look()
+        self.memories = {name: memory for name, memory in self.memories.items() if name in seen}
+        for name, one in seen.items():
+            before = self.memories[name] if name in self.memories else self.world.load(name)
+            after, acts = decide(now, one, before, free=self.world.free())
+            # First the memory: a kill right after it costs a try, never a promise.
+            if lasting(after) != lasting(before):
+                self.world.save(name, after)
+            self.memories[name] = after
+            for act in acts:
+                self.world.do(name, act)
+
+
+def lasting(memory: Memory) -> tuple[bool, int, bool]:
+    """What must not be forgotten."""
+    return memory.promised, memory.tries, memory.given_up
