@@ -240,3 +240,16 @@ def test_an_annotation_beats_the_file_of_old_shims(version: str, language: str, 
     [reading] = read_which(host, read_kata(host, "x86_64"))
     assert (reading.override == "io.katacontainers.config_path") is override
     assert reading.language == {"Golang": "Go"}.get(language, language)
+
+
+@pytest.mark.parametrize(("text", "names", "asked"), [
+    ("version = 2\n", (), False), ("# nothing\n", (), False), ("imports = ['/x/*.toml']\n", (), True),
+    ("version = 2\n", ("10.toml",), True), ("[x.kata]\n", (), True), ("runtime_path = '/x/mine'\n", (), True),
+])
+def test_containerd_is_asked_only_where_a_kata_shim_can_be_in_its_configuration(text: str, names: tuple[str, ...],
+                                                                                asked: bool) -> None:
+    dumped = ('version = 2\n[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.k]\n'
+              'runtime_type = "io.containerd.kata.v2"\n')
+    host = Recorded({"texts": {"/etc/containerd/config.toml": text}, "names": {"/etc/containerd/conf.d": list(names)},
+                     "outputs": {"containerd --config /etc/containerd/config.toml config dump": {"out": dumped}}})
+    assert [handler.name for handler in read_kata(host, "x86_64").handlers] == (["k"] if asked else [])
