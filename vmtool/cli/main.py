@@ -69,16 +69,21 @@ def vmtool(ctx: click.Context, state_dir: str | None) -> None:
 
 
 def main() -> None:
-    """Entry point: run a command, turn errors into text on stderr and an exit code."""
-    isolate()
+    """Entry point of the program."""
     try:
-        with safe_streams():
-            run_command()
+        run_isolated()
     except SystemExit as end:
         # Everything is closed and printed. Taking Python apart would take as long as a quick command does.
         if isinstance(end.code, int):
             os._exit(end.code)
         raise
+
+
+def run_isolated() -> None:
+    """Run a command as our code only, turn errors into text on stderr and an exit code; ends with SystemExit."""
+    isolate()
+    with safe_streams():
+        run_command()
 
 
 def run_command() -> None:

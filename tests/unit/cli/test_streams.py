@@ -77,7 +77,7 @@ def test_every_command_refuses_it_with_exit_code_2(command: str, monkeypatch: py
                                                    capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys, "argv", ["vmtool", command, BAD])
     with pytest.raises(SystemExit) as end:
-        cli.main()
+        cli.run_isolated()
     assert end.value.code == 2
     assert capsys.readouterr().err.startswith("error: argument 2 is not UTF-8: caf\\xe9\nhint: ")
 
@@ -90,7 +90,7 @@ def test_an_error_and_a_usage_error_show_foreign_text_harmlessly(monkeypatch: py
 
         monkeypatch.setattr(cli.vmtool, "main", fail)
         with pytest.raises(SystemExit):
-            cli.main()
+            cli.run_isolated()
         shown = capsys.readouterr().err
         assert harmless(shown) == shown
 
