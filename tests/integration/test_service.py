@@ -176,7 +176,6 @@ def test_a_stop_is_a_stop_and_a_start_begins_anew(vmtool: Vmtool, running: Path,
     vmtool("start", "enduring")
     assert health() == 200
     since = time.time()
-    until(lambda: (running / "watch.json").exists(), "watch keeps it again")
     os.kill(first_process(running), signal.SIGKILL)
     brought_back(vmtool, running, since)
 

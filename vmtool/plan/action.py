@@ -135,8 +135,10 @@ def _class_of(kind: str) -> type[Action]:
 
 def _from_json(hint: Any, value: Any) -> Any:
     if isinstance(hint, types.UnionType):
+        if value is None:
+            return None
         hint = next(option for option in typing.get_args(hint) if option is not type(None))
-    if hint is Path and value is not None:
+    if hint is Path:
         return Path(value)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         hints = _hints(hint)

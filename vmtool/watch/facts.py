@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from vmtool.serving.restarts import POLICIES, USUAL, RestartPolicy
 
 LARGEST = 16 << 20
 PATIENCE = 900.0
+NEVER = RestartPolicy("no")
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class Instances:
         try:
             instance = read_instance(self.state, name)
         except VmtoolError as error:
-            return damaged(self.state, name, error), Promise(policy=RestartPolicy("no"))
+            return damaged(self.state, name, error), Promise(policy=NEVER)
         promise = read_promise(directory)
         self.kept[name] = marks, instance, promise
         return instance, promise
@@ -91,19 +92,28 @@ class Instances:
 def read_promise(directory: Path) -> Promise:
     """Of what another version of vmtool launched nothing is promised: it may have been stopped without a mark."""
     spec, plan = _document(directory / "spec.json"), _document(directory / "plan.json")
-    proof = _document(directory / "evidence" / "proof.json")
     try:
         body = spec["spec"]
-        restart = body.get("restart", {"policy": "no"})
-        policy = RestartPolicy(restart["policy"], float(restart["backoff"]), int(restart["limit"])) if (
-            restart["policy"] in POLICIES and restart["policy"] != "no") else RestartPolicy("no")
-        actions = [action for step in plan.get("steps", ()) for action in map(_action, step["actions"]) if action]
-        return Promise(
-            policy, body.get("strict") is True, next((one for one in actions if isinstance(one, AskCanary)), None),
-            next((2 * one.deadline for one in actions if isinstance(one, AwaitHealth)), PATIENCE),
-            frozenset(claim["id"] for claim in proof.get("claims", ()) if claim["verdict"] == "proven"))
+        restart = body["restart"]
+        policy = RestartPolicy(restart["policy"], float(restart["backoff"]), int(restart["limit"]))
+        promise = Promise(policy, body.get("strict") is True, proven=_proven(directory))
     except (LookupError, TypeError, ValueError, AttributeError):
-        return Promise(policy=RestartPolicy("no"))
+        return Promise(policy=NEVER)
+    if policy.policy not in POLICIES:
+        return replace(promise, policy=NEVER)
+    try:
+        actions = [action for step in plan["steps"] for action in map(_action, step["actions"]) if action]
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return promise  # it is kept as it was promised, without the question of its launch
+    return replace(
+        promise, canary=next((one for one in actions if isinstance(one, AskCanary)), None),
+        patience=next((2 * one.deadline for one in actions if isinstance(one, AwaitHealth)), PATIENCE))
+
+
+def _proven(directory: Path) -> frozenset[str]:
+    """Ids of the claims that were proven at the newest whole verification."""
+    proof = _document(directory / "evidence" / "proof.json")
+    return frozenset(claim["id"] for claim in proof.get("claims", ()) if claim["verdict"] == "proven")
 
 
 def _action(record: Any) -> Action | None:

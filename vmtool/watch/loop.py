@@ -48,14 +48,15 @@ class Watch:
         for name, one in seen.items():
             before = self.memories[name] if name in self.memories else self.world.load(name)
             after, acts = decide(now, one, before, free=self.world.free())
-            # First the memory: a kill right after it costs a try, never a promise.
-            if lasting(after) != lasting(before):
+            # First the memory: a kill right after it costs a try, never a promise. Of what is not promised there is
+            # nothing to remember, and a person may be removing its files just now.
+            if after.promised and counts(after) != counts(before):
                 self.world.save(name, after)
             self.memories[name] = after
             for act in acts:
                 self.world.do(name, act)
 
 
-def lasting(memory: Memory) -> tuple[bool, int, bool]:
-    """What must not be forgotten."""
-    return memory.promised, memory.tries, memory.given_up
+def counts(memory: Memory) -> tuple[int, bool]:
+    """What a look at the instance does not show."""
+    return memory.tries, memory.given_up

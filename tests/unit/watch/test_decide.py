@@ -369,3 +369,17 @@ def test_a_kill_at_each_point_loses_nothing(fails: bool) -> None:
             assert starts == 1
         assert host.states["b"].run == "2", "the other one was left alone"
     assert points > (5 if fails else 2)
+
+
+def test_what_a_person_is_removing_is_not_written_to() -> None:
+    """`rm` ends the process, which watch notices, and then removes the files, among which none may appear."""
+    host = Simulated()
+    host.add("a")
+    watch = Watch(host)
+    watch.turn(0.0)
+    host.states["a"] = replace(RUNS, state="starting", run="")  # its lock is held, by somebody else
+    watch.turn(1.0)
+    assert (host.disk, host.history) == ({}, [])
+    del host.states["a"]
+    watch.turn(2.0)
+    assert (host.disk, host.history, watch.memories) == ({}, [], {})

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.launch.cases import actions, plan, wish
+from vmtool.endpoint.actions import AskCanary, AwaitHealth
 from vmtool.host import daemons
 from vmtool.instance.instance import Instance, read_instance
 from vmtool.paths import State
+from vmtool.plan import to_json
 from vmtool.serving.restarts import RestartPolicy
 from vmtool.watch import facts
 from vmtool.watch.facts import PATIENCE, Instances, read_promise
@@ -49,6 +52,28 @@ def test_a_promise_is_what_the_instances_own_files_say(directory: Path) -> None:
     assert (promise.strict, promise.patience, promise.proven) == (True, 200.0, frozenset(["image.digest"]))
     assert promise.canary is not None
     assert (promise.canary.prompt, promise.canary.server.host) == ("Why?", "h")
+
+
+@pytest.mark.parametrize("tls", [{}, {"tls": {"source": "ca", "names": ["a.example"]}}], ids=["plain", "tls"])
+def test_the_files_that_a_launch_writes_are_understood(directory: Path, tls: dict[str, object]) -> None:
+    """The very plan and spec of a launch, as its records have them: its question is asked again word by word."""
+    spec = wish(restart={"policy": "always"}, strict=True, **tls)
+    made = plan(spec)
+    write(directory, "plan.json", to_json(made))
+    (directory / "spec.json").write_text(spec.model_dump_json(indent=2, by_alias=True))
+    promise = read_promise(directory)
+    [asked] = [action for action in actions(made) if isinstance(action, AskCanary)]
+    [waited] = [action for action in actions(made) if isinstance(action, AwaitHealth)]
+    assert promise.canary == asked
+    assert promise.patience == 2 * waited.deadline
+    assert (promise.policy, promise.strict) == (spec.spec.restart.asked, True)
+
+
+def test_a_plan_that_cannot_be_read_takes_the_question_away_and_not_the_promise(directory: Path) -> None:
+    write(directory, "spec.json", {"spec": RESTART})
+    write(directory, "plan.json", {"steps": [{"actions": [{"kind": "endpoint.AskCanary", "server": 7}]}]})
+    promise = read_promise(directory)
+    assert (promise.policy.policy, promise.canary, promise.patience) == ("always", None, PATIENCE)
 
 
 @pytest.mark.parametrize("spec", [
