@@ -95,7 +95,7 @@ def choose_named(reader: Reader, path: str, reason: str) -> ConfigChoice:
     found = drop_ins_of(reader, real)
     problem = ""
     if reader.exists(directory) and not is_directory(reader, directory):
-        problem = f"{directory} is no directory, which the shim does not start with"
+        problem = f"{directory} is no directory, which the shim does not start with, or not open to this user"
     for extra in found:
         if is_directory(reader, extra):
             problem = problem or f"{extra} is a directory, and the shim reads every entry of config.d as a file"
