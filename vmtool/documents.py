@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import yaml
 
 from vmtool.errors import Refused
 from vmtool.foreign import read_regular
-from vmtool.scalars import MERGE, TAG, scalar
+from vmtool.scalars import MERGE, TAG, Ambiguity, is_text, scalar
 
 MAX_BYTES = 1 << 20
 MAX_NODES = 20_000
@@ -27,19 +28,19 @@ class Document:
         value: plain dicts, lists, strings, numbers, booleans and None.
         lines: the 1-based line of each key and item, by its path from the top.
         words: each value that is no collection, as it is written, without quotes.
-        problems: values that YAML's versions read differently, by place; whoever reads the file reports them with its
-            own.
+        problems: values that are wrong as they are written, or that YAML's versions read differently, by place; whoever
+            reads the file reports them with its own.
     """
 
     path: Path
     value: Any
     lines: dict[Place, int]
     words: dict[Place, str] = field(default_factory=dict)
-    problems: dict[Place, str] = field(default_factory=dict)
+    problems: dict[Place, str | Ambiguity] = field(default_factory=dict)
 
     def line(self, place: Place, problem: str) -> str:
         """A problem, as a person reads it: file, line and key before it."""
-        return f"{self.where(place)}: {'.'.join(map(str, place)) or 'document'}: {problem}"
+        return f"{self.where(place)}: {'.'.join(map(_shown, place)) or 'document'}: {problem}"
 
     def where(self, place: Place) -> str:
         """`file:line` of the place, or of the nearest thing around it."""
@@ -67,10 +68,18 @@ def read(path: Path) -> Document:
         walk = _Walk(path)
         value = walk.value(node, (), ())
     except UnicodeDecodeError as error:
-        raise Refused(f"{path}: not text (byte {error.start})") from error
+        wide = data.startswith((b"\xff\xfe", b"\xfe\xff"))
+        raise Refused(f"{path}: not text in UTF-8 (byte {error.start})", hint=shlex.join(
+            ("iconv", "-f", "UTF-16", "-t", "UTF-8", str(path))) if wide else "") from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise Refused(f"{path}: not YAML", details=str(error).splitlines()[:6]) from error
     return Document(path, value, walk.lines, walk.words, walk.problems)
+
+
+def _shown(part: str | int) -> str:
+    """A part of a place: on one line, and no longer than a line."""
+    text = str(part)
+    return (text if text.isprintable() else repr(text)[1:-1])[:64]
 
 
 class _Walk:
@@ -80,14 +89,12 @@ class _Walk:
         self.path = path
         self.lines: dict[Place, int] = {}
         self.words: dict[Place, str] = {}
-        self.problems: dict[Place, str] = {}
+        self.problems: dict[Place, str | Ambiguity] = {}
+        self.visited = 0
 
     def value(self, node: Any, place: Place, above: tuple[Any, ...]) -> Any:
         """The value of a node at a place, inside the nodes `above`."""
-        if any(node is other for other in above):
-            raise self._refused(node, "the document contains itself (an alias to something around it)")
-        if len(self.lines) > MAX_NODES or len(above) > 50:
-            raise self._refused(node, "too many or too deeply nested values, so it is no spec")
+        self._enter(node, above)
         self.lines.setdefault(place, node.start_mark.line + 1)
         if not isinstance(node, yaml.ScalarNode) and node.tag not in COLLECTIONS:
             raise self._refused(node, f"the tag {node.tag.replace(TAG, '!!')[:40]} is not understood")
@@ -102,26 +109,40 @@ class _Walk:
             self.problems[place] = problem
         return value
 
+    def _enter(self, node: Any, above: tuple[Any, ...]) -> None:
+        if any(node is other for other in above):
+            raise self._refused(node, "the document contains itself (an alias to something around it)")
+        self.visited += 1
+        if self.visited > MAX_NODES or len(above) > 50:
+            raise self._refused(node, "too many or too deeply nested values, so it is no spec")
+
     def _mapping(self, node: yaml.MappingNode, place: Place, inside: tuple[Any, ...]) -> dict[str, Any]:
-        """A key is its text, whatever it looks like; `<<` brings the keys of other mappings, which yield to its own."""
-        own: dict[str, Any] = {}
-        merged: dict[str, Any] = {}
+        """A key is its text, whatever it looks like."""
+        made = {}
+        for name, (key, value) in self._pairs(node, inside).items():
+            self.lines[*place, name] = key.start_mark.line + 1
+            made[name] = self.value(value, (*place, name), inside)
+        return made
+
+    def _pairs(self, node: yaml.MappingNode, inside: tuple[Any, ...]) -> dict[str, tuple[Any, Any]]:
+        """Key and value by the key's text; `<<` brings those of other mappings, which yield to its own."""
+        own: dict[str, tuple[Any, Any]] = {}
+        merged: dict[str, tuple[Any, Any]] = {}
         seen: set[str] = set()
         for key, value in node.value:
-            if not isinstance(key, yaml.ScalarNode):
+            if not isinstance(key, yaml.ScalarNode) or not is_text(key.value):
                 raise self._refused(key, "a key must be a plain word")
             if key.value in seen:
-                raise self._refused(key, f"the key {key.value!r} occurs twice")
+                raise self._refused(key, f"the key {key.value[:64]!r} occurs twice")
             seen.add(key.value)
-            self.lines[*place, key.value] = key.start_mark.line + 1
-            made = self.value(value, (*place, key.value), inside)
             if key.tag != MERGE:
-                own[key.value] = made
+                own[key.value] = key, value
                 continue
-            for other in made if isinstance(made, list) else [made]:
-                if not isinstance(other, dict):
+            for other in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+                if not isinstance(other, yaml.MappingNode):
                     raise self._refused(key, "<< takes a mapping, or a list of them")
-                merged = other | merged
+                self._enter(other, inside)
+                merged = self._pairs(other, (*inside, other)) | merged
         return merged | own
 
     def _refused(self, node: Any, why: str) -> Refused:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 from collections.abc import Sequence
 
 # The file system, or the user's share of it, is full.
@@ -82,6 +83,11 @@ class Interrupted(VmtoolError):
     code = 130
 
 
+def shell_word(value: object) -> str:
+    """A path or name as it is typed in a shell: what a hint shows is a line that works."""
+    return shlex.quote(str(value))
+
+
 def system_error(error: OSError, place: str) -> VmtoolError:
     """What the system reports, for a person.
 
@@ -89,7 +95,7 @@ def system_error(error: OSError, place: str) -> VmtoolError:
         place: named when the error names no file.
     """
     where = os.path.dirname(os.fsdecode(error.filename or place)) or "/"
-    hint = f"findmnt --target {where}" if error.errno == errno.EROFS else ""
-    if error.errno in FULL:
-        hint = f"make room there: df -h {where}"
+    hint = f"findmnt --target {shell_word(where)}" if error.errno == errno.EROFS else ""
+    if error.errno in FULL and (not error.filename or os.path.isabs(os.fsdecode(error.filename))):
+        hint = f"make room there: df -h {shell_word(where)}"
     return VmtoolError(f"{error.filename or place}: {(error.strerror or str(error)).lower()}", hint=hint)

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from vmtool.errors import Refused
+from vmtool.errors import Refused, shell_word
 
 _DOTS = 64
 
@@ -45,7 +45,7 @@ def open_file(path: str | Path) -> io.BufferedReader:
 
 def not_regular(path: str | Path) -> Refused:
     """What a file that is none is refused with."""
-    return Refused(f"{path}: not a regular file", hint=f"look who put it there: ls -l {path}")
+    return Refused(f"{path}: not a regular file", hint=f"look who put it there: ls -l {shell_word(path)}")
 
 
 def read_regular(path: str | Path, most: int) -> bytes:
@@ -95,6 +95,19 @@ def parse_json(text: str | bytes, *, pairs: Callable[[list[tuple[str, Any]]], An
         return json.loads(text, object_pairs_hook=pairs)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
+
+
+def parse_text_json(text: str | bytes) -> Any:
+    """As `parse_json`, of what is printed or kept: half of a character (a surrogate), which JSON can name and UTF-8
+    cannot hold, becomes a question mark. Names of files may have one, and must stay as they are.
+
+    Raises:
+        ValueError: as `parse_json`.
+    """
+    value = parse_json(text)
+    if r"\ud" in (text if isinstance(text, str) else text.decode(errors="replace")).lower():
+        value = parse_json(json.dumps(value, ensure_ascii=False).encode(errors="replace"))
+    return value
 
 
 def parse_toml(text: str | None) -> dict[str, Any]:

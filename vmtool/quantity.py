@@ -16,7 +16,7 @@ def parse_size(value: Any) -> int:
     Raises:
         ValueError: it is not a size.
     """
-    match = re.fullmatch(r"(\d{1,15})\s*([A-Za-z]*)", str(value).strip())
+    match = re.fullmatch(r"([0-9]{1,15}) *([A-Za-z]*)", str(value).strip())
     if isinstance(value, bool) or not match:
         raise ValueError("not a size; write a whole number and a unit, such as 8Gi")
     number, unit = match.groups()

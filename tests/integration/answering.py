@@ -30,18 +30,22 @@ def event(finish: str | None = None, **delta: object) -> bytes:
 
 
 @contextlib.contextmanager
-def answering(pieces: Iterable[bytes], kind: str, status: int = 200, length: int | None = None) -> Iterator[int]:
+def answering(pieces: Iterable[bytes], kind: str, status: int = 200, length: int | None = None,
+              head: bytes = b"") -> Iterator[int]:
     """The server's port, while it answers every POST with these bytes; they end with the connection unless `length`
-    announces how many there are."""
+    announces how many there are. `head` is all that comes before them, in place of an honest server's headers."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(status)
-            self.send_header("Content-Type", kind)
-            if length is not None:
-                self.send_header("Content-Length", str(length))
-            self.end_headers()
+            if head:
+                self.wfile.write(head)
+            else:
+                self.send_response(status)
+                self.send_header("Content-Type", kind)
+                if length is not None:
+                    self.send_header("Content-Length", str(length))
+                self.end_headers()
             with contextlib.suppress(OSError):  # whoever asked may have had enough
                 for piece in pieces:
                     self.wfile.write(piece)

@@ -166,6 +166,39 @@ def test_a_server_that_never_ends_is_left_after_the_deadline(chat: Chat, options
     assert result.status == 1
 
 
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize("head", [
+    CHUNKED + b"ffffffffffffffff\r\n", CHUNKED + b"-5\r\n", CHUNKED + b"zz\r\n", CHUNKED + b"1" * 70_000 + b"\r\n",
+    CHUNKED + b"500\r\n", b"hello\r\n\r\n", b"HTTP/1.1 abc X\r\n\r\n", b"\x15\x03\x01\x00\x02\x02\x46",
+    b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 200 + b"\r\n", b"\x1b[2J\r\n" * 100,
+], ids=["huge", "negative", "no number", "long", "cut", "a word", "no status", "TLS", "headers", "escapes"])
+@pytest.mark.parametrize("options", [(), ("--stream",)], ids=["whole", "stream"])
+def test_what_is_no_http_is_an_error_in_a_line(chat: Chat, head: bytes, options: tuple[str, ...]) -> None:
+    with answering([whole(content="42")], JSON, head=head) as port:
+        result = chat(port, *options)
+    assert result.status == 1 and result.err.startswith("error: ") and len(result.err) < 600
+    assert "fault of vmtool" not in result.err and "\x1b" not in result.err
+    assert result.out == ""
+
+
+@pytest.mark.parametrize("options", [(), ("--json",), ("--stream",)], ids=["whole", "document", "stream"])
+def test_half_of_a_character_is_shown_as_a_question_mark(chat: Chat, options: tuple[str, ...]) -> None:
+    body = event(content="4\ud8002") + event("stop") + DONE if "--stream" in options else whole(content="4\ud8002")
+    with answering([body], EVENTS if "--stream" in options else JSON) as port:
+        result = chat(port, *options)
+    assert (result.status, "4?2" in result.out) == (0, True)
+
+
+@pytest.mark.timing
+def test_a_server_that_never_pauses_is_left_after_the_deadline_too(chat: Chat) -> None:
+    with answering(itertools.repeat(b": ping\n\n" * 1000), EVENTS) as port:
+        result = chat(port, "--timeout", "1", "--stream")
+    assert "timed out" in result.err or "larger than any answer" in result.err
+    assert result.status == 1
+
+
 @pytest.mark.parametrize("words", [("chat", "a", b"caf\xe9"), (b"caf\xe9",)], ids=["argument", "command"])
 def test_an_argument_that_is_no_text_is_refused(tmp_path: Path, words: tuple[str | bytes, ...]) -> None:
     result = instance(tmp_path, 9)(*(os.fsdecode(word) for word in words), status=2)

@@ -7,6 +7,7 @@ import io
 import os
 import socket
 import subprocess
+import sys
 from typing import Any, NoReturn
 
 import pytest
@@ -26,6 +27,7 @@ def no_effects(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "system", refuse)
     monkeypatch.setattr(os, "fork", refuse)
     monkeypatch.setattr(os, "execve", refuse)
+    monkeypatch.setattr(os, "_exit", sys.exit)  # it would end the tests, in silence
     monkeypatch.setattr(main, "isolate", lambda: None)  # it would clean the environment of the tests
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket.socket, "bind", refuse)

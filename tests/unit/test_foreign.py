@@ -102,6 +102,16 @@ def test_deep_json_is_a_value_error(parse: Callable[[str], object]) -> None:
         parse(DEEP)
 
 
+@pytest.mark.parametrize(("text", "value"), [
+    (r'{"a": "\ud800", "\uDC00": [1]}', {"a": "?", "?": [1]}), (r'"\ud83d\ude00"', "\U0001f600"),
+    (r'"\\ud800"', r"\ud800"),
+    (rb'["\uDFFF x"]', ["? x"]),
+])
+def test_half_of_a_character_goes_into_no_file(text: str | bytes, value: object) -> None:
+    """What is kept as evidence, or printed, is UTF-8, which has no place for it."""
+    assert foreign.parse_text_json(text) == value
+
+
 @pytest.mark.parametrize("text", [None, "= x", f"a = {DEEP}", "a" + ".a" * 100_000 + " = 1", "a = 1979-99-99"])
 def test_toml_that_is_none_has_no_tables(text: str | None) -> None:
     assert foreign.parse_toml(text) == {}

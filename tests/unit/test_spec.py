@@ -261,3 +261,104 @@ def test_keys_are_texts_and_merged_mappings_yield_to_a_mapping_s_own_keys(tmp_pa
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="no such file"):
         read_spec(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("resources: {cpus: 02}", "spec.resources.cpus: 02 is read as a number, 2: write 2"),
+    ("resources: {cpus: 2:00}", "read as a number, 120: write 120"),
+    ("resources: {cpus: .inf}", "is read as a number: write a number"),
+    ("resources: {accelerators: {count: 1e1}}", "by other readers of YAML, 10: write 10"),
+    ("resources: {accelerators: {count: .5}}", "read as a number, 0.5: write a whole number"),
+    ("resources: {memory: 1e9}", "by other readers of YAML, 1000000000; not a size"),
+    ("timeouts: {start: 1_000}", "spec.timeouts.start: 1_000 is read as a number, 1000: write 1000"),
+    ("allow_unconfidential: Yes", "read as true or false, true: write true"),
+    ("allow_unconfidential: y", "by other readers of YAML, true: write true"),
+    ("allow_unconfidential: 02", "spec.allow_unconfidential: 02 is read as a number, 2: write true or false"),
+    ("vllm: {args: {max-model-len: 1e3}}", "'1e3' is not a whole number"),
+])
+def test_what_is_said_of_a_spelling_is_what_helps(tmp_path: Path, text: str, message: str) -> None:
+    """Quotes would make a text of it, which such a key does not take: the next dead end."""
+    with pytest.raises(Refused) as error:
+        read(tmp_path, f"{GOOD}  {text}\n")
+    assert message in error.value.details[0] and "in quotes" not in error.value.details[0]
+
+
+@pytest.mark.parametrize(("word", "message"), [
+    ("y", 'by other readers of YAML, true: put it in quotes, "y"'), ("N", 'put it in quotes, "N", or write false'),
+    ("0O17", "by other readers of YAML, 15"), ("0X1F", "by other readers of YAML, 31"), ("1_0e3", "by other readers"),
+    ("!foo 5", "the tag !foo is not understood"), ("!foo true", "the tag !foo is not understood"),
+    ("!!float 5", "is read as a number"), ('"\\ud800"', "holds half of a character"), (
+        '"a\\udfffb"', "holds half of a character"),
+])
+def test_more_of_what_readers_of_yaml_disagree_about(tmp_path: Path, word: str, message: str) -> None:
+    with pytest.raises(Refused) as error:
+        read(tmp_path, f"{GOOD}  vllm: {{env: {{TZ: {word}}}}}\n")
+    [line] = error.value.details
+    assert ":7: spec.vllm.env.TZ: " in line and message in line
+
+
+@pytest.mark.parametrize("word", ["nay", "yy", "0b1e", "1.2.3", "x_1", "! 5", "!!str 5", "NaN"])
+def test_what_every_reader_calls_a_text_is_one(tmp_path: Path, word: str) -> None:
+    assert read(tmp_path, f"{GOOD}  vllm: {{env: {{TZ: {word}}}}}\n").spec.vllm.env["TZ"] == word.rpartition(" ")[2]
+
+
+def test_a_merged_value_is_wrong_at_its_own_line(tmp_path: Path) -> None:
+    text = GOOD.replace("{name: m, path: model}", "\n    <<:\n      path: 5\n    name: m")
+    with pytest.raises(Refused) as error:
+        read(tmp_path, text)
+    assert ':8: spec.model.path: 5 is a number here, and the key takes text: put it in quotes, "5"' in str(
+        error.value.details)
+
+
+@pytest.mark.parametrize("text", [
+    b"a: &a {<<: *a}\n", b"a: {<<: 5}\n", b"a: {<<: [5]}\n", b"a: {<<: {x: 1}, <<: {y: 1}}\n", b'"\\ud800": 1\n',
+    b"a: &b0 {x: 1}\n" + b"".join(b"k%d: &b%d {<<: [%s]}\n" % (i, i, b", ".join([b"*b%d" % (i - 1)] * 10))
+                                   for i in range(1, 20)),
+])
+def test_merges_are_bounded_and_have_no_cycles(tmp_path: Path, text: bytes) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_bytes(text)
+    with pytest.raises(Refused):
+        documents.read(path)
+
+
+def test_another_encoding_is_named_with_what_helps(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="not text in UTF-8") as error:
+        read(tmp_path, GOOD.encode("utf-16"))
+    assert error.value.hint == f"iconv -f UTF-16 -t UTF-8 {tmp_path / 'runtime.yaml'}"
+
+
+def test_a_place_is_shown_on_one_line_and_many_lines_are_counted(tmp_path: Path) -> None:
+    with pytest.raises(Refused) as error:
+        read(tmp_path, f'{GOOD}  "a\\nb\\e[2J": 1\n  {"k" * 500}: 1\n')
+    assert all(line.isprintable() and len(line) < 300 for line in error.value.details)
+    with pytest.raises(Refused, match="300 problems") as error:
+        read(tmp_path, GOOD + "".join(f"  k{number}: 1\n" for number in range(300)))
+    assert len(error.value.details) == 41 and error.value.details[-1] == "and 260 more"
+
+
+@pytest.mark.parametrize(("key", "text"), [
+    ("model.path", "model: {{name: m, path: {}}}"), ("vllm.api_key_file", "vllm: {{api_key_file: {}}}"),
+    ("vllm.files.chat-template", "vllm: {{files: {{chat-template: {}}}}}"),
+    ("runtime.libvirt.image", "runtime: {{handler: libvirt, libvirt: {{image: {}}}}}"),
+])
+@pytest.mark.parametrize(("value", "message"), [
+    ("''", "it is empty"), ('"/a\\0b"', "holds a zero byte"), ("~nobody-here/x", "this host has no such user"),
+])
+def test_a_path_names_something(tmp_path: Path, key: str, text: str, value: str, message: str) -> None:
+    """An empty one would be the spec's own directory, mounted and served."""
+    good = GOOD if key != "model.path" else GOOD.replace("  model: {name: m, path: model}\n", "")
+    with pytest.raises(Refused) as error:
+        read(tmp_path, f"{good}  {text.format(value)}\n")
+    assert any(f"spec.{key}: " in line and message in line for line in error.value.details)
+
+
+@pytest.mark.parametrize(("text", "place"), [
+    ("canary: {prompt: a, expect: ' '}", "spec.canary.expect"), ('canary: {prompt: "\\n", expect: b}', "prompt"),
+    ("timeouts: {start: 1000000000000}", "spec.timeouts.start"), ("timeouts: {boot: 31536001}", "spec.timeouts.boot"),
+    ("resources: {memory: ８Gi}", "not a size"), ("resources: {memory: '٨Gi'}", "not a size"),
+])
+def test_values_that_would_mean_nothing_or_overflow(tmp_path: Path, text: str, place: str) -> None:
+    with pytest.raises(Refused) as error:
+        read(tmp_path, f"{GOOD}  {text}\n")
+    assert place in error.value.details[0]

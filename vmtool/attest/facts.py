@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vmtool.attest.request import CERTIFICATE_FILES, KEY_FILES, Roots
-from vmtool.errors import Refused, VmtoolError
+from vmtool.errors import Refused, VmtoolError, shell_word
 from vmtool.machine import Reader
 
 MAX_BYTES = 8 << 20
@@ -34,7 +34,7 @@ def read_file(reader: Reader, path: Path) -> bytes:
     if piece is None:
         raise Refused(f"{path}: no such file")
     if not piece.data:
-        raise Refused(f"{path}: empty, unreadable or not a regular file", hint=f"ls -l {path}")
+        raise Refused(f"{path}: empty, unreadable or not a regular file", hint=f"ls -l {shell_word(path)}")
     if len(piece.data) > MAX_BYTES:
         raise Refused(f"{path}: larger than {MAX_BYTES >> 20} MiB")
     return piece.data
@@ -56,7 +56,7 @@ def read_roots(reader: Reader, directory: Path | None) -> Roots:
     names = [name for name in reader.names(str(where)) if name.endswith(CERTIFICATE_FILES + KEY_FILES)]
     if not names or len(names) > MOST_ROOTS:
         raise Refused(f"{where}: {len(names)} files named *.pem, *.jwk or *.json, not 1 to {MOST_ROOTS}",
-                      hint=f"ls {where}; names and content are in docs/attestation.md")
+                      hint=f"ls {shell_word(where)}; names and content are in docs/attestation.md")
     files = {name: read_file(reader, where / name) for name in names}
     changed = [] if directory else [name for name, data in files.items()
                                     if hashlib.sha256(data).hexdigest() != DIGESTS.get(name)]

@@ -141,11 +141,12 @@ def check_text(words: Sequence[str], environment: Mapping[str, str]) -> None:
 
 
 def show_error(error: VmtoolError) -> None:
-    """Message, details, hint, log: always in this order."""
-    click.secho(f"error: {harmless(error.message)}", fg="red", err=True)
-    for line in error.details:
-        click.echo(f"  {harmless(line)}", err=True)
-    if error.hint:
-        click.echo(f"hint: {harmless(error.hint)}", err=True)
-    if error.log:
-        click.echo(f"log: {error.log}", err=True)
+    """Message, details, hint, log: always in this order. Where nobody can be told, the exit code still tells."""
+    with contextlib.suppress(OSError):
+        click.secho(f"error: {harmless(error.message)}", fg="red", err=True)
+        for line in error.details:
+            click.echo(f"  {harmless(line)}", err=True)
+        if error.hint:
+            click.echo(f"hint: {harmless(error.hint)}", err=True)
+        if error.log:
+            click.echo(f"log: {error.log}", err=True)

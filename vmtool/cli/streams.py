@@ -15,6 +15,8 @@ from typing import TextIO
 
 # Colours, and the progress line's own return to its beginning, are vmtool's; the groups are what is replaced.
 _STEERING = re.compile(r"\x1b\[[0-9;]*m|\r\x1b\[K|\r(?=\n)|([\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069])")
+# What an error of writing is about.
+OUTPUT = "standard output"
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
@@ -27,7 +29,11 @@ class SafeStream(io.TextIOWrapper):
     """A text stream that replaces control characters, and writes as an escape what its encoding lacks."""
 
     def write(self, text: str, /) -> int:
-        super().write(_STEERING.sub(lambda found: "\ufffd" if found[1] else found[0], text))
+        try:
+            super().write(_STEERING.sub(lambda found: "\ufffd" if found[1] else found[0], text))
+        except OSError as error:
+            error.filename = OUTPUT
+            raise
         return len(text)
 
 

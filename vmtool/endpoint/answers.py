@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vmtool.errors import VmtoolError
-from vmtool.foreign import parse_json
+from vmtool.foreign import parse_text_json
 
 WHOLE = ("stop", "")
 TOKENS = "it reached the limit of tokens (max_model_len, or max_new_tokens of the model's generation_config.json)"
@@ -71,7 +71,7 @@ def read_answer(text: str, part: str) -> Answer:
         ValueError: it is no chat completion.
     """
     try:
-        document = parse_json(text)
+        document = parse_text_json(text)
         if isinstance(document, dict) and (document.get("error") or document.get("object") == "error"):
             raise VmtoolError("the server reports an error", details=[error_text(text)])
         choices = [choice for choice in document["choices"] if not choice.get("index")]
@@ -92,7 +92,7 @@ def join(parts: Iterable[Answer]) -> Answer:
 def error_text(text: str) -> str:
     """An error's own words, in the shape of OpenAI, vLLM or FastAPI; else the beginning of the text."""
     try:
-        document = parse_json(text)
+        document = parse_text_json(text)
         said = document.get("error") or document.get("message") or document.get("detail")
         said = said.get("message") or said if isinstance(said, dict) else said
     except (ValueError, AttributeError, RecursionError):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from vmtool.endpoint.answers import Answer, error_text, events, join, read_answer
 from vmtool.errors import VmtoolError
-from vmtool.foreign import parse_json
+from vmtool.foreign import parse_json, parse_text_json
 from vmtool.machine import Trust
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def models(host: Host, url: Address, key: Path, *, deadline: float) -> Any:
     status, text = host.request("GET", f"{url}/v1/models", headers=_headers(host, key), deadline=deadline,
                                 trust=url.trust)
     try:
-        return parse_json(text) if status == 200 else None
+        return parse_text_json(text) if status == 200 else None
     except ValueError:
         return None
 

@@ -8,7 +8,7 @@ import re
 import shutil
 from pathlib import Path
 
-from vmtool.errors import VmtoolError
+from vmtool.errors import VmtoolError, shell_word
 from vmtool.host import processes
 from vmtool.isolation import OWN_IDS
 
@@ -91,7 +91,8 @@ def remove(path: Path) -> None:
     below = os.path.realpath(path) + "/"
     mounted = next((point for point in mount_points() if f"{point}/".startswith(below)), None)
     if mounted:
-        raise VmtoolError(f"{path}: {mounted} is mounted there, so it is not removed", hint=f"umount {mounted}")
+        raise VmtoolError(f"{path}: {mounted} is mounted there, so it is not removed",
+                          hint=f"umount {shell_word(mounted)}")
     try:
         shutil.rmtree(path)
     except PermissionError:

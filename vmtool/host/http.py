@@ -16,6 +16,8 @@ from vmtool.machine import Trust
 MAX_ANSWER = 1 << 20
 MAX_LINE = 1 << 20
 MAX_STREAM = 64 << 20
+# What http.client raises of an answer that is no HTTP; of sizes of chunks that are none it does not think.
+MALFORMED = (http.client.HTTPException, ValueError, OverflowError)
 
 
 def request(method: str, url: str, headers: Mapping[str, str], body: bytes | None, deadline: float,
@@ -25,7 +27,7 @@ def request(method: str, url: str, headers: Mapping[str, str], body: bytes | Non
         with _sent(method, url, headers, body, deadline, trust) as reply:
             data = b"".join(_chunks(reply))
             return reply.status, data.decode(errors="replace")
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, *MALFORMED) as error:
         return 0, _reason(error)
 
 
@@ -40,7 +42,7 @@ def stream(method: str, url: str, headers: Mapping[str, str], body: bytes | None
     try:
         with _sent(method, url, headers, body, deadline, trust) as reply:
             yield reply.status, _lines(reply)
-    except http.client.HTTPException as error:
+    except MALFORMED as error:
         raise ConnectionError(_reason(error)) from error
 
 
@@ -50,7 +52,10 @@ class BoundedSocket(socket.socket):
     ends = 0.0
 
     def recv_into(self, *arguments: Any) -> int:
-        self.settimeout(max(self.ends - time.monotonic(), 0.001))
+        # One that always sends never makes anybody wait.
+        if (left := self.ends - time.monotonic()) <= 0:
+            raise TimeoutError("timed out")
+        self.settimeout(left)
         return super().recv_into(*arguments)
 
 
@@ -118,4 +123,8 @@ def _bounded(plain: socket.socket, trust: Trust | None) -> BoundedSocket | Bound
 
 
 def _reason(error: Exception) -> str:
-    return str(error) or type(error).__name__
+    if isinstance(error, ValueError | OverflowError):
+        return "no HTTP: a chunk of no possible size"
+    # Of an answer that is no HTTP it is the first line, whatever that is.
+    text = " ".join(f"{error}".split())[:200] or type(error).__name__
+    return f"no HTTP: {text}" if isinstance(error, http.client.BadStatusLine) else text

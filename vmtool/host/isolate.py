@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from vmtool.errors import NotReady
+from vmtool.errors import NotReady, shell_word
 from vmtool.isolation import is_isolated, own_environment, python
 
 
@@ -33,4 +33,5 @@ def check_owner(path: Path) -> None:
     if os.geteuid() == 0 and (status.st_uid or status.st_mode & 0o022):
         who = f"belongs to user {status.st_uid}" if status.st_uid else "is writable for others"
         raise NotReady(f"{path} {who}, so root does not run what is kept there",
-                       hint=f"chown root: {path} && chmod go-w {path}, once you know what is in it; or name another")
+                       hint=f"chown root: {shell_word(path)} && chmod go-w {shell_word(path)}, "
+                            "once you know what is in it; or name another")

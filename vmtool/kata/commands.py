@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vmtool.cli.output import print_json
-from vmtool.errors import NotReady, Refused, VerificationFailed
+from vmtool.errors import NotReady, Refused, VerificationFailed, shell_word
 from vmtool.findings import failing, lines, refuse
 from vmtool.kata.view import rendering_json, show_diff, show_findings, show_keys, show_which
 from vmtool.paths import State
@@ -90,7 +90,7 @@ def _hand_out(text: str, output: Path | None, *, check: bool = False) -> None:
 
 
 def _written(path: Path, *, check: bool = True) -> None:
-    click.echo(f"written: {path}" + (f"; next: vmtool kata check {path}" if check else ""), err=True)
+    click.echo(f"written: {path}" + (f"; next: vmtool kata check {shell_word(path)}" if check else ""), err=True)
 
 
 def _network(state: State, spec: Spec) -> str:

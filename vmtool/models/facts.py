@@ -6,9 +6,13 @@ import posixpath
 import re
 from dataclasses import dataclass
 
+from vmtool.errors import shell_word
 from vmtool.machine import Reader
 from vmtool.models.weights import broken, json_object, missing_shards, pointers
 from vmtool.qemu.processes import real_path
+
+# As of a spec's canary.
+LONGEST = 10_000
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,7 @@ class ModelFacts:
         unreadable: those (the directory itself is ".") that a user who is not their owner cannot read.
         architecture: as config.json names it; empty when there is no readable config.json.
         outside: symbolic links that lead out of the directory.
+        nowhere: symbolic links to what is not there.
         special: what is neither file, directory nor link there: pipes, devices, sockets.
         mounts: where other file systems are mounted below the directory.
         canary: (prompt, expected answer) of canary.json, when the model brings one.
@@ -34,6 +39,7 @@ class ModelFacts:
     architecture: str
     canary: tuple[str, str] | None
     outside: tuple[str, ...] = ()
+    nowhere: tuple[str, ...] = ()
     special: tuple[str, ...] = ()
     mounts: tuple[str, ...] = ()
     pointers: tuple[str, ...] = ()
@@ -57,11 +63,13 @@ def read_model(reader: Reader, path: str) -> ModelFacts:
     # Names are anybody's: a zero byte ends a record, since a name can hold a line break.
     found = reader.run(("find", "-L", path, "-maxdepth", "2", "-printf", "%y %m %s %P\\0"))
     rows = [record.split(" ", 3) for record in (found.out if found else "").split("\0")]
-    links = reader.run(("find", path, "-maxdepth", "2", "-type", "l", "-printf", "%P\\0%l\\0"))
+    # -H: the directory itself may be a link to where it is.
+    links = reader.run(("find", "-H", path, "-maxdepth", "2", "-type", "l", "-printf", "%P\\0%l\\0"))
     words = (links.out if links else "").split("\0")
-    outside = tuple(name for name, target in zip(words[::2], words[1::2], strict=False) if _leaves(name, target))
+    outside = tuple(name for name, target in zip(words[::2], words[1::2], strict=False)
+                    if _leaves(reader, path, name, target))
     files: dict[str, int] = {}
-    unreadable, special = [], []
+    unreadable, special, nowhere = [], [], []
     for kind, mode, size, name in (row for row in rows if len(row) == 4):
         wanted = 0o5 if kind == "d" else 0o4
         if int(mode, 8) & wanted != wanted:
@@ -70,8 +78,10 @@ def read_model(reader: Reader, path: str) -> ModelFacts:
             files[name] = int(size)
         elif kind in "pscb":
             special.append(name)
+        elif kind in "lLN?" and name not in outside:
+            nowhere.append(name)
     return ModelFacts(path, files, tuple(unreadable), _architecture(reader, path), _canary(reader, path), outside,
-                      tuple(special), _mounts(reader, path), tuple(pointers(reader, path, files)),
+                      tuple(nowhere), tuple(special), _mounts(reader, path), tuple(pointers(reader, path, files)),
                       tuple(missing_shards(reader, path, files)), tuple(broken(reader, path, files)))
 
 
@@ -90,22 +100,30 @@ def unreadable_file(reader: Reader, path: str) -> str:
     if kind not in ("f", "d"):
         return "is not there" if not kind or kind in "NL" else "is neither a file nor a directory"
     wanted = 0o5 if kind == "d" else 0o4
-    return "" if int(mode, 8) & wanted == wanted else f"cannot be read by the container's user: chmod o+rX {path}"
+    readable = int(mode, 8) & wanted == wanted
+    return "" if readable else f"cannot be read by the container's user: chmod o+rX {shell_word(path)}"
 
 
-def _leaves(name: str, target: str) -> bool:
-    """Whether a link in the directory leads out of it, where the container sees nothing."""
+def _leaves(reader: Reader, path: str, name: str, target: str) -> bool:
+    """Whether a link in the directory leads out of it, where the container sees nothing: by its words, or over other
+    links."""
     inside = posixpath.normpath(posixpath.join(posixpath.dirname(name), target))
-    return posixpath.isabs(target) or inside.startswith("..")
+    if posixpath.isabs(target) or inside.startswith(".."):
+        return True
+    root = real_path(reader, path)
+    return not f"{real_path(reader, f'{root}/{name}')}/".startswith(f"{root}/")
 
 
 def _architecture(reader: Reader, path: str) -> str:
     config = json_object(reader.text(f"{path}/config.json"))
     names = config.get("architectures")
-    return str(names[0]) if isinstance(names, list) and names else str(config.get("model_type", ""))
+    said = names[0] if isinstance(names, list) and names else config.get("model_type")
+    return said if isinstance(said, str) else ""
 
 
 def _canary(reader: Reader, path: str) -> tuple[str, str] | None:
     canary = json_object(reader.text(f"{path}/canary.json"))
     prompt, expect = canary.get("prompt"), canary.get("expect")
-    return (prompt, expect) if isinstance(prompt, str) and isinstance(expect, str) else None
+    if not isinstance(prompt, str) or not isinstance(expect, str) or max(len(prompt), len(expect)) > LONGEST:
+        return None
+    return (prompt, expect) if prompt.strip() and expect.strip() else None

@@ -2,45 +2,64 @@
 
 from __future__ import annotations
 
-import struct
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from vmtool.foreign import parse_json
+from vmtool.foreign import parse_text_json
 from vmtool.machine import Reader
+from vmtool.models.tensors import tensors_problem
 
 POINTER = b"version https://git-lfs"
-INDEXES = ("model.safetensors.index.json", "consolidated.safetensors.index.json", "pytorch_model.bin.index.json")
-# The largest header that safetensors itself reads is 100 MB; vmtool looks into less and says nothing of the rest.
-HEADER = 32 << 20
+INDEX = "model.safetensors.index.json"
+INDEXES = (INDEX, "consolidated.safetensors.index.json", "pytorch_model.bin.index.json")
+# Of a model of 600 shards it has 9 MB.
+LARGEST_INDEX = 64 << 20
+SHARD = re.compile(r"(.{1,200}-)([0-9]{5})-of-([0-9]{5})(\.safetensors|\.bin)", re.DOTALL)
 MOST = 2000
 
 
 def pointers(reader: Reader, path: str, files: Mapping[str, int]) -> Iterator[str]:
     """Files that are Git LFS pointers: the name of the content, in the place of the content."""
-    for name, size in _some(files):
-        if 0 < size < 1024 and _start(reader, f"{path}/{name}", len(POINTER)) == POINTER:
+    for name in _some(name for name, size in files.items() if 0 < size < 1024):
+        if _start(reader, f"{path}/{name}", len(POINTER)) == POINTER:
             yield name
 
 
 def missing_shards(reader: Reader, path: str, files: Mapping[str, int]) -> Iterator[str]:
-    """Files that an index names and the directory lacks. Without any other weights only the first index counts."""
+    """Files that an index, or the names of other shards, say there are, and the directory lacks.
+
+    Of safetensors vLLM loads what their index names and nothing else. Other indexes may belong to a set of weights that
+    a copy left out whole; without any weights only the first index counts.
+    """
+    found: set[str] = set()
     for index in INDEXES:
-        if index not in files:
-            continue
-        named = json_object(reader.text(f"{path}/{index}")).get("weight_map")
-        wanted = {str(name) for name in named.values()} if isinstance(named, dict) else set()
-        # A repository may hold the same weights twice, and a copy leave one of them out whole.
-        if wanted & set(files) or not any(is_weights(name) for name in files):
-            yield from sorted(wanted - set(files))
+        wanted = _named(reader, path, index, files) or set()
+        loaded = index == INDEX and any(map(_is_safetensors, files))
+        if wanted & set(files) or loaded or not any(map(is_weights, files)):
+            found |= wanted - set(files)
+    if INDEX not in files:
+        found |= _siblings(files) - set(files)
+    yield from sorted(found)
 
 
 def broken(reader: Reader, path: str, files: Mapping[str, int]) -> Iterator[str]:
-    """Safetensors files that are cut, empty or something else, each with why."""
-    for name, size in _some(files):
-        if name.endswith(".safetensors") and "/" not in name and (
-                why := _safetensors_problem(reader, f"{path}/{name}", size)):
+    """Files that would be loaded and are cut, empty or something else, each with why."""
+    named = _named(reader, path, INDEX, files)
+    tensors = [name for name in files if name.endswith(".safetensors") and "/" not in name]
+    if named is not None and not named and any(map(_is_safetensors, files)):
+        yield f"{INDEX} names no weights"
+    for name in _some(tensors):
+        # Beside an index vLLM loads nothing that it does not name.
+        if not (named and _is_safetensors(name) and name not in named) and (
+                why := _tensors_problem(reader, f"{path}/{name}", files[name])):
             yield f"{name} {why}"
+    for name in _some(name for name in files if is_weights(name) and not tensors):
+        if why := _pickle_problem(_start(reader, f"{path}/{name}", 8), files[name]):
+            yield f"{name} {why}"
+    start = _start(reader, f"{path}/tokenizer.json", 64) if "tokenizer.json" in files else b"{"
+    if files.get("tokenizer.json") == 0 or (start and not start.lstrip().startswith((b"{", POINTER[:8]))):
+        yield "tokenizer.json is no JSON"
 
 
 def is_weights(name: str) -> bool:
@@ -49,37 +68,49 @@ def is_weights(name: str) -> bool:
         ("adapter_", "training_args", "optimizer", "scheduler"))
 
 
-def json_object(text: str | None) -> dict[str, Any]:
+def json_object(text: str | bytes | None) -> dict[str, Any]:
     """A JSON object; an empty one for anything else."""
     try:
-        value = parse_json(text or "")
+        value = parse_text_json(text or "")
     except ValueError:
         return {}
     return value if isinstance(value, dict) else {}
 
 
-def _safetensors_problem(reader: Reader, file: str, size: int) -> str:
-    """By its header: 8 bytes of its length, JSON with each tensor's place (huggingface.co/docs/safetensors)."""
+def _is_safetensors(name: str) -> bool:
+    """Whether it is what the index of safetensors is of."""
+    return is_weights(name) and name.endswith(".safetensors") and not name.startswith("consolidated")
+
+
+def _named(reader: Reader, path: str, index: str, files: Mapping[str, int]) -> set[str] | None:
+    """The files that an index names; None without a whole one."""
+    if index not in files or files[index] > LARGEST_INDEX:
+        return None
+    data = _start(reader, f"{path}/{index}", files[index])
+    text = data if len(data) == files[index] else (reader.text(f"{path}/{index}") or "")
+    named = json_object(text).get("weight_map")
+    return {name for name in named.values() if isinstance(name, str)} if isinstance(named, dict) else set()
+
+
+def _siblings(files: Mapping[str, int]) -> set[str]:
+    """All shards of the sets that some shards' names are of: model-00001-of-00003.safetensors."""
+    sets = {(match[1], match[3], match[4]) for name in files if is_weights(name) and (match := SHARD.fullmatch(name))}
+    return {f"{stem}{number:05}-of-{count}{ending}" for stem, count, ending in sets
+            for number in range(1, min(int(count), MOST) + 1)}
+
+
+def _tensors_problem(reader: Reader, file: str, size: int) -> str:
     start = _start(reader, file, 8)
     if not start or start.startswith(POINTER[:8]):
         return "" if start or size else "is empty"
-    length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
-    if not 2 <= length <= 100_000_000:
-        return "is not a safetensors file"
-    if 8 + length > size:
-        return f"is cut off: it has {size} bytes, and its header alone {8 + length}"
-    data = _start(reader, file, length, 8) if length <= HEADER else b""
-    if len(data) < length:
-        return ""  # too large to be looked into; or a recorded host, which keeps the first bytes
-    header = json_object(data.decode(errors="replace"))
-    try:
-        ends = [int(each["data_offsets"][1]) for name, each in header.items() if name != "__metadata__"]
-    except (KeyError, IndexError, TypeError, ValueError):
-        return "has a header that is not of a safetensors file"
-    if not header and data.strip() != b"{}":
-        return "has a header that is not of a safetensors file"
-    whole = 8 + length + max(ends, default=0)
-    return f"is cut off: it has {size} bytes of {whole}" if ends and size < whole else ""
+    return tensors_problem(lambda length, offset: _start(reader, file, length, offset), size)
+
+
+def _pickle_problem(start: bytes, size: int) -> str:
+    """PyTorch writes a zip archive, and before 1.6 a pickle, whose first byte is its protocol's."""
+    if not size:
+        return "is empty"
+    return "" if not start or start.startswith((b"PK\x03\x04", b"\x80", POINTER[:8])) else "is no file of PyTorch"
 
 
 def _start(reader: Reader, file: str, size: int, offset: int = 0) -> bytes:
@@ -87,5 +118,5 @@ def _start(reader: Reader, file: str, size: int, offset: int = 0) -> bytes:
     return piece.data if piece else b""
 
 
-def _some(files: Mapping[str, int]) -> list[tuple[str, int]]:
-    return sorted(files.items())[:MOST]
+def _some(names: Iterator[str] | list[str]) -> list[str]:
+    return sorted(names)[:MOST]

@@ -16,9 +16,12 @@ from typing import Any, NamedTuple
 from vmtool.serving.vllm_options import INSTEAD, UNKNOWN, Option, table
 
 Place = tuple[str | int, ...]
-NUMBER = re.compile(r"-?\d+(\.\d*)?([eE][-+]?\d+)?")
+INTEGER = re.compile(r"-?[0-9]+")
+NUMBER = re.compile(r"-?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?")
 # As vLLM's human_readable_int takes them.
-SIZE = re.compile(r"-?\d+|\d+[KMGT]|\d+(\.\d+)?[kmgt]")
+SIZE = re.compile(r"-?[0-9]+|[0-9]+[KMGT]|[0-9]+(\.[0-9]+)?[kmgt]")
+# A little less than the kernel takes as one argument, or one variable, of a program (execve(2), MAX_ARG_STRLEN).
+LONGEST = 120_000
 WANTED = {"int": "a whole number", "size": "a whole number, or one like 64M", "float": "a number", "text": "a text",
           "json": "a mapping", "flag": "true or false"}
 
@@ -68,7 +71,7 @@ def from_mapping(values: Mapping[str, Any]) -> Read:
                              unknown(f"--{plain}", value, (name,)))
         except ValueError as error:
             problems.append(Mistake((name,), str(error)))
-    return tuple(arguments), (*problems, *given_twice(arguments))
+    return tuple(arguments), (*problems, *given_twice(arguments), *too_long(arguments))
 
 
 def text_value(option: Option, text: str) -> Any:
@@ -82,8 +85,8 @@ def text_value(option: Option, text: str) -> Any:
         raise ValueError(f"{text[:60]!r} is not one of {', '.join(option.choices[:12])}" + (
             f"; did you mean {near[0]!r}?" if near else ""))
     if option.kind == "json":
-        return _json(text)
-    fits = {"int": text.lstrip("-").isdecimal(), "size": bool(SIZE.fullmatch(text)) or text == "auto",
+        return _json(option, text)
+    fits = {"int": bool(INTEGER.fullmatch(text)), "size": bool(SIZE.fullmatch(text)) or text == "auto",
             "float": bool(NUMBER.fullmatch(text))}
     if not fits.get(option.kind, True):
         raise ValueError(f"{text[:60]!r} is not {WANTED[option.kind]}")
@@ -92,12 +95,12 @@ def text_value(option: Option, text: str) -> Any:
     return text
 
 
-def _json(text: str) -> Any:
+def _json(option: Option, text: str) -> Any:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
         raise ValueError(f"{text[:60]!r} is not JSON: a command line takes its quotes away") from None
-    if not isinstance(value, dict | list):
+    if not isinstance(value, dict) and (option.keys or not isinstance(value, list)):
         raise ValueError(f"{text[:60]!r} is not a mapping")
     return value
 
@@ -110,8 +113,10 @@ def _typed(option: Option, value: Any) -> Any:
         return value
     if option.many:
         items = value if isinstance(value, list) else [value]
+        if not items:
+            raise ValueError("is empty; leave the key out")
         return [_typed(replace(option, many=False), item) for item in items]
-    if option.kind == "json" and isinstance(value, dict | list):
+    if option.kind == "json" and (isinstance(value, dict) or (isinstance(value, list) and not option.keys)):
         return value
     if isinstance(value, bool | dict | list) or (isinstance(value, float) and option.kind != "float"):
         what = "a list" if isinstance(value, list) else "a mapping" if isinstance(value, dict) else json.dumps(value)
@@ -151,6 +156,13 @@ def given_twice(arguments: Iterable[Argument]) -> Iterator[Mistake]:
         if argument.option.name in seen:
             yield Mistake(argument.place, f"--{argument.option.name} is given twice")
         seen.add(argument.option.name)
+
+
+def too_long(arguments: Iterable[Argument]) -> Iterator[Mistake]:
+    """Arguments that no program can be given."""
+    for argument in arguments:
+        if any(len(word.encode()) > LONGEST for word in argument.words):
+            yield Mistake(argument.place, f"is longer than an argument can be, {LONGEST} bytes")
 
 
 def refused_by_name(option: Option) -> str:

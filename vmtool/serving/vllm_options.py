@@ -70,7 +70,9 @@ class Option:
         return self.dest or self.name.replace("-", "_")
 
     def powers(self, value: Any) -> tuple[str, ...]:
-        """What it can do with this value, which is of its kind."""
+        """What it can do with this value, which is of its kind; a flag that is off does nothing."""
+        if self.kind == "flag" and value is False:
+            return ()
         if self.kind == "json" and isinstance(value, dict) and self.keys:
             found = [self.keys.get(key, self.keys.get("*", UNKNOWN)) for key in value]
             found += [power for pair, power in self.values.items()

@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from vmtool.serving.vllm_arguments import NUMBER, Argument, Mistake, Read, given_twice, text_value, unknown
-from vmtool.serving.vllm_options import table
+from vmtool.serving.vllm_arguments import NUMBER, Argument, Mistake, Read, given_twice, text_value, too_long, unknown
+from vmtool.serving.vllm_options import Option, table
 
 TOGETHER = re.compile(r"(--?[A-Za-z][\w.-]*)(\s.*)", re.DOTALL)
 
@@ -23,7 +23,7 @@ def from_words(words: Sequence[str]) -> Read:
         except ValueError as error:
             problems.append(Mistake((start,), str(error)))
     arguments = list(_merged(arguments))
-    return tuple(arguments), (*problems, *given_twice(arguments))
+    return tuple(arguments), (*problems, *given_twice(arguments), *too_long(arguments))
 
 
 def _grouped(words: Sequence[str]) -> Iterator[tuple[int, Sequence[str]]]:
@@ -47,12 +47,13 @@ def _argument(word: str, values: Sequence[str], place: int) -> Argument:
         if each[:1].isspace() or each == "\\":
             raise ValueError("a backslash at the end of a line is a part of a word here: lines need none")
     name, value = _spelling(word)
-    dotted, _, path = name.partition(".")
+    dotted, dot, path = name.partition(".")
     known = table().spellings.get(dotted)
     off = dotted.startswith("--no-") and dotted[5:] in table().options and table().options[dotted[5:]].off
     if known is None and not off:
         return unknown(dotted, [*([value] if value is not None else []), *values], (place,))
     option = table().options[dotted[5:] if off else known or ""]
+    _check_keys(option, dot, path)
     given = [*([value] if value is not None else []), *values]
     takes = 0 if option.kind == "flag" else len(given) if option.many else 1
     if option.kind == "json" and given and not path:
@@ -78,9 +79,11 @@ def _spelling(word: str) -> tuple[str, str | None]:
     if not word.startswith("-") or word == "-":
         raise ValueError(f"{word[:60]!r} belongs to no option: vLLM would take it for the model's name")
     if (both := TOGETHER.fullmatch(word.partition("=")[0])) and not word.startswith("-O"):
-        raise ValueError(f"{word[:60]!r} is one word, an option and its value: write {both[1]}={both[2].strip()[:40]}")
-    if found := re.fullmatch(r"-O=?([0-3])", word):
-        return "--optimization-level", found[1]
+        written = "=".join(filter(None, (both[1], both[2].strip()[:40])))
+        raise ValueError(f"{word[:60]!r} is one word, {'an option and its value' if '=' in written else 'with a blank'}"
+                         f": write {written}")
+    if found := re.fullmatch(r"-O=?([0-3]?)", word):
+        return "--optimization-level", found[1] or None
     name, equals, value = word.partition("=")
     first, dot, path = name.partition(".")
     # The dashes of a short option are its own.
@@ -104,6 +107,14 @@ def _stray(option: str, words: Sequence[str], takes: int) -> str:
             "vLLM would take it for the model's name")
 
 
+def _check_keys(option: Option, dot: str, path: str) -> None:
+    """Look whether `--option.a.b` can be."""
+    if not dot:
+        return
+    if option.kind != "json" or not all(path.removesuffix("+").split(".")):
+        raise ValueError(f"--{option.name} takes no key {path[:40]!r}")
+
+
 def _nested(path: str, text: str) -> dict[str, Any]:
     """`--option.a.b value` as JSON, as vLLM has it; `a+` is a list's items."""
     value: Any
@@ -122,9 +133,23 @@ def _merged(arguments: Iterable[Argument]) -> Iterator[Argument]:
     parts: dict[str, Argument] = {}
     for argument in arguments:
         before = parts.get(argument.option.name)
-        if before and isinstance(before.value, dict) and isinstance(argument.value, dict) and not (
-                set(before.value) & set(argument.value)):
-            before.value.update(argument.value)
+        if before and isinstance(before.value, dict) and isinstance(argument.value, dict) and _disjoint(
+                before.value, argument.value):
+            _merge(before.value, argument.value)
             continue
         parts[argument.option.name] = argument
         yield argument
+
+
+def _disjoint(first: dict[str, Any], second: dict[str, Any]) -> bool:
+    """Whether no value is in both; sections may be."""
+    return all(isinstance(first[key], dict) and isinstance(second[key], dict) and _disjoint(first[key], second[key])
+               for key in set(first) & set(second))
+
+
+def _merge(into: dict[str, Any], values: dict[str, Any]) -> None:
+    for key, value in values.items():
+        if key in into:
+            _merge(into[key], value)
+        else:
+            into[key] = value

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from vmtool.schema import HostPath
 
 Word = Annotated[str, Field(pattern=r"^[^\x00-\x20\x7f]+$", max_length=4096)]
 
@@ -31,10 +32,10 @@ class Libvirt(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     uri: Literal["auto", "system", "session", "embed"] = "auto"
-    image: Path | None = None
-    kernel: Path | None = None
+    image: HostPath | None = None
+    kernel: HostPath | None = None
     boot: Literal["kernel", "firmware"] = "kernel"
-    firmware: Path | None = None
+    firmware: HostPath | None = None
     kernel_params: tuple[Word, ...] = ()
     verity: bool | None = None
     machine: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")] | None = None

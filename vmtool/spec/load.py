@@ -14,10 +14,12 @@ from pydantic_core import ErrorDetails
 
 from vmtool import documents
 from vmtool.errors import Refused
-from vmtool.scalars import TAG, quoted, scalar
+from vmtool.scalars import TAG, Ambiguity, quoted, scalar
 from vmtool.schema import WRITTEN
 from vmtool.spec.runtime import Spec
 
+# Lines of one error.
+MOST = 40
 Model = TypeVar("Model", bound=BaseModel)
 # pydantic's type of mistake -> what the key takes.
 WANTED = {
@@ -56,8 +58,9 @@ def validated(document: documents.Document, model: type[Model], changes: Mapping
     Raises:
         Refused: every mistake at once, each with file, line and key.
     """
-    problems = {place: problem for place, problem in document.problems.items()
-                if document.words[place] not in AGREED.get(place, ())}
+    spelled = {place: problem for place, problem in document.problems.items()
+               if document.words[place] not in AGREED.get(place, ())}
+    problems: dict[documents.Place, str] = {}
     found: Model | None = None
     hint = ""
     try:
@@ -68,23 +71,23 @@ def validated(document: documents.Document, model: type[Model], changes: Mapping
             hint = hint or detail.get("ctx", {}).get("hint", "")
             place = tuple(detail["loc"])
             # A problem of a value's spelling is reported once.
-            if not any(place[:length] in document.problems for length in range(1, len(place) + 1)):
-                problems[place] = _problem(document, detail, model)
+            above = next((place[:length] for length in range(1, len(place) + 1) if place[:length] in spelled), place)
+            problems[above] = _spelled(spelled.get(above, ""), detail, _problem(document, detail, model))
+    problems |= {place: str(problem) for place, problem in spelled.items() if place not in problems}
     if found is None or problems:
-        lines = [document.line(place, problem) for place, problem in problems.items()]
-        raise Refused(f"{document.path}: {len(lines)} problem{'s' if len(lines) > 1 else ''}", details=sorted(
-            lines, key=lambda line: int(line.removeprefix(f"{document.path}:").partition(":")[0])),
-                      hint=hint or (_explanation(next(iter(problems))) if model is Spec else ""))
+        lines = sorted((document.line(place, problem) for place, problem in problems.items()), key=lambda line: int(
+            line.removeprefix(f"{document.path}:").partition(":")[0]))
+        more = [f"and {len(lines) - MOST} more"] if len(lines) > MOST else []
+        hint = hint or (_explanation(next(iter(problems))) if model is Spec else "")
+        raise Refused(f"{document.path}: {len(lines)} problem{'s' if len(lines) > 1 else ''}",
+                      details=lines[:MOST] + more, hint=hint)
     return found
 
 
 def _anchored(spec: Spec, directory: Path) -> Spec:
     """The spec with its paths made absolute."""
     def anchor(path: Path | None) -> Path | None:
-        try:
-            return path and directory / path.expanduser()
-        except RuntimeError as error:
-            raise Refused(f"{path}: {error}") from error
+        return path and directory / path.expanduser()
 
     runtime = spec.spec.runtime
     libvirt = runtime.libvirt.model_copy(update={name: anchor(getattr(runtime.libvirt, name))
@@ -128,6 +131,15 @@ def _problem(document: documents.Document, detail: ErrorDetails, model: type[Bas
     if kind.endswith("_type") and (wanted := WANTED.get(kind)):
         return _other_type(document.words.get(place), value, kind, wanted)
     return detail["msg"].removeprefix("Value error, ")
+
+
+def _spelled(spelling: str | Ambiguity, detail: ErrorDetails, problem: str) -> str:
+    """A mistake at a value that is wrong as it is written, too: one message, with what to write in its place."""
+    if not isinstance(spelling, Ambiguity):
+        return spelling or problem
+    if detail["type"] in WANTED and detail["type"] not in ("string_type", "path_type"):
+        return spelling.as_value(WANTED[detail["type"]])
+    return f"{spelling.is_read}; {problem}" if detail["type"] in ("size", "vllm") else str(spelling)
 
 
 def _other_type(word: str | None, value: Any, kind: str, wanted: str) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from vmtool.schema import Strict
+from vmtool.schema import HostPath, Strict
 
 
 class Model(Strict):
@@ -25,7 +24,7 @@ class Model(Strict):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$")]
     source: Literal["local", "huggingface"] = "local"
-    path: Path | None = None
+    path: HostPath | None = None
     repository: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")] | None = None
     engine: Literal["vllm", "transformers"] = "vllm"
     trust_remote_code: bool = False

@@ -8,6 +8,11 @@ from pydantic import Field
 
 from vmtool.schema import Strict
 
+# Blanks around an answer are not compared, so an expectation of blanks alone would be met by nothing, or anything.
+Words = Annotated[str, Field(min_length=1, max_length=10_000, pattern=r"\S")]
+# A year, which every timer can hold.
+Seconds = Annotated[float, Field(gt=0, le=31_536_000)]
+
 
 class Canary(Strict):
     """A question with a known answer: /health alone says nothing about garbage.
@@ -18,8 +23,8 @@ class Canary(Strict):
         match: exact, but for blanks around it, or contains; e.g. `contains`
     """
 
-    prompt: Annotated[str, Field(min_length=1, max_length=10_000)]
-    expect: Annotated[str, Field(min_length=1, max_length=10_000)]
+    prompt: Words
+    expect: Words
     match: Literal["exact", "contains"] = "exact"
 
 
@@ -32,6 +37,6 @@ class Timeouts(Strict):
         canary: for the canary's answer; e.g. `60`
     """
 
-    boot: Annotated[float, Field(gt=0)] | None = None
-    start: Annotated[float, Field(gt=0)] | None = None
-    canary: Annotated[float, Field(gt=0)] | None = None
+    boot: Seconds | None = None
+    start: Seconds | None = None
+    canary: Seconds | None = None

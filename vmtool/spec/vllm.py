@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator, ValidationError, WithJsonSchema
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from vmtool.schema import Strict
+from vmtool.schema import HostPath, Strict
 from vmtool.serving.vllm_arguments import Argument, Mistake, Read, from_mapping, refused_by_name
 from vmtool.serving.vllm_options import table
 from vmtool.serving.vllm_words import from_words
@@ -94,9 +94,9 @@ class Vllm(Strict):
 
     args: Args = Field(default_factory=tuple)
     env: dict[str, Digits] = Field(default_factory=dict)
-    files: dict[ReadByPath, Path] = Field(default_factory=dict)
+    files: dict[ReadByPath, HostPath] = Field(default_factory=dict)
     allow: tuple[Power, ...] = ()
-    api_key_file: Path | None = None
+    api_key_file: HostPath | None = None
 
     @cached_property
     def arguments(self) -> tuple[Argument, ...]:

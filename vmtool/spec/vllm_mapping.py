@@ -11,13 +11,15 @@ from typing import Any
 import yaml
 
 from vmtool.serving.vllm_arguments import Argument, refused_by_name
+from vmtool.serving.vllm_options import UNKNOWN
 from vmtool.serving.vllm_words import from_words
 
 
 def mapping_hint(words: Sequence[str]) -> str:
     """The arguments as a line of YAML; empty when nothing can be made of the words."""
     arguments, _ = from_words(tuple(_repaired(words)))
-    values = {each.option.name: _value(each) for each in arguments if not refused_by_name(each.option)}
+    values = {each.option.name: _value(each) for each in arguments
+              if each.option.power != UNKNOWN and not refused_by_name(each.option)}
     if not values:
         return ""
     text = yaml.safe_dump(values, default_flow_style=True, sort_keys=False, width=10**6, allow_unicode=True).strip()

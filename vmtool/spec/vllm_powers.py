@@ -11,7 +11,7 @@ from typing import Any
 from vmtool.serving.vllm_arguments import Argument, Mistake, near
 from vmtool.serving.vllm_options import INSTEAD, MODEL_CODE, POWERS, UNKNOWN, table
 from vmtool.spec.vllm import READ_BY_PATH, Vllm
-from vmtool.spec.vllm_environment import power_of, variable_problem
+from vmtool.spec.vllm_environment import holds_secret, power_of, variable_problem
 
 MODEL = "/models/local"
 # What this host's files and logs would take away from a TEE.
@@ -29,7 +29,9 @@ def power_problems(vllm: Vllm, *, remote_code: bool, fetched: bool, tee: str) ->
     """
     for argument in vllm.arguments:
         place = ("vllm", "args", *argument.place)
-        if problem := _not_granted(argument, vllm, remote_code, fetched):
+        if any(map(holds_secret, _texts(argument.value))):
+            yield Mistake(place, "holds a password or a token, which arguments, plans and logs would show")
+        elif problem := _not_granted(argument, vllm, remote_code, fetched):
             yield Mistake(place, problem)
         elif tee != "none" and (found := NOT_IN_A_TEE & set(powers(argument, fetched=fetched))):
             yield Mistake(place, _in_a_tee(sorted(found)[0], tee))
@@ -67,7 +69,7 @@ def _not_granted(argument: Argument, vllm: Vllm, remote_code: bool, fetched: boo
             meant = difflib.get_close_matches(inner, argument.option.keys, n=1)
             return f"unknown key {inner[:40]!r} of {name}" + (f"; did you mean {meant[0]!r}?" if meant else "")
         if power == "files" and name in READ_BY_PATH:
-            path = next(_paths(argument))
+            path = next(_paths(argument), "")
             return (f"{path[:80]} is a path in the container, where no file of this host is: write "
                     f"spec.vllm.files: {{{name}: {path[:80]}}}, which mounts it")
         key = INSTEAD["trust-remote-code"] if power == MODEL_CODE else f"spec.vllm.allow: [{power}]"
@@ -103,7 +105,17 @@ def _paths(argument: Argument) -> Iterator[str]:
         chosen = [each for each in chosen if option.values.get(str(each), option.power) == "files"]
     for each in chosen:
         text = each if isinstance(each, str) else ""
-        yield text.partition("=")[2] if option.name == "lora-modules" else text
+        # NAME=PATH; with a comma, or a second =, vLLM takes it for JSON, or not at all.
+        name_and_path = option.name == "lora-modules" and "," not in text and text.count("=") == 1
+        yield text.partition("=")[2] if name_and_path else text
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in a value."""
+    if isinstance(value, str):
+        yield value
+    for each in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _texts(each)
 
 
 def _harmless(name: str, path: str, fetched: bool) -> bool:
@@ -111,4 +123,5 @@ def _harmless(name: str, path: str, fetched: bool) -> bool:
     if inside == MODEL or inside.startswith(f"{MODEL}/"):
         return True
     # A chat template may be the template itself.
-    return (name == "chat-template" and "{" in path) or (fetched and bool(REPOSITORY.fullmatch(path)))
+    template = name == "chat-template" and bool(re.search(r"\{[{%#]", path))
+    return template or (fetched and bool(REPOSITORY.fullmatch(path)))

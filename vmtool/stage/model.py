@@ -13,7 +13,8 @@ from vmtool.serving.vllm_options import table
 from vmtool.stage.launch import Launch, Stage
 
 PLACE = "spec.model.path"
-TOKENIZERS = ("tokenizer", "vocab.", "tekken.json", "spiece.model", "sentencepiece", "merges.txt")
+# What a tokenizer is made of; its settings alone, tokenizer_config.json, are none.
+TOKENIZERS = ("tokenizer.", "tokenization_", "vocab.", "tekken.json", "spiece.model", "sentencepiece", "merges.txt")
 BY_ITSELF = {"skip-tokenizer-init", "tokenizer", "tokenizer-mode"}
 
 
@@ -42,24 +43,26 @@ def check_model(model: ModelFacts, engine: str = "vllm", *, tokenizer: bool = Tr
         yield _no_config(model)
     elif not any(is_weights(name) for name in model.files) and not model.missing:
         yield _no_weights(model)
-    elif tokenizer and not any(PurePosixPath(name).name.startswith(TOKENIZERS) or name.endswith(".tiktoken")
-                               for name in model.files):
+    elif tokenizer and not any(name.startswith(TOKENIZERS) or name.endswith(".tiktoken") for name in model.files):
         yield wrong_input("model.tokenizer", f"{model.path} holds no tokenizer (tokenizer.json or the like)",
                           "copy it from where the model comes from", PLACE)
     yield from _incomplete(model)
+    if model.nowhere:
+        yield wrong_input("model.links", f"{_some(model.nowhere)} in {model.path}: links to what is not there",
+                          "download the model whole", PLACE)
     if model.outside:
-        yield wrong_input("model.links", f"{', '.join(model.outside[:3])} in {model.path} link out of it, where the "
-                          "container sees nothing", f"copy it with its links resolved: cp -rL {_shell(model)} COPY",
+        yield wrong_input("model.links", f"{_some(model.outside)} in {model.path} link out of it, where the container "
+                          "sees nothing", f"copy it with its links resolved: cp -rL {_shell(model)} COPY",
                           PLACE)
     if model.special:
-        yield wrong_input("model.special", f"{', '.join(model.special[:3])} in {model.path}: neither a file nor a "
-                          "directory", f"look who put it there: ls -l {model.path}", PLACE)
+        yield wrong_input("model.special", f"{_some(model.special)} in {model.path}: neither a file nor a directory",
+                          f"look who put it there: ls -l {_shell(model)}", PLACE)
     if model.mounts:
-        yield wrong_input("model.mounts", f"{', '.join(model.mounts[:3])} is mounted below {model.path}; the container "
+        yield wrong_input("model.mounts", f"{_some(model.mounts)} is mounted below {model.path}; the container "
                           "is given one file system, read-only", "mount it elsewhere, and copy or bind what it has: "
                           "each model has a directory on one file system", PLACE)
     if model.unreadable:
-        yield wrong_input("model.unreadable", f"the container's user cannot read {', '.join(model.unreadable[:3])} in "
+        yield wrong_input("model.unreadable", f"the container's user cannot read {_some(model.unreadable)} in "
                           f"{model.path}", f"chmod -R o+rX {_shell(model)}", PLACE)
 
 
@@ -68,14 +71,20 @@ def _incomplete(model: ModelFacts) -> Iterator[Finding]:
         yield wrong_input("model.pointers", f"{_some(model.pointers)} in {model.path}: Git LFS pointers, not the files "
                           "themselves", f"git -C {_shell(model)} lfs pull", PLACE)
     if model.missing:
-        yield wrong_input("model.shards", f"{_some(model.missing)}: named by the index in {model.path}, and not there",
-                          "download the rest", PLACE)
+        yield wrong_input("model.shards", f"{_some(model.missing)}: named by the index in {model.path} or by other "
+                          "shards, and not there", "download the rest", PLACE)
     if model.broken:
-        yield wrong_input("model.broken", f"{model.path}: {'; '.join(model.broken[:3])}", "download it again", PLACE)
+        yield wrong_input("model.broken", f"{model.path}: {_some(model.broken, '; ')}", "download it again", PLACE)
 
 
 def _no_config(model: ModelFacts) -> Finding:
     """Why there is no architecture: another kind of directory than a model's, or a file that cannot be read."""
+    if "" in model.files:
+        return wrong_input("model.empty", f"{model.path} is a file", f"write path: {PurePosixPath(model.path).parent}",
+                           PLACE)
+    if "model_index.json" in model.files:
+        return wrong_input("model.pipeline", f"{model.path} holds a pipeline of diffusers, which makes images",
+                           "give the directory of a language model", PLACE)
     inner = sorted(PurePosixPath(name).parent.name for name in model.files if name.endswith("/config.json"))
     if "adapter_config.json" in model.files:
         return wrong_input("model.adapter", f"{model.path} holds an adapter (LoRA), not a model",
@@ -104,8 +113,10 @@ def _no_weights(model: ModelFacts) -> Finding:
         "download the model whole", PLACE)
 
 
-def _some(names: tuple[str, ...]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+def _some(names: tuple[str, ...], between: str = ", ") -> str:
+    """Names, which are anybody's: each on one line."""
+    shown = [name if name.isprintable() else repr(name) for name in names[:3]]
+    return between.join(shown) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _shell(model: ModelFacts) -> str:

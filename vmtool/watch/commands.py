@@ -7,6 +7,7 @@ import time
 import click
 
 from vmtool.cli.apply_plan import has_undo, remove, show_or_apply
+from vmtool.cli.numbers import Seconds
 from vmtool.errors import Interrupted, NotReady
 from vmtool.host import locks, signals
 from vmtool.host.local import LocalMachine
@@ -21,11 +22,11 @@ from vmtool.watch.world import LocalWorld
 @click.option("--install", is_flag=True, help="As a systemd service: now, and from every boot on.")
 @click.option("--uninstall", is_flag=True, help="Take that service away; what runs goes on.")
 @click.option("--dry-run", is_flag=True, help="With --install: print what would be done.")
-@click.option("--health-every", type=click.FloatRange(min=1), default=USUAL_PACE.health, show_default=True,
+@click.option("--health-every", type=Seconds(1), default=USUAL_PACE.health, show_default=True,
               help="Seconds between two looks at /health.")
-@click.option("--canary-every", type=click.FloatRange(min=1), default=USUAL_PACE.canary, show_default=True,
+@click.option("--canary-every", type=Seconds(1), default=USUAL_PACE.canary, show_default=True,
               help="Seconds between two questions with a known answer.")
-@click.option("--claims-every", type=click.FloatRange(min=1), default=USUAL_PACE.claims, show_default=True,
+@click.option("--claims-every", type=Seconds(1), default=USUAL_PACE.claims, show_default=True,
               help="Seconds between two verifications of what is strict.")
 @click.pass_obj
 def watch_command(state: State, install: bool, uninstall: bool, dry_run: bool, health_every: float, canary_every: float,

@@ -114,3 +114,20 @@ def test_commands_end_with_the_code_of_their_answer(words: tuple[str, ...], code
     launchable(tmp_path / "state", tmp_path / "spec.yaml", monkeypatch)
     result = typed(tmp_path / "state", *(word.format(tmp_path) for word in words))
     assert getattr(result.exception, "code", result.exit_code) == code, (result.output, result.exception)
+
+
+@pytest.mark.parametrize("words", [
+    ("chat", "a", "b", "--timeout"), ("chat", "a", "b", "--temperature"), ("plan", "a.yaml", "--timeout"),
+    ("run", "a.yaml", "--timeout"), ("gpu", "bind", "--deadline"), ("rootfs", "boot", "a.img", "--timeout"),
+    ("stop", "a", "--grace"),
+], ids=" ".join)
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf", "1e300", "-1"])
+def test_a_number_that_no_clock_can_hold_is_refused(words: tuple[str, ...], number: str,
+                                                    monkeypatch: pytest.MonkeyPatch,
+                                                    capsys: pytest.CaptureFixture[str]) -> None:
+    """nan lies within every range; subprocess and sockets overflow at the others, in the middle of a command."""
+    monkeypatch.setattr("sys.argv", ["vmtool", *words, number])
+    with pytest.raises(SystemExit) as end:
+        cli.run_command()
+    assert end.value.code == 2
+    assert f"Invalid value for '{words[-1]}'" in capsys.readouterr().err

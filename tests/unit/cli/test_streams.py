@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import errno
 import io
 import os
 import re
@@ -15,7 +16,7 @@ import pytest
 from vmtool.cli import main as cli
 from vmtool.cli.output import print_json
 from vmtool.cli.streams import SafeStream, harmless
-from vmtool.errors import Refused, VmtoolError
+from vmtool.errors import Refused, VmtoolError, system_error
 
 BAD = os.fsdecode(b"caf\xe9")
 
@@ -39,6 +40,24 @@ def test_a_stream_lets_colours_through_and_nothing_else(text: str, encoding: str
     stream = SafeStream(buffer := io.BytesIO(), encoding=encoding, errors="backslashreplace", write_through=True)
     stream.write(text)
     assert buffer.getvalue() == data
+
+
+class Full(io.RawIOBase):
+    """A device that is full, /dev/full."""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: object, /) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_full_stream_is_called_by_its_name() -> None:
+    stream = SafeStream(io.BufferedWriter(Full()), encoding="utf-8", write_through=True, line_buffering=True)
+    with pytest.raises(OSError) as raised:
+        stream.write("a line\n")
+    error = system_error(raised.value, "vmtool")
+    assert (error.message, error.hint) == ("standard output: no space left on device", "")
 
 
 def test_a_json_document_keeps_every_character(capsys: pytest.CaptureFixture[str]) -> None:

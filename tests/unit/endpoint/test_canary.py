@@ -46,3 +46,10 @@ def test_the_expected_answer_is_right_whatever_else_the_model_says() -> None:
     ASK.do(host({"content": "So.", "reasoning": "Let me"}, "length", written))
     assert json.loads(written[Path("/evidence")]) | {"answer": "So.", "right": True} == json.loads(
         written[Path("/evidence")])
+
+
+def test_an_answer_with_half_of_a_character_is_kept_as_evidence() -> None:
+    written: dict[Path, str] = {}
+    with pytest.raises(VerificationFailed):
+        ASK.do(host({"content": "So\ud800"}, "stop", written))
+    assert written[Path("/evidence")].encode()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -319,3 +320,74 @@ def test_what_takes_a_path_a_class_or_an_address_is_never_plain() -> None:
 
 def test_the_spec_that_the_readme_shows_has_a_mapping() -> None:
     assert isinstance(yaml.safe_load((shipped("images") / "quickstart.yaml").read_text())["spec"]["vllm"]["args"], dict)
+
+
+@pytest.mark.parametrize("option", ["--chat-template.x", "--max-model-len.x", "--lora-modules.x", "--enforce-eager.x",
+                                    "--hf-overrides.", "--hf-overrides..a", "--hf-overrides.a..b"])
+def test_only_a_mapping_has_keys_and_each_has_a_name(tmp_path: Path, option: str) -> None:
+    assert "takes no key" in refused(tmp_path, f"args: ['{option}=5']").details[0]
+
+
+@pytest.mark.parametrize("value", ['{"path": "/etc", "name": "=/models/local/x"}', "a=/models/local/x=/etc",
+                                   '{"name": "a=/models/local/x", "path": "/etc"}', "a=/models/local/x,b=/etc"])
+def test_an_adapter_s_path_is_where_vllm_looks_for_it(tmp_path: Path, value: str) -> None:
+    """NAME=PATH is taken apart by vLLM only without a comma and with one =; else it is JSON."""
+    for text in (f"args: {{lora-modules: ['{value}']}}", f"args: [--lora-modules, '{value}']"):
+        assert "spec.vllm.allow: [files]" in refused(tmp_path, text).details[0]
+    assert words(read(tmp_path, "args: {lora-modules: ['a=/models/local/x']}"))
+
+
+@pytest.mark.parametrize("text", ["args: {seed: '٣'}", "args: {max-model-len: '٢٥٦'}", "args: {seed: '--5'}",
+                                  "args: {gpu-memory-utilization: '٠.٩'}", "args: {kv-cache-memory-bytes: '٦٤M'}",
+                                  "args: {lora-modules: []}", "args: {compilation-config: [1]}",
+                                  "args: ['--speculative-config', '[1]']"])
+def test_values_that_vllm_does_not_take_as_the_table_reads_them(tmp_path: Path, text: str) -> None:
+    assert refused(tmp_path, text)
+
+
+@pytest.mark.parametrize("text", ["args: {enable-log-requests: false}", "args: [--no-enable-log-requests]",
+                                  "args: {enable-prompt-embeds: false, trust-request-chat-template: false}",
+                                  "args: {gpu-memory-utilization: '.9'}", "args: [-O, '3']",
+                                  "args: ['--hf-overrides.a.b=1', '--hf-overrides.a.c=2']"])
+def test_a_flag_that_is_off_needs_nobody_s_word(tmp_path: Path, text: str) -> None:
+    assert words(read(tmp_path, text))
+
+
+def test_keys_of_one_mapping_may_come_one_by_one_but_none_twice(tmp_path: Path) -> None:
+    [word] = words(read(tmp_path, "args: ['--hf-overrides.a.b=1', '--hf-overrides.a.c=2', '--hf-overrides.d=3']"))
+    assert json.loads(word.partition("=")[2]) == {"a": {"b": 1, "c": 2}, "d": 3}
+    assert "given twice" in refused(tmp_path, "args: ['--hf-overrides.a.b=1', '--hf-overrides.a.b=2']").details[0]
+
+
+@pytest.mark.parametrize("text", [
+    "env: {HTTPS_PROXY: 'me:hunter2@proxy:3128'}", "env: {HF_ENDPOINT: 'https://a/ http://me:hunter2@b'}",
+    "env: {HF_ENDPOINT: 'https://hf_hunter2hunter2hunter2hunter2hunter2@hub'}",
+    "args: {otlp-traces-endpoint: 'http://me:hunter2@collector'}",
+    "args: [--otlp-traces-endpoint, 'http://me:hunter2@collector']",
+    "args: {hf-overrides: {a: [{b: 'hf_hunter2hunter2hunter2hunter2hunter2'}]}}",
+    "args: {model-loader-extra-config: {endpoint: 's3://key:hunter2@bucket'}}",
+])
+def test_a_secret_is_known_by_its_form_wherever_it_stands(tmp_path: Path, text: str) -> None:
+    error = refused(tmp_path, f"{text}\nallow: {json.dumps(GRANTED)}")
+    assert "holds a password or a token" in error.details[0]
+    assert "hunter2" not in str(error.details) + error.hint + error.message
+
+
+def test_what_no_program_can_be_given_is_refused_at_once(tmp_path: Path) -> None:
+    """The kernel takes 128 KiB in one word (E2BIG); a value of 200 KB took a regular expression minutes."""
+    for text in (f"env: {{TZ: {'x' * 200_000}}}", f"env: {{TZ: '{'a://' * 50_000}'}}",
+                 f"args: {{hf-overrides: {{a: {'x' * 200_000}}}}}", f"args: [--tokenizer-mode, {'x' * 200_000}]"):
+        assert "120000 bytes" in refused(tmp_path, text).details[0]
+
+
+def test_no_mapping_is_suggested_that_would_be_refused_next(tmp_path: Path) -> None:
+    assert refused(tmp_path, "args: [--seed, '--5']").hint == "vmtool spec explain spec.vllm.args"
+    assert "write --enforce-eager" in refused(tmp_path, "args: ['--enforce-eager ']").details[0]
+
+
+@pytest.mark.parametrize("text", ["args: []", "args: {seed: 1}", "args: [--seed, '1']", "args: --seed 1"])
+def test_a_spec_is_kept_and_read_again_without_a_warning(tmp_path: Path, text: str) -> None:
+    body = read(tmp_path, text)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert Body.model_validate_json(body.model_dump_json()) == body

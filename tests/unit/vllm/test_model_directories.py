@@ -34,14 +34,21 @@ class Disk(Recorded):
         self.path = path
 
     def run(self, argv: tuple[str, ...], deadline: float = 10.0) -> Output | None:
-        if "-type" in argv or not self.path.exists():
+        if not self.path.exists():
             return Output(0, "", "")
-        rows = [f"d 755 4096 {self._name(self.path)}\0"] if "%P" in argv[-1] else []
-        for each in sorted(self.path.rglob("*")):
-            if len(each.relative_to(self.path).parts) <= 2:
-                kind = "d" if each.is_dir() else "f"
-                rows.append(f"{kind} {755 if kind == 'd' else 644} {each.stat().st_size} {self._name(each)}\0")
+        two = [each for each in sorted(self.path.rglob("*")) if len(each.relative_to(self.path).parts) <= 2]
+        if "-type" in argv:
+            links = [f"{self._name(each)}\0{each.readlink()}\0" for each in two if each.is_symlink()]
+            return Output(0, "".join(links), "")
+        rows = ["d 755 4096 \0" if self.path.is_dir() else f"f 644 {self.path.stat().st_size} \0"]
+        for each in two:
+            kind = "d" if each.is_dir() else "f" if each.exists() else "l"
+            size = each.stat().st_size if each.exists() else 9
+            rows.append(f"{kind} {755 if kind == 'd' else 644} {size} {self._name(each)}\0")
         return Output(0, "".join(rows), "")
+
+    def link(self, path: str) -> str | None:
+        return str(Path(path).readlink()) if Path(path).is_symlink() else None
 
     def _name(self, path: Path) -> str:
         return str(path.relative_to(self.path)).removeprefix(".")
@@ -71,6 +78,16 @@ def whole(tmp_path: Path) -> Path:
 
 def ids(path: Path, engine: str = "vllm") -> list[str]:
     return [finding.id for finding in check_model(look(path), engine)]
+
+
+def with_header(tensors: object, size: int) -> bytes:
+    """A safetensors file that says so, and has so many bytes of tensors."""
+    header = json.dumps(tensors).encode()
+    return struct.pack("<Q", len(header)) + header + bytes(size)
+
+
+def one(start: int, end: int, shape: int = 4) -> dict[str, object]:
+    return {"dtype": "U8", "shape": [shape], "data_offsets": [start, end]}
 
 
 def sharded(path: Path, index: str = "model.safetensors.index.json") -> None:
@@ -103,11 +120,53 @@ def without_tensors(path: Path) -> None:
     (path / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
 
 
-@pytest.mark.parametrize("change", [lambda path: None, without_tensors,
-                                    sharded, mistral, bin_shards, another_index,
-                                    lambda path: (path / "adapter_config.json").write_text("{}"),
-                                    lambda path: (path / "x.gguf").write_bytes(b"GGUF"),
-                                    lambda path: (path / "tokenizer.json").rename(path / "tokenizer.model")])
+def linked(path: Path) -> None:
+    """The directory is known by another name, as /models/current is, and has links of its own."""
+    (path / "real.safetensors").write_bytes((path / "model.safetensors").read_bytes())
+    (path / "model.safetensors").unlink()
+    (path / "model.safetensors").symlink_to("real.safetensors")
+    path.rename(path.with_name("elsewhere"))
+    path.symlink_to("elsewhere")
+
+
+def large_index(path: Path) -> None:
+    """That of a model of 163 shards has 9 MB, more than vmtool reads of a text."""
+    sharded(path)
+    index = json.loads((path / "model.safetensors.index.json").read_text())
+    index["weight_map"] |= {f"model.layers.{number}.mlp.experts.weight": "model-00001-of-00003.safetensors"
+                            for number in range(60_000)}
+    (path / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def large_index_of_more(path: Path) -> None:
+    large_index(path)
+    (path / "model-00002-of-00003.safetensors").unlink()
+
+
+def beside_an_index(path: Path) -> None:
+    """vLLM loads nothing that the index does not name."""
+    sharded(path)
+    (path / "model.safetensors").write_bytes(b"old")
+
+
+def index_of_others(path: Path) -> None:
+    """The index wins, also over weights that are whole."""
+    whole = (path / "model.safetensors").read_bytes()
+    without(path, "model-*.safetensors")
+    (path / "model.safetensors").write_bytes(whole)
+
+
+@pytest.mark.parametrize("change", [
+    lambda path: None, without_tensors, linked, large_index,
+    sharded, mistral, bin_shards, another_index,
+    lambda path: (path / "adapter_config.json").write_text("{}"),
+    lambda path: (path / "x.gguf").write_bytes(b"GGUF"),
+    lambda path: (path / "pytorch_model.bin").write_bytes(b"old"),
+    beside_an_index,
+    lambda path: (path / "tokenizer.json").rename(path / "tokenizer.model"),
+    lambda path: (path / "tokenizer.json").rename(path / "vocab.txt"),
+    lambda path: (path / "model.safetensors").write_bytes(with_header({"a": one(4, 8), "b": one(0, 4)}, 8)),
+])
 def test_what_vllm_serves_is_accepted(whole: Path, change: Callable[[Path], object]) -> None:
     change(whole)
     assert ids(whole) == []
@@ -174,6 +233,40 @@ def hub_cache(path: Path) -> None:
     (lambda path: (path / "tokenizer.json").unlink(), "model.tokenizer", "holds no tokenizer"),
     (lambda path: (path / "model.safetensors").unlink(), "model.weights", "holds no weights"),
     (lambda path: (path / "model.safetensors").rename(path / "training_args.bin"), "model.weights", "holds no weights"),
+    (large_index_of_more, "model.shards", "00002"),
+    (lambda path: (path / "model.safetensors").rename(path / "model-00002-of-00003.safetensors"), "model.shards",
+     "model-00001-of-00003.safetensors, model-00003-of-00003.safetensors"),
+    (lambda path: (path / "model.safetensors").rename(path / "pytorch_model-00001-of-00002.bin"), "model.shards",
+     "pytorch_model-00002-of-00002.bin"),
+    (index_of_others, "model.shards", "00001"),
+    (lambda path: (path / "model.safetensors.index.json").write_text("{"), "model.broken", "names no weights"),
+    (lambda path: (path / "model.safetensors.index.json").write_text('{"weight_map": {}}'), "model.broken", "names no"),
+    (lambda path: (path / "model.safetensors").write_bytes(tensors() + b"x"), "model.broken", "1 bytes more than"),
+    (lambda path: (path / "model.safetensors").write_bytes(with_header({"a": one(4, 8)}, 8)), "model.broken", "a gap"),
+    (lambda path: (path / "model.safetensors").write_bytes(with_header({"a": one(0, 4), "b": one(0, 4)}, 4)),
+     "model.broken", "a place used twice"),
+    (lambda path: (path / "model.safetensors").write_bytes(with_header({"a": one(0, 4, 9)}, 4)), "model.broken",
+     "another size for its tensor 'a' than its shape"),
+    (lambda path: (path / "model.safetensors").write_bytes(with_header({"a": one(-4, 4)}, 4)), "model.broken", "twice"),
+    (lambda path: (path / "model.safetensors").write_bytes(with_header(["a"], 4)), "model.broken", "has a header that"),
+    (lambda path: (path / "model.safetensors").rename(path / "pytorch_model.bin"), "model.broken", "of PyTorch"),
+    (lambda path: ((path / "model.safetensors").unlink(), (path / "pytorch_model.bin").touch()), "model.broken",
+     "pytorch_model.bin is empty"),
+    (lambda path: (path / "tokenizer.json").write_text("<html>"), "model.broken", "tokenizer.json is no JSON"),
+    (lambda path: (path / "tokenizer.json").write_text(""), "model.broken", "tokenizer.json is no JSON"),
+    (lambda path: (path / "tokenizer.json").rename(path / "tokenizer_config.json"), "model.tokenizer", "no tokenizer"),
+    (lambda path: ((path / "original").mkdir(), (path / "tokenizer.json").rename(path / "original/tokenizer.json")),
+     "model.tokenizer", "holds no tokenizer"),
+    (lambda path: ((path / "config.json").rename(path / "model_index.json"), (path / "unet").mkdir(), (
+        path / "unet/config.json").write_text(CONFIG)), "model.pipeline", "a pipeline of diffusers"),
+    (lambda path: (path / "config.json").write_text('{"architectures": [{"a": 1}]}'), "model.config", "is no JSON"),
+    (lambda path: (path / "x.json").symlink_to("/etc/passwd"), "model.links", "link out of it"),
+    (lambda path: ((path / "s").mkdir(), (path / "s/up").symlink_to(".."), (path / "z.json").symlink_to(
+        "s/up/../elsewhere")), "model.links", "z.json in"),
+    (lambda path: (path / "w.safetensors").symlink_to(".git/annex/objects/x"), "model.links", "links to what is not"),
+    (lambda path: (path / "a\nb.safetensors").write_bytes(b"junk"), "model.broken", "'a\\nb.safetensors is not"),
+    (lambda path: ([(path / f"f{number}").touch() for number in range(2100)], (path / "zz.safetensors").write_bytes(
+        b"junk")), "model.broken", "zz.safetensors is not"),
 ])
 def test_what_it_cannot_is_refused_with_the_reason_and_what_to_do(
         whole: Path, change: Callable[[Path], object], id: str, message: str) -> None:
@@ -206,3 +299,15 @@ def test_files_of_a_spec(out: str, why: str) -> None:
     reader = Recorded({"outputs": {"find -L /x -maxdepth 0 -printf '%y %m'": {"status": 0, "out": out, "err": ""}}})
     found = unreadable_file(reader, "/x")
     assert found.startswith(why) if why else found == ""
+
+
+def test_a_file_is_no_directory(whole: Path) -> None:
+    [finding] = check_model(look(whole / "config.json"))
+    assert (finding.id, finding.hint) == ("model.empty", f"write path: {whole}")
+
+
+@pytest.mark.parametrize("canary", ['{"prompt": "", "expect": ""}', '{"prompt": "a", "expect": " "}', '{"prompt": 5}',
+                                    json.dumps({"prompt": "x" * 10_001, "expect": "a"}), "[" * 9999])
+def test_a_canary_that_would_prove_nothing_is_none(whole: Path, canary: str) -> None:
+    (whole / "canary.json").write_text(canary)
+    assert look(whole).canary is None

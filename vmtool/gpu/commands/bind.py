@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from vmtool.cli.apply_plan import apply_and_explain, read_interrupted
+from vmtool.cli.numbers import Seconds
 from vmtool.cli.output import print_table
 from vmtool.errors import NotReady, Refused
 from vmtool.gpu import plan_bind as binding
@@ -26,7 +27,7 @@ from vmtool.plan import Plan, plan_lines
 
 BDFS = click.argument("bdfs", nargs=-1, metavar="[BDF]...")
 DRY_RUN = click.option("--dry-run", is_flag=True, help="Print the lines that would be done, and do nothing.")
-DEADLINE = click.option("--deadline", type=click.FloatRange(min=0.1), default=20.0, show_default=True,
+DEADLINE = click.option("--deadline", type=Seconds(0.1), default=20.0, show_default=True,
                         help="Seconds that the kernel has for each step.")
 
 

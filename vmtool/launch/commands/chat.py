@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import click
 
+from vmtool.cli.numbers import Number, Seconds
 from vmtool.cli.output import print_json
 from vmtool.cli.streams import harmless
 from vmtool.endpoint import client
@@ -19,8 +20,8 @@ from vmtool.paths import State
 @click.argument("name")
 @click.argument("question")
 @click.option("--stream", is_flag=True, help="Show the answer as it is made.")
-@click.option("--temperature", type=click.FloatRange(0, 2), default=0.0, show_default=True)
-@click.option("--timeout", type=click.FloatRange(min=0.1), default=300.0, show_default=True, help="Seconds.")
+@click.option("--temperature", type=Number(0, 2), default=0.0, show_default=True)
+@click.option("--timeout", type=Seconds(0.1), default=300.0, show_default=True, help="Seconds.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def chat_command(state: State, name: str, question: str, stream: bool, temperature: float, timeout: float,

@@ -13,6 +13,7 @@ import click
 
 from vmtool.claims import Claim
 from vmtool.cli.apply_plan import authorise, remove
+from vmtool.cli.numbers import Seconds
 from vmtool.cli.output import print_json, print_table
 from vmtool.errors import Refused, VmtoolError
 from vmtool.host import processes
@@ -116,7 +117,7 @@ def exec_command(state: State, name: str, tty: bool, command: tuple[str, ...]) -
 
 @click.command()
 @click.argument("name")
-@click.option("--grace", type=float, default=20.0, show_default=True, help="Seconds until it is killed.")
+@click.option("--grace", type=Seconds(0), default=20.0, show_default=True, help="Seconds until it is killed.")
 @click.option("--again", is_flag=True, hidden=True, help="As vmtool watch does it, which starts it again.")
 @click.option("--unproven", is_flag=True, hidden=True, help="As vmtool watch ends what is strict.")
 @click.pass_obj

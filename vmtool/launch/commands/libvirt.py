@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from vmtool.errors import shell_word
 from vmtool.paths import State
 
 
@@ -32,6 +33,6 @@ def render(state: State, spec: Path, output: Path | None) -> None:
         click.secho(f"vmtool run would stop: {line}", fg="yellow", err=True)
     if output:
         path = write_output(output, rendering.text)
-        click.echo(f"written: {path}" + ("" if rendering.stops else f"; next: vmtool run {spec}"), err=True)
+        click.echo(f"written: {path}" + ("" if rendering.stops else f"; next: vmtool run {shell_word(spec)}"), err=True)
     else:
         click.echo(rendering.text, nl=False)

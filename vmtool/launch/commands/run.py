@@ -12,6 +12,7 @@ import click
 
 from vmtool.claims import Claim
 from vmtool.cli.apply_plan import apply_plan
+from vmtool.cli.numbers import Seconds
 from vmtool.cli.output import print_json
 from vmtool.errors import VmtoolError
 from vmtool.facts.recording import RecordingReader
@@ -31,7 +32,7 @@ from vmtool.spec.runtime import Spec
 from vmtool.stage.launch import Again
 
 SPEC = click.argument("spec", type=click.Path(path_type=Path), metavar="SPEC.yaml")
-TIMEOUT = click.option("--timeout", type=click.FloatRange(min=1), help="Seconds until /health must answer.")
+TIMEOUT = click.option("--timeout", type=Seconds(1), help="Seconds until /health must answer.")
 
 
 @click.command()

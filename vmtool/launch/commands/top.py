@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from vmtool.cli.numbers import Number
 from vmtool.cli.output import print_json, print_table, printable
 from vmtool.gpu.inventory import Inventory, read_inventory
 from vmtool.gpu.pci_names import PciNames
@@ -25,7 +26,7 @@ NONE = "-"
 
 
 @click.command()
-@click.option("--interval", type=click.FloatRange(min=0.2, max=3600), default=2.0, show_default=True,
+@click.option("--interval", type=Number(0.2, 3600), default=2.0, show_default=True,
               help="Seconds between two looks of the live table.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document, as where there is no terminal.")
 @click.pass_obj

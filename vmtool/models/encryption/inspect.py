@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from vmtool.errors import Refused
+from vmtool.errors import Refused, shell_word
 from vmtool.findings import Finding, finding
 from vmtool.foreign import read_regular
 from vmtool.host.safe_open import open_regular
@@ -49,7 +49,7 @@ def inspect_model(directory: Path, manifest: ModelManifest, signer: Signer, *, d
             yield finding("model.file", entry.name, "ok", said)
     known = {NAME, *(entry.name for entry in manifest.files)}
     for name in sorted(set(os.listdir(directory)) - known):
-        yield finding("model.foreign", name, "fail", "its owner did not sign it", f"rm {directory / name}")
+        yield finding("model.foreign", name, "fail", "its owner did not sign it", f"rm {shell_word(directory / name)}")
 
 
 def _check(path: Path, entry: Entry, signer: Signer, data: bool, master: MasterKey | None) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from vmtool.errors import Refused
+from vmtool.errors import Refused, shell_word
 from vmtool.foreign import read_regular
 from vmtool.serving.cryptotensors.errors import Untrusted
 from vmtool.serving.cryptotensors.jwk import ALGORITHMS, MAX_KEY_FILE, MasterKey, Signer, read_key
@@ -62,11 +62,12 @@ def read_key_file(path: Path) -> MasterKey | Signer:
         text = read_regular(path, MAX_KEY_FILE)
         mode = stat.S_IMODE(path.stat().st_mode)
     except FileNotFoundError:
-        raise Refused(f"{path}: no such file", hint=f"vmtool key generate -o {path}") from None
+        raise Refused(f"{path}: no such file", hint=f"vmtool key generate -o {shell_word(path)}") from None
     try:
         key = read_key(text)
     except Untrusted as error:
         raise Refused(f"{path}: {error}", hint="vmtool key generate makes one") from None
     if mode & 0o077 and (isinstance(key, MasterKey) or key.private):
-        raise Refused(f"{path}: its mode is {mode:04o}, so others may read the key", hint=f"chmod 600 {path}")
+        raise Refused(f"{path}: its mode is {mode:04o}, so others may read the key",
+                      hint=f"chmod 600 {shell_word(path)}")
     return key

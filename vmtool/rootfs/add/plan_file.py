@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vmtool import plan as p
 from vmtool.debian.tools import Tools
-from vmtool.errors import NotReady, Refused
+from vmtool.errors import NotReady, Refused, shell_word
 from vmtool.rootfs.build.replace_files import plan_replace_image
 from vmtool.rootfs.build.workers import insert_file, write_headers
 from vmtool.rootfs.format.image_file import ImageFile, manifest_path
@@ -64,7 +64,8 @@ def plan_add(directory: Path, image: ImageFile, users: tuple[str, ...], manifest
 def check_writable(image: ImageFile, manifest: Manifest | None) -> None:
     """Raise Refused, with the reason, for an image that cannot be written to."""
     if image.problem or image.kind not in KINDS or not image.rootfs:
-        raise Refused(f"{image.path}: {image.problem or image.kind}", hint=f"vmtool rootfs inspect {image.path}")
+        raise Refused(f"{image.path}: {image.problem or image.kind}",
+                      hint=f"vmtool rootfs inspect {shell_word(image.path)}")
     if image.rootfs.holds != "ext4":
         raise Refused(f"{image.path} is {image.rootfs.holds}, which is written once",
                       hint="put it into the recipe and build the image anew")

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from vmtool.cli.apply_plan import show_or_apply
-from vmtool.errors import Refused
+from vmtool.errors import Refused, shell_word
 from vmtool.host.local import LocalMachine
 from vmtool.paths import State
 from vmtool.plan import Plan
@@ -92,7 +92,7 @@ def put(state: State, image: Path, addition: Addition, dry_run: bool) -> None:
     else:
         changed, after = show_or_apply(state, directory, f"vmtool rootfs add {image.name}", make, dry_run), "verify"
     if changed:
-        click.echo(f"{addition.path} is in {image}; next: vmtool rootfs {after} {image}")
+        click.echo(f"{addition.path} is in {image}; next: vmtool rootfs {after} {shell_word(image)}")
 
 
 add_command.add_command(add_package)

@@ -13,7 +13,7 @@ from vmtool.architecture import BY_DEBIAN, architecture_of
 from vmtool.cache import Cache
 from vmtool.cli.apply_plan import show_or_apply
 from vmtool.debian.tools import Tools, plan_tools, read_unpacked, tools_dir
-from vmtool.errors import NotReady, Refused
+from vmtool.errors import NotReady, Refused, shell_word
 from vmtool.facts.memory import read_disk
 from vmtool.host.local import LocalMachine
 from vmtool.machine import Reader
@@ -115,7 +115,8 @@ def add_to_image(state: State, image: Path, change: Callable[[ExistingImage, Tre
         return plan_rebuild(directory, old, change(old, tree, arch, machine, own), own, before=(step,))
 
     if show_or_apply(state, directory, f"vmtool rootfs add {image.name}", make, dry_run):
-        click.echo(f"{image} has it, and a new root hash when it has one; next: vmtool rootfs verify {image}")
+        click.echo(f"{image} has it, and a new root hash when it has one; "
+                   f"next: vmtool rootfs verify {shell_word(image)}")
 
 
 def own_tools(machine: Reader, cache: Cache) -> tuple[Step, Tools]:

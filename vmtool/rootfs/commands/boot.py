@@ -10,10 +10,11 @@ import click
 from vmtool.architecture import BY_DEBIAN, Architecture, architecture_of
 from vmtool.cache import Cache
 from vmtool.cli.apply_plan import show_or_apply
+from vmtool.cli.numbers import Seconds
 from vmtool.cli.output import print_json
 from vmtool.debian.settings import apt_options, build_environment
 from vmtool.debian.tools import Tools, plan_tools, read_unpacked, tools_dir
-from vmtool.errors import NotReady, ProgramFailed, Refused, VerificationFailed, VmtoolError
+from vmtool.errors import NotReady, ProgramFailed, Refused, VerificationFailed, VmtoolError, shell_word
 from vmtool.facts.cpu import read_cpu
 from vmtool.facts.kvm import read_kvm
 from vmtool.host.local import LocalMachine
@@ -32,7 +33,8 @@ from vmtool.rootfs.view import print_findings
 @IMAGE
 @click.option("--manifest", "manifest_file", type=click.Path(path_type=Path), help="[IMAGE.manifest.json]")
 @click.option("--kernel", type=click.Path(path_type=Path), help="[IMAGE.vmlinuz]")
-@click.option("--timeout", type=float, default=300.0, show_default=True, metavar="S", help="Seconds for the guest.")
+@click.option("--timeout", type=Seconds(0.1), default=300.0, show_default=True, metavar="S",
+              help="Seconds for the guest.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
 @click.pass_obj
@@ -52,7 +54,7 @@ def boot_image(state: State, image: Path, manifest: Manifest | None, kernel: Pat
     """
     found = read_image(image)
     if found.problem and found.kind != "initrd":
-        raise Refused(f"{image}: {found.problem}", hint=f"vmtool rootfs inspect {image}")
+        raise Refused(f"{image}: {found.problem}", hint=f"vmtool rootfs inspect {shell_word(image)}")
     machine, cache = LocalMachine(), Cache.at()
     directory = work_dir(state, image)
     kernel = kernel or image.with_name(f"{image.name}.vmlinuz")

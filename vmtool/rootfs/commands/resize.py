@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from vmtool.cli.apply_plan import show_or_apply
+from vmtool.errors import shell_word
 from vmtool.facts.memory import read_disk
 from vmtool.host.local import LocalMachine
 from vmtool.paths import State
@@ -43,4 +44,4 @@ def resize_command(state: State, image: Path, size: str, manifest_file: Path | N
         return plan_resize(directory, facts, wanted, tools("debugfs", "e2fsck", "resize2fs"), copy=copy)
 
     if show_or_apply(state, directory, f"vmtool rootfs resize {image.name}", make, dry_run):
-        click.echo(f"{image} has {read_image(image).size} bytes now; next: vmtool rootfs verify {image}")
+        click.echo(f"{image} has {read_image(image).size} bytes now; next: vmtool rootfs verify {shell_word(image)}")

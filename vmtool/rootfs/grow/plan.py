@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from vmtool import plan as p
 from vmtool.debian.tools import Tools
-from vmtool.errors import NotReady, Refused
+from vmtool.errors import NotReady, Refused, shell_word
 from vmtool.quantity import parse_size
 from vmtool.rootfs.build.replace_files import plan_replace_image
 from vmtool.rootfs.format.image_file import ImageFile, manifest_path
@@ -124,7 +124,7 @@ def check_growable(image: ImageFile) -> None:
                       hint="build it anew, or choose filesystem ext4 in the recipe")
     if image.problem or image.kind not in KINDS or image.rootfs is None:
         raise Refused(f"{image.path} cannot be grown: {image.problem or image.kind}",
-                      hint=f"vmtool rootfs inspect {image.path}")
+                      hint=f"vmtool rootfs inspect {shell_word(image.path)}")
     if len(image.partitions) > 1 and not image.hashes:
         raise Refused(f"{image.path} cannot be grown: partition 2 holds {image.partitions[1].holds}, which would "
                       "be lost",

@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from vmtool.errors import Refused
+from vmtool.errors import Refused, shell_word
 from vmtool.machine import Host, check
 from vmtool.rootfs.format.block_groups import FilesystemMetadata, Read, read_metadata
 from vmtool.rootfs.format.sparse import written
@@ -63,7 +63,7 @@ def grow(host: Host, image: int, start: int, size: int, directory: Path,
         argv = (*resize2fs, "-f", f"/proc/{os.getpid()}/fd/{place}", f"{size // 1024}K")
         result = host.execute(argv, deadline=3600, env=ENVIRONMENT)
         full = any(text in result.err for text in _FULL)
-        check(argv, result, f"make room there: df -h {directory}" if full else _HINT)
+        check(argv, result, f"make room there: df -h {shell_word(directory)}" if full else _HINT)
 
         def is_hole(at: int, length: int) -> bool:
             return not any(written(image, start + at + length, start + at))

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from vmtool.errors import NotReady, Refused
+from vmtool.errors import NotReady, Refused, shell_word
 from vmtool.foreign import parse_json
 from vmtool.host import files, locks, safe_open
 from vmtool.rootfs.format.image_file import undo_file_path
@@ -109,14 +109,15 @@ def find(image: Path) -> Iterator[Undo | None]:
     with os.fdopen(descriptor, "rb") as stream:
         if os.fstat(descriptor).st_uid != os.geteuid():
             raise Refused(f"{path} belongs to another user, so nothing is changed by it",
-                          hint=f"as that user: vmtool recover; if nobody was growing the image: rm {path}")
+                          hint=f"as that user: vmtool recover; if nobody was growing the image: rm {shell_word(path)}")
         _lock(stream, image)
         if not os.fstat(descriptor).st_nlink:
             yield None                                 # it came to its end while this waited for the lock
             return
         if not _is_whole(stream):
             raise Refused(f"{path} is not whole, so nothing is changed by it",
-                          hint=f"look at the image: e2fsck -fn {image}; if it is as you want it: rm {path}")
+                          hint=f"look at the image: e2fsck -fn {shell_word(image)}; "
+                               f"if it is as you want it: rm {shell_word(path)}")
         yield Undo(path, stream)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from vmtool.debian.tools import Tools
-from vmtool.errors import NotReady
+from vmtool.errors import NotReady, shell_word
 from vmtool.machine import Reader
 from vmtool.rootfs.format.image_file import ImageFile
 
@@ -178,4 +178,4 @@ def open_tree(reader: Reader, tools: Tools, image: ImageFile) -> Tree:
     if image.rootfs and image.rootfs.holds in READERS:
         return tree_at(reader, tools.argv(READERS[image.rootfs.holds]), image.rootfs.holds, image.path,
                        image.rootfs.start)
-    raise NotReady(f"{image.path}: {image.problem}", hint=f"vmtool rootfs inspect {image.path}")
+    raise NotReady(f"{image.path}: {image.problem}", hint=f"vmtool rootfs inspect {shell_word(image.path)}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import posixpath
 import re
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
@@ -13,7 +12,7 @@ from vmtool.architecture import AMD64, DebianName
 from vmtool.image.recipe import PACKAGE
 from vmtool.paths import NAME
 from vmtool.rootfs.inspect.kata_requirements import HOOKS
-from vmtool.schema import Size, Strict
+from vmtool.schema import HostPath, Size, Strict
 
 MIB = 1 << 20
 Unit = Annotated[str, Field(pattern=r"^[A-Za-z0-9@._:\\-]+\.(service|target|mount|socket|timer|path)$")]
@@ -54,7 +53,7 @@ class Repository(Strict):
 
     name: Annotated[str, Field(pattern=f"^({NAME.pattern})$")]
     source: Annotated[str, Field(pattern=r"^(https?|file|copy)://?[^\s\"'\[\]]+( [A-Za-z0-9._/ -]+)?$")]
-    keys: Path | None = None
+    keys: HostPath | None = None
     unsigned: bool = False
 
     @model_validator(mode="after")
@@ -87,8 +86,8 @@ class Kernel(Strict):
     """The guest's kernel: a package; or an image file with a directory of its modules, named by its release."""
 
     package: str | None = None
-    image: Path | None = None
-    modules: Path | None = None
+    image: HostPath | None = None
+    modules: HostPath | None = None
 
     @model_validator(mode="after")
     def _one(self) -> Kernel:
@@ -109,9 +108,9 @@ class Driver(Strict):
     """
 
     packages: tuple[Package, ...] = ()
-    run: Path | None = None
-    source: Path | None = None
-    modules: Path | None = None
+    run: HostPath | None = None
+    source: HostPath | None = None
+    modules: HostPath | None = None
     branch: Annotated[str, Field(pattern=r"^\d{3}$")] | None = None
     gpu: tuple[Annotated[str, Field(pattern=r"^(nvidia-[a-z0-9]+|10de:[0-9a-f]{4})$")], ...] = ()
 
@@ -129,7 +128,7 @@ class Toolkit(Strict):
     """nvidia-container-toolkit: a package of a repository that the recipe names, or a package file."""
 
     package: str = "nvidia-container-toolkit"
-    file: Path | None = None
+    file: HostPath | None = None
 
 
 class Hook(Strict):
@@ -145,7 +144,7 @@ class Hook(Strict):
 class Kata(Strict):
     """What makes it a guest of Kata's; the agent is taken from the Kata release that the host runs."""
 
-    agent: Path
+    agent: HostPath
 
 
 class File(Strict):
@@ -153,7 +152,7 @@ class File(Strict):
 
     path: str
     text: str | None = None
-    source: Path | None = None
+    source: HostPath | None = None
     mode: Annotated[str, Field(pattern=r"^[0-7]{3,4}$")] = "0644"
     uid: Annotated[int, Field(ge=0, le=65534)] = 0
     gid: Annotated[int, Field(ge=0, le=65534)] = 0

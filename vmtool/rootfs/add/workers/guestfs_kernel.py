@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vmtool.errors import NotReady
+from vmtool.errors import NotReady, shell_word
 from vmtool.machine import Host, check
 
 
@@ -40,7 +40,7 @@ def use_kernel(host: Host, tree: Path, depmod: Sequence[str]) -> None:
     """
     releases = sorted(path.name for path in (tree / "usr/lib/modules").glob("*"))
     if not releases or not (tree / "boot" / f"vmlinuz-{releases[-1]}").exists():
-        raise NotReady(f"{tree}: no kernel in it", hint=f"rm -r {tree}, then try again")
+        raise NotReady(f"{tree}: no kernel in it", hint=f"rm -r {shell_word(tree)}, then try again")
     release = releases[-1]
     modules = tree / "usr/lib/modules" / release
     if not (modules / "modules.dep").exists():

@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from vmtool.errors import Refused, system_error
+from vmtool.errors import Refused, shell_word, system_error
 from vmtool.foreign import read_regular
 from vmtool.host import leases, safe_open
 from vmtool.machine import Host
@@ -57,7 +57,7 @@ def restore(image: Path) -> None:
                 go_back(held, undo)
         except FileNotFoundError as error:
             raise Refused(f"{image}: growing it was interrupted, and it is not there any more",
-                          hint=f"put it back; if it shall be gone: rm {undo.path}") from error
+                          hint=f"put it back; if it shall be gone: rm {shell_word(undo.path)}") from error
 
 
 def go_back(held: leases.Held, undo: Undo) -> None:
@@ -65,7 +65,7 @@ def go_back(held: leases.Held, undo: Undo) -> None:
     head, descriptor = undo.head(), held.descriptor
     if not all(_is_between(piece, os.pread(descriptor, len(piece.old), piece.at)) for piece in undo.pieces()):
         raise Refused(f"{held.image} is not the file that was being grown any more, or was changed since",
-                      hint=f"if it is as you want it: rm {undo.path}")
+                      hint=f"if it is as you want it: rm {shell_word(undo.path)}")
     if os.fstat(descriptor).st_size != head["size"] or any(_differs(descriptor, piece) for piece in undo.pieces()):
         # What was written behind the file system goes.
         os.ftruncate(descriptor, min(head["end"], head["size"]))
