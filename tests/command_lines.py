@@ -13,6 +13,8 @@ token list a
 token apply a
 token revoke x a
 ca show
+metrics
+metrics a
 ca export
 ca renew
 doctor --json

@@ -29,6 +29,10 @@ ELSEWHERE = {
     "curl -sS http://192.0.2.2:8000/v1/models": "test_no_other_address_leads_to_it",
     "vmtool attest verify report.bin --collateral vcek.der --nonce 00112233445566778899aabbccddeeff":
         "test_the_command_proves_a_genuine_report",
+    **dict.fromkeys(("vmtool metrics --dashboard > vmtool-dashboard.json",
+                     "vmtool metrics --alerts > vmtool-alerts.yml"),
+                    "test_promtool_accepts_the_rules_and_each_question_of_the_dashboard"),
+    "vmtool metrics > vmtool.prom": "test_what_the_host_knows_of_its_instances",
     **dict.fromkeys(("vmtool ca export > vmtool-ca.pem", "vmtool ca show"),
                     "test_the_ca_is_made_once_and_openssl_agrees"),
     "vmtool ca renew": "test_renewed_while_a_stream_goes_on",

@@ -24,7 +24,7 @@ FLOORS = (
     f"{GROUND} serving", "plan", "host", "engine", "cli",
     "facts", "debian tee", "spec",
     "endpoint containerd", "instance", "access net gpu qemu", "image", "rootfs models", "proof", "attest", "tls",
-    "stage", "runc kata libvirt", "doctor", "launch", "watch", "__main__",
+    "metrics", "stage", "runc kata libvirt", "doctor", "launch", "watch", "__main__",
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}
 
@@ -32,8 +32,8 @@ EFFECTS = {"subprocess", "socket", "ctypes", "fcntl"}
 EFFECT_CALLS = re.compile(r"os\.(fork|forkpty|kill|killpg|exec\w+|posix_spawn\w*|spawn\w+|system|popen)")
 READS = {"read_text", "read_bytes", "write_text", "write_bytes", "open", "is_file", "is_dir", "is_symlink", "exists",
          "iterdir", "glob", "rglob", "stat", "lstat", "readlink", "resolve", "mkdir", "unlink", "touch"}
-GUEST_LIBRARIES = {"aiohttp", "cryptography", "httptools", "multidict", "tokenizers", "torch", "transformers",
-                   "uvicorn", "vllm", "yarl"}
+GUEST_LIBRARIES = {"aiohttp", "cryptography", "httptools", "multidict", "prometheus_client", "tokenizers", "torch",
+                   "transformers", "uvicorn", "vllm", "yarl"}
 # What a public function gives, and the names of the files in which it may stand.
 HOMES = {
     "Step|Plan": r"plan(_\w+)?|stage|pipeline|commands|apply_plan",

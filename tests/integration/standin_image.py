@@ -22,7 +22,8 @@ NAME = "docker.io/vmtool/standin"
 LIBRARIES = Path(aiohttp.__file__).parents[1]
 # What the front imports, out of the tests' own environment.
 FRONT = ("aiohappyeyeballs", "aiohttp", "aiosignal", "attr", "attrs", "frozenlist", "httptools", "idna", "multidict",
-         "propcache", "typing_extensions.py", "yarl", "__pycache__/typing_extensions.cpython-311.pyc")
+         "prometheus_client", "propcache", "typing_extensions.py", "yarl",
+         "__pycache__/typing_extensions.cpython-311.pyc")
 WHERE, MODULE = "opt/vllm", "vllm/entrypoints/openai/api_server.py"
 
 

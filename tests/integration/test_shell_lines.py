@@ -500,20 +500,22 @@ for _tokens in (None, f"# by hand\n\n{GOOD_TOKEN}\n", GOOD_TOKEN, ""):
     def _(place: Path, tokens: str | None = _tokens) -> p.Action:
         (place / "key").write_text("sk-1\nsk-2" if tokens == "" else "sk-1\nsk-2\n")
         (place / "manager").write_text("m" * 64 + "\n")
+        (place / "scraper").write_text("s" * 64)
         if tokens is not None:
             (place / "tokens").write_text(tokens)
-        return WriteAccess(place / "key", place / "tokens", place / "manager", place / "access")
+        return WriteAccess(place / "key", place / "tokens", place / "manager", place / "scraper", place / "access")
 
 
 @scene(WriteAccess, "with TLS")
 def _(place: Path) -> p.Action:
-    for name, text in (("key", "sk-1\n"), ("manager", "m" * 64 + "\n")):
+    for name, text in (("key", "sk-1\n"), ("manager", "m" * 64 + "\n"), ("scraper", "s")):
         (place / name).write_text(text)
     (place / "tls").mkdir()
     for name, kind in (("certificate", "CERTIFICATE"), ("key", "PRIVATE KEY")):
         block = f"-----BEGIN {kind}-----\nAAAA\nBB==\n-----END {kind}-----\n"
         (place / "tls" / f"{name}.pem").write_text(block * (2 if name == "certificate" else 1))
-    return WriteAccess(place / "key", place / "tokens", place / "manager", place / "access", place / "tls")
+    return WriteAccess(place / "key", place / "tokens", place / "manager", place / "scraper", place / "access",
+                       place / "tls")
 
 
 # QEMUs: a shell under their name, with their arguments.

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from typing import Any, NoReturn
 
+import prometheus_client  # noqa: F401  (reads /proc/stat when it is imported, before that is refused)
 import pytest
 
 from vmtool.cli import main

@@ -25,7 +25,7 @@ class WriteAccess(Action):
 
     Args:
         key: file with the API keys; tokens: file with the named tokens, which need not be there.
-        manager: file with the key of whoever may change the list.
+        manager: file with the key of whoever may change the list; scraper: of whoever may read the metrics.
         path: the file that is written.
         tls: directory with certificate.pem, key.pem and, when clients must have one too, clients.pem.
     """
@@ -33,22 +33,25 @@ class WriteAccess(Action):
     key: Path
     tokens: Path
     manager: Path
+    scraper: Path
     path: Path
     tls: Path | None = None
 
     def shell(self) -> str:
-        key, tokens, manager, path = (shlex.quote(str(each)) for each in (
-            self.key, self.tokens, self.manager, self.path))
-        digest = f"$(head -n 1 {manager} | tr -d '\\n' | sha256sum | cut -d ' ' -f 1)"
+        key, tokens, path = (shlex.quote(str(each)) for each in (self.key, self.tokens, self.path))
+        digests = " ".join(
+            f"echo {name} sha256:$(head -n 1 {shlex.quote(str(file))} | tr -d '\\n' | sha256sum | cut -d ' ' -f 1);"
+            for name, file in (("manager", self.manager), ("scraper", self.scraper)))
         further = "".join(f" [ ! -e {shlex.quote(str(file))} ] || {_der(word)} {shlex.quote(str(file))};"
                           for file, word in self._encoded())
-        return (f"{{ awk 1 {key}; [ ! -e {tokens} ] || awk 1 {tokens}; echo manager sha256:{digest};{further} }} | "
+        return (f"{{ awk 1 {key}; [ ! -e {tokens} ] || awk 1 {tokens}; {digests}{further} }} | "
                 f"install -m 0400 /dev/stdin {path}")
 
     def do(self, host: Host) -> None:
         text, _ = read_tokens(host, self.tokens)
-        digest = digest_of(host.read(self.manager).splitlines()[0])
-        lines = [*_lines(host.read(self.key)), *_lines(text), b"manager sha256:" + digest.hex().encode()]
+        lines = [*_lines(host.read(self.key)), *_lines(text)]
+        for name, path in (("manager", self.manager), ("scraper", self.scraper)):
+            lines.append(f"{name} sha256:{digest_of(host.read(path).splitlines()[0]).hex()}".encode())
         for file, word in self._encoded():
             lines += _encoded(word, host.read(file)) if host.exists(str(file)) else []
         host.write(self.path, b"".join(line + b"\n" for line in lines), mode=0o400)

@@ -14,7 +14,8 @@ SECONDS = 15.0
 
 def write_access(paths: Paths, *, tls: bool) -> WriteAccess:
     """What puts the list together, as it is at that moment."""
-    return WriteAccess(paths.key, paths.tokens, paths.manager, paths.access, paths.tls if tls else None)
+    return WriteAccess(paths.key, paths.tokens, paths.manager, paths.scraper, paths.access,
+                       paths.tls if tls else None)
 
 
 def give_access(host: Host, instance: Instance) -> None:

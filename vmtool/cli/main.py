@@ -37,6 +37,7 @@ COMMANDS = {
     "recover": ("cli.recover", "Undo what interrupted commands left behind."),
     "chat": ("launch.commands.chat", "Ask an instance's model a question."),
     "token": ("launch.commands.token", "Add, list and revoke named tokens of an instance."),
+    "metrics": ("metrics.commands", "Print metrics, a dashboard and alert rules for Prometheus and Grafana."),
     "ca": ("tls.commands", "Show, export and renew: certificates of endpoints, of vmtool's own CA."),
     "image": ("image.commands", "Build, import and list container images."),
     "rootfs": ("rootfs.commands.group", "Build, grow, add to, inspect, verify and boot guest images."),

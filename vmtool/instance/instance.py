@@ -45,6 +45,11 @@ class Paths:
         return self.directory / "secret" / "manager-key"
 
     @property
+    def scraper(self) -> Path:
+        """The key of whoever reads the metrics."""
+        return self.directory / "secret" / "metrics-key"
+
+    @property
     def access(self) -> Path:
         """What is handed over: API keys and tokens."""
         return self.directory / "secret" / "access"

@@ -17,7 +17,7 @@ def network_request(spec: Spec, facts: NetworkFacts) -> NetworkRequest:
     existing = facts.network(body.name) if body.name else None
     return NetworkRequest(body.name or spec.name, container_id=spec.name, netns_name=netns_name(spec.name),
                           owner=subject_of(spec.name), shared=bool(existing and not existing.owner),
-                          bridge=body.bridge, subnet=body.subnet, publish=body.ports)
+                          bridge=body.bridge, subnet=body.subnet, publish=spec.spec.published)
 
 
 def netns_name(instance: str) -> str:

@@ -4,6 +4,7 @@ Each line is an API key, or one of
 
     token NAME sha256:DIGEST [requests=N] [tokens=N] [streams=N] [added=TIME]
     manager sha256:DIGEST
+    scraper sha256:DIGEST
     certificate BASE64            of the DER; the front's own first, then those that lead to its CA
     certificate-key BASE64
     client-ca BASE64              whose certificates clients must have; one line for each
@@ -28,6 +29,7 @@ NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 OF_A_KEY = re.compile(r"key(-[0-9]+)?")
 LIMIT = re.compile(r"[1-9][0-9]{0,8}")
 DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
+OWN = (b"manager", b"scraper")
 ENCODED = (b"certificate", b"certificate-key", b"client-ca")
 MOST_CERTIFICATES = 20
 LIMITS = ("requests", "tokens", "streams")
@@ -71,12 +73,14 @@ class AccessList:
     """Who may ask, and the digest of what whoever changes it must show; without one nobody may.
 
     Args:
+        scraper: of what whoever reads the metrics must show.
         certificates: None when the front speaks plain HTTP.
     """
 
     tokens: tuple[AccessToken, ...]
     manager: bytes = b""
     certificates: Certificates | None = None
+    scraper: bytes = b""
 
 
 def digest_of(secret: bytes) -> bytes:
@@ -104,15 +108,15 @@ def parse(data: bytes, where: str) -> AccessList:
         raise ValueError(f"{where}: more than {MOST_BYTES >> 20} MiB")
     keys: list[AccessToken] = []
     tokens: list[AccessToken] = []
-    manager = b""
+    own: dict[bytes, bytes] = {}
     encoded: dict[bytes, list[bytes]] = {name: [] for name in ENCODED}
     for number, line in _lines(data):
         words = line.split()
         try:
             if words[0] == b"token":
                 tokens.append(_token(line))
-            elif words[0] == b"manager" and len(words) == 2 and not manager:
-                manager = _digest(words[1].decode("latin-1"))
+            elif words[0] in OWN and len(words) == 2 and words[0] not in own:
+                own[words[0]] = _digest(words[1].decode("latin-1"))
             elif words[0] in encoded:
                 encoded[words[0]].append(_decoded(words))
             else:
@@ -121,7 +125,8 @@ def parse(data: bytes, where: str) -> AccessList:
             raise ValueError(f"{where}, line {number}: {error}") from None
     if not keys:
         raise ValueError(f"{where}: no API key in it")
-    return AccessList(_distinct([*keys, *tokens], where), manager, _certificates(encoded, where))
+    return AccessList(_distinct([*keys, *tokens], where), own.get(b"manager", b""), _certificates(encoded, where),
+                      own.get(b"scraper", b""))
 
 
 def parse_tokens(data: bytes, where: str) -> tuple[AccessToken, ...]:

@@ -28,6 +28,7 @@ class Arguments:
         key_file: file with the API keys, one per line.
         allow_from: networks that peers may come from; empty for any.
         manage: address and port for the host, or None; manage_from: networks that the host may come from.
+        metrics_from: further networks, for the metrics alone; metric_names: further names that they have.
         grace: seconds that vLLM gets to end after SIGTERM.
         vllm: further arguments for vLLM, checked.
         engine: "vllm", or "transformers" for the small server in its place.
@@ -45,6 +46,8 @@ class Arguments:
     restart: RestartPolicy = USUAL
     manage: tuple[str, int] | None = None
     manage_from: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
+    metrics_from: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
+    metric_names: tuple[str, ...] = ()
 
     @property
     def server(self) -> str:
@@ -68,6 +71,8 @@ def parse(argv: Sequence[str]) -> Arguments:
     parser.add_argument("--allow-from", type=ipaddress.ip_network, action="append", default=[], metavar="CIDR")
     parser.add_argument("--manage", type=_address, metavar="ADDRESS:PORT", help="where the host changes who may ask")
     parser.add_argument("--manage-from", type=ipaddress.ip_network, action="append", default=[], metavar="CIDR")
+    parser.add_argument("--metrics-from", type=ipaddress.ip_network, action="append", default=[], metavar="CIDR")
+    parser.add_argument("--metric-names", choices=("tensafe",), action="append", default=[])
     parser.add_argument("--grace", type=float, default=20.0, metavar="SECONDS")
     parser.add_argument("--allow", choices=(*GRANTED, MODEL_CODE), action="append", default=[],
                         help="what vLLM's arguments may do beyond serving")
@@ -85,7 +90,7 @@ def parse(argv: Sequence[str]) -> Arguments:
     return Arguments(known.model, known.served_model_name, known.listen, known.api_key_file,
                      tuple(known.allow_from), known.grace, tuple(extra), known.engine,
                      RestartPolicy(known.restart, known.restart_backoff, known.restart_limit), known.manage,
-                     tuple(known.manage_from))
+                     tuple(known.manage_from), tuple(known.metrics_from), tuple(known.metric_names))
 
 
 def refusal(extra: Sequence[str], allowed: Collection[str] = ()) -> str:

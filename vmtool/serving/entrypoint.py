@@ -77,7 +77,7 @@ async def serve(arguments: Arguments, upstream: Path) -> int:
     try:
         with contextlib.closing(listening):
             front = make_front(arguments, access, upstream)
-            serving = asyncio.create_task(run_front(front, listening, managed, access.manager, arguments))
+            serving = asyncio.create_task(run_front(front, listening, managed, access, arguments))
             say(f"the front listens on {arguments.listen[0]}:{arguments.listen[1]}")
             keeping = asyncio.create_task(supervisor.keep(front.engine))
             stopped = asyncio.create_task(stop.wait())
@@ -139,15 +139,16 @@ def make_front(arguments: Arguments, access: AccessList, upstream: Path) -> Fron
     from vmtool.serving.front import Engine, Front, Limits, fitting
 
     limits = fitting(Limits())
-    return Front(Engine(upstream, limits.buffered), access, allow_from=arguments.allow_from, limits=limits, log=say)
+    return Front(Engine(upstream, limits.buffered), access, allow_from=arguments.allow_from, limits=limits,
+                 metric_names=arguments.metric_names, log=say)
 
 
-async def run_front(front: Front, listening: socket.socket, managed: socket.socket | None, manager: bytes,
+async def run_front(front: Front, listening: socket.socket, managed: socket.socket | None, access: AccessList,
                     arguments: Arguments) -> None:
     """Serve HTTP on the socket, and the host on the other, until cancelled."""
     from vmtool.serving.front import Manage, serve
 
-    manage = Manage(front, manager, arguments.manage_from, say)
+    manage = Manage(front, access, arguments.manage_from, arguments.metrics_from, say)
     await serve(front, listening, say, manage, managed)
 
 

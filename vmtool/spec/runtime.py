@@ -12,14 +12,19 @@ from vmtool.schema import Strict, defaults
 from vmtool.serving.vllm_arguments import Argument
 from vmtool.serving.vllm_options import table
 from vmtool.spec.handler import Runtime
+from vmtool.spec.metrics import MetricsSpec
 from vmtool.spec.model import Model
 from vmtool.spec.network import NetworkSpec
+from vmtool.spec.published_port import Publish
 from vmtool.spec.readiness import Canary, Timeouts
 from vmtool.spec.resources import Resources
 from vmtool.spec.restart import Restart
 from vmtool.spec.tls import TlsSpec
 from vmtool.spec.vllm import Vllm, located
 from vmtool.spec.vllm_powers import power_problems
+
+# Where Prometheus exporters of this kind listen by custom.
+MANAGE = 9464
 
 
 class Hardening(Strict):
@@ -61,6 +66,7 @@ class Body(Strict):
         canary: a question with a known answer; a model may bring its own.
         timeouts: seconds, where the computed ones do not fit.
         scaling: replicas, accepted for Kubernetes manifests.
+        metrics: who may read the metrics.
         tls: how the endpoint is encrypted; plain HTTP when left out.
         restart: when a server that has died is started again.
         strict: `vmtool watch` ends the instance when what was proven at its start is so no more; e.g. `true`
@@ -77,9 +83,22 @@ class Body(Strict):
     canary: Canary | None = None
     timeouts: Timeouts = defaults(Timeouts)
     scaling: Scaling | None = None
+    metrics: MetricsSpec = defaults(MetricsSpec)
     tls: TlsSpec = defaults(TlsSpec)
     restart: Restart = defaults(Restart)
     strict: bool = False
+
+    @property
+    def manage_port(self) -> int:
+        """The container's port for the host alone, and for scrapers."""
+        ports = self.network.ports
+        return MANAGE + (bool(ports) and ports[0].container_port == MANAGE)
+
+    @property
+    def published(self) -> tuple[Publish, ...]:
+        """All ports that are published: the endpoint's, and the metrics'."""
+        metrics = self.metrics.port(self.manage_port)
+        return (*self.network.ports, *([metrics] if metrics else []))
 
     @property
     def server_arguments(self) -> tuple[Argument, ...]:

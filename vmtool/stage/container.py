@@ -93,6 +93,8 @@ def server_command(launch: Launch, key: str = c.KEY) -> tuple[str, ...]:
         *body.restart.words,
         *(("--allow-from", f"{network.gateway}/32") if only_host or not ports else ()),
         "--manage", f"0.0.0.0:{launch.manage}", "--manage-from", f"{network.gateway}/32",
+        *(word for each in body.metrics.allow_from for word in ("--metrics-from", str(each))),
+        *(word for each in body.metrics.names for word in ("--metric-names", each)),
         *(word for power in allowed for word in ("--allow", power)),
         "--", *(word for argument in body.server_arguments for word in argument.words),
     )

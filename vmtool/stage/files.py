@@ -25,7 +25,7 @@ class FilesStage(Stage):
                 p.WriteFile(paths.spec, launch.spec.model_dump_json(indent=2, by_alias=True) + "\n"),
                 p.WriteFile(paths.record, record_text(launch.record)),
                 p.CopySecret(paths.key, UID, launch.body.vllm.api_key_file),
-                p.CopySecret(paths.manager, 0),
+                p.CopySecret(paths.manager, 0), p.CopySecret(paths.scraper, 0),
             ),
             # Started again it keeps its key, also when it takes several tries: who has it goes on to ask.
             undo=() if launch.again else (p.Remove(paths.key.parent),),

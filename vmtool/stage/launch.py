@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 Again = Literal["", "person", "watch"]
 PORT = 8000
-# Where Prometheus exporters of this kind listen by custom.
-MANAGE = 9464
 
 
 @dataclass(frozen=True)
@@ -89,8 +87,7 @@ class Launch:
     @property
     def manage(self) -> int:
         """The container's port for the host alone."""
-        ports = self.body.network.ports
-        return MANAGE + (bool(ports) and ports[0].container_port == MANAGE)
+        return self.body.manage_port
 
     @property
     def netns(self) -> str:
@@ -213,7 +210,7 @@ class Launcher(Stage):
 
 # Keys that came after the first launches: while they say nothing they are no part of the digest.
 LATER = {"model": {"trust_remote_code"}, "vllm": {"files", "allow"}}
-LATER_SECTIONS = ("restart", "strict", "tls")
+LATER_SECTIONS = ("restart", "strict", "tls", "metrics")
 
 
 def digest(spec: Spec) -> str:

@@ -31,4 +31,4 @@ class NetworkStage(Stage):
         facts, network = launch.network_facts, launch.network
         yield from plan_network(launch.state, facts, network)
         yield plan_attach(launch.state, facts, network, container_id=launch.name, netns_name=launch.netns,
-                          directory=launch.paths.network, publish=launch.body.network.ports, owner=launch.owner)
+                          directory=launch.paths.network, publish=launch.body.published, owner=launch.owner)

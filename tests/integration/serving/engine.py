@@ -17,6 +17,10 @@ from typing import Any
 from aiohttp import web
 
 REPLY = json.dumps({"id": "x", "choices": [{"index": 0, "message": {"role": "assistant", "content": "word " * 40}}]})
+METRICS = b'''# HELP vllm:kv_cache_usage_perc KV-cache usage. 1 means 100 percent usage.
+# TYPE vllm:kv_cache_usage_perc gauge
+vllm:kv_cache_usage_perc{engine="0",model_name="canary"} 0.25
+'''
 MODELS = {"object": "list", "data": [{"id": "canary", "object": "model"}, {"id": "org/model", "object": "model"}]}
 
 
@@ -28,6 +32,11 @@ class Standin:
 
     async def health(self, _: web.Request) -> web.Response:
         return web.Response()
+
+    async def metrics(self, _: web.Request) -> web.Response:
+        """Some of vLLM's own; or whatever is in the file beside the log."""
+        given = Path(f"{self.log.name}.metrics")
+        return web.Response(body=given.read_bytes() if given.exists() else METRICS)
 
     async def models(self, _: web.Request) -> web.Response:
         return web.json_response(MODELS)
@@ -84,6 +93,7 @@ def main(socket: str, log: str) -> None:
     application = web.Application(client_max_size=1 << 30)
     application.router.add_get("/health", standin.health)
     application.router.add_get("/v1/models", standin.models)
+    application.router.add_get("/metrics", standin.metrics)
     application.router.add_post("/v1/chat/completions", standin.chat)
     application.router.add_route("*", "/{path:.*}", standin.echo)
     web.run_app(application, path=socket, print=None, access_log=None, handler_cancellation=True, backlog=2048)

@@ -17,8 +17,9 @@ from vmtool.serving import front as f
 from vmtool.serving.access_list import digest_of, parse
 from vmtool.serving.entrypoint import listen, say
 
-KEY, OTHER, MANAGER = "k" * 32, "o" * 32, "m" * 32
-MANAGERS_LINE = f"manager sha256:{digest_of(MANAGER.encode()).hex()}\n"
+KEY, OTHER, MANAGER, SCRAPER = "k" * 32, "o" * 32, "m" * 32, "s" * 32
+MANAGERS_LINE = "".join(f"{name} sha256:{digest_of(key.encode()).hex()}\n"
+                        for name, key in (("manager", MANAGER), ("scraper", SCRAPER)))
 
 
 async def run(socket: str, port: str, manage_port: str, limits: str, more: str, *networks: str) -> None:
@@ -26,10 +27,10 @@ async def run(socket: str, port: str, manage_port: str, limits: str, more: str, 
     fitted = f.fitting(f.Limits(**json.loads(limits)))
     lines = "" if more == "-" else Path(more).read_text()
     access = parse(f"{KEY}\n{OTHER}\n{MANAGERS_LINE}{lines}".encode(), "the test's list")
-    front = f.Front(f.Engine(Path(socket), fitted.buffered), access, limits=fitted, log=say,
+    front = f.Front(f.Engine(Path(socket), fitted.buffered), access, limits=fitted, log=say, metric_names=("tensafe",),
                     allow_from=map(ipaddress.ip_network, networks))
     host = ipaddress.ip_network("127.0.0.1/32")
-    await f.serve(front, listen(("127.0.0.1", int(port))), say, f.Manage(front, access.manager, (host,), say),
+    await f.serve(front, listen(("127.0.0.1", int(port))), say, f.Manage(front, access, (host,), say=say),
                   listen(("127.0.0.1", int(manage_port))))
 
 

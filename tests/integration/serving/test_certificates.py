@@ -15,7 +15,7 @@ from tests.integration.answering import RECORD, instance
 from tests.integration.machine import Vmtool
 from tests.integration.serving.certificates import issue, lines, trusting
 from tests.integration.serving.processes import Serving, serving
-from tests.integration.serving.run_front import KEY, MANAGER
+from tests.integration.serving.run_front import KEY, MANAGER, SCRAPER
 from vmtool.access.actions import WriteAccess
 from vmtool.host.local import LocalHost
 from vmtool.tls.workers import prepare
@@ -29,7 +29,7 @@ def place(tmp_path: Path) -> Place:
     tool = instance(tmp_path / "state", 0)
     directory = tmp_path / "state" / "instances" / "a"
     for path, text in (("net/result.json", '{"ips": [{"address": "127.0.0.1/32"}]}'), ("secret/api-key", f"{KEY}\n"),
-                       ("secret/manager-key", f"{MANAGER}\n")):
+                       ("secret/manager-key", f"{MANAGER}\n"), ("secret/metrics-key", f"{SCRAPER}\n")):
         (directory / path).parent.mkdir(exist_ok=True)
         (directory / path).write_text(text)
     return tool, directory
@@ -46,7 +46,7 @@ def served(place: Place, **tls: str) -> Iterator[Serving]:
     prepare.run(prepare.Order(tool.state / "ca", directory / "secret" / "tls", ("localhost",),
                               directory / "net" / "result.json", **named), LocalHost())  # type: ignore[arg-type]
     access = WriteAccess(directory / "secret" / "api-key", directory / "none", directory / "secret" / "manager-key",
-                         directory / "list", directory / "secret" / "tls")
+                         directory / "secret" / "metrics-key", directory / "list", directory / "secret" / "tls")
     access.do(LocalHost())
     shown = [line for line in (directory / "list").read_text().splitlines(keepends=True) if line.startswith("c")]
     (directory / "more").write_text("".join(shown))
@@ -84,6 +84,23 @@ def test_chat_and_tokens_work_over_it_and_know_the_front_by_its_certificate(plac
         (directory / "instance.json").write_text(json.dumps(record | {"tls": False}))
         assert tool("chat", "a", "Why?", status=1).out == "", "plain HTTP was answered"
         assert one.ask("GET", "/v1/models")[0] == 200
+
+
+def test_what_the_host_knows_of_its_instances(place: Place) -> None:
+    tool, directory = place
+    with served(place) as one:
+        (directory / "evidence").mkdir(exist_ok=True)
+        (directory / "evidence" / "canary.json").write_text('{"right": true}')
+        known = tool("metrics").out
+        assert 'vmtool_canary_right{instance="a"} 1' in known
+        assert 'vmtool_instance_running{instance="a"} 1' in known
+        assert "vmtool_certificate_end_time_seconds" in known
+        assert "vmtool_requests_total" not in known
+        assert one.ask("GET", "/v1/models")[0] == 200
+        assert 'vmtool_requests_total{route="GET /v1/models",status="200",token="key"} 1.0' in tool(
+            "metrics", "a").out
+        (directory / "evidence" / "canary.json").write_text("[" * 100_000)
+        assert "vmtool_canary" not in tool("metrics").out
 
 
 def test_renewed_while_a_stream_goes_on(place: Place) -> None:

@@ -13,7 +13,7 @@ import pytest
 from tests.integration.answering import instance
 from tests.integration.machine import Vmtool
 from tests.integration.serving.processes import BEARER, Serving, everything, parse, serving, until
-from tests.integration.serving.run_front import KEY, MANAGER
+from tests.integration.serving.run_front import KEY, MANAGER, SCRAPER
 
 SAYS = '{"id":"x","choices":[],"usage":{"prompt_tokens":40,"completion_tokens":60,"total_tokens":100}}'
 
@@ -37,6 +37,7 @@ def vmtool(tmp_path: Path, front: Serving) -> Vmtool:
     (directory / "instance.json").write_text(json.dumps(record))
     (directory / "secret" / "api-key").write_text(f"{KEY}\n")
     (directory / "secret" / "manager-key").write_text(f"{MANAGER}\n")
+    (directory / "secret" / "metrics-key").write_text(f"{SCRAPER}\n")
     return tool
 
 

@@ -40,6 +40,21 @@ def test_the_table_of_contents() -> None:
     ]
 
 
+def test_the_metrics_are_published_beside_the_endpoint() -> None:
+    made = plan(wish(metrics={"publish": "0.0.0.0:9100", "allow_from": ["10.0.0.0/8"], "names": ["tensafe"]}))
+    lines = "\n".join(plan_lines(made))
+    assert "--metrics-from 10.0.0.0/8 --metric-names tensafe" in start_of(made).shell()
+    assert '"hostPort": 9100' in lines and '"containerPort": 9464' in lines
+    other = plan(wish(network={"publish": ["8000:9464"]}, metrics={"publish": "9100"}))
+    assert "--manage 0.0.0.0:9465" in start_of(other).shell()
+    assert '"containerPort": 9465' in "\n".join(plan_lines(other))
+    assert digest(wish(metrics={})) == digest(wish())
+    for wrong in ({"publish": "0.0.0.0:9100"}, {"publish": "0"}, {"publish": "a:1"}, {"allow_from": ["x"]},
+                  {"names": ["other"]}):
+        with pytest.raises(ValueError):
+            wish(metrics=wrong)
+
+
 def test_the_way_back_works_after_a_restart_of_the_machine() -> None:
     assert asleep(plan()) == []
 

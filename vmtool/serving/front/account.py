@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from vmtool.serving.front.clients import Client
 from vmtool.serving.front.meter import Meter
@@ -15,10 +15,12 @@ class Account:
 
     Args:
         size: bytes of its body.
+        first: called once, when the first event of a stream passes.
     """
 
-    def __init__(self, client: Client, size: int) -> None:
+    def __init__(self, client: Client, size: int, first: Callable[[], None]) -> None:
         self.client, self.size, self.charged, self.whole = client, size, 0, False
+        self.first: Callable[[], None] | None = first
         self.meter = Meter(0, events=False)
 
     @contextlib.contextmanager
@@ -36,6 +38,9 @@ class Account:
     def see(self, chunk: bytes) -> None:
         """A piece of the answer passes."""
         self.meter.see(chunk)
+        if self.first and self.meter.events:
+            self.first()
+            self.first = None
         if self.client.budgets:
             self._charge()
 

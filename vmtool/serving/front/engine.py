@@ -47,7 +47,7 @@ class Engine:
         self.checked = -HEALTH_AGE
         self.healthy = False
         self.checking: asyncio.Task[bool] | None = None
-        self.phase = "starting"
+        self.phase, self.restarts = "starting", 0
         self.expected = 0.0
         self.answered: float | None = None
 
@@ -85,6 +85,7 @@ class Engine:
     def restarting(self, seconds: float) -> None:
         """It has died, and is expected to answer again after that long."""
         self.phase, self.healthy, self.answered = "restarting", False, None
+        self.restarts += 1
         self.expected = time.monotonic() + seconds
 
     def retry_after(self) -> str:

@@ -20,6 +20,7 @@ from vmtool.serving.front.engine import Engine, NotUp
 from vmtool.serving.front.form import check_form, go_on, passed_back, passed_on
 from vmtool.serving.front.limits import Limits
 from vmtool.serving.front.log import BoundedLog
+from vmtool.serving.front.metrics import Metrics
 from vmtool.serving.front.rooms import Bodies, Requests
 from vmtool.serving.front.routes import Match, find, methods
 from vmtool.serving.front.tls import Tls
@@ -34,14 +35,16 @@ class Front:
         access: who may ask; of keys and tokens only the digests are kept.
         allow_from: networks a peer may come from; empty for any.
         limits: what clients can hold.
+        metric_names: see `Metrics`.
         log: receives one line per request, as many as the limits allow; never a key, a header or a body.
     """
 
     def __init__(self, engine: Engine, access: AccessList, *, allow_from: Iterable[Network] = (),
-                 limits: Limits, log: Callable[[str], None] = print) -> None:
+                 limits: Limits, metric_names: Iterable[str] = (), log: Callable[[str], None] = print) -> None:
         self.engine, self.limits, self.allow_from = engine, limits, tuple(allow_from)
         self.tls = Tls(access.certificates) if access.certificates else None
         self.clients, self.requests, self.bodies = Clients(access), Requests(limits), Bodies(limits)
+        self.metrics = Metrics(self.clients, engine, metric_names)
         with_key, without = limits.log_lines
         self.log, self.log_denied = BoundedLog(log, with_key, "requests"), BoundedLog(log, without, "denied requests")
 
@@ -74,7 +77,7 @@ class Front:
                 if not client:
                     raise no_key()
                 connection.show_key()
-                response = await self._answer(request, connection, match, client)
+                response = await self._answer(request, connection, match, client, began)
                 status = response.status
                 return response
             except Denied as denied:
@@ -83,8 +86,9 @@ class Front:
             finally:
                 if not match or match.route.keyed:
                     shown = match.route if match else "other"  # a foreign path may hold anything
-                    line = f"{shown} {status or 'aborted'} {time.monotonic() - began:.3f} s"
-                    (self.log if client else self.log_denied)(line)
+                    taken = time.monotonic() - began
+                    self.metrics.count(str(shown), client.token.name if client else "", status, taken)
+                    (self.log if client else self.log_denied)(f"{shown} {status or 'aborted'} {taken:.3f} s")
 
     async def _health(self) -> web.Response:
         up = await self.engine.up()
@@ -93,7 +97,7 @@ class Front:
         return answer(503, {"status": self.engine.phase}, {"Retry-After": self.engine.retry_after()})
 
     async def _answer(self, request: web.BaseRequest, connection: Connection, match: Match | None,
-                      client: Client) -> web.StreamResponse:
+                      client: Client, began: float) -> web.StreamResponse:
         if not match:
             if served := methods(request.message.path):
                 raise Denied(405, f"served by {' and '.join(served)} only", {"Allow": ", ".join(served)})
@@ -107,7 +111,9 @@ class Front:
                 await body.read(request)
                 size = len(body.data)
                 asked = self.engine.ask(match.route.method, match.target, headers, body)
-                return await self._forward(request, connection, asked, Account(client, size))
+                account = Account(client, size, lambda: self.metrics.first.labels(str(match.route)).observe(
+                    time.monotonic() - began))
+                return await self._forward(request, connection, asked, account)
 
     async def _model(self, name: str, client: Client) -> web.Response:
         """One model of the list: vLLM has no route for it, and OpenAI's clients ask for it."""

@@ -2,30 +2,35 @@
 
     GET /access     names, limits and what was used, of each key and token
     PUT /access     the list of `vmtool.serving.access_list`, which replaces the one in use
+    GET /metrics    for Prometheus
 
-Whoever asks shows the manager's key, which no client has.
+Whoever asks shows the manager's key, which no client has; for the metrics the scraper's will do, from further networks.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST
 
-from vmtool.serving.access_list import LIMITS, parse
+from vmtool.serving.access_list import LIMITS, AccessList, parse
 from vmtool.serving.front.access import Network, check_peer, no_key, shown_digest
 from vmtool.serving.front.clients import Client
 from vmtool.serving.front.connection import Connection
-from vmtool.serving.front.denied import Denied, answer
+from vmtool.serving.front.denied import SERVER, Busy, Denied, answer
 from vmtool.serving.front.form import check_form
 from vmtool.serving.front.front import Front
 from vmtool.serving.front.limits import Limits
 from vmtool.serving.front.rooms import Bodies
 
 LIMITS_HERE = Limits(connections=64, keyless_per_address=32, body=1 << 20, small_body=1 << 20, requests=8)
+# Scrapes at once, and how long one may take; the text in pieces of that size.
+SCRAPES, SCRAPE_SECONDS, PIECE = 4, 10.0, 16 << 10
 
 
 class Manage:
@@ -33,14 +38,15 @@ class Manage:
 
     Args:
         manager: the digest of the manager's key; nobody has an empty one.
-        allow_from: networks that it may be asked from: the host's own address.
+        allow_from: networks that it may be asked from: the host's own address. scrape_from: more, for the metrics.
         say: receives a line for each change.
     """
 
-    def __init__(self, front: Front, manager: bytes, allow_from: Iterable[Network],
-                 say: Callable[[str], None] = print) -> None:
-        self.front, self.manager, self.allow_from, self.say = front, manager, tuple(allow_from), say
-        self.bodies = Bodies(LIMITS_HERE)
+    def __init__(self, front: Front, access: AccessList, allow_from: Iterable[Network],
+                 scrape_from: Iterable[Network] = (), say: Callable[[str], None] = print) -> None:
+        self.front, self.access, self.allow_from, self.say = front, access, tuple(allow_from), say
+        self.scrape_from = (*self.allow_from, *scrape_from)
+        self.bodies, self.scraping = Bodies(LIMITS_HERE), 0
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
@@ -49,19 +55,49 @@ class Manage:
             try:
                 await request.writer.drain()
                 check_form(request)
-                check_peer(connection.host, self.allow_from)
-                if not self.manager or not hmac.compare_digest(shown_digest(request), self.manager):
-                    raise no_key()
+                scrapes = request.message.path == "/metrics"
+                check_peer(connection.host, self.scrape_from if scrapes else self.allow_from)
+                self._check_key(request, scrapes=scrapes)
                 connection.show_key()
-                return await self._answer(request)
+                return await (self._metrics(request, connection) if scrapes else self._answer(request))
             except Denied as denied:
                 response = denied.response()
                 response.force_close()
                 return connection.one_by_one(response)
 
+    def _check_key(self, request: web.BaseRequest, *, scrapes: bool) -> None:
+        shown = shown_digest(request)
+        known = (self.access.manager, self.access.scraper) if scrapes else (self.access.manager,)
+        if not shown or not any(hmac.compare_digest(shown, each) for each in known):
+            raise no_key()
+
+    async def _metrics(self, request: web.BaseRequest, connection: Connection) -> web.StreamResponse:
+        """The text, bit by bit: who does not take it is left."""
+        if request.method != "GET":
+            raise Denied(405, "served by GET only", {"Allow": "GET"})
+        if self.scraping >= SCRAPES:
+            raise Busy(503, f"{SCRAPES} scrapes at once; try again")
+        self.scraping += 1
+        try:
+            text = await self.front.metrics.text()
+            response = web.StreamResponse(headers={"Content-Type": CONTENT_TYPE_LATEST, "Server": SERVER,
+                                                   "Content-Length": str(len(text))})
+            async with asyncio.timeout(SCRAPE_SECONDS):
+                await response.prepare(request)
+                for at in range(0, len(text), PIECE):
+                    await response.write(text[at:at + PIECE])
+                    await request.writer.drain()
+                await response.write_eof()
+            return response
+        except TimeoutError:
+            connection.drop()
+            raise ConnectionError("the scraper does not read") from None
+        finally:
+            self.scraping -= 1
+
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.message.path != "/access" or request.method not in ("GET", "PUT"):
-            raise Denied(404, "GET /access and PUT /access are all that there is")
+            raise Denied(404, "GET /access, PUT /access and GET /metrics are all that there is")
         if request.method == "PUT":
             with self.bodies.body() as body:
                 await body.read(request)
@@ -79,7 +115,7 @@ class Manage:
             self.front.change(access)
         except ValueError as error:
             raise Denied(422, f"{error}; what was in use stays in use") from None
-        self.manager = access.manager
+        self.access = access
         self.say(f"{len(access.tokens)} keys and tokens may ask from now on")
 
 

@@ -1,0 +1,1 @@
+"""Metrics of instances: what the front counts, what the host knows, and what to look at them with."""

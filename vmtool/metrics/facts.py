@@ -1,0 +1,25 @@
+"""What the host's files say of an instance."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+
+from vmtool.foreign import parse_json
+from vmtool.instance.instance import Instance
+from vmtool.machine import Host
+from vmtool.metrics.host_text import InstanceFacts
+
+
+def read_metrics(host: Host, instance: Instance) -> InstanceFacts:
+    """Its facts; what cannot be read is not known."""
+    canary, asked, ends = None, None, None
+    with suppress(OSError, ValueError, LookupError, TypeError):
+        canary = bool(parse_json(host.read(instance.paths.canary))["right"])
+        asked = os.stat(instance.paths.canary).st_mtime
+    with suppress(OSError, ValueError, ModuleNotFoundError):
+        from vmtool.tls.given import read_certificates
+
+        shown = read_certificates(host.read(instance.paths.tls / "certificate.pem"))[0]
+        ends = shown.not_valid_after_utc.timestamp()
+    return InstanceFacts(instance.name, instance.state == "running", canary, asked, ends)
