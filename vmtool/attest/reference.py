@@ -140,9 +140,13 @@ def read_reference(path: Path) -> Reference:
         Refused: every mistake at once, with its place.
     """
     document = documents.read(path)
+    problems = {place: str(problem) for place, problem in document.problems.items()}
     try:
-        return Reference.model_validate(document.value)
+        found = Reference.model_validate(document.value)
     except ValidationError as error:
-        problems = [f"{document.where(tuple(each['loc']))}: {'.'.join(map(str, each['loc'])) or 'document'}: "
-                    f"{each['msg'].removeprefix('Value error, ')}" for each in error.errors(include_url=False)]
-        raise Refused(f"{path}: {len(problems)} problem{'s' if len(problems) > 1 else ''}", details=problems) from None
+        problems = {tuple(each["loc"]): each["msg"].removeprefix("Value error, ")
+                    for each in error.errors(include_url=False)} | problems
+    if problems:
+        raise Refused(f"{path}: {len(problems)} problem{'s' if len(problems) > 1 else ''}",
+                      details=[document.line(place, problem) for place, problem in problems.items()])
+    return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vmtool.findings import Finding, host_lacks, refuse, wrong_input
-from vmtool.gpu.check_machine import check_machine
+from vmtool.gpu.check_machine import check_machine, check_reserved
 from vmtool.gpu.check_scope import scope_of
 from vmtool.gpu.device_users import Holder
 from vmtool.gpu.facts import GpuFacts
@@ -66,6 +66,8 @@ def check_device(facts: GpuFacts, device: PciDevice, request: DeviceRequest) -> 
     if owner != request.owner:
         yield host_lacks("gpu.claimed", f"{device.bdf} serves {owner}", f"vmtool rm {owner.rpartition(' ')[2]}")
     if device.driver == choose_driver(facts.vfio, device).driver:
+        # Whoever bound it did not ask whether a machine gets it.
+        yield from check_reserved(facts, device)
         if request.owner:
             yield from (held(device, holder) for holder in facts.holders_of(device))
         return

@@ -20,7 +20,7 @@ FIRMWARE = ("in the firmware exclude the card's slot from it: HPE's Shared Memor
 
 def check_machine(facts: GpuFacts, device: PciDevice, request: DeviceRequest) -> Iterator[Finding]:
     """All of them."""
-    yield from _reserved(facts, device)
+    yield from check_reserved(facts, device)
     yield from _functions(facts, device)
     yield from _framebuffer(facts, device, request)
 
@@ -41,7 +41,7 @@ def check_mappings(facts: GpuFacts, tee: Tee | None, memory: int, backend: str) 
                          set_dma_entries(needed, facts.vfio.dma_entries))
 
 
-def _reserved(facts: GpuFacts, device: PciDevice) -> Iterator[Finding]:
+def check_reserved(facts: GpuFacts, device: PciDevice) -> Iterator[Finding]:
     """The kernel refuses such a group to every machine (device_is_rmrr_locked in drivers/iommu/intel/iommu.c, and
     require_direct in drivers/iommu/iommu.c since 6.6)."""
     ranges = facts.reserved.get(device.group, ()) if device.group is not None else ()

@@ -91,12 +91,28 @@ def chain_of(layers: list[str]) -> str:
 
 def _config(reader: Reader, state: State, endpoint: Endpoint, digest: str) -> dict[str, Any]:
     """The image's configuration; of an index, of the image for this machine."""
-    document = _document(reader, state, endpoint, digest)
+    document, own = _document(reader, state, endpoint, digest), architecture_of(platform.machine()).debian
     if "manifests" in document:
-        own = architecture_of(platform.machine()).debian
-        fitting = [each for each in document["manifests"] if each.get("platform", {}).get("architecture") == own]
-        document = _document(reader, state, endpoint, (fitting or document["manifests"])[0]["digest"])
-    return _document(reader, state, endpoint, document["config"]["digest"])
+        document = _document(reader, state, endpoint, _fitting(document["manifests"], own)["digest"])
+    config = _document(reader, state, endpoint, document["config"]["digest"])
+    if config.get("architecture", own) != own:
+        raise ValueError(f"it is for {str(config['architecture'])[:20]}, and this machine is {own}")
+    return config
+
+
+def _fitting(manifests: list[dict[str, Any]], own: str) -> dict[str, Any]:
+    """The image of an index that is for this machine, or says of no machine that it is for it.
+
+    Raises:
+        ValueError: there is none.
+    """
+    made_for = [(each.get("platform") or {}).get("architecture") for each in manifests]
+    for wanted in (own, None):
+        if wanted in made_for:
+            return manifests[made_for.index(wanted)]
+    # What buildx adds about the build is of "unknown".
+    others = ", ".join(sorted({str(each)[:20] for each in made_for} - {"unknown"}))
+    raise ValueError(f"it has no image for this machine ({own}){f', but for {others}' if others else ''}")
 
 
 def _document(reader: Reader, state: State, endpoint: Endpoint, digest: str) -> dict[str, Any]:

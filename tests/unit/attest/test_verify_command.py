@@ -12,6 +12,7 @@ from click.testing import Result
 from tests.fakes.typed import typed
 from tests.unit.attest.cases import FOUND, needs_vectors, vector
 from vmtool.attest import commands
+from vmtool.attest.reference import read_reference
 from vmtool.errors import ProgramMissing, Refused, VerificationFailed, VmtoolError
 
 pytestmark = needs_vectors
@@ -49,6 +50,20 @@ def test_damaged_collateral_is_a_failed_claim(tmp_path: Path) -> None:
     result = verify(tmp_path, here(REPORT), "--collateral", tmp_path / "vcek.der", "--json")
     assert isinstance(result.exception, VerificationFailed)
     assert json.loads(result.stdout)["unproven"][0] == "collateral.format"
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("snp:\n  max_vmpl: 010\n", "4: snp.max_vmpl: 010 is read as a number, 8"),
+    ("nvidia:\n  driver: [1_000]\n", "4: nvidia.driver.0: 1_000 is read as a number"),
+    ("nvidia:\n  protected_pcie: yes\n", "4: nvidia.protected_pcie: yes is read as true or false"),
+])
+def test_reference_values_that_readers_of_yaml_read_differently_are_refused(tmp_path: Path, text: str, message: str
+                                                                             ) -> None:
+    path = tmp_path / "reference.yaml"
+    path.write_text(f"apiVersion: vmtool/v1\nkind: Reference\n{text}")
+    with pytest.raises(Refused) as error:
+        read_reference(path)
+    assert message in "\n".join(error.value.details)
 
 
 def test_the_reference_file_is_strict(tmp_path: Path) -> None:

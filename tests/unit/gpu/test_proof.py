@@ -49,6 +49,14 @@ def test_memory_that_the_firmware_reserves_is_told_before_anything_is_written(bo
     assert kernel.written == []
 
 
+def test_what_something_else_bound_is_refused_for_it_too(boot: Boot, state: State) -> None:
+    """By vfio-pci.ids= at boot: `already bound`, and no machine gets it."""
+    kernel = boot("rmrr", **IDLE, links={f"{DEVICES}/{T4}/driver": "../../../../bus/pci/drivers/vfio-pci"})
+    assert kernel.driver(T4) == "vfio-pci"
+    with pytest.raises(NotReady, match="reserves memory for IOMMU group 42"):
+        planned(kernel, state, T4)
+
+
 @pytest.mark.parametrize("regions", [
     "0x00000000fee00000 0x00000000feefffff msi\n",
     "0x000000009d000000 0x000000009f7fffff direct-relaxable\n0x00000000fee00000 0x00000000feefffff msi\n",

@@ -129,6 +129,35 @@ def test_documents_of_another_form_are_a_finding(text: str) -> None:
     assert problems(found({digest: text})) == ["image.damaged"]
 
 
+def machines(*architectures: str | None, config: str = "") -> dict[str, str]:
+    """An index whose images are for these machines, the last one being there; or, without any, an image's manifest."""
+    made = blob({"config": {"User": "65532:65532"}, "rootfs": {"diff_ids": LAYERS}} | (
+        {"architecture": config} if config else {}))
+    manifest = blob({"config": {"digest": made[0]}})
+    if not architectures:
+        return dict((made, manifest))
+    others = [{"digest": "sha256:" + "9" * 64, "platform": {"architecture": each}} for each in architectures[:-1]]
+    last = {"digest": manifest[0]} | ({"platform": {"architecture": architectures[-1]}} if architectures[-1] else {})
+    return dict((made, manifest, blob({"manifests": [*others, last]})))
+
+
+@pytest.mark.parametrize("blobs", [
+    machines("arm64"), machines("unknown", "arm64"), machines("unknown"), machines(config="arm64"),
+    machines(None, config="riscv64"), machines("amd64", config="arm64"),
+], ids=["arm64", "attestation and arm64", "attestation", "arm64 alone", "riscv64 unsaid", "a lie"])
+def test_an_image_for_another_machine_is_not_started(blobs: dict[str, str]) -> None:
+    """The first of an index is none for this machine: it would end with "exec format error"."""
+    [finding] = failing(check_image(found(blobs)))
+    assert finding.id == "image.damaged" and "machine" in finding.detail
+
+
+@pytest.mark.parametrize("blobs", [machines("unknown", "amd64"), machines(None), machines(config="amd64"),
+                                   machines("arm64", None)],
+                         ids=["attestation and amd64", "unsaid", "alone", "arm64 and unsaid"])
+def test_an_image_for_this_machine_is_found(blobs: dict[str, str]) -> None:
+    assert problems(found(blobs)) == []
+
+
 def test_a_name_belongs_to_one_image() -> None:
     archive, foreign = Path("/a b.tar"), replace(BUILT, name="vmtool-x-latest", input="")
     with pytest.raises(Refused, match="that was built from the recipe x") as refused:
