@@ -362,3 +362,16 @@ def test_values_that_would_mean_nothing_or_overflow(tmp_path: Path, text: str, p
     with pytest.raises(Refused) as error:
         read(tmp_path, f"{GOOD}  {text}\n")
     assert place in error.value.details[0]
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("network: {publish: [8000/udp]}", "speaks HTTP, which is TCP"),
+    ('network: {publish: ["80"]}', "did you mean 80:8000?"),
+    ('network: {publish: ["0.0.0.0:443:443"]}', "did you mean 443:8000?"),
+    ("resources: {cpus: 0.001}", "spec.resources.cpus"),
+])
+def test_what_would_only_fail_at_the_start(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(Refused) as error:
+        read(tmp_path, f"{GOOD}  {text}\n")
+    assert message in error.value.details[0]
+    assert read(tmp_path, f'{GOOD}  network: {{publish: ["80:8000"]}}\n').spec.network.ports[0].host_port == 80

@@ -9,11 +9,13 @@ from vmtool.doctor.host import HostFacts, read_host
 from vmtool.image.pinned_image import read_image
 from vmtool.instance.instance import Instance, read_instance, subject_of
 from vmtool.launch.pipeline import launcher_of
-from vmtool.machine import DeviceReader
+from vmtool.machine import DeviceReader, Reader
 from vmtool.models.facts import read_model, unreadable_file
 from vmtool.net.after_cleanup import facts_without as network_without
 from vmtool.paths import State
+from vmtool.serving.access_list import parse as parse_access
 from vmtool.spec.runtime import Spec
+from vmtool.spec.vllm import Vllm
 from vmtool.stage.launch import Again, Launch
 from vmtool.tls.facts import read_tls_problems
 
@@ -41,9 +43,20 @@ def read_launch(reader: DeviceReader, state: State, spec: Spec, timeout: float |
         endpoint=endpoint, image=read_image(reader, state, endpoint, spec.spec.image),
         devices=choose_devices(reader, state, spec, earlier if cleared else None) if handler != "runc" else None,
         guest=launcher.read(reader, spec, model), timeout=timeout, again=again,
-        tls_problems=read_tls_problems(reader, spec.spec.tls), files={
-            name: (str(path), why) for name, path in spec.spec.vllm.files.items()
-            if (why := unreadable_file(reader, str(path)))}), host
+        tls_problems=read_tls_problems(reader, spec.spec.tls), files=read_file_problems(reader, spec.spec.vllm)), host
+
+
+def read_file_problems(reader: Reader, vllm: Vllm) -> dict[str, str]:
+    """Key of `spec.vllm` -> what is wrong with the file that it names; a line of keys is told by its number alone."""
+    found = {f"files.{name}": f"{path} {why}" for name, path in vllm.files.items()
+             if (why := unreadable_file(reader, str(path)))}
+    if vllm.api_key_file:
+        text = reader.text(str(vllm.api_key_file))
+        try:
+            parse_access((text or "").encode(errors="replace"), str(vllm.api_key_file))
+        except ValueError as error:
+            found["api_key_file"] = str(error) if text is not None else f"{vllm.api_key_file}: no file to be read"
+    return found
 
 
 def choose_devices(reader: DeviceReader, state: State, spec: Spec, cleared: Instance | None) -> Selection | None:

@@ -11,6 +11,9 @@ from vmtool.schema import Strict
 from vmtool.spec.published_port import Publish
 from vmtool.spec.vllm import Digits
 
+# net.ipv4.ip_unprivileged_port_start of a new network namespace.
+LEAST_PORT = 1024
+
 
 def published(value: str) -> str:
     """A port that can be published.
@@ -18,7 +21,12 @@ def published(value: str) -> str:
     Raises:
         ValueError: it is not one.
     """
-    Publish.parse(value)
+    port = Publish.parse(value)
+    if port.protocol != "tcp":
+        raise ValueError(f"{value!r}: the endpoint speaks HTTP, which is TCP")
+    if port.container_port < LEAST_PORT:
+        raise ValueError(f"the server in the container is not root, so its port is {LEAST_PORT} or more; did you mean "
+                         f"{port.host_port}:8000?")
     return value
 
 

@@ -48,5 +48,5 @@ class Resources(Strict):
     """
 
     memory: Annotated[Size, AfterValidator(enough)] = 8 << 30
-    cpus: Annotated[float, Field(gt=0, le=4096)] = 2.0
+    cpus: Annotated[float, Field(ge=0.01, le=4096)] = 2.0
     accelerators: Accelerators = defaults(Accelerators)

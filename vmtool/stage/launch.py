@@ -43,7 +43,7 @@ class Launch:
         devices: the chosen accelerators; None when none are passed on.
         guest: what the launcher itself read; its form is the launcher's.
         tls_problems: keys of `spec.tls`, and what is wrong there.
-        files: of the spec's `vllm.files` those that vLLM could not read: option to path, and why.
+        files: what is wrong with the files that the spec's `vllm` names, by the key below it.
         timeout: seconds until /health must answer, instead of the spec's or the computed one.
         again: who starts it again with its own spec, and so with the key that it had; empty for a new launch.
     """
@@ -59,7 +59,7 @@ class Launch:
     devices: Selection | None = None
     guest: Any = None
     timeout: float | None = None
-    files: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
     tls_problems: tuple[tuple[str, str], ...] = ()
     again: Again = ""
 

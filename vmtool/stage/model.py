@@ -25,8 +25,8 @@ class ModelStage(Stage):
         given = {argument.option.name for argument in launch.body.server_arguments}
         if launch.model:
             yield from check_model(launch.model, launch.body.model.engine, tokenizer=not given & BY_ITSELF)
-        for name, (path, why) in launch.files.items():
-            yield wrong_input("model.files", f"{path} {why}", place=f"spec.vllm.files.{name}")
+        for name, why in launch.files.items():
+            yield wrong_input("model.files", why, place=f"spec.vllm.{name}")
 
 
 def check_model(model: ModelFacts, engine: str = "vllm", *, tokenizer: bool = True) -> Iterator[Finding]:
