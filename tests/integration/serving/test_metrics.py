@@ -7,6 +7,7 @@ import json
 import re
 import socket
 import subprocess
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -114,11 +115,14 @@ def test_a_token_with_many_routes_and_statuses_makes_no_row_without_end(front: S
 def programs() -> Path:
     """Debian's prometheus and promtool, unpacked and not installed: the package starts a service."""
     place = CACHE / "prometheus"
-    if not (place / "usr" / "bin" / "promtool").exists():
-        place.mkdir(parents=True, exist_ok=True)
-        for words in (("apt-get", "download", "-q", "prometheus"), ("sh", "-c", "dpkg-deb -x prometheus_*.deb .")):
-            if subprocess.run(words, cwd=place, capture_output=True, timeout=300, check=False).returncode:
-                pytest.skip(f"needs Debian's prometheus: {' '.join(words)} failed")
+    if not place.exists():
+        CACHE.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
+            for words in (("apt-get", "download", "-q", "prometheus"), ("sh", "-c", "dpkg-deb -x prometheus_*.deb p")):
+                if subprocess.run(words, cwd=scratch, capture_output=True, timeout=300, check=False).returncode:
+                    pytest.skip(f"needs Debian's prometheus: {' '.join(words)} failed")
+            with contextlib.suppress(OSError):  # another worker was first
+                (Path(scratch) / "p").rename(place)
     return place / "usr" / "bin"
 
 

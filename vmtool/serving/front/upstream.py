@@ -106,6 +106,8 @@ class Upstream(asyncio.Protocol):
         if self.status < 200:
             raise ValueError("an interim answer, which nobody asked for")
         self.begun = True
+        if self.parser.get_http_version() == "1.0":
+            self.keeps = False  # it may be ended at any moment, whatever is said
         if self.status in BODYLESS:
             self.length = 0
 

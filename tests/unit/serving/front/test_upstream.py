@@ -97,6 +97,12 @@ def test_a_second_answer_ends_the_connection_and_reaches_nobody() -> None:
     assert wire.ended
 
 
+def test_a_connection_of_http_1_0_is_not_used_again() -> None:
+    upstream, _ = connected()
+    upstream.data_received(b"HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\na")
+    assert (upstream.whole, upstream.keeps) == (True, False)
+
+
 def test_connection_close_is_heard() -> None:
     upstream, _ = connected()
     upstream.data_received(OK + b"Connection: Close\r\nContent-Length: 1\r\n\r\na")
