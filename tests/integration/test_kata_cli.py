@@ -37,7 +37,8 @@ def test_the_guides_case_is_rendered_and_checked(spec: Path, tmp_path: Path) -> 
     assert rendered.out == (GOLDEN / "CC-0.8.0-virtcca-gpu.toml").read_text(), "findings do not mix with the file"
     assert "security.shared-fs" in rendered.err
     file = tmp_path / "configuration.toml"
-    assert f"written: {file}" in vmtool("kata", "render", spec, "-o", file).err
+    assert (f"written: {file}; next: vmtool kata check {file} --kata-version CC-0.8.0"
+            in vmtool("kata", "render", spec, "-o", file).err)
     assert file.read_text() == rendered.out
     checked = vmtool("kata", "check", file, "--kata-version", "cc-0.8.0", "--tee", "virtcca", "--gpus", "1")
     assert "0 errors, 2 warnings, 0 notes" in checked.out

@@ -67,8 +67,8 @@ def render(state: State, spec: Path, output: Path | None, install: bool, kind: s
     if install:
         from vmtool.kata.install import install_configuration
 
-        return _written(install_configuration(found.target, made.text))
-    _hand_out(render_drop_in(made) if drop_in else made.text, output, check=not drop_in)
+        return _written(install_configuration(found.target, made.text), found.request.release.asked)
+    _hand_out(render_drop_in(made) if drop_in else made.text, output, "" if drop_in else found.request.release.asked)
 
 
 def _check_options(install: bool, output: Path | None, kind: str, other: bool, count: int) -> None:
@@ -80,17 +80,19 @@ def _check_options(install: bool, output: Path | None, kind: str, other: bool, c
                       hint="choose one of them")
 
 
-def _hand_out(text: str, output: Path | None, *, check: bool = False) -> None:
+def _hand_out(text: str, output: Path | None, version: str = "") -> None:
     from vmtool.host.files import write_output
 
     if output is None:
         click.echo(text, nl=False)
     else:
-        _written(write_output(output, text), check=check)
+        _written(write_output(output, text), version)
 
 
-def _written(path: Path, *, check: bool = True) -> None:
-    click.echo(f"written: {path}" + (f"; next: vmtool kata check {shell_word(path)}" if check else ""), err=True)
+def _written(path: Path, version: str) -> None:
+    """`version` is of the release whose whole configuration it is."""
+    following = f"; next: vmtool kata check {shell_word(path)} --kata-version {version}" if version else ""
+    click.echo(f"written: {path}{following}", err=True)
 
 
 def _network(state: State, spec: Spec) -> str:

@@ -62,6 +62,11 @@ class Release:
         return f"{self.name}{read}" if self.is_itself else f"{self.shim} (nearest known: {self.name}{read})"
 
     @property
+    def asked(self) -> str:
+        """By which name it is asked for, so that it is found again."""
+        return self.name if self.is_itself else self.shim
+
+    @property
     def is_itself(self) -> bool:
         """Whether a shim that was found is of this very release."""
         return not self.shim or _numbers(self.shim) == _numbers(self.name) or self.shim in self.calls_itself
