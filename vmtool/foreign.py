@@ -13,6 +13,7 @@ import errno
 import io
 import json
 import os
+import re
 import stat
 import tomllib
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from typing import Any, BinaryIO
 from vmtool.errors import Refused, shell_word
 
 _DOTS = 64
+_HALF = re.compile("[\ud800-\udfff]")
 
 
 def open_file(path: str | Path) -> io.BufferedReader:
@@ -99,14 +101,14 @@ def parse_json(text: str | bytes, *, pairs: Callable[[list[tuple[str, Any]]], An
 
 def parse_text_json(text: str | bytes) -> Any:
     """As `parse_json`, of what is printed or kept: half of a character (a surrogate), which JSON can name and UTF-8
-    cannot hold, becomes a question mark. Names of files may have one, and must stay as they are.
+    cannot hold, becomes the character for what is none. Names of files may have one, and must stay as they are.
 
     Raises:
         ValueError: as `parse_json`.
     """
     value = parse_json(text)
     if r"\ud" in (text if isinstance(text, str) else text.decode(errors="replace")).lower():
-        value = parse_json(json.dumps(value, ensure_ascii=False).encode(errors="replace"))
+        value = parse_json(_HALF.sub("\ufffd", json.dumps(value, ensure_ascii=False)))
     return value
 
 
