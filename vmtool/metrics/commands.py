@@ -23,7 +23,7 @@ from vmtool.rendering import render_template
 def metrics_command(state: State, name: str | None, kind: str | None) -> None:
     """Print the metrics of an instance, or what this host knows of all, in Prometheus's text form."""
     if kind and name:
-        raise Refused(f"--{kind} is one for all instances", hint=f"vmtool metrics --{kind}")
+        raise Refused(f"{kind}: one for all instances", hint=f"leave {name} out")
     if kind:
         click.echo(render_template(f"metrics/{kind}"), nl=False)
         return
