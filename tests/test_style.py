@@ -16,8 +16,8 @@ SCRIPTS = [str(path) for path in (*ROOT.glob("scripts/*"), ROOT / ".ci" / "run")
            if path.is_file() and b"bash" in path.read_bytes()[:40]]
 
 
-# Outside the checkout, so that a fresh clone in the same place looks again only at what is new: mypy goes by contents. A
-# place for each, since two that write one at a time lead mypy astray.
+# Outside the checkout, so that a fresh clone in the same place looks again only at what is new: mypy goes by contents.
+# A place for each, since two that write one at a time lead mypy astray.
 CACHE = (Path(os.environ.get("VMTOOL_CACHE") or Path.home() / ".cache" / "vmtool") / "mypy"
          / hashlib.sha256(str(ROOT).encode()).hexdigest()[:12])
 
