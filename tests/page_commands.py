@@ -53,6 +53,9 @@ ELSEWHERE = {
         "test_nvidias_open_modules_are_compiled_for_the_guests_kernel",
     "vmtool rootfs resize rootfs.img +20G": "test_a_grown_image_is_sparse_clean_and_verifies",
     "vmtool rootfs verify rootfs.img": "test_a_grown_image_is_sparse_clean_and_verifies",
+    **dict.fromkeys(("vmtool rm --yes chat", "vmtool recover --adopt chat --dry-run",
+                     "vmtool recover --adopt chat --yes", "vmtool rm chat"),
+        "test_whatever_becomes_of_the_journal_nothing_is_said_to_be_removed_while_it_serves"),
     "vmtool run broken.yaml": "test_a_server_that_dies_at_once_is_told_with_its_last_lines",
     "vmtool run guest.yaml": "test_the_image_boots_serves_and_is_proven",
 }

@@ -58,7 +58,7 @@ LISTED: dict[str, dict[str, tuple[str, ...]]] = {
         "what a person names: a document, a recipe, an archive": (
             "image.recipe", "image.wheels", "rootfs.metadata.manifest", "rootfs.recipe.load"),
         "what vmtool itself wrote, in its state directory or its package": (
-            "instance.instance", "proof.evidence", "rendering", "spec.kata_releases"),
+            "proof.evidence", "rendering", "spec.kata_releases"),
         "a file's new content depends on whether the old one is the same": ("kata.install",),
         "encrypted models of gigabytes, and the keys for them": (
             "models.encryption.inspect", "models.encryption.keys", "models.encryption.progress"),

@@ -6,6 +6,7 @@ VmtoolError                exit 1: something that was tried has failed
 ├── VerificationFailed     exit 4: it ran, and what it showed is not what was asked for
 ├── ProgramMissing         exit 3: a program that is needed is not installed
 ├── ProgramFailed          exit 1: a program ended badly
+├── Damaged                exit 1: what vmtool wrote down is not as it was written
 └── Interrupted            exit 130: Ctrl-C or a termination signal
 
 Only `vmtool/cli/` turns them into text and exit codes. Anything else that escapes is an internal error.
@@ -75,6 +76,10 @@ class ProgramFailed(VmtoolError):
                  log: str = "") -> None:
         super().__init__(message, details=details, hint=hint, log=log)
         self.how = how
+
+
+class Damaged(VmtoolError):
+    """A file of vmtool's own is not as it was written: a journal, a record, a plan."""
 
 
 class Interrupted(VmtoolError):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import collections.abc
 import dataclasses
+import hashlib
 import json
 import types
 import typing
@@ -16,24 +17,50 @@ from typing import Any, Literal, TypeVar
 from vmtool.foreign import parse_json
 
 T = TypeVar("T")
+CHECKSUM = "checksum"
+
+
+def sealed_text(values: dict[str, Any]) -> str:
+    """An object as the text of its file, with a checksum of all of it, however it is laid out."""
+    return json.dumps({**values, CHECKSUM: _checksum(values)}, indent=2) + "\n"
+
+
+def unsealed(text: str | bytes) -> tuple[dict[str, Any], bool]:
+    """The inverse of `sealed_text`, and whether there was a checksum; vmtool 0.1 wrote none.
+
+    Raises:
+        ValueError: it is no JSON object, or not the one that was written.
+    """
+    values = parse_json(text)
+    if not isinstance(values, dict):
+        raise ValueError("it is no object")
+    found = values.pop(CHECKSUM, None)
+    if found is not None and found != _checksum(values):
+        raise ValueError("it was changed: its checksum does not fit")
+    return values, found is not None
+
+
+def _checksum(values: dict[str, Any]) -> str:
+    try:
+        text = json.dumps(values, sort_keys=True, separators=(",", ":"))
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def record_text(record: Any) -> str:
     """The record as the text of its file."""
-    return json.dumps(dataclasses.asdict(record), indent=2) + "\n"
+    return sealed_text(dataclasses.asdict(record))
 
 
-def record_of(kind: type[T], text: str) -> T:
+def record_of(kind: type[T], text: str | bytes) -> T:
     """The inverse of `record_text`. A field that is not there keeps its default, as records have got further ones.
 
     Raises:
-        ValueError: the text is cut short, is of another kind, or a newer vmtool wrote it.
+        ValueError: the text is cut short, was changed, is of another kind, or a newer vmtool wrote it.
     """
-    try:
-        value = parse_json(text)
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
-    return typing.cast(T, _typed(kind, value, kind.__name__))
+    values, _ = unsealed(text)
+    return typing.cast(T, _typed(kind, values, kind.__name__))
 
 
 def _typed(hint: Any, value: Any, place: str) -> Any:

@@ -34,7 +34,7 @@ from vmtool.errors import VerificationFailed, VmtoolError
 from vmtool.host import processes
 from vmtool.host.local import LocalMachine
 from vmtool.image.pinned_image import read_image
-from vmtool.instance.instance import read_instance
+from vmtool.instance.read import read_instance
 from vmtool.isolation import ENVIRONMENT, PATH
 from vmtool.kata.config_choice import ConfigChoice
 from vmtool.kata.facts import target_of

@@ -15,6 +15,7 @@ import pytest
 
 from vmtool.cli import main
 from vmtool.host import files
+from vmtool.host.local import LocalMachine
 
 KERNEL = ("/sys/", "/proc/")
 
@@ -32,9 +33,18 @@ def no_effects(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(main, "isolate", lambda: None)  # it would clean the environment of the tests
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket.socket, "bind", refuse)
+    monkeypatch.setattr(LocalMachine, "names", _without_processes(LocalMachine.names))
     monkeypatch.setattr(builtins, "open", _guarded(builtins.open))
     monkeypatch.setattr(io, "open", _guarded(io.open))
     monkeypatch.setattr(os, "open", _guarded(os.open))
+
+
+def _without_processes(real: Any) -> Any:
+    """No process is found on the machine that runs the tests."""
+    def names(self: LocalMachine, path: str) -> Any:
+        return () if path == "/proc" else real(self, path)
+
+    return names
 
 
 def _guarded(real: Any) -> Any:

@@ -31,7 +31,7 @@ CASES: dict[str, Case] = {**net.CASES, **gpu.CASES, **launch.CASES, **image.CASE
 def no_waiting_for_disks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Thousands of journals are written here, and no power is cut; and every key is the same."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
-    monkeypatch.setattr(apply, "to_json", lambda plan: None)  # plan.json is for people
+    monkeypatch.setattr(apply, "to_json", lambda plan: {})  # plan.json is for people
     split = functools.cache(shlex.split)
     monkeypatch.setattr(shlex, "split", lambda line: list(split(line)))
     monkeypatch.setattr(secrets, "token_hex", lambda size: "5e" * size)

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 import click
 
 from vmtool.cli.output import Progress
-from vmtool.engine import apply, hooks, transactions
+from vmtool.engine import adopt as engine_adopt
+from vmtool.engine import hooks, transactions
 from vmtool.engine.hooks import authorise
-from vmtool.engine.journal import Journal
-from vmtool.engine.transactions import InterruptedTransaction, read_interrupted, read_unreadable
+from vmtool.engine.journal import Journal, JournalState
+from vmtool.engine.log import open_log
+from vmtool.engine.transactions import InterruptedTransaction, read_damaged, read_interrupted
+from vmtool.errors import Damaged
 from vmtool.host import event_log
 from vmtool.host.local import LocalHost
 from vmtool.machine import Host
 from vmtool.paths import State
-from vmtool.plan import Plan, plan_lines
+from vmtool.plan import Plan, Step, plan_lines
 
-__all__ = ["InterruptedTransaction", "apply_and_explain", "apply_plan", "authorise", "has_undo", "is_interrupted",
-           "logged_host", "read_interrupted", "read_unreadable", "recover", "remove", "show_or_apply", "working_host"]
+__all__ = ["InterruptedTransaction", "JournalState", "adopt", "adopted_steps", "apply_and_explain", "apply_plan",
+           "authorise", "has_undo", "is_interrupted", "journal_damage", "logged_host", "read_damaged",
+           "read_interrupted", "recover", "remove", "replay", "show_or_apply", "working_host"]
 
 # What a record of an instance's journal is called among its events.
 EVENTS = {"plan": "starting", "applied": "started", "failed": "start-failed", "clean": "undone"}
@@ -50,10 +54,41 @@ def apply_and_explain(state: State, directory: Path, doing: str, make: Callable[
     return plan
 
 
-def remove(state: State, directory: Path, doing: str) -> None:
-    """Undo everything of a subject, then remove its directory, with progress."""
+def remove(state: State, directory: Path, doing: str,
+           check: Callable[[list[str]], None] = lambda problems: None) -> None:
+    """Undo everything of a subject, then remove its directory, with progress; `check` as in `engine.transactions`."""
     with _at_work(doing) as progress:
-        transactions.remove(state, directory, doing, progress)
+        transactions.remove(state, directory, doing, progress, check=check)
+
+
+def adopt(state: State, directory: Path, subject: str, found: Sequence[Step], why: str,
+          aside: Sequence[Path] = ()) -> list[str]:
+    """Undo what was planned and what was found of a subject whose journal is lost: see `engine.adopt`."""
+    with _at_work("vmtool recover --adopt") as progress:
+        return engine_adopt.adopt(state, directory, subject, found, progress, why=why, aside=aside)
+
+
+def adopted_steps(directory: Path, found: Sequence[Step]) -> list[Step]:
+    """What that would undo, oldest first."""
+    return [Step(entry.title, undo=entry.undo) for entry in engine_adopt.to_adopt(directory, found)]
+
+
+def replay(directory: Path) -> JournalState:
+    """What the journal of a subject says.
+
+    Raises:
+        Damaged: it cannot be followed.
+    """
+    return Journal(directory).replay()
+
+
+def journal_damage(directory: Path) -> Damaged | None:
+    """What is wrong with a subject's journal."""
+    try:
+        Journal(directory).replay()
+    except Damaged as error:
+        return error
+    return None
 
 
 def recover(state: State, subject: InterruptedTransaction) -> list[str]:
@@ -85,7 +120,7 @@ def working_host(state: State, plan: Plan, doing: str) -> Iterator[Host]:
 @contextlib.contextmanager
 def logged_host(directory: Path) -> Iterator[Host]:
     """This machine, with the log of a subject."""
-    with apply.open_log(directory) as log:
+    with open_log(directory) as log:
         yield LocalHost(log)
 
 

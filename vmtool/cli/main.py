@@ -34,7 +34,7 @@ COMMANDS = {
     "stop": ("launch.commands.instance", "End an instance's process; keep the rest."),
     "rm": ("launch.commands.instance", "Remove an instance and everything it started."),
     "watch": ("watch.commands", "Keep the instances as they were promised, for as long as it runs."),
-    "recover": ("cli.recover", "Undo what interrupted commands left behind."),
+    "recover": ("launch.commands.recover", "Undo what interrupted commands left behind."),
     "chat": ("launch.commands.chat", "Ask an instance's model a question."),
     "token": ("launch.commands.token", "Add, list and revoke named tokens of an instance."),
     "metrics": ("metrics.commands", "Print metrics, a dashboard and alert rules for Prometheus and Grafana."),

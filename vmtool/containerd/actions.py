@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import posixpath
 import shlex
 import signal
 import struct
@@ -11,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vmtool.containerd.shims import read_shims
 from vmtool.errors import NotReady, VmtoolError
-from vmtool.facts.process import user_of
 from vmtool.machine import check
 from vmtool.plan.action import Action
 
@@ -71,17 +69,8 @@ class DeleteTask(Action):
             check(self.argv, result)
 
     def shims(self, host: Host) -> list[int]:
-        """The shims of this container and containerd, of whatever runtime."""
-        wanted = {("-id", self.name), ("-namespace", self.namespace), ("-address", str(self.socket))}
-        found = []
-        for pid in sorted(int(entry) for entry in host.names("/proc") if entry.isdecimal()):
-            argv = (host.text(f"/proc/{pid}/cmdline") or "").split("\0")
-            # Root's only: any user can start a program with such arguments.
-            if user_of(host, pid) != 0:
-                continue
-            if posixpath.basename(argv[0]).startswith("containerd-shim") and wanted <= set(itertools.pairwise(argv)):
-                found.append(pid)
-        return found
+        """The shims of this container and containerd."""
+        return read_shims(host, self.name, self.namespace, {str(self.socket)})
 
 
 @dataclass(frozen=True)

@@ -98,10 +98,18 @@ def cgroup_of(name: str) -> str:
     return f"vmtool-{name}"
 
 
-def hand_over(endpoint: Endpoint, name: str, key: Path) -> Run:
+def exec_argv(endpoint: Endpoint, exec_id: str, fifos: Path, *words: str) -> tuple[str, ...]:
+    """`ctr task exec` of these words, the container's name before the command's.
+
+    Args:
+        fifos: a directory for its pipes, which a killed `ctr` leaves behind: one that is removed with the container.
+    """
+    return endpoint.ctr("task", "exec", "--fifo-dir", str(fifos), "--exec-id", exec_id, *words)
+
+
+def hand_over(endpoint: Endpoint, name: str, key: Path, fifos: Path) -> Run:
     """Give the keys to a container that waits for them; they go through the exec's stdin, to no argument or file."""
-    argv = endpoint.ctr("task", "exec", "--exec-id", "vmtool-key", name,
-                        "python3", "-P", "-m", "vmtool.serving.receive_keys", KEY)
+    argv = exec_argv(endpoint, "vmtool-key", fifos, name, "python3", "-P", "-m", "vmtool.serving.receive_keys", KEY)
     return Run(argv, stdin=key, deadline=60.0, hint="when the log says that an image of an older vmtool runs, build or "
                f"import it anew; else: vmtool logs {name}")
 

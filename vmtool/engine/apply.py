@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO, Protocol
 
 from vmtool.engine import hooks
 from vmtool.engine.journal import Journal
-from vmtool.errors import NotReady, ProgramMissing, VmtoolError
+from vmtool.engine.log import open_log
+from vmtool.errors import Damaged, NotReady, ProgramMissing, VmtoolError
 from vmtool.host import files, locks, signals
 from vmtool.host.local import LocalHost
 from vmtool.machine import Host
 from vmtool.plan import Action, Plan, Step, to_json
+from vmtool.records import sealed_text
 
 # Seconds to wait for the host's lock before an undo is left to `vmtool recover`.
 UNDO_WAIT = 600.0
@@ -67,7 +68,7 @@ def apply(make: Callable[[], Plan], monitor: Monitor, *, host_lock: Path, doing:
 
 def _do(plan: Plan, host: Host, lock: locks.Lock, monitor: Monitor, keep: bool, on: MakeHost | None) -> None:
     journal = Journal(plan.directory)
-    files.write(plan.directory / "plan.json", json.dumps(to_json(plan), indent=1) + "\n")
+    files.write(plan.directory / "plan.json", sealed_text(to_json(plan)))
     if plan.facts:
         files.write(plan.directory / "facts.json", plan.facts)
     try:
@@ -99,8 +100,8 @@ def _undo_after(error: BaseException, plan: Plan, lock: locks.Lock, monitor: Mon
     try:
         lock.take()
         problems = undo(plan.directory, monitor, on=on)
-    except NotReady as busy:
-        problems = [busy.message]
+    except (NotReady, Damaged) as lost:
+        problems = [lost.message]
     if problems and isinstance(error, VmtoolError):
         error.details += ("not undone:", *problems)
         error.hint = "vmtool recover"
@@ -190,13 +191,3 @@ def _undo_action(action: Action, host: Host) -> str:
         hint = [f"hint: {error.hint}"] if error.hint else []
         return ": ".join((str(error), *error.details[-1:], *hint))
     return ""
-
-
-@contextlib.contextmanager
-def open_log(directory: Path) -> Iterator[IO[str]]:
-    """The host side's log of a subject: every command line with its output."""
-    path = directory / "log" / "host.log"
-    files.make_private(path.parent)
-    with open(path, "a", encoding="utf-8", errors="backslashreplace") as log:
-        path.chmod(0o600)
-        yield log

@@ -1,9 +1,10 @@
 """The journal of one subject: what was begun, and how to undo it, written before it is done.
 
 One JSON record a line, each fsynced before the action it announces. A last line that is cut short (power loss, kill
-in the middle of a write) announces nothing that was begun, so it is ignored.
+in the middle of a write) announces nothing that was begun, so it is ignored. Anything else that is not as it was
+written is damage: see `vmtool.engine.journal_lines`.
 
-Records: {"at", "event", ...} with event
+Records: {"number", "at", "event", ..., "checksum"} with event
     plan    subject, previous       a new transaction starts; `previous` are the steps of one that was applied, when
                                     the new one is to take its place
     step    title, undo, replaces   the step is about to start; `undo` is its undo; with `replaces` also that of
@@ -19,50 +20,19 @@ Records: {"at", "event", ...} with event
 
 from __future__ import annotations
 
-import errno
-import json
-import os
 import time
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from vmtool.engine import hooks
-from vmtool.foreign import parse_json
+from vmtool.engine.journal_file import NAME, JournalFile
+from vmtool.engine.journal_lines import parse_lines
+from vmtool.engine.journal_state import Entry, JournalState, fold
 from vmtool.host import files
-from vmtool.plan import Action, Step, action_from_json, to_json
+from vmtool.plan import Step, to_json
 
-NAME = "journal.jsonl"
-
-
-@dataclass
-class Entry:
-    """A step that was begun and is not undone."""
-
-    number: int
-    title: str
-    undo: tuple[Action, ...]
-
-
-@dataclass
-class JournalState:
-    """What a journal shows.
-
-    Args:
-        state: "none" (no transaction), "unfinished", "applied", "failed", "undoing" or "clean".
-        entries: steps not yet undone, oldest first.
-        error: the message of the failure, when there was one.
-        seconds: (step title, seconds) of the steps that were done.
-        previous: steps of the transaction before, which was applied, as long as no step has taken their place.
-    """
-
-    state: str = "none"
-    subject: str = ""
-    entries: list[Entry] = field(default_factory=list)
-    error: str = ""
-    seconds: list[tuple[str, float]] = field(default_factory=list)
-    previous: list[Entry] = field(default_factory=list)
-    count: int = 0
+__all__ = ["NAME", "Entry", "Journal", "JournalState"]
 
 
 class Journal:
@@ -76,7 +46,8 @@ class Journal:
     """
 
     def __init__(self, directory: Path, *, undoing: bool = False) -> None:
-        self.path = directory / NAME
+        self.file = JournalFile(directory)
+        self.path = self.file.path
         self.undoing = undoing
         self.started = False
 
@@ -91,10 +62,20 @@ class Journal:
         carried = old.entries if clears or old.state not in ("applied", "clean") else []
         previous = old.previous or (old.entries if old.state == "applied" and not clears else [])
         kept = {"previous": [_values(entry) for entry in previous]} if replaces and previous else {}
-        lines = [_line("step", _values(entry)) for entry in carried]
+        self._begin(subject, kept, carried)
+
+    def _begin(self, subject: str, kept: dict[str, Any], steps: Sequence[Entry],
+               then: Sequence[dict[str, Any]] = ()) -> None:
+        lines = parse_lines(b"", self.file.subject)
+        begun = [_record("plan", {"subject": subject, **kept}), *(_record("step", _values(entry)) for entry in steps)]
+        text = "".join(map(lines.next_line, [*begun, *then]))
         with hooks.observed(self.path.parent, "plan", {"subject": subject}, undoing=self.undoing):
-            files.write(self.path, "".join([_line("plan", {"subject": subject, **kept}), *lines]))
+            files.write(self.path, text)
             self.started = True
+
+    def take_up(self, subject: str, entries: Sequence[Entry], why: str) -> None:
+        """Begin with steps that are to be undone, in the place of a journal that is kept elsewhere."""
+        self._begin(subject, {}, entries, [_record("failed", {"error": why})])
 
     def forget(self) -> None:
         """Note that everything begun so far is undone: the step that clears has done its work.
@@ -113,85 +94,31 @@ class Journal:
     def write(self, event: str, **values: Any) -> None:
         """Append one record durably."""
         with hooks.observed(self.path.parent, event, values, undoing=self.undoing):
-            self._append(_line(event, values))
-
-    def _append(self, line: str) -> None:
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-        try:
-            size = os.fstat(descriptor).st_size
-            grow_interrupted = size and os.pread(descriptor, 1, size - 1) != b"\n"
-            data = ("\n" if grow_interrupted else "").encode() + line.encode()
-            if os.write(descriptor, data) != len(data):
-                # What follows would be done without a recorded undo.
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+            self.file.append(_record(event, values))
 
     def records(self) -> list[dict[str, Any]]:
-        """All whole records; empty when there is no journal."""
-        try:
-            lines = self.path.read_text(errors="replace").splitlines()
-        except FileNotFoundError:
-            return []
-        return [record for record in map(_parse, lines) if record]
+        """All whole records; empty when there is no journal, and nothing that was done under one.
+
+        Raises:
+            Damaged: something is not as it was written, or is gone.
+        """
+        return self.file.whole_lines().records
 
     def replay(self) -> JournalState:
         """The records folded into the present state.
 
         Raises:
-            ValueError: a record is not of this vmtool's vocabulary.
+            Damaged: as `records`, or another version of vmtool wrote them.
         """
-        replayed = JournalState()
-        for record in self.records():
-            try:
-                _apply_record(replayed, record)
-            except (LookupError, TypeError, AttributeError) as error:
-                raise ValueError(f"not a record of this vmtool: {record!r}") from error
-        return replayed
+        try:
+            return fold(self.records())
+        except ValueError as error:
+            raise self.file.damage(f"was written by another version of vmtool: {str(error)[:200]}") from error
 
 
 def _values(entry: Entry) -> dict[str, Any]:
     return {"title": entry.title, "undo": to_json(entry.undo)}
 
 
-def _line(event: str, values: dict[str, Any]) -> str:
-    return json.dumps({"at": round(time.time(), 3), "event": event, **values}) + "\n"
-
-
-def _parse(line: str) -> dict[str, Any] | None:
-    try:
-        record = parse_json(line)
-    except ValueError:
-        return None
-    return record if isinstance(record, dict) and "event" in record else None
-
-
-def _apply_record(replayed: JournalState, record: dict[str, Any]) -> None:
-    match record["event"]:
-        case "plan":
-            replayed.state, replayed.subject = "unfinished", record["subject"]
-            replayed.previous = [_entry(replayed, each) for each in record.get("previous", ())]
-        case "step":
-            replayed.entries.append(_entry(replayed, record))
-            replayed.previous = [] if record.get("replaces") else replayed.previous
-            replayed.seconds.append((record["title"], 0.0))
-        case "end":
-            title, seconds = replayed.seconds[-1]
-            replayed.seconds[-1] = (title, seconds + record["seconds"])
-        case "failed":
-            replayed.state, replayed.error = "failed", record["error"]
-        case "undoing":
-            replayed.state = "undoing"
-        case "undone":
-            replayed.state = "undoing"
-            replayed.entries = [entry for entry in replayed.entries if entry.number != record["step"]]
-        case "clean" if replayed.previous:
-            replayed.state, replayed.entries, replayed.previous = "applied", replayed.previous, []
-        case "applied" | "clean" as state:
-            replayed.state = state
-
-
-def _entry(replayed: JournalState, record: dict[str, Any]) -> Entry:
-    replayed.count += 1
-    return Entry(replayed.count - 1, record["title"], tuple(action_from_json(action) for action in record["undo"]))
+def _record(event: str, values: dict[str, Any]) -> dict[str, Any]:
+    return {"at": round(time.time(), 3), "event": event, **values}

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool.engine import apply, hooks
 from vmtool.engine.journal import NAME, Journal, JournalState
-from vmtool.errors import VmtoolError
+from vmtool.errors import Damaged, VmtoolError
 from vmtool.host import files, locks
+from vmtool.paths import NAME as INSTANCE
 from vmtool.paths import State
 from vmtool.plan import Plan, Step
 
@@ -27,27 +29,37 @@ class InterruptedTransaction:
 
 
 def read_interrupted(state: State) -> list[InterruptedTransaction]:
-    """What a kill, a crash or `--keep-on-failure` left, in every room of the state directory; of a journal that
-    another version of vmtool wrote, see `read_unreadable`."""
+    """What a kill, a crash or `--keep-on-failure` left, in every room of the state directory; of a journal that cannot
+    be followed, see `read_damaged`."""
     found = []
-    for path in sorted(state.root.glob(f"*/*/{NAME}")):
-        with contextlib.suppress(ValueError):
-            replayed = Journal(path.parent).replay()
-            if replayed.state not in FINISHED and not locks.is_held(state.lock(path.parent)):
-                found.append(InterruptedTransaction(path.parent, replayed))
+    for directory in subjects(state):
+        with contextlib.suppress(Damaged):
+            replayed = Journal(directory).replay()
+            if replayed.state not in ("none", *FINISHED) and not locks.is_held(state.lock(directory)):
+                found.append(InterruptedTransaction(directory, replayed))
     return found
 
 
-def read_unreadable(state: State) -> list[str]:
-    """A line for each journal that this version of vmtool cannot follow, so that nothing in it is guessed at."""
+def read_damaged(state: State) -> list[Damaged]:
+    """What is wrong with each journal that cannot be followed, so that nothing in it is guessed at."""
     found = []
-    for path in sorted(state.root.glob(f"*/*/{NAME}")):
+    for directory in subjects(state):
         try:
-            Journal(path.parent).replay()
-        except ValueError as error:
-            reported = str(error)[:200]
-            found.append(f"{path.parent}: another version of vmtool wrote its journal, which can undo it: {reported}")
+            Journal(directory).replay()
+        except Damaged as error:
+            found.append(error)
     return found
+
+
+def subjects(state: State) -> list[Path]:
+    """Every directory in which a transaction was begun, whether or not its journal is still there."""
+    return sorted(path for path in state.root.glob("*/*/") if is_instance(state, path) or any(
+        os.path.lexists(path / name) for name in (NAME, "plan.json", "log/host.log")))
+
+
+def is_instance(state: State, path: Path) -> bool:
+    """Whether a directory is an instance's."""
+    return path.parent == state.instances and bool(INSTANCE.fullmatch(path.name))
 
 
 def recover(state: State, directory: Path, monitor: apply.Monitor, *, on: apply.MakeHost | None = None) -> list[str]:
@@ -65,11 +77,15 @@ def recover(state: State, directory: Path, monitor: apply.Monitor, *, on: apply.
 
 
 def remove(state: State, directory: Path, doing: str, monitor: apply.Monitor, *,
-           on: apply.MakeHost | None = None) -> None:
+           check: Callable[[list[str]], None] = lambda problems: None, on: apply.MakeHost | None = None) -> None:
     """Undo everything, then remove the directory.
+
+    Args:
+        check: whether all is gone; it is given what could not be undone, and raises what says that something is there.
 
     Raises:
         VmtoolError: something could not be undone; the directory stays, for another try.
+        Damaged: what is to be undone is not known.
     """
     with working_on(state, directory, doing):
         hooks.authorise(undo_plan(directory, Journal(directory).replay()))
@@ -77,8 +93,14 @@ def remove(state: State, directory: Path, doing: str, monitor: apply.Monitor, *,
         if not problems and Journal(directory).replay().entries:  # of what the one that was interrupted was to replace
             problems = apply.undo(directory, monitor, on=on)
         if problems:
-            raise VmtoolError(f"{directory.name}: not everything could be removed", details=problems,
-                              hint=f"{doing} once more; nothing is forgotten", log=str(directory / "log" / "host.log"))
+            check(problems)
+            raise VmtoolError(f"{directory.name}: not everything could be removed, and nothing of it is forgotten",
+                              details=problems, hint=doing, log=str(directory / "log" / "host.log"))
+        check([])
+        # The journal last: a kill in between must not make it seem to be lost.
+        for name in files.names(str(directory)):
+            if name != NAME:
+                files.remove(directory / name)
         files.remove(directory)
 
 

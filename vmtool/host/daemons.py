@@ -7,22 +7,27 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from vmtool.errors import Refused
+from vmtool.foreign import read_regular
 from vmtool.host import files, processes
 
 
-def living(pidfile: Path) -> int | None:
+def living(pidfile: Path, *, certain: bool = False) -> int | None:
     """The pid in the file when that very process still lives.
 
     A file with no start time (other programs write such) is believed when the process is older than the file.
+
+    Args:
+        certain: such a file is not believed.
     """
     try:
-        pid, _, started = pidfile.read_text().strip().partition(" ")
+        pid, _, started = read_regular(pidfile, 100).decode("ascii").strip().partition(" ")
         now = processes.start_time(int(pid))
         if now is None or (started and now != started):
             return None
-        if not started and processes.started_at(now) > pidfile.stat().st_mtime + 1:
+        if not started and (certain or processes.started_at(now) > pidfile.stat().st_mtime + 1):
             return None
-    except (OSError, ValueError):
+    except (OSError, ValueError, Refused):
         return None
     return int(pid)
 

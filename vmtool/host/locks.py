@@ -70,8 +70,9 @@ class Lock:
 def is_held(path: Path) -> bool:
     """Whether some process holds the lock now."""
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
+        # To read, since the state directory may be read-only; not waiting, whatever it is.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
         return False
     try:
         # Shared, so that two who look do not see each other.

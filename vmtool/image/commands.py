@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -32,7 +33,8 @@ from vmtool.image.plan_build import plan_build
 from vmtool.image.plan_import import built_record, digests_of, foreign_record, plan_import
 from vmtool.image.recipe import Recipe, find_recipe, input_digest, read_recipe
 from vmtool.image.reference import full_reference
-from vmtool.instance.instance import read_instances
+from vmtool.instance.instance import Instance
+from vmtool.instance.read import read_instances
 from vmtool.paths import State
 from vmtool.plan import Plan, plan_lines
 
@@ -156,12 +158,26 @@ def list_(state: State, as_json: bool) -> None:
 def rm(state: State, image: str) -> None:
     """Remove IMAGE from containerd. The build cache stays, so that building it again is quick."""
     record = find_record(state, image)
-    users = [one.name for one in read_instances(state)
-             if one.record and one.record.image in record.references and one.state in ("running", "starting")]
-    if users:
-        raise Refused(f"{image} is used by {', '.join(users)}", hint=f"vmtool rm {users[0]}")
+    check_unused(image, record, read_instances(state))
     remove(state, images_dir(state) / record.name, f"vmtool image rm {image}")
     click.echo(f"removed {', '.join(record.references)}; the build cache stays in {Cache.at().root}", err=True)
+
+
+def check_unused(image: str, record: ImportedImage, instances: Sequence[Instance]) -> None:
+    """Refuse to take an image away from what runs with it, or may.
+
+    Raises:
+        Refused: an instance uses it, or is too damaged to tell.
+    """
+    users = [one for one in instances if (one.pid or one.state == "starting")
+             and (one.record is None or one.record.image in record.references)]
+    unknown = [one for one in instances if one.damage and one.record is None]
+    if users:
+        raise Refused(f"{image} is used by {', '.join(one.name for one in users)}", hint=f"vmtool rm {users[0].name}")
+    if unknown:
+        raise Refused(f"{image} may be used by {', '.join(one.name for one in unknown)}, which is damaged",
+                      details=[one.damage.message for one in unknown if one.damage],
+                      hint=f"vmtool recover --adopt {unknown[0].name}")
 
 
 def find_record(state: State, image: str) -> ImportedImage:

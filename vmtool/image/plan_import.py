@@ -100,8 +100,12 @@ def foreign_record(contents: Contents, archive: Path, endpoint: Endpoint, name: 
         raise Refused(f"{archive}: the image in it has the tag {contents.unnamed[0]!r} and no full name",
                       hint=f"vmtool image import {archive} --name docker.io/vmtool/NAME")
     references = contents.references or (f"{name}:{contents.unnamed[0]}",)
-    slug = re.sub(r"[^a-z0-9]+", "-", references[0].removeprefix("docker.io/").lower()).strip("-")[:60].strip("-")
-    return ImportedImage(slug, references, "", str(endpoint.socket), endpoint.private), name
+    return ImportedImage(slug_of(references[0]), references, "", str(endpoint.socket), endpoint.private), name
+
+
+def slug_of(reference: str) -> str:
+    """The name under which an image from elsewhere is remembered."""
+    return re.sub(r"[^a-z0-9]+", "-", reference.removeprefix("docker.io/").lower()).strip("-")[:60].strip("-")
 
 
 def _forget(endpoint: Endpoint, references: tuple[str, ...]) -> tuple[p.Action, ...]:

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from vmtool.containerd.endpoint import Endpoint
 from vmtool.endpoint.client import Server
-from vmtool.engine.journal import Journal, JournalState
-from vmtool.errors import VmtoolError
-from vmtool.foreign import parse_json
-from vmtool.host import daemons, locks
+from vmtool.engine.journal import JournalState
+from vmtool.errors import Damaged, VmtoolError
 from vmtool.host.event_log import GUEST_LOG
-from vmtool.machine import Host, Trust
-from vmtool.paths import NAME, State
-from vmtool.records import record_of
-
-EARLIER_DETAILS = ("program", "kernel", "configuration", "uri", "channel")
+from vmtool.machine import Trust
 
 
 @dataclass(frozen=True)
@@ -63,6 +56,11 @@ class Paths:
     def tokens(self) -> Path:
         """The named tokens, by their digests; they outlive a stop."""
         return self.directory / "tokens"
+
+    @property
+    def fifos(self) -> Path:
+        """The pipes of what `ctr` runs inside, through which the key goes: they go with the key, also after a kill."""
+        return self.key.parent / "fifo"
 
     @property
     def pidfile(self) -> Path:
@@ -191,8 +189,9 @@ class Instance:
     Args:
         record: None when the launch ended before it was written.
         state: starting, running, stopped (its process ended), interrupted, failed, kept (failed, not undone),
-            or damaged (its files cannot be read).
+            or damaged (what it is and how it is undone is not as it was written), whether or not it runs.
         pid: the container's first process, when it lives.
+        damage: what is wrong, and the way out.
     """
 
     name: str
@@ -200,14 +199,22 @@ class Instance:
     record: InstanceRecord | None
     state: str
     pid: int | None
-    journal: JournalState
+    journal: JournalState = field(default_factory=JournalState)
+    damage: Damaged | None = None
+
+    @property
+    def serves(self) -> bool:
+        """Whether it runs, and is known well enough to be asked: also when its journal is damaged."""
+        return self.state == "running" or bool(self.damage and self.record and self.pid)
 
     def known(self) -> InstanceRecord:
         """The record.
 
         Raises:
-            VmtoolError: the launch ended before there was one.
+            VmtoolError: the launch ended before there was one, or it is damaged.
         """
+        if self.record is None and self.damage:
+            raise self.damage
         if self.record is None:
             raise VmtoolError(f"{self.name} was never started: {self.journal.error or self.state}",
                               hint=f"vmtool logs {self.name}")
@@ -217,74 +224,3 @@ class Instance:
 def subject_of(name: str) -> str:
     """How an instance is called in journals and as an owner."""
     return f"instance {name}"
-
-
-def read_instances(state: State) -> list[Instance]:
-    """Every instance, by name; one whose files cannot be read is "damaged", and keeps nobody from the others."""
-    return [_read_or_damaged(state, path.name) for path in sorted(state.instances.glob("*"))
-            if path.is_dir() and NAME.fullmatch(path.name)]
-
-
-def _read_or_damaged(state: State, name: str) -> Instance:
-    try:
-        return read_instance(state, name)
-    except VmtoolError as error:
-        return damaged(state, name, error)
-
-
-def damaged(state: State, name: str, error: VmtoolError) -> Instance:
-    """One whose files cannot be read."""
-    paths = Paths(state.instance(name))
-    return Instance(name, paths, None, "damaged", daemons.living(paths.pidfile), JournalState(error=error.message))
-
-
-def read_instance(state: State, name: str) -> Instance:
-    """One instance.
-
-    Raises:
-        VmtoolError: there is none of that name, or its files are of another version of vmtool.
-    """
-    paths = Paths(state.instance(name))
-    if not paths.directory.is_dir():
-        raise VmtoolError(f"there is no instance {name!r}", hint="vmtool ps")
-    try:
-        replayed = Journal(paths.directory).replay()
-        record = _record(paths, paths.record.read_text()) if paths.record.exists() else None
-    except (ValueError, TypeError, KeyError) as error:
-        raise VmtoolError(f"{paths.directory} was written by another version of vmtool: {error}") from error
-    pid = daemons.living(paths.pidfile)
-    return Instance(name, paths, record, _state(state, paths, replayed, pid), pid, replayed)
-
-
-def refreshed(state: State, instance: Instance) -> Instance:
-    """The same, whose journal and record have not changed, with its process as it is now."""
-    pid = daemons.living(instance.paths.pidfile)
-    return replace(instance, pid=pid, state=_state(state, instance.paths, instance.journal, pid))
-
-
-def read_starting(host: Host, directory: Path) -> Instance:
-    """The instance that is being started, as its launch wrote it down so far."""
-    paths = Paths(directory)
-    record = record_of(InstanceRecord, host.read(paths.record).decode())
-    return Instance(directory.name, paths, record, "starting", host.living(paths.pidfile), JournalState())
-
-
-def _record(paths: Paths, text: str) -> InstanceRecord:
-    """The record. vmtool 0.1 had every launcher's details side by side, and knew by the handler what was rendered."""
-    values = parse_json(text)
-    earlier = {name: values.pop(name) for name in EARLIER_DETAILS if name in values}
-    if earlier and values["handler"] != "runc":
-        libvirt = values["handler"] == "libvirt"
-        rendered = Path(earlier["kernel"]).with_name("domain.xml") if libvirt else paths.kata
-        values["details"] = {"rendered": str(rendered), **{name: word for name, word in earlier.items() if word}}
-    return record_of(InstanceRecord, json.dumps(values))
-
-
-def _state(state: State, paths: Paths, replayed: JournalState, pid: int | None) -> str:
-    if replayed.state == "applied":
-        return "running" if pid else "stopped"
-    if locks.is_held(state.lock(paths.directory)):
-        return "starting"
-    if replayed.entries and replayed.state == "failed":
-        return "kept"
-    return "interrupted" if replayed.entries or not replayed.error else "failed"

@@ -6,7 +6,8 @@ import time
 
 from vmtool.errors import VmtoolError
 from vmtool.host import files, locks
-from vmtool.instance.instance import Instance, read_instance
+from vmtool.instance.instance import Instance
+from vmtool.instance.read import read_instance
 from vmtool.paths import State
 
 # How `vmtool watch` is called in the lock of an instance that it starts.

@@ -11,9 +11,11 @@ import itertools
 import os
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from vmtool.claims import WORD, Claim
-from vmtool.instance.instance import InstanceRecord
+from vmtool.containerd.container import exec_argv
+from vmtool.instance.instance import InstanceRecord, Paths
 from vmtool.machine import Output, Reader
 from vmtool.proof.hardening import judge_status
 from vmtool.qemu.proof import cmdline_claim
@@ -76,7 +78,8 @@ def parse_view(answer: Output | None) -> View:
 def _exec(reader: Reader, record: InstanceRecord, *words: str) -> Output | None:
     # A container takes no two processes of one name at once, also of two vmtools.
     name = f"vmtool-look-{os.getpid()}-{next(_numbers)}"
-    return reader.run(record.endpoint.ctr("task", "exec", "--exec-id", name, record.name, *words), deadline=SECONDS)
+    fifos = Paths(Path(record.result).parent.parent).fifos
+    return reader.run(exec_argv(record.endpoint, name, fifos, record.name, *words), deadline=SECONDS)
 
 
 def _tee(view: View, record: InstanceRecord) -> Claim:

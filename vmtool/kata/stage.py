@@ -11,6 +11,7 @@ from vmtool import plan as p
 from vmtool.claims import Claim
 from vmtool.containerd.endpoint import awake
 from vmtool.errors import NotReady
+from vmtool.facts.qemu_processes import read_qemu
 from vmtool.findings import Finding, failing, from_error
 from vmtool.gpu.check_machine import check_mappings
 from vmtool.gpu.launch_devices import Backend, Selection, device_paths
@@ -116,6 +117,12 @@ class KataLauncher(Launcher):
 
     def end_by_force(self, instance: Instance) -> tuple[Action, ...]:
         return (signal_task(instance.known(), "SIGKILL"),)
+
+    def remains(self, reader: Reader, state: State, name: str) -> Iterator[Step]:
+        # Its container is found as any other.
+        for qemu in read_qemu(reader, sandbox_name(name)):
+            yield Step(f"QEMU (pid {qemu.pid}) of {sandbox_name(name)}", undo=(
+                KillQemu(sandbox_name(name), qemu.program),))
 
 
 LAUNCHER = KataLauncher()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from vmtool.instance.instance import read_starting
+from vmtool.instance.read import read_starting
 from vmtool.plan.action import Action
 from vmtool.proof.evidence import evidence_digests, evidence_text
 from vmtool.proof.requirements import require_before_key, require_wish

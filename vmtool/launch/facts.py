@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from vmtool.containerd.endpoint import choose_endpoint
 from vmtool.doctor.host import HostFacts, read_host
 from vmtool.image.pinned_image import read_image
-from vmtool.instance.instance import Instance, read_instance, subject_of
+from vmtool.instance.instance import Instance, subject_of
+from vmtool.instance.read import read_instance
 from vmtool.launch.pipeline import launcher_of
 from vmtool.machine import DeviceReader, Reader
 from vmtool.models.facts import read_model, unreadable_file
@@ -32,7 +34,11 @@ def read_launch(reader: DeviceReader, state: State, spec: Spec, timeout: float |
     """
     handler, path = spec.spec.runtime.handler, spec.spec.model.path
     host = read_host(reader, state.root, probe_kvm=handler != "runc")
-    earlier = read_instance(state, spec.name) if state.instance(spec.name).is_dir() else None
+    earlier = read_instance(state, spec.name) if os.path.lexists(state.instance(spec.name)) else None
+    if earlier and earlier.damage:
+        from vmtool.launch.commands.damage import explained  # it looks at everything that an instance may have
+
+        raise explained(reader, state, spec.name, earlier.damage)
     cleared = earlier is not None and earlier.state != "running"
     model, launcher = read_model(reader, str(path)) if path else None, launcher_of(handler)
     # What is cleared before anything is made frees what it holds of the network and of the devices.

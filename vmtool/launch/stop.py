@@ -21,13 +21,16 @@ def stop_instance(state: State, instance: Instance, grace: float, *, by: str = "
     directory, launcher = instance.paths.directory, launcher_of(instance.known().handler)
     politely, by_force = launcher.end_politely(state, instance), launcher.end_by_force(instance)
     plan = Plan(subject_of(instance.name), directory, (Step("end the process", politely), Step("by force", by_force)))
+    pid = instance.pid or 0
     with working_host(state, plan, f"{by} {instance.name}") as host:
         record(directory, "stopping", by=by)
+        started = host.start_time(pid)
         for actions, wait in ((politely, grace), (by_force, 10.0)):
             for action in actions:
                 action.do(host)
             end = host.now() + wait
-            while host.living(instance.paths.pidfile):
+            # By pid and start time: the pid file may be gone.
+            while started and host.start_time(pid) == started:
                 if host.now() > end:
                     break
                 host.sleep(0.05)

@@ -18,7 +18,9 @@ from vmtool.libvirt.initramfs_files import KEY
 from vmtool.libvirt.installed import read_hypervisor
 from vmtool.libvirt.launch_check import check_domain
 from vmtool.libvirt.launch_domain import LaunchDomain, domain_name, launch_domain
+from vmtool.libvirt.plan_removal import removal_of_guest
 from vmtool.libvirt.proof import domain_claims, machine_claims
+from vmtool.libvirt.remains import read_guest_remains
 from vmtool.libvirt.verity_table import is_verified
 from vmtool.libvirt.workers import end_domain
 from vmtool.libvirt.workers.workload_disk import disk_path
@@ -92,6 +94,9 @@ class LibvirtLauncher(Launcher):
     def end_by_force(self, instance: Instance) -> tuple[Action, ...]:
         record = instance.known()
         return (run_worker(end_domain.Order(record.details["uri"], domain_name(record.name)), deadline=90.0),)
+
+    def remains(self, reader: Reader, state: State, name: str) -> Iterator[Step]:
+        yield from removal_of_guest(state, read_guest_remains(reader, state, name))
 
 
 LAUNCHER = LibvirtLauncher()

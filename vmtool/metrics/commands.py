@@ -8,7 +8,8 @@ from vmtool.cli.streams import harmless
 from vmtool.endpoint import client
 from vmtool.errors import Refused, VmtoolError
 from vmtool.host.local import LocalHost
-from vmtool.instance.instance import Instance, read_instance, read_instances
+from vmtool.instance.instance import Instance
+from vmtool.instance.read import read_instance, read_instances
 from vmtool.metrics.facts import read_metrics
 from vmtool.metrics.host_text import host_lines
 from vmtool.paths import State

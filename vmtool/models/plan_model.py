@@ -66,6 +66,7 @@ def plan_model(state: State, endpoint: Endpoint, image: PinnedImage, found: Mode
     # Only this directory is open to the container. What it leaves there is copied next to the target, so that the model
     # appears in one move.
     staging, new = directory / "out", target.parent / f".{target.name}.{name}"
+    fifos = directory / "fifo"
     container = c.Container(name=f"vmtool-{name}", image=image.reference, memory=MEMORY, binds=maker.binds,
                             writable=((staging, "/out"),), command=(*maker.command, "/out/model"))
     # A directory that is there keeps its mode and owner: it may be /tmp.
@@ -79,9 +80,10 @@ def plan_model(state: State, endpoint: Endpoint, image: PinnedImage, found: Mode
             ExpectDigest(endpoint, image.reference, image.digest, hint="vmtool image list"),)),
         p.Step(maker.title, (
             *gone, p.Remove(staging), p.Remove(new), *parent, p.MakeDir(staging, uid=c.UID),
-            *c.start(endpoint, container, mark, "--rm", deadline=maker.deadline),
+            *c.start(endpoint, container, mark, "--rm", "--fifo-dir", str(fifos), deadline=maker.deadline),
             p.run_worker(collect.Order(staging / "model", new, target, maker.size), deadline=60), p.Remove(staging),
-        ), undo=(*awake(state, endpoint), *gone, p.Remove(staging), p.Remove(new))),
+            p.Remove(fifos),
+        ), undo=(*awake(state, endpoint), *gone, p.Remove(fifos), p.Remove(staging), p.Remove(new))),
         plan_release(state, endpoint, user),
     ))
 

@@ -94,7 +94,7 @@ def read_network(reader: Reader, state: State | None = None) -> NetworkFacts:
         chains=iptables.chains, rules=iptables.rules, published=iptables.published,
         forward_policy=iptables.forward_policy, firewalld=reader.exists("/run/firewalld.pid"),
         listeners=_listeners(reader), ours=ours,
-        attached=tuple(item for room in rooms for item in _attached(reader, f"{room}/attached")),
+        attached=tuple(item for network in ours if state for item in read_attachments(reader, state, network.name)),
         our_leases=tuple(lease for room in rooms for lease in read_leases(reader, f"{room}/leases")),
         chains_made=_chains_made(reader, state) if state else ())
 
@@ -110,7 +110,9 @@ def _chains_made(reader: Reader, state: State) -> tuple[Chain, ...]:
     return tuple((table, chain) for table, _, chain in (line.partition(" ") for line in lines))
 
 
-def _attached(reader: Reader, directory: str) -> tuple[Attachment, ...]:
+def read_attachments(reader: Reader, state: State, network: str) -> tuple[Attachment, ...]:
+    """Who is attached to one of vmtool's networks."""
+    directory = f"{state.network(network)}/attached"
     texts = (reader.text(f"{directory}/{name}") for name in reader.names(directory))
     return tuple(attachment for text in texts if text and (attachment := attachment_of(text)))
 

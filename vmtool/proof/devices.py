@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from vmtool import plan as p
 from vmtool.claims import Claim
+from vmtool.facts.qemu_processes import read_qemu
 from vmtool.gpu.pci import DEVICES
 from vmtool.gpu.proof import VIABLE
 from vmtool.gpu.saved_state import read_proofs
@@ -14,7 +15,6 @@ from vmtool.gpu.workers import vfio_in_use
 from vmtool.instance.instance import InstanceRecord
 from vmtool.machine import Reader
 from vmtool.paths import State
-from vmtool.qemu.processes import read_qemu
 
 
 def driver_claims(reader: Reader, record: InstanceRecord) -> Iterator[Claim]:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vmtool.errors import VerificationFailed, VmtoolError
+from vmtool.facts.qemu_processes import QemuProcess, read_qemu
 from vmtool.plan.action import Action
 from vmtool.qemu.claims import vm_claims
-from vmtool.qemu.processes import QemuProcess, opened_devices, read_qemu, real_path
+from vmtool.qemu.processes import opened_devices, real_path
 from vmtool.tee.table import tee_of
 
 if TYPE_CHECKING:

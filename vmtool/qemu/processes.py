@@ -1,57 +1,12 @@
-"""Running QEMU processes, with their arguments as the kernel shows them.
-
-Any user can start a program with the name and the arguments of a guest's QEMU. So a QEMU counts only when root's, or
-when it is of the user that libvirt runs QEMU as; and it is evidence of a launch only when it is the process that the
-launch itself started, or descends from it.
-"""
+"""What else the kernel shows of a QEMU: the devices that it has open, and the files that it was given."""
 
 from __future__ import annotations
 
-import itertools
 import posixpath
-import re
-from dataclasses import dataclass
 
-from vmtool.facts.process import lineage, user_of
 from vmtool.machine import Reader
 
 NODES = "/dev/vfio/devices/"
-# Whom distributions let libvirt run QEMU as, and where that is configured.
-NAMES = ("libvirt-qemu", "qemu")
-QEMU_CONF = "/etc/libvirt/qemu.conf"
-ROOT = 0
-
-
-@dataclass(frozen=True)
-class QemuProcess:
-    """A QEMU.
-
-    Args:
-        program: the file that runs (/proc/PID/exe); empty when it may not be seen. A process can write what it likes
-            into its arguments, but not this.
-        argv: its arguments, the program's name first.
-    """
-
-    pid: int
-    program: str
-    argv: tuple[str, ...]
-
-
-def read_qemu(reader: Reader, name: str, launched: int | None = None) -> tuple[QemuProcess, ...]:
-    """Every QEMU that was started with `-name NAME`, options behind a comma aside, by a user who may; by pid.
-
-    Args:
-        launched: a process that a launch started; only its own QEMU counts then.
-    """
-    found, users = [], qemu_users(reader)
-    for pid in sorted(int(entry) for entry in reader.names("/proc") if entry.isdecimal()):
-        text = reader.text(f"/proc/{pid}/cmdline") or ""
-        argv = tuple(text.removesuffix("\0").split("\0"))
-        program = (reader.link(f"/proc/{pid}/exe") or "").removesuffix(" (deleted)")
-        if (posixpath.basename(program or argv[0]).startswith("qemu-") and name_of(argv) == name
-                and user_of(reader, pid) in users and (launched is None or launched in lineage(reader, pid))):
-            found.append(QemuProcess(pid, program, argv))
-    return tuple(found)
 
 
 def opened_devices(reader: Reader, pid: int) -> tuple[str, ...]:
@@ -61,15 +16,6 @@ def opened_devices(reader: Reader, pid: int) -> tuple[str, ...]:
     names = {link.removeprefix(NODES) for link in links if link.startswith(NODES)}
     ways = [(reader.link(f"/sys/class/vfio-dev/{name}") or "").split("/") for name in sorted(names)]
     return tuple(way[-3] for way in ways if len(way) > 2)
-
-
-def qemu_users(reader: Reader) -> set[int]:
-    """The users whose QEMU may be a guest's: root, and whom libvirt runs QEMU as."""
-    configured = re.findall(r'^\s*user\s*=\s*"\+?([^"]+)"', reader.text(QEMU_CONF) or "", re.MULTILINE)
-    accounts = dict(line.split(":")[:3:2] for line in (reader.text("/etc/passwd") or "").splitlines()
-                    if line.count(":") == 6)
-    numbers = [accounts.get(name, name) for name in (*configured, *NAMES)]
-    return {ROOT, *(int(number) for number in numbers if number.isdecimal())}
 
 
 def real_path(reader: Reader, path: str) -> str:
@@ -85,11 +31,3 @@ def real_path(reader: Reader, path: str) -> str:
         done = "/" if target.startswith("/") else done
         left = [piece for piece in target.split("/") if piece not in ("", ".")] + left
     return done
-
-
-def name_of(argv: tuple[str, ...]) -> str:
-    """The name that `-name` gives: its first word, or its guest=."""
-    for option, value in itertools.pairwise(argv):
-        if option in ("-name", "--name"):
-            return value.partition(",")[0].removeprefix("guest=")
-    return ""

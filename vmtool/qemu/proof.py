@@ -6,10 +6,11 @@ from __future__ import annotations
 import hashlib
 
 from vmtool.claims import WORD, Claim
+from vmtool.facts.qemu_processes import read_qemu
 from vmtool.instance.instance import InstanceRecord
 from vmtool.machine import Reader
 from vmtool.qemu.claims import vm_claims
-from vmtool.qemu.processes import opened_devices, read_qemu, real_path
+from vmtool.qemu.processes import opened_devices, real_path
 
 
 def qemu_claims(reader: Reader, record: InstanceRecord, name: str,

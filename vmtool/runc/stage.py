@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 from vmtool.claims import Claim
 from vmtool.containerd.endpoint import awake
+from vmtool.containerd.plan_removal import removal_of_container
+from vmtool.containerd.remains import has_cgroup, read_container
 from vmtool.findings import Finding, wrong_input
 from vmtool.image.check import check_user
 from vmtool.instance.instance import Instance
@@ -41,6 +43,10 @@ class RuncLauncher(Launcher):
 
     def end_by_force(self, instance: Instance) -> tuple[Action, ...]:
         return (signal_task(instance.known(), "SIGKILL"),)
+
+    def remains(self, reader: Reader, state: State, name: str) -> Iterator[Step]:
+        yield from removal_of_container(state, state.instance(name), name, read_container(reader, state, name),
+                                        cgroup=has_cgroup(reader, name))
 
 
 LAUNCHER = RuncLauncher()

@@ -71,8 +71,7 @@ def plan_key(launch: Launch) -> p.Step:
     """The workload starts, and so reads the model, only when it has its key: after the check of the guest."""
     return p.Step("hand over the key, which starts the server", (
         write_access(launch.paths, tls=launch.body.tls.on),
-        c.hand_over(launch.endpoint, launch.name, launch.paths.access)))
-
+        c.hand_over(launch.endpoint, launch.name, launch.paths.access, launch.paths.fifos)))
 
 
 def model_path(body: Body) -> str:

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 from vmtool import plan as p
 from vmtool.containerd.container import UID
-from vmtool.instance.instance import Instance
+from vmtool.instance.instance import Instance, Paths
+from vmtool.machine import Reader
+from vmtool.paths import State
 from vmtool.records import record_text
 from vmtool.stage.launch import Again, Launch, Stage
 
@@ -30,6 +32,11 @@ class FilesStage(Stage):
             # Started again it keeps its key, also when it takes several tries: who has it goes on to ask.
             undo=() if launch.again else (p.Remove(paths.key.parent),),
         )
+
+    def remains(self, reader: Reader, state: State, name: str) -> Iterator[p.Step]:
+        secret = Paths(state.instance(name)).key.parent
+        if reader.exists(str(secret)):
+            yield p.Step(f"the key in {secret}", undo=(p.Remove(secret),))
 
 
 def plan_clearing(earlier: Instance, *, again: Again = "") -> p.Step:

@@ -6,9 +6,13 @@ from collections.abc import Iterator
 
 from vmtool import plan as p
 from vmtool.containerd.endpoint import plan_containerd
+from vmtool.containerd.plan_removal import release_of_containerd
+from vmtool.containerd.remains import is_kept_for
 from vmtool.findings import Finding
 from vmtool.image.actions import ExpectDigest
 from vmtool.image.check import check_image
+from vmtool.machine import Reader
+from vmtool.paths import State
 from vmtool.stage.launch import Launch, Stage
 
 
@@ -26,3 +30,7 @@ class ImageStage(Stage):
             p.Run(endpoint.ctr("images", "list", f"name=={image.reference}"),
                   stdout=launch.directory / "evidence" / "image.txt"),
         ))
+
+    def remains(self, reader: Reader, state: State, name: str) -> Iterator[p.Step]:
+        if is_kept_for(reader, state, name):
+            yield release_of_containerd(state, name)

@@ -161,6 +161,11 @@ class Stage:
         """What is verified of an instance that runs; with `whole` also what takes its time."""
         return iter(())
 
+    def remains(self, reader: Reader, state: State, name: str) -> Iterator[Step]:
+        """What of an instance of this name is on the machine, whoever remembers it: steps in the order of a launch,
+        each named by what was found, whose undo removes it."""
+        return iter(())
+
 
 class Launcher(Stage):
     """The stage that starts the workload, one for each handler.

@@ -6,8 +6,14 @@ from collections.abc import Iterator
 
 from vmtool.errors import NotReady
 from vmtool.findings import Finding, failing, from_error, wrong_input
+from vmtool.instance.instance import subject_of
+from vmtool.machine import Reader
 from vmtool.net.check import check_request
+from vmtool.net.launch_network import netns_name
 from vmtool.net.plan import plan_attach, plan_network
+from vmtool.net.plan_removal import removal_of_network
+from vmtool.net.remains import read_network_remains
+from vmtool.paths import State
 from vmtool.plan import Step
 from vmtool.stage.launch import Launch, Stage
 
@@ -32,3 +38,7 @@ class NetworkStage(Stage):
         yield from plan_network(launch.state, facts, network)
         yield plan_attach(launch.state, facts, network, container_id=launch.name, netns_name=launch.netns,
                           directory=launch.paths.network, publish=launch.body.published, owner=launch.owner)
+
+    def remains(self, reader: Reader, state: State, name: str) -> Iterator[Step]:
+        yield from removal_of_network(state, read_network_remains(reader, state, subject_of(name), name,
+                                                                  netns_name(name)))

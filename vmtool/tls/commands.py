@@ -12,7 +12,8 @@ from vmtool.cli.apply_plan import working_host
 from vmtool.cli.output import print_json
 from vmtool.errors import VmtoolError
 from vmtool.host.local import LocalHost
-from vmtool.instance.instance import Instance, read_instance, read_instances, subject_of
+from vmtool.instance.instance import Instance, subject_of
+from vmtool.instance.read import read_instance, read_instances
 from vmtool.paths import State
 from vmtool.plan import Plan, Step
 from vmtool.tls.authority import read_authority

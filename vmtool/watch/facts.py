@@ -11,8 +11,9 @@ from typing import Any
 from vmtool.endpoint.actions import AskCanary, AwaitHealth
 from vmtool.errors import VmtoolError
 from vmtool.foreign import parse_json, read_regular
-from vmtool.instance.instance import Instance, damaged, read_instance, refreshed
+from vmtool.instance.instance import Instance, Paths
 from vmtool.instance.promise import started_by_watch
+from vmtool.instance.read import read_instance, refreshed
 from vmtool.paths import NAME, State
 from vmtool.plan import Action, action_from_json
 from vmtool.serving.restarts import POLICIES, USUAL, RestartPolicy
@@ -82,8 +83,10 @@ class Instances:
             return refreshed(self.state, instance), promise
         try:
             instance = read_instance(self.state, name)
-        except VmtoolError as error:
-            return damaged(self.state, name, error), Promise(policy=NEVER)
+        except VmtoolError:  # it has gone since it was listed
+            return Instance(name, Paths(directory), None, "damaged", None), Promise(policy=NEVER)
+        if instance.damage:
+            return instance, Promise(policy=NEVER)
         promise = read_promise(directory)
         self.kept[name] = marks, instance, promise
         return instance, promise

@@ -70,11 +70,12 @@ class Containerd:
 
 def proc_text(machine: FakeMachine, pid: int, name: str) -> str | None:
     """A file of /proc/PID, of a container's first process."""
-    container = next((one for store in machine.containerds.values() for one, task in store.tasks.items()
-                      if task.pid == pid), None)
-    if container is None or "qemu" in machine.processes[pid].program:
+    container, shim = next(((one, task.shim) for store in machine.containerds.values()
+                            for one, task in store.tasks.items() if task.pid == pid), ("", 0))
+    if not container or "qemu" in machine.processes[pid].program:
         return None
-    return {"status": HARDENED, "mountinfo": "4 1 0:5 / / ro,relatime - overlay overlay rw\n",
+    return {"status": f"PPid:\t{shim}\nNSpid:\t{pid}\t1\n{HARDENED}",
+            "mountinfo": "4 1 0:5 / / ro,relatime - overlay overlay rw\n",
             "cgroup": f"0::/vmtool-{container}\n"}.get(name)
 
 
@@ -123,10 +124,12 @@ def ctr(call: Call) -> Output:
         return failed(f'ctr: failed to dial "{socket}": context deadline exceeded: connection error: desc = '
                       f'"transport: error while dialing: dial unix://{socket}: timeout"')
     store = call.machine.containerds[call.machine.roots[socket]]
+    words = words[2:] if words[0] == "--connect-timeout" else words
     verbs: dict[tuple[str, ...], Callable[[Call, Containerd, tuple[str, ...]], Output]] = {
         ("images", "list"): _list, ("images", "import"): _import, ("images", "tag"): _tag,
         ("content", "get"): _get, ("snapshots", "info"): _info, ("task", "list"): _list_tasks,
         ("leases", "list"): _list_leases, ("leases", "delete"): _delete_leases,
+        ("containers", "list"): _list_containers,
         ("images", "remove"): _remove, ("images", "mount"): _mount, ("images", "unmount"): _unmount,
         ("task", "delete"): _delete_task, ("task", "exec"): _exec, ("task", "kill"): _kill,
         ("container", "delete"): _delete_container, ("snapshot", "delete"): _delete_snapshot}
@@ -207,9 +210,16 @@ def _info(call: Call, store: Containerd, words: tuple[str, ...]) -> Output:
 
 
 def _list_tasks(call: Call, store: Containerd, words: tuple[str, ...]) -> Output:
+    if "--quiet" in words:
+        return done("".join(f"{name}\n" for name in store.tasks))
     rows = [f"{name} {task.pid} {'RUNNING' if task.pid in call.machine.processes else 'STOPPED'}\n"
             for name, task in store.tasks.items()]
     return done("".join(["TASK PID STATUS\n", *rows]))
+
+
+def _list_containers(call: Call, store: Containerd, words: tuple[str, ...]) -> Output:
+    assert words == ("--quiet",)
+    return done("".join(f"{name}\n" for name in store.containers))
 
 
 def _import(call: Call, store: Containerd, words: tuple[str, ...]) -> Output:
@@ -382,9 +392,19 @@ def _delete_task(call: Call, store: Containerd, words: tuple[str, ...]) -> Outpu
 
 def _exec(call: Call, store: Containerd, words: tuple[str, ...]) -> Output:
     """What brings the keys through its standard input, and what asks for the first process's status."""
+    assert (words[0], words[2]) == ("--fifo-dir", "--exec-id"), words
+    fifo, words = f"{words[1]}/77/{words[3]}-stdin", words[2:]
     name = words[2]
     if name not in store.containers:
         return _missing(name)
+    call.machine.tree.make_dir(posixpath.dirname(fifo), parents=0o700)
+    call.machine.tree.write(fifo, b"")
+    answer = _executed(call, store, name, words)
+    call.machine.tree.remove(posixpath.dirname(fifo))
+    return answer
+
+
+def _executed(call: Call, store: Containerd, name: str, words: tuple[str, ...]) -> Output:
     if name not in store.tasks or store.tasks[name].pid not in call.machine.processes:
         return failed(f'ctr: task "{name}" not found: not found')
     if words[3] == "grep":

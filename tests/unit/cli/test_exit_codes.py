@@ -18,8 +18,7 @@ from vmtool.image.actions import DamagedCache
 
 CODES: dict[type[e.VmtoolError], int] = {
     e.VmtoolError: 1, e.Refused: 2, e.NotReady: 3, e.VerificationFailed: 4, e.ProgramMissing: 3, e.ProgramFailed: 1,
-    DamagedCache: 1,
-    e.Interrupted: 130,
+    DamagedCache: 1, e.Interrupted: 130, e.Damaged: 1,
 }
 
 

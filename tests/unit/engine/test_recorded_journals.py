@@ -16,7 +16,7 @@ from tests.fakes.recorded import Recorded
 from vmtool.cli.main import vmtool
 from vmtool.engine.journal import NAME, Journal
 from vmtool.gpu.saved_state import read_records, records
-from vmtool.instance.instance import EARLIER_DETAILS, read_instance
+from vmtool.instance.read import EARLIER_DETAILS, read_instance
 from vmtool.libvirt.workers.end_domain import Order as EndDomain
 from vmtool.net.network import attachment_of, network_of
 from vmtool.paths import State

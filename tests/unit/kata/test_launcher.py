@@ -79,7 +79,8 @@ def test_the_key_comes_after_the_look_and_by_no_file_that_the_guest_shares() -> 
     [look] = [number for number, line in enumerate(lines) if "grep -e sev-snp-guest" in line]
     [key] = [number for number, line in enumerate(lines) if line.endswith("< /s/instances/chat/secret/access")]
     assert look < key
-    assert f"task exec --exec-id vmtool-key chat python3 -P -m {receive_keys.__name__}" in lines[key]
+    assert (f"task exec --fifo-dir /s/instances/chat/secret/fifo --exec-id vmtool-key chat python3 -P -m "
+            f"{receive_keys.__name__}") in lines[key]
     [start] = [line for line in lines if " run --detach" in line]
     assert "secret" not in start
 

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from vmtool.engine.journal import Journal
-from vmtool.errors import VmtoolError
-from vmtool.instance.instance import read_instance, read_instances
+from vmtool.instance.read import read_instance, read_instances
 from vmtool.paths import State
 
 
@@ -22,5 +21,6 @@ def test_a_damaged_instance_keeps_nobody_from_the_others(name: str, text: str, t
     (state.instance("bad") / name).write_text(text)
     (state.instances / "no name").mkdir()
     assert [(each.name, each.state) for each in read_instances(state)] == [("bad", "damaged"), ("good", "interrupted")]
-    with pytest.raises(VmtoolError, match="bad"):
-        read_instance(state, "bad")
+    damage = read_instance(state, "bad").damage
+    assert damage and "bad" in damage.message
+    assert damage.hint == "vmtool recover --adopt bad"

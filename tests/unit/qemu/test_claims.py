@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from tests.fakes.proc import Proc
 from tests.unit.qemu.cases import FILES, argv
+from vmtool.facts.qemu_processes import name_of, read_qemu
 from vmtool.qemu.arguments import parse_arguments, properties
 from vmtool.qemu.claims import tee_claim, vm_claims
-from vmtool.qemu.processes import name_of, read_qemu, real_path
+from vmtool.qemu.processes import real_path
 
 TEES = ("virtcca", "snp", "tdx")
 KERNEL = "/opt/kata/share/kata-containers/vmlinuz.container"

@@ -102,6 +102,9 @@ def over_an_earlier_one(state: State, machine: FakeMachine) -> Plan:
 def stopped(state: State) -> FakeMachine:
     """A launch that came to its end, and whose container then ended."""
     machine = LAUNCHED(state)
+    # Also a real file, since a launch that came to its end without one is damaged.
+    record = Paths(state.instance("a")).record
+    record.write_bytes(machine.tree.read(str(record)))
     [task] = machine.containerds[str(state.containerd / "root")].tasks.values()
     machine.end(task.pid)
     return machine

@@ -10,7 +10,8 @@ import pytest
 from tests.unit.launch.cases import actions, plan, wish
 from vmtool.endpoint.actions import AskCanary, AwaitHealth
 from vmtool.host import daemons
-from vmtool.instance.instance import Instance, read_instance
+from vmtool.instance.instance import Instance
+from vmtool.instance.read import read_instance
 from vmtool.paths import State
 from vmtool.plan import to_json
 from vmtool.serving.restarts import RestartPolicy
@@ -20,6 +21,7 @@ from vmtool.watch.model import Memory
 from vmtool.watch.world import LocalWorld
 
 JOURNAL = Path(__file__).parents[2] / "data" / "journals" / "launch-runc.jsonl"
+RECORD = JOURNAL.parents[1] / "instances" / "runc" / "instance.json"
 RESTART = {"restart": {"policy": "always", "backoff": 2.0, "limit": 5}}
 
 
@@ -28,6 +30,7 @@ def directory(tmp_path: Path) -> Path:
     made = State(tmp_path / "s").instance("a")
     made.mkdir(parents=True)
     (made / "journal.jsonl").write_bytes(JOURNAL.read_bytes())
+    (made / "instance.json").write_bytes(RECORD.read_bytes())
     return made
 
 
@@ -100,7 +103,7 @@ def test_files_that_stay_the_same_are_read_once(directory: Path, monkeypatch: py
 
     monkeypatch.setattr(facts, "read_instance", read)
     living: list[int | None] = [4242, 4242, None]
-    monkeypatch.setattr(daemons, "living", lambda pidfile: living.pop(0))
+    monkeypatch.setattr(daemons, "living", lambda pidfile, certain=False: living.pop(0))
     seen = Instances(State(directory.parents[1]))
     states = [[(one.instance.state, bool(one.run)) for one in seen.read()] for _ in range(3)]
     assert states == [[("running", True)], [("running", True)], [("stopped", False)]]

@@ -110,7 +110,7 @@ def test_the_worker_prints_every_claim(tmp_path: Path, monkeypatch: pytest.Monke
     (directory / "instance.json").write_text(
         (DATA / "instances" / "runc" / "instance.json").read_text().replace('"name": "a"', '"name": "runc"'))
     shutil.copy(DATA / "journals" / "launch-runc.jsonl", directory / "journal.jsonl")
-    monkeypatch.setattr(daemons, "living", lambda pidfile: 4242)
+    monkeypatch.setattr(daemons, "living", lambda pidfile, certain=False: 4242)
 
     class Silent(FakeHost):
         def run(self, argv: tuple[str, ...], deadline: float = 10.0) -> Output | None:

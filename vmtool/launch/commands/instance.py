@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import time
@@ -15,13 +16,18 @@ from vmtool.claims import Claim
 from vmtool.cli.apply_plan import authorise, remove
 from vmtool.cli.numbers import Seconds
 from vmtool.cli.output import print_json, print_table
-from vmtool.errors import Refused, VmtoolError
+from vmtool.cli.streams import harmless
+from vmtool.containerd.container import exec_argv
+from vmtool.errors import Damaged, Refused, VmtoolError
+from vmtool.foreign import open_file
 from vmtool.host import processes
 from vmtool.host.local import LocalMachine
-from vmtool.instance.instance import Instance, read_instance, subject_of
+from vmtool.instance.instance import Instance, Paths, subject_of
 from vmtool.instance.promise import mark_stopped, started_by_watch, withdraw
+from vmtool.instance.read import read_instance
 from vmtool.launch.claims import read_claims, read_claims_before_key
-from vmtool.launch.commands.ps import as_row
+from vmtool.launch.commands.damage import explained, read_known, require_gone
+from vmtool.launch.commands.ps import as_row, row_json
 from vmtool.launch.pipeline import launcher_of
 from vmtool.launch.stop import stop_instance
 from vmtool.paths import State
@@ -40,14 +46,15 @@ from vmtool.proof.view import show_claims
 def status_command(state: State, name: str, proof: bool, before_key: bool, as_json: bool) -> None:
     """Look at an instance now. Exit code 0 when it runs, 1 when it does not; with --proof or --before-key 4 when it is
     not what was asked for."""
-    instance = read_instance(state, name)
+    instance = read_known(LocalMachine(), state, name)
+    error = instance.damage.message if instance.damage else instance.journal.error
     claims: Sequence[Claim] = ()
     if instance.record:
         claims = (read_claims_before_key(LocalMachine(), instance) if before_key
                   else read_claims(LocalMachine(), instance, whole=proof))
     kept = keep_evidence(state, instance, claims, f"vmtool status {name}") if proof and instance.record else None
     if as_json:
-        print_json(instance=as_row(instance), error=instance.journal.error, claims=[vars(claim) for claim in claims],
+        print_json(instance=row_json(instance), error=error, claims=[vars(claim) for claim in claims],
                    stages=instance.journal.seconds, **({"evidence": str(kept)} if kept else {}))
     else:
         show_status(instance, claims)
@@ -55,6 +62,8 @@ def status_command(state: State, name: str, proof: bool, before_key: bool, as_js
             click.echo(f"evidence: {kept}")
     if instance.pid and (proof or before_key):
         (require_before_key if before_key else require_wish)(instance.known(), claims)
+    if instance.damage:
+        raise explained(LocalMachine(), state, name, instance.damage)
     if instance.state != "running":
         sys.exit(1)
 
@@ -76,7 +85,7 @@ def show_status(instance: Instance, claims: Sequence[Claim]) -> None:
 @click.pass_obj
 def logs_command(state: State, name: str, follow: bool, lines: int, host_side: bool) -> None:
     """Show what an instance wrote; of one that never wrote anything, what vmtool did."""
-    instance = read_instance(state, name)
+    instance = read_known(LocalMachine(), state, name)
     host_log = instance.paths.directory / "log" / "host.log"
     path = host_log if host_side or not instance.paths.log.exists() else instance.paths.log
     if not path.exists():
@@ -85,14 +94,15 @@ def logs_command(state: State, name: str, follow: bool, lines: int, host_side: b
 
 
 def _show(path: Path, lines: int, follow: bool, state: State, instance: Instance) -> None:
-    with path.open(encoding="utf-8", errors="replace") as file:
+    with io.TextIOWrapper(open_file(path), encoding="utf-8", errors="replace") as file:
         for line in deque(file, maxlen=lines):
             click.echo(line, nl=False)
         while follow:
             text = file.read()
             click.echo(text, nl=False)
             if not text:
-                if read_instance(state, instance.name).state not in ("running", "starting"):
+                now = read_instance(state, instance.name)
+                if now.pid is None and now.state != "starting":
                     return
                 time.sleep(0.2)
 
@@ -108,8 +118,8 @@ def exec_command(state: State, name: str, tty: bool, command: tuple[str, ...]) -
     if why := launcher_of(record.handler).no_exec:
         raise Refused(f"{name}: {why}", hint=f"vmtool logs {name}, or vmtool status "
                       f"{name}, which asks the guest")
-    words = ["task", "exec", "--exec-id", f"vmtool-{os.getpid()}", *(["--tty"] if tty else []), name, *command]
-    argv = record.endpoint.ctr(*words)
+    words = [*(["--tty"] if tty else []), name, *command]
+    argv = exec_argv(record.endpoint, f"vmtool-{os.getpid()}", Paths(state.instance(name)).fifos, *words)
     authorise(Plan(subject_of(name), state.instance(name), (Step("run a command inside", (Run(argv),)),)))
     # The command talks to the user's own terminal and its exit status is the answer, so vmtool steps aside.
     processes.become(argv)
@@ -124,13 +134,16 @@ def exec_command(state: State, name: str, tty: bool, command: tuple[str, ...]) -
 def stop_command(state: State, name: str, grace: float, again: bool, unproven: bool) -> None:
     """End an instance's process; its network, files and logs stay until `rm`. Nobody but `start` or `run` starts it
     again."""
-    instance = read_instance(state, name)
+    instance = read_known(LocalMachine(), state, name)
     if not (again or unproven):
         instance = withdraw(state, instance)
     if instance.pid is None:
         click.echo(f"{name} does not run: {instance.state}", err=True)
         return
-    stop_instance(state, instance, grace, by="vmtool watch" if again or unproven else "vmtool stop")
+    try:
+        stop_instance(state, instance, grace, by="vmtool watch" if again or unproven else "vmtool stop")
+    except Damaged as error:
+        raise explained(LocalMachine(), state, name, error) from error
     if unproven:
         mark_stopped(instance)
     click.echo(f"stopped {name}; start it again with: vmtool start {name}; remove it with: vmtool rm {name}", err=True)
@@ -142,24 +155,33 @@ def stop_command(state: State, name: str, grace: float, again: bool, unproven: b
 @click.pass_obj
 def rm_command(state: State, name: str, yes: bool) -> None:
     """Remove an instance and everything it started."""
-    instance = read_instance(state, name)
+    instance, machine = read_known(LocalMachine(), state, name), LocalMachine()
     if (instance.pid or instance.state == "starting") and not yes:
         if not sys.stdin.isatty():
             raise Refused(f"{name} is {instance.state}", hint=f"vmtool rm --yes {name}")
         click.confirm(f"{name} is {instance.state}. Remove it?", abort=True)
     if started_by_watch(state, instance):
         withdraw(state, instance)
-    remove(state, instance.paths.directory, f"vmtool rm {name}")
+    directory = instance.paths.directory
+    try:
+        remove(state, directory, f"vmtool rm {name}",
+               lambda problems: require_gone(machine, state, directory, problems))
+    except Damaged as error:
+        raise explained(machine, state, name, error) from error
     click.echo(f"removed {name}", err=True)
 
 
 def running(state: State, name: str) -> Instance:
-    """The instance, which must be running.
+    """The instance, which must be running; one that does although its journal is damaged serves, and it is said.
 
     Raises:
         VmtoolError: it is not.
     """
-    instance = read_instance(state, name)
-    if instance.state != "running":
+    instance = read_known(LocalMachine(), state, name)
+    if instance.damage and not instance.serves:
+        raise explained(LocalMachine(), state, name, instance.damage)
+    if instance.damage:
+        click.echo(f"warning: {harmless(instance.damage.message)} ({instance.damage.hint})", err=True)
+    elif instance.state != "running":
         raise VmtoolError(f"{name} does not run: {instance.state}", hint=f"vmtool status {name}")
     return instance

@@ -18,7 +18,8 @@ from vmtool.errors import VmtoolError
 from vmtool.facts.recording import RecordingReader
 from vmtool.host import event_log
 from vmtool.host.local import LocalMachine
-from vmtool.instance.instance import Paths, read_instance
+from vmtool.instance.instance import Paths
+from vmtool.instance.read import read_instance
 from vmtool.launch.claims import read_claims
 from vmtool.launch.facts import read_launch
 from vmtool.launch.pipeline import plan_launch

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from vmtool.cli.apply_plan import apply_plan
 from vmtool.errors import Refused, VmtoolError
-from vmtool.instance.instance import read_instance
+from vmtool.instance.read import read_instance
 from vmtool.launch.commands.run import TIMEOUT, make_launch, note_canary, show_summary
 from vmtool.paths import State
 from vmtool.plan import Plan

@@ -16,7 +16,8 @@ from vmtool.cli.output import print_json, print_table
 from vmtool.endpoint import client
 from vmtool.errors import NotReady, Refused, VmtoolError
 from vmtool.host.local import LocalHost
-from vmtool.instance.instance import Instance, read_instance, subject_of
+from vmtool.instance.instance import Instance, subject_of
+from vmtool.instance.read import read_instance
 from vmtool.paths import State
 from vmtool.plan import Plan, Step, WriteFile
 from vmtool.serving.access_list import LIMITS, OF_A_KEY, AccessToken, digest_of
@@ -81,7 +82,7 @@ def list_tokens(state: State, instance: str, as_json: bool) -> None:
     """Show who may ask INSTANCE, with what limits, and when each did last."""
     found, host = read_instance(state, instance), LocalHost()
     _, tokens = read_tokens(host, found.paths.tokens)
-    used = _used(host, found) if found.state == "running" else {}
+    used = _used(host, found) if found.serves else {}
     rows = [_row(token, used.pop(token.digest.hex(), None)) for token in tokens]
     for left in used.values():
         token = AccessToken(left["name"], bytes.fromhex(left["digest"]), **{each: left[each] for each in LIMITS})
@@ -91,7 +92,7 @@ def list_tokens(state: State, instance: str, as_json: bool) -> None:
         return
     print_table(("NAME", "REQUESTS/MIN", "TOKENS/MIN", "AT ONCE", "ADDED", "LAST USE", ""), [
         (row["name"], *(str(row[each] or "-") for each in LIMITS), row["added"] or "-", row["last_use"] or "-",
-         _remark(row, running=found.state == "running")) for row in rows])
+         _remark(row, running=found.serves)) for row in rows])
 
 
 def change(state: State, instance: Instance, doing: str,
@@ -104,7 +105,7 @@ def change(state: State, instance: Instance, doing: str,
     paths, record = instance.paths, instance.known()
     if instance.state == "starting":
         raise VmtoolError(f"{instance.name} is starting", hint="wait until it runs, then type the command again")
-    running = instance.state == "running"
+    running = instance.serves
     if running and not record.manage:
         raise Refused(f"{instance.name} was started by a vmtool that had no tokens",
                       hint=f"vmtool rm {instance.name}, then vmtool run its spec")

@@ -16,7 +16,7 @@ from vmtool.gpu.inventory import Inventory, read_inventory
 from vmtool.gpu.pci_names import PciNames
 from vmtool.gpu.view import state_of
 from vmtool.host.local import LocalHost
-from vmtool.instance.instance import read_instances
+from vmtool.instance.read import read_instances
 from vmtool.launch.load_facts import Load, read_loads
 from vmtool.paths import State
 

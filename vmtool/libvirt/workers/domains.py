@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from vmtool.errors import NotReady, VmtoolError
+from vmtool.facts.qemu_processes import read_qemu
 from vmtool.machine import Host, Reader
-from vmtool.qemu.processes import read_qemu
 
 # virErrorNumber (libvirt, include/libvirt/virterror.h).
 NO_DOMAIN, OPERATION_INVALID = 42, 55

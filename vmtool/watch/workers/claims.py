@@ -25,7 +25,7 @@ class Order:
 def run(order: Order, host: Host) -> None:
     """Do it."""
     # Not above: watch itself makes orders, and has no need of all that a launch knows.
-    from vmtool.instance.instance import read_instance
+    from vmtool.instance.read import read_instance
     from vmtool.launch.claims import read_claims
 
     claims = read_claims(host, read_instance(State(order.root), order.name), whole=True)

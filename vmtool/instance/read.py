@@ -1,0 +1,123 @@
+"""Reading instances: what their directories hold, and whether their processes live."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from vmtool.cli.apply_plan import JournalState, replay
+from vmtool.errors import Damaged, Refused, VmtoolError
+from vmtool.foreign import parse_json, read_regular
+from vmtool.host import files, locks
+from vmtool.host.local import LocalMachine
+from vmtool.instance.instance import Instance, InstanceRecord, Paths
+from vmtool.instance.process import find_process
+from vmtool.machine import Host
+from vmtool.paths import NAME, State
+from vmtool.records import CHECKSUM, record_of
+
+EARLIER_DETAILS = ("program", "kernel", "configuration", "uri", "channel")
+LARGEST = 1 << 20
+
+
+def read_instances(state: State) -> list[Instance]:
+    """Every instance, by name; one whose files cannot be read is "damaged", and keeps nobody from the others."""
+    try:
+        names = files.names(str(state.instances))
+    except FileNotFoundError:
+        return []
+    return [read_instance(state, name) for name in names if NAME.fullmatch(name)]
+
+
+def read_instance(state: State, name: str) -> Instance:
+    """One instance.
+
+    Raises:
+        VmtoolError: there is none of that name.
+    """
+    paths = Paths(state.instance(name))
+    if not os.path.lexists(paths.directory):
+        raise VmtoolError(f"there is no instance {name!r}", hint="vmtool ps")
+    try:
+        replayed = replay(paths.directory)
+    except Damaged as error:
+        return Instance(name, paths, _record_or_none(paths), "damaged", _pid(state, paths), damage=error)
+    pid = _pid(state, paths, starting=replayed.state == "unfinished")
+    try:
+        record = _record(paths, needed=replayed.state == "applied")
+    except Damaged as error:
+        return Instance(name, paths, None, "damaged", pid, replayed, error)
+    return Instance(name, paths, record, _state(state, paths, replayed, pid), pid, replayed)
+
+
+def _pid(state: State, paths: Paths, *, starting: bool = False) -> int | None:
+    return find_process(LocalMachine(), state, paths.directory.name, paths.pidfile, starting=starting)
+
+
+def refreshed(state: State, instance: Instance) -> Instance:
+    """The same, whose journal and record have not changed, with its process as it is now."""
+    pid = _pid(state, instance.paths)
+    if instance.damage:
+        return replace(instance, pid=pid)
+    return replace(instance, pid=pid, state=_state(state, instance.paths, instance.journal, pid))
+
+
+def read_starting(host: Host, directory: Path) -> Instance:
+    """The instance that is being started, as its launch wrote it down so far."""
+    paths = Paths(directory)
+    record = record_of(InstanceRecord, host.read(paths.record).decode())
+    return Instance(directory.name, paths, record, "starting", host.living(paths.pidfile))
+
+
+def _record(paths: Paths, *, needed: bool) -> InstanceRecord | None:
+    """The record; one that a launch came to its end with is needed."""
+    if not os.path.lexists(paths.record):
+        if needed:
+            raise _damaged(paths, f"{paths.record}: it is missing")
+        return None
+    try:
+        record = _record_of(paths, read_regular(paths.record, LARGEST))
+    except (ValueError, TypeError, KeyError) as error:
+        raise _damaged(paths, f"{paths.record}: it is damaged, or another version of vmtool wrote it: "
+                       f"{str(error)[:200]}") from error
+    except (OSError, Refused) as error:
+        raise _damaged(paths, f"{paths.record}: it cannot be read: {error}") from error
+    if record.name != paths.directory.name:
+        raise _damaged(paths, f"{paths.record}: it is the record of {record.name[:63]!r}")
+    return record
+
+
+def _record_or_none(paths: Paths) -> InstanceRecord | None:
+    try:
+        return _record(paths, needed=False)
+    except Damaged:
+        return None
+
+
+def _damaged(paths: Paths, what: str) -> Damaged:
+    return Damaged(what, hint=f"vmtool recover --adopt {paths.directory.name}")
+
+
+def _record_of(paths: Paths, text: bytes) -> InstanceRecord:
+    """The record. vmtool 0.1 had every launcher's details side by side, and knew by the handler what was rendered."""
+    values = parse_json(text)
+    if CHECKSUM in values:
+        return record_of(InstanceRecord, text)
+    earlier = {name: values.pop(name) for name in EARLIER_DETAILS if name in values}
+    if earlier and values["handler"] != "runc":
+        libvirt = values["handler"] == "libvirt"
+        rendered = Path(earlier["kernel"]).with_name("domain.xml") if libvirt else paths.kata
+        values["details"] = {"rendered": str(rendered), **{name: word for name, word in earlier.items() if word}}
+    return record_of(InstanceRecord, json.dumps(values))
+
+
+def _state(state: State, paths: Paths, replayed: JournalState, pid: int | None) -> str:
+    if replayed.state == "applied":
+        return "running" if pid else "stopped"
+    if locks.is_held(state.lock(paths.directory)):
+        return "starting"
+    if replayed.entries and replayed.state == "failed":
+        return "kept"
+    return "interrupted" if replayed.entries or not replayed.error else "failed"
