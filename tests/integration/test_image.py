@@ -182,7 +182,7 @@ def test_a_disk_that_fills_up_is_told_and_nothing_is_left(workshop: Workshop, tm
     small, tool = Workshop(tmp_path / "small"), Vmtool(tmp_path / "state")
     small.cache.root.mkdir()
     size = 3 * base.stat().st_size
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", small.cache.root], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size},mode=0700", "tmpfs", small.cache.root], check=True)
     try:
         shutil.copytree(base.parent, small.cache.root / "bases")
         small.write("RUN head -c 2000000000 /dev/zero > /large")
