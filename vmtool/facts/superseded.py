@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 # Of each kind of part that builds leave, so many are kept that no build needs now: those that were read last.
-KEPT = 8
+KEPT = 12
 
 
 def superseded(parts: Iterable[Path], needed: Collection[Path], oldest: float = 0.0) -> tuple[Path, ...]:
