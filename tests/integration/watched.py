@@ -70,8 +70,11 @@ class Fleet:
         record = InstanceRecord(name, "d", "runc", "none", "i", "m", "/nowhere.sock", True, "127.0.0.1", self.port,
                                 "/n", "/r", 1 << 30)
         paths.record.write_text(record_text(record))
-        paths.spec.write_text(json.dumps({"spec": {
-            "restart": {"policy": "on-failure", "backoff": 1.0, "limit": 10}, **body}}))
+        paths.spec.write_text(json.dumps({
+            "apiVersion": "vmtool/v1", "kind": "Runtime", "metadata": {"name": name}, "spec": {
+                "runtime": {"handler": "runc"}, "allow_unconfidential": True, "image": "vmtool/none",
+                "model": {"name": "m", "path": "/nowhere"},
+                "restart": {"policy": "on-failure", "backoff": 1.0, "limit": 10}, **body}}))
         plan = Plan(f"instance {name}", paths.directory, (Step("wait", (
             AwaitHealth(server, paths.pidfile, paths.log, 100.0),
             AskCanary(server, paths.key, "m", "Why?", "So.", "exact", paths.canary, 10.0))),))

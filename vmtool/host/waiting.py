@@ -68,7 +68,9 @@ class Job:
         return self.process.poll()
 
     def last_words(self) -> str:
-        """The line of its error, or the last one."""
-        lines = self.log.read_bytes()[-4096:].decode(errors="replace").splitlines() if self.log.exists() else []
-        errors = [line for line in lines if line.startswith("error: ")]
-        return (errors or lines or [""])[-1].removeprefix("error: ")[:300]
+        """Its error with the first of its details, or the last line."""
+        data = self.log.read_bytes()[-4096:] if self.log.exists() else b""
+        lines = data.decode(errors="replace").splitlines()
+        at = max((number for number, line in enumerate(lines) if line.startswith("error: ")), default=len(lines) - 1)
+        details = [line.strip() for line in lines[at + 1:at + 3] if line.startswith("  ")]
+        return "; ".join([*lines[at:at + 1], *details]).removeprefix("error: ")[:400]

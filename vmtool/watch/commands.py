@@ -59,7 +59,8 @@ def watch(world: LocalWorld) -> None:
             click.echo(f"watching {world.state.instances}", err=True)
             first = False
         time.sleep(PAUSE)
-        world.wait(BUSY if world.jobs or world.questions.asked else IDLE)
+        rest = watching.rest(time.monotonic())
+        world.wait(min(BUSY, rest) if world.jobs or world.questions.asked else rest)
 
 
 def change_service(state: State, install: bool, dry_run: bool) -> None:

@@ -56,6 +56,11 @@ class Watch:
             for act in acts:
                 self.world.do(name, act)
 
+    def rest(self, now: float) -> float:
+        """Seconds until the next look: a start that is due is not left waiting."""
+        due = [memory.next_try - now for memory in self.memories.values() if memory.next_try is not None]
+        return max(0.0, min([IDLE, *due]))
+
 
 def counts(memory: Memory) -> tuple[int, bool]:
     """What a look at the instance does not show."""

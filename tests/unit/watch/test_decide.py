@@ -10,7 +10,7 @@ import pytest
 
 from vmtool.serving.restarts import STEADY_SECONDS, RestartPolicy
 from vmtool.watch.decide import decide
-from vmtool.watch.loop import Watch
+from vmtool.watch.loop import IDLE, Watch
 from vmtool.watch.model import AGAIN, USUAL_PACE, Act, Memory, Seen
 
 RUNS = Seen("running", "1 100", canary=True)
@@ -383,3 +383,15 @@ def test_what_a_person_is_removing_is_not_written_to() -> None:
     del host.states["a"]
     watch.turn(2.0)
     assert (host.disk, host.history, watch.memories) == ({}, [], {})
+
+
+def test_a_start_that_is_due_is_not_left_waiting_for_the_next_usual_look() -> None:
+    host = Simulated()
+    host.add("a")
+    watch = Watch(host)
+    watch.turn(100.0)
+    assert watch.rest(100.0) == IDLE
+    host.dies("a")
+    watch.turn(101.0)
+    assert watch.rest(101.0) == 1.0
+    assert watch.rest(105.0) == 0.0
