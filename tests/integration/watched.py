@@ -68,7 +68,7 @@ class Fleet:
         paths.log.write_text("")
         server = Server("127.0.0.1", self.port, paths.network)
         record = InstanceRecord(name, "d", "runc", "none", "i", "m", "/nowhere.sock", True, "127.0.0.1", self.port,
-                                "/n", "/r", 1 << 30)
+                                "/n", str(paths.network / "result.json"), 1 << 30)
         paths.record.write_text(record_text(record))
         paths.spec.write_text(json.dumps({
             "apiVersion": "vmtool/v1", "kind": "Runtime", "metadata": {"name": name}, "spec": {

@@ -65,8 +65,8 @@ class Questions:
     def _answer(self, one: Watched, what: str) -> None:
         try:
             result, why = self.kinds[what](one)
-        except (VmtoolError, OSError, ValueError, LookupError, TypeError) as error:
-            result, why = "unanswered", str(error)
+        except Exception as error:  # whatever it is, the next one must be asked
+            result, why = "unanswered", str(error) if isinstance(error, VmtoolError | OSError) else repr(error)
         self._replies.put(Reply(one.instance.name, one.run, what, result, why[:300]))
 
     def _health(self, one: Watched) -> Answer:
