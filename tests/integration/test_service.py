@@ -99,8 +99,10 @@ def test_events_go_on_while_they_are_followed(vmtool: Vmtool, running: Path) -> 
 
 @pytest.fixture
 def watched(vmtool: Vmtool, running: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A watch over the instance."""
-    with subprocess.Popen(vmtool.argv("watch"), stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL) as watch:
+    """A watch over the instance, which has looked at it."""
+    with subprocess.Popen(vmtool.argv("watch"), stderr=subprocess.PIPE, stdin=subprocess.DEVNULL) as watch:
+        assert watch.stderr
+        assert watch.stderr.readline().startswith(b"watching ")
         yield watch
         watch.kill()
     quiet(vmtool)
