@@ -64,7 +64,10 @@ class RunBuildah(Run):
         """
         result = host.execute(self.argv, deadline=self.deadline, env=self.env)
         errors = [line for line in result.err.splitlines() if line.startswith("Error: ")]
-        if result.status and not is_full(result) and any(text in line for line in errors for text in self.damaged):
+        # Of its writer that met a full disk buildah at times tells no more than this.
+        hidden = any("on closed pipe" in line for line in errors)
+        if result.status and not hidden and not is_full(result) and any(
+                text in line for line in errors for text in self.damaged):
             raise DamagedCache("what buildah keeps of earlier builds is damaged", details=errors[-1:],
                                hint="does the disk have errors? look at dmesg")
-        check(self.argv, result, self.hint)
+        check(self.argv, result, self.hint or ("is a disk full? df -h" if hidden else ""))

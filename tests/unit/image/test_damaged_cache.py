@@ -32,6 +32,7 @@ ERRORS = {
 OTHERS = {
     "an instruction that fails": ("build", 'cat: /c/buildah/overlay: no\nError: building at STEP "RUN exit 9": while '
                                   "running runtime: exit status 9"),
+    "a full disk of which it tells little": ("push", PUSHING + "writing blob: io: read/write on closed pipe"),
     "a full disk": ("push", PUSHING + "writing blob: storing blob to file /c/x: write /c/x: no space left on device"),
 }
 
