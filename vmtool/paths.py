@@ -26,8 +26,9 @@ class State:
 
     @classmethod
     def at(cls, path: str | None = None) -> State:
-        """The state directory that the user named, the one of VMTOOL_STATE_DIR, or the default."""
-        return cls(Path(os.path.abspath(path or os.environ.get("VMTOOL_STATE_DIR") or DEFAULT)))
+        """The state directory that the user named, the one of VMTOOL_STATE_DIR, or the default. By whatever links it is
+        reached, it is one, with one containerd and one set of locks."""
+        return cls(Path(os.path.realpath(path or os.environ.get("VMTOOL_STATE_DIR") or DEFAULT)))
 
     @property
     def run(self) -> Path:
