@@ -15,9 +15,8 @@ def test_a_state_directory_is_one_by_whatever_links_it_is_reached(tmp_path: Path
     (tmp_path / "state").mkdir()
     (tmp_path / "link").symlink_to("state")
     (tmp_path / "above").symlink_to(tmp_path)
-    found = {State.at(str(tmp_path / name)) for name in ("state", "link", "above/link", "above/../link/.")}
-    assert {(state.root, state.run) for state in found} == {(state.root, state.run) for state in found
-                                                            if state.root == tmp_path.resolve() / "state"}
+    found = {State.at(str(tmp_path / name)) for name in ("state", "link", "above/link", "link/.")}
+    assert [state.root for state in found] == [tmp_path.resolve() / "state"]
 
 
 @pytest.mark.parametrize(("name", "text"), [
