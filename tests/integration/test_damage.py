@@ -45,13 +45,13 @@ def no_directory(path: Path) -> None:
 ], ids=["a byte", "gone", "empty", "no directory", "cut"])
 def test_whatever_becomes_of_the_journal_nothing_is_said_to_be_removed_while_it_serves(
         vmtool: Vmtool, running: Path, harm: Callable[[Path], object]) -> None:
-    before = footprint()
     harm(running / JOURNAL)
     for words in (("rm", "--yes", NAME), ("recover",)):
         said = vmtool(*words, status=None)
         print(said.err)
         assert f"removed {NAME}" not in said.err
-    assert footprint()["processes"] == before["processes"]
+    # Of a journal that ends early rm undoes what is in it; what serves goes on, and is named.
+    assert any(f"-id {NAME} " in process for process in footprint()["processes"])
     adopted = vmtool("recover", "--adopt", NAME, status=2)
     assert f"hint: vmtool recover --adopt {NAME} --yes" in adopted.err
     print(vmtool("recover", "--adopt", NAME, "--dry-run").out)
