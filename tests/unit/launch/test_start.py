@@ -7,15 +7,18 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.host import FakeHost
 from tests.fakes.launches import launched
 from tests.unit.launch.cases import STATE, facts, instance, plan, wish
 from vmtool.engine.journal import Entry, JournalState
 from vmtool.errors import VmtoolError
 from vmtool.instance import promise
 from vmtool.instance.instance import Instance
+from vmtool.launch.commands import damage
 from vmtool.launch.commands.start import read_own_spec
 from vmtool.launch.pipeline import plan_launch
 from vmtool.paths import State
+from vmtool.plan import Remove, Step
 from vmtool.rendering import shipped
 from vmtool.spec.load import read_spec
 from vmtool.stage.files import plan_clearing
@@ -116,3 +119,16 @@ def test_what_is_started_again_keeps_its_key_also_when_that_fails(again: str, ke
     undoing = {action.shell() for step in made.steps for action in step.undo}
     assert (secret not in doing, secret not in undoing) == (kept, kept)
     assert any("[ -e /s/instances/a/secret/api-key ] ||" in line for line in doing), "a new one only when there is none"
+
+
+def test_a_key_that_was_kept_is_no_leftover(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`rm` removes it with the directory; what is outside of that, it does not forgive."""
+    state = State(tmp_path)
+    directory = state.instance("a")
+    found = [Step("the key", undo=(Remove(directory / "secret"),))]
+    monkeypatch.setattr(damage, "read_remains", lambda *words: tuple(found))
+    damage.require_gone(FakeHost(), state, directory)
+    found.append(Step("a namespace", undo=(Remove(Path("/run/netns/x")),)))
+    with pytest.raises(VmtoolError, match="still there") as error:
+        damage.require_gone(FakeHost(), state, directory)
+    assert error.value.details == ("on this machine: a namespace",)

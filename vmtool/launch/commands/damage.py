@@ -14,7 +14,7 @@ from vmtool.instance.read import read_instance
 from vmtool.launch.commands.remains import read_remains
 from vmtool.machine import Reader
 from vmtool.paths import State, checked_name
-from vmtool.plan import Step
+from vmtool.plan import Remove, Step
 
 ROOMS = ("instances", "networks", "images", "work", "gpu", "builds", "rootfs")
 
@@ -105,7 +105,8 @@ def explained(reader: Reader, state: State, name: str, damage: Damaged) -> Damag
 
 
 def require_gone(reader: Reader, state: State, directory: Path, problems: Sequence[str] = ()) -> None:
-    """Look whether anything of an instance is left that was undone from its journal.
+    """Look whether anything of an instance is left that was undone from its journal; not in its own directory, where
+    what was started again keeps its key.
 
     Args:
         problems: what could not be undone.
@@ -113,7 +114,11 @@ def require_gone(reader: Reader, state: State, directory: Path, problems: Sequen
     Raises:
         VmtoolError: something is.
     """
-    if found := read_remains(reader, state, directory):
+    if found := [step for step in read_remains(reader, state, directory) if not _is_inside(step, directory)]:
         raise VmtoolError(f"{directory.name}: it was undone from its journal, and something of it is still there",
                           details=[*problems, *(f"on this machine: {step.title}" for step in found)],
                           hint=f"vmtool recover --adopt {directory.name}", log=str(directory / "log" / "host.log"))
+
+
+def _is_inside(step: Step, directory: Path) -> bool:
+    return all(isinstance(action, Remove) and action.path.is_relative_to(directory) for action in step.undo)
