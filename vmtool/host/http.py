@@ -123,7 +123,8 @@ def _bounded(plain: socket.socket, trust: Trust | None) -> BoundedSocket | Bound
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, ValueError | OverflowError):
+    # A certificate that is not taken is a ValueError as well.
+    if isinstance(error, ValueError | OverflowError) and not isinstance(error, OSError):
         return "no HTTP: a chunk of no possible size"
     # Of an answer that is no HTTP it is the first line, whatever that is.
     text = " ".join(f"{error}".split())[:200] or type(error).__name__
