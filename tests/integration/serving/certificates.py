@@ -10,12 +10,11 @@ from pathlib import Path
 from vmtool.host.local import LocalHost
 from vmtool.tls.authority import Pair, certificate_path, read_authority
 
-NOW = datetime.datetime.now(datetime.UTC)
-
 
 def issue(directory: Path, *names: str, client: bool = False, days: float = 10) -> Pair:
     """A leaf of the CA in the directory."""
-    return read_authority(LocalHost(), directory, NOW).issue(names or ("localhost", "127.0.0.1"), NOW, client=client,
+    now = datetime.datetime.now(datetime.UTC)  # a test begins long after its module is imported
+    return read_authority(LocalHost(), directory, now).issue(names or ("localhost", "127.0.0.1"), now, client=client,
                                                              days=days)
 
 
