@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -69,3 +70,28 @@ def test_other_requirements_are_added_to_what_is_there(checkout: Path, made: str
     assert (TEST in asked) is both
     assert "\nvmtool" not in asked, "it is on no index, and what is there is somebody else's"
     assert "--no-deps -e ." in asked
+
+
+WITHOUT_EXTRAS = """
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("cryptography", "lxml", "signxml", "dcap_qvl", "prometheus_client", "numpy"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Absent())
+from vmtool.cli.main import run_command
+run_command()
+"""
+
+
+@pytest.mark.parametrize("words", ["ps", "recover", "rm a", "status a", "start a", "stop a", "chat a b",
+                                   "run spec.yaml --dry-run", "gpu list", "net show",
+                                   "watch --install --dry-run", "top --json"])
+def test_without_the_extras_a_launch_lives_from_its_plan_to_its_end(words: str, tmp_path: Path) -> None:
+    (tmp_path / "spec.yaml").write_text(
+        "apiVersion: vmtool/v1\nkind: Runtime\nmetadata: {name: a}\nspec: {runtime: {handler: runc}, "
+        "allow_unconfidential: true, image: x/y, model: {name: m, path: /no}, resources: {memory: 1Gi, cpus: 1}}\n")
+    done = subprocess.run([sys.executable, "-c", WITHOUT_EXTRAS, f"--state-dir={tmp_path}/state", *words.split()],
+                          cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert "Python package" not in done.stderr
+    assert "Traceback" not in done.stderr

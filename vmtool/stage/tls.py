@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from vmtool import plan as p
 from vmtool.findings import Finding, wrong_input
 from vmtool.stage.launch import Launch, Stage
-from vmtool.tls.plan import plan_certificate
 
 
 class TlsStage(Stage):
@@ -19,4 +18,6 @@ class TlsStage(Stage):
 
     def steps(self, launch: Launch) -> Iterator[p.Step]:
         if launch.body.tls.on:
+            from vmtool.tls.plan import plan_certificate  # needs cryptography, which a launch without TLS does not
+
             yield plan_certificate(launch.state, launch.body, launch.paths)
