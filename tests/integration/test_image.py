@@ -534,7 +534,8 @@ def test_an_answer_waits_for_no_acknowledgement() -> None:
 def test_the_memory_with_the_key_is_closed_to_the_engine(tmp_path: Path) -> None:
     (tmp_path / "key").write_text(KEY)
     program = ("import ctypes, pathlib, sys; from vmtool.serving.entrypoint import take_access; "
-               "print(take_access(pathlib.Path(sys.argv[1])).tokens[0].digest.hex(), ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))")  # PR_GET_DUMPABLE
+               "print(take_access(pathlib.Path(sys.argv[1])).tokens[0].digest.hex(), "
+               "ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))")  # PR_GET_DUMPABLE
     done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "key")], capture_output=True, text=True,
                           timeout=60, check=True)
     assert done.stdout.split() == [hashlib.sha256(KEY.encode()).hexdigest(), "0"]
