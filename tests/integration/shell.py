@@ -71,7 +71,7 @@ def tree(place: Path, changing: tuple[str, ...]) -> dict[str, tuple[object, ...]
         if stat.S_ISLNK(status.st_mode):
             data = os.readlink(path)
         elif stat.S_ISREG(status.st_mode):
-            data = path.read_text() if path.name not in changing else "changing"
+            data = path.read_bytes().decode("latin-1") if path.name not in changing else "changing"
             data = str(data).replace(str(place), "PLACE")
         found[str(path.relative_to(place))] = (stat.filemode(status.st_mode), status.st_uid, status.st_gid, data)
     return found
