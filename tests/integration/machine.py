@@ -84,15 +84,18 @@ def footprint() -> dict[str, Any]:
     }
 
 
+def processes_now() -> dict[str, str]:
+    """Pid -> command line of what looks like ours; not of another checkout, which others may use at the same time."""
+    return {pid: argv for pid in os.listdir("/proc") if pid.isdigit() for argv in [command(pid)]
+            if OURS.search(argv) and not (".venv/bin/python" in argv and sys.prefix not in argv)}
+
+
 def processes_that_stay() -> dict[str, str]:
-    """Pid -> command line of what looks like ours. Something left behind stays; what is gone a moment later, or runs
-    in another checkout's Python, is of somebody else, who may use vmtool on this machine at the same time."""
-    found: dict[str, str] = {}
-    for wait in (0, 0.3, 1):
-        time.sleep(wait if found else 0)
-        seen = {pid: argv for pid in os.listdir("/proc") if pid.isdigit() for argv in [command(pid)]
-                if OURS.search(argv) and not (".venv/bin/python" in argv and sys.prefix not in argv)}
-        found = {pid: argv for pid, argv in seen.items() if not wait or found.get(pid) == argv}
+    """What is left behind stays; what is gone a moment later is of somebody else."""
+    if found := processes_now():
+        time.sleep(0.2)
+        seen = processes_now()
+        found = {pid: argv for pid, argv in seen.items() if found.get(pid) == argv}
     return found
 
 

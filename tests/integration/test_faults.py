@@ -15,7 +15,7 @@ import pytest
 
 from tests.integration.conftest import MakeSpec
 from tests.integration.kills import Pace, held, killed, planned, released, until_health
-from tests.integration.machine import Vmtool, footprint, output
+from tests.integration.machine import Vmtool, footprint, output, processes_now
 from vmtool.containerd.endpoint import private_endpoint, start_daemon
 from vmtool.engine.journal import NAME as JOURNAL
 from vmtool.host.local import LocalHost
@@ -203,7 +203,7 @@ def test_stopped_while_containerd_makes_the_task(vmtool: Vmtool, make_spec: Make
     """`ctr` is gone then, but containerd goes on with what it was asked for. Whichever moment the signal hits."""
     before = footprint()
     with subprocess.Popen(vmtool.argv("run", make_spec(NAME, PORT)), stderr=subprocess.DEVNULL) as child:
-        while not any(f"-namespace vmtool -id {NAME} " in process for process in footprint()["processes"]):
+        while not any(f"-namespace vmtool -id {NAME} " in process for process in processes_now().values()):
             assert child.poll() is None
         time.sleep(later)
         child.send_signal(number)
