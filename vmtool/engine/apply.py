@@ -68,11 +68,12 @@ def apply(make: Callable[[], Plan], monitor: Monitor, *, host_lock: Path, doing:
 
 def _do(plan: Plan, host: Host, lock: locks.Lock, monitor: Monitor, keep: bool, on: MakeHost | None) -> None:
     journal = Journal(plan.directory)
+    old = journal.replay()  # before its plan is replaced: where it is damaged, that is needed
     files.write(plan.directory / "plan.json", sealed_text(to_json(plan)))
     if plan.facts:
         files.write(plan.directory / "facts.json", plan.facts)
     try:
-        journal.start(plan.subject, clears=any(step.clears_previous for step in plan.steps),
+        journal.start(plan.subject, old, clears=any(step.clears_previous for step in plan.steps),
                       replaces=any(step.replaces_previous for step in plan.steps))
         _do_steps([step for step in plan.steps if not step.waits_only], journal, monitor, host)
         lock.let_go()

@@ -51,14 +51,15 @@ class Journal:
         self.undoing = undoing
         self.started = False
 
-    def start(self, subject: str, *, clears: bool = False, replaces: bool = False) -> None:
+    def start(self, subject: str, old: JournalState | None = None, *, clears: bool = False,
+              replaces: bool = False) -> None:
         """Begin a new transaction; it takes the place of the old one's records at once, never half.
 
         What the old one left to undo is carried over when it was interrupted, and when the new one `clears` it: until
         a step has done so, a kill must not make it forgotten. For the same reason what was applied stays on record when
         a step of the new one `replaces` it, until that step is.
         """
-        old = self.replay()
+        old = old or self.replay()
         carried = old.entries if clears or old.state not in ("applied", "clean") else []
         previous = old.previous or (old.entries if old.state == "applied" and not clears else [])
         kept = {"previous": [_values(entry) for entry in previous]} if replaces and previous else {}

@@ -97,7 +97,9 @@ class JournalFile:
         return lines
 
     def done_before(self) -> list[str]:
-        """What lies beside the journal that a transaction has put there."""
+        """What lies beside the journal that a transaction has put there; a runbook typed by hand writes no plan."""
+        if not os.path.lexists(self.path.parent / "plan.json"):
+            return []
         try:
             return [name for name in files.names(str(self.path.parent)) if name not in (*BEFORE, NAME)]
         except (FileNotFoundError, NotADirectoryError):
