@@ -16,9 +16,10 @@ from vmtool.instance.instance import Instance, subject_of
 from vmtool.instance.read import read_instance, read_instances
 from vmtool.paths import State
 from vmtool.plan import Plan, Step
+from vmtool.spec.facts import read_own_spec
 from vmtool.tls.authority import read_authority
 from vmtool.tls.plan import plan_certificate
-from vmtool.tls.renew import ends, is_due, read_spec_of, renew
+from vmtool.tls.renew import ends, is_due, renew
 
 
 @click.group()
@@ -73,7 +74,7 @@ def _renew(state: State, instance: Instance, force: bool) -> str:
     """What became of it, in words."""
     if not force and not is_due(LocalHost(), instance, datetime.datetime.now(datetime.UTC)):
         return "not due"
-    step = plan_certificate(state, read_spec_of(LocalHost(), instance).spec, instance.paths)
+    step = plan_certificate(state, read_own_spec(instance.paths.spec).spec, instance.paths)
     plan = Plan(subject_of(instance.name), instance.paths.directory, (Step("renew the certificate", step.actions),))
     with working_host(state, plan, f"vmtool ca renew {instance.name}") as host:
         renew(state, host, instance)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import datetime
 
 from vmtool.access.give import give_access
+from vmtool.errors import VmtoolError
 from vmtool.instance.instance import Instance
 from vmtool.machine import Host
 from vmtool.paths import State
-from vmtool.spec.runtime import Spec
+from vmtool.spec.facts import read_own_spec
 from vmtool.tls.given import read_certificates
 from vmtool.tls.plan import order_of
 from vmtool.tls.workers import prepare
@@ -28,10 +29,10 @@ def is_due(host: Host, instance: Instance, now: datetime.datetime) -> bool:
     file, whether it is another one than is shown."""
     try:
         shown = read_certificates(host.read(instance.paths.tls / "certificate.pem"))[0]
-        tls = read_spec_of(host, instance).spec.tls
+        tls = read_own_spec(instance.paths.spec).spec.tls
         if tls.certificate:
             return read_certificates(host.read(tls.certificate))[0] != shown
-    except (ValueError, OSError):
+    except (ValueError, OSError, VmtoolError):
         return True
     begin, end = shown.not_valid_before_utc, shown.not_valid_after_utc
     return not begin <= now < begin + (end - begin) * 2 / 3
@@ -45,14 +46,9 @@ def renew(state: State, host: Host, instance: Instance) -> None:
     Raises:
         Refused: a person's files are of no use; what was shown stays. VmtoolError: the front does not take it.
     """
-    body, paths = read_spec_of(host, instance).spec, instance.paths
+    body, paths = read_own_spec(instance.paths.spec).spec, instance.paths
     prepare.run(order_of(state, body, paths, keeps=True), host)
     give_access(host, instance)
     shown = host.read(paths.tls / "certificate.pem")
     first = shown.partition(b"-----END CERTIFICATE-----\n")
     host.write(paths.tls / "trusted.pem", first[0] + first[1])
-
-
-def read_spec_of(host: Host, instance: Instance) -> Spec:
-    """The spec that the instance was started with."""
-    return Spec.model_validate_json(host.read(instance.paths.spec))

@@ -95,7 +95,7 @@ class Memory:
     mute: float | None = None
     wrong: int = 0
     unproven: int = 0
-    told: str = ""
+    noted: str = ""
 
 
 Decision = tuple[Memory, tuple[Act, ...]]
@@ -103,6 +103,6 @@ Decision = tuple[Memory, tuple[Act, ...]]
 
 def once(memory: Memory, event: str, why: str) -> Decision:
     """Written down, unless it was the last thing that was."""
-    if memory.told == event:
+    if memory.noted == event:
         return memory, ()
-    return replace(memory, told=event), (Act("note", event, why),)
+    return replace(memory, noted=event), (Act("note", event, why),)

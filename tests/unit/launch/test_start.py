@@ -15,11 +15,11 @@ from vmtool.errors import VmtoolError
 from vmtool.instance import promise
 from vmtool.instance.instance import Instance
 from vmtool.launch.commands import damage
-from vmtool.launch.commands.start import read_own_spec
 from vmtool.launch.pipeline import plan_launch
 from vmtool.paths import State
 from vmtool.plan import Remove, Step
 from vmtool.rendering import shipped
+from vmtool.spec.facts import read_own_spec
 from vmtool.spec.load import read_spec
 from vmtool.stage.files import plan_clearing
 from vmtool.stage.launch import digest

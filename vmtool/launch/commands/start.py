@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 import click
-from pydantic import ValidationError
 
 from vmtool.cli.apply_plan import apply_plan
 from vmtool.errors import Refused, VmtoolError
@@ -15,7 +13,7 @@ from vmtool.launch.commands.run import TIMEOUT, make_launch, note_canary, show_s
 from vmtool.paths import State
 from vmtool.plan import Plan
 from vmtool.proof.evidence import read_evidence
-from vmtool.spec.runtime import Spec
+from vmtool.spec.facts import read_own_spec
 
 
 @click.command()
@@ -44,16 +42,3 @@ def start_command(state: State, name: str, timeout: float | None, by_watch: bool
         note_canary(instance.paths, read_evidence(read_instance(state, name)))
     else:
         show_summary(state, name, plan, time.monotonic() - started)
-
-
-def read_own_spec(path: Path) -> Spec:
-    """The spec as vmtool wrote it down.
-
-    Raises:
-        VmtoolError: it is not there, or another version of vmtool wrote it.
-    """
-    try:
-        return Spec.model_validate_json(path.read_text())
-    except (OSError, ValidationError, ValueError) as error:
-        raise VmtoolError(f"{path} cannot be read", details=str(error).splitlines()[:5],
-                          hint="vmtool run SPEC, with the file that it was launched with") from error
