@@ -14,6 +14,7 @@ AUTO = "auto"
 # Private ranges that no container tool takes by default (podman and CRI-O 10.88 and 10.89.., Docker 172.17-31 and
 # 192.168, k3s 10.42, kubeadm 10.96 and 10.244); the later ones are for hosts whose VPN has a route for all of 10/8.
 POOLS = tuple(map(IPv4Network, ("10.200.0.0/13", "172.24.0.0/14", "192.168.192.0/19")))
+SIZE = 256  # addresses of a /24
 PODMAN = IPv4Network("10.88.0.0/16")
 PRIVATE = tuple(map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10")))
 
@@ -29,9 +30,11 @@ def choose_subnet(facts: NetworkFacts, taken: Iterable[str] = (), *, seed: str =
     """
     used = [*(network for network, _ in occupied(facts)), *filter(None, map(network_or_none, taken)), PODMAN]
     for pool in POOLS:
-        candidates = list(pool.subnets(new_prefix=24))
-        start = int.from_bytes(hashlib.sha256(seed.encode()).digest()[:4], "big") % len(candidates)
-        for candidate in candidates[start:] + candidates[:start]:
+        count = pool.num_addresses // SIZE
+        start = int.from_bytes(hashlib.sha256(seed.encode()).digest()[:4], "big")
+        # One is made at a time: to list all of a pool takes longer than the rest of a plan.
+        for place in range(count):
+            candidate = IPv4Network((int(pool[0]) + (start + place) % count * SIZE, 24))
             if not any(candidate.overlaps(other) for other in used):
                 return str(candidate)
     raise NotReady("no private /24 is free of routes, bridges, CNI configurations and leases",
