@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 Verdict = Literal["proven", "failed", "not-checked"]
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
 # A guest's own word is weaker than an attestation: whoever made another guest can have it say the same.
 WORD = "the guest says (not attested): "

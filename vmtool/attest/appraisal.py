@@ -32,23 +32,32 @@ class Appraisal:
     Args:
         label: what their ids begin with; `title` is for a person.
         optional: ids of claims that may be not-checked, as nothing was given to compare with.
+        accepted: ids of claims that may have failed: that it is not so was asked for.
+        conclusion: what may be said when all that is required is proven; empty for "genuine ... evidence".
     """
 
     label: str
     title: str
     claims: tuple[Claim, ...]
     optional: frozenset[str] = frozenset()
+    accepted: frozenset[str] = frozenset()
+    conclusion: str = ""
 
     @property
     def unproven(self) -> tuple[str, ...]:
         """Ids of what is required and not proven."""
-        return tuple(claim.id for claim in self.claims if claim.verdict == "failed" or (
-            claim.verdict != "proven" and claim.id not in self.optional))
+        return tuple(claim.id for claim in self.claims if claim.verdict != "proven" and claim.id not in (
+            self.accepted if claim.verdict == "failed" else self.optional))
 
     @property
     def verified(self) -> bool:
         """Whether everything that is required is proven."""
         return bool(self.claims) and not self.unproven
+
+    @property
+    def concluded(self) -> str:
+        """What may be said when it is verified."""
+        return self.conclusion or f"genuine {self.title} evidence"
 
 
 def appraise(label: str, title: str, checks: Iterable[Check]) -> Appraisal:

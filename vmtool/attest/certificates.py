@@ -20,6 +20,7 @@ from vmtool.attest.cursor import require
 PEM = b"-----BEGIN CERTIFICATE-----"
 PEM_TEXT = re.compile(rb"(\s*-----BEGIN CERTIFICATE-----\r?\n[A-Za-z0-9+/=\r\n]+-----END CERTIFICATE-----)+\s*")
 PEM_CRL = b"-----BEGIN X509 CRL-----"
+PEM_CRL_TEXT = re.compile(rb"\s*-----BEGIN X509 CRL-----\r?\n[A-Za-z0-9+/=\r\n]+-----END X509 CRL-----\s*")
 MOST = 64
 UNDERSTOOD = {ExtensionOID.BASIC_CONSTRAINTS, ExtensionOID.KEY_USAGE}
 WEAK = ("md5", "sha1")
@@ -48,7 +49,10 @@ def load_crl(data: bytes) -> x509.CertificateRevocationList:
     Raises:
         ValueError: it is neither.
     """
-    return x509.load_pem_x509_crl(data) if PEM_CRL in data else x509.load_der_x509_crl(data)
+    if PEM_CRL not in data:
+        return x509.load_der_x509_crl(data)
+    require(PEM_CRL_TEXT.fullmatch(data) is not None, "a damaged revocation list, several, or text around it")
+    return x509.load_pem_x509_crl(data)
 
 
 def fingerprint(certificate: x509.Certificate) -> str:

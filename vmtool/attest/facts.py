@@ -6,11 +6,13 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from vmtool.attest.bundle_form import MOST_BYTES, is_bundle
 from vmtool.attest.request import CERTIFICATE_FILES, KEY_FILES, Roots
 from vmtool.errors import Refused, VmtoolError, shell_word
 from vmtool.machine import Reader
 
 MAX_BYTES = 8 << 20
+START = 512
 MOST_ROOTS = 64
 ROOTS = Path(__file__).with_name("roots")
 # SHA-256 of each file of `roots/`: the certificates that AMD, Intel and NVIDIA publish.
@@ -24,20 +26,30 @@ DIGESTS = {
 }
 
 
-def read_file(reader: Reader, path: Path) -> bytes:
+def read_file(reader: Reader, path: Path, most: int = MAX_BYTES) -> bytes:
     """A file's content.
 
     Raises:
         Refused: it is absent, no regular file, or too large.
     """
-    piece = reader.piece(str(path), 0, MAX_BYTES + 1)
+    piece = reader.piece(str(path), 0, most + 1)
     if piece is None:
         raise Refused(f"{path}: no such file")
     if not piece.data:
         raise Refused(f"{path}: empty, unreadable or not a regular file", hint=f"ls -l {shell_word(path)}")
-    if len(piece.data) > MAX_BYTES:
-        raise Refused(f"{path}: larger than {MAX_BYTES >> 20} MiB")
+    if len(piece.data) > most:
+        raise Refused(f"{path}: larger than {most >> 20} MiB")
     return piece.data
+
+
+def read_evidence(reader: Reader, path: Path) -> bytes:
+    """A file of evidence, or the bundle of a launch, which may be larger.
+
+    Raises:
+        Refused: as `read_file`.
+    """
+    start = reader.piece(str(path), 0, START)
+    return read_file(reader, path, MOST_BYTES if start and is_bundle(start.data) else MAX_BYTES)
 
 
 def read_files(reader: Reader, paths: Sequence[Path]) -> list[tuple[str, bytes]]:

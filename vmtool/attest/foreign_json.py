@@ -65,9 +65,17 @@ def text(value: object, what: str) -> str:
     return value
 
 
+def from_base64(value: object, what: str) -> bytes:
+    """Bytes as base64 with its padding, in its one form: of the last character's bits none is left over."""
+    found = text(value, what)
+    data = base64.b64decode(found, validate=True)
+    require(base64.b64encode(data).decode() == found, f"{what} is not base64 in its one form")
+    return data
+
+
 def base64_or_hex(value: object, what: str) -> bytes:
     """Bytes as hexadecimal digits, or as base64 with its padding."""
     found = text(value, what)
     if found and len(found) % 2 == 0 and all(digit in "0123456789abcdefABCDEF" for digit in found):
         return bytes.fromhex(found)
-    return base64.b64decode(found, validate=True)
+    return from_base64(found, what)

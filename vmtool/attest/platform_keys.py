@@ -75,5 +75,6 @@ def load_jwk(value: object) -> ec.EllipticCurvePublicKey:
 def _coordinate(value: object, size: int) -> bytes:
     encoded = text(value, "a coordinate of the key")
     data = base64.b64decode(encoded + "=" * (-len(encoded) % 4), altchars=b"-_", validate=True)
+    require(base64.urlsafe_b64encode(data).decode().rstrip("=") == encoded.rstrip("="), "a coordinate is no base64url")
     require(len(data) == size, f"a coordinate of the key has {len(data)} bytes, not {size}")
     return data

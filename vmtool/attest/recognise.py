@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import warnings
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -12,7 +11,7 @@ from vmtool.attest import openers
 from vmtool.attest.appraisal import Appraisal, NotProven, attempt, describe, refused
 from vmtool.attest.cursor import require
 from vmtool.attest.evidence import Evidence
-from vmtool.attest.foreign_json import mapping, octets, parse_json, text
+from vmtool.attest.foreign_json import from_base64, mapping, octets, parse_json
 from vmtool.attest.reference import sections
 from vmtool.attest.request import Request
 
@@ -23,20 +22,39 @@ SPDM = b"\x11\xe0"
 TOKEN = b"\xd9\x01\x8f"
 
 
+class UnknownEvidence(NotProven):
+    """What it is given is no evidence of a known kind."""
+
+
 def appraise_file(data: bytes, request: Request) -> tuple[Appraisal, ...]:
     """Recognise what is in a file and check it. Whatever is not well formed is refused."""
-    problems = [refused("collateral", "collateral", problem) for problem in request.collateral.problems]
+    try:
+        pieces = tuple(recognise(data))
+        require(bool(pieces), "the list of evidence is empty")
+    except BaseException as error:
+        return (*_unsorted(request), refused("evidence", "evidence", describe(error)))
+    return appraise_pieces(pieces, request)
+
+
+def appraise_pieces(pieces: Sequence[Evidence], request: Request) -> tuple[Appraisal, ...]:
+    """Check all that was presented: also that there is nothing but what the reference values are of."""
+    unmatched = [refused("reference", "reference values", problem)
+                 for problem in _unmatched(pieces, sections(request.reference))]
+    if request.challenge is not None and not any(piece.label == "tpm" for piece in pieces):
+        unmatched.append(refused("challenge", "challenge", "only evidence of a TPM answers a challenge"))
+    return (*_unsorted(request), *unmatched, *(appraise_piece(piece, request) for piece in pieces))
+
+
+def appraise_piece(piece: Evidence, request: Request) -> Appraisal:
+    """Check one piece by itself."""
     with warnings.catch_warnings():
         # Libraries warn of oddities in certificates; what counts is refused.
         warnings.simplefilter("ignore")
-        try:
-            pieces = tuple(recognise(data))
-            require(bool(pieces), "the list of evidence is empty")
-        except BaseException as error:
-            return (*problems, refused("evidence", "evidence", describe(error)))
-        problems += [refused("reference", "reference values", problem)
-                     for problem in _unmatched(pieces, sections(request.reference))]
-        return (*problems, *(attempt(piece.label, piece.title, partial(piece.appraise, request)) for piece in pieces))
+        return attempt(piece.label, piece.title, partial(piece.appraise, request))
+
+
+def _unsorted(request: Request) -> list[Appraisal]:
+    return [refused("collateral", "collateral", problem) for problem in request.collateral.problems]
 
 
 def _unmatched(pieces: Sequence[Evidence], expected: frozenset[str]) -> Iterator[str]:
@@ -52,7 +70,7 @@ def recognise(data: bytes) -> Iterator[Evidence]:
     """The pieces of evidence in a file.
 
     Raises:
-        NotProven: it is of no known kind.
+        UnknownEvidence: it is of no known kind.
     """
     start = data.lstrip()[:1]
     if start in (b"{", b"["):
@@ -76,7 +94,7 @@ def _from_bytes(data: bytes) -> Evidence:
         return openers.open_tdx(data)
     if 0 < int.from_bytes(data[:4], "little") < 256:
         return openers.open_snp(data)
-    raise NotProven(UNKNOWN)
+    raise UnknownEvidence(UNKNOWN)
 
 
 def _from_json(value: Any) -> Iterator[Evidence]:
@@ -95,10 +113,10 @@ def _from_json(value: Any) -> Iterator[Evidence]:
     elif isinstance(value, dict) and "quote" in value:
         fields = mapping(value, "the evidence", frozenset({"quote", "cc_eventlog"}))
         require(fields["quote"] is not None, "the quote is missing")
-        quote, *_ = [base64.b64decode(text(fields[name], name), validate=True) for name in ("quote", "cc_eventlog")
+        quote, *_ = [from_base64(fields[name], name) for name in ("quote", "cc_eventlog")
                      if fields.get(name) is not None]
         yield openers.open_tdx(quote)
     elif isinstance(value, dict) and "dev_cert" in value:
         yield openers.open_virtcca(value)
     else:
-        raise NotProven(UNKNOWN)
+        raise UnknownEvidence(UNKNOWN)

@@ -73,6 +73,7 @@ class Request:
     Args:
         nonce: that the evidence must have; None when the caller made none.
         at: the time for which certificates and collateral must be valid.
+        challenge: that a TPM must have answered, as it was kept; None when it was not asked.
     """
 
     roots: Roots
@@ -80,6 +81,7 @@ class Request:
     collateral: Collateral = Collateral()
     reference: Reference = NO_REFERENCE
     nonce: bytes | None = None
+    challenge: bytes | None = None
 
     def fresh(self, what: str, found: bytes) -> str:
         """The nonce is in the evidence, zeros after it.

@@ -15,7 +15,8 @@ def appraisal_json(appraisal: Appraisal) -> dict[str, Any]:
     """As documents show it."""
     return {"label": appraisal.label, "title": appraisal.title, "verified": appraisal.verified,
             "unproven": list(appraisal.unproven),
-            "claims": [vars(claim) | {"required": claim.id not in appraisal.optional} for claim in appraisal.claims]}
+            "claims": [vars(claim) | {"required": claim.id not in appraisal.optional | appraisal.accepted}
+                       for claim in appraisal.claims]}
 
 
 def show_appraisals(appraisals: Sequence[Appraisal]) -> None:
@@ -25,4 +26,4 @@ def show_appraisals(appraisals: Sequence[Appraisal]) -> None:
                     [(claim.id, claim.verdict, printable(claim.evidence)) for claim in appraisal.claims])
         if appraisal.verified:
             left = ", ".join(claim.id for claim in appraisal.claims if claim.verdict != "proven")
-            click.echo(f"genuine {appraisal.title} evidence" + (f"; NOT checked: {left}" if left else ""))
+            click.echo(appraisal.concluded + (f"; NOT checked: {left}" if left else ""))

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -14,6 +15,7 @@ from vmtool.engine import adopt as engine_adopt
 from vmtool.engine import hooks, transactions
 from vmtool.engine.hooks import authorise
 from vmtool.engine.journal import Journal, JournalState
+from vmtool.engine.journal_lines import parse_lines
 from vmtool.engine.log import open_log
 from vmtool.engine.transactions import InterruptedTransaction, read_damaged, read_interrupted
 from vmtool.errors import Damaged
@@ -24,8 +26,8 @@ from vmtool.paths import State
 from vmtool.plan import Plan, Step, plan_lines
 
 __all__ = ["InterruptedTransaction", "JournalState", "adopt", "adopted_steps", "apply_and_explain", "apply_plan",
-           "authorise", "has_undo", "is_interrupted", "journal_damage", "logged_host", "read_damaged",
-           "read_interrupted", "recover", "remove", "replay", "show_or_apply", "working_host"]
+           "authorise", "has_undo", "is_interrupted", "journal_damage", "logged_host", "parse_journal",
+           "read_damaged", "read_interrupted", "recover", "remove", "replay", "show_or_apply", "working_host"]
 
 # What a record of an instance's journal is called among its events.
 EVENTS = {"plan": "starting", "applied": "started", "failed": "start-failed", "clean": "undone"}
@@ -89,6 +91,22 @@ def journal_damage(directory: Path) -> Damaged | None:
     except Damaged as error:
         return error
     return None
+
+
+def parse_journal(data: bytes, subject: str) -> tuple[list[dict[str, Any]], list[tuple[int, str]]]:
+    """The records of a whole journal that somebody hands over, and what is wrong with it, by its line. There, unlike on
+    the host, a record without a checksum is wrong, and so is a last line that was cut short.
+
+    Args:
+        subject: whose journal it must be, such as "instances/chat".
+    """
+    lines = parse_lines(data, subject)
+    problems = list(lines.problems)
+    if not lines.sealed or any("number" not in record for record in lines.records):
+        problems.append((1, "a record has no checksum"))
+    if lines.whole != len(data) or not lines.ended:
+        problems.append((data.count(b"\n") + 1, "it is cut short"))
+    return lines.records, problems
 
 
 def recover(state: State, subject: InterruptedTransaction) -> list[str]:

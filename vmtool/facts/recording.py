@@ -10,7 +10,7 @@ import json
 import re
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
@@ -24,10 +24,14 @@ PRIVATE = re.compile(r"/proc/\d+/")
 
 
 class RecordingReader:
-    """A `vmtool.machine.DeviceReader` in front of another."""
+    """A `vmtool.machine.DeviceReader` in front of another.
 
-    def __init__(self, machine: DeviceReader) -> None:
-        self.machine = machine
+    Args:
+        secrets: files of which nothing is kept: what was checked of a key is no fact of the host.
+    """
+
+    def __init__(self, machine: DeviceReader, secrets: Collection[str] = ()) -> None:
+        self.machine, self.secrets = machine, frozenset(secrets)
         self.reported: dict[tuple[Any, ...], Any] = {}
 
     def _once(self, ask: Callable[..., T], *words: Any) -> T:
@@ -78,7 +82,7 @@ class RecordingReader:
         data: dict[str, Any] = {"texts": {}, "names": {}, "links": {}, "exists": [], "which": {}, "outputs": {},
                                 "pieces": {}, "udev": {}}
         for (kind, *words), found in self.reported.items():
-            if found not in (None, (), False):
+            if found not in (None, (), False) and not (words and words[0] in self.secrets):
                 _keep(data, kind, words, found)
         return json.dumps(data, indent=1, sort_keys=True) + "\n"
 

@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from vmtool.errors import VmtoolError, shell_word
@@ -20,6 +21,19 @@ TEMPORARY = re.compile(r"\.(.+)\.([0-9a-f]{8})\.tmp", re.DOTALL)
 def write(path: Path, data: bytes | str, *, mode: int = 0o600, uid: int | None = None) -> None:
     """Write atomically: a temporary file next to it, fsync, rename, fsync of the directory."""
     make_private(path.parent)
+    _write(path, data, mode, uid, os.replace)
+
+
+def write_new(path: Path, data: bytes, *, mode: int = 0o600) -> None:
+    """As `write`, of a file that is not there yet.
+
+    Raises:
+        FileExistsError: something has its name, also a link to nothing.
+    """
+    _write(path, data, mode, None, _rename_to_new)
+
+
+def _write(path: Path, data: bytes | str, mode: int, uid: int | None, put: Callable[[Path, Path], None]) -> None:
     remove_temporaries(path)
     temporary = path.with_name(f".{path.name}.{os.getpid():08x}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -31,11 +45,17 @@ def write(path: Path, data: bytes | str, *, mode: int = 0o600, uid: int | None =
             os.fchmod(file.fileno(), mode)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        put(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     sync_directory(path.parent)
+
+
+def _rename_to_new(temporary: Path, path: Path) -> None:
+    """rename(2) replaces what has the name; link(2) does not."""
+    os.link(temporary, path)
+    temporary.unlink()
 
 
 def names(path: str) -> tuple[str, ...]:

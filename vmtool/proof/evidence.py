@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +18,7 @@ from vmtool.instance.instance import Instance, InstanceRecord, Paths
 from vmtool.paths import State
 
 SCHEMA = "vmtool/evidence/v1"
+DEEPEST = 8
 
 
 def evidence_text(record: InstanceRecord, claims: Sequence[Claim], digests: Mapping[str, str], at: float) -> str:
@@ -61,10 +64,32 @@ def read_evidence(instance: Instance) -> tuple[Claim, ...]:
 def evidence_digests(paths: Paths, record: InstanceRecord) -> Iterator[tuple[str, str]]:
     """What was asked for, planned, rendered and seen; neither secrets nor logs, which go on growing."""
     rendered = [paths.record, paths.spec, paths.directory / "plan.json", paths.directory / "facts.json",
-                *sorted(paths.network.rglob("*"))]
+                *regular_files(paths.network)]
     outside = [Path(record.details["rendered"])] if "rendered" in record.details else []
-    for path in (*rendered, *sorted((paths.directory / "evidence").rglob("*")), *outside):
-        if path.is_file() and path != paths.proof:
+    for path in (*rendered, *regular_files(paths.directory / "evidence"), *outside):
+        if is_regular(path) and path != paths.proof:
             inside = path.is_relative_to(paths.directory)
             yield (str(path.relative_to(paths.directory)) if inside else str(path),
                    hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+def regular_files(directory: Path, depth: int = 0) -> Iterator[Path]:
+    """The files in a folder and in those below it; no links, and nothing that a killed write left."""
+    try:
+        names = files.names(str(directory)) if depth < DEEPEST and not directory.is_symlink() else ()
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for name in names:
+        path = directory / name
+        if is_regular(path):
+            yield path
+        else:
+            yield from regular_files(path, depth + 1)
+
+
+def is_regular(path: Path) -> bool:
+    """Whether it is a file, and no link to one."""
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except OSError:
+        return False

@@ -154,3 +154,8 @@ class Spec(Strict):
     def name(self) -> str:
         """The instance's name."""
         return self.metadata.name
+
+    @property
+    def secret_files(self) -> frozenset[str]:
+        """The files that it names whose content nobody else may see."""
+        return frozenset(str(path) for path in (self.spec.vllm.api_key_file, self.spec.tls.key) if path)

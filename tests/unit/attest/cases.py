@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import strategies as st
 
 from vmtool.attest.appraisal import Appraisal
 from vmtool.attest.facts import ROOTS
@@ -74,3 +75,20 @@ def flipped(data: bytes, places: Sequence[int], mask: int = 1) -> Iterator[tuple
 # Every place costs milliseconds: a spread of them at each run, all of them with the slow tests.
 FLIPS = pytest.mark.parametrize(("mask", "step"), [(0x01, 29), (0x80, 31), *(
     pytest.param(mask, 1, marks=pytest.mark.slow) for mask in (0x01, 0x20, 0x80))])
+
+# What parsers of lengths and of nested values stumble over.
+INTERESTING = (b"", b"\0", b"\xff" * 4, b"\x7f\xff\xff\xff", b"\x9b" + b"\xff" * 8, b"\xbf", b"[" * 40, b"{",
+               b"\x00" * 64)
+
+
+# Where, how many bytes are cut out, and what is put in.
+EDITS = st.lists(st.tuples(st.floats(0, 1), st.integers(0, 12), st.binary(max_size=12) | st.sampled_from(INTERESTING)),
+                 min_size=1, max_size=4)
+
+
+def edited(data: bytes, edits: list[tuple[float, int, bytes]]) -> bytes:
+    """Bytes cut out and put in at some places."""
+    for place, size, new in edits:
+        at = int(place * len(data))
+        data = data[:at] + new + data[at + size:]
+    return data

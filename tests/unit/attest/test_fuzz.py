@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.attest.cases import FOUND, NOW, is_accepted, request, vector
+from tests.unit.attest.cases import EDITS, FOUND, INTERESTING, NOW, edited, is_accepted, request, vector
 from tests.unit.attest.make_cca import DEVICE, ROOTS, Made
 from tests.unit.attest.make_nvidia import DRIVER_RIM, VBIOS_RIM, Device
 from tests.unit.attest.make_nvidia import ROOTS as NVIDIA_ROOTS
@@ -33,9 +33,6 @@ from vmtool.attest.tpm.event_log import parse_log
 from vmtool.attest.tpm.structures import parse_public, parse_quote
 
 Case = tuple[bytes, Request]
-INTERESTING = (b"", b"\0", b"\xff" * 4, b"\x7f\xff\xff\xff", b"\x9b" + b"\xff" * 8, b"\xbf", b"[" * 40, b"{",
-               b"\x00" * 64)
-
 
 @cache
 def evidence(kind: str) -> Case:
@@ -58,16 +55,6 @@ def evidence(kind: str) -> Case:
 
 BINARY = ("snp", *(("tdx", "cca") if FOUND else ()))
 TEXTS = ("virtcca", "nvidia", "rim", "tpm")
-EDITS = st.lists(st.tuples(st.floats(0, 1), st.integers(0, 12), st.binary(max_size=12) | st.sampled_from(INTERESTING)),
-                 min_size=1, max_size=4)
-
-
-def edited(data: bytes, edits: list[tuple[float, int, bytes]]) -> bytes:
-    """Bytes cut out and put in at some places."""
-    for place, size, new in edits:
-        at = int(place * len(data))
-        data = data[:at] + new + data[at + size:]
-    return data
 
 
 @pytest.mark.parametrize("kind", BINARY)

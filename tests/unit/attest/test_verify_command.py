@@ -11,7 +11,7 @@ from click.testing import Result
 
 from tests.fakes.typed import typed
 from tests.unit.attest.cases import FOUND, needs_vectors, vector
-from vmtool.attest import commands
+from vmtool.attest import options
 from vmtool.attest.reference import read_reference
 from vmtool.errors import ProgramMissing, Refused, VerificationFailed, VmtoolError
 
@@ -99,7 +99,7 @@ def test_a_pipe_is_not_waited_for_and_a_large_file_not_read(tmp_path: Path) -> N
 
 def test_a_library_that_is_missing_is_not_taken_for_refused_evidence(tmp_path: Path,
                                                                      monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commands, "PACKAGES", ("cryptography", "no_such_library"))
+    monkeypatch.setattr(options, "PACKAGES", ("cryptography", "no_such_library"))
     error = verify(tmp_path, here(REPORT), "--collateral", here(VCEK)).exception
     assert isinstance(error, ProgramMissing)
     assert error.message == "verifying evidence needs the Python packages no_such_library"

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from tests.fakes.recorded import Recorded
+from tests.unit.launch.cases import wish
 from vmtool.doctor.host import read_host
 from vmtool.facts.recording import KEPT, RecordingReader
+from vmtool.machine import FilePiece
 
 
 class Counting(Recorded):
@@ -56,3 +58,17 @@ def test_a_record_is_bounded_and_leaves_other_processes_out() -> None:
     assert reader.text("/proc/7/cmdline") and len(reader.text("/etc/long") or "") == KEPT + 1
     kept = json.loads(reader.recorded())["texts"]
     assert (list(kept), len(kept["/etc/long"])) == (["/etc/long"], KEPT)
+
+
+def test_a_file_with_secrets_is_read_and_not_kept() -> None:
+    """A key that a spec names is checked while planning: the facts of a launch are kept, and handed out in bundles."""
+    spec = wish(vllm={"api_key_file": "/etc/vmtool/keys"},
+                tls={"source": "files", "certificate": "/c.pem", "key": "/k.pem"})
+    assert spec.secret_files == {"/etc/vmtool/keys", "/k.pem"}
+    machine = Recorded({"texts": {"/etc/vmtool/keys": "hunter2hunter2hunter2", "/c.pem": "public"},
+                        "pieces": {"/k.pem": {"size": 7, "0": b"hunter2".hex()}}})
+    reader = RecordingReader(machine, spec.secret_files)
+    assert (reader.text("/etc/vmtool/keys"), reader.text("/c.pem")) == ("hunter2hunter2hunter2", "public")
+    assert reader.piece("/k.pem", 0, 99) == FilePiece(7, b"hunter2")
+    kept = json.loads(reader.recorded())
+    assert (kept["texts"], kept["pieces"]) == ({"/c.pem": "public"}, {})

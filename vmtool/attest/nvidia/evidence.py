@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from vmtool.attest.certificates import load_certificates
 from vmtool.attest.cursor import require
 from vmtool.attest.evidence import Evidence
-from vmtool.attest.foreign_json import base64_or_hex, mapping, text
+from vmtool.attest.foreign_json import base64_or_hex, from_base64, mapping, text
 from vmtool.attest.nvidia.claims import TITLE, Presented, appraise_device
 
 OPTIONAL = frozenset({"driver_version", "nonce", "uuid", "vbios_version", "version"})
@@ -35,7 +34,7 @@ def read_devices(value: Any) -> Iterator[Evidence]:
 
 def _device(value: Any) -> Presented:
     fields = mapping(value, "a device", MEMBERS)
-    chain = load_certificates(base64.b64decode(text(fields.get("certificate"), "certificate"), validate=True))
+    chain = load_certificates(from_base64(fields.get("certificate"), "certificate"))
     require(bool(chain), "a device has no certificates")
     optional = {name: text(fields[name], name) for name in OPTIONAL if fields.get(name) is not None}
     nonce = optional.get("nonce")

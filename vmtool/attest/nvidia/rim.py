@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from vmtool.attest.appraisal import Appraisal, NotChecked, NotRequested, apprais
 from vmtool.attest.certificates import load_certificates, verify_chain, verify_dates, verify_unrevoked
 from vmtool.attest.cursor import require
 from vmtool.attest.find_chain import find_path
+from vmtool.attest.foreign_json import from_base64
 from vmtool.attest.request import Request
 
 NAME, TITLE = "rim", "NVIDIA reference manifest"
@@ -59,7 +59,7 @@ def verify_rim(data: bytes, request: Request) -> Rim:
     """
     document = _parse(data)
     presented = [certificate for element in document.iterfind(CERTIFICATES)
-                 for certificate in load_certificates(base64.b64decode("".join((element.text or "").split())))]
+                 for certificate in load_certificates(_der(element.text or ""))]
     require(bool(presented), "the manifest has no certificate")
     chain = find_path(presented[0], presented[1:], request.roots.certificates("nvidia-rim"))
     require(set(presented) <= set(chain), "a certificate of the manifest is not of its signer's chain")
@@ -74,6 +74,11 @@ def verify_rim(data: bytes, request: Request) -> Rim:
     result = XMLVerifier().verify(document, x509_cert=presented[0], expect_config=expected)
     require(not isinstance(result, list), "the manifest has several signatures")
     return _read(getattr(result, "signed_xml", None), chain)
+
+
+def _der(text: str) -> bytes:
+    """Only line breaks are between the characters."""
+    return from_base64("".join(text.split()), "a certificate")
 
 
 def _parse(data: bytes) -> Any:

@@ -15,6 +15,7 @@ from vmtool.attest.certificates import require_leaf, verify_chain
 from vmtool.attest.cursor import require
 from vmtool.attest.find_chain import find_path
 from vmtool.attest.request import Request
+from vmtool.attest.tpm.challenge import read_challenge, verify_activation, verify_endorsement
 from vmtool.attest.tpm.event_log import BANKS, parse_log, replay
 from vmtool.attest.tpm.evidence_json import Presented, Registers, parse_evidence
 from vmtool.attest.tpm.structures import (
@@ -49,7 +50,7 @@ class _Checks:
         yield "format", lambda: " ".join(f"{bank}:{','.join(map(str, found))}"
                                          for bank, found in self.quote.selected.items())
         yield "key-binding", self.key_binding
-        if self.presented.certificates:
+        if self.presented.certificates or self.presented.endorsement:
             yield from self.request.chain_checks(lambda: self.chain)
         yield "signature", self.signature
         yield "freshness", self.freshness
@@ -59,17 +60,31 @@ class _Checks:
 
     @cached_property
     def chain(self) -> tuple[x509.Certificate, ...]:
-        first, *more = self.presented.certificates
-        return find_path(first, (*more, *self.request.collateral.certificates),
+        """Of what vouches for the key: of the TPM that answered a challenge, else of the key's own certificate."""
+        asked = self.request.challenge is not None
+        presented = (not asked and self.presented.certificates) or self.presented.endorsement
+        require(bool(presented), "a challenge needs the certificate of the endorsement key (ek_certificate)")
+        return find_path(presented[0], (*presented[1:], *self.request.collateral.certificates),
                          self.request.roots.certificates("tpm-"))
 
     def key_binding(self) -> str:
-        """The key is one of a TPM that is known: by its name, or by a certificate."""
+        """The key is one of a TPM that is known: by its name, by a certificate, or by the TPM's answer."""
         self.key.require_restricted()
+        if self.request.challenge is not None:
+            return self.activated(self.request.challenge)
         if self.key.name in self.request.reference.tpm.keys:
             return f"the key {self.key.name.hex()} is enrolled"
         if not self.presented.certificates:
-            raise NotChecked(f"the key {self.key.name.hex()} has no certificate and is not enrolled: --reference")
+            raise NotChecked(f"the key {self.key.name.hex()} has no certificate and is not enrolled: --reference, or "
+                             "vmtool attest challenge")
+        return self.certified()
+
+    def activated(self, challenge: bytes) -> str:
+        """The TPM of a certain maker has told what was encrypted for its EK and this key alone."""
+        verify_activation(read_challenge(challenge), self.chain[0], self.key.name, self.presented.activated)
+        return f"activated by the TPM of {verify_endorsement(self.chain)}"
+
+    def certified(self) -> str:
         require_leaf(self.chain[0])
         certified = self.chain[0].public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         require(certified == self.key.key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),

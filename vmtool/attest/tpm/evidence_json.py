@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,16 +10,22 @@ from cryptography import x509
 
 from vmtool.attest.certificates import load_certificates
 from vmtool.attest.cursor import require
-from vmtool.attest.foreign_json import mapping, text
+from vmtool.attest.foreign_json import from_base64, mapping, text
 from vmtool.attest.tpm.event_log import BANKS
 
-MEMBERS = frozenset({"quote", "signature", "ak_public", "ak_certificate", "pcrs", "event_log"})
+MEMBERS = frozenset({"quote", "signature", "ak_public", "ak_certificate", "ek_certificate", "activated", "pcrs",
+                     "event_log"})
 Registers = Mapping[str, Mapping[int, bytes]]
 
 
 @dataclass(frozen=True)
 class Presented:
-    """The parts of the evidence; empty where it has none."""
+    """The parts of the evidence; empty where it has none.
+
+    Args:
+        certificates: of the attestation key; endorsement: of the TPM's endorsement key, and intermediates.
+        activated: what the TPM said to a challenge.
+    """
 
     quote: bytes
     signature: bytes
@@ -28,6 +33,8 @@ class Presented:
     certificates: tuple[x509.Certificate, ...]
     registers: Registers
     log: bytes
+    endorsement: tuple[x509.Certificate, ...] = ()
+    activated: bytes = b""
 
 
 def parse_evidence(value: Any) -> Presented:
@@ -37,14 +44,14 @@ def parse_evidence(value: Any) -> Presented:
         NotProven: a part is missing, unknown or odd.
     """
     fields = mapping(value, "the evidence", MEMBERS)
-    parts = {name: base64.b64decode(text(fields[name], name), validate=True) for name in MEMBERS - {"pcrs"}
+    parts = {name: from_base64(fields[name], name) for name in MEMBERS - {"pcrs"}
              if fields.get(name) is not None}
     require({"quote", "signature", "ak_public"} <= parts.keys() and all(parts.values()),
             "quote, signature or ak_public is missing, or a part is empty")
-    certificate = parts.get("ak_certificate", b"")
-    return Presented(parts["quote"], parts["signature"], parts["ak_public"],
-                     load_certificates(certificate) if certificate else (), _registers(fields.get("pcrs")),
-                     parts.get("event_log", b""))
+    own, endorsement = (load_certificates(parts[name]) if name in parts else ()
+                        for name in ("ak_certificate", "ek_certificate"))
+    return Presented(parts["quote"], parts["signature"], parts["ak_public"], own, _registers(fields.get("pcrs")),
+                     parts.get("event_log", b""), endorsement, parts.get("activated", b""))
 
 
 def _registers(value: Any) -> Registers:

@@ -1,4 +1,4 @@
-"""Commands on one instance: status, logs, exec, stop, rm."""
+"""Commands on one instance: logs, exec, stop, rm."""
 
 from __future__ import annotations
 
@@ -7,15 +7,12 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-from vmtool.claims import Claim
 from vmtool.cli.apply_plan import authorise, remove
 from vmtool.cli.numbers import Seconds
-from vmtool.cli.output import print_json, print_table
 from vmtool.cli.streams import harmless
 from vmtool.containerd.container import exec_argv
 from vmtool.errors import Damaged, Refused, VmtoolError
@@ -25,56 +22,11 @@ from vmtool.host.local import LocalMachine
 from vmtool.instance.instance import Instance, Paths, subject_of
 from vmtool.instance.promise import mark_stopped, started_by_watch, withdraw
 from vmtool.instance.read import read_instance
-from vmtool.launch.claims import read_claims, read_claims_before_key
 from vmtool.launch.commands.damage import explained, read_known, require_gone
-from vmtool.launch.commands.ps import as_row, row_json
 from vmtool.launch.pipeline import launcher_of
 from vmtool.launch.stop import stop_instance
 from vmtool.paths import State
 from vmtool.plan import Plan, Run, Step
-from vmtool.proof.evidence import keep_evidence
-from vmtool.proof.requirements import require_before_key, require_wish
-from vmtool.proof.view import show_claims
-
-
-@click.command()
-@click.argument("name")
-@click.option("--proof", is_flag=True, help="Ask the guest and hash its image too, and keep the claims as evidence.")
-@click.option("--before-key", is_flag=True, help="Only what must be so before the workload gets its key.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
-@click.pass_obj
-def status_command(state: State, name: str, proof: bool, before_key: bool, as_json: bool) -> None:
-    """Look at an instance now. Exit code 0 when it runs, 1 when it does not; with --proof or --before-key 4 when it is
-    not what was asked for."""
-    instance = read_known(LocalMachine(), state, name)
-    error = instance.damage.message if instance.damage else instance.journal.error
-    claims: Sequence[Claim] = ()
-    if instance.record:
-        claims = (read_claims_before_key(LocalMachine(), instance) if before_key
-                  else read_claims(LocalMachine(), instance, whole=proof))
-    kept = keep_evidence(state, instance, claims, f"vmtool status {name}") if proof and instance.record else None
-    if as_json:
-        print_json(instance=row_json(instance), error=error, claims=[vars(claim) for claim in claims],
-                   stages=instance.journal.seconds, **({"evidence": str(kept)} if kept else {}))
-    else:
-        show_status(instance, claims)
-        if kept:
-            click.echo(f"evidence: {kept}")
-    if instance.pid and (proof or before_key):
-        (require_before_key if before_key else require_wish)(instance.known(), claims)
-    if instance.damage:
-        raise explained(LocalMachine(), state, name, instance.damage)
-    if instance.state != "running":
-        sys.exit(1)
-
-
-def show_status(instance: Instance, claims: Sequence[Claim]) -> None:
-    """For a person."""
-    click.echo("  ".join(value for value in as_row(instance).values() if value))
-    if instance.journal.error:
-        click.echo(f"last error: {instance.journal.error}")
-    show_claims(claims)
-    print_table(("STAGE", "SECONDS"), [(title, f"{seconds:.2f}") for title, seconds in instance.journal.seconds])
 
 
 @click.command()

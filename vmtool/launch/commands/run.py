@@ -83,7 +83,7 @@ def make_plan(state: State, path: Path, timeout: float | None) -> Plan:
 
 def make_launch(state: State, spec: Spec, timeout: float | None = None, *, again: Again = "") -> Plan:
     """Read the facts, and plan the launch."""
-    reader = RecordingReader(LocalMachine())
+    reader = RecordingReader(LocalMachine(), spec.secret_files)
     plan = plan_launch(*read_launch(reader, state, spec, timeout, again=again))
     return replace(plan, facts=reader.recorded())
 

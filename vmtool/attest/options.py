@@ -1,0 +1,73 @@
+"""What the commands of `vmtool attest` take alike."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from vmtool.errors import ProgramMissing, Refused
+
+FILE = click.Path(path_type=Path)
+# Of the extra `attest` in setup.cfg.
+PACKAGES = ("cryptography", "dcap_qvl", "lxml", "signxml")
+LEAST_NONCE, MOST_NONCE = 8, 64
+ROOT = re.compile("[0-9a-f]{64}")
+
+
+def require_packages() -> None:
+    """A verifier without its library would look like evidence that is refused.
+
+    Raises:
+        ProgramMissing: a library is not installed.
+    """
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ProgramMissing(f"verifying evidence needs the Python packages {', '.join(missing)}",
+                             hint="pip install 'vmtool[attest]'")
+
+
+def parse_nonce(text: str | None) -> bytes | None:
+    """The nonce that --nonce names.
+
+    Raises:
+        Refused: it is none.
+    """
+    if text is None:
+        return None
+    try:
+        nonce = bytes.fromhex(text)
+    except ValueError as error:
+        raise Refused(f"--nonce: not hexadecimal: {error}") from None
+    if not LEAST_NONCE <= len(nonce) <= MOST_NONCE:
+        raise Refused(f"--nonce: {len(nonce)} bytes; {LEAST_NONCE} to {MOST_NONCE} are needed")
+    return nonce
+
+
+def parse_digest(text: str | None) -> str | None:
+    """The root that --digest names.
+
+    Raises:
+        Refused: it is none.
+    """
+    if text is not None and not ROOT.fullmatch(text.lower()):
+        raise Refused("--digest: not 64 hexadecimal digits", hint="vmtool status NAME --proof -o FILE prints it")
+    return text and text.lower()
+
+
+def parse_time(text: str | None) -> datetime:
+    """The time that --at names, or now.
+
+    Raises:
+        Refused: it is none.
+    """
+    if text is None:
+        return datetime.now(UTC)
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise Refused(f"--at: {text!r} is no time", hint="such as --at 2026-01-31T12:00:00Z") from None
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
