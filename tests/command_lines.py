@@ -70,6 +70,7 @@ spec explain spec.model
 spec schema
 completion bash
 attest verify spec.yaml
+attest challenge spec.yaml -o asked --roots .
 key generate -o model.key
 key generate --sign -o sign.key
 key show model.key

@@ -29,6 +29,11 @@ ELSEWHERE = {
     "curl -sS http://192.0.2.2:8000/v1/models": "test_no_other_address_leads_to_it",
     "vmtool attest verify report.bin --collateral vcek.der --nonce 00112233445566778899aabbccddeeff":
         "test_the_command_proves_a_genuine_report",
+    **dict.fromkeys(("vmtool status chat --proof -o chat.tar", "vmtool attest verify chat.tar"),
+                    "test_a_bundle_of_it_is_checked_by_another_machine_and_has_none_of_its_secrets"),
+    **dict.fromkeys(("vmtool attest challenge evidence.json -o asked --roots makers",
+                     "vmtool attest verify evidence.json --challenge asked/challenge.json --roots makers"),
+                    "test_the_commands_from_the_question_to_the_answer"),
     **dict.fromkeys(("vmtool metrics --dashboard > vmtool-dashboard.json",
                      "vmtool metrics --alerts > vmtool-alerts.yml"),
                     "test_promtool_accepts_the_rules_and_each_question_of_the_dashboard"),

@@ -159,6 +159,23 @@ def test_what_was_verified_on_the_way_is_typed_with_the_same_result(vmtool: Vmto
     assert places == sorted(places)
 
 
+def test_a_bundle_of_it_is_checked_by_another_machine_and_has_none_of_its_secrets(
+        vmtool: Vmtool, running: object, tmp_path: Path) -> None:
+    bundle, elsewhere = tmp_path / "answers.tar", Vmtool(tmp_path / "elsewhere")
+    root = vmtool("status", "answers", "--proof", "-o", bundle, "--json").json["root"]
+    assert "it is there already" in vmtool("status", "answers", "--proof", "-o", bundle, status=2).err
+    found = elsewhere("attest", "verify", bundle, "--digest", root, "--json").json
+    claims = {claim["id"]: claim["verdict"] for each in found["evidence"] for claim in each["claims"]}
+    assert claims.pop("launch.tee") == "failed"
+    assert len(claims) == 22 and set(claims.values()) == {"proven"}
+    data = bundle.read_bytes()
+    secret = vmtool.state / "instances" / "answers" / "secret"
+    assert not [word for path in secret.rglob("*") if path.is_file() for word in path.read_bytes().split()
+                if len(word) > 15 and word in data]
+    bundle.write_bytes(data.replace(b'"verdict": "failed"', b'"verdict": "proven"'))
+    assert "launch.tee" in elsewhere("attest", "verify", bundle, status=4).err
+
+
 def test_an_image_that_would_run_as_root_is_refused(vmtool: Vmtool, make_spec: MakeSpec, standin: str,
                                                     tmp_path: Path) -> None:
     """Without USER its processes would be root's on this host, with the key."""

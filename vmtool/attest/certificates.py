@@ -40,7 +40,9 @@ def load_certificates(data: bytes) -> tuple[x509.Certificate, ...]:
         require(data.count(PEM) <= MOST, f"more than {MOST} certificates")
         # The loader skips what is no certificate, and so a damaged one, and whatever is around it.
         require(PEM_TEXT.fullmatch(data) is not None, "damaged certificates, or text around them")
-        return tuple(x509.load_pem_x509_certificates(data))
+        found = tuple(x509.load_pem_x509_certificates(data))
+        require(len(set(found)) == len(found), "a certificate occurs twice")
+        return found
 
 
 def load_crl(data: bytes) -> x509.CertificateRevocationList:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vmtool.attest.appraisal import Appraisal
-from vmtool.attest.options import FILE, parse_digest, parse_nonce, parse_time, require_packages
+from vmtool.attest.options import parse_digest, parse_nonce, parse_time, require_packages
 from vmtool.attest.tpm.commands import challenge
 from vmtool.cli.output import print_json
 from vmtool.errors import Refused, VerificationFailed
@@ -18,6 +18,7 @@ from vmtool.host.local import LocalMachine
 if TYPE_CHECKING:
     from vmtool.attest.request import Request
 
+FILE = click.Path(path_type=Path)
 # The checker of bundles stands above: it makes a launch's claims again.
 BUNDLES = "vmtool.launch.commands.bundle"
 

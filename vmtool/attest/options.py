@@ -5,13 +5,9 @@ from __future__ import annotations
 import importlib.util
 import re
 from datetime import UTC, datetime
-from pathlib import Path
-
-import click
 
 from vmtool.errors import ProgramMissing, Refused
 
-FILE = click.Path(path_type=Path)
 # Of the extra `attest` in setup.cfg.
 PACKAGES = ("cryptography", "dcap_qvl", "lxml", "signxml")
 LEAST_NONCE, MOST_NONCE = 8, 64

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 from vmtool.attest.appraisal import NotProven
+from vmtool.facts.recording import command_line
 from vmtool.foreign import parse_json
 from vmtool.machine import FilePiece, Output, Reader
 
@@ -38,22 +39,22 @@ class ObservingReader:
         return self._once(("text", path), lambda: lasting(path, self.machine.text(path)))
 
     def piece(self, path: str, start: int, size: int) -> FilePiece | None:
-        return self._once(("piece", path, str(start), str(size)), lambda: self.machine.piece(path, start, size))
+        return self._once(("piece", path, str(start), str(size)), partial(self.machine.piece, path, start, size))
 
     def names(self, path: str) -> tuple[str, ...]:
-        return self._once(("names", path), lambda: self.machine.names(path))
+        return self._once(("names", path), partial(self.machine.names, path))
 
     def link(self, path: str) -> str | None:
-        return self._once(("link", path), lambda: self.machine.link(path))
+        return self._once(("link", path), partial(self.machine.link, path))
 
     def exists(self, path: str) -> bool:
-        return self._once(("exists", path), lambda: self.machine.exists(path))
+        return self._once(("exists", path), partial(self.machine.exists, path))
 
     def which(self, program: str) -> str | None:
-        return self._once(("which", program), lambda: self.machine.which(program))
+        return self._once(("which", program), partial(self.machine.which, program))
 
     def run(self, argv: tuple[str, ...], deadline: float = 10.0) -> Output | None:
-        return self._once(run_key(argv), lambda: self.machine.run(argv, deadline))
+        return self._once(("run", command_line(argv)), partial(self.machine.run, argv, deadline))
 
     def udev(self, path: str, deadline: float = 2.0) -> Mapping[str, str]:
         return self._once(("udev", path), lambda: dict(self.machine.udev(path, deadline)))
@@ -64,11 +65,6 @@ def lasting(path: str, text: str | None) -> str | None:
     if text is None or not STATUS.fullmatch(path):
         return text
     return "".join(line for line in text.splitlines(keepends=True) if LASTING.match(line))
-
-
-def run_key(argv: tuple[str, ...]) -> tuple[str, ...]:
-    """What a program was asked; vmtool's own Python is "python" on every machine."""
-    return ("run", *(("python", *argv[1:]) if argv[:1] == (sys.executable,) else argv))
 
 
 def observed_text(answers: Mapping[tuple[str, ...], Any], files: Mapping[str, bytes]) -> str:
@@ -152,7 +148,7 @@ class ReplayingReader:
         return None if found is None else str(found)
 
     def run(self, argv: tuple[str, ...], deadline: float = 10.0) -> Output | None:
-        found = self._answer(*run_key(argv))
+        found = self._answer("run", command_line(argv))
         return None if found is None else Output(int(found[0]), str(found[1]), str(found[2]))
 
     def udev(self, path: str, deadline: float = 2.0) -> Mapping[str, str]:

@@ -19,6 +19,11 @@ def read_claims(reader: Reader, instance: Instance, *, whole: bool = False) -> t
     return tuple(_claims(reader, instance, whole=whole))
 
 
+def read_whole_claims(reader: Reader, instance: Instance) -> tuple[Claim, ...]:
+    """The claims that are kept as evidence."""
+    return read_claims(reader, instance, whole=True)
+
+
 def read_claims_before_key(reader: Reader, instance: Instance) -> tuple[Claim, ...]:
     """Inspect what was started, before its workload gets the keys."""
     launcher = launcher_of(instance.known().handler)

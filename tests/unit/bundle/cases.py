@@ -19,6 +19,7 @@ from vmtool.bundle.make import make_bundle
 from vmtool.bundle.observed import ObservingReader
 from vmtool.engine.journal import Journal
 from vmtool.instance.instance import Instance, Paths
+from vmtool.launch.claims import read_whole_claims
 from vmtool.launch.commands import bundle
 from vmtool.paths import State
 from vmtool.plan import MakeDir, Plan, Remove, Step, to_json
@@ -61,8 +62,8 @@ class Launched:
     def bundle(self, machine: Recorded | None = None) -> bytes:
         """As `vmtool status a --proof -o FILE` writes it."""
         reader = ObservingReader(machine or self.machine())
-        keep_evidence(self.state, self.instance, bundle.whole(reader, self.instance), "a test")
-        return make_bundle(self.state, self.instance, reader, bundle.whole, "a test")
+        keep_evidence(self.state, self.instance, read_whole_claims(reader, self.instance), "a test")
+        return make_bundle(self.state, self.instance, reader, read_whole_claims, "a test")
 
 
 def launched(root: Path, evidence: Mapping[str, bytes] | None = None) -> Launched:

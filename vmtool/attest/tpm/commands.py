@@ -7,10 +7,12 @@ from pathlib import Path
 import click
 
 from vmtool.attest.appraisal import describe
-from vmtool.attest.options import FILE, parse_time, require_packages
+from vmtool.attest.options import parse_time, require_packages
 from vmtool.errors import Refused, VerificationFailed, shell_word
 from vmtool.host import files
 from vmtool.host.local import LocalMachine
+
+FILE = click.Path(path_type=Path)
 
 
 @click.command("challenge")

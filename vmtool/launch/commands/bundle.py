@@ -13,13 +13,11 @@ from vmtool.bundle.claims import LABEL, LAUNCH, Origin, appraise_bundle, apprais
 from vmtool.bundle.evidence import appraise_evidence
 from vmtool.bundle.make import make_bundle
 from vmtool.bundle.observed import ObservingReader
-from vmtool.bundle.opened import Derive, OpenedBundle
-from vmtool.claims import Claim
+from vmtool.bundle.opened import OpenedBundle
 from vmtool.errors import Refused, shell_word
 from vmtool.host import files
 from vmtool.instance.instance import Instance
-from vmtool.launch.claims import read_claims
-from vmtool.machine import Reader
+from vmtool.launch.claims import read_whole_claims
 from vmtool.paths import State
 
 TITLE = "bundle"
@@ -44,7 +42,7 @@ def write_bundle(state: State, instance: Instance, observed: ObservingReader, do
         Refused: something has that name by now.
         VmtoolError: none can be made, or written.
     """
-    data = make_bundle(state, instance, observed, whole, doing)
+    data = make_bundle(state, instance, observed, read_whole_claims, doing)
     try:
         files.write_new(path.absolute(), data)
     except FileExistsError as error:
@@ -52,19 +50,14 @@ def write_bundle(state: State, instance: Instance, observed: ObservingReader, do
     return root_of(unpack(data))
 
 
-def whole(reader: Reader, instance: Instance) -> tuple[Claim, ...]:
-    """The claims that `status --proof` makes."""
-    return read_claims(reader, instance, whole=True)
-
-
-def appraise(data: bytes, request: Request, digest: str | None, derive: Derive = whole) -> tuple[Appraisal, ...]:
+def appraise(data: bytes, request: Request, digest: str | None) -> tuple[Appraisal, ...]:
     """All that is claimed about a bundle, the launch that it is of, and the evidence in it.
 
     Args:
         digest: root that it must have.
     """
     try:
-        opened = OpenedBundle(unpack(data), derive)
+        opened = OpenedBundle(unpack(data), read_whole_claims)
     except BaseException as error:
         return (refused(LABEL, TITLE, describe(error)),)
     try:
