@@ -9,14 +9,18 @@ import json
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_public_key
 
 from tests.unit.attest.cases import is_accepted, request, unproven
+from tests.unit.attest.make_certificates import Form, Issued, certify, issue
 from tests.unit.attest.make_tpm import EVENTS, log
+from vmtool.attest.request import Roots
+from vmtool.attest.tpm.challenge import challenge_for
 
 NONCE = bytes(range(20))
 SELECTED = (0, 4, 8)
@@ -36,7 +40,7 @@ class SoftwareTpm:
         return subprocess.run(argv, cwd=self.directory, check=True, capture_output=True, text=True, timeout=60).stdout
 
     def make_key(self) -> None:
-        self.run("createek", "-c", "ek.ctx", "-G", self.algorithm)
+        self.run("createek", "-c", "ek.ctx", "-G", self.algorithm, "-u", "ek.pem", "-f", "pem")
         self.run("createak", "-C", "ek.ctx", "-c", "ak.ctx", "-G", self.algorithm, "-g", "sha256", "-s", self.scheme,
                  "-u", "ak.pub", "-n", "ak.name")
         self.run("flushcontext", "-t")
@@ -57,6 +61,22 @@ class SoftwareTpm:
                                     for name, file in parts.items()}
         return evidence | {"pcrs": {"sha256": {str(number): values[32 * place:32 * place + 32].hex()
                                                for place, number in enumerate(SELECTED)}}}
+
+    def endorsed(self, maker: Issued) -> bytes:
+        """What a maker would have put into the TPM: a certificate of its EK."""
+        key = load_pem_public_key((self.directory / "ek.pem").read_bytes())
+        form = Form(authority=False, extensions=[("2.5.29.37", bytes.fromhex("300706056781050801"))])
+        return certify("EK", (maker.certificate.subject, maker.key), form, key).public_bytes(Encoding.PEM)
+
+    def activate(self, credential: bytes) -> bytes:
+        """What it says to a challenge; tpm2_activatecredential(1) needs a session for the EK's policy."""
+        (self.directory / "credential").write_bytes(credential)
+        self.run("startauthsession", "--policy-session", "-S", "session")
+        self.run("policysecret", "-S", "session", "-c", "e")
+        self.run("activatecredential", "-c", "ak.ctx", "-C", "ek.ctx", "-i", "credential", "-o", "secret", "-P",
+                 "session:session")
+        self.run("flushcontext", "session")
+        return (self.directory / "secret").read_bytes()
 
     @property
     def key(self) -> str:
@@ -110,3 +130,20 @@ def test_a_quote_is_proven_and_a_changed_boot_is_not(tpm: SoftwareTpm, tmp_path:
         other.measure(EVENTS)
         assert unproven(encode(other.quote()), asked) == ["tpm.key-binding"]
         assert not is_accepted(encode(other.quote() | {"ak_public": good["ak_public"]}), asked)
+
+
+def test_a_tpm_answers_for_its_own_key_and_no_other_does(tpm: SoftwareTpm, tmp_path: Path) -> None:
+    maker = issue("TPM Maker")
+    asked = request(nonce=NONCE, roots=Roots({"tpm-maker.pem": maker.pem}))
+    evidence = tpm.quote() | {"ek_certificate": base64.b64encode(tpm.endorsed(maker)).decode()}
+    assert unproven(encode(evidence), asked) == ["tpm.key-binding"]
+    credential, kept = challenge_for(evidence, asked)
+    asked = replace(asked, challenge=kept.encode())
+    answer = {"activated": base64.b64encode(tpm.activate(credential)).decode()}
+    assert unproven(encode(evidence | answer), asked) == []
+
+    with running(tmp_path / "other") as other, pytest.raises(subprocess.CalledProcessError):
+        other.activate(credential)
+    tpm.make_key()
+    with pytest.raises(subprocess.CalledProcessError):
+        tpm.activate(credential)

@@ -56,9 +56,14 @@ class Form:
 def issue(common: str, issuer: Issued | None = None, form: Form = Form(), key: Any = None) -> Issued:
     """A certificate; signed by itself without an issuer."""
     key = key or ec.generate_private_key(ec.SECP384R1())
-    builder = x509.CertificateBuilder(
-        issuer.certificate.subject if issuer else name(common), name(common), key.public_key(), form.serial,
-        form.first, form.last)
+    above = issuer.certificate.subject if issuer else name(common)
+    return Issued(certify(common, (above, issuer.key if issuer else key), form, key.public_key()), key)
+
+
+def certify(common: str, issuer: tuple[x509.Name, Any], form: Form, public: Any) -> x509.Certificate:
+    """A certificate of a public key, by an issuer of this name with this key."""
+    above, signer = issuer
+    builder = x509.CertificateBuilder(above, name(common), public, form.serial, form.first, form.last)
     if form.authority:
         usage = dict.fromkeys(("content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
                                "encipher_only", "decipher_only"), False)
@@ -66,9 +71,8 @@ def issue(common: str, issuer: Issued | None = None, form: Form = Form(), key: A
             x509.KeyUsage(digital_signature=True, key_cert_sign=form.may_sign, crl_sign=True, **usage), True)
     for oid, value in form.extensions:
         builder = builder.add_extension(x509.UnrecognizedExtension(x509.ObjectIdentifier(oid), value), form.critical)
-    signer = issuer.key if issuer else key
     scheme = PSS if isinstance(signer, rsa.RSAPrivateKey) else None
-    return Issued(builder.sign(signer, form.hashed, rsa_padding=scheme), key)
+    return builder.sign(signer, form.hashed, rsa_padding=scheme)
 
 
 def revoke(issuer: Issued, *serials: int, first: datetime = NOW - timedelta(days=3),
