@@ -25,5 +25,5 @@ def show_appraisals(appraisals: Sequence[Appraisal]) -> None:
         print_table(("CLAIM", "VERDICT", "EVIDENCE"),
                     [(claim.id, claim.verdict, printable(claim.evidence)) for claim in appraisal.claims])
         if appraisal.verified:
-            left = ", ".join(claim.id for claim in appraisal.claims if claim.verdict != "proven")
+            left = ", ".join(claim.id for claim in appraisal.claims if claim.verdict == "not-checked")
             click.echo(appraisal.concluded + (f"; NOT checked: {left}" if left else ""))

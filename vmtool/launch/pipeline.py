@@ -7,12 +7,10 @@ A new part of a launch is a stage in a file of its own and one word in `STAGES`;
 from __future__ import annotations
 
 import importlib
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from vmtool.doctor.host import HostFacts
 from vmtool.errors import Refused
 from vmtool.launch.actions import RequireClaims
-from vmtool.launch.check import check_launch
 from vmtool.plan import Plan, Step
 from vmtool.stage.devices import DevicesStage
 from vmtool.stage.files import FilesStage
@@ -22,6 +20,9 @@ from vmtool.stage.model import ModelStage
 from vmtool.stage.network import NetworkStage
 from vmtool.stage.server import CanaryStage, HealthStage
 from vmtool.stage.tls import TlsStage
+
+if TYPE_CHECKING:
+    from vmtool.doctor.host import HostFacts
 
 # Before the launcher's own part, and after it.
 BEFORE: tuple[Stage, ...] = (ModelStage(), FilesStage(), ImageStage(), NetworkStage(), DevicesStage(), TlsStage())
@@ -43,6 +44,8 @@ def plan_launch(launch: Launch, host: HostFacts) -> Plan:
     Raises:
         Refused, NotReady: as `check_launch`; or another spec runs under this name.
     """
+    from vmtool.launch.check import check_launch  # it knows all of doctor, which claims do not need
+
     earlier = launch.earlier
     if earlier and earlier.state == "running":
         if earlier.known().digest != digest(launch.spec):
