@@ -14,6 +14,7 @@ from vmtool.image.pinned_image import PinnedImage
 from vmtool.image.reference import full_reference
 from vmtool.instance.instance import Instance, subject_of
 from vmtool.launch.pipeline import launcher_of
+from vmtool.models.encryption.launch_facts import EncryptedModelFacts
 from vmtool.models.facts import ModelFacts
 from vmtool.paths import State
 from vmtool.spec.runtime import Spec
@@ -30,6 +31,7 @@ class Found:
     guest: Any = None
     gpu: GpuFacts | None = None
     image: PinnedImage | None = None
+    encrypted: EncryptedModelFacts | None = None
 
 
 def pinned(name: str) -> PinnedImage:
@@ -45,7 +47,7 @@ def launched(state: State, spec: Spec, found: Found, timeout: float | None = Non
         state=state, spec=spec, launcher=launcher_of(spec.spec.runtime.handler), network_facts=found.host.network,
         endpoint=choose_endpoint(state, bool(found.host.containerd.answers)), model=found.model,
         image=found.image or pinned(spec.spec.image), earlier=found.earlier,
-        devices=chosen_of(spec, found.gpu), guest=found.guest, timeout=timeout), found.host
+        devices=chosen_of(spec, found.gpu), guest=found.guest, timeout=timeout, encrypted=found.encrypted), found.host
 
 
 def chosen_of(spec: Spec, gpu: GpuFacts | None) -> Selection | None:

@@ -20,8 +20,9 @@ from tests.lab.guest import standin_vllm
 
 NAME = "docker.io/vmtool/standin"
 LIBRARIES = Path(aiohttp.__file__).parents[1]
-# What the front imports, out of the tests' own environment.
-FRONT = ("aiohappyeyeballs", "aiohttp", "aiosignal", "attr", "attrs", "frozenlist", "httptools", "idna", "multidict",
+# What the front imports, and who opens an encrypted model, out of the tests' own environment.
+FRONT = ("_cffi_backend.cpython-311-x86_64-linux-gnu.so", "aiohappyeyeballs", "aiohttp", "aiosignal", "attr", "attrs",
+         "cryptography", "frozenlist", "httptools", "idna", "multidict",
          "prometheus_client", "propcache", "typing_extensions.py", "yarl",
          "__pycache__/typing_extensions.cpython-311.pyc")
 WHERE, MODULE = "opt/vllm", "vllm/entrypoints/openai/api_server.py"

@@ -9,6 +9,7 @@ from vmtool.containerd.actions import DeleteLeases, DeleteTask, LimitPids, Remov
 from vmtool.containerd.endpoint import NAMESPACE, Endpoint
 from vmtool.containerd.leases import LeaseMark
 from vmtool.plan import Action, Remove, Run
+from vmtool.serving.hardening import PROFILES, SHM, Profile
 
 RUNTIMES = {"runc": "io.containerd.runc.v2", "kata": "io.containerd.kata.v2"}
 UID = 65532
@@ -21,10 +22,10 @@ CAPABILITIES = (
     "CAP_SETUID", "CAP_SETFCAP", "CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_KILL",
     "CAP_AUDIT_WRITE",
 )
-# vLLM compiles and caches under /tmp, hence exec; shared memory carries tensors between its processes.
-TMPFS = {"/tmp": "rw,exec,nosuid,nodev,mode=1777", "/dev/shm": "rw,noexec,nosuid,nodev,mode=1777"}  # noqa: S108
 # Where the entrypoint waits for its keys: a file that the host shared would be in a guest before anybody looked at it.
 KEY = "/run/vmtool/api-key"
+# The model's key comes beside them, before them.
+MODEL_KEY = "/run/vmtool/model-key"
 SECRETS = {"/run/vmtool": f"rw,noexec,nosuid,nodev,mode=0700,uid={UID},gid={UID}"}
 
 
@@ -40,6 +41,7 @@ class Container:
         devices: device files to pass on, such as /dev/vfio/81.
         config: Kata configuration file that the shim shall read.
         keyed: whether `hand_over` brings it keys.
+        profile: what it may not do.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Container:
     devices: tuple[Path, ...] = ()
     config: Path | None = None
     keyed: bool = False
+    profile: Profile = PROFILES["strict"]
 
 
 def start(endpoint: Endpoint, container: Container, mark: LeaseMark, *options: str,
@@ -76,12 +79,7 @@ def run_argv(endpoint: Endpoint, container: Container, *options: str) -> tuple[s
         words += ["--memory-limit", str(container.memory)]
     if container.cpus:
         words += ["--cpus", f"{container.cpus:g}"]
-    for path, options_ in (TMPFS | (SECRETS if container.keyed else {})).items():
-        words += ["--mount", f"type=tmpfs,src=tmpfs,dst={path},options={options_.replace(',', ':')}"]
-    for (source, inside), how in [*((bind, "ro") for bind in container.binds),
-                                  *((bind, "rw") for bind in container.writable)]:
-        # Not rbind: read-only would hold for the uppermost mount only, and what is mounted below it stay writable.
-        words += ["--mount", f"type=bind,src={source},dst={inside},options=bind:{how}"]
+    words += _mounts(container)
     for name, value in container.env:
         words += ["--env", f"{name}={value}"]
     if container.netns:
@@ -91,6 +89,23 @@ def run_argv(endpoint: Endpoint, container: Container, *options: str) -> tuple[s
     if container.config:
         words += ["--runtime-config-path", str(container.config)]
     return endpoint.ctr(*words, container.image, container.name, *container.command)
+
+
+def _mounts(container: Container) -> list[str]:
+    """What is mounted, and whose shared memory it is."""
+    words: list[str] = []
+    memory = {path: ",".join(("rw", *how, "mode=1777")) for path, how in container.profile.tmpfs.items()}
+    for path, options in (memory | (SECRETS if container.keyed else {})).items():
+        words += ["--mount", f"type=tmpfs,src=tmpfs,dst={path},options={options.replace(',', ':')}"]
+    for (source, inside), how in [*((bind, "ro") for bind in container.binds),
+                                  *((bind, "rw") for bind in container.writable)]:
+        # Not rbind: read-only would hold for the uppermost mount only, and what is mounted below it stay writable.
+        words += ["--mount", f"type=bind,src={source},dst={inside},options=bind:{how}"]
+    if container.profile.host_ipc:
+        # As `docker run --ipc=host` has it: the namespace of the shim, which is the host's, and its shared memory.
+        words += ["--mount", f"type=bind,src={SHM},dst={SHM},options=bind:rw:nosuid:nodev:noexec",
+                  "--with-ns", "ipc:/proc/self/ns/ipc"]
+    return words
 
 
 def cgroup_of(name: str) -> str:
@@ -107,9 +122,10 @@ def exec_argv(endpoint: Endpoint, exec_id: str, fifos: Path, *words: str) -> tup
     return endpoint.ctr("task", "exec", "--fifo-dir", str(fifos), "--exec-id", exec_id, *words)
 
 
-def hand_over(endpoint: Endpoint, name: str, key: Path, fifos: Path) -> Run:
+def hand_over(endpoint: Endpoint, name: str, key: Path, fifos: Path, place: str = KEY) -> Run:
     """Give the keys to a container that waits for them; they go through the exec's stdin, to no argument or file."""
-    argv = exec_argv(endpoint, "vmtool-key", fifos, name, "python3", "-P", "-m", "vmtool.serving.receive_keys", KEY)
+    argv = exec_argv(endpoint, "vmtool-key" if place == KEY else "vmtool-model-key", fifos, name,
+                     "python3", "-P", "-m", "vmtool.serving.receive_keys", place)
     return Run(argv, stdin=key, deadline=60.0, hint="when the log says that an image of an older vmtool runs, build or "
                f"import it anew; else: vmtool logs {name}")
 

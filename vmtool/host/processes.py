@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import shlex
 import shutil
 import signal
+import stat
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -55,7 +57,8 @@ def run(argv: Sequence[str], *, deadline: float, env: Sequence[tuple[str, str]] 
     """
     given = () if report is None else ((REPORT, str(report)),)
     with contextlib.ExitStack() as files:
-        source = subprocess.PIPE if isinstance(stdin, bytes) else files.enter_context(open(stdin or os.devnull, "rb"))
+        source = subprocess.PIPE if isinstance(stdin, bytes) else files.enter_context(
+            _readable(stdin or Path(os.devnull), deadline))
         target = files.enter_context(_private_file(stdout)) if stdout else subprocess.PIPE
         child = start(argv, source, target, subprocess.PIPE, env=(*env, *given),
                       kept=() if report is None else (report,))
@@ -64,6 +67,24 @@ def run(argv: Sequence[str], *, deadline: float, env: Sequence[tuple[str, str]] 
         log.write(f"$ {shlex.join(argv)}\n{result.out}{result.err}")
         log.flush()
     return result
+
+
+def _readable(path: Path, deadline: float) -> IO[bytes]:
+    """A file to read from; of a named pipe, once somebody has written to it.
+
+    Raises:
+        ProgramFailed: nobody did in time.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    file = os.fdopen(descriptor, "rb", buffering=0)
+    if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+        waiting = select.poll()
+        waiting.register(descriptor, select.POLLIN)
+        if not waiting.poll(deadline * 1000):
+            file.close()
+            raise ProgramFailed(f"{path}: nobody wrote to this pipe within {deadline:.0f} s", how="no input")
+    os.set_blocking(descriptor, True)
+    return file
 
 
 def finish(child: Child, argv: Sequence[str], deadline: float, stdin: bytes | None = None) -> Output:

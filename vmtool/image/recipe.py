@@ -106,8 +106,9 @@ def base_digest(recipe: Recipe) -> str:
 
 
 def serving_files() -> tuple[Path, ...]:
-    """vmtool's own programs that an image carries, and the table of vLLM's options that they read."""
-    return tuple(sorted((*SERVING.rglob("*.py"), *SERVING.glob("*.json"))))
+    """vmtool's own programs that an image carries, the table of vLLM's options that they read, and what makes them
+    known to vLLM as a plugin."""
+    return tuple(sorted((*SERVING.rglob("*.py"), *SERVING.glob("*.json"), *SERVING.glob("plugins/*.dist-info/*"))))
 
 
 def input_digest(recipe: Recipe, upstream_digest: str = "") -> str:

@@ -44,11 +44,16 @@ def read_launch(reader: DeviceReader, state: State, spec: Spec, timeout: float |
     # What is cleared before anything is made frees what it holds of the network and of the devices.
     network = network_without(host.network, subject_of(spec.name)) if cleared else host.network
     endpoint = choose_endpoint(state, bool(host.containerd.answers))
+    encryption, encrypted = spec.spec.model.encryption, None
+    if encryption and path:
+        from vmtool.models.encryption.launch_facts import read_encrypted  # most models are in clear
+
+        encrypted = read_encrypted(reader, path, encryption)
     return Launch(
         state=state, spec=spec, launcher=launcher, network_facts=network, model=model, earlier=earlier,
         endpoint=endpoint, image=read_image(reader, state, endpoint, spec.spec.image),
         devices=choose_devices(reader, state, spec, earlier if cleared else None) if handler != "runc" else None,
-        guest=launcher.read(reader, spec, model), timeout=timeout, again=again,
+        guest=launcher.read(reader, spec, model), timeout=timeout, again=again, encrypted=encrypted,
         tls_problems=read_tls_problems(reader, spec.spec.tls), files=read_file_problems(reader, spec.spec.vllm)), host
 
 

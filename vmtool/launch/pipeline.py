@@ -13,6 +13,7 @@ from vmtool.errors import Refused
 from vmtool.launch.actions import RequireClaims
 from vmtool.plan import Plan, Step
 from vmtool.stage.devices import DevicesStage
+from vmtool.stage.encryption import EncryptionStage
 from vmtool.stage.files import FilesStage
 from vmtool.stage.image import ImageStage
 from vmtool.stage.launch import Launch, Launcher, Stage, digest
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     from vmtool.doctor.host import HostFacts
 
 # Before the launcher's own part, and after it.
-BEFORE: tuple[Stage, ...] = (ModelStage(), FilesStage(), ImageStage(), NetworkStage(), DevicesStage(), TlsStage())
+BEFORE: tuple[Stage, ...] = (ModelStage(), EncryptionStage(), FilesStage(), ImageStage(), NetworkStage(),
+                             DevicesStage(), TlsStage())
 AFTER: tuple[Stage, ...] = (HealthStage(), CanaryStage())
 STAGES = (*BEFORE, *AFTER)
 # Handler -> module below vmtool with its LAUNCHER, imported when it is asked for.

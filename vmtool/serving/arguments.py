@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vmtool.serving import hardening
+from vmtool.serving.encrypted.vllm_arguments import words_problem
 from vmtool.serving.restarts import POLICIES, USUAL, RestartPolicy
 from vmtool.serving.vllm_arguments import refused_by_name
 from vmtool.serving.vllm_options import GRANTED, MODEL_CODE, POWERS
@@ -33,6 +36,8 @@ class Arguments:
         vllm: further arguments for vLLM, checked.
         engine: "vllm", or "transformers" for the small server in its place.
         restart: when one that died is started again.
+        hardening: the profile that the container must have; empty for none.
+        signer: of an encrypted model: the public key of its owner, in base64, and the owner's name.
     """
 
     model: Path
@@ -48,6 +53,8 @@ class Arguments:
     manage_from: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
     metrics_from: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
     metric_names: tuple[str, ...] = ()
+    hardening: str = ""
+    signer: tuple[str, str] | None = None
 
     @property
     def server(self) -> str:
@@ -77,6 +84,8 @@ def parse(argv: Sequence[str]) -> Arguments:
     parser.add_argument("--allow", choices=(*GRANTED, MODEL_CODE), action="append", default=[],
                         help="what vLLM's arguments may do beyond serving")
     parser.add_argument("--engine", choices=ENGINES, default="vllm", help="who serves the model")
+    parser.add_argument("--hardening", choices=hardening.NAMES, default="", help="what the container may not do")
+    parser.add_argument("--model-signer", type=_signer, metavar="KEY:NAME", help="who signed the encrypted model")
     parser.add_argument("--restart", choices=POLICIES, default=USUAL.policy, help="when a dead server is started again")
     parser.add_argument("--restart-backoff", type=_seconds, default=USUAL.backoff, metavar="SECONDS")
     parser.add_argument("--restart-limit", type=_count, default=USUAL.limit, metavar="NUMBER")
@@ -85,12 +94,16 @@ def parse(argv: Sequence[str]) -> Arguments:
         parser.error(f"{extra[0]}: arguments for vLLM, but {known.engine} serves")
     if known.manage and not known.manage_from:
         parser.error("--manage needs --manage-from: nobody else than the host may come")
-    if problem := refusal(extra, known.allow):
+    if known.model_signer and not known.hardening:
+        parser.error("--model-signer needs --hardening: an encrypted model is served from a hardened container only")
+    if problem := refusal(extra, known.allow) or words_problem(extra, encrypted=bool(known.model_signer),
+                                                               engine=known.engine):
         parser.error(problem)
     return Arguments(known.model, known.served_model_name, known.listen, known.api_key_file,
                      tuple(known.allow_from), known.grace, tuple(extra), known.engine,
                      RestartPolicy(known.restart, known.restart_backoff, known.restart_limit), known.manage,
-                     tuple(known.manage_from), tuple(known.metrics_from), tuple(known.metric_names))
+                     tuple(known.manage_from), tuple(known.metrics_from), tuple(known.metric_names),
+                     known.hardening, known.model_signer)
 
 
 def refusal(extra: Sequence[str], allowed: Collection[str] = ()) -> str:
@@ -111,12 +124,15 @@ def refusal(extra: Sequence[str], allowed: Collection[str] = ()) -> str:
     return ""
 
 
-def engine_command(arguments: Arguments, python: str, socket: Path) -> tuple[str, ...]:
+def engine_command(arguments: Arguments, python: str, socket: Path, model: Path | None = None) -> tuple[str, ...]:
     """The engine's own command line: it listens on the Unix socket only.
+
+    Args:
+        model: the directory that it reads, where that is another than the one that was asked for.
 
     By module, since the `vllm` program asks for its version under a name the CPU build does not have.
     """
-    shared = ("--model", str(arguments.model), "--served-model-name", arguments.name, "--uds", str(socket))
+    shared = ("--model", str(model or arguments.model), "--served-model-name", arguments.name, "--uds", str(socket))
     if arguments.engine == "transformers":
         return (python, "-P", "-m", "vmtool.serving.transformers_engine", *shared)
     return (python, "-P", "-m", "vllm.entrypoints.openai.api_server", *shared,
@@ -149,3 +165,10 @@ def _count(text: str) -> int:
     if int(text) < 1:
         raise ValueError(f"{text} is no number of tries")
     return int(text)
+
+
+def _signer(text: str) -> tuple[str, str]:
+    found = re.fullmatch(r"([A-Za-z0-9+/]{43}=):([A-Za-z0-9._:@/+=-]{0,128})", text)
+    if not found:
+        raise ValueError("no public key in base64, a colon, and its name")
+    return found[1], found[2]

@@ -11,8 +11,10 @@ import stat
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+
+from vmtool.serving.hardening import HOST_IPC
 
 PR_SET_CHILD_SUBREAPER = 36
 CLEAR_SECONDS = 10.0
@@ -21,13 +23,18 @@ SHARED = Path("/dev/shm")  # noqa: S108
 
 
 class Child:
-    """The engine in a session of its own, so that signals reach its workers as well."""
+    """The engine in a session of its own, so that signals reach its workers as well.
 
-    def __init__(self, name: str, argv: tuple[str, ...]) -> None:
+    Args:
+        environment: the whole of it; None for this process's own.
+    """
+
+    def __init__(self, name: str, argv: tuple[str, ...], environment: Mapping[str, str] | None = None) -> None:
         self.name = name
         self.ended = asyncio.Event()
         self.status = 0
-        self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, start_new_session=True)
+        self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, start_new_session=True,
+                                        env=environment)
 
     def reap(self) -> None:
         """Collect every child that has ended: PID 1 inherits the orphans of the whole container."""
@@ -95,12 +102,13 @@ def children() -> list[int]:
 def clear_files(kept: Path) -> None:
     """Remove what a killed engine left in memory: shared tensors, and sockets beside the one that is `kept`.
 
-    Only as PID 1, where all of it is this container's own.
+    Only as PID 1, where all of it is this container's own; shared memory is not where it is the host's.
     """
     if os.getpid() != 1:
         return
     own = os.getuid()
-    for path in (*SHARED.glob("*"), *Path(tempfile.gettempdir()).glob("*")):
+    shared = () if os.readlink("/proc/self/ns/ipc") == HOST_IPC else SHARED.glob("*")
+    for path in (*shared, *Path(tempfile.gettempdir()).glob("*")):
         with contextlib.suppress(OSError):
             found = path.lstat()
             wanted = stat.S_ISREG(found.st_mode) if path.parent == SHARED else stat.S_ISSOCK(found.st_mode)

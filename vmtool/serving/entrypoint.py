@@ -5,14 +5,14 @@ engine that dies is started again (`--restart`), while the front stays up with t
 
     python3 -m vmtool.serving.entrypoint --model DIR --served-model-name NAME --api-key-file FILE [-- VLLM_ARGUMENTS]
 
-Exit status: 0 stopped by SIGTERM or SIGINT, 1 vLLM died (too often) or the front could not listen, 2 wrong arguments.
+Exit status: 0 stopped by SIGTERM or SIGINT, 1 vLLM died (too often) or the front could not listen, 2 wrong arguments, 3
+the container is not hardened as it was asked for, 4 an encrypted model is not its owner's or its key does not open it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import os
 import shutil
 import signal
@@ -26,19 +26,24 @@ from typing import TYPE_CHECKING
 from vmtool.serving.access_list import AccessList, read_access
 from vmtool.serving.arguments import Arguments, engine_command, parse
 from vmtool.serving.child import inherit_orphans
+from vmtool.serving.encrypted.process import keep_memory
+from vmtool.serving.hardening import PROFILES, missing, read_inside
 from vmtool.serving.supervisor import Supervisor
 
 if TYPE_CHECKING:
+    from vmtool.serving.encrypted.prepare import EncryptedModel
     from vmtool.serving.front import Front
 
 BEGAN = time.monotonic()
-PR_SET_DUMPABLE = 4
+NOT_HARDENED, NOT_TRUSTED = 3, 4
 PREPARED = Path("/opt/vmtool/modelinfos")
 
 
 def main(argv: list[str] | None = None) -> int:
     """Serve until stopped; the return value is the exit status."""
     arguments = parse(sys.argv[1:] if argv is None else argv)
+    if arguments.hardening and not is_hardened(arguments.hardening):
+        return NOT_HARDENED
     directory = Path(tempfile.mkdtemp(prefix="vllm-"))  # mode 0700
     try:
         return asyncio.run(serve(arguments, directory / "vllm.sock"))
@@ -64,14 +69,18 @@ async def serve(arguments: Arguments, upstream: Path) -> int:
         say("stopped before there was a key")
         return 0
     access = take_access(arguments.key_file)
+    encrypted = await open_encrypted(arguments, upstream.parent) if arguments.signer else None
+    if arguments.signer and not encrypted:
+        return NOT_TRUSTED
     listening = listen(arguments.listen)
     managed = listen(arguments.manage) if arguments.manage else None
     use_prepared_cache()
     inherit_orphans()
     say(f"starting {arguments.server}")
     # vLLM first: while it imports torch, this process has the time to import what the front needs.
-    supervisor = Supervisor(arguments.server, engine_command(arguments, sys.executable, upstream), upstream,
-                            arguments.restart, say)
+    command = engine_command(arguments, sys.executable, upstream, encrypted.view if encrypted else None)
+    supervisor = Supervisor(arguments.server, command, upstream, arguments.restart, say,
+                            encrypted.environment if encrypted else None, encrypted.agent if encrypted else None)
     loop.add_signal_handler(signal.SIGCHLD, supervisor.reap)
     supervisor.reap()  # it may have ended before the handler was there
     try:
@@ -113,8 +122,23 @@ def take_access(file: Path) -> AccessList:
         file.unlink()
     except OSError as error:
         say(f"{file} stays, since it cannot be removed: {error.strerror}")
-    ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+    keep_memory()
     return access
+
+
+def is_hardened(profile: str) -> bool:
+    """Whether this container has every restriction of its profile; what is missing is said."""
+    wrong = list(missing(PROFILES[profile], read_inside()))
+    for each in wrong:
+        say(f"not hardened as {profile} asks for: {each}")
+    return not wrong
+
+
+async def open_encrypted(arguments: Arguments, directory: Path) -> EncryptedModel | None:
+    """The encrypted model, opened and checked before the engine is started; None when it is refused."""
+    from vmtool.serving.encrypted.prepare import prepare  # needs cryptography, which a model in clear does not
+
+    return await prepare(arguments, directory, say)
 
 
 def listen(address: tuple[str, int]) -> socket.socket:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from vmtool.serving.events import event_text
 from vmtool.serving.restarts import RestartPolicy, Restarts
 
 if TYPE_CHECKING:
+    from vmtool.serving.encrypted.agent import KeyAgent
     from vmtool.serving.front import Engine
 
 POLL = 0.2
@@ -27,11 +28,15 @@ class Supervisor:
         command: its command line.
         socket: where it listens.
         say: receives lines for the log.
+        environment: the engine's, whole; None for this process's own.
+        agent: gives the workers of each engine the keys of an encrypted model.
     """
 
     def __init__(self, name: str, command: tuple[str, ...], socket: Path, policy: RestartPolicy,
-                 say: Callable[[str], None]) -> None:
+                 say: Callable[[str], None], environment: Mapping[str, str] | None = None,
+                 agent: KeyAgent | None = None) -> None:
         self.name, self.command, self.socket, self.say = name, command, socket, say
+        self.environment, self.agent = environment, agent
         self.restarts = Restarts(policy)
         self.took = 0.0
         self.started = 0.0
@@ -42,7 +47,9 @@ class Supervisor:
         self.socket.unlink(missing_ok=True)
         clear_files(self.socket)
         self.started = time.monotonic()
-        self.child = Child(self.name, self.command)
+        self.child = Child(self.name, self.command, self.environment)
+        if self.agent:
+            self.agent.open(self.child.process.pid)
         return self.child
 
     def reap(self) -> None:
@@ -71,6 +78,8 @@ class Supervisor:
 
     async def stop(self, grace: float) -> None:
         """End it."""
+        if self.agent:
+            self.agent.end()
         await self.child.stop(grace, self.say)
 
     async def _run(self, engine: Engine) -> float | None:

@@ -16,6 +16,8 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from vmtool.serving.encrypted.process import is_encrypted, keep_memory
+
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
@@ -33,10 +35,10 @@ class Transformers:
     """A causal language model of a directory, on the CPU."""
 
     def __init__(self, directory: Path) -> None:
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoTokenizer
 
         self.tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
-        self.model = AutoModelForCausalLM.from_pretrained(directory, local_files_only=True).eval()
+        self.model = load_encrypted(directory) if is_encrypted() else load_plain(directory)
 
     def answer(self, prompt: Any, tokens: int, temperature: float) -> str:
         import torch
@@ -54,6 +56,26 @@ class Transformers:
             made = self.model.generate(inputs, attention_mask=torch.ones_like(inputs), max_new_tokens=min(tokens, room),
                                        **sampling)
         return str(self.tokenizer.decode(made[0, inputs.shape[1]:], skip_special_tokens=True))
+
+
+def load_plain(directory: Path) -> Any:
+    """A model whose weights are in clear."""
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(directory, local_files_only=True).eval()
+
+
+def load_encrypted(directory: Path) -> Any:
+    """A model whose keys the entrypoint gives; the directory has what is in clear of it."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from vmtool.serving.encrypted.receive import receive_bundle
+    from vmtool.serving.encrypted.tensors import load_tensors
+
+    config = AutoConfig.from_pretrained(directory, local_files_only=True)
+    # It keeps what it is given, so each tensor stays in a buffer of its own.
+    weights = dict(load_tensors(receive_bundle()))
+    return AutoModelForCausalLM.from_pretrained(None, config=config, state_dict=weights).eval()
 
 
 class Small:
@@ -162,6 +184,8 @@ def main() -> None:
     parser.add_argument("--served-model-name", required=True)
     parser.add_argument("--uds", required=True)
     known = parser.parse_args()
+    if is_encrypted():
+        keep_memory()
     asyncio.run(serve(Small(lambda: Transformers(known.model), known.served_model_name), known.uds))
 
 

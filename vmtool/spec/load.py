@@ -93,7 +93,11 @@ def _anchored(spec: Spec, directory: Path) -> Spec:
     libvirt = runtime.libvirt.model_copy(update={name: anchor(getattr(runtime.libvirt, name))
                                                  for name in ("image", "kernel", "firmware")})
     runtime = runtime.model_copy(update={"libvirt": libvirt})
-    model = spec.spec.model.model_copy(update={"path": anchor(spec.spec.model.path)})
+    encryption = spec.spec.model.encryption
+    if encryption:
+        key = encryption.key.model_copy(update={"file": anchor(encryption.key.file)})
+        encryption = encryption.model_copy(update={"signer": anchor(encryption.signer), "key": key})
+    model = spec.spec.model.model_copy(update={"path": anchor(spec.spec.model.path), "encryption": encryption})
     vllm = spec.spec.vllm.model_copy(update={
         "api_key_file": anchor(spec.spec.vllm.api_key_file),
         "files": {name: anchor(path) for name, path in spec.spec.vllm.files.items()}})

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from vmtool.schema import HostPath, Strict
+from vmtool.spec.encryption import Encryption
 
 
 class Model(Strict):
@@ -19,6 +20,7 @@ class Model(Strict):
         repository: owner/name on the hub; e.g. `Qwen/Qwen1.5-1.8B-Chat`
         engine: vLLM, or a small server on transformers for small models where vLLM would take minutes to start;
             e.g. `transformers`
+        encryption: the model is an encrypted one, and this is who signed it and where its key comes from.
         trust_remote_code: run Python code that the model brings along, never in a TEE; e.g. `true`
     """
 
@@ -27,6 +29,7 @@ class Model(Strict):
     path: HostPath | None = None
     repository: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")] | None = None
     engine: Literal["vllm", "transformers"] = "vllm"
+    encryption: Encryption | None = None
     trust_remote_code: bool = False
 
     @model_validator(mode="after")
@@ -35,4 +38,6 @@ class Model(Strict):
         other = "repository" if self.source == "local" else "path"
         if getattr(self, wanted) is None or getattr(self, other) is not None:
             raise ValueError(f"source {self.source} takes {wanted}, and not {other}")
+        if self.encryption and self.source != "local":
+            raise ValueError("an encrypted model is served from a directory: source: local, and path")
         return self

@@ -9,8 +9,10 @@ from pydantic.alias_generators import to_camel
 
 from vmtool.paths import NAME
 from vmtool.schema import Strict, defaults
+from vmtool.serving.hardening import PROFILES, Profile
 from vmtool.serving.vllm_arguments import Argument
 from vmtool.serving.vllm_options import table
+from vmtool.spec.encryption import encryption_problems, load_format
 from vmtool.spec.handler import Runtime
 from vmtool.spec.metrics import MetricsSpec
 from vmtool.spec.model import Model
@@ -31,10 +33,16 @@ class Hardening(Strict):
     """A named set of restrictions.
 
     Args:
-        profile: strict means a read-only root, no capability, seccomp, no new privileges, not root; e.g. `strict`
+        profile: strict, which default is another name of, means a read-only root, no capability, seccomp, no new
+            privileges, not root, and memory of its own under /tmp and /dev/shm; ipc-host and private-shm are those of
+            cryptotensors' run guide; e.g. `private-shm`
     """
 
-    profile: Literal["strict"] = "strict"
+    profile: Literal["default", "strict", "ipc-host", "private-shm"] = "strict"
+
+    @property
+    def chosen(self) -> Profile:
+        return PROFILES["strict" if self.profile == "default" else self.profile]
 
 
 class Scaling(Strict):
@@ -104,7 +112,9 @@ class Body(Strict):
     def server_arguments(self) -> tuple[Argument, ...]:
         """Everything that vLLM is started with beyond what the entrypoint itself decides."""
         code = (Argument(table().options["trust-remote-code"], True, ("model", "trust_remote_code")),)
-        return (*self.vllm.started_with, *(code if self.model.trust_remote_code else ()))
+        encrypted = self.model.encryption and self.model.engine == "vllm" and not self.vllm.gives("load-format")
+        return (*self.vllm.started_with, *(code if self.model.trust_remote_code else ()),
+                *([load_format()] if encrypted else ()))
 
     @model_validator(mode="after")
     def _granted(self) -> Body:
@@ -112,6 +122,9 @@ class Body(Strict):
         if problems := list(power_problems(
                 self.vllm, remote_code=self.model.trust_remote_code, fetched=self.model.source == "huggingface",
                 tee=self.runtime.tee)):
+            raise located(problems)
+        if self.model.encryption and (problems := list(encryption_problems(
+                self.vllm, remote_code=self.model.trust_remote_code))):
             raise located(problems)
         return self
 

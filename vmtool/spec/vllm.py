@@ -109,6 +109,10 @@ class Vllm(Strict):
         files = (Argument(table().options[name], inside, ("files", name)) for name, (_, inside) in self.mounts.items())
         return (*self.arguments, *files)
 
+    def gives(self, option: str) -> bool:
+        """Whether `args` has this option."""
+        return any(argument.option.name == option for argument in self.arguments)
+
     @property
     def mounts(self) -> dict[str, tuple[Path, str]]:
         """Option to (path on this host, path in the container)."""

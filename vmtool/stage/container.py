@@ -58,7 +58,7 @@ def plan_container(launch: Launch, guest: GuestPart) -> p.Step:
         keyed=True,
         writable=((hub, HUB),) if fetched else (),
         env=(*guest.environment, *(HUB_ENV if fetched else ()), *body.vllm.env.items()),
-        netns=netns_path(launch.netns), devices=guest.nodes, config=guest.config,
+        netns=netns_path(launch.netns), devices=guest.nodes, config=guest.config, profile=body.hardening.chosen,
     )
     return p.Step(
         f"start the container with {body.runtime.handler}",
@@ -68,9 +68,15 @@ def plan_container(launch: Launch, guest: GuestPart) -> p.Step:
 
 
 def plan_key(launch: Launch) -> p.Step:
-    """The workload starts, and so reads the model, only when it has its key: after the check of the guest."""
+    """The workload starts, and so reads the model, only when it has its key: after the check of the guest.
+
+    An encrypted model's key goes first, straight from its file: no copy of it stays here.
+    """
+    encryption = launch.body.model.encryption
+    model = [c.hand_over(launch.endpoint, launch.name, encryption.key.file, launch.paths.fifos, c.MODEL_KEY)
+             ] if encryption else []
     return p.Step("hand over the key, which starts the server", (
-        write_access(launch.paths, tls=launch.body.tls.on),
+        write_access(launch.paths, tls=launch.body.tls.on), *model,
         c.hand_over(launch.endpoint, launch.name, launch.paths.access, launch.paths.fifos)))
 
 
@@ -89,7 +95,7 @@ def server_command(launch: Launch, key: str = c.KEY) -> tuple[str, ...]:
         "python3", "-P", "-m", "vmtool.serving.entrypoint", "--model", model_path(body),
         "--served-model-name", body.model.name, "--listen", f"0.0.0.0:{container_port(body)}",
         "--api-key-file", key, *(("--engine", body.model.engine) if body.model.engine != "vllm" else ()),
-        *body.restart.words,
+        *body.restart.words, *_hardening_words(launch),
         *(("--allow-from", f"{network.gateway}/32") if only_host or not ports else ()),
         "--manage", f"0.0.0.0:{launch.manage}", "--manage-from", f"{network.gateway}/32",
         *(word for each in body.metrics.allow_from for word in ("--metrics-from", str(each))),
@@ -97,6 +103,15 @@ def server_command(launch: Launch, key: str = c.KEY) -> tuple[str, ...]:
         *(word for power in allowed for word in ("--allow", power)),
         "--", *(word for argument in body.server_arguments for word in argument.words),
     )
+
+
+def _hardening_words(launch: Launch) -> tuple[str, ...]:
+    """What the entrypoint checks from inside; a guest's containers only when the spec asks for it, since no such guest
+    was at hand."""
+    body, signer = launch.body, launch.encrypted.signer if launch.encrypted else ""
+    checked = body.runtime.handler == "runc" or body.model.encryption or "hardening" in body.model_fields_set
+    return ((*(("--hardening", body.hardening.chosen.name) if checked and body.runtime.handler != "libvirt" else ()),
+             *(("--model-signer", signer) if signer else ())))
 
 
 def container_port(body: Body) -> int:

@@ -26,6 +26,7 @@ from vmtool.spec.runtime import Body, Spec
 
 if TYPE_CHECKING:
     from vmtool.gpu.launch_devices import Selection
+    from vmtool.models.encryption.launch_facts import EncryptedModelFacts
 
 Again = Literal["", "person", "watch"]
 PORT = 8000
@@ -43,6 +44,7 @@ class Launch:
         devices: the chosen accelerators; None when none are passed on.
         guest: what the launcher itself read; its form is the launcher's.
         tls_problems: keys of `spec.tls`, and what is wrong there.
+        encrypted: what is known of an encrypted model; None for one in clear.
         files: what is wrong with the files that the spec's `vllm` names, by the key below it.
         timeout: seconds until /health must answer, instead of the spec's or the computed one.
         again: who starts it again with its own spec, and so with the key that it had; empty for a new launch.
@@ -62,6 +64,7 @@ class Launch:
     files: Mapping[str, str] = field(default_factory=dict)
     tls_problems: tuple[tuple[str, str], ...] = ()
     again: Again = ""
+    encrypted: EncryptedModelFacts | None = None
 
     @property
     def name(self) -> str:
@@ -214,7 +217,7 @@ class Launcher(Stage):
 
 
 # Keys that came after the first launches: while they say nothing they are no part of the digest.
-LATER = {"model": {"trust_remote_code"}, "vllm": {"files", "allow"}}
+LATER = {"model": {"trust_remote_code", "encryption"}, "vllm": {"files", "allow"}}
 LATER_SECTIONS = ("restart", "strict", "tls", "metrics")
 
 

@@ -7,12 +7,7 @@ from pathlib import Path
 
 from vmtool.findings import Finding, host_lacks, wrong_input
 from vmtool.models.encryption.facts import EncryptionFacts, SourceFile
-from vmtool.models.encryption.manifest import FILE
-
-WEIGHTS = ".safetensors"
-# What may stay in clear: no weights, no code.
-CLEAR = (".json", ".txt", ".model", ".jinja", ".tiktoken", ".md", ".spm", ".vocab", ".yaml", ".yml")
-CLEAR_NAMES = ("LICENSE", "NOTICE", "USE_POLICY", "tokenizer", "merges", "vocab")
+from vmtool.serving.cryptotensors.manifest import FILE, WEIGHTS, is_clear
 
 
 def check_source(facts: EncryptionFacts, source: Path, target: Path) -> Iterator[Finding]:
@@ -39,6 +34,6 @@ def _check_file(path: Path, each: SourceFile) -> Iterator[Finding]:
         yield wrong_input("model.outside", f"{path}: a link that leads out of the model", "put the file itself there")
     elif not each.regular:
         yield wrong_input("model.regular", f"{path}: not a regular file", "an encrypted model has no directories in it")
-    elif not each.name.endswith((WEIGHTS, *CLEAR)) and not each.name.startswith(CLEAR_NAMES):
+    elif not each.name.endswith(WEIGHTS) and not is_clear(each.name):
         yield wrong_input("model.clear", f"{path}: may hold weights or code, which would lie in clear beside the model",
                           "remove it from the directory; only safetensors are encrypted")

@@ -11,9 +11,9 @@ from vmtool.errors import Refused
 from vmtool.facts.memory import read_disk
 from vmtool.foreign import read_regular
 from vmtool.machine import Reader
-from vmtool.models.encryption.manifest import MAX_MANIFEST, NAME, read_manifest
 from vmtool.models.encryption.progress import Done, SourceState, read_done
 from vmtool.serving.cryptotensors.jwk import Signer
+from vmtool.serving.cryptotensors.manifest import MAX_MANIFEST, NAME, read_manifest
 
 
 @dataclass(frozen=True)

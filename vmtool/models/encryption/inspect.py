@@ -11,9 +11,9 @@ from vmtool.errors import Refused, shell_word
 from vmtool.findings import Finding, finding
 from vmtool.foreign import read_regular
 from vmtool.host.safe_open import open_regular
-from vmtool.models.encryption.manifest import MAX_MANIFEST, NAME, Entry, ModelManifest, read_manifest
 from vmtool.serving.cryptotensors.errors import Untrusted
 from vmtool.serving.cryptotensors.jwk import MasterKey, Signer
+from vmtool.serving.cryptotensors.manifest import MAX_MANIFEST, NAME, Entry, ModelManifest, read_manifest
 from vmtool.serving.cryptotensors.reader import EncryptedFile, opened
 
 _PIECE = 4 << 20
@@ -27,6 +27,8 @@ def open_manifest(directory: Path, signer: Signer) -> ModelManifest:
     """
     try:
         return read_manifest(read_regular(directory / NAME, MAX_MANIFEST), signer)
+    except Untrusted as error:
+        raise Refused(f"{directory}: {error}", hint="get the model again, or name its signer with --signer") from None
     except FileNotFoundError:
         raise Refused(f"{directory}: no {NAME} in it, so it is not an encrypted model",
                       hint="vmtool model encrypt DIR -o OUT makes one") from None

@@ -10,13 +10,14 @@ from pathlib import Path
 
 from vmtool import plan as p
 from vmtool.findings import refuse
-from vmtool.models.encryption.check_source import WEIGHTS, check_source
+from vmtool.models.encryption.check_source import check_source
 from vmtool.models.encryption.facts import EncryptionFacts, SourceFile
 from vmtool.models.encryption.progress import new_path
 from vmtool.models.plan_model import work_dir
 from vmtool.models.workers import copy_file, encrypt_file, sign_manifest
 from vmtool.paths import State
 from vmtool.serving.cryptotensors.jwk import MasterKey, Signer
+from vmtool.serving.cryptotensors.manifest import WEIGHTS
 
 # Seconds for a file: slow network storage, with room.
 DEADLINE = 24 * 3600

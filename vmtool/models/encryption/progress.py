@@ -12,8 +12,8 @@ from pathlib import Path
 from vmtool.errors import Refused
 from vmtool.foreign import read_regular
 from vmtool.host import files
-from vmtool.models.encryption.manifest import Entry
 from vmtool.records import record_of, record_text
+from vmtool.serving.cryptotensors.manifest import Entry
 
 SUFFIX = ".vmtool-done"
 NEW = ".vmtool-new"

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import click
 
 from vmtool.findings import Finding
-from vmtool.models.encryption.manifest import ModelManifest
+from vmtool.serving.cryptotensors.manifest import ModelManifest
 
 _MARKS = {"ok": "✓", "fail": "✗"}
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from vmtool.host import files
 from vmtool.host.safe_open import open_regular
 from vmtool.machine import Host
-from vmtool.models.encryption.manifest import Entry
 from vmtool.models.encryption.progress import Done, SourceState, new_path, write_done
+from vmtool.serving.cryptotensors.manifest import Entry
 
 _PIECE = 1 << 20
 

@@ -17,12 +17,12 @@ from vmtool.errors import Refused
 from vmtool.host import files
 from vmtool.machine import Host
 from vmtool.models.encryption.keys import read_master, read_signer
-from vmtool.models.encryption.manifest import Entry
 from vmtool.models.encryption.progress import Done, SourceState, new_path, write_done
 from vmtool.serving.cryptotensors import cipher
 from vmtool.serving.cryptotensors.errors import Untrusted
 from vmtool.serving.cryptotensors.header import CHUNK, RESERVED, SIGNATURE, TAG, Encrypted, Header, chunks, parse_plain
 from vmtool.serving.cryptotensors.jwk import MasterKey, Signer
+from vmtool.serving.cryptotensors.manifest import Entry
 from vmtool.serving.cryptotensors.reader import LENGTH, open_regular, read_exactly, read_header
 
 # Seconds between two lines on how far it is.

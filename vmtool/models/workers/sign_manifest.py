@@ -9,8 +9,8 @@ from vmtool.errors import Refused
 from vmtool.host import files
 from vmtool.machine import Host
 from vmtool.models.encryption.keys import read_signer
-from vmtool.models.encryption.manifest import NAME, Entry, ModelManifest
 from vmtool.models.encryption.progress import done_path, read_done
+from vmtool.serving.cryptotensors.manifest import NAME, Entry, ModelManifest
 
 
 @dataclass(frozen=True)

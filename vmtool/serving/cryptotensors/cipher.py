@@ -7,19 +7,24 @@ plaintext in the buffer when a tag is wrong, so a buffer is overwritten before t
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
 from vmtool.serving.cryptotensors.errors import Untrusted
-from vmtool.serving.cryptotensors.header import IV, TAG, Encrypted, Tensor
+from vmtool.serving.cryptotensors.header import IV, TAG, Encrypted, Header, Tensor
 from vmtool.serving.cryptotensors.jwk import ALGORITHMS, MasterKey
 
+CHACHA = "chacha20poly1305"
+# Bytes at a time: it stays in the processor's cache.
+PIECE = 2 << 20
 
-def aead(algorithm: str, key: bytes) -> AESGCM | ChaCha20Poly1305:
+
+def aead(algorithm: str, key: bytes | bytearray) -> AESGCM | ChaCha20Poly1305:
     """The cipher of an algorithm of `jwk.ALGORITHMS`."""
-    return ChaCha20Poly1305(key) if algorithm == "chacha20poly1305" else AESGCM(key)
+    return ChaCha20Poly1305(key) if algorithm == CHACHA else AESGCM(key)
 
 
 def new_base_iv() -> bytes:
@@ -64,19 +69,37 @@ def spans(tensor: Tensor, chunk: int) -> Iterator[tuple[int, int, int]]:
         yield number, start, min(start + chunk, tensor.size)
 
 
-def decrypt_chunk(cipher: AESGCM | ChaCha20Poly1305, each: Encrypted, number: int, sealed: memoryview,
-                  into: memoryview) -> None:
-    """Decrypt a chunk into a buffer of its size.
+def scratch_size(header: Header) -> int:
+    """Bytes that `decrypt_chunk` needs beside its buffer."""
+    largest = max(each.size for each in header.tensors)
+    return min(header.chunk, largest) + TAG if header.algorithm == CHACHA else min(PIECE, header.chunk, largest)
+
+
+def decrypt_chunk(algorithm: str, key: bytes | bytearray, each: Encrypted, number: int,
+                  read: Callable[[memoryview, int], None], scratch: memoryview, into: memoryview) -> None:
+    """Decrypt a chunk into a buffer of its size; what it holds afterwards counts only if nothing was raised.
 
     Args:
-        sealed: the chunk's bytes with room for its tag behind them, which is put there.
+        read: fills a buffer with the chunk's bytes from an offset.
+        scratch: of `scratch_size`; it is used again and again, since memory that is touched for the first time costs
+            more than the cipher.
 
     Raises:
-        Untrusted: the tag is wrong; then the buffer is zeros.
+        Untrusted: the tag is wrong. cryptography leaves the plaintext in the buffer then.
     """
-    sealed[len(into):] = each.tags[number * TAG:(number + 1) * TAG]
+    tag = each.tags[number * TAG:(number + 1) * TAG]
     try:
-        cipher.decrypt_into(nonce(each.base_iv, number), sealed, None, into)
+        if algorithm == CHACHA:
+            sealed = scratch[:len(into) + TAG]
+            read(sealed[:len(into)], 0)
+            sealed[len(into):] = tag
+            ChaCha20Poly1305(key).decrypt_into(nonce(each.base_iv, number), sealed, None, into)
+            return
+        context = Cipher(algorithms.AES(key), modes.GCM(nonce(each.base_iv, number), tag)).decryptor()
+        for start in range(0, len(into), PIECE):
+            piece = scratch[:min(PIECE, len(into) - start)]
+            read(piece, start)
+            context.update_into(piece, into[start:start + len(piece)])
+        context.finalize()
     except InvalidTag:
-        into[:] = bytes(len(into))
         raise Untrusted("its bytes were changed, or are another file's") from None

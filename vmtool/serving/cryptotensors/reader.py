@@ -5,6 +5,8 @@ The file is opened once and read by its descriptor: whoever can write to it whil
 
 from __future__ import annotations
 
+import ctypes
+import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -14,7 +16,7 @@ from pathlib import Path
 
 from vmtool.serving.cryptotensors import cipher
 from vmtool.serving.cryptotensors.errors import Untrusted
-from vmtool.serving.cryptotensors.header import MAX_HEADER, TAG, Header, Tensor, parse
+from vmtool.serving.cryptotensors.header import MAX_HEADER, Header, Tensor, parse
 from vmtool.serving.cryptotensors.jwk import MasterKey, Signer
 
 # The field before a header: its length, little endian.
@@ -33,49 +35,56 @@ class EncryptedFile:
     header: Header
     start: int
 
-    def read_into(self, tensor: Tensor, key: bytes, buffer: memoryview) -> None:
+    def scratch(self) -> memoryview:
+        """What `read_into` works in."""
+        return memoryview(bytearray(cipher.scratch_size(self.header)))
+
+    def read_into(self, tensor: Tensor, key: bytes | bytearray, buffer: memoryview, scratch: memoryview) -> None:
         """Decrypt a tensor into a buffer of its size.
 
         Args:
             key: of this tensor, from `cipher.unwrap`.
 
         Raises:
-            Untrusted: a tag is wrong, or the file became shorter; the buffer then holds no plaintext.
+            Untrusted: a tag is wrong, or the file became shorter; whatever it is, the buffer holds no plaintext then.
         """
-        each, chunk = self.header.encrypted[tensor.name], self.header.chunk
-        opened, scratch = cipher.aead(self.header.algorithm, key), bytearray(min(chunk, tensor.size) + TAG)
+        each, place = self.header.encrypted[tensor.name], self.start + tensor.start
         try:
-            for number, start, end in cipher.spans(tensor, chunk):
-                sealed = memoryview(scratch)[:end - start + TAG]
-                read_exactly(self.descriptor, sealed[:end - start], self.start + tensor.start + start)
-                cipher.decrypt_chunk(opened, each, number, sealed, buffer[start:end])
-        except Untrusted as error:
-            buffer[:] = bytes(len(buffer))
-            raise Untrusted(f"tensor {tensor.name!r}: {error}") from None
+            for number, start, end in cipher.spans(tensor, self.header.chunk):
+                def read(piece: memoryview, offset: int, start: int = start) -> None:
+                    read_exactly(self.descriptor, piece, place + start + offset)
+
+                cipher.decrypt_chunk(self.header.algorithm, key, each, number, read, scratch, buffer[start:end])
+        except BaseException as error:
+            wipe(buffer)
+            if isinstance(error, Untrusted):
+                raise Untrusted(f"tensor {tensor.name!r}: {error}") from None
+            raise
 
     def tensors(self, master: MasterKey, buffer_of: Callable[[Tensor], memoryview]) -> Iterator[Tensor]:
         """Every tensor in the order of the file, once it is whole in the buffer that it was given."""
-        self.check_key(master)
-        for tensor in self.header.tensors:
-            key = cipher.unwrap(master, self.header.encrypted[tensor.name])
-            self.read_into(tensor, key, buffer_of(tensor))
+        keys, scratch = self.open_keys(master), self.scratch()
+        for tensor, key in zip(self.header.tensors, keys, strict=True):
+            self.read_into(tensor, key, buffer_of(tensor), scratch)
             yield tensor
 
-    def check_key(self, master: MasterKey) -> None:
-        """Refuse a master key that does not open every tensor's key: a matter of microseconds each.
+    def open_keys(self, master: MasterKey) -> list[bytes]:
+        """Every tensor's key, in the order of the tensors: a matter of microseconds each.
 
         Raises:
             Untrusted: it is of another algorithm, or another key.
         """
         if master.algorithm != self.header.algorithm:
             raise Untrusted(f"encrypted with {self.header.algorithm}, and the key is for {master.algorithm}")
-        for each in self.header.encrypted.values():
-            cipher.unwrap(master, each)
+        return [cipher.unwrap(master, self.header.encrypted[each.name]) for each in self.header.tensors]
 
 
 @contextmanager
-def opened(path: Path, signer: Signer) -> Iterator[EncryptedFile]:
-    """An encrypted file, its header signed by `signer`.
+def opened(path: Path, signer: Signer | None, digest: str = "") -> Iterator[EncryptedFile]:
+    """An encrypted file, its header signed by `signer`, or of a known digest, which whoever checked it has found.
+
+    Args:
+        digest: SHA-256 of the header's text in hexadecimal; empty for any that the signer signed.
 
     Raises:
         Untrusted: it is not such a file; the message begins with its name.
@@ -84,8 +93,11 @@ def opened(path: Path, signer: Signer) -> Iterator[EncryptedFile]:
     try:
         try:
             text = read_header(descriptor, size)
+            if (digest or not signer) and hashlib.sha256(text).hexdigest() != digest:
+                raise Untrusted("not the file that was signed under this name")
             header = parse(text, size - LENGTH - len(text))
-            signer.check(header.signature, header.signed_text(), "the header")
+            if signer:
+                signer.check(header.signature, header.signed_text(), "the header")
         except Untrusted as error:
             raise Untrusted(f"{path.name}: {error}") from None
         yield EncryptedFile(descriptor, header, LENGTH + len(text))
@@ -124,6 +136,12 @@ def read_header(descriptor: int, size: int) -> bytes:
     text = bytearray(length)
     read_exactly(descriptor, memoryview(text), LENGTH)
     return bytes(text)
+
+
+def wipe(buffer: memoryview | bytearray) -> None:
+    """Overwrite it in place; what Python copied before is not reached."""
+    if len(buffer):
+        ctypes.memset((ctypes.c_char * len(buffer)).from_buffer(buffer), 0, len(buffer))
 
 
 def read_exactly(descriptor: int, buffer: memoryview, offset: int) -> None:

@@ -12,11 +12,16 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from vmtool.errors import Refused
 from vmtool.serving.cryptotensors.errors import Untrusted
 from vmtool.serving.cryptotensors.jwk import Signer, decode, encode, strict_json
 
 NAME = "vmtool-manifest.json"
+WEIGHTS = ".safetensors"
+# What may stay in clear: no weights, no code.
+CLEAR = (".json", ".txt", ".model", ".jinja", ".tiktoken", ".md", ".spm", ".vocab", ".yaml", ".yml")
+CLEAR_NAMES = ("LICENSE", "NOTICE", "USE_POLICY", "tokenizer", "merges", "vocab")
+NEVER_CLEAR = (WEIGHTS, ".py", ".so", ".sh", ".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".gguf", ".h5", ".npy",
+               ".npz", ".onnx", ".msgpack")
 SCHEMA = "vmtool.encrypted-model/v1"
 MAX_MANIFEST = 16 << 20
 MAX_FILES = 10_000
@@ -68,15 +73,17 @@ def read_manifest(text: bytes, signer: Signer) -> ModelManifest:
     """A manifest that the signer signed.
 
     Raises:
-        Refused: it is not such a manifest, or of somebody else.
+        Untrusted: it is not such a manifest, or of somebody else.
     """
-    try:
-        values = strict_json(text, NAME)
-        manifest = _manifest(values)
-        signer.check(decode(values.get("signature"), 64, "its signature"), manifest._signed(), NAME)
-    except Untrusted as error:
-        raise Refused(str(error), hint="get the model again, or name its signer with --signer") from None
+    values = strict_json(text, NAME)
+    manifest = _manifest(values)
+    signer.check(decode(values.get("signature"), 64, "its signature"), manifest._signed(), NAME)
     return manifest
+
+
+def is_clear(name: str) -> bool:
+    """Whether a file of this name may lie in clear beside the model."""
+    return name.endswith(CLEAR) or (name.startswith(CLEAR_NAMES) and not name.endswith(NEVER_CLEAR))
 
 
 def _manifest(values: Any) -> ModelManifest:

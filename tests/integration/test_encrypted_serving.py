@@ -1,0 +1,131 @@
+"""An encrypted model in a real container: hardened, its key handed over, and the answer as of the plain one."""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.conftest import IMAGE, VLLM, MakeSpec
+from tests.integration.machine import Vmtool
+from tests.unit.models.encryption.make import Owner
+
+QUESTION = "What is confidential computing?"
+
+
+class Encrypted:
+    """The canary model, encrypted, with the keys of its owner."""
+
+    def __init__(self, directory: Path, vmtool: Vmtool, plain: Path) -> None:
+        # The container's user reads the model by a bind mount; the keys are root's.
+        self.path = directory / "model"
+        self.owner = Owner(directory)
+        vmtool("model", "encrypt", plain, "-o", self.path, "--key", self.owner.key, "--sign", self.owner.sign)
+
+    def model(self, **changes: Any) -> dict[str, Any]:
+        return {"name": "canary", "path": str(self.path), "encryption": {
+            "signer": str(self.owner.sign), "key": {"file": str(self.owner.key)}}} | changes
+
+
+@pytest.fixture(scope="module")
+def encrypted(vmtool: Vmtool, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Encrypted:
+    return Encrypted(tmp_path_factory.mktemp("encrypted"), vmtool, model)
+
+
+@pytest.fixture
+def launched(vmtool: Vmtool, untouched: None) -> Iterator[Vmtool]:
+    yield vmtool
+    vmtool("rm", "--yes", "sealed", status=None)
+
+
+def claims(vmtool: Vmtool) -> dict[str, tuple[str, str]]:
+    return {each["id"]: (each["verdict"], each["evidence"])
+            for each in vmtool("status", "sealed", "--json").json["claims"]}
+
+
+def forms(secret: bytes) -> list[bytes]:
+    """How a key could be written."""
+    return [secret, secret.hex().encode(), base64.b64encode(secret), base64.urlsafe_b64encode(secret).rstrip(b"=")]
+
+
+def assert_nowhere(vmtool: Vmtool, encrypted: Encrypted) -> None:
+    """The master key is in no argument, environment, journal, log or file of the state directory."""
+    seen = subprocess.run(["sh", "-c", "cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ"], capture_output=True,
+                          timeout=20, check=False).stdout
+    files = [path for path in (vmtool.state / "instances" / "sealed").rglob("*") if path.is_file()]
+    assert {"guest.log", "spec.json", "access"} <= {path.name for path in files}
+    for form in forms(encrypted.owner.master.secret):
+        assert form not in seen
+        assert [path for path in files if form in path.read_bytes()] == []
+
+
+def test_a_wrong_key_is_refused_before_the_engine_starts(launched: Vmtool, encrypted: Encrypted, make_spec: MakeSpec,
+                                                         tmp_path: Path) -> None:
+    other = Owner(tmp_path)
+    model = encrypted.model()
+    model["encryption"]["key"]["file"] = str(other.key)
+    failed = launched("run", "--keep-on-failure", make_spec("sealed", model=model), status=1)
+    assert "the key does not open this file" in failed.err
+    log = launched("logs", "sealed").out
+    [refused] = [line for line in log.splitlines() if "the encrypted model is refused" in line]
+    assert "starting vLLM" not in log
+    waited = [line for line in log.splitlines() if "waiting for" in line]
+    assert float(refused.split()[1]) - (float(waited[0].split()[1]) if waited else 0) < 10
+    for form in forms(other.master.secret):
+        assert form.decode("latin-1") not in log + failed.err
+
+
+@pytest.mark.parametrize("profile", ["default", "ipc-host", "private-shm"])
+def test_each_profile_is_started_and_found_from_inside(launched: Vmtool, encrypted: Encrypted, make_spec: MakeSpec,
+                                                       profile: str, tmp_path: Path) -> None:
+    """With a stand-in of vLLM; the key comes through a pipe."""
+    pipe = tmp_path / "pipe"
+    subprocess.run(["mkfifo", "-m", "600", pipe], check=True)
+    writes = threading.Thread(target=lambda: pipe.write_bytes(encrypted.owner.key.read_bytes()), daemon=True)
+    writes.start()
+    model = encrypted.model()
+    model["encryption"]["key"]["file"] = str(pipe)
+    launched("run", make_spec("sealed", model=model, hardening={"profile": profile}))
+    writes.join(10)
+    found = claims(launched)
+    assert found["model.signature"] == (
+        "proven", f"the entrypoint checked manifest and headers: signed by {encrypted.owner.signer.kid}")
+    assert found["model.encrypted"][0] == "proven" and "encrypted with aes256gcm" in found["model.encrypted"][1]
+    assert_nowhere(launched, encrypted)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("changes", [
+    {"hardening": {"profile": "private-shm"}}, {"hardening": {"profile": "ipc-host"}},
+    {"vllm": {"args": {**VLLM["vllm"]["args"], "tensor-parallel-size": 2}}, "resources": {  # type: ignore[index]
+        "memory": "6Gi", "cpus": 2}}], ids=["private-shm", "ipc-host", "two-workers"])
+def test_vllm_answers_as_with_the_plain_model(launched: Vmtool, encrypted: Encrypted, make_spec: MakeSpec, model: Path,
+                                              changes: dict[str, Any]) -> None:
+    launched("run", make_spec("sealed", **{**VLLM, **changes, "model": encrypted.model()}), timeout=900)
+    expected = json.loads((model / "canary.json").read_text())
+    assert launched("chat", "sealed", expected["prompt"]).out == expected["expect"] + "\n"
+    found = claims(launched)
+    assert {name for name, (verdict, _) in found.items() if verdict != "proven"} == {"tee"}
+    workers = 2 if "vllm" in changes else 1
+    log = launched("logs", "sealed", "-n", "100000").out
+    assert f"{workers} worker{'s' if workers > 1 else ''} got the model's keys; nobody else gets them" in log
+    assert_nowhere(launched, encrypted)
+
+
+@pytest.mark.slow
+def test_the_small_server_answers_too_and_again_after_it_died(launched: Vmtool, encrypted: Encrypted,
+                                                              make_spec: MakeSpec, model: Path) -> None:
+    launched("run", make_spec("sealed", image=IMAGE, model=encrypted.model(engine="transformers")), timeout=600)
+    expected = json.loads((model / "canary.json").read_text())
+    assert launched("chat", "sealed", expected["prompt"]).out == expected["expect"] + "\n"
+    kill = ("import os, signal; [os.kill(int(each), signal.SIGKILL) for each in os.listdir('/proc') if each.isdigit() "
+            "and b'transformers_engine' in open(f'/proc/{each}/cmdline', 'rb').read() and each != '1']")
+    launched("exec", "sealed", "--", "python3", "-P", "-c", kill)
+    assert launched("chat", "sealed", expected["prompt"], timeout=300).out == expected["expect"] + "\n"
+    assert launched("logs", "sealed", "-n", "1000").out.count("got the model's keys") == 2

@@ -1,0 +1,95 @@
+"""What a launch must know of its encrypted model beforehand. What of it fails is refused before anything is changed.
+
+The entrypoint checks the same again, and every byte; here a person learns it while nothing has been started yet.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from vmtool.errors import Refused, shell_word
+from vmtool.machine import Reader
+from vmtool.spec.encryption import Encryption
+
+# Bytes of a key file, as `vmtool.serving.cryptotensors.jwk` has it, and of a manifest.
+MOST_KEY, MOST_MANIFEST = 16 << 10, 16 << 20
+
+
+@dataclass(frozen=True)
+class EncryptedModelFacts:
+    """An encrypted model that a spec names.
+
+    Args:
+        signer: the owner's public key in base64, a colon, and its name: as the entrypoint takes it; empty when the
+            file has none.
+        problems: the key of `spec.model`, what is wrong there, and what helps.
+    """
+
+    signer: str
+    problems: tuple[tuple[str, str, str], ...] = ()
+
+
+def read_encrypted(reader: Reader, directory: Path, encryption: Encryption) -> EncryptedModelFacts:
+    """Look at the model's manifest, its signer and its key; the key's bytes are kept nowhere."""
+    try:
+        from vmtool.models.encryption.keys import read_signer
+    except ModuleNotFoundError as error:
+        why = f"an encrypted model needs the Python package {error.name}"
+        return EncryptedModelFacts("", (("encryption", why, "pip install 'vmtool[models]'"),))
+    try:
+        signer = read_signer(encryption.signer, private=False)
+    except (Refused, OSError) as error:
+        return EncryptedModelFacts("", (("encryption.signer", str(error), getattr(error, "hint", "")),))
+    word = f"{base64.b64encode(signer.public).decode()}:{signer.kid}"
+    found = (*_manifest(reader, directory, encryption), *_key(reader, encryption.key.file))
+    return EncryptedModelFacts(word, tuple(found))
+
+
+def _manifest(reader: Reader, directory: Path, encryption: Encryption) -> Iterator[tuple[str, str, str]]:
+    from vmtool.models.encryption.keys import read_signer
+    from vmtool.serving.cryptotensors.errors import Untrusted
+    from vmtool.serving.cryptotensors.manifest import NAME, read_manifest
+
+    piece = reader.piece(str(directory / NAME), 0, MOST_MANIFEST + 1)
+    if piece is None or not piece.data:
+        yield ("path", f"{directory} has no {NAME}, so it is not an encrypted model",
+               f"vmtool model encrypt {shell_word(directory)} -o ENCRYPTED --key KEY --sign KEY")
+        return
+    try:
+        manifest = read_manifest(piece.data, read_signer(encryption.signer, private=False))
+    except Untrusted as error:
+        yield ("encryption.signer", f"{directory}: {error}", "get the model again, or name the signer who signed it")
+        return
+    for entry in manifest.files:
+        each = reader.piece(str(directory / entry.name), 0, 0)
+        if each is None or each.size != entry.size:
+            yield ("path", f"{directory / entry.name}: {'missing' if each is None else 'not of the size'} "
+                           f"{'' if each is None else 'that was signed'}".rstrip(), "get the model again")
+
+
+def _key(reader: Reader, path: Path) -> Iterator[tuple[str, str, str]]:
+    place = "encryption.key.file"
+    found = reader.run(("find", "-L", str(path), "-maxdepth", "0", "-printf", "%y %m"))
+    kind, _, mode = (found.out if found else "").strip().partition(" ")
+    if kind not in ("f", "p"):
+        yield place, f"{path}: {'no such file' if not kind or kind in 'NL' else 'neither a file nor a pipe'}", (
+            f"vmtool key generate -o {shell_word(path)}")
+    elif int(mode, 8) & 0o077:
+        yield place, f"{path}: its mode is {mode}, so others may read the key", f"chmod 600 {shell_word(path)}"
+    elif kind == "f":
+        yield from _master(reader, path, place)
+
+
+def _master(reader: Reader, path: Path, place: str) -> Iterator[tuple[str, str, str]]:
+    from vmtool.serving.cryptotensors.errors import Untrusted
+    from vmtool.serving.cryptotensors.jwk import MasterKey, read_key
+
+    piece = reader.piece(str(path), 0, MOST_KEY + 1)
+    try:
+        if not isinstance(read_key(piece.data if piece else b""), MasterKey):
+            raise Untrusted("a signing key, and a master key is needed")
+    except Untrusted as error:
+        yield place, f"{path}: {error}", "vmtool key generate makes one"

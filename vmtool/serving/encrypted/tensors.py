@@ -1,0 +1,103 @@
+"""The tensors of an encrypted model for PyTorch, one after the other, in memory that is used again.
+
+Page faults cost more than the cipher does (in a confidential VM still more), so a tensor's buffer becomes the next
+one's as soon as nobody else holds it: what a loader keeps, stays.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from vmtool.serving.cryptotensors.errors import Untrusted
+from vmtool.serving.cryptotensors.header import Tensor
+from vmtool.serving.cryptotensors.reader import EncryptedFile, opened, wipe
+from vmtool.serving.encrypted.bundle import Bundle
+
+if TYPE_CHECKING:
+    import torch
+
+# References to a buffer that only the pool has: the pool's, the loop's, and that of the call that counts them.
+FREE = 3
+DTYPES = {"BOOL": "bool", "U8": "uint8", "I8": "int8", "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2",
+          "F8_E8M0": "float8_e8m0fnu", "I16": "int16", "U16": "uint16", "F16": "float16", "BF16": "bfloat16",
+          "I32": "int32", "U32": "uint32", "F32": "float32", "F64": "float64", "I64": "int64", "U64": "uint64",
+          "C64": "complex64"}
+
+
+class Buffers:
+    """Memory for tensors, each as large as the largest so far."""
+
+    def __init__(self) -> None:
+        self.all: list[bytearray] = []
+
+    def take(self, size: int) -> bytearray:
+        """One of at least so many bytes that nobody else holds."""
+        self.all = [each for each in self.all if len(each) >= size or sys.getrefcount(each) > FREE]
+        for each in self.all:
+            if sys.getrefcount(each) <= FREE and len(each) >= size:
+                return each
+        self.all.append(bytearray(size))
+        return self.all[-1]
+
+    def wipe(self) -> None:
+        """Overwrite what nobody holds."""
+        for each in self.all:
+            if sys.getrefcount(each) <= FREE:
+                wipe(each)
+        self.all = []
+
+
+def load_tensors(bundle: Bundle, wanted: Callable[[str], bool] = lambda name: True
+                 ) -> Iterator[tuple[str, torch.Tensor]]:
+    """Every tensor of the model. Before the first byte is decrypted every file is open and is the one that was checked;
+    a tensor is given only when all of its tags are right.
+
+    Args:
+        wanted: which files, by their names.
+
+    Raises:
+        Untrusted: a byte is not what was signed; no buffer holds plaintext then, and the process should end.
+    """
+    buffers = Buffers()
+    with contextlib.ExitStack() as stack:
+        files = [(number, stack.enter_context(opened(bundle.directory / each.name, None, each.header)))
+                 for number, each in enumerate(bundle.files) if wanted(each.name)]
+        try:
+            for number, file in files:
+                yield from _of_file(file, bundle.of_file(number), buffers)
+        finally:
+            buffers.wipe()
+            wipe(bundle.keys)
+
+
+def _of_file(file: EncryptedFile, keys: list[bytearray], buffers: Buffers) -> Iterator[tuple[str, torch.Tensor]]:
+    scratch = file.scratch()
+    try:
+        for tensor, key in zip(file.header.tensors, keys, strict=True):
+            buffer = buffers.take(tensor.size)
+            file.read_into(tensor, key, memoryview(buffer)[:tensor.size], scratch)
+            yield tensor.name, as_torch(tensor, buffer)
+            del buffer
+    finally:
+        for key in keys:
+            wipe(key)
+
+
+def as_torch(tensor: Tensor, buffer: bytearray) -> torch.Tensor:
+    """A tensor whose memory the buffer is.
+
+    Raises:
+        Untrusted: PyTorch has no such type.
+    """
+    import torch
+
+    dtype = getattr(torch, DTYPES.get(tensor.dtype, ""), None)
+    if dtype is None:
+        raise Untrusted(f"tensor {tensor.name[:80]!r}: PyTorch has no type {tensor.dtype}")
+    if not tensor.size:
+        return torch.empty(tensor.shape, dtype=dtype)
+    count = tensor.size // dtype.itemsize
+    return torch.frombuffer(buffer, dtype=dtype, count=count).reshape(tensor.shape)
