@@ -69,7 +69,8 @@ LOOKERS = {
     "rootfs/boot/workers/make_initramfs.py": OF_ITS_ORDER,
     "rootfs/grow/scratch_filesystem.py": "in the directory of the image",
     "rootfs/recipe/load.py": "a path with a ~ in a recipe that a person named", "spec/load.py": "likewise, a spec",
-    "serving/child.py": IN_A_CONTAINER,
+    "serving/child.py": IN_A_CONTAINER, "serving/encrypted/prepare.py": IN_A_CONTAINER,
+    "serving/encrypted/process.py": IN_A_CONTAINER, "serving/encrypted/receive.py": IN_A_CONTAINER,
     "serving/entrypoint.py": IN_A_CONTAINER, "serving/train_canary.py": IN_A_CONTAINER,
 }
 

@@ -133,7 +133,7 @@ def test_wrong_sizes(text: object, message: str) -> None:
     (("spec:", "spec:\n  network: {publish: [0]}"), "0 is not a port"),
     (("spec:", "spec:\n  network: {name: ../x}"), "spec.network.name: String should match pattern"),
     (("spec:", "spec:\n  vllm: {env: {HF_TOKEN: x}}"), "spec.vllm.env.HF_TOKEN: a secret does not belong"),
-    (("spec:", "spec:\n  hardening: {profile: none}"), "'none' is not one of strict"),
+    (("spec:", "spec:\n  hardening: {profile: none}"), "'none' is not one of default, strict, ipc-host, private-shm"),
 ])
 def test_mistakes_are_told_with_their_place(tmp_path: Path, change: tuple[str, str], message: str) -> None:
     with pytest.raises(Refused) as error:

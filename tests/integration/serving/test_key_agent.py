@@ -30,11 +30,12 @@ for _ in range(int(sys.argv[1])):
         print("refused:", error, flush=True)
 """
 # Starts workers, one after the other, through a process between, as vLLM's engine core is one.
-ENGINE = """
+CORE = """
 import subprocess, sys
-core = "import subprocess, sys\nfor _ in range(int(sys.argv[1])): subprocess.run([sys.executable, '-c', *sys.argv[2:]])"
-subprocess.run([sys.executable, "-c", core, *sys.argv[1:]])
+for _ in range(int(sys.argv[1])):
+    subprocess.run([sys.executable, "-c", *sys.argv[2:]])
 """
+ENGINE = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {CORE!r}, *sys.argv[1:]])"
 HARD = """
 import os, socket, sys
 agent = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -13,7 +13,7 @@ from vmtool.foreign import read_regular
 from vmtool.host.safe_open import open_regular
 from vmtool.serving.cryptotensors.errors import Untrusted
 from vmtool.serving.cryptotensors.jwk import MasterKey, Signer
-from vmtool.serving.cryptotensors.manifest import MAX_MANIFEST, NAME, Entry, ModelManifest, read_manifest
+from vmtool.serving.cryptotensors.manifest import MAX_MANIFEST, NAME, ModelManifest, SignedFile, read_manifest
 from vmtool.serving.cryptotensors.reader import EncryptedFile, opened
 
 _PIECE = 4 << 20
@@ -54,7 +54,7 @@ def inspect_model(directory: Path, manifest: ModelManifest, signer: Signer, *, d
         yield finding("model.foreign", name, "fail", "its owner did not sign it", f"rm {shell_word(directory / name)}")
 
 
-def _check(path: Path, entry: Entry, signer: Signer, data: bool, master: MasterKey | None) -> str:
+def _check(path: Path, entry: SignedFile, signer: Signer, data: bool, master: MasterKey | None) -> str:
     if not entry.encrypted:
         _compare(path, entry.size, _digest_of(path, 0), entry.sha256)
         return f"in clear, {entry.size} bytes as signed"

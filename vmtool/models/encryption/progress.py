@@ -13,7 +13,7 @@ from vmtool.errors import Refused
 from vmtool.foreign import read_regular
 from vmtool.host import files
 from vmtool.records import record_of, record_text
-from vmtool.serving.cryptotensors.manifest import Entry
+from vmtool.serving.cryptotensors.manifest import SignedFile
 
 SUFFIX = ".vmtool-done"
 NEW = ".vmtool-new"
@@ -42,7 +42,7 @@ class Done:
     """
 
     source: SourceState
-    entry: Entry
+    entry: SignedFile
     kid: str = ""
     signer: str = ""
 

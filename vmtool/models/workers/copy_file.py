@@ -11,7 +11,7 @@ from vmtool.host import files
 from vmtool.host.safe_open import open_regular
 from vmtool.machine import Host
 from vmtool.models.encryption.progress import Done, SourceState, new_path, write_done
-from vmtool.serving.cryptotensors.manifest import Entry
+from vmtool.serving.cryptotensors.manifest import SignedFile
 
 _PIECE = 1 << 20
 
@@ -43,4 +43,4 @@ def run(order: Order, host: Host) -> None:
         os.fsync(out.fileno())
     os.rename(new, order.target)
     files.sync_directory(order.target.parent)
-    write_done(order.target, Done(before, Entry(order.target.name, size, sha256=digest.hexdigest())))
+    write_done(order.target, Done(before, SignedFile(order.target.name, size, sha256=digest.hexdigest())))

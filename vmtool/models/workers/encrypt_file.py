@@ -22,7 +22,7 @@ from vmtool.serving.cryptotensors import cipher
 from vmtool.serving.cryptotensors.errors import Untrusted
 from vmtool.serving.cryptotensors.header import CHUNK, RESERVED, SIGNATURE, TAG, Encrypted, Header, chunks, parse_plain
 from vmtool.serving.cryptotensors.jwk import MasterKey, Signer
-from vmtool.serving.cryptotensors.manifest import Entry
+from vmtool.serving.cryptotensors.manifest import SignedFile
 from vmtool.serving.cryptotensors.reader import LENGTH, open_regular, read_exactly, read_header
 
 # Seconds between two lines on how far it is.
@@ -66,7 +66,7 @@ def run(order: Order, host: Host) -> None:
         raise Refused(f"{order.source.name}: {error}", hint="see that the download is complete") from error
     os.rename(new, order.target)
     files.sync_directory(order.target.parent)
-    entry = Entry(order.target.name, LENGTH + len(text) + header.data_size,
+    entry = SignedFile(order.target.name, LENGTH + len(text) + header.data_size,
                   header_sha256=hashlib.sha256(text).hexdigest(), data_sha256=digest)
     write_done(order.target, Done(before, entry, master.kid, signer.kid))
 

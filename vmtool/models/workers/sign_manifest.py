@@ -10,7 +10,7 @@ from vmtool.host import files
 from vmtool.machine import Host
 from vmtool.models.encryption.keys import read_signer
 from vmtool.models.encryption.progress import done_path, read_done
-from vmtool.serving.cryptotensors.manifest import NAME, Entry, ModelManifest
+from vmtool.serving.cryptotensors.manifest import NAME, ModelManifest, SignedFile
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def run(order: Order, host: Host) -> None:
         done_path(order.directory / name).unlink(missing_ok=True)
 
 
-def _entry(path: Path) -> Entry:
+def _entry(path: Path) -> SignedFile:
     done = read_done(path)
     if done is None:
         raise Refused(f"{path}: not done, or changed since", hint="encrypt the model again: what is done stays")

@@ -30,7 +30,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
-class Entry:
+class SignedFile:
     """A file.
 
     Args:
@@ -55,7 +55,7 @@ class ModelManifest:
     """The files in the order of their names."""
 
     signer: str
-    files: tuple[Entry, ...]
+    files: tuple[SignedFile, ...]
 
     def text(self, signer: Signer) -> str:
         """As a file, signed."""
@@ -101,7 +101,7 @@ def _manifest(values: Any) -> ModelManifest:
     return ModelManifest(values["signer"], entries)
 
 
-def _entry(values: Any) -> Entry:
+def _entry(values: Any) -> SignedFile:
     kinds = ({"name", "size", "sha256"}, {"name", "size", "header_sha256", "data_sha256"})
     if not isinstance(values, dict) or set(values) not in kinds:
         raise Untrusted(f"{NAME}: a file has name, size and its digests, and nothing else")
@@ -111,4 +111,4 @@ def _entry(values: Any) -> Entry:
     digests = {key: value for key, value in values.items() if key.endswith("sha256")}
     if not all(isinstance(value, str) and _DIGEST.fullmatch(value) for value in digests.values()):
         raise Untrusted(f"{NAME}: {name}: a digest that is not one")
-    return Entry(name, size, **digests)
+    return SignedFile(name, size, **digests)

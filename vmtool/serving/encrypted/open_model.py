@@ -17,8 +17,8 @@ from vmtool.serving.cryptotensors.manifest import (
     MAX_MANIFEST,
     NAME,
     WEIGHTS,
-    Entry,
     ModelManifest,
+    SignedFile,
     is_clear,
     read_manifest,
 )
@@ -81,7 +81,7 @@ def check_names(directory: Path, manifest: ModelManifest) -> None:
         raise Untrusted(f"{foreign[0][:200]!r} lies beside the model, and its owner did not sign it")
 
 
-def copy_clear(directory: Path, view: Path, entries: list[Entry]) -> None:
+def copy_clear(directory: Path, view: Path, entries: list[SignedFile]) -> None:
     """Copy the files in clear, each checked by what was copied.
 
     Raises:
@@ -99,7 +99,7 @@ def copy_clear(directory: Path, view: Path, entries: list[Entry]) -> None:
             raise Untrusted(f"{entry.name}: not the file that was signed under this name")
 
 
-def loaded_files(view: Path, entries: list[Entry]) -> set[str]:
+def loaded_files(view: Path, entries: list[SignedFile]) -> set[str]:
     """Which files the engine loads: those of the index; without one all of them, but for Mistral's second copy.
 
     Raises:
