@@ -70,8 +70,8 @@ def test_a_wrong_key_is_refused_before_the_engine_starts(launched: Vmtool, encry
     other = Owner(tmp_path)
     model = encrypted.model()
     model["encryption"]["key"]["file"] = str(other.key)
-    failed = launched("run", "--keep-on-failure", make_spec("sealed", model=model), status=1)
-    assert "the key does not open this file" in failed.err
+    failed = launched("run", "--keep-on-failure", make_spec("sealed", model=model), status=4)
+    assert "error: the encrypted model is refused: " in failed.err and "the key does not open this file" in failed.err
     log = launched("logs", "sealed").out
     [refused] = [line for line in log.splitlines() if "the encrypted model is refused" in line]
     assert "starting vLLM" not in log

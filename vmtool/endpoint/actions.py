@@ -15,10 +15,13 @@ from vmtool.endpoint.vllm_report import MARK
 from vmtool.errors import ProgramFailed, VerificationFailed, VmtoolError
 from vmtool.plan.action import Action
 from vmtool.plan.programs import private_file
+from vmtool.serving.events import read_events
 
 if TYPE_CHECKING:
     from vmtool.machine import Host
 
+# Events of an entrypoint that ends by itself.
+REFUSED = {"model-refused": "the encrypted model is refused", "not-hardened": "the container is not hardened"}
 # The line that is looked for comes early.
 LOG = 4 << 20
 
@@ -44,13 +47,26 @@ class AwaitHealth(Action):
         while host.request("GET", f"{address}/health", deadline=5.0, trust=address.trust)[0] != 200:
             waited = host.now() - started
             if not host.living(self.pidfile):
-                raise ProgramFailed("the container ended before it was healthy", details=host.tail(self.log),
-                                    log=str(self.log))
+                raise ended_early(host.tail(self.log), self.log)
             if waited > self.deadline:
                 raise ProgramFailed(f"not healthy after {self.deadline:.0f} s", details=host.tail(self.log),
                                     hint="give it more time with --timeout SECONDS", log=str(self.log))
             host.note(f"{waited:.0f} s of at most {self.deadline:.0f} s")
             host.sleep(client.POLL)
+
+
+def ended_early(last: list[str], log: Path) -> VmtoolError:
+    """Why a container ended before it was healthy: what its entrypoint refused to start with, or its last lines.
+
+    Args:
+        last: the last lines of its log.
+    """
+    refused = [event for event in read_events("\n".join(last)) if event["event"] in REFUSED]
+    if refused:
+        what = REFUSED[refused[-1]["event"]]
+        return VerificationFailed(f"{what}: {str(refused[-1].get('why'))[:500]}", details=last,
+                                  hint="docs/encrypted-models.md says what is checked")
+    return ProgramFailed("the container ended before it was healthy", details=last, log=str(log))
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from vmtool.serving.access_list import AccessList, read_access
 from vmtool.serving.arguments import Arguments, engine_command, parse
 from vmtool.serving.child import inherit_orphans
 from vmtool.serving.encrypted.process import keep_memory
+from vmtool.serving.events import event_text
 from vmtool.serving.hardening import PROFILES, missing, read_inside
 from vmtool.serving.supervisor import Supervisor
 
@@ -129,6 +130,8 @@ def take_access(file: Path) -> AccessList:
 def is_hardened(profile: str) -> bool:
     """Whether this container has every restriction of its profile; what is missing is said."""
     wrong = list(missing(PROFILES[profile], read_inside()))
+    if wrong:
+        say(event_text(time.time(), "not-hardened", profile=profile, why="; ".join(wrong)[:1000]))
     for each in wrong:
         say(f"not hardened as {profile} asks for: {each}")
     return not wrong

@@ -58,7 +58,7 @@ async def prepare(arguments: Arguments, directory: Path, say: Callable[[str], No
         view.mkdir(mode=0o700)
         bundle = open_model(arguments.model, view, signer, master)
     except Untrusted as error:
-        say(event_text(time.time(), "model-refused", why=str(error)[:500]))
+        say(event_text(time.time(), "model-refused", why=str(error)[:500], seconds=round(time.monotonic() - began, 3)))
         say(f"the encrypted model is refused: {error}")
         return None
     tensors = sum(each.tensors for each in bundle.files)

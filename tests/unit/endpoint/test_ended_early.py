@@ -1,0 +1,26 @@
+"""A container that ends by itself says why: what it refused is the error, not only its last lines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from vmtool.endpoint.actions import ended_early
+from vmtool.errors import ProgramFailed, VerificationFailed
+from vmtool.serving.events import event_text
+
+
+@pytest.mark.parametrize(("event", "what"), [
+    ("model-refused", "the encrypted model is refused: the key does not open this file"),
+    ("not-hardened", "the container is not hardened: the key does not open this file")])
+def test_what_the_entrypoint_refused_is_the_error_with_its_own_exit_code(event: str, what: str) -> None:
+    line = event_text(1.0, event, why="the key does not open this file")
+    error = ended_early([f"vmtool     0.31 s  {line}", "vmtool     0.31 s  more"], Path("/log"))
+    assert isinstance(error, VerificationFailed) and error.exit_code == 4
+    assert error.message == what
+
+
+def test_anything_else_is_told_by_its_last_lines() -> None:
+    error = ended_early(["Traceback", 'vmtool 0.31 s  event {"at": 1, "event": "server-died"}'], Path("/log"))
+    assert isinstance(error, ProgramFailed) and "ended before it was healthy" in error.message
