@@ -67,7 +67,7 @@ def load_plain(directory: Path) -> Any:
 
 def load_encrypted(directory: Path) -> Any:
     """A model whose keys the entrypoint gives; the directory has what is in clear of it."""
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 
     from vmtool.serving.encrypted.receive import receive_bundle
     from vmtool.serving.encrypted.tensors import load_tensors
@@ -75,7 +75,8 @@ def load_encrypted(directory: Path) -> Any:
     config = AutoConfig.from_pretrained(directory, local_files_only=True)
     # It keeps what it is given, so each tensor stays in a buffer of its own.
     weights = dict(load_tensors(receive_bundle()))
-    return AutoModelForCausalLM.from_pretrained(None, config=config, state_dict=weights).eval()
+    # The automatic class takes no weights without a directory.
+    return MODEL_FOR_CAUSAL_LM_MAPPING[type(config)].from_pretrained(None, config=config, state_dict=weights).eval()
 
 
 class Small:

@@ -59,9 +59,9 @@ def bundle() -> bytearray:
 class Scene:
     """An agent, and processes that ask it."""
 
-    def __init__(self, directory: Path, workers: int, *, again: bool = True) -> None:
+    def __init__(self, directory: Path, workers: int, **options: bool) -> None:
         self.said: list[str] = []
-        self.agent = KeyAgent(directory / "keys.sock", bundle(), workers, self.said.append, again=again)
+        self.agent = KeyAgent(directory / "keys.sock", bundle(), workers, self.said.append, **options)
         self.environment = {**os.environ, AGENT: str(self.agent.path)}
 
     def start(self, *words: str) -> subprocess.Popen[str]:
@@ -164,6 +164,18 @@ def test_without_a_start_to_come_the_keys_are_overwritten_when_the_last_worker_h
     async def play() -> None:
         assert await scene.engine(1) == [KEYS.hex()]
         assert not any(packed) and scene.agent.packed == b""
+
+    run(play)
+
+
+def test_an_engine_of_one_process_gets_them_itself_and_one_of_many_does_not(tmp_path: Path) -> None:
+    async def play() -> None:
+        for itself, wanted in ((True, KEYS.hex()), (False, "refused: the key agent gives this process no key")):
+            scene = Scene(tmp_path, 1, itself=itself)
+            engine = scene.start(WORKER, "1")
+            scene.agent.open(engine.pid)
+            assert await lines(engine) == [wanted]
+            scene.agent.end()
 
     run(play)
 

@@ -17,7 +17,7 @@ from vmtool.serving.events import event_text
 def test_what_the_entrypoint_refused_is_the_error_with_its_own_exit_code(event: str, what: str) -> None:
     line = event_text(1.0, event, why="the key does not open this file")
     error = ended_early([f"vmtool     0.31 s  {line}", "vmtool     0.31 s  more"], Path("/log"))
-    assert isinstance(error, VerificationFailed) and error.exit_code == 4
+    assert isinstance(error, VerificationFailed) and error.code == 4
     assert error.message == what
 
 

@@ -38,12 +38,14 @@ class KeyAgent:
         packed: `Bundle.pack`; it is overwritten at the end.
         workers: how many processes of one engine read the model.
         again: whether an engine may be started again.
+        itself: whether the engine reads the model in the very process that was started; vLLM does not.
         say: receives lines for the log.
     """
 
     def __init__(self, path: Path, packed: bytearray, workers: int, say: Callable[[str], None], *,
-                 again: bool = True) -> None:
-        self.path, self.packed, self.workers, self.again, self.say = path, packed, workers, again, say
+                 again: bool = True, itself: bool = False) -> None:
+        self.path, self.packed, self.workers, self.say = path, packed, workers, say
+        self.again, self.itself = again, itself
         self.server = 0
         self.served: set[int] = set()
         self.listening: socket.socket | None = None
@@ -112,7 +114,8 @@ class KeyAgent:
         except OSError as error:
             return f"process {pid} cannot be held: {error.strerror}"
         try:
-            if not descends(pid, self.server) or has_ended(held):
+            belongs = pid == self.server if self.itself else descends(pid, self.server)
+            if not belongs or has_ended(held):
                 return f"process {pid} does not belong to the engine"
             if pid in self.served:
                 return f"process {pid} has them already"

@@ -66,7 +66,7 @@ async def prepare(arguments: Arguments, directory: Path, say: Callable[[str], No
                    files=len(bundle.files), tensors=tensors, algorithm=master.algorithm,
                    seconds=round(time.monotonic() - began, 3)))
     agent = KeyAgent(arguments.key_file.parent / "model-keys.sock", bundle.pack(), worker_count(arguments.vllm), say,
-                     again=arguments.restart.policy != "no")
+                     again=arguments.restart.policy != "no", itself=arguments.engine == "transformers")
     return EncryptedModel(view, environment(os.environ, agent.path), agent)
 
 
