@@ -71,7 +71,7 @@ def test_a_wrong_key_is_refused_before_the_engine_starts(launched: Vmtool, encry
     model = encrypted.model()
     model["encryption"]["key"]["file"] = str(other.key)
     failed = launched("run", "--keep-on-failure", make_spec("sealed", model=model), status=4)
-    assert "error: the encrypted model is refused: " in failed.err and "the key does not open this file" in failed.err
+    assert "error: the encrypted model is refused: the key does not open this file" in failed.err
     log = launched("logs", "sealed").out
     [refused] = [line for line in log.splitlines() if "the encrypted model is refused" in line]
     assert "starting vLLM" not in log
@@ -100,11 +100,16 @@ def test_each_profile_is_started_and_found_from_inside(launched: Vmtool, encrypt
     assert_nowhere(launched, encrypted)
 
 
+ARGS: Any = VLLM["vllm"]
+# On a CPU vLLM must be told which cores each worker has.
+TWO = {"vllm": {"args": ARGS["args"] | {"tensor-parallel-size": 2}, "env": {"VLLM_CPU_OMP_THREADS_BIND": "0|1"}},
+       "resources": {"memory": "6Gi", "cpus": 2}}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("changes", [
-    {"hardening": {"profile": "private-shm"}}, {"hardening": {"profile": "ipc-host"}},
-    {"vllm": {"args": {**VLLM["vllm"]["args"], "tensor-parallel-size": 2}}, "resources": {  # type: ignore[index]
-        "memory": "6Gi", "cpus": 2}}], ids=["private-shm", "ipc-host", "two-workers"])
+    {"hardening": {"profile": "private-shm"}}, {"hardening": {"profile": "ipc-host"}}, TWO],
+    ids=["private-shm", "ipc-host", "two-workers"])
 def test_vllm_answers_as_with_the_plain_model(launched: Vmtool, encrypted: Encrypted, make_spec: MakeSpec, model: Path,
                                               changes: dict[str, Any]) -> None:
     launched("run", make_spec("sealed", **{**VLLM, **changes, "model": encrypted.model()}), timeout=900)

@@ -332,7 +332,7 @@ def _run(call: Call, store: Containerd, socket: str, words: tuple[str, ...]) -> 
         machine.changed()
         store.containers[name] = {"image": image, "command": tuple(command), "options": options}
         machine.changed()
-    netns = next((one.removeprefix("network:") for one in options.get("--with-ns", ())), "")
+    netns = next((one.partition(":")[2] for one in options.get("--with-ns", ()) if one.startswith("network:")), "")
     mounts = [mount for mount in options["--mount"] if "type=bind" in mount]
     binds = [mount.partition("src=")[2].partition(",")[0] for mount in mounts]
     for place in (*binds, *([netns] if netns else []), *options.get("--device", ())):

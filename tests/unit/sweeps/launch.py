@@ -27,6 +27,7 @@ from vmtool.gpu.facts import read_gpu
 from vmtool.instance.instance import Instance, Paths
 from vmtool.launch.facts import read_launch
 from vmtool.launch.pipeline import plan_launch
+from vmtool.models.encryption.launch_facts import EncryptedModelFacts
 from vmtool.net.after_cleanup import facts_without
 from vmtool.net.facts import read_network
 from vmtool.paths import State
@@ -174,9 +175,23 @@ RUNC = launch(runc.wish())
 LAUNCHED: Boot = booted(host, RUNC)
 HUB = launch(runc.wish(model={"name": "m", "source": "huggingface", "repository": "o/r"},
                        canary={"prompt": "Why?", "expect": "So."}))
+ENCRYPTED = launch(runc.wish(hardening={"profile": "private-shm"}, model={"name": "m", "path": "/m", "encryption": {
+    "signer": "/o/signer.jwk", "key": {"file": "/o/master.jwk"}}}),
+    lambda found: replace(found, encrypted=EncryptedModelFacts("A" * 43 + "=:signer-1")))
+
+
+def with_key(state: State) -> FakeMachine:
+    """A machine with the key of an encrypted model."""
+    machine = host(state)
+    machine.tree.make_dir("/o", parents=0o755)
+    machine.tree.write("/o/master.jwk", b'{"kty": "oct"}\n')
+    return machine
+
+
 CASES = {
     "launch runc": Case(host, RUNC, LEFT),
     "launch runc, the system's containerd": Case(with_system, launch(runc.wish(), on_the_systems), LEFT),
+    "launch runc, an encrypted model": Case(with_key, ENCRYPTED, LEFT),
     "launch runc, with TLS": Case(host, launch(runc.wish(tls={"source": "ca"})), LEFT | {
         r"files .*/state/ca(/ca\.(pem|key))?": "the CA, for all instances"}),
     "launch runc, a model of a hub": Case(host, HUB, LEFT | {r"files .*/hub": "the cache of the hub's models"}),
