@@ -13,7 +13,7 @@ from vmtool.containerd.leases import lease_mark
 from vmtool.instance.instance import InstanceRecord
 from vmtool.net.network import netns_path
 from vmtool.plan import Run
-from vmtool.spec.runtime import Body
+from vmtool.spec.runtime import Body, Hardening
 from vmtool.stage.launch import PORT, Launch
 
 HUB = "/models/hub"
@@ -106,12 +106,12 @@ def server_command(launch: Launch, key: str = c.KEY) -> tuple[str, ...]:
 
 
 def _hardening_words(launch: Launch) -> tuple[str, ...]:
-    """What the entrypoint checks from inside; a guest's containers only when the spec asks for it, since no such guest
-    was at hand."""
+    """What the entrypoint checks from inside: of an encrypted model, or when another profile than the usual one is
+    asked for. The usual one is proven from outside, and an image of an earlier vmtool cannot check it."""
     body, signer = launch.body, launch.encrypted.signer if launch.encrypted else ""
-    checked = body.runtime.handler == "runc" or body.model.encryption or "hardening" in body.model_fields_set
-    return ((*(("--hardening", body.hardening.chosen.name) if checked and body.runtime.handler != "libvirt" else ()),
-             *(("--model-signer", signer) if signer else ())))
+    checked = body.model.encryption or body.hardening != Hardening()
+    return (*(("--hardening", body.hardening.chosen.name) if checked and body.runtime.handler != "libvirt" else ()),
+            *(("--model-signer", signer) if signer else ()))
 
 
 def container_port(body: Body) -> int:
