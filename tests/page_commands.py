@@ -37,6 +37,8 @@ ELSEWHERE = {
     **dict.fromkeys(("vmtool metrics --dashboard > vmtool-dashboard.json",
                      "vmtool metrics --alerts > vmtool-alerts.yml"),
                     "test_promtool_accepts_the_rules_and_each_question_of_the_dashboard"),
+    "vmtool metrics --otlp http://127.0.0.1:4318/v1/metrics --every 30":
+        "test_again_and_again_a_failure_is_said_and_tried_anew",
     "vmtool metrics > vmtool.prom": "test_what_the_host_knows_of_its_instances",
     **dict.fromkeys(("vmtool ca export > vmtool-ca.pem", "vmtool ca show"),
                     "test_the_ca_is_made_once_and_openssl_agrees"),

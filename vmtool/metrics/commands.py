@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
 import click
 
 from vmtool.cli.streams import harmless
@@ -12,6 +16,7 @@ from vmtool.instance.instance import Instance
 from vmtool.instance.read import read_instance, read_instances
 from vmtool.metrics.facts import read_metrics
 from vmtool.metrics.host_text import host_lines
+from vmtool.metrics.push import Collector, push, read_headers
 from vmtool.paths import State
 from vmtool.rendering import render_template
 
@@ -20,20 +25,66 @@ from vmtool.rendering import render_template
 @click.argument("name", required=False)
 @click.option("--dashboard", "kind", flag_value="dashboard", help="Print a dashboard for Grafana instead.")
 @click.option("--alerts", "kind", flag_value="alerts", help="Print alert rules for Prometheus instead.")
+@click.option("--otlp", metavar="URL", help="Send them there by OTLP over HTTP instead, e.g. "
+                                            "http://127.0.0.1:4318/v1/metrics; without NAME, those of every instance.")
+@click.option("--every", type=click.FloatRange(1, 86400), metavar="SECONDS", help="Send again and again, until ended.")
+@click.option("--headers", type=click.Path(path_type=Path), metavar="FILE",
+              help="Lines of `name: value` for the collector, such as its key.")
+@click.option("--ca", type=click.Path(path_type=Path), metavar="FILE", help="Who must have signed its certificate.")
 @click.pass_obj
-def metrics_command(state: State, name: str | None, kind: str | None) -> None:
+def metrics_command(state: State, name: str | None, kind: str | None, otlp: str | None, every: float | None,
+                    headers: Path | None, ca: Path | None) -> None:
     """Print the metrics of an instance, or what this host knows of all, in Prometheus's text form."""
-    if kind and name:
-        raise Refused(f"{kind}: one for all instances", hint=f"leave {name} out")
+    if kind and (name or otlp):
+        raise Refused(f"--{kind}: one for all instances", hint=f"vmtool metrics --{kind}")
+    if not otlp and (every or headers or ca):
+        raise Refused("--every, --headers and --ca are for --otlp", hint="vmtool metrics --help")
     if kind:
         click.echo(render_template(f"metrics/{kind}"), nl=False)
-        return
+    elif otlp:
+        host = LocalHost()
+        words = read_headers(host.read(headers), headers) if headers else {}
+        _send(state, name, Collector(otlp, words, ca), every)
+    else:
+        found = [read_instance(state, name)] if name else read_instances(state)
+        for text in _texts(LocalHost(), found, asked=(name,)).values():
+            click.echo(harmless(text), nl=False)
+
+
+def _texts(host: LocalHost, instances: Sequence[Instance], asked: Sequence[str | None]) -> dict[str, str]:
+    """What the host knows of them, as "", and of each that was asked for what its front says."""
+    known = "".join(f"{line}\n" for line in host_lines(read_metrics(host, one) for one in instances if one.record))
+    return {"": known} | {one.name: _scrape(host, one) for one in instances
+                          if one.name in asked and one.state == "running"}
+
+
+def _send(state: State, name: str | None, collector: Collector, every: float | None) -> None:
+    """Once, or until the process is ended. Then a failure is said, and the next time is another try."""
+    while True:
+        begun = time.monotonic()
+        try:
+            push(collector, dict(_everything(state, name)))
+        except VmtoolError as error:
+            if not every:
+                raise
+            click.echo(f"error: {error}", err=True)
+        if not every:
+            return
+        time.sleep(max(0.0, begun + every - time.monotonic()))
+
+
+def _everything(state: State, name: str | None) -> Iterator[tuple[str, str]]:
+    """As `_texts`; an instance that does not answer does not keep back the others, unless it was asked for."""
     host = LocalHost()
-    found = [read_instance(state, name)] if name else read_instances(state)
-    for line in host_lines(read_metrics(host, one) for one in found if one.record):
-        click.echo(line)
-    if name and found[0].state == "running":
-        click.echo(harmless(_scrape(host, found[0])), nl=False)
+    instances = [read_instance(state, name)] if name else read_instances(state)
+    yield from _texts(host, instances, asked=()).items()
+    for one in instances:
+        try:
+            yield from ((key, text) for key, text in _texts(host, (one,), asked=(one.name,)).items() if key)
+        except VmtoolError as error:
+            if name:
+                raise
+            click.echo(f"error: {error}", err=True)
 
 
 def _scrape(host: LocalHost, instance: Instance) -> str:
