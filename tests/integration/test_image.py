@@ -158,8 +158,10 @@ def damage(file: Path) -> None:
         opened.write(b"damage")
 
 
-@pytest.mark.parametrize("how", [damage, Path.unlink, lambda file: shutil.rmtree(file.parents[2])],
-                         ids=["a changed file", "a file that is gone", "a layer that is gone"])
+@pytest.mark.parametrize("how", [
+    pytest.param(damage, id="a changed file"),
+    pytest.param(Path.unlink, id="a file that is gone", marks=pytest.mark.slow),
+    pytest.param(lambda file: shutil.rmtree(file.parents[2]), id="a layer that is gone", marks=pytest.mark.slow)])
 def test_a_layer_that_was_changed_on_the_disk_is_noticed_and_made_good(workshop: Workshop,
                                                                        how: Callable[[Path], None]) -> None:
     workshop.write("RUN echo kept > /layer-file", "RUN echo one > /marker")

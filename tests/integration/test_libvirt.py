@@ -167,6 +167,7 @@ def test_sigkill_at_every_action(vmtool: Vmtool, make_guest: MakeGuest) -> None:
 
 
 @pytest.mark.usefixtures("nothing_left")
+@pytest.mark.slow
 def test_a_guest_that_dies_is_told_and_its_leavings_are_removed(vmtool: Vmtool, make_guest: MakeGuest) -> None:
     failed = vmtool("run", "--timeout", "1", "--keep-on-failure", make_guest(), status=1)
     assert "not healthy after 1 s" in failed.err

@@ -1,4 +1,8 @@
-"""`vmtool gpu bind` and `release` on real kernels: every shape of group, NVIDIA's own driver, eight GPUs, arm64."""
+"""`vmtool gpu bind` and `release` on real kernels: every shape of group, NVIDIA's own driver, eight GPUs, arm64.
+
+A machine of each shape takes long to start, so a quick run has two: NVIDIA's driver, and a device typed by hand. How
+the shapes are told apart is tested on recorded hosts.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,7 @@ PAIR = ("0000:01:00.0", "0000:02:00.0")
 BEHIND_BRIDGE, ITS_NEIGHBOUR = "0000:02:01.0", "0000:02:02.0"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vm", [topology.SOLE], indirect=True)
 def test_alone_in_its_group(vm: LabVm) -> None:
     before = settings(vm, GPU)
@@ -40,6 +45,7 @@ def test_the_dry_run_typed_into_a_shell_does_the_same(vm: LabVm) -> None:
     assert drivers(vm, GPU) == [""]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vm", [topology.SOLE], indirect=True)
 def test_the_display_of_the_boot_wants_its_flag_and_no_terminal_wants_yes(vm: LabVm) -> None:
     refused = vm.vmtool("gpu", "bind", GPU, "--yes")
@@ -62,6 +68,7 @@ def test_taken_from_nvidias_driver_and_given_back(vm: LabVm) -> None:
     assert (drivers(vm, *PAIR), settings(vm, *PAIR)) == (["nvidia", "nvidia"], before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vm", [topology.SHARED_BUSY], indirect=True)
 def test_a_nic_in_the_group_is_refused_unless_named(vm: LabVm) -> None:
     refused = vm.vmtool("gpu", "bind", BEHIND_BRIDGE, "--boot-vga", "--yes")
@@ -73,6 +80,7 @@ def test_a_nic_in_the_group_is_refused_unless_named(vm: LabVm) -> None:
     assert drivers(vm, BEHIND_BRIDGE, ITS_NEIGHBOUR) == ["", "e1000"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vm", [topology.SHARED_BUSY], indirect=True)
 def test_the_kernel_is_asked_of_what_somebody_else_bound(vm: LabVm) -> None:
     """By hand, while the neighbour has its driver: VFIO takes it, and no machine would get it."""
@@ -83,6 +91,7 @@ def test_the_kernel_is_asked_of_what_somebody_else_bound(vm: LabVm) -> None:
     assert f"{ITS_NEIGHBOUR} has the driver e1000" in claim["evidence"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vm", [topology.NO_INTREMAP], indirect=True)
 def test_the_kernel_refuses_a_domain_without_interrupt_remapping(vm: LabVm) -> None:
     bind(vm, GPU)
@@ -105,12 +114,14 @@ def test_a_bind_that_no_machine_could_use_is_undone(vm: LabVm) -> None:
     assert (bound.status, bound.out.count("bound, proven")) == (0, 2), bound.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vm", [topology.SHARED_FREE], indirect=True)
 def test_a_driverless_neighbour_does_not_stop_the_group(vm: LabVm) -> None:
     bound = vm.vmtool("gpu", "bind", BEHIND_BRIDGE, "--boot-vga", "--yes")
     assert (bound.status, viable(vm, BEHIND_BRIDGE)) == (0, True), bound.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vm", [topology.MULTIFUNCTION], indirect=True)
 def test_a_nic_of_the_same_card_is_foreign_too(vm: LabVm) -> None:
     nic, gpu = "0000:01:00.0", "0000:01:00.1"
@@ -121,6 +132,7 @@ def test_a_nic_of_the_same_card_is_foreign_too(vm: LabVm) -> None:
     assert viable(vm, gpu)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vm", [topology.NO_ACS], indirect=True)
 def test_the_bridge_of_a_group_stays_with_the_host(vm: LabVm) -> None:
     bound = vm.vmtool("gpu", "bind", "0000:01:00.0", "--boot-vga", "--yes")
@@ -129,12 +141,14 @@ def test_the_bridge_of_a_group_stays_with_the_host(vm: LabVm) -> None:
     assert vm.vmtool("gpu", "bind", "0000:00:04.0", "--yes").status == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vm", [topology.NO_INTREMAP], indirect=True)
 def test_without_interrupt_remapping_it_is_told_before_and_not_by_the_launch(vm: LabVm) -> None:
     refused = vm.vmtool("gpu", "bind", GPU, "--boot-vga", "--yes")
     assert (refused.status, "does not remap interrupts" in refused.err) == (3, True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vm", [topology.RESETS], indirect=True)
 def test_a_device_that_cannot_be_reset_is_told(vm: LabVm) -> None:
     assert listed(vm, GPU)["reset_methods"] == []
@@ -142,6 +156,7 @@ def test_a_device_that_cannot_be_reset_is_told(vm: LabVm) -> None:
     assert "reset     none" in vm.vmtool("gpu", "status", GPU).out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vm", [topology.CARD], indirect=True)
 def test_a_card_goes_with_all_four_functions(vm: LabVm) -> None:
     functions = [f"0000:01:00.{number}" for number in range(4)]
@@ -152,6 +167,7 @@ def test_a_card_goes_with_all_four_functions(vm: LabVm) -> None:
     assert drivers(vm, *functions) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vm", [topology.HGX], indirect=True)
 def test_eight_gpus_and_four_switches_in_one_go(vm: LabVm) -> None:
     names = vm.vmtool("gpu", "list", "-o", "name").out.split()
@@ -163,6 +179,7 @@ def test_eight_gpus_and_four_switches_in_one_go(vm: LabVm) -> None:
     assert drivers(vm, *names) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vm", [topology.ARM64], indirect=True)
 def test_arm64_with_an_smmu(vm: LabVm) -> None:
     [gpu] = vm.vmtool("gpu", "list", "-o", "name").out.split()

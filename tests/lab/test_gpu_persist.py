@@ -11,6 +11,7 @@ from tests.lab.vm import LabVm
 PAIR = ("0000:01:00.0", "0000:02:00.0")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vm", [topology.NVIDIA_PAIR], indirect=True)
 def test_a_persistent_bind_holds_over_a_reboot_until_it_is_released(vm: LabVm) -> None:
     bound = vm.vmtool("gpu", "bind", PAIR[0], "--persist", "--yes")
@@ -28,6 +29,7 @@ def test_a_persistent_bind_holds_over_a_reboot_until_it_is_released(vm: LabVm) -
     assert drivers(vm, *PAIR) == ["nvidia", "nvidia"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vm", [topology.NVIDIA_PAIR], indirect=True)
 def test_what_another_driver_took_first_is_taken_from_it(vm: LabVm) -> None:
     """As when the initramfs brings the driver: the unit comes later, and unbinds."""
