@@ -71,6 +71,7 @@ spec schema
 completion bash
 attest verify spec.yaml
 attest challenge spec.yaml -o asked --roots .
+attest reference spec.yaml
 key generate -o model.key
 key generate --sign -o sign.key
 key show model.key

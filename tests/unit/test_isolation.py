@@ -64,6 +64,7 @@ LOOKERS = {
     "gpu/commands/show.py": "likewise", "plan/action.py": "a module of vmtool, by identifiers",
     "engine/worker.py": "a module of vmtool, by identifiers; the descriptor of its report",
     "attest/options.py": "an extra, in vmtool's own Python", "attest/commands.py": "a module of vmtool, by a constant",
+    "attest/measure/launch_digest.py": "an extra, in vmtool's own Python",
     "gpu/cc_mode.py": "an extra, in vmtool's own Python", "image/facts.py": "pip, likewise",
     "rootfs/add/workers/guestfs_kernel.py": OF_ITS_ORDER, "rootfs/add/workers/guestfs.py": OF_ITS_ORDER,
     "rootfs/boot/workers/make_initramfs.py": OF_ITS_ORDER,

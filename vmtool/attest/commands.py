@@ -25,7 +25,7 @@ BUNDLES = "vmtool.launch.commands.bundle"
 
 @click.group()
 def attest_command() -> None:
-    """Verify evidence of what a guest runs in, offline."""
+    """Verify evidence of what a guest runs in, and what it must show."""
 
 
 attest_command.add_command(challenge)

@@ -12,7 +12,7 @@ from vmtool.attest.appraisal import Appraisal, NotProven, attempt, describe, ref
 from vmtool.attest.cursor import require
 from vmtool.attest.evidence import Evidence
 from vmtool.attest.foreign_json import from_base64, mapping, octets, parse_json
-from vmtool.attest.reference import sections
+from vmtool.attest.reference import Reference, sections
 from vmtool.attest.request import Request
 
 UNKNOWN = "neither a report of SEV-SNP or of NVIDIA, a quote of TDX, a token of CCA nor JSON with evidence"
@@ -39,7 +39,7 @@ def appraise_file(data: bytes, request: Request) -> tuple[Appraisal, ...]:
 def appraise_pieces(pieces: Sequence[Evidence], request: Request) -> tuple[Appraisal, ...]:
     """Check all that was presented: also that there is nothing but what the reference values are of."""
     unmatched = [refused("reference", "reference values", problem)
-                 for problem in _unmatched(pieces, sections(request.reference))]
+                 for problem in _unmatched(pieces, request.reference)]
     if request.challenge is not None and not any(piece.label == "tpm" for piece in pieces):
         unmatched.append(refused("challenge", "challenge", "only evidence of a TPM answers a challenge"))
     return (*_unsorted(request), *unmatched, *(appraise_piece(piece, request) for piece in pieces))
@@ -57,11 +57,13 @@ def _unsorted(request: Request) -> list[Appraisal]:
     return [refused("collateral", "collateral", problem) for problem in request.collateral.problems]
 
 
-def _unmatched(pieces: Sequence[Evidence], expected: frozenset[str]) -> Iterator[str]:
+def _unmatched(pieces: Sequence[Evidence], reference: Reference) -> Iterator[str]:
     """Values for one kind of evidence say nothing of another: else genuine evidence of any other kind would pass."""
+    expected = sections(reference)
     # Devices are numbered, and a manifest is one of theirs.
     kinds = {piece.label.rstrip("0123456789").replace("rim", "nvidia") for piece in pieces}
-    if expected:
+    # One that says what was launched, and has no value of it, lets nothing pass.
+    if expected or "launch" in reference.model_fields_set:
         yield from (f"no values are given for {kind}" for kind in sorted(kinds - expected))
         yield from (f"values are given for {kind}, and no evidence" for kind in sorted(expected - kinds))
 

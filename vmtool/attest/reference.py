@@ -112,6 +112,22 @@ class TpmReference(Strict):
     pcrs: dict[Bank, dict[Register, Hexes]] = Field(default={})
 
 
+class LaunchReference(Strict):
+    """What the values were computed of, by `vmtool attest reference`; no evidence is compared with it.
+
+    Args:
+        firmware, kernel, initrd: SHA-256 of the files; image: digest of the workload's container image.
+        root_hashes: dm-verity's, by the disk's name.
+    """
+
+    firmware: Hex | None = None
+    kernel: Hex | None = None
+    initrd: Hex | None = None
+    cmdline: str = ""
+    image: str = ""
+    root_hashes: dict[str, Hex] = Field(default={})
+
+
 class Reference(Strict):
     """The file."""
 
@@ -123,11 +139,12 @@ class Reference(Strict):
     virtcca: CcaReference = CcaReference()
     nvidia: NvidiaReference = NvidiaReference()
     tpm: TpmReference = TpmReference()
+    launch: LaunchReference = LaunchReference()
 
 
 def sections(reference: Reference) -> frozenset[str]:
     """The kinds of evidence that the file has values for."""
-    return frozenset(reference.model_fields_set - {"api_version", "kind"})
+    return frozenset(reference.model_fields_set - {"api_version", "kind", "launch"})
 
 
 NO_REFERENCE = Reference.model_validate({})

@@ -47,7 +47,7 @@ COMMANDS = {
     "gpu": ("gpu.commands.show", "List GPUs, bind them to VFIO, give them back."),
     "kata": ("kata.commands", "Render, check and explain Kata's configuration."),
     "libvirt": ("launch.commands.libvirt", "Render libvirt's domains."),
-    "attest": ("attest.commands", "Verify evidence of what a guest runs in, offline."),
+    "attest": ("launch.commands.attest", "Verify evidence of what a guest runs in, and what it must show."),
     "completion": ("cli.completion", "Print the completion script of a shell."),
 }
 # The words of a neighbouring tool.

@@ -24,6 +24,7 @@ class CpuFacts:
         cores: logical processors that are online.
         virtualization: "vmx" or "svm" on x86 where the flag is shown, else None (Arm shows no such flag).
         in_guest: the x86 flag "hypervisor" is there, so this host is itself a virtual machine.
+        signature: family, model and stepping of an x86 processor; None when unknown.
     """
 
     arch: str
@@ -32,6 +33,7 @@ class CpuFacts:
     cores: int
     virtualization: str | None
     in_guest: bool
+    signature: tuple[int, int, int] | None = None
 
     @property
     def is_x86(self) -> bool:
@@ -53,7 +55,16 @@ def read_cpu(reader: Reader) -> CpuFacts:
         cores=len(re.findall(r"^processor\s*:", text, re.MULTILINE)),
         virtualization=next((flag for flag in ("vmx", "svm") if flag in flags), None),
         in_guest="hypervisor" in flags,
+        signature=_signature(text),
     )
+
+
+def _signature(text: str) -> tuple[int, int, int] | None:
+    found = [_field(text, name) or "" for name in ("cpu family", "model", "stepping")]
+    if not all(number.isdecimal() for number in found):
+        return None
+    family, model, stepping = map(int, found)
+    return family, model, stepping
 
 
 def read_is_root(reader: Reader) -> bool:

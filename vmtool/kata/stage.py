@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool import plan as p
+from vmtool.attest.measure.guest import MeasuredGuest
 from vmtool.claims import Claim
 from vmtool.containerd.endpoint import awake
 from vmtool.errors import NotReady
@@ -87,6 +88,12 @@ class KataLauncher(Launcher):
         return {"program": assets.qemu, "kernel": assets.kernel, "configuration": guest.digest,
                 "rendered": str(launch.paths.kata), "base": guest.made.base.source,
                 "base_digest": guest.made.base.digest, "base_installed": str(guest.made.base.installed)}
+
+    def measured(self, launch: Launch) -> MeasuredGuest:
+        from vmtool.kata.measured import measured_guest  # launches have no need of it
+
+        found: KataRequestFacts = launch.guest
+        return measured_guest(found.request, render(found.request), launch.image.digest)
 
     def steps(self, launch: Launch) -> Iterator[Step]:
         guest: Guest = launch.made

@@ -23,6 +23,7 @@ from vmtool.spec.runtime import Spec
 
 TARGET = "multi-user.target"
 OWN_BUSYBOX = "/bin/busybox"
+SNP_VENDOR = "AuthenticAMD"
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,8 @@ class DomainFacts:
         dmsetup: the program, for a guest of this host's architecture, and veritysetup are there; empty when not.
         model_size: bytes.
         iommufd: whether devices can go to the guest by iommufd: this kernel, QEMU and libvirt have it.
+        signature: family, model and stepping of the processors that a guest gets; None where this host's are not those
+            of its TEE.
         findings: what of this is missing, and whether input or host is at fault.
     """
 
@@ -74,6 +77,7 @@ class DomainFacts:
     model_size: int
     dmsetup: str = ""
     iommufd: bool = False
+    signature: tuple[int, int, int] | None = None
     findings: tuple[Finding, ...] = ()
 
     def known(self) -> GuestImage:
@@ -112,7 +116,8 @@ def read_domain(reader: Reader, spec: Spec, model: ModelFacts | None, cpu: CpuFa
     return DomainFacts(image, machine, emulator or "", kvm.verdict == "runs" and own, hypervisor.socket,
                        hypervisor.libvirt_version, busybox, tools or Tools(None), model.size if model else 0,
                        (reader.which("dmsetup") or "") if own and reader.which("veritysetup") else "",
-                       own and has_iommufd(reader, hypervisor), tuple(findings))
+                       own and has_iommufd(reader, hypervisor), cpu.signature if cpu.vendor == SNP_VENDOR else None,
+                       tuple(findings))
 
 
 def _image(reader: Reader, request: Libvirt, findings: list[Finding]) -> tuple[GuestImage | None, Manifest | None]:

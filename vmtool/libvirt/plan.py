@@ -17,7 +17,7 @@ from vmtool.instance.instance import Paths
 from vmtool.libvirt.actions import GuestRequest
 from vmtool.libvirt.initramfs_files import DISKS, guest_files
 from vmtool.libvirt.launch_domain import LaunchDomain
-from vmtool.libvirt.verity_table import MAKE_DISK, is_verified
+from vmtool.libvirt.verity_table import MAKE_DISK, MAKE_ENV, is_verified
 from vmtool.libvirt.workers import add_verity, start_domain, workload_disk
 from vmtool.net.network import Network, result_path
 from vmtool.net.plugin_calls import IFNAME
@@ -60,7 +60,8 @@ def plan_disks(state: State, spec: Spec, made: LaunchDomain, image: PinnedImage,
         p.MakeDir(directory, mode=0o711), p.MakeDir(tree),
         p.run_worker(workload, deadline=1800.0),
         p.WriteFile(directory / "model.img", ""),
-        p.Run((*new, str(directory / "model.img"), f"{megabytes}M"), deadline=3600.0, hint="df shows what is free"),
+        p.Run((*new, str(directory / "model.img"), f"{megabytes}M"), env=MAKE_ENV, deadline=3600.0,
+              hint="df shows what is free"),
         *([protect] if verified else []),
     ), undo=(
         *awake(state, endpoint),

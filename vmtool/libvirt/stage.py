@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from vmtool.attest.measure.guest import MeasuredGuest
 from vmtool.claims import Claim
 from vmtool.facts.cpu import read_cpu
 from vmtool.facts.kvm import read_kvm
@@ -39,6 +40,7 @@ class LibvirtLauncher(Launcher):
     """Makes the guest's disks, starts the domain, checks it, and gives its agent the address and the key."""
 
     no_exec = "its guest lets nobody run commands in it"
+    makes_measured_files = True
 
     def read(self, reader: DeviceReader, spec: Spec, model: ModelFacts | None) -> DomainFacts:
         cpu = read_cpu(reader)
@@ -60,6 +62,16 @@ class LibvirtLauncher(Launcher):
         return {"program": made.emulator, "kernel": str(made.kernel), "configuration": made.digest,
                 "rendered": str(made.description), "uri": made.uri, "channel": str(made.paths.channel),
                 "workload": str(disk)}
+
+    def measured(self, launch: Launch) -> MeasuredGuest:
+        from vmtool.libvirt.measured import measured_guest  # launches have no need of it
+
+        return measured_guest(launch.body, launch.made, launch.image.digest)
+
+    def measured_files(self, launch: Launch) -> Iterator[Step]:
+        if launch.body.runtime.libvirt.boot == "kernel":
+            yield from self.prepare(launch)
+            yield steps.plan_initrd(launch.spec, launch.made, server_command(launch, key=KEY))
 
     def slowdown(self, launch: Launch) -> int:
         made: LaunchDomain = launch.made

@@ -25,6 +25,7 @@ from vmtool.plan import Action, Step
 from vmtool.spec.runtime import Body, Spec
 
 if TYPE_CHECKING:
+    from vmtool.attest.measure.guest import MeasuredGuest
     from vmtool.gpu.launch_devices import Selection
     from vmtool.models.encryption.launch_facts import EncryptedModelFacts
 
@@ -175,9 +176,11 @@ class Launcher(Stage):
 
     Attributes:
         no_exec: why nobody may run a command inside; empty when one may.
+        makes_measured_files: the launch makes some of what is measured of its guest.
     """
 
     no_exec = ""
+    makes_measured_files = False
 
     def read(self, reader: DeviceReader, spec: Spec, model: ModelFacts | None) -> Any:
         """What `Launch.guest` is: this launcher's own facts."""
@@ -194,6 +197,14 @@ class Launcher(Stage):
     def before_key(self, reader: Reader, instance: Instance) -> Iterator[Claim]:
         """What is verified before the workload gets its keys."""
         yield from self.claims(reader, instance, whole=False)
+
+    def measured(self, launch: Launch) -> MeasuredGuest | None:
+        """What of its guest is measured; None when it makes none. Its files are there after `measured_files`."""
+        return None
+
+    def measured_files(self, launch: Launch) -> Iterator[Step]:
+        """The steps of the launch that make what is measured."""
+        return iter(())
 
     def details(self, launch: Launch) -> Mapping[str, str]:
         """What instance.json keeps for this launcher's own claims."""

@@ -12,6 +12,8 @@ from click.testing import Result
 from tests.fakes.typed import typed
 from tests.unit.attest.cases import FOUND, needs_vectors, vector
 from vmtool.attest import options
+from vmtool.attest.measure.compute import Computed
+from vmtool.attest.measure.reference_text import reference_text
 from vmtool.attest.reference import read_reference
 from vmtool.errors import ProgramMissing, Refused, VerificationFailed, VmtoolError
 
@@ -33,6 +35,21 @@ def test_the_command_proves_a_genuine_report(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "genuine AMD SEV-SNP evidence; NOT checked: snp.revocation, " in result.stdout
     assert "snp.freshness    proven" in result.stdout
+
+
+def test_a_report_is_held_against_the_reference_of_a_launch(tmp_path: Path) -> None:
+    """The launch's own measurement lets it pass, another does not, and nor does a file without one."""
+    measurement = vector(REPORT)[0x90:0xc0].hex()
+    for value, wrong in ((measurement, None), (measurement[:-1] + "x", None), ("00" * 48, "snp.measurement"),
+                         ("", "reference.format")):
+        values = {"launch": {"cmdline": "quiet"}} | ({"snp": {"measurement": value}} if value else {})
+        path = tmp_path / "reference.yaml"
+        path.write_text(reference_text("A launch.", Computed(values, {"tdx.rtmr0": "why"})))
+        result = verify(tmp_path, here(REPORT), "--collateral", here(VCEK), "--reference", path, "--json")
+        if value.endswith("x"):
+            assert isinstance(result.exception, Refused)
+        else:
+            assert json.loads(result.stdout)["unproven"] == ([wrong] if wrong else [])
 
 
 def test_a_failed_claim_ends_with_4_and_a_document(tmp_path: Path) -> None:

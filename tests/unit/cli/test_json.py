@@ -289,6 +289,7 @@ CASES = {
                        VerificationFailed.code),
     "kata-render": Case("kata render {files}/spec.yaml --json", kata_spec),
     "attest-verify": Case("attest verify {files}/report.bin --at 2026-01-01 --json", report, VerificationFailed.code),
+    "attest-reference": Case("attest reference {files}/spec.yaml --json", kata_spec),
     "kata-which": Case("kata which --json", host("hosts/epyc-snp")),
     "kata-keys": Case("kata keys confidential_guest --json", host()),
 }

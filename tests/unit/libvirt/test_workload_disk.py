@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -43,6 +44,7 @@ class Programs(FakeHost):
         self.parent = CHAIN
         self.full = False
         self.made: list[str] = []
+        self.fixed: list[str] = []
         self.mounted: Path | None = None
 
     def execute(self, argv: Sequence[str], *, deadline: float, **options: Any) -> Output:
@@ -61,8 +63,6 @@ class Programs(FakeHost):
                 Path(disk).write_bytes(b"half" if self.full else WHOLE)
                 if self.full:
                     raise LookupError("No space left on device")
-            case ["veritysetup", "format", *_]:
-                return f"Root hash:      {'e' * 64}\n"
             case ["ctr", "--address=x", "images", "list", *_]:
                 return self.listed
             case ["ctr", "--address=x", "snapshots", "info", tree]:
@@ -78,8 +78,20 @@ class Programs(FakeHost):
                 assert self.mounted == Path(tree)
                 self.mounted = None
             case _:
-                raise AssertionError(words)
+                return self._verified(words)
         return ""
+
+    def _verified(self, words: list[str]) -> str:
+        """What makes a disk that can be verified."""
+        match words:
+            case ["dumpe2fs", _]:
+                return "Inode count:              16\n  Free inodes: 13-14, 16\n"
+            case ["debugfs", "-w", "-f", script, _]:
+                self.fixed = re.findall(r"<(\d+)> atime @", Path(script).read_text())
+                return ""
+            case ["veritysetup", "format", *_]:
+                return f"Root hash:      {'e' * 64}\n"
+        raise AssertionError(words)
 
 
 @pytest.fixture
@@ -102,6 +114,7 @@ def test_the_disk_is_made_and_linked(programs: Programs, order: Order, tmp_path:
     [disk] = (tmp_path / "cache").glob("*.ext4")
     assert disk.name == f"{'a' * 64}-{workload_disk.FORMAT}-verity.ext4"
     assert (tmp_path / "a" / "workload.img").samefile(disk)
+    assert programs.fixed == ["2", "11", "12", "15"], "the root and every inode in use"
     assert disk.stat().st_mode & 0o777 == 0o644, "QEMU may run as a user of its own"
     assert programs.mounted is None
     assert (tmp_path / "tree" / "models" / "local").is_dir(), "nobody can make it later: the disk is read-only"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from vmtool.errors import ProgramFailed, VmtoolError
 from vmtool.libvirt.verity_table import table_line
+from vmtool.libvirt.workers.fixed_times import fix_times
 from vmtool.machine import Host
 from vmtool.rootfs.format.hash_tree import BLOCK
 
@@ -30,7 +31,7 @@ def run(order: Order, host: Host) -> None:
 
 
 def append_hash_tree(host: Host, disk: Path) -> str:
-    """Append the hash tree.
+    """Append the hash tree, to a file system of which the same files make the same bytes.
 
     Returns:
         The table's line.
@@ -41,6 +42,7 @@ def append_hash_tree(host: Host, disk: Path) -> str:
     size = disk.stat().st_size
     if not size or size % BLOCK:
         raise VmtoolError(f"{disk} has {size} bytes, which is not a multiple of the block size ({BLOCK})")
+    fix_times(host, disk)
     # No salt: it would only make it harder to prepare other blocks with the same hashes, which nobody can with SHA-256.
     argv = ("veritysetup", "format", "--no-superblock", "--hash=sha256", "--salt=-", f"--data-block-size={BLOCK}",
             f"--hash-block-size={BLOCK}", f"--data-blocks={size // BLOCK}", f"--hash-offset={size}", *[str(disk)] * 2)

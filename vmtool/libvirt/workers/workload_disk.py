@@ -15,14 +15,14 @@ from pathlib import Path
 
 from vmtool.errors import ProgramFailed, VerificationFailed
 from vmtool.libvirt.initramfs_files import DRIVER
-from vmtool.libvirt.verity_table import MAKE_DISK
+from vmtool.libvirt.verity_table import MAKE_DISK, MAKE_ENV
 from vmtool.libvirt.workers.add_verity import append_hash_tree
 from vmtool.libvirt.workers.image_store import Store
 from vmtool.machine import Host
 from vmtool.rootfs.format.hash_tree import BLOCK
 
 # Increase when the same image would give another disk.
-FORMAT = 4
+FORMAT = 5
 # Where an instance's own files come in; the disk is read-only, so their places must be there.
 PLACES = ("models/local", "models/hub", DRIVER.lstrip("/"))
 SEARCHED = "LD_LIBRARY_PATH"
@@ -72,7 +72,7 @@ def make_disk(host: Host, tree: Path, disk: Path, *, verity: bool = False) -> No
     new = disk.with_suffix(".new")
     new.unlink(missing_ok=True)
     argv = (*MAKE_DISK, "-N", str(files + 1024), "-d", str(tree), str(new), f"{total >> 10}k")
-    result = host.execute(argv, deadline=1800)
+    result = host.execute(argv, deadline=1800, env=MAKE_ENV)
     if result.status:
         new.unlink(missing_ok=True)
         raise ProgramFailed(f"mke2fs: {result.err.strip()[-300:]}")

@@ -1,0 +1,172 @@
+"""What a launch must show, computed before it starts: against published values, and each byte counts."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.attest import make_firmware
+from vmtool.attest.measure.authenticode import measured_parts
+from vmtool.attest.measure.boot_events import extend, stub_events
+from vmtool.attest.measure.compute import compute
+from vmtool.attest.measure.guest import MeasuredGuest, NotComputed
+from vmtool.attest.measure.launch_digest import launch_digest
+from vmtool.attest.measure.mrtd import compute_mrtd
+from vmtool.attest.measure.reference_text import reference_text
+from vmtool.attest.reference import read_reference, sections
+
+# A guest of Kata 3.30 in TDX without an initrd: its command line, and RTMR2 of a genuine quote of it (published with
+# the tests of a calculator of reference values, 2026-07).
+CMDLINE = (
+    "tsc=reliable no_timer_check rcupdate.rcu_expedited=1 i8042.direct=1 i8042.dumbkbd=1 i8042.nopnp=1 i8042.noaux=1 "
+    "noreplace-smp reboot=k cryptomgr.notests net.ifnames=0 pci=lastbus=0 "
+    'dm-mod.create="dm-verity,,,ro,0 772096 verity 1 /dev/vda1 /dev/vda2 4096 4096 96512 0 sha256 '
+    "768cd7e848f6cb7eb4f59467b26ee5c5e45ece570cb96a5c952d97dbc89bb150 "
+    '63f8dacc786bd19f307be8668c7792a8fe07818df4aae55b63e76c4931d35c76" '
+    "root=/dev/dm-0 rootflags=data=ordered,errors=remount-ro ro rootfstype=ext4 console=hvc0 console=hvc1 quiet "
+    "systemd.show_status=false panic=1 nr_cpus=1 selinux=0 systemd.unit=kata-containers.target "
+    "systemd.mask=systemd-networkd.service systemd.mask=systemd-networkd.socket scsi_mod.scan=none "
+    "agent.launch_process_timeout=6 cgroup_no_v1=all systemd.unified_cgroup_hierarchy=1")
+RTMR2 = "b595f9f179d8b699d1420000d36c1fba82e9853545e719caa6ddbb82fa2041a23b4459876af4a253a1c20c5956529b9a"
+
+
+@pytest.fixture
+def guest(tmp_path: Path) -> MeasuredGuest:
+    """An SNP guest of four vCPUs."""
+    for name, data in (("firmware", make_firmware.snp_firmware()), ("kernel", make_firmware.kernel()),
+                       ("initrd", b"initrd")):
+        (tmp_path / name).write_bytes(data)
+    return MeasuredGuest("snp", "x86_64", tmp_path / "firmware", tmp_path / "kernel", tmp_path / "initrd", "quiet",
+                         vcpus=4, memory=4 << 30, machine="q35", signature=(25, 1, 1), image="sha256:" + "ab" * 32,
+                         root_hashes={"root": "cd" * 32})
+
+
+def as_tee(guest: MeasuredGuest, tee: str, **changes: Any) -> MeasuredGuest:
+    """The same guest in another TEE, with a firmware for it."""
+    if tee == "tdx" and guest.firmware:
+        guest.firmware.write_bytes(make_firmware.tdx_firmware([(0, 4096, 0xfffff000, 4096, 1)]))
+    return replace(guest, tee=tee, **changes)
+
+
+def test_rtmr2_of_a_genuine_quote() -> None:
+    assert extend(stub_events(CMDLINE, None), hashlib.sha384).hex() == RTMR2
+
+
+@pytest.mark.parametrize(("tee", "tpm", "keys"), [
+    ("snp", False, {"snp.measurement"}), ("tdx", False, {"tdx.rtmr2"}), ("none", True, {"tpm.pcrs"}),
+])
+@pytest.mark.parametrize("part", ["cmdline", "kernel", "initrd"])
+def test_each_byte_changes_the_values_and_nothing_else_does(guest: MeasuredGuest, tee: str, tpm: bool, keys: set[str],
+                                                            part: str) -> None:
+    asked = as_tee(guest, tee, tpm=tpm)
+
+    def values(of: MeasuredGuest) -> dict[str, object]:
+        made = compute(of)
+        return {f"{section}.{key}": value for section, table in made.values.items() if section != "launch"
+                for key, value in table.items()}
+
+    before = values(asked)
+    assert values(asked) == before, "the same files give the same values"
+    assert keys <= before.keys()
+    if part == "cmdline":
+        after = values(replace(asked, cmdline="quieu"))
+    else:
+        path = getattr(asked, part)
+        data = path.read_bytes()
+        path.write_bytes(data[:-1] + bytes((data[-1] ^ 1,)))
+        after = values(asked)
+    changed = {key for key in before if before[key] != after[key]}
+    # TDX and TPM: the kernel is in registers that are not computed.
+    assert changed == (keys if tee == "snp" or part != "kernel" else set())
+
+
+@pytest.mark.parametrize("change", [{"vcpus": 5}, {"signature": (25, 17, 1)}, {"initrd": None}, {"kernel": None}])
+def test_what_else_the_launch_digest_depends_on(guest: MeasuredGuest, change: dict[str, object]) -> None:
+    assert len(launch_digest(guest)) == 48
+    assert launch_digest(replace(guest, **change)) != launch_digest(guest)  # type: ignore[arg-type]
+    assert launch_digest(replace(guest, memory=8 << 30)) == launch_digest(guest)
+
+
+@pytest.mark.parametrize(("change", "why"), [
+    ({"signature": None}, "those of the SNP host"), ({"firmware": None}, "no firmware"),
+    ({"firmware": Path("/nowhere")}, "/nowhere: no such file"), ({"initrd": Path("/nowhere")}, "/nowhere"),
+    ({"cmdline": None, "unknown": "of Kata 9"}, "of Kata 9"), ({"kernel": Path("/")}, "regular file"),
+])
+def test_what_is_missing_is_named_and_the_rest_is_there(guest: MeasuredGuest, change: dict[str, object],
+                                                        why: str) -> None:
+    made = compute(replace(guest, **change))  # type: ignore[arg-type]
+    assert why in made.missing["snp.measurement"]
+    assert "snp" not in made.values, "zero host data alone would let any guest pass"
+    assert made.values["launch"]["image"] == guest.image
+
+
+@pytest.mark.parametrize("firmware", [b"", b"OVMF" * 2000, make_firmware.snp_firmware(hashes=False),
+                                      make_firmware.snp_firmware()[:-1]])
+def test_a_firmware_that_cannot_be_measured(guest: MeasuredGuest, firmware: bytes) -> None:
+    assert guest.firmware
+    guest.firmware.write_bytes(firmware)
+    assert str(guest.firmware) in compute(guest).missing["snp.measurement"]
+
+
+def by_hand(*operations: tuple[str, int, bytes]) -> bytes:
+    """MRTD as Intel's specification spells it: SHA-384 over 128 bytes for each operation, and what it extends with."""
+    data = b""
+    for name, address, content in operations:
+        data += name.encode().ljust(16, b"\0") + address.to_bytes(8, "little") + bytes(104) + content
+    return hashlib.sha384(data).digest()
+
+
+def test_mrtd_is_over_pages_and_what_is_extended() -> None:
+    body = bytes(range(256)) * 16
+    firmware = make_firmware.tdx_firmware([(0, 4096, 0xfffff000, 4096, 1), (0, 0, 0x810000, 8192, 0),
+                                           (0, 0, 0x900000, 4096, 2)])
+    extended = [("MR.EXTEND", 0xfffff000 + at, body[at:at + 256]) for at in range(0, 4096, 256)]
+    assert compute_mrtd(firmware) == by_hand(
+        ("MEM.PAGE.ADD", 0xfffff000, b""), *extended, ("MEM.PAGE.ADD", 0x810000, b""), ("MEM.PAGE.ADD", 0x811000, b""))
+
+
+@pytest.mark.parametrize("sections", [[], [(0, 9000, 0, 12288, 1)], [(0, 4096, 0, 4095, 1)], [(0, 0, 1, 4096, 1)],
+                                      [(0, 0, 0, 1 << 40, 0)], [(0, 0, 0, 4096, 0)] * 65])
+def test_odd_metadata_of_tdx_are_no_measurement(sections: list[tuple[int, int, int, int, int]]) -> None:
+    with pytest.raises(NotComputed):
+        compute_mrtd(make_firmware.tdx_firmware(sections))
+
+
+def test_a_kernel_is_measured_without_its_checksum_and_signatures() -> None:
+    image = make_firmware.kernel()
+    optional = 0x40 + 24
+    signed = bytearray(image + b"signature")
+    signed[optional + 64:optional + 68] = b"\1\2\3\4"
+    signed[optional + 112 + 32:optional + 112 + 40] = make_firmware.words(len(image), 9)
+
+    def digest(data: bytes) -> bytes:
+        return hashlib.sha256(b"".join(measured_parts(data))).digest()
+
+    assert digest(bytes(signed)) == digest(image)
+    assert digest(make_firmware.kernel(b"dode")) != digest(image)
+    assert digest(make_firmware.kernel(trailing=b"x")) != digest(image)
+    assert digest(image) == hashlib.sha256(image[:optional + 64] + image[optional + 68:optional + 144]
+                                           + image[optional + 152:]).digest()
+    for damaged in (b"", image[:100], image[:0x300], b"XX" + image[2:], bytes(2000)):
+        with pytest.raises(NotComputed):
+            digest(damaged)
+
+
+@pytest.mark.parametrize(("tee", "tpm", "kinds"), [
+    ("snp", False, {"snp"}), ("tdx", False, {"tdx"}), ("none", True, {"tpm"}), ("none", False, set()),
+    ("snp", True, {"snp", "tpm"}), ("virtcca", False, set())])
+def test_the_file_is_what_verify_reads(guest: MeasuredGuest, tmp_path: Path, tee: str, tpm: bool,
+                                       kinds: set[str]) -> None:
+    made = compute(as_tee(guest, tee, tpm=tpm, cmdline='a="b c" \\ é \u2028'))
+    path = tmp_path / "reference.yaml"
+    path.write_text(reference_text("A guest.", made))
+    found = read_reference(path)
+    assert sections(found) == kinds
+    assert (found.launch.cmdline, found.launch.image) == ('a="b c" \\ é \u2028', guest.image)
+    assert found.launch.root_hashes == {"root": bytes.fromhex("cd" * 32)}
+    if "snp" in kinds:
+        assert found.snp.measurement == (launch_digest(replace(guest, cmdline='a="b c" \\ é \u2028')),)

@@ -1,0 +1,1 @@
+"""What a good launch must show, worked out from its files before it starts."""

@@ -1,0 +1,112 @@
+"""From a guest to the values that its evidence must show; what cannot be computed is named, with the reason."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from vmtool.attest.measure.boot_events import extend, stub_events
+from vmtool.attest.measure.guest import MeasuredGuest, NotComputed, content
+from vmtool.attest.measure.launch_digest import launch_digest
+from vmtool.attest.measure.mrtd import compute_mrtd
+from vmtool.attest.measure.software_tpm import registers
+from vmtool.tee.snp import SNP
+from vmtool.tee.table import NONE
+from vmtool.tee.tdx import TDX
+from vmtool.tee.virtcca import VIRTCCA
+
+# Section and key of the file, and what computes the value.
+Value = tuple[str, str, Callable[[], Any]]
+UNSET = bytes(32)
+# Without these values the others of their section say nothing of what was booted, and none is given.
+NEEDED = {SNP.name: ("measurement",), TDX.name: ("mrtd", "rtmr2"), "tpm": ("pcrs",)}
+
+
+@dataclass(frozen=True)
+class Computed:
+    """What is known of a launch before it starts.
+
+    Args:
+        values: section -> key -> value, as the file of reference values has them.
+        missing: "section.key" -> why it was not computed.
+    """
+
+    values: Mapping[str, Mapping[str, Any]]
+    missing: Mapping[str, str]
+
+
+def compute(guest: MeasuredGuest) -> Computed:
+    """Every value, each by itself: what is missing for one leaves the others."""
+    values: dict[str, dict[str, Any]] = {}
+    missing: dict[str, str] = {}
+    for section, key, make in (*_launch(guest), *_evidence(guest)):
+        try:
+            found = make()
+        except NotComputed as reason:
+            missing[f"{section}.{key}".rstrip(".")] = str(reason)
+            continue
+        values.setdefault(section, {})[key] = found
+    for section in [name for name in values if any(f"{name}.{key}" in missing for key in NEEDED.get(name, ()))]:
+        # A file with the rest alone would let every guest pass.
+        del values[section]
+    return Computed(values, missing)
+
+
+def _launch(guest: MeasuredGuest) -> Iterator[Value]:
+    """What the values are computed of; verifiers compare none of it."""
+    for key, path in (("firmware", guest.firmware), ("kernel", guest.kernel), ("initrd", guest.initrd)):
+        if path:
+            yield "launch", key, partial(_digest, path, key)
+    if guest.kernel:
+        yield "launch", "cmdline", guest.known_cmdline
+    if guest.image:
+        yield "launch", "image", lambda: guest.image
+    if guest.root_hashes:
+        yield "launch", "root_hashes", lambda: dict(guest.root_hashes)
+
+
+def _digest(path: Path, what: str) -> str:
+    return hashlib.sha256(content(path, what)).hexdigest()
+
+
+def _evidence(guest: MeasuredGuest) -> Iterator[Value]:
+    if guest.tee == SNP.name:
+        yield SNP.name, "measurement", lambda: launch_digest(guest).hex()
+        yield SNP.name, "host_data", UNSET.hex
+    if guest.tee == TDX.name:
+        yield from _tdx(guest)
+    if guest.tee == VIRTCCA.name:
+        yield VIRTCCA.name, "rim", lambda: _not("the device tree that QEMU makes for the guest is measured too, and "
+                                                "openEuler's QEMU alone knows it")
+    if guest.tpm:
+        yield "tpm", "pcrs", lambda: registers(guest)
+    if guest.tee == NONE and not guest.tpm:
+        yield "evidence", "", lambda: _not("neither TEE nor TPM: nothing of this guest is measured, so no evidence "
+                                             "can be compared")
+
+
+def _tdx(guest: MeasuredGuest) -> Iterator[Value]:
+    yield TDX.name, "mrtd", lambda: compute_mrtd(content(guest.firmware, "firmware")).hex()
+    for key in ("mrconfigid", "mrowner"):
+        yield TDX.name, key, bytes(48).hex
+    yield TDX.name, "rtmr0", lambda: _not("QEMU's tables of the machine are measured into it, which differ with each "
+                                          "version of QEMU")
+    yield TDX.name, "rtmr1", lambda: _not("QEMU fills in the kernel's header before it is measured, which differs "
+                                          "with each version of QEMU")
+    yield TDX.name, "rtmr2", lambda: _rtmr2(guest)
+    yield TDX.name, "rtmr3", lambda: _not("programs in the guest extend it, not its boot")
+
+
+def _rtmr2(guest: MeasuredGuest) -> str:
+    if guest.kernel is None:
+        raise NotComputed("the image's own boot loader measures what it starts")
+    initrd = content(guest.initrd, "initrd") if guest.initrd else None
+    return extend(stub_events(guest.known_cmdline(), initrd), hashlib.sha384).hex()
+
+
+def _not(reason: str) -> Any:
+    raise NotComputed(reason)
