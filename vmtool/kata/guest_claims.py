@@ -18,6 +18,7 @@ from vmtool.containerd.container import exec_argv
 from vmtool.instance.instance import InstanceRecord, Paths
 from vmtool.machine import Output, Reader
 from vmtool.proof.hardening import judge_status
+from vmtool.qemu.claims import UNVERIFIED
 from vmtool.qemu.proof import cmdline_claim
 from vmtool.tee.table import BY_NAME
 
@@ -94,7 +95,7 @@ def _tee(view: View, record: InstanceRecord) -> Claim:
     wanted = BY_NAME[record.tee].cpu_flag
     if wanted and flags and wanted not in flags.split():
         return Claim("guest.tee", "failed", f"{shown}: its processor lacks the flag {wanted}")
-    return Claim("guest.tee", "not-checked", f"{shown}; only an attestation could prove it")
+    return Claim("guest.tee", "not-checked", f"{shown}; {UNVERIFIED}")
 
 
 def _hardening(view: View) -> Claim:

@@ -18,6 +18,7 @@ from vmtool.libvirt.workers import guest_report
 from vmtool.machine import Reader
 from vmtool.proof.hardening import judge_status
 from vmtool.proof.image import bytes_claim, read_promise
+from vmtool.qemu.claims import UNVERIFIED
 from vmtool.qemu.proof import cmdline_claim, qemu_claims, unchanged_claim
 from vmtool.tee.table import BY_NAME
 
@@ -135,7 +136,7 @@ def _tee(report: Report, record: InstanceRecord) -> Claim:
     node = BY_NAME[record.tee].guest_node
     if node not in report.get("node", []):
         return Claim("guest.tee", "failed", f"{WORD}there is no {node} in it")
-    return Claim("guest.tee", "not-checked", f"{WORD}{'; '.join(seen)}; only an attestation could prove it")
+    return Claim("guest.tee", "not-checked", f"{WORD}{'; '.join(seen)}; {UNVERIFIED}")
 
 
 def _described(description: str) -> ElementTree.Element:

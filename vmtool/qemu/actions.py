@@ -70,7 +70,9 @@ class ExpectTee(Action):
         host.write(self.evidence, f"{process.program}\n" + "\n".join(process.argv) + "\n")  # whatever they show
         kernels = {self.kernel, real_path(host, self.kernel)}
         claims = vm_claims(process.argv, self.tee, self.devices, kernels, opened_devices(host, process.pid))
-        failed = [f"{claim.id}: {claim.evidence}" for claim in claims if claim.verdict != "proven"]
+        # `tee` itself no arguments prove: `vm.tee` is what they say of it.
+        failed = [f"{claim.id}: {claim.evidence}" for claim in claims
+                  if claim.verdict != "proven" and claim.id != "tee"]
         if self.program and process.program != real_path(host, self.program):
             failed.append(f"vm.program: {process.program or 'unknown'} runs, not {self.program}")
         if failed:

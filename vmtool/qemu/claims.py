@@ -1,7 +1,7 @@
-"""What a running VM's QEMU arguments prove of what was asked for. Pure: arguments in, claims out.
+"""What a running VM's QEMU arguments settle of what was asked for. Pure: arguments in, claims out.
 
-The arguments tell what the host was told to start. They cannot lie about an ordinary VM that was started in the place
-of a confidential one; that the hardware did it, only the guest's attestation shows.
+The arguments tell what the host was told to start. They contradict a TEE where an ordinary VM was started in the place
+of a confidential one; that the hardware protects a guest they never prove: only a report of its own does.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ from vmtool.claims import Claim
 from vmtool.qemu.arguments import Arguments, pairs, parse_arguments, properties
 from vmtool.tee.table import BY_NAME, NONE
 from vmtool.tee.tee import QemuTee, Tee
+
+# What is missing until a guest's report was verified against the reference values of its launch.
+UNVERIFIED = "no report of the guest was verified, and nothing else proves a TEE"
 
 
 def vm_claims(argv: Sequence[str], tee: str, devices: Sequence[str] = (),
@@ -27,24 +30,26 @@ def vm_claims(argv: Sequence[str], tee: str, devices: Sequence[str] = (),
             of and no address.
     """
     arguments = parse_arguments(argv)
-    return (tee_claim(arguments, tee), _accelerated(arguments), _debugging(arguments),
+    return (*tee_claims(arguments, tee), _accelerated(arguments), _debugging(arguments),
             _devices(arguments, devices, opened), *([_kernel(arguments, kernels)] if kernels else []))
 
 
-def tee_claim(arguments: Arguments, tee: str) -> Claim:
-    """Whether the VM was started in the TEE that was asked for."""
+def tee_claims(arguments: Arguments, tee: str) -> tuple[Claim, ...]:
+    """Whether the VM was started in the TEE that was asked for: `tee` is failed or not checked, since arguments prove
+    no TEE; `vm.tee` is about the arguments alone."""
     if tee == NONE:
-        return Claim("tee", "failed", "NOT CONFIDENTIAL: none was asked for; root on this host reads everything")
+        return (Claim("tee", "failed", "NOT CONFIDENTIAL: none was asked for; root on this host reads everything"),)
     known = BY_NAME[tee]
     problem = _machine_kind(arguments, known) if known.qemu.kvm_type else (
         _supported(arguments, known) or _debuggable(arguments, known.qemu))
     machine = arguments.machine.get("type", "unknown machine")
     if problem:
-        return Claim("tee", "failed", f"NOT CONFIDENTIAL: {tee} was asked for, but {problem} (machine {machine})")
+        why = f"{tee} was asked for, but {problem} (machine {machine})"
+        return Claim("tee", "failed", f"NOT CONFIDENTIAL: {why}"), Claim("vm.tee", "failed", why)
     made = arguments.object_of(known.qemu.object) or {}
     kind = f"kvm-type={arguments.machine['kvm-type']}, " if known.qemu.kvm_type else ""
-    return Claim("tee", "proven", f"QEMU runs with {kind}-object {known.qemu.object},id={made.get('id', '')} "
-                                  f"(machine {machine}); the guest was not attested")
+    seen = f"QEMU was started with {kind}-object {known.qemu.object},id={made.get('id', '')} (machine {machine})"
+    return Claim("tee", "not-checked", f"{seen}; {UNVERIFIED}"), Claim("vm.tee", "proven", seen)
 
 
 def _machine_kind(arguments: Arguments, tee: Tee) -> str:

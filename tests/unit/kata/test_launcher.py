@@ -254,14 +254,15 @@ def test_status_looks_again() -> None:
     assert claims({9: (FILES[0], argv("snp"))}) == {
         "process.running": "proven", "task.running": "not-checked", "image.digest": "not-checked",
         "process.hardening": "not-checked",
-        "tee": "proven", "vm.kvm": "proven",
+        "tee": "not-checked", "vm.tee": "proven", "vm.kvm": "proven",
         "vm.no-debugger": "proven", "vm.devices": "proven", "vm.kernel": "proven", "vm.program": "proven",
         "configuration.unchanged": "proven", "guest.tee": "not-checked", "guest.cmdline": "not-checked",
         "canary": "not-checked"}
 
 
 @pytest.mark.parametrize(("processes", "text", "failed"), [
-    ({9: (FILES[0], argv("none"))}, "text", {"tee"}), ({9: ("/x/qemu-system", argv("snp"))}, "text", {"vm.program"}),
+    ({9: (FILES[0], argv("none"))}, "text", {"tee", "vm.tee"}),
+    ({9: ("/x/qemu-system", argv("snp"))}, "text", {"vm.program"}),
     ({9: (FILES[0], argv("snp"))}, "changed", {"configuration.unchanged"}),
     ({9: (FILES[0], argv("snp"))}, None, {"configuration.unchanged"}),
 ])
