@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator
 
@@ -40,6 +41,6 @@ def _root_hashes(body: Body, made: LaunchDomain) -> Iterator[tuple[str, str]]:
     if made.image.verity:
         yield "root", made.image.verity.root_hash
     for name in DISKS:
-        table = made.paths.directory / f"{name}.verity"
-        if table.exists():
-            yield name, root_hash_of(read_regular(table, LONGEST).decode(errors="replace"))
+        with contextlib.suppress(FileNotFoundError):
+            table = read_regular(made.paths.directory / f"{name}.verity", LONGEST)
+            yield name, root_hash_of(table.decode(errors="replace"))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.attest.test_measure import CMDLINE
+from tests.unit.attest.genuine_guest import CMDLINE
 from tests.unit.kata.cases import requested
 from vmtool.attest.measure.guest import NotComputed
 from vmtool.kata.guest_cmdline import guest_cmdline

@@ -29,7 +29,7 @@ def reference(state: State, subject: str, output: Path | None, as_json: bool) ->
     """
     from vmtool import __version__
     from vmtool.attest.measure.reference_text import reference_text
-    from vmtool.launch.image_reference import image_values
+    from vmtool.launch.commands.image_reference import image_values
 
     path = Path(subject)
     computed = _of_spec(state, path) if path.suffix in (".yaml", ".yml") else image_values(path)
@@ -48,7 +48,7 @@ def _of_spec(state: State, path: Path) -> Computed:
     from vmtool.cli.apply_plan import apply_plan, remove
     from vmtool.host.local import LocalMachine
     from vmtool.launch.facts import read_launch
-    from vmtool.launch.reference import measured_guest, plan_files, scratch_spec
+    from vmtool.launch.plan_reference import measured_guest, plan_files, scratch_spec
     from vmtool.spec.load import read_spec
 
     launch, _ = read_launch(LocalMachine(), state, scratch_spec(read_spec(path)))

@@ -13,6 +13,7 @@ from vmtool.rootfs.format.digest import sha256
 from vmtool.rootfs.format.hash_tree import BLOCK, hash_tree
 from vmtool.rootfs.format.image_file import manifest_path, read_image
 from vmtool.rootfs.metadata.manifest import read_manifest
+from vmtool.tee.table import BY_NAME
 
 WHY = "a launch measures it; give the spec of one"
 
@@ -28,7 +29,7 @@ def image_values(path: Path) -> Computed:
         raise Refused(f"{path}: {image.problem or 'no disk with a root file system'}",
                       hint="give a spec (NAME.yaml), or an image of vmtool rootfs build")
     launch: dict[str, Any] = {}
-    missing = dict.fromkeys(("snp", "tdx", "virtcca", "tpm"), WHY)
+    missing = dict.fromkeys((*BY_NAME, "tpm"), WHY)
     kernel = path.with_name(f"{path.name}.vmlinuz")
     if kernel.exists():
         launch["kernel"] = sha256(kernel)
