@@ -80,6 +80,7 @@ class Tpm:
     log: bytes | None = field(default_factory=log)
     certificate: bytes = b""
     more: dict[str, Any] = field(default_factory=dict)
+    unquoted: Mapping[int, bytes] = field(default_factory=dict)
 
     def quote(self) -> bytes:
         bits = bytearray(3)
@@ -106,5 +107,6 @@ class Tpm:
                  "ak_certificate": self.certificate or None, "event_log": self.log, **changed}
         encoded: dict[str, Any] = {key: base64.b64encode(part).decode() for key, part in parts.items()
                                    if part is not None}
-        values = {str(number): value.hex() for number, value in self.values.items()}
+        values = {str(number): value.hex() for number, value in self.values.items() if number in self.selected}
+        values |= {str(number): value.hex() for number, value in self.unquoted.items()}
         return json.dumps(encoded | {"pcrs": {"sha256": values} if values else None} | self.more).encode()

@@ -219,6 +219,9 @@ def test_each_field_of_the_agents_json_has_its_type() -> None:
             key: value for key, value in report.items() if key != name}}), asked)
     assert not is_accepted(encode(document | {"attestation_report": report | {"more": 1}}), asked)
     assert not is_accepted(encode(document | {"more": 1}), asked)
+    [certificate] = document["cert_chain"]
+    for odd in (*ODD, "vcek", "OTHER", "\0"):
+        assert not is_accepted(encode(document | {"cert_chain": [certificate | {"cert_type": odd}]}), asked), odd
     for odd in ODD[1:]:
         assert odd == [] or not is_accepted(encode(document | {"cert_chain": odd}), asked), odd
 

@@ -16,6 +16,8 @@ OPTIONAL = frozenset({"driver_version", "nonce", "uuid", "vbios_version", "versi
 MEMBERS = OPTIONAL | {"arch", "certificate", "evidence"}
 LABEL = "nvidia"
 MOST = 64
+# Of the form in which the SDK writes it.
+VERSION = "1.0"
 
 
 def read_devices(value: Any) -> Iterator[Evidence]:
@@ -37,6 +39,7 @@ def _device(value: Any) -> Presented:
     chain = load_certificates(from_base64(fields.get("certificate"), "certificate"))
     require(bool(chain), "a device has no certificates")
     optional = {name: text(fields[name], name) for name in OPTIONAL if fields.get(name) is not None}
+    require(optional.get("version", VERSION) == VERSION, f"a device's evidence is of another version than {VERSION}")
     nonce = optional.get("nonce")
     return Presented(base64_or_hex(fields.get("evidence"), "evidence"), chain,
                      bytes.fromhex(nonce) if nonce is not None else None, text(fields.get("arch"), "arch"),

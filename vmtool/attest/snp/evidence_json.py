@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from vmtool.attest.cursor import require
 from vmtool.attest.foreign_json import mapping, number, octets, text
 from vmtool.attest.snp.report import PRODUCTS, SIGNED, SIZE
 
@@ -23,6 +24,8 @@ TCBS = {"current_tcb": 0x38, "reported_tcb": 0x180, "committed_tcb": 0x1e0, "lau
 VERSIONS = {"current": 0x1e8, "committed": 0x1ec}
 FIELDS = frozenset({*NUMBERS, *LATER_NUMBERS, *OCTETS, *TCBS, *VERSIONS, "signature"})
 KEYS = frozenset({"attestation_report", "cert_chain"})
+# What they are is in them; here they are only named.
+CERTIFICATES = ("ARK", "ASK", "VCEK", "VLEK")
 
 
 def rebuild_report(value: object) -> bytes:
@@ -74,5 +77,6 @@ def certificates_of(value: object) -> Iterator[bytes]:
         return
     for item in value:
         entry = mapping(item, "cert_chain", frozenset({"cert_type", "data"}))
-        text(entry.get("cert_type"), "cert_type")
+        kind = text(entry.get("cert_type"), "cert_type")
+        require(kind in CERTIFICATES, f"a certificate of the unknown type {kind[:20]!r}")
         yield octets(entry.get("data"), "data")

@@ -108,13 +108,22 @@ class _Checks:
         """The values that were quoted: as presented, else as the event log leads to them."""
         found: Registers = self.presented.registers or self.replayed
         values = b""
+        self.require_quoted(self.presented.registers)
         for bank, selected in self.quote.selected.items():
             missing = [number for number in selected if number not in found.get(bank, {})]
             require(not missing, f"the values of {bank} registers {missing} were not presented")
+            odd = [number for number in selected if len(found[bank][number]) != BANKS[bank][1]().digest_size]
+            require(not odd, f"the values of {bank} registers {odd} are none of {bank}")
             values += b"".join(found[bank][number] for number in selected)
         compare("the registers' digest", self.quote.digest, BANKS[self.digest_hash][1](values).digest())
         return {bank: {number: found[bank][number] for number in selected}
                 for bank, selected in self.quote.selected.items()}
+
+    def require_quoted(self, presented: Registers) -> None:
+        """Nothing is presented that was not quoted: nobody signed that."""
+        for bank, values in presented.items():
+            more = sorted(values.keys() - set(self.quote.selected.get(bank, ())))
+            require(not more, f"{bank} registers {more} were presented, and not quoted")
 
     @cached_property
     def replayed(self) -> Registers:
