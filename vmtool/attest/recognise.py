@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -50,7 +51,7 @@ def appraise_piece(piece: Evidence, request: Request) -> Appraisal:
     with warnings.catch_warnings():
         # Libraries warn of oddities in certificates; what counts is refused.
         warnings.simplefilter("ignore")
-        return attempt(piece.label, piece.title, partial(piece.appraise, request))
+        return replace(attempt(piece.label, piece.title, partial(piece.appraise, request)), title=piece.title)
 
 
 def _unsorted(request: Request) -> list[Appraisal]:

@@ -44,7 +44,7 @@ def root_of(members: Mapping[str, bytes]) -> str:
 
 def launch_root_of(members: Mapping[str, bytes]) -> str:
     """The value that stands for what was launched: evidence over it binds all of that."""
-    return _last(members, [name for name in launched(members) if name != CHAIN])
+    return _last(members, launched(members))
 
 
 def _last(members: Mapping[str, bytes], names: list[str]) -> str:

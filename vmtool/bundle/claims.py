@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from vmtool.attest.appraisal import Appraisal, Check, NotRequested, appraise, describe
 from vmtool.attest.cursor import require
 from vmtool.bundle.chain import launch_root_of, root_of, verify_chain_of
-from vmtool.bundle.contents import CLAIMS, SPEC, check_order
+from vmtool.bundle.contents import APART, CLAIMS, REFERENCE, SPEC, check_order
 from vmtool.bundle.journal_claims import verify_journal, verify_plan
 from vmtool.bundle.opened import OpenedBundle
 from vmtool.claims import Claim, unmet
@@ -83,6 +83,8 @@ class _Checks:
         for name, value in kept.items():
             require(name in found, f"member {name}, which the claims rest on, is missing")
             require(hashlib.sha256(found[name]).hexdigest() == value, f"member {name} is not what the claims rest on")
+        more = [name for name in found if name not in kept and name not in APART and not name.startswith(REFERENCE)]
+        require(not more, f"member {', '.join(more)[:200]} is nothing that the claims rest on")
         return f"{len(kept)} files are what the claims rest on"
 
     def claims(self) -> str:

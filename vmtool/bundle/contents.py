@@ -13,7 +13,9 @@ SCHEMA = "vmtool/bundle/v1"
 HEAD, CHAIN, OBSERVED = FIRST, "digests.jsonl", "observed.json"
 RECORD, SPEC, PLAN, FACTS, JOURNAL = "instance.json", "spec.json", "plan.json", "facts.json", "journal.jsonl"
 EVIDENCE, CLAIMS = "evidence", "evidence/proof.json"
-RENDERED = "rendered"
+RENDERED, REFERENCE = "rendered", "reference"
+# What the digests that are kept with the claims are not of.
+APART = (HEAD, JOURNAL, CLAIMS, OBSERVED, CHAIN)
 NEEDED = (HEAD, RECORD, SPEC, PLAN, JOURNAL, CLAIMS, OBSERVED, CHAIN)
 LAUNCHED, SEEN, LAST = 1, 2, 3
 RANK = {HEAD: 0, EVIDENCE: SEEN, OBSERVED: SEEN, CHAIN: LAST}
@@ -64,5 +66,5 @@ def check_order(members: Mapping[str, bytes]) -> str:
 
 
 def launched(members: Iterable[str]) -> list[str]:
-    """The members that were there before anything was seen of the launch."""
-    return [name for name in members if RANK.get(name, RANK.get(name.partition("/")[0], LAUNCHED)) <= LAUNCHED]
+    """The members that were there before anything was seen of the launch; whoever looks later finds the same."""
+    return [name for name in members if RANK.get(name, RANK.get(name.partition("/")[0], LAUNCHED)) == LAUNCHED]

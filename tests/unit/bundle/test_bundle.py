@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
 
 from tests.fakes.typed import typed
-from tests.unit.attest.cases import flipped, request
+from tests.unit.attest.cases import EDITS, edited, flipped, request
 from tests.unit.bundle.cases import KEY, PEM, SECRETS, accepts, appraised, forged, launched, reasons, unproven
 from vmtool.bundle.archive import unpack
 from vmtool.bundle.chain import root_of
@@ -103,6 +104,12 @@ def test_public_certificates_may_be_in_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize("step", [211, pytest.param(1, marks=pytest.mark.slow)])
 def test_no_byte_can_be_changed(data: bytes, mask: int, step: int) -> None:
     assert [place for place, changed in flipped(data, range(0, len(data), step), mask) if accepts(changed, ASKED)] == []
+
+
+@given(edits=EDITS)
+def test_nothing_that_was_edited_is_accepted(data: bytes, edits: list[tuple[float, int, bytes]]) -> None:
+    changed = edited(data, edits)
+    assert changed == data or not accepts(changed, ASKED)
 
 
 @pytest.mark.parametrize("step", [997, pytest.param(61, marks=pytest.mark.slow)])

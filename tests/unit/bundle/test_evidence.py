@@ -1,0 +1,74 @@
+"""Evidence of guests inside of bundles: verified as by itself, and what it says of whose the bundle is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tests.unit.attest.cases import needs_vectors, request, vector
+from tests.unit.attest.make_snp import Changes, authorities, make
+from tests.unit.bundle.cases import appraised, forged, launched, unproven
+from vmtool.attest.request import Request
+from vmtool.bundle.archive import unpack
+from vmtool.bundle.chain import launch_root_of
+
+MEASUREMENT = "22" * 48
+REPORT, VCEK = "evidence/report.bin", "evidence/collateral/vcek.der"
+
+
+def asked(**more: Any) -> Request:
+    return request(roots=authorities()[2], **more)
+
+
+@needs_vectors
+def test_genuine_evidence_is_verified_with_the_certificates_beside_it(tmp_path: Path) -> None:
+    good = {REPORT: vector("snp/milan-vcek-report.bin"), VCEK: vector("snp/milan-vcek.der")}
+    data = launched(tmp_path, good).bundle()
+    assert unproven(data, request()) == []
+    assert appraised(data, request())["snp"].title == f"AMD SEV-SNP ({REPORT})"
+    assert "snp.measurement" in unproven(data, request(snp={"measurement": MEASUREMENT}))
+    for member in (REPORT, VCEK):
+        changed = forged(data, lambda members, member=member: members.update(  # type: ignore[misc]
+            {member: members[member][:-1] + bytes((members[member][-1] ^ 1,))}))
+        assert any(name.startswith(("snp.", "collateral.")) for name in unproven(changed, request()))
+
+
+@needs_vectors
+def test_what_is_refused_by_itself_is_refused_in_a_bundle(tmp_path: Path) -> None:
+    debug = {REPORT: vector("snp/go-milan-report.bin"), VCEK: vector("snp/go-milan-vcek.der")}
+    assert unproven(launched(tmp_path / "debug", debug).bundle(), request()) == ["snp.debug"]
+    alone = {REPORT: vector("snp/milan-vcek-report.bin")}
+    assert "snp.chain" in unproven(launched(tmp_path / "alone", alone).bundle(), request())
+
+
+def test_evidence_over_what_was_launched_says_whose_the_bundle_is(tmp_path: Path) -> None:
+    """And only then: of an expected guest, over this launch, and all of it verified."""
+    found = launched(tmp_path)
+    root = launch_root_of(unpack(found.bundle()))
+    report, vcek = make(Changes(report=((0x50, bytes.fromhex(root) + bytes(32)),)))
+    for name, content in {REPORT: report, VCEK: vcek}.items():
+        path = found.instance.paths.directory / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+    data = found.bundle()
+    assert launch_root_of(unpack(data)) == root, "the same launch"
+    expected = {"snp": {"measurement": MEASUREMENT}}
+    assert unproven(data, asked(**expected)) == []
+    assert appraised(data, asked(**expected))["bundle"].claims[-1].verdict == "proven"
+    assert appraised(data, asked())["bundle"].claims[-1].verdict == "not-checked", "any guest can be over it"
+    assert appraised(data, request(**expected))["bundle"].claims[-1].verdict == "not-checked", "of no trusted maker"
+    other = launched(tmp_path, {"net/more": b"{}", REPORT: report, VCEK: vcek}).bundle()
+    assert appraised(other, asked(**expected))["bundle"].claims[-1].verdict == "not-checked", "of another launch"
+
+
+def test_evidence_that_is_damaged_is_named(tmp_path: Path) -> None:
+    data = launched(tmp_path, {"evidence/quote.json": b'{"quote": 7}'}).bundle()
+    found = appraised(data, request())
+    assert found["evidence"].claims[0].evidence == "evidence/quote.json: quote is no text"
+
+
+def test_a_member_that_the_claims_do_not_rest_on_is_refused(tmp_path: Path) -> None:
+    data = launched(tmp_path).bundle()
+    for name in ("net/more", REPORT, "rendered/domain.xml"):
+        assert "bundle.files" in unproven(forged(data, lambda members, name=name: members.update(  # type: ignore[misc]
+            {name: b"x"})), request())
