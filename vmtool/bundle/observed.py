@@ -19,6 +19,7 @@ STATUS = re.compile(r"/proc/\d+/status")
 LASTING = re.compile(r"(Name|Pid|PPid|Uid|Gid|NSpid|Cap\w+|NoNewPrivs|Seccomp\w*):")
 # By these a process is only recognised, or found to be another.
 RECOGNISED = re.compile(r"/proc/(\d+)/(cmdline|exe)")
+EXEC_ID = re.compile(r"--exec-id \S+")
 PROCESS = re.compile(r"/proc/(\d+)(/|$)")
 
 
@@ -54,7 +55,7 @@ class ObservingReader:
         return self._once(("which", program), partial(self.machine.which, program))
 
     def run(self, argv: tuple[str, ...], deadline: float = 10.0) -> Output | None:
-        return self._once(("run", command_line(argv)), partial(self.machine.run, argv, deadline))
+        return self._once(("run", question(argv)), partial(self.machine.run, argv, deadline))
 
     def udev(self, path: str, deadline: float = 2.0) -> Mapping[str, str]:
         return self._once(("udev", path), lambda: dict(self.machine.udev(path, deadline)))
@@ -65,6 +66,11 @@ def lasting(path: str, text: str | None) -> str | None:
     if text is None or not STATUS.fullmatch(path):
         return text
     return "".join(line for line in text.splitlines(keepends=True) if LASTING.match(line))
+
+
+def question(argv: tuple[str, ...]) -> str:
+    """What a program is asked, without the number of the process that asks."""
+    return EXEC_ID.sub("--exec-id ID", command_line(argv))
 
 
 def observed_text(answers: Mapping[tuple[str, ...], Any], files: Mapping[str, bytes]) -> str:
@@ -148,7 +154,7 @@ class ReplayingReader:
         return None if found is None else str(found)
 
     def run(self, argv: tuple[str, ...], deadline: float = 10.0) -> Output | None:
-        found = self._answer("run", command_line(argv))
+        found = self._answer("run", question(argv))
         return None if found is None else Output(int(found[0]), str(found[1]), str(found[2]))
 
     def udev(self, path: str, deadline: float = 2.0) -> Mapping[str, str]:

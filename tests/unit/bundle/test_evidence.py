@@ -52,7 +52,7 @@ def test_evidence_over_what_was_launched_says_whose_the_bundle_is(tmp_path: Path
         path.write_bytes(content)
     data = found.bundle()
     assert launch_root_of(unpack(data)) == root, "the same launch"
-    expected = {"snp": {"measurement": MEASUREMENT}}
+    expected: dict[str, Any] = {"snp": {"measurement": MEASUREMENT}}
     assert unproven(data, asked(**expected)) == []
     assert appraised(data, asked(**expected))["bundle"].claims[-1].verdict == "proven"
     assert appraised(data, asked())["bundle"].claims[-1].verdict == "not-checked", "any guest can be over it"

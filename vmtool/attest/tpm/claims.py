@@ -16,7 +16,7 @@ from vmtool.attest.cursor import require
 from vmtool.attest.find_chain import find_path
 from vmtool.attest.request import Request
 from vmtool.attest.tpm.challenge import read_challenge, verify_activation, verify_endorsement
-from vmtool.attest.tpm.event_log import BANKS, parse_log, replay
+from vmtool.attest.tpm.event_log import BANKS, SIZES, parse_log, replay
 from vmtool.attest.tpm.evidence_json import Presented, Registers, parse_evidence
 from vmtool.attest.tpm.structures import (
     AttestationKey,
@@ -112,7 +112,7 @@ class _Checks:
         for bank, selected in self.quote.selected.items():
             missing = [number for number in selected if number not in found.get(bank, {})]
             require(not missing, f"the values of {bank} registers {missing} were not presented")
-            odd = [number for number in selected if len(found[bank][number]) != BANKS[bank][1]().digest_size]
+            odd = [number for number in selected if len(found[bank][number]) != SIZES[BANKS[bank][0]]]
             require(not odd, f"the values of {bank} registers {odd} are none of {bank}")
             values += b"".join(found[bank][number] for number in selected)
         compare("the registers' digest", self.quote.digest, BANKS[self.digest_hash][1](values).digest())
