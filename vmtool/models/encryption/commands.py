@@ -8,7 +8,7 @@ import click
 
 from vmtool.cli.apply_plan import show_or_apply
 from vmtool.cli.output import print_json
-from vmtool.errors import VerificationFailed
+from vmtool.errors import Refused, VerificationFailed, shell_word
 from vmtool.host.local import LocalMachine
 from vmtool.models.encryption.facts import read_encryption
 from vmtool.models.encryption.inspect import inspect_model, open_manifest
@@ -17,6 +17,7 @@ from vmtool.models.encryption.plan_encrypt import plan_encrypt
 from vmtool.models.encryption.view import file_rows, print_findings
 from vmtool.models.plan_model import work_dir
 from vmtool.paths import State
+from vmtool.serving.cryptotensors.jwk import ALGORITHMS
 
 _DIRECTORY = click.Path(path_type=Path)
 
@@ -26,14 +27,20 @@ _DIRECTORY = click.Path(path_type=Path)
 @click.option("-o", "out", type=_DIRECTORY, required=True, help="Where the encrypted model comes.")
 @click.option("--key", type=_DIRECTORY, required=True, metavar="FILE", help="The master key (vmtool key generate).")
 @click.option("--sign", type=_DIRECTORY, required=True, metavar="FILE", help="The signing key.")
+@click.option("--alg", type=click.Choice(sorted(ALGORITHMS)), help="The key must be for this cipher [any].")
 @click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
 @click.pass_obj
-def encrypt_command(state: State, directory: Path, out: Path, key: Path, sign: Path, dry_run: bool) -> None:
+def encrypt_command(state: State, directory: Path, out: Path, key: Path, sign: Path, alg: str | None,
+                    dry_run: bool) -> None:
     """Encrypt the model in DIRECTORY, and sign it. An interrupted one goes on where it ended."""
     source, target, keys = directory.absolute(), out.absolute(), (key.absolute(), sign.absolute())
     master, signer = read_master(keys[0]), read_signer(keys[1])
+    if alg not in (None, master.algorithm):
+        raise Refused(f"{key}: a key for {master.algorithm}, not for {alg}",
+                      hint=f"vmtool key generate --alg {alg} -o {shell_word(key)}.{alg}")
     show_or_apply(state, work_dir(state, target, "encrypt"), f"vmtool model encrypt {directory}", lambda: plan_encrypt(
-        state, read_encryption(LocalMachine(), source, target, signer), source, target, keys, master, signer), dry_run)
+        state, read_encryption(LocalMachine(), source, target, master, signer), source, target, keys, master, signer),
+                  dry_run)
 
 
 @click.command()

@@ -12,8 +12,10 @@ from vmtool.facts.memory import read_disk
 from vmtool.foreign import read_regular
 from vmtool.machine import Reader
 from vmtool.models.encryption.progress import Done, SourceState, read_done
-from vmtool.serving.cryptotensors.jwk import Signer
+from vmtool.serving.cryptotensors.errors import Untrusted
+from vmtool.serving.cryptotensors.jwk import MasterKey, Signer
 from vmtool.serving.cryptotensors.manifest import MAX_MANIFEST, NAME, read_manifest
+from vmtool.serving.cryptotensors.reader import opened
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,8 @@ class EncryptionFacts:
     Args:
         files: of the source, in the order of their names; None when it is no directory.
         foreign: names in the target that are neither the model's nor vmtool's.
-        whole: the target has a manifest that the signer signed, and it names the files that are there.
+        whole: the target has a manifest that the signer signed, it names the files that are there, and the key opens
+            them.
         free: bytes free where the target comes.
     """
 
@@ -51,21 +54,21 @@ class EncryptionFacts:
     free: int | None
 
 
-def read_encryption(reader: Reader, source: Path, target: Path, signer: Signer) -> EncryptionFacts:
-    """Look at both directories."""
+def read_encryption(reader: Reader, source: Path, target: Path, master: MasterKey, signer: Signer) -> EncryptionFacts:
+    """Look at both directories. What was made with another key of the same name is not done."""
     try:
         names = sorted(entry for entry in os.listdir(source) if not entry.startswith("."))
     except OSError:
         return EncryptionFacts(None, (), False, None)
-    files = tuple(_file(source, name, target) for name in names if name != NAME)
+    files = tuple(_file(source, name, target, master, signer) for name in names if name != NAME)
     there = sorted(os.listdir(target)) if target.is_dir() else []
     known = {NAME, *(each.name for each in files)}
     foreign = tuple(name for name in there if name not in known and not name.endswith((".vmtool-done", ".vmtool-new")))
-    return EncryptionFacts(files, foreign, _whole(target, {each.name for each in files}, signer),
+    return EncryptionFacts(files, foreign, _whole(target, {each.name for each in files}, master, signer),
                            read_disk(reader, str(target)).free)
 
 
-def _file(source: Path, name: str, target: Path) -> SourceFile:
+def _file(source: Path, name: str, target: Path, master: MasterKey, signer: Signer) -> SourceFile:
     path = Path(os.path.realpath(source / name))
     # models--OWNER--NAME/snapshots/REVISION/config.json -> ../../blobs/DIGEST
     top = source.parent.parent if source.parent.name == "snapshots" else source
@@ -75,13 +78,29 @@ def _file(source: Path, name: str, target: Path) -> SourceFile:
         return SourceFile(name, path, False, False, None, None)
     outside = not path.is_relative_to(os.path.realpath(top))
     return SourceFile(name, path, stat.S_ISREG(status.st_mode), outside, SourceState.of(status),
-                      read_done(target / name))
+                      _done(target / name, master, signer))
 
 
-def _whole(target: Path, names: set[str], signer: Signer) -> bool:
+def _done(path: Path, master: MasterKey, signer: Signer) -> Done | None:
+    done = read_done(path)
+    return done if done and (not done.entry.encrypted or _opens(path, master, signer)) else None
+
+
+def _opens(path: Path, master: MasterKey, signer: Signer) -> bool:
+    """Whether the very key opens it: two keys may have one name, or none."""
+    try:
+        with opened(path, signer) as file:
+            file.open_keys(master)
+        return True
+    except (Untrusted, OSError):
+        return False
+
+
+def _whole(target: Path, names: set[str], master: MasterKey, signer: Signer) -> bool:
     try:
         manifest = read_manifest(read_regular(target / NAME, MAX_MANIFEST), signer)
         return {each.name for each in manifest.files} == names and all(
-            os.lstat(target / each.name).st_size == each.size for each in manifest.files)
+            os.lstat(target / each.name).st_size == each.size and (
+                not each.encrypted or _opens(target / each.name, master, signer)) for each in manifest.files)
     except (OSError, ValueError, Refused):
         return False

@@ -6,33 +6,50 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool.errors import Refused
+from vmtool.foreign import read_regular
 from vmtool.host import files
 from vmtool.machine import Host
 from vmtool.models.encryption.keys import read_signer
 from vmtool.models.encryption.progress import done_path, read_done
-from vmtool.serving.cryptotensors.manifest import NAME, ModelManifest, SignedFile
+from vmtool.serving.cryptotensors.manifest import MAX_MANIFEST, NAME, ModelManifest, SignedFile, read_manifest
 
 
 @dataclass(frozen=True)
 class Order:
-    """Which files of the directory it names."""
+    """Which files of the directory it names.
+
+    Args:
+        like: the directory of a model of which this one is to be a copy but for its headers; None for none.
+    """
 
     directory: Path
     names: tuple[str, ...]
     signer: Path
+    like: Path | None = None
 
 
 def run(order: Order, host: Host) -> None:
     """Write it.
 
     Raises:
-        Refused: a file is not done.
+        Refused: a file is not done, or another than the one it is to be like.
     """
     signer = read_signer(order.signer)
     entries = tuple(_entry(order.directory / name) for name in sorted(order.names))
+    if order.like:
+        _compare(entries, read_manifest(read_regular(order.like / NAME, MAX_MANIFEST), signer).files, order.like)
     files.write(order.directory / NAME, ModelManifest(signer.kid, entries).text(signer), mode=0o644)
     for name in order.names:
         done_path(order.directory / name).unlink(missing_ok=True)
+
+
+def _compare(made: tuple[SignedFile, ...], before: tuple[SignedFile, ...], where: Path) -> None:
+    """What was signed is signed again, and nothing else: a file may have been changed since."""
+    kept = {(each.name, each.sha256, each.data_sha256) for each in before}
+    for each in made:
+        if (each.name, each.sha256, each.data_sha256) not in kept or len(made) != len(before):
+            raise Refused(f"{where / each.name}: not the file that was signed",
+                          hint="get the file again from the model's owner")
 
 
 def _entry(path: Path) -> SignedFile:

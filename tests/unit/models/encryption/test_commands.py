@@ -114,7 +114,7 @@ def test_a_manifest_of_somebody_else_is_refused(owner: Owner, tmp_path: Path) ->
 def test_what_cannot_be_encrypted(owner: Owner, tmp_path: Path, make: Callable[[Path], object], wrong: str) -> None:
     source, target = plain_model(tmp_path / "m"), tmp_path / "out"
     make(source)
-    facts = read_encryption(Recorded({}), source, target, owner.signer)
+    facts = read_encryption(Recorded({}), source, target, owner.master, owner.signer)
     assert [each.id for each in failing(check_source(facts, source, target))] == [wrong]
 
 
@@ -125,7 +125,7 @@ def test_a_hub_cache_is_read_through_its_links(owner: Owner, tmp_path: Path) -> 
     snapshot.mkdir(parents=True)
     plain_file(model / "blobs" / "d1", {"head": ("F32", [2], b"12345678")})
     (snapshot / "model.safetensors").symlink_to("../../blobs/d1")
-    facts = read_encryption(Recorded({}), snapshot, tmp_path / "out", owner.signer)
+    facts = read_encryption(Recorded({}), snapshot, tmp_path / "out", owner.master, owner.signer)
     assert not failing(check_source(facts, snapshot, tmp_path / "out"))
     assert facts.files and facts.files[0].path == model / "blobs" / "d1"
 
@@ -137,7 +137,7 @@ def test_what_is_done_stays_and_a_changed_source_is_done_again(owner: Owner, tmp
     owner.encrypt(source / WEIGHTS, target / WEIGHTS)
 
     def skipped() -> list[str]:
-        facts = read_encryption(Recorded({}), source, target, owner.signer)
+        facts = read_encryption(Recorded({}), source, target, owner.master, owner.signer)
         made = plan_encrypt(State(tmp_path / "s"), facts, source, target, (owner.key, owner.sign), owner.master,
                             owner.signer)
         return [step.title for step in made.steps if step.skip]
