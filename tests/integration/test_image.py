@@ -34,7 +34,7 @@ from vmtool.image.archive import read_archive
 from vmtool.image.facts import is_intact
 from vmtool.paths import State
 from vmtool.plan import StopDaemon
-from vmtool.serving.entrypoint import listen
+from vmtool.serving.listening import listening_socket
 
 RECIPE = """kind: ContainerImage
 name: tiny
@@ -524,7 +524,7 @@ def test_an_answer_waits_for_no_acknowledgement() -> None:
             connected.set_result(writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
             writer.close()
 
-        with listen(("127.0.0.1", 0)) as listening:
+        with listening_socket(("127.0.0.1", 0)) as listening:
             async with await asyncio.start_server(note, sock=listening):
                 _, writer = await asyncio.open_connection(*listening.getsockname())
                 writer.close()

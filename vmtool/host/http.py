@@ -9,9 +9,10 @@ import ssl
 import time
 import urllib.parse
 from collections.abc import Iterator, Mapping
-from typing import Any, cast
+from typing import cast
 
 from vmtool.machine import Trust
+from vmtool.serving.bounded_sockets import BoundedSocket, BoundedTls
 
 MAX_ANSWER = 1 << 20
 MAX_LINE = 1 << 20
@@ -44,29 +45,6 @@ def stream(method: str, url: str, headers: Mapping[str, str], body: bytes | None
             yield reply.status, _lines(reply)
     except MALFORMED as error:
         raise ConnectionError(_reason(error)) from error
-
-
-class BoundedSocket(socket.socket):
-    """A connection whose every wait ends at one moment: a peer that sends a byte now and then cannot hold it."""
-
-    ends = 0.0
-
-    def recv_into(self, *arguments: Any) -> int:
-        # One that always sends never makes anybody wait.
-        if (left := self.ends - time.monotonic()) <= 0:
-            raise TimeoutError("timed out")
-        self.settimeout(left)
-        return super().recv_into(*arguments)
-
-
-class BoundedTls(ssl.SSLSocket):
-    """The same with TLS."""
-
-    ends = 0.0
-
-    def recv_into(self, *arguments: Any) -> int:
-        self.settimeout(max(self.ends - time.monotonic(), 0.001))
-        return super().recv_into(*arguments)
 
 
 def known_server(trust: Trust) -> ssl.SSLContext:

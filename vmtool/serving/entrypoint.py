@@ -29,6 +29,7 @@ from vmtool.serving.child import inherit_orphans
 from vmtool.serving.encrypted.process import keep_memory
 from vmtool.serving.events import event_text
 from vmtool.serving.hardening import PROFILES, missing, read_inside
+from vmtool.serving.listening import listening_socket
 from vmtool.serving.supervisor import Supervisor
 
 if TYPE_CHECKING:
@@ -73,8 +74,8 @@ async def serve(arguments: Arguments, upstream: Path) -> int:
     encrypted = await open_encrypted(arguments, upstream.parent) if arguments.signer else None
     if arguments.signer and not encrypted:
         return NOT_TRUSTED
-    listening = listen(arguments.listen)
-    managed = listen(arguments.manage) if arguments.manage else None
+    listening = listening_socket(arguments.listen)
+    managed = listening_socket(arguments.manage) if arguments.manage else None
     use_prepared_cache()
     inherit_orphans()
     say(f"starting {arguments.server}")
@@ -142,23 +143,6 @@ async def open_encrypted(arguments: Arguments, directory: Path) -> EncryptedMode
     from vmtool.serving.encrypted.prepare import prepare  # needs cryptography, which a model in clear does not
 
     return await prepare(arguments, directory, say)
-
-
-def listen(address: tuple[str, int]) -> socket.socket:
-    """A TCP socket bound to the address; bound before vLLM is started, so that a port in use is reported at once.
-
-    The protocol is named: asyncio sets TCP_NODELAY only on connections of a socket that says IPPROTO_TCP, and without
-    it each answer's second segment waits 40 ms for the peer's delayed acknowledgement.
-    """
-    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        bound.bind(address)
-    except OSError as error:
-        bound.close()
-        raise OSError(error.errno, f"{address[0]}:{address[1]}: {error.strerror}") from error
-    return bound
 
 
 def make_front(arguments: Arguments, access: AccessList, upstream: Path) -> Front:

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from vmtool.serving import front as f
 from vmtool.serving.access_list import digest_of, parse
-from vmtool.serving.entrypoint import listen, say
+from vmtool.serving.entrypoint import say
+from vmtool.serving.listening import listening_socket
 
 KEY, OTHER, MANAGER, SCRAPER = "k" * 32, "o" * 32, "m" * 32, "s" * 32
 MANAGERS_LINE = "".join(f"{name} sha256:{digest_of(key.encode()).hex()}\n"
@@ -30,8 +31,8 @@ async def run(socket: str, port: str, manage_port: str, limits: str, more: str, 
     front = f.Front(f.Engine(Path(socket), fitted.buffered), access, limits=fitted, log=say, metric_names=("tensafe",),
                     allow_from=map(ipaddress.ip_network, networks))
     host = ipaddress.ip_network("127.0.0.1/32")
-    await f.serve(front, listen(("127.0.0.1", int(port))), say, f.Manage(front, access, (host,), say=say),
-                  listen(("127.0.0.1", int(manage_port))))
+    await f.serve(front, listening_socket(("127.0.0.1", int(port))), say, f.Manage(front, access, (host,), say=say),
+                  listening_socket(("127.0.0.1", int(manage_port))))
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ class Device:
     opaque: tuple[tuple[int, bytes], ...] = tuple(OPAQUE.items())
     count: int | None = None
     issued: Issued = DEVICE
+    nonce: bytes = NONCE
     more: dict[str, Any] = field(default_factory=dict)
 
     def report(self) -> bytes:
@@ -44,7 +45,7 @@ class Device:
         opaque = b"".join(kind.to_bytes(2, "little") + len(value).to_bytes(2, "little") + value
                           for kind, value in self.opaque)
         count = len(self.measurements) if self.count is None else self.count
-        signed = (b"\x11\xe0\x01\xff" + NONCE + b"\0" + b"\x11\x60\0\0" + bytes((count,))
+        signed = (b"\x11\xe0\x01\xff" + self.nonce + b"\0" + b"\x11\x60\0\0" + bytes((count,))
                   + len(record).to_bytes(3, "little") + record + bytes(32) + len(opaque).to_bytes(2, "little") + opaque)
         r, s = decode_dss_signature(self.issued.key.sign(signed, ec.ECDSA(hashes.SHA384())))
         return signed + r.to_bytes(48, "big") + s.to_bytes(48, "big")

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from tests.unit.attest.make_certificates import Form, Issued, issue
 from vmtool.attest.request import Roots
-from vmtool.attest.snp.report import SIGNED, SIZE
+from vmtool.serving.kbs.snp_json import SIGNED, SIZE
 
 AMD = "1.3.6.1.4.1.3704.1"
 CHIP = bytes(range(1, 9))

@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vmtool.attest.cursor import require
+from vmtool.serving.kbs.snp_json import NUMBER, SIGNED, SIZE, TCB, TURIN_TCB
 
-SIZE = 1184
-SIGNED = 0x2a0
 VERSIONS = (2, 3, 4, 5)
-# Of R and S, each 72 bytes, little-endian.
-NUMBER, USED = 72, 48
+# Bytes that are used of R and S, each of NUMBER bytes, little-endian.
+USED = 48
 
 
 @dataclass(frozen=True)
@@ -31,12 +30,11 @@ class Product:
     models: tuple[tuple[int, int, int], ...]
 
 
-_TCB = {"bootloader": 0, "tee": 1, "snp": 6, "microcode": 7}
 PRODUCTS = (
-    Product("Milan", _TCB, 64, ((0x19, 0x00, 0x0f),)),
+    Product("Milan", TCB, 64, ((0x19, 0x00, 0x0f),)),
     # Bergamo and Siena are under Genoa's keys.
-    Product("Genoa", _TCB, 64, ((0x19, 0x10, 0x1f), (0x19, 0xa0, 0xaf))),
-    Product("Turin", {"fmc": 0, "bootloader": 1, "tee": 2, "snp": 3, "microcode": 7}, 8, ((0x1a, 0x00, 0x1f),)),
+    Product("Genoa", TCB, 64, ((0x19, 0x10, 0x1f), (0x19, 0xa0, 0xaf))),
+    Product("Turin", TURIN_TCB, 8, ((0x1a, 0x00, 0x1f),)),
 )
 
 

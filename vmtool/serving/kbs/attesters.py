@@ -1,0 +1,61 @@
+"""What in this guest makes evidence: the agent of Confidential Containers, the kernel's TSM reports, or nothing.
+
+The sample attester proves nothing. It is taken where the caller allows an unconfidential guest and nothing better is
+there, never because something better failed.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vmtool.serving.kbs.errors import KeyNotReleased
+from vmtool.serving.kbs.guest_agent import GuestAgent
+from vmtool.serving.kbs.tsm import REPORTS, TsmReports
+
+SAMPLE = "sample"
+
+
+@dataclass(frozen=True)
+class Attester:
+    """Makes evidence.
+
+    Args:
+        tee: as the protocol names it.
+        title: what makes it, for a person.
+        primary: evidence that vouches for these bytes (a digest), as JSON values.
+        additional: evidence of devices that vouches for these bytes, as a JSON text; empty when there are none.
+    """
+
+    tee: str
+    title: str
+    primary: Callable[[bytes], Any]
+    additional: Callable[[bytes], str] = lambda digest: ""
+
+
+def find_attester(agent: GuestAgent | None, *, allow_unconfidential: bool, reports: Path = REPORTS) -> Attester:
+    """The best one of this guest.
+
+    Args:
+        agent: the one that answers on the loopback, if any.
+
+    Raises:
+        KeyNotReleased: there is none.
+    """
+    if agent and agent.tee and agent.tee != SAMPLE:
+        return Attester(agent.tee, "the attestation agent", agent.evidence, agent.additional)
+    tsm = TsmReports(reports)
+    if tee := tsm.tee():
+        return Attester(tee, f"the kernel ({reports})", tsm.evidence)
+    if allow_unconfidential:
+        return Attester(SAMPLE, "the sample attester, which proves nothing", sample_evidence)
+    raise KeyNotReleased("evidence", "this guest has nothing to prove what it runs in: no attestation agent on the "
+                         f"loopback, no {reports}", "a lab without a TEE has allow_unconfidential, here and there")
+
+
+def sample_evidence(digest: bytes) -> dict[str, str]:
+    """What proves nothing but that the protocol works."""
+    return {"svn": "1", "report_data": base64.b64encode(digest).decode()}
