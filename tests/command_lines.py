@@ -76,8 +76,10 @@ key generate -o model.key
 key generate --sign -o sign.key
 key show model.key
 key export-public sign.key
+key serve spec.yaml --check
 model encrypt weights -o sealed --key model.key --sign sign.key
 model smollm2 smollm2 --dry-run
+model rewrap sealed --key model.key --new-key other.key --sign sign.key
 model inspect weights --signer spec.yaml
 model verify weights --signer spec.yaml
 """.splitlines()

@@ -48,7 +48,12 @@ ELSEWHERE = {
     "vmtool ca renew": "test_renewed_while_a_stream_goes_on",
     "vmtool image build vllm-cpu": "test_a_build_from_nothing_and_then_nothing_to_build",
     "vmtool model canary models/canary": "model",
+    "vmtool key serve broker.yaml --check": "test_the_check_shows_what_would_be_released_to_whom",
+    "vmtool key serve broker.yaml --listen 127.0.0.1:8081":
+        "test_a_key_is_released_over_tls_and_the_broker_ends_when_it_is_told",
     **dict.fromkeys((
+        "vmtool key generate -o new.jwk",
+        "vmtool model rewrap encrypted --key master.jwk --new-key new.jwk --sign signer.jwk",
         "vmtool key generate -o master.jwk", "vmtool key generate --sign -o signer.jwk", "vmtool key show master.jwk",
         "vmtool key export-public signer.jwk > signer.pub.jwk",
         "vmtool model encrypt plain -o encrypted --key master.jwk --sign signer.jwk",

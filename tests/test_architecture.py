@@ -24,7 +24,7 @@ FLOORS = (
     f"{GROUND} serving", "plan", "host", "engine", "cli",
     "facts", "debian tee", "spec",
     "endpoint containerd", "instance", "access net gpu qemu", "image", "rootfs models", "proof", "attest", "tls",
-    "metrics", "stage", "bundle", "runc kata libvirt", "doctor", "launch", "watch", "__main__",
+    "broker", "metrics", "stage", "bundle", "runc kata libvirt", "doctor", "launch", "watch", "__main__",
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}
 
@@ -60,6 +60,7 @@ LISTED: dict[str, dict[str, tuple[str, ...]]] = {
         "what vmtool itself wrote, in its state directory or its package": (
             "proof.evidence", "rendering", "spec.kata_releases"),
         "a file's new content depends on whether the old one is the same": ("kata.install",),
+        "appended to, and never read": ("broker.audit",),
         "encrypted models of gigabytes, and the keys for them": (
             "models.encryption.inspect", "models.encryption.keys", "models.encryption.progress"),
         "images of gigabytes: read by blocks, in place": (

@@ -50,7 +50,7 @@ ENVIRONMENT_OF_PACKAGES = "the cleaned environment: what programs get that fetch
 OF_ITS_ORDER = "in the TMPDIR that the plan gave the worker"
 LOOKERS = {
     "host/processes.py": "programs in the fixed PATH",
-    "host/uninterruptible.py": "libc, which every process has loaded",
+    "host/uninterruptible.py": "libc, which every process has loaded", "host/clone.py": "likewise",
     "host/isolate.py": "the environment, to clean it",
     "cache.py": "the cleaned environment: where the cache is; `check_owner` looks at it",
     "paths.py": "the cleaned environment: where the state is; `check_owner` looks at it",
@@ -69,6 +69,7 @@ LOOKERS = {
     "rootfs/add/workers/guestfs_kernel.py": OF_ITS_ORDER, "rootfs/add/workers/guestfs.py": OF_ITS_ORDER,
     "rootfs/boot/workers/make_initramfs.py": OF_ITS_ORDER,
     "rootfs/grow/scratch_filesystem.py": "in the directory of the image",
+    "broker/facts.py": "a path with a ~ in a configuration that a person named",
     "rootfs/recipe/load.py": "a path with a ~ in a recipe that a person named", "spec/load.py": "likewise, a spec",
     "serving/child.py": IN_A_CONTAINER, "serving/encrypted/prepare.py": IN_A_CONTAINER,
     "serving/encrypted/process.py": IN_A_CONTAINER, "serving/encrypted/receive.py": IN_A_CONTAINER,

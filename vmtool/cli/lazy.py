@@ -13,7 +13,7 @@ from vmtool.errors import ProgramMissing
 # name -> (module below vmtool, the line of --help). The command in the module is named like the command.
 Rooms = Mapping[str, tuple[str, str]]
 # Packages that whole commands need -> the extra of setup.cfg that has them.
-EXTRAS = {"cryptography": "models"}
+EXTRAS = {"cryptography": "models", "rfc8785": "broker"}
 
 
 class LazyGroup(click.Group):
@@ -41,7 +41,7 @@ class LazyGroup(click.Group):
                 raise
             raise ProgramMissing(f"this command needs the Python package {error.name}",
                                  hint=f"pip install 'vmtool[{EXTRAS[error.name]}]'") from error
-        command: click.Command = getattr(module, f"{name}_command")
+        command: click.Command = getattr(module, f"{name.replace('-', '_')}_command")
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

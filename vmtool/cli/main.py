@@ -42,7 +42,7 @@ COMMANDS = {
     "image": ("image.commands", "Build, import and list container images."),
     "rootfs": ("rootfs.commands.group", "Build, grow, add to, inspect, verify and boot guest images."),
     "model": ("models.commands", "Make small models; encrypt models, and verify encrypted ones."),
-    "key": ("models.key.commands", "Make and show the keys of encrypted models."),
+    "key": ("models.key.commands", "Make, show and serve the keys of encrypted models."),
     "net": ("net.commands", "Add, check, reset and remove container networks."),
     "gpu": ("gpu.commands.show", "List GPUs, bind them to VFIO, give them back."),
     "kata": ("kata.commands", "Render, check and explain Kata's configuration."),
@@ -53,7 +53,7 @@ COMMANDS = {
 # The words of a neighbouring tool.
 ALIASES = {"precheck": "doctor", "infer": "chat", "apply": "run"}
 # What an ordinary user may ask too.
-STATELESS = ("doctor", "spec", "precheck", "completion", "attest", "gpu", "kata", "rootfs")
+STATELESS = ("doctor", "spec", "precheck", "completion", "attest", "gpu", "kata", "key", "rootfs")
 
 
 @click.group(cls=LazyGroup, rooms=COMMANDS, aliases=ALIASES, context_settings={"help_option_names": ["-h", "--help"]})

@@ -1,0 +1,167 @@
+"""The embedded broker as a process, asked by the guest's own client over TLS, and by peers that mean no good."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.machine import Vmtool
+from tests.integration.serving.certificates import issue, trusting
+from tests.unit.broker.cases import NAME, SECRET, audited, write_config
+from vmtool.serving.kbs.attesters import Attester, sample_evidence
+from vmtool.serving.kbs.errors import KeyNotReleased
+from vmtool.serving.kbs.exchange import fetch
+from vmtool.serving.kbs.http_calls import HttpServer
+from vmtool.serving.kbs.source import BrokerSource, read_key
+from vmtool.tls.authority import certificate_path
+
+NOBODY = "http://127.0.0.1:9"  # discard: nothing of Confidential Containers is there
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Broker:
+    """A running one.
+
+    Args:
+        tls: whether it has a certificate.
+    """
+
+    def __init__(self, directory: Path, *, tls: bool = True, **limits: int) -> None:
+        self.directory, self.port = directory, free_port()
+        more = {"limits": limits} if limits else {}
+        if tls:
+            pair = issue(directory / "ca")
+            (directory / "broker.pem").write_bytes(pair.certificate)
+            (directory / "broker.key").write_bytes(pair.key)
+            more["tls"] = {"source": "files", "certificate": "broker.pem", "key": "broker.key"}  # type: ignore[dict-item]
+        self.config = write_config(directory, **more)
+        self.url = f"{'https' if tls else 'http'}://localhost:{self.port}"
+        self.ca = certificate_path(directory / "ca") if tls else None
+
+    @contextlib.contextmanager
+    def running(self, user: int | None = None) -> Iterator[subprocess.Popen[str]]:
+        argv = Vmtool(self.directory / "state").argv("key", "serve", self.config, "--listen", f"127.0.0.1:{self.port}")
+        with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True, user=user) as child:
+            try:
+                assert child.stderr and "the broker listens on" in child.stderr.readline()
+                yield child
+            finally:
+                child.kill()
+
+    def source(self, **changes: object) -> BrokerSource:
+        values = {"resource": NAME, "url": self.url, "ca": self.ca, "allow_unconfidential": True, "hub": NOBODY}
+        return BrokerSource(**(values | changes))  # type: ignore[arg-type]
+
+
+def test_a_key_is_released_over_tls_and_the_broker_ends_when_it_is_told(tmp_path: Path) -> None:
+    broker, said = Broker(tmp_path), list[str]()
+    with broker.running() as child:
+        assert read_key(broker.source(), said.append) == SECRET
+        with pytest.raises(KeyNotReleased, match="PluginInternalError"):
+            read_key(broker.source(resource="another/model/key"), said.append)
+        other = tmp_path / "other"
+        issue(other)
+        with pytest.raises(KeyNotReleased, match="not of the given CA"):
+            read_key(broker.source(ca=certificate_path(other)), said.append)
+        child.send_signal(signal.SIGTERM)
+        assert child.wait(30) == 0
+        assert child.stderr and "stopped" in child.stderr.read()
+    steps = [(line["step"], line["verdict"]) for line in audited(broker.config)]
+    assert steps == [("start", "serves"), ("attest", "granted"), ("resource", "released"), ("attest", "granted"),
+                     ("resource", "refused")]
+
+
+def curl(broker: Broker, path: str, *words: str) -> tuple[int, dict[str, str]]:
+    done = subprocess.run(["curl", "-sS", "-w", "\n%{http_code}", *words, f"{broker.url}{path}"], capture_output=True,
+                          text=True, timeout=60, check=True)
+    body, _, status = done.stdout.rpartition("\n")
+    return int(status), json.loads(body)
+
+
+@pytest.mark.parametrize(("path", "words", "status", "kind"), [
+    ("/kbs/v0/resource/demo/model/key", (), 401, "TokenNotFound"),
+    ("/kbs/v0/resource/demo/model/key", ("-H", "Authorization: Bearer e30.e30."), 401, "TokenNotFound"),
+    ("/kbs/v0/resource/demo/model/key", ("-H", f"Cookie: kbs-session-id={'0' * 32}"), 401, "TokenNotFound"),
+    ("/kbs/v0/resource/demo/model", (), 404, "InvalidRequestPath"),
+    ("/kbs/v0/resource/demo/model/key?x=1", (), 404, "InvalidRequestPath"),
+    ("/kbs/v0/pkcs11/a/b/c", (), 404, "PluginNotFound"), ("/", (), 404, "InvalidRequestPath"),
+    ("/kbs/v0/resource-policy", ("-d", "{}"), 404, "InvalidRequestPath"),
+    ("/kbs/v0/auth", ("-d", "{}"), 401, "AttestationError"), ("/kbs/v0/auth", ("-d", "["), 401, "SerdeError"),
+    ("/kbs/v0/attest", ("-d", "{}"), 401, "TokenNotFound"),
+    ("/kbs/v0/auth", ("-d", "{}", "-H", "Content-Encoding: gzip"), 415, "SerdeError"),
+])
+def test_what_is_refused_is_refused_in_trustees_words(plain: Broker, path: str, words: tuple[str, ...], status: int,
+                                                      kind: str) -> None:
+    found, body = curl(plain, path, "--path-as-is", *words)
+    assert (found, body["type"]) == (status, f"https://github.com/confidential-containers/kbs/errors/{kind}")
+    assert set(body) == {"type", "detail"}
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """One without TLS, which takes whatever comes."""
+    broker = Broker(tmp_path_factory.mktemp("broker"), tls=False, requests_per_minute=1000)
+    with broker.running():
+        yield broker
+
+
+def test_the_health_of_the_broker_is_no_secret(plain: Broker) -> None:
+    assert curl(plain, "/healthz") == (200, {"status": "ok"})
+
+
+def test_a_body_has_an_end(plain: Broker, tmp_path: Path) -> None:
+    (tmp_path / "large").write_bytes(b"[" + b"0," * (2 << 20) + b"0]")
+    assert curl(plain, "/kbs/v0/auth", "--data-binary", f"@{tmp_path / 'large'}")[0] == 413
+    sample = Attester("sample", "", sample_evidence)
+    assert fetch(HttpServer(plain.url), NAME, sample) == SECRET
+
+
+def test_an_address_that_asks_too_often_is_told_to_wait(tmp_path: Path) -> None:
+    broker = Broker(tmp_path, tls=False, requests_per_minute=5)
+    with broker.running():
+        found = [curl(broker, "/kbs/v0/auth", "-d", "{}")[0] for _ in range(8)]
+    assert found == [401] * 5 + [429] * 3
+    assert [line.get("error") for line in audited(broker.config)].count("RateLimited") == 1
+
+
+def test_an_ordinary_user_can_run_it(tmp_path_factory: pytest.TempPathFactory) -> None:
+    if os.geteuid():
+        pytest.skip("only root can be another user")
+    directory = Path(tmp_path_factory.mktemp("user"))
+    broker = Broker(directory, tls=False)
+    for path in (directory, *directory.iterdir()):
+        os.chown(path, 65534, 65534)
+    for parent in directory.parents[:2]:
+        parent.chmod(0o755)
+    with broker.running(user=65534):
+        assert read_key(broker.source(), print) == SECRET
+
+
+def test_a_peer_that_begins_and_waits_holds_nobody_up(tmp_path: Path) -> None:
+    """A handshake that does not come, and a request that does not end."""
+    broker = Broker(tmp_path)
+    with broker.running(), contextlib.ExitStack() as held:
+        for _ in range(20):
+            held.enter_context(socket.create_connection(("127.0.0.1", broker.port)))
+        slow = held.enter_context(trusting(tmp_path / "ca").wrap_socket(
+            socket.create_connection(("127.0.0.1", broker.port)), server_hostname="localhost"))
+        slow.sendall(b"POST /kbs/v0/auth HTTP/1.1\r\nContent-Length: 100\r\n\r\n{")
+        began = time.monotonic()
+        assert read_key(broker.source(), print) == SECRET
+        assert time.monotonic() - began < 20
+        assert isinstance(slow, ssl.SSLSocket)

@@ -1,0 +1,39 @@
+"""`vmtool key serve`: the embedded broker."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+
+import click
+
+from vmtool.attest.commands import require_packages
+from vmtool.broker.audit import Audit
+from vmtool.broker.facts import read_release
+from vmtool.broker.view import show_release
+from vmtool.errors import VmtoolError, system_error
+from vmtool.host.local import LocalMachine
+
+
+@click.command("serve")
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option("--listen", metavar="ADDRESS:PORT", help="In place of the configuration's.")
+@click.option("--check", is_flag=True, help="Read everything that the configuration names, and end.")
+def serve_command(config: Path, listen: str | None, check: bool) -> None:
+    """Release keys to guests that prove what they run in, as CONFIG says, until Ctrl-C."""
+    require_packages()
+    release = read_release(LocalMachine(), config, listen)
+    if check:
+        show_release(release)
+        return
+    from vmtool.broker.serve import serve  # aiohttp
+
+    try:
+        Audit(release.audit).note("start", "serves", address=f"{release.address[0]}:{release.address[1]}",
+                                  resources=sorted(release.rules))
+        serve(release, lambda text: click.echo(text, err=True))
+    except ssl.SSLError as error:
+        raise VmtoolError(f"{config}: tls: {error.reason or error}") from error
+    except OSError as error:
+        raise system_error(error, f"{release.address[0]}:{release.address[1]}") from error
+    click.echo("stopped", err=True)

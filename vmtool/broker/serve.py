@@ -1,0 +1,58 @@
+"""Serving a broker in the foreground: by the bounded listener that stands before vLLM, too."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import time
+from collections.abc import Callable
+
+from vmtool.broker.audit import Audit
+from vmtool.broker.decide import Decisions
+from vmtool.broker.handler import LIMITS, BrokerHandler
+from vmtool.broker.rates import Rates
+from vmtool.broker.release import ReleaseRules
+from vmtool.broker.sessions import Sessions
+from vmtool.serving.front.limits import fitting
+from vmtool.serving.front.log import BoundedLog, Warnings
+from vmtool.serving.front.server import listen
+from vmtool.serving.front.tls import Tls
+from vmtool.serving.listening import listening_socket
+
+
+def serve(release: ReleaseRules, say: Callable[[str], None]) -> None:
+    """Serve until SIGINT or SIGTERM.
+
+    Raises:
+        OSError: it cannot listen there.
+        ValueError: the certificate does not fit its key.
+    """
+    with contextlib.closing(listening_socket(release.address)) as listening:
+        asyncio.run(_serve(release, listening, say))
+
+
+async def _serve(release: ReleaseRules, listening: object, say: Callable[[str], None]) -> None:
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    limits = release.limits
+    decisions = Decisions(release, Sessions(limits.sessions, limits.session_seconds, time.monotonic),
+                          Audit(release.audit))
+    handler = BrokerHandler(decisions, Rates(limits.requests_per_minute, time.monotonic), say)
+    tls = Tls(release.certificates) if release.certificates else None
+    complaints = Warnings(BoundedLog(say, 1.0, "warnings"))
+    logging.getLogger().addHandler(complaints)
+    serving = asyncio.create_task(listen(handler, listening, fitting(LIMITS), tls))  # type: ignore[arg-type]
+    say(f"the broker listens on {'https' if tls else 'http'}://{release.address[0]}:{release.address[1]}, for "
+        f"{len(release.rules)} resource{'s' if len(release.rules) > 1 else ''}")
+    try:
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if serving.done():
+            serving.result()
+    finally:
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
+        logging.getLogger().removeHandler(complaints)
