@@ -8,6 +8,7 @@ import logging
 import signal
 import time
 from collections.abc import Callable
+from typing import Any
 
 from vmtool.broker.audit import Audit
 from vmtool.broker.decide import Decisions
@@ -17,7 +18,7 @@ from vmtool.broker.release import ReleaseRules
 from vmtool.broker.sessions import Sessions
 from vmtool.serving.front.limits import fitting
 from vmtool.serving.front.log import BoundedLog, Warnings
-from vmtool.serving.front.server import listen
+from vmtool.serving.front.server import BACKLOG, listen
 from vmtool.serving.front.tls import Tls
 from vmtool.serving.listening import listening_socket
 
@@ -33,7 +34,7 @@ def serve(release: ReleaseRules, say: Callable[[str], None]) -> None:
         asyncio.run(_serve(release, listening, say))
 
 
-async def _serve(release: ReleaseRules, listening: object, say: Callable[[str], None]) -> None:
+async def _serve(release: ReleaseRules, listening: Any, say: Callable[[str], None]) -> None:
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
@@ -44,7 +45,8 @@ async def _serve(release: ReleaseRules, listening: object, say: Callable[[str], 
     tls = Tls(release.certificates) if release.certificates else None
     complaints = Warnings(BoundedLog(say, 1.0, "warnings"))
     logging.getLogger().addHandler(complaints)
-    serving = asyncio.create_task(listen(handler, listening, fitting(LIMITS), tls))  # type: ignore[arg-type]
+    listening.listen(BACKLOG)  # whoever reads that it listens can connect
+    serving = asyncio.create_task(listen(handler, listening, fitting(LIMITS), tls))
     say(f"the broker listens on {'https' if tls else 'http'}://{release.address[0]}:{release.address[1]}, for "
         f"{len(release.rules)} resource{'s' if len(release.rules) > 1 else ''}")
     try:
