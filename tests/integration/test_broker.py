@@ -19,10 +19,11 @@ from tests.integration.machine import Vmtool
 from tests.integration.serving.certificates import issue, trusting
 from tests.unit.broker.cases import NAME, SECRET, audited, write_config
 from vmtool.serving.kbs.attesters import Attester, sample_evidence
+from vmtool.serving.kbs.broker_source import BrokerSource
 from vmtool.serving.kbs.errors import KeyNotReleased
 from vmtool.serving.kbs.exchange import fetch
 from vmtool.serving.kbs.http_calls import HttpServer
-from vmtool.serving.kbs.source import BrokerSource, read_key
+from vmtool.serving.kbs.source import read_key
 from vmtool.tls.authority import certificate_path
 
 NOBODY = "http://127.0.0.1:9"  # discard: nothing of Confidential Containers is there
@@ -51,7 +52,7 @@ class Broker:
             more["tls"] = {"source": "files", "certificate": "broker.pem", "key": "broker.key"}  # type: ignore[dict-item]
         self.config = write_config(directory, **more)
         self.url = f"{'https' if tls else 'http'}://localhost:{self.port}"
-        self.ca = certificate_path(directory / "ca") if tls else None
+        self.ca = certificate_path(directory / "ca").read_text() if tls else ""
 
     @contextlib.contextmanager
     def running(self, user: int | None = None) -> Iterator[subprocess.Popen[str]]:
@@ -77,7 +78,7 @@ def test_a_key_is_released_over_tls_and_the_broker_ends_when_it_is_told(tmp_path
         other = tmp_path / "other"
         issue(other)
         with pytest.raises(KeyNotReleased, match="not of the given CA"):
-            read_key(broker.source(ca=certificate_path(other)), said.append)
+            read_key(broker.source(ca=certificate_path(other).read_text()), said.append)
         child.send_signal(signal.SIGTERM)
         assert child.wait(30) == 0
         assert child.stderr and "stopped" in child.stderr.read()

@@ -12,10 +12,10 @@ from typing import Any
 from vmtool.serving.cryptotensors.errors import Untrusted
 from vmtool.serving.cryptotensors.jwk import strict_json
 from vmtool.serving.kbs.base64url import encode
+from vmtool.serving.kbs.broker_source import HUB
 from vmtool.serving.kbs.errors import KeyNotReleased, printable
 from vmtool.serving.kbs.http_calls import Answer, HttpServer
 
-URL = "http://127.0.0.1:8006"
 # The hub itself waits 50 s for its broker.
 FIRST_SECONDS, SECONDS = 3.0, 60.0
 TEES = ("az-snp-vtpm", "az-tdx-vtpm", "cca", "csv", "hygondcu", "sample", "se", "sgx", "snp", "tdx", "tpm", "virtcca")
@@ -66,7 +66,7 @@ class GuestAgent:
         return answer
 
 
-def find_agent(url: str = URL) -> GuestAgent | None:
+def find_agent(url: str = HUB) -> GuestAgent | None:
     """What answers on the loopback; None when nothing does."""
     try:
         answer = HttpServer(url, seconds=FIRST_SECONDS).call("agent", "GET", "/info")

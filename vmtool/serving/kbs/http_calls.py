@@ -10,7 +10,6 @@ import time
 import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
 from vmtool.serving.bounded_sockets import BoundedSocket, BoundedTls
@@ -47,12 +46,12 @@ class HttpServer:
 
     Args:
         url: its address, such as https://kbs.lab:8080; plain HTTP only on this machine's own addresses.
-        ca: PEM file of the only CA that its certificate may lead to; needed with https.
+        ca: the only CAs that its certificate may lead to, as PEM; needed with https.
         seconds: that each call may take, from its first packet to its last.
     """
 
     url: str
-    ca: Path | None = None
+    ca: str = ""
     seconds: float = 30.0
 
     def check(self) -> None:
@@ -62,7 +61,7 @@ class HttpServer:
             KeyNotReleased: it is none, or would be called without a pinned CA.
         """
         place = _place(self.url)
-        if place.scheme == "https" and self.ca is None:
+        if place.scheme == "https" and not self.ca:
             raise KeyNotReleased("broker", f"{self.url}: the CA of its certificate is not given")
         if place.scheme == "http" and not _is_own(place.hostname or ""):
             raise KeyNotReleased("broker", f"{self.url}: only this machine is called by plain HTTP", "use https://")
@@ -115,7 +114,7 @@ class HttpServer:
     def _tls(self, connection: http.client.HTTPConnection) -> BoundedTls:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # asks for a certificate of this name
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.load_verify_locations(self.ca)
+        context.load_verify_locations(cadata=self.ca)
         context.sslsocket_class = BoundedTls
         return cast(BoundedTls, context.wrap_socket(connection.sock, server_hostname=connection.host))
 

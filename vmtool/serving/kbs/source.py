@@ -2,38 +2,41 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from vmtool.serving.cryptotensors.errors import Untrusted
 from vmtool.serving.kbs.attesters import find_attester
+from vmtool.serving.kbs.broker_source import BrokerSource
 from vmtool.serving.kbs.errors import KeyNotReleased
 from vmtool.serving.kbs.exchange import fetch
-from vmtool.serving.kbs.guest_agent import URL, find_agent
+from vmtool.serving.kbs.guest_agent import find_agent
 from vmtool.serving.kbs.http_calls import HttpServer
 
 
 @dataclass(frozen=True)
-class BrokerSource:
-    """A key that a broker releases.
+class ReleasedKey:
+    """A source of the entrypoint's: a key that a broker releases.
 
     Args:
-        resource: its name, such as demo/model/key.
-        url: the broker's address; empty when only the guest's data hub is asked, which knows its own.
-        ca: PEM file of the only CA that the broker's certificate may lead to.
-        allow_unconfidential: take the sample attester where there is no other.
-        init_data: TOML file that the host gave the guest, and the guest's evidence is bound to.
-        seconds: that each call may take.
-        hub: address of the guest's own services.
+        say: receives lines for the log.
     """
 
-    resource: str
-    url: str = ""
-    ca: Path | None = None
-    allow_unconfidential: bool = False
-    init_data: Path | None = None
-    seconds: float = 30.0
-    hub: str = URL
+    source: BrokerSource
+    say: Callable[[str], None]
+
+    async def read(self) -> bytes:
+        """The key; while it is waited for, the process can be stopped.
+
+        Raises:
+            Untrusted: there is none, with the step at which it failed.
+        """
+        try:
+            return await asyncio.to_thread(read_key, self.source, self.say)
+        except KeyNotReleased as error:
+            raise Untrusted(f"no key for the model came: {error}") from None
 
 
 def read_key(source: BrokerSource, say: Callable[[str], None]) -> bytes:

@@ -1,0 +1,67 @@
+"""KoalaVault's flags and variables, taken over by the entrypoint before anything else reads them.
+
+    --koalavault-api-key KEY, or KOALAVAULT_API_KEY       taken away; evidence takes the place of an API key here
+    --koalavault-model OWNER/NAME                         the resource OWNER/NAME/key
+    BASE_URL                                              the broker's address
+
+A process's arguments and variables can be read as long as it runs (proc(5)), and its children inherit the latter: so
+the entrypoint starts itself anew without them. What started the container may still have written them down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from vmtool.serving.kbs.resource_name import resource_name
+
+API_KEY, MODEL = "--koalavault-api-key", "--koalavault-model"
+VARIABLES = ("KOALAVAULT_API_KEY", "BASE_URL")
+# KoalaVault's own exit status for a model that would run code.
+REMOTE_CODE, WRONG = 7, 2
+OURS = ("--model-key-broker", "--model-key-resource")
+
+
+@dataclass(frozen=True)
+class Translated:
+    """What the entrypoint is started with instead.
+
+    Args:
+        status: exit status when it is not started; then `problem` says why.
+    """
+
+    argv: tuple[str, ...]
+    environment: Mapping[str, str]
+    status: int = 0
+    problem: str = ""
+
+
+def translated(argv: Sequence[str], environment: Mapping[str, str]) -> Translated | None:
+    """The launch without KoalaVault's words; None when there are none."""
+    words, found = _without(argv)
+    if not found and VARIABLES[0] not in environment:
+        return None
+    kept = {name: value for name, value in environment.items() if name not in VARIABLES}
+    model, url = found.get(MODEL, ""), environment.get(VARIABLES[1], "")
+    if any(word.partition("=")[0].replace("_", "-") == "--trust-remote-code" for word in words):
+        return Translated((), kept, REMOTE_CODE, "--trust-remote-code is refused: the model's code could write it down")
+    if not model:
+        return Translated((), kept, WRONG, f"{MODEL} OWNER/NAME is missing")
+    try:
+        resource = resource_name(f"{model}/key")
+    except ValueError:
+        return Translated((), kept, WRONG, f"{MODEL}: OWNER/NAME was expected, of letters, digits, '.', '_' and '-'")
+    # In front: what follows a -- is for vLLM.
+    return Translated((*((OURS[0], url) if url else ()), OURS[1], resource, *words), kept)
+
+
+def _without(argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """The words that are not KoalaVault's, and its values: a later one counts, as with argparse."""
+    words, found, left = list[str](), dict[str, str](), iter(argv)
+    for word in left:
+        name, equals, value = word.partition("=")
+        if name in (API_KEY, MODEL):
+            found[name] = value if equals else next(left, "")
+        else:
+            words.append(word)
+    return words, found
