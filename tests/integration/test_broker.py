@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,12 +45,12 @@ class Broker:
 
     def __init__(self, directory: Path, *, tls: bool = True, **limits: int) -> None:
         self.directory, self.port = directory, free_port()
-        more = {"limits": limits} if limits else {}
+        more: dict[str, Any] = {"limits": limits} if limits else {}
         if tls:
             pair = issue(directory / "ca")
             (directory / "broker.pem").write_bytes(pair.certificate)
             (directory / "broker.key").write_bytes(pair.key)
-            more["tls"] = {"source": "files", "certificate": "broker.pem", "key": "broker.key"}  # type: ignore[dict-item]
+            more["tls"] = {"source": "files", "certificate": "broker.pem", "key": "broker.key"}
         self.config = write_config(directory, **more)
         self.url = f"{'https' if tls else 'http'}://localhost:{self.port}"
         self.ca = certificate_path(directory / "ca").read_text() if tls else ""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from vmtool.attest.commands import require_packages
+from vmtool.attest.options import require_packages
 from vmtool.broker.audit import Audit
 from vmtool.broker.facts import read_release
 from vmtool.broker.view import show_release
