@@ -1,5 +1,7 @@
 """Encrypt a safetensors file: a worker. It holds two chunks in memory, whatever the model's size.
 
+A file that is encrypted already, by the same keys, is checked and taken over as it is.
+
 Every length in a header is known beforehand, so its place is left free, the tensors are encrypted one chunk after the
 other, and the header comes last. Until then the length field is zero, and no reader accepts the file.
 """
@@ -20,10 +22,20 @@ from vmtool.models.encryption.keys import read_master, read_signer
 from vmtool.models.encryption.progress import Done, SourceState, new_path, write_done
 from vmtool.serving.cryptotensors import cipher
 from vmtool.serving.cryptotensors.errors import Untrusted
-from vmtool.serving.cryptotensors.header import CHUNK, RESERVED, SIGNATURE, TAG, Encrypted, Header, chunks, parse_plain
+from vmtool.serving.cryptotensors.header import (
+    CHUNK,
+    RESERVED,
+    SIGNATURE,
+    TAG,
+    Encrypted,
+    Header,
+    chunks,
+    parse,
+    parse_plain,
+)
 from vmtool.serving.cryptotensors.jwk import MasterKey, Signer
 from vmtool.serving.cryptotensors.manifest import SignedFile
-from vmtool.serving.cryptotensors.reader import LENGTH, open_regular, read_exactly, read_header
+from vmtool.serving.cryptotensors.reader import LENGTH, open_keys, open_regular, read_exactly, read_header
 
 # Seconds between two lines on how far it is.
 REPORT_EVERY = 5.0
@@ -57,8 +69,12 @@ def run(order: Order, host: Host) -> None:
         descriptor, size = open_regular(order.source)
         with os.fdopen(descriptor, "rb"), open(new, "xb", buffering=0) as out:
             before = SourceState.of(os.fstat(descriptor))
-            header, start = _prepared(descriptor, size, master, signer)
-            header, digest = _write(descriptor, start, header, master, out.fileno())
+            text = read_header(descriptor, size)
+            if taken := _taken_over(text, size, master, signer):
+                header, digest = taken, _copy(descriptor, taken, out.fileno())
+            else:
+                header = _prepared(text, size, master, signer)
+                header, digest = _write(descriptor, LENGTH + len(text), header, master, out.fileno())
             text = _finish(header, signer, out.fileno())
             if SourceState.of(os.fstat(descriptor)) != before:
                 raise Refused(f"{order.source}: was changed while it was encrypted", hint="encrypt it again")
@@ -71,18 +87,41 @@ def run(order: Order, host: Host) -> None:
     write_done(order.target, Done(before, entry, master.kid, signer.kid))
 
 
-def _prepared(descriptor: int, size: int, master: MasterKey, signer: Signer) -> tuple[Header, int]:
-    """The header, with zeros where the secrets come, and where the source's tensors start."""
-    text = read_header(descriptor, size)
+def _taken_over(text: bytes, size: int, master: MasterKey, signer: Signer) -> Header | None:
+    """The header of a file that is encrypted already, as by cryptotensors' own save_file; None for a plain one.
+
+    Raises:
+        Untrusted: it is, but not by these keys, or not as a whole.
+    """
+    _, metadata = parse_plain(text, size - LENGTH - len(text))
+    if not set(RESERVED) & set(metadata):
+        return None
+    header = parse(text, size - LENGTH - len(text))
+    signer.check(header.signature, header.signed_text(), "it is encrypted already, and its header")
+    open_keys(header, master)
+    return header
+
+
+def _copy(source: int, header: Header, out: int) -> str:
+    """The encrypted bytes, as they are; their SHA-256."""
+    place, digest, piece = LENGTH + len(header.text()), hashlib.sha256(), memoryview(bytearray(CHUNK))
+    os.lseek(out, place, os.SEEK_SET)
+    for start in range(0, header.data_size, CHUNK):
+        part = piece[:min(CHUNK, header.data_size - start)]
+        read_exactly(source, part, place + start)
+        digest.update(part)
+        _write_all(out, part)
+    return digest.hexdigest()
+
+
+def _prepared(text: bytes, size: int, master: MasterKey, signer: Signer) -> Header:
+    """The header, with zeros where the secrets come."""
     tensors, metadata = parse_plain(text, size - LENGTH - len(text))
-    if taken := [name for name in RESERVED if name in metadata]:
-        raise Untrusted(f"its header has {taken[0]}: it is encrypted already")
     if not tensors:
         raise Untrusted("it has no tensor")
     blank = {each.name: Encrypted(bytes(len(master.secret)), bytes(12), bytes(TAG), bytes(12),
                                   bytes(TAG * chunks(each.size, CHUNK))) for each in tensors}
-    header = Header(master.algorithm, master.kid, signer.kid, CHUNK, tensors, blank, metadata, bytes(SIGNATURE))
-    return header, LENGTH + len(text)
+    return Header(master.algorithm, master.kid, signer.kid, CHUNK, tensors, blank, metadata, bytes(SIGNATURE))
 
 
 def _write(source: int, start: int, header: Header, master: MasterKey, out: int) -> tuple[Header, str]:

@@ -69,14 +69,19 @@ class EncryptedFile:
             yield tensor
 
     def open_keys(self, master: MasterKey) -> list[bytes]:
-        """Every tensor's key, in the order of the tensors: a matter of microseconds each.
+        """As `open_keys`."""
+        return open_keys(self.header, master)
 
-        Raises:
-            Untrusted: it is of another algorithm, or another key.
-        """
-        if master.algorithm != self.header.algorithm:
-            raise Untrusted(f"encrypted with {self.header.algorithm}, and the key is for {master.algorithm}")
-        return [cipher.unwrap(master, self.header.encrypted[each.name]) for each in self.header.tensors]
+
+def open_keys(header: Header, master: MasterKey) -> list[bytes]:
+    """Every tensor's key, in the order of the tensors: a matter of microseconds each.
+
+    Raises:
+        Untrusted: the master key is of another algorithm, or another key.
+    """
+    if master.algorithm != header.algorithm:
+        raise Untrusted(f"encrypted with {header.algorithm}, and the key is for {master.algorithm}")
+    return [cipher.unwrap(master, header.encrypted[each.name]) for each in header.tensors]
 
 
 @contextmanager

@@ -12,8 +12,11 @@ import pytest
 from cryptotensors.numpy import load_file, save_file
 
 from tests.unit.models.encryption.make import TENSORS, Owner, plain_file
+from vmtool.errors import Refused
+from vmtool.serving.cryptotensors.errors import Untrusted
 from vmtool.serving.cryptotensors.jwk import ALGORITHMS, key_text
 from vmtool.serving.cryptotensors.reader import opened
+from vmtool.serving.encrypted.open_model import open_model
 
 
 def keys(owner: Owner) -> dict[str, Any]:
@@ -51,3 +54,30 @@ def test_vmtool_reads_what_the_library_writes(tmp_path: Path, algorithm: str, ch
     assert sorted(names) == sorted(arrays)
     assert {name: bytes(each) for name, each in buffers.items()} == {
         name: each.tobytes() for name, each in arrays.items()}
+
+
+@pytest.mark.parametrize("chunk", [None, 1000])
+def test_a_model_that_the_library_encrypted_is_taken_over_and_served(tmp_path: Path, chunk: int | None) -> None:
+    owner, library = Owner(tmp_path), tmp_path / "library"
+    library.mkdir()
+    more = {"chunk_size": chunk} if chunk else {}
+    arrays = {"a": np.arange(5_000_001, dtype=np.uint8)}
+    save_file(arrays, str(library / "model.safetensors"), config=keys(owner) | more)
+    (library / "config.json").write_text("{}")
+    model = owner.model(library, tmp_path / "model")
+    assert (model / "model.safetensors").read_bytes() == (library / "model.safetensors").read_bytes()
+    (tmp_path / "view").mkdir()
+    [file] = open_model(model, tmp_path / "view", owner.signer, owner.master).files
+    assert (file.name, file.tensors) == ("model.safetensors", 1)
+
+
+def test_what_others_encrypted_or_signed_is_not_taken_over(tmp_path: Path) -> None:
+    owner, path = Owner(tmp_path), tmp_path / "library.safetensors"
+    for part in ("enc_key", "sign_key"):
+        (tmp_path / part).mkdir()
+        other = keys(Owner(tmp_path / part))
+        save_file({"a": np.arange(9, dtype=np.uint8)}, str(path), config=keys(owner) | {part: other[part]})
+        with pytest.raises(Refused, match="does not open this file" if part == "enc_key" else "not signed by"):
+            owner.encrypt(path, tmp_path / "out.safetensors")
+    with pytest.raises(Untrusted), opened(path, owner.signer):
+        pass
