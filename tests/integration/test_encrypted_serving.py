@@ -81,7 +81,8 @@ def test_a_wrong_key_is_refused_before_the_engine_starts(launched: Vmtool, encry
         assert form.decode("latin-1") not in log + failed.err
 
 
-@pytest.mark.parametrize("profile", ["default", "ipc-host", "private-shm"])
+@pytest.mark.parametrize("profile", [
+    pytest.param("default", marks=pytest.mark.slow), pytest.param("ipc-host", marks=pytest.mark.slow), "private-shm"])
 def test_each_profile_is_started_and_found_from_inside(launched: Vmtool, encrypted: Encrypted, make_spec: MakeSpec,
                                                        profile: str, tmp_path: Path) -> None:
     """With a stand-in of vLLM; the key comes through a pipe."""
