@@ -24,7 +24,7 @@ FLOORS = (
     f"{GROUND} serving", "plan", "host", "engine", "cli",
     "facts", "debian tee", "spec",
     "endpoint containerd", "instance", "access net gpu qemu", "image", "rootfs models", "proof", "attest", "tls",
-    "broker", "metrics", "stage", "bundle", "runc kata libvirt", "doctor", "launch", "watch", "__main__",
+    "broker", "metrics", "stage", "bundle", "runc kata libvirt", "doctor", "launch", "watch connect", "__main__",
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}
 

@@ -14,16 +14,19 @@ LEAST_NONCE, MOST_NONCE = 8, 64
 ROOT = re.compile("[0-9a-f]{64}")
 
 
-def require_packages() -> None:
+def require_packages(more: tuple[str, ...] = (), extra: str = "attest") -> None:
     """A verifier without its library would look like evidence that is refused.
+
+    Args:
+        more: further packages, of that extra.
 
     Raises:
         ProgramMissing: a library is not installed.
     """
-    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    missing = [name for name in (*PACKAGES, *more) if importlib.util.find_spec(name) is None]
     if missing:
         raise ProgramMissing(f"verifying evidence needs the Python packages {', '.join(missing)}",
-                             hint="pip install 'vmtool[attest]'")
+                             hint=f"pip install 'vmtool[{extra}]'")
 
 
 def parse_nonce(text: str | None) -> bytes | None:

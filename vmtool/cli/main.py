@@ -48,6 +48,7 @@ COMMANDS = {
     "kata": ("kata.commands", "Render, check and explain Kata's configuration."),
     "libvirt": ("launch.commands.libvirt", "Render libvirt's domains."),
     "attest": ("launch.commands.attest", "Verify evidence of what a guest runs in, and what it must show."),
+    "connect": ("connect.commands", "Be a local endpoint that verifies a server before it speaks to it."),
     "completion": ("cli.completion", "Print the completion script of a shell."),
 }
 # The words of a neighbouring tool.

@@ -76,7 +76,8 @@ class Serving:
 
 @contextlib.contextmanager
 def serving(directory: Path, *networks: str, engine: bool = True, health: int = 200,
-            more: Path | None = None, secure: ssl.SSLContext | None = None, **limits: object) -> Iterator[Serving]:
+            more: Path | None = None, secure: ssl.SSLContext | None = None, runner: str = f"{__package__}.run_front",
+            **limits: object) -> Iterator[Serving]:
     """Start both, and wait until /health has that status; end both."""
     with socket.socket() as free, socket.socket() as other:
         for each in (free, other):
@@ -94,7 +95,7 @@ def serving(directory: Path, *networks: str, engine: bool = True, health: int = 
         behind = None
         if engine:
             behind = start("engine.output", f"{__package__}.engine", upstream, str(directory / "engine"))
-        front = start("front", f"{__package__}.run_front", upstream, str(port), str(manage_port), json.dumps(limits),
+        front = start("front", runner, upstream, str(port), str(manage_port), json.dumps(limits),
                       str(more or "-"), *networks)
         one = Serving(port, front, behind, directory, manage_port, secure)
         until(lambda: answers(one, health), "the front does not answer")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from vmtool.serving.front.clients import Client
 from vmtool.serving.front.meter import Meter
@@ -48,6 +48,10 @@ class Account:
         """The answer has passed whole."""
         self.whole = True
         self._book()
+
+    def headers(self) -> Mapping[str, str]:
+        """What the client is told along with the answer."""
+        return self.client.headers()
 
     def _charge(self) -> None:
         total = sum(self.meter.counted(whole=self.whole))

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from aiohttp import web
 
+from vmtool.serving.evidence.binding import NO_KEY
 from vmtool.serving.front.crowd import Crowd, address_group
 from vmtool.serving.front.denied import Denied
 from vmtool.serving.front.inflow import Inflow
@@ -31,7 +32,7 @@ class Connection(web.RequestHandler):
         loop: the event loop.
     """
 
-    __slots__ = ("address", "crowd", "host", "inflow", "limits", "request", "until", "wire")
+    __slots__ = ("address", "crowd", "host", "inflow", "key", "limits", "request", "until", "wire")
 
     def __init__(self, server: web.Server, crowd: Crowd[Connection], limits: Limits,
                  loop: asyncio.AbstractEventLoop) -> None:
@@ -40,6 +41,7 @@ class Connection(web.RequestHandler):
                          logger=SILENT, access_log=None, auto_decompress=False)  # type: ignore[arg-type]
         self.crowd, self.limits = crowd, limits
         self.address = self.host = ""
+        self.key = NO_KEY  # the digest of the TLS key that this peer has seen
         self.wire: asyncio.Transport | None = None
         self.until = loop.time() + limits.keyless_seconds
         self.inflow = Inflow(limits.head)

@@ -48,13 +48,13 @@ async def go_on(request: web.BaseRequest) -> None:
         request.writer.output_size = 0
 
 
-def passed_on(headers: CIMultiDictProxy[str]) -> dict[str, str]:
+def passed_on(headers: CIMultiDictProxy[str], names: Iterable[str] = PASSED_ON) -> dict[str, str]:
     """What of a request's headers vLLM sees.
 
     Raises:
         Denied: one of them is not plain text.
     """
-    passed = {name: headers[name] for name in PASSED_ON if name in headers}
+    passed = {name: headers[name] for name in names if name in headers}
     for name, value in passed.items():
         if not (value.isascii() and value.isprintable()):
             raise Denied(400, f"{name} must be plain ASCII")

@@ -5,26 +5,30 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable
-from contextlib import AbstractAsyncContextManager
 from typing import cast
 
 from aiohttp import web
 
 from vmtool.serving.access_list import AccessList
+from vmtool.serving.evidence.binding import PATH as EVIDENCE
+from vmtool.serving.evidence.collect import collect
+from vmtool.serving.evidence.collected import Collected
 from vmtool.serving.front.access import Network, check_peer, no_key, shown_digest
 from vmtool.serving.front.account import Account
 from vmtool.serving.front.clients import Client, Clients
 from vmtool.serving.front.connection import Connection
 from vmtool.serving.front.denied import Denied, answer
-from vmtool.serving.front.engine import Engine, NotUp
-from vmtool.serving.front.form import check_form, go_on, passed_back, passed_on
+from vmtool.serving.front.engine import Engine
+from vmtool.serving.front.evidence import Evidence
+from vmtool.serving.front.form import check_form, go_on, passed_on
 from vmtool.serving.front.limits import Limits
 from vmtool.serving.front.log import BoundedLog
 from vmtool.serving.front.metrics import Metrics
+from vmtool.serving.front.pool import NotUp
+from vmtool.serving.front.relay import forward
 from vmtool.serving.front.rooms import Bodies, Requests
 from vmtool.serving.front.routes import Match, find, methods
 from vmtool.serving.front.tls import Tls
-from vmtool.serving.front.upstream import Upstream
 
 
 class Front:
@@ -37,13 +41,16 @@ class Front:
         limits: what clients can hold.
         metric_names: see `Metrics`.
         log: receives one line per request, as many as the limits allow; never a key, a header or a body.
+        ask_guest: gives evidence of what this runs in, over 32 bytes.
     """
 
     def __init__(self, engine: Engine, access: AccessList, *, allow_from: Iterable[Network] = (),
-                 limits: Limits, metric_names: Iterable[str] = (), log: Callable[[str], None] = print) -> None:
+                 limits: Limits, metric_names: Iterable[str] = (), log: Callable[[str], None] = print,
+                 ask_guest: Callable[[bytes], Collected | None] = collect) -> None:
         self.engine, self.limits, self.allow_from = engine, limits, tuple(allow_from)
         self.tls = Tls(access.certificates) if access.certificates else None
         self.clients, self.requests, self.bodies = Clients(access), Requests(limits), Bodies(limits)
+        self.evidence = Evidence(limits, ask_guest)
         self.metrics = Metrics(self.clients, engine, metric_names)
         with_key, without = limits.log_lines
         self.log, self.log_denied = BoundedLog(log, with_key, "requests"), BoundedLog(log, without, "denied requests")
@@ -72,7 +79,7 @@ class Front:
                 check_form(request)
                 check_peer(connection.host, self.allow_from)
                 if match and not match.route.keyed:
-                    return connection.one_by_one(await self._health())
+                    return connection.one_by_one(await self._without_key(request, connection, match))
                 client = self.clients.by_digest.get(shown_digest(request))
                 if not client:
                     raise no_key()
@@ -89,6 +96,12 @@ class Front:
                     taken = time.monotonic() - began
                     self.metrics.count(str(shown), client.token.name if client else "", status, taken)
                     (self.log if client else self.log_denied)(f"{shown} {status or 'aborted'} {taken:.3f} s")
+
+    async def _without_key(self, request: web.BaseRequest, connection: Connection, match: Match) -> web.Response:
+        if match.route.path == EVIDENCE:
+            query = request.message.path.partition("?")[2]
+            return await self.evidence.respond(query, connection.address, connection.key)
+        return await self._health()
 
     async def _health(self) -> web.Response:
         up = await self.engine.up()
@@ -113,7 +126,7 @@ class Front:
                 asked = self.engine.ask(match.route.method, match.target, headers, body)
                 account = Account(client, size, lambda: self.metrics.first.labels(str(match.route)).observe(
                     time.monotonic() - began))
-                return await self._forward(request, connection, asked, account)
+                return await forward(request, connection, asked, account, self.limits, self._explain)
 
     async def _model(self, name: str, client: Client) -> web.Response:
         """One model of the list: vLLM has no route for it, and OpenAI's clients ask for it."""
@@ -127,47 +140,12 @@ class Front:
                 return answer(200, entry, client.headers())
         raise Denied(404, f"there is no model {name!r} here; GET /v1/models lists them")
 
-    async def _forward(self, request: web.BaseRequest, connection: Connection,
-                       asked: AbstractAsyncContextManager[Upstream], account: Account) -> web.StreamResponse:
-        try:
-            async with asyncio.timeout(self.limits.engine_seconds) as clock, asked as reply:
-                with account.open(reply):
-                    return await self._relay(request, reply, clock, account)
-        except (OSError, TimeoutError) as error:
-            if request.writer.output_size > 0:  # an answer that ends here must not look whole
-                connection.drop()
-                raise
-            if isinstance(error, TimeoutError):
-                raise Denied(504, f"no answer within {self.limits.engine_seconds:.0f} s") from None
-            if isinstance(error, NotUp):
-                raise self._not_up() from None
-            raise Denied(502, "the server broke off", {"Retry-After": "1"}) from None
-
-    async def _relay(self, request: web.BaseRequest, reply: Upstream, clock: asyncio.Timeout,
-                     account: Account) -> web.StreamResponse:
-        """Pass the answer on as it comes, so that server-sent events are not held back."""
-        headers, reason = passed_back(reply.headers), reply.reason.decode("latin-1")
-        if 0 <= reply.length < self.limits.buffered:
-            # A short answer in one packet: head and body apart would be two.
-            headers.popall("Content-Length", None)
-            account.see(body := await reply.read_all())
-            account.close()
-            headers.update(account.client.headers())
-            return web.Response(status=reply.status, reason=reason, headers=headers, body=body)
-        now = asyncio.get_running_loop().time
-        headers.update(account.client.headers())
-        response = web.StreamResponse(status=reply.status, reason=reason, headers=headers)
-        await response.prepare(request)
-        while chunk := await reply.read():
-            clock.reschedule(now() + self.limits.reader_seconds)
-            account.see(chunk)
-            await response.write(chunk)
-            del chunk  # it waits in the transport's buffer
-            await request.writer.drain()
-            clock.reschedule(now() + self.limits.engine_seconds)
-        account.close()
-        await response.write_eof()
-        return response
+    def _explain(self, error: Exception) -> Denied:
+        if isinstance(error, TimeoutError):
+            return Denied(504, f"no answer within {self.limits.engine_seconds:.0f} s")
+        if isinstance(error, NotUp):
+            return self._not_up()
+        return Denied(502, "the server broke off", {"Retry-After": "1"})
 
     def _not_up(self) -> Denied:
         return Denied(503, f"the server is {self.engine.phase}: see /health",

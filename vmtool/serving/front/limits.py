@@ -32,6 +32,9 @@ class Limits:
         reader_seconds: how long a client may not take what it asked for.
         buffered: bytes that are read at once, and that wait for one client before the engine is slowed down.
         log_lines: lines a second, of requests with and without a key.
+        evidence: times in a minute that the guest is asked for evidence, which needs no key; evidence_per_address: for
+            one address.
+        evidence_seconds: how long it may take; evidence_waiting: requests that wait for it at once.
     """
 
     connections: int = 1024
@@ -51,6 +54,10 @@ class Limits:
     reader_seconds: float = 60.0
     buffered: int = 16 << 10
     log_lines: tuple[float, float] = (20.0, 1.0)
+    evidence: int = 120
+    evidence_per_address: int = 20
+    evidence_seconds: float = 8.0
+    evidence_waiting: int = 8
 
 
 def fitting(limits: Limits) -> Limits:

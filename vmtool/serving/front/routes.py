@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, unquote, urlencode
 
+from vmtool.serving.evidence.binding import PATH as EVIDENCE
+
 # Letters of a segment that vLLM's router and this one read alike: no percent sign, no second way to write a path.
 ID = "[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 # A model's name is compared with the list, and goes no further, so that it may hold slashes and percent-encodings.
@@ -37,6 +39,7 @@ class Route:
 ROUTES = (
     Route("GET", "/health", keyed=False),
     Route("HEAD", "/health", keyed=False),
+    Route("GET", EVIDENCE, keyed=False),
     Route("GET", "/version"),
     Route("GET", "/v1/models"),
     Route("GET", "/v1/models/{model}"),

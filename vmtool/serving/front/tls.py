@@ -11,6 +11,7 @@ import textwrap
 from typing import TYPE_CHECKING, cast
 
 from vmtool.serving.access_list import Certificates
+from vmtool.serving.evidence.binding import key_digest
 
 if TYPE_CHECKING:
     from vmtool.serving.front.connection import Connection
@@ -19,12 +20,15 @@ if TYPE_CHECKING:
 class Tls:
     """What the listeners show, and whom they ask for a certificate of theirs.
 
+    Attributes:
+        key: the digest of the public key that new connections see.
+
     Raises:
         ValueError: the certificate does not fit its key, or something is no certificate.
     """
 
     def __init__(self, shown: Certificates) -> None:
-        self.shown = shown
+        self.shown, self.key = shown, key_digest(shown.chain[0])
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.minimum_version = ssl.TLSVersion.TLSv1_3
         self.context.set_alpn_protocols(["http/1.1"])
@@ -45,8 +49,9 @@ class Tls:
         if set(shown.clients) != set(self.shown.clients):
             raise ValueError("another CA of the clients takes a new start")
         _load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), shown)  # a pair that does not fit must not replace half of one
+        key = key_digest(shown.chain[0])
         _load(self.context, shown)
-        self.shown = shown
+        self.shown, self.key = shown, key
 
 
 class EncryptedConnection(asyncio.sslproto.SSLProtocol):
@@ -60,13 +65,15 @@ class EncryptedConnection(asyncio.sslproto.SSLProtocol):
         super().__init__(
             loop, connection, tls.context, None, server_side=True, ssl_handshake_timeout=limits.keyless_seconds,  # type: ignore[arg-type]
             ssl_shutdown_timeout=limits.closing_seconds)
-        self.connection = connection
+        self.connection, self.tls = connection, tls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         wire = cast(asyncio.Transport, transport)
         wire.set_write_buffer_limits(high=self.connection.limits.buffered)
         self.connection.enter(wire)
         if not wire.is_closing():
+            # OpenSSL copies the certificate when a connection begins: what is shown later is of others.
+            self.connection.key = self.tls.key
             super().connection_made(wire)
 
     def connection_lost(self, exc: BaseException | None) -> None:

@@ -70,7 +70,7 @@ class Upstream(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self.begun and self.length < 0 and not self.chunked and exc is None:
             self.whole = True  # an answer without a length lasts as long as its connection
-        self._fail(BrokenOff("the engine ended the connection"))
+        self._fail(BrokenOff("the connection was ended"))
         self.writable.set()
         self._wake()
 

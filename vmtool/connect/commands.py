@@ -1,0 +1,193 @@
+"""`vmtool connect`: a local endpoint that verifies a server before it speaks to it."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from vmtool.attest.options import require_packages
+from vmtool.cli.output import print_json
+from vmtool.connect.place import Place, is_loopback, parse_url, plain_context
+from vmtool.connect.policy import Policy, read_policy
+from vmtool.endpoint.client import Server, address_of, authorization
+from vmtool.errors import Interrupted, Refused, shell_word
+from vmtool.host.http import known_server
+from vmtool.host.local import LocalHost
+from vmtool.launch.commands.instance import running
+from vmtool.paths import NAME, State
+
+if TYPE_CHECKING:
+    from vmtool.connect.verify import Trusted, Verified
+
+FILE = click.Path(path_type=Path)
+PACKAGES = ("aiohttp", "httptools", "prometheus_client")
+LISTEN = "127.0.0.1:8001"
+
+
+@click.command()
+@click.argument("server", required=False, metavar="[URL|NAME]")
+@click.option("--policy", "policy_file", type=FILE, metavar="FILE", help="What the server must prove, in YAML.")
+@click.option("--listen", default=LISTEN, show_default=True, metavar="ADDRESS:PORT",
+              help="Where this machine's clients ask; port 0 takes a free one.")
+@click.option("--expose", is_flag=True, help="Let --listen name an address that others reach: they send in clear.")
+@click.option("--token-file", type=FILE, metavar="FILE",
+              help="Show the key in it, in place of the clients' own: whoever reaches --listen may then ask.")
+@click.option("--check", is_flag=True, help="Verify once, say what was proven, and end.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document, once the server is verified.")
+@click.option("--make-policy", "spec", type=FILE, metavar="SPEC", help="Write the policy of a launch instead.")
+@click.option("-o", "--output", type=FILE, metavar="FILE", help="With --make-policy: a new file [stdout].")
+@click.pass_obj
+def connect_command(state: State, server: str | None, policy_file: Path | None, listen: str, expose: bool,
+                    token_file: Path | None, check: bool, as_json: bool, spec: Path | None, output: Path | None
+                    ) -> None:
+    """Verify the endpoint at URL, or of the instance NAME, by its evidence; then be an endpoint on this machine that
+    forwards to it, and to nothing else, until Ctrl-C. It is verified again and again meanwhile.
+
+    Exit code 4 when the server does not prove what the policy requires.
+    """
+    if spec:
+        if server or policy_file:
+            raise click.UsageError("--make-policy goes with -o alone")
+        make_policy(spec, output)
+        return
+    if not server or not policy_file or output:
+        raise click.UsageError("name a server and its policy: vmtool connect URL --policy FILE")
+    require_packages(PACKAGES, "connect")
+    policy, address = read_policy(policy_file), parse_listen(listen, expose=expose)
+    place = find_place(state, server, policy)
+    token = authorization(LocalHost(), token_file) if token_file else {}
+    try:
+        asyncio.run(_connect(place, policy, address, token, exposed=expose, check_only=check, as_json=as_json))
+    except Interrupted:
+        click.echo("stopped", err=True)
+
+
+def make_policy(spec: Path, output: Path | None) -> None:
+    """Write what a client shall require of the launch that a spec describes.
+
+    Raises:
+        Refused: the spec is none, or the file is there. NotReady: values are missing, each with how to get it.
+    """
+    from vmtool.connect.make_policy import policy_text
+    from vmtool.spec.load import read_spec
+
+    text, host = policy_text(spec, read_spec(spec).spec), LocalHost()
+    if output is None:
+        click.echo(text, nl=False)
+        return
+    if host.exists(str(output)):
+        raise Refused(f"{output} is there already", hint=f"rm {shell_word(output)}, once you know that nobody uses it")
+    host.write(output.absolute(), text.encode(), mode=0o644)
+
+
+async def _connect(place: Place, policy: Policy, address: tuple[str, int], token: dict[str, str], *, exposed: bool,
+                   check_only: bool, as_json: bool) -> None:
+    from vmtool.connect.proxy import Proxy
+    from vmtool.connect.serve import Checker, first_key_only, run, until_stopped
+    from vmtool.serving.front.limits import Limits, fitting
+
+    check = first_key_only(Checker(place, policy, reader(policy)), place)
+    if check_only:
+        show(place, policy, await until_stopped(check), "", as_json)
+        return
+    proxy = Proxy(place, fitting(Limits()), token, exposed=exposed)
+    await run(check, proxy, address, policy.max_age, lambda line: click.echo(line, err=True),
+              lambda verified, port: show(place, policy, verified, _url(address[0], port), as_json))
+
+
+def show(place: Place, policy: Policy, verified: Verified, listens: str, as_json: bool) -> None:
+    """What was proven, and where clients ask from now on."""
+    from vmtool.attest.view import appraisal_json, show_appraisals
+
+    if as_json:
+        print_json(kind="connect", server=str(place), listen=listens or None, confidential=verified.confidential,
+                   evidence_kind=verified.kind, tls_key=verified.key.hex() if place.context else None,
+                   max_age=policy.max_age, evidence=[appraisal_json(each) for each in verified.appraisals])
+        return
+    show_appraisals(verified.appraisals)
+    click.echo(f"{place}: {verified.title}" + (f"; TLS key sha256:{verified.key.hex()}" if place.context else ""))
+    if not verified.confidential:
+        vouched = "its certificate" if place.vouched else "nothing"
+        click.echo(f"This server is NOT confidential: whoever runs its host reads what you send. That it is the right "
+                   f"one, {vouched} says.", err=True)
+    if listens:
+        click.echo(f"ask {listens}/v1; Ctrl-C ends it")
+
+
+def find_place(state: State, server: str, policy: Policy) -> Place:
+    """Where the server is, and by what context it is known beforehand.
+
+    Raises:
+        Refused: it is none, or has no TLS where that must be. VmtoolError: the instance does not run.
+    """
+    if "/" not in server and NAME.fullmatch(server):
+        state.check_readable()
+        known = running(state, server).known()
+        address = address_of(LocalHost(), Server(known.host, known.port, Path(known.result), known.trust))
+        scheme, host, port = parse_url(str(address))
+        context = known_server(known.trust) if known.trust else None
+    else:
+        scheme, host, port = parse_url(server)
+        context = None
+    if scheme == "http":
+        _check_plain(server, host, policy)
+        return Place(host, port, None)
+    if policy.ca:
+        try:
+            context = ssl.create_default_context(cafile=str(policy.ca))
+        except (OSError, ssl.SSLError) as error:
+            raise Refused(f"{policy.ca}: no certificate of a CA: {getattr(error, 'strerror', error)}") from error
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+    return Place(host, port, context or plain_context(), vouched=context is not None)
+
+
+def _check_plain(server: str, host: str, policy: Policy) -> None:
+    if not policy.allow_unconfidential or policy.ca:
+        raise Refused(f"{server} speaks no TLS: there is no key that evidence could be bound to",
+                      hint="launch it with spec.tls: vmtool spec explain spec.tls; without a TEE the policy can say "
+                           "allow_unconfidential: true")
+    if not is_loopback(host):
+        raise Refused(f"{server} speaks no TLS, and {host} is not this machine's loopback: others could read all of it",
+                      hint="launch it with spec.tls: vmtool spec explain spec.tls")
+
+
+def reader(policy: Policy) -> Callable[[], Trusted]:
+    """Reads roots and collateral as they are at the moment: an operator brings newer ones."""
+    from vmtool.attest.facts import read_files, read_roots
+    from vmtool.attest.sort_collateral import sort_collateral
+    from vmtool.connect.verify import Trusted
+
+    def read() -> Trusted:
+        machine = LocalHost()
+        return Trusted(read_roots(machine, policy.roots), sort_collateral(read_files(machine, policy.collateral)))
+
+    return read
+
+
+def parse_listen(text: str, *, expose: bool) -> tuple[str, int]:
+    """Address and port.
+
+    Raises:
+        Refused: it is none, or others reach it and that was not asked for.
+    """
+    host, _, port = text.rpartition(":")
+    try:
+        address = str(ipaddress.ip_address(host.strip("[]")))
+        if not (port.isascii() and port.isdecimal() and int(port) < 65536):
+            raise ValueError(port)
+    except ValueError:
+        raise Refused(f"--listen {text!r} is no address with a port", hint=f"such as --listen {LISTEN}") from None
+    if not expose and not is_loopback(address):
+        raise Refused(f"--listen {text}: others reach {address}, and would send to it in clear",
+                      hint=f"--listen {LISTEN}; or --expose, when the way to it is safe")
+    return address, int(port)
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

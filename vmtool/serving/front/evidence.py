@@ -1,0 +1,107 @@
+"""Evidence for whoever asks, without a key: within bounds, and never on the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import re
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+
+from aiohttp import web
+
+from vmtool.serving.evidence.collect import collect, document
+from vmtool.serving.evidence.collected import Collected
+from vmtool.serving.evidence.guest import NotCollected
+from vmtool.serving.front.clients import Budget
+from vmtool.serving.front.denied import Busy, Denied, answer
+from vmtool.serving.front.limits import Limits
+
+QUERY = re.compile(r"nonce=([0-9a-f]{64})", re.ASCII)
+MOST_ADDRESSES = 4096
+
+
+class Evidence:
+    """Asks the guest, one request after the other.
+
+    Args:
+        ask: gives evidence over 32 bytes; may take long, and need not come to its end.
+    """
+
+    def __init__(self, limits: Limits, ask: Callable[[bytes], Collected | None] = collect,
+                 clock: Callable[[], float] = time.monotonic) -> None:
+        self.limits, self.ask, self.clock = limits, ask, clock
+        self.all = Budget(limits.evidence, clock)
+        self.addresses: OrderedDict[str, Budget] = OrderedDict()
+        self.turn, self.waiting = asyncio.Lock(), 0
+        self.thread: threading.Thread | None = None
+
+    async def respond(self, query: str, address: str, key: bytes) -> web.Response:
+        """The answer to one request.
+
+        Args:
+            query: of the request's target.
+            key: the digest of the TLS key that the peer has seen.
+
+        Raises:
+            Denied: it is no such request, too many come, or the device gives nothing.
+        """
+        asked = QUERY.fullmatch(query)
+        if not asked:
+            raise Denied(400, "ask with ?nonce= and 64 hexadecimal digits in lower case, new ones each time")
+        self._admit(address)
+        self.waiting += 1
+        try:
+            async with asyncio.timeout(self.limits.evidence_seconds), self.turn:
+                return answer(200, await self._collected(bytes.fromhex(asked[1]), key), {"Cache-Control": "no-store"})
+        except TimeoutError:
+            raise Busy(503, "the device that makes evidence does not answer") from None
+        except NotCollected as error:
+            raise Denied(503, f"no evidence: {error.args[0]}", {"Retry-After": "10"}) from None
+        finally:
+            self.waiting -= 1
+
+    def _admit(self, address: str) -> None:
+        """Within the budgets; who has used up his own takes nothing of the others'."""
+        own = self.addresses.setdefault(address, Budget(self.limits.evidence_per_address, self.clock))
+        self.addresses.move_to_end(address)
+        if len(self.addresses) > MOST_ADDRESSES:
+            self.addresses.popitem(last=False)
+        for budget in (own, self.all):
+            if wait := budget.wait():
+                raise Denied(429, "evidence is asked for too often", {"Retry-After": str(math.ceil(wait))})
+        if self.waiting >= self.limits.evidence_waiting:
+            raise Busy(503, "others wait for evidence; try again")
+        for budget in (own, self.all):
+            budget.take(1)
+
+    async def _collected(self, nonce: bytes, key: bytes) -> Mapping[str, object]:
+        """In a thread that nobody waits for at the end: a device can hang."""
+        if self.thread and self.thread.is_alive():
+            raise NotCollected("the device that makes evidence still does not answer")
+        loop = asyncio.get_running_loop()
+        result: asyncio.Future[Mapping[str, object]] = loop.create_future()
+
+        def give(value: Mapping[str, object] | None, error: Exception | None) -> None:
+            if result.done():
+                return  # nobody waits any more
+            if error:
+                result.set_exception(error)
+            elif value is not None:
+                result.set_result(value)
+
+        def run() -> None:
+            value, failed = None, None
+            try:
+                value = document(nonce, key, self.ask)
+            except Exception as error:
+                failed = error
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(give, value, failed)
+
+        self.thread = threading.Thread(target=run, name="evidence", daemon=True)
+        self.thread.start()
+        return await result
