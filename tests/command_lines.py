@@ -72,6 +72,8 @@ completion bash
 attest verify spec.yaml
 attest challenge spec.yaml -o asked --roots .
 attest reference spec.yaml
+connect https://127.0.0.1:1 --policy spec.yaml --check
+connect --make-policy spec.yaml
 key generate -o model.key
 key generate --sign -o sign.key
 key show model.key

@@ -37,6 +37,9 @@ ELSEWHERE = {
     **dict.fromkeys(("vmtool attest reference guest.yaml -o reference.yaml",
                      "vmtool attest verify report.bin --collateral vcek.der --reference reference.yaml"),
                     "test_a_report_is_held_against_the_reference_of_a_launch"),
+    "vmtool connect https://llm.lab:8443 --policy policy.yaml": "test_report_verified_key_pinned_chat_through",
+    "vmtool connect https://llm.lab:8443 --policy unconfidential.yaml --check":
+        "test_a_ca_of_the_policy_must_have_signed_the_certificate",
     **dict.fromkeys(("vmtool metrics --dashboard > vmtool-dashboard.json",
                      "vmtool metrics --alerts > vmtool-alerts.yml"),
                     "test_promtool_accepts_the_rules_and_each_question_of_the_dashboard"),

@@ -14,6 +14,7 @@ from tests import page_commands as runs
 from tests import pages as d
 from vmtool import documents
 from vmtool.cli.main import vmtool
+from vmtool.connect.policy import read_policy
 from vmtool.errors import Refused
 from vmtool.rootfs.recipe.load import read_rootfs_recipe
 from vmtool.spec.load import read_spec
@@ -113,6 +114,8 @@ def test_each_file_that_is_shown_is_valid_unless_it_is_called_bad(block: d.Block
     assert isinstance(document, dict)
     if document["kind"] == "GuestImage":
         read_rootfs_recipe(path)
+    elif document["kind"] == "ConnectPolicy":
+        read_policy(path)
     elif block.file == "bad.yaml":
         with pytest.raises(Refused) as refused:
             read_spec(path)

@@ -105,7 +105,9 @@ async def run(check: Callable[[], Awaitable[Verified]], proxy: Proxy, address: t
         raise NotReady(f"cannot listen on {error.strerror}", hint="vmtool connect --listen 127.0.0.1:0 takes a free "
                        "port") from error
     with contextlib.closing(bound):
-        ready(await until_stopped(keeper.verify), bound.getsockname()[1])
+        verified = await until_stopped(keeper.verify)
+        bound.listen()  # who asks from now on waits a moment
+        ready(verified, bound.getsockname()[1])
 
         async def forward() -> None:
             async with asyncio.TaskGroup() as both:

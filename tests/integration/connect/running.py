@@ -52,6 +52,17 @@ def renew(one: Serving) -> None:
     assert manage.ask("PUT", "/access", f"Authorization: Bearer {MANAGER}\r\n", body)[0] == 200
 
 
+class ByItsName(Serving):
+    """The local endpoint, asked by this machine's own name, which it insists on."""
+
+    def say(self, data: bytes | str) -> bytes:
+        return super().say(named(data.encode() if isinstance(data, str) else data))
+
+
+def named(request: bytes) -> bytes:
+    return request.replace(b"Host: x\r\n", b"Host: localhost\r\n")
+
+
 @dataclass(frozen=True)
 class Local:
     """A `vmtool connect` that is ready: what it said, and its port."""
@@ -90,7 +101,7 @@ def connected(directory: Path, url: str, policy: str, *more: str) -> Iterator[Lo
             assert process.stdout
             said = json.loads(_document(process.stdout))
             port = int(str(said["listen"]).rpartition(":")[2])
-            yield Local(process, said, Serving(port, process, None, directory), errors)  # type: ignore[arg-type]
+            yield Local(process, said, ByItsName(port, process, None, directory), errors)  # type: ignore[arg-type]
             process.send_signal(signal.SIGINT)
             assert process.wait(SECONDS) == 0, errors.read_text()
         finally:

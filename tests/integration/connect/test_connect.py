@@ -24,6 +24,7 @@ from tests.integration.connect.running import (
     behave,
     connected,
     hostile,
+    named,
     refused,
     renew,
     until,
@@ -99,7 +100,7 @@ def test_evidence_that_does_not_prove_it_ends_with_4(front: Serving, behaviour: 
 def test_a_guest_that_is_another_later_is_cut_off_and_a_good_one_taken_again(front: Serving) -> None:
     with connected(front.directory, url(front), f"{SNP}max_age: 10\n") as local:
         with local.serving.connect() as connection:
-            connection.sendall(front.chat(stream=2000, gap=0.05).replace(b"Host: x", b"Host: localhost"))
+            connection.sendall(named(front.chat(stream=2000, gap=0.05)))
             assert b"200 OK" in connection.recv(1 << 16)
             behave(front.directory, "guest")
             rest = everything(connection)  # it ends long before the stream would
@@ -114,7 +115,7 @@ def test_a_guest_that_is_another_later_is_cut_off_and_a_good_one_taken_again(fro
 
 def test_another_key_stops_it_until_that_one_is_verified_and_no_stream_ends(front: Serving) -> None:
     with connected(front.directory, url(front), SNP) as local, local.serving.connect() as connection:
-        connection.sendall(front.chat(stream=100, gap=0.05).replace(b"Host: x", b"Host: localhost"))
+        connection.sendall(named(front.chat(stream=100, gap=0.05)))
         assert b"200 OK" in connection.recv(1 << 16)
         renew(front)
         assert ask(local)[0] == 502
@@ -142,7 +143,7 @@ def test_another_key_without_good_evidence_stays_refused(front: Serving) -> None
 def test_a_server_that_closes_in_the_middle_of_a_stream_does_not_look_whole(front: Serving) -> None:
     with connected(front.directory, url(front), SNP) as local:
         broken = {"stream": 3, "break": 1}
-        answer = local.serving.say(front.chat(**broken).replace(b"Host: x", b"Host: localhost"))
+        answer = local.serving.say(front.chat(**broken))
         assert b'"number": 2' in answer and not answer.endswith(b"0\r\n\r\n")
         with pytest.raises(openai.APIError):
             for _ in client(local).chat.completions.create(model="canary", messages=[], stream=True,

@@ -14,11 +14,15 @@ import vmtool
 from tests.fakes.typed import launchable, typed
 from vmtool import errors as e
 from vmtool.cli import main as cli
+from vmtool.connect.dial import Unreachable
+from vmtool.connect.fetch import NotNow
+from vmtool.connect.verify import NotVerified
 from vmtool.image.actions import DamagedCache
 
 CODES: dict[type[e.VmtoolError], int] = {
     e.VmtoolError: 1, e.Refused: 2, e.NotReady: 3, e.VerificationFailed: 4, e.ProgramMissing: 3, e.ProgramFailed: 1,
     DamagedCache: 1, e.Interrupted: 130, e.Damaged: 1,
+    NotVerified: 4, NotNow: 4, Unreachable: 1,
 }
 
 
