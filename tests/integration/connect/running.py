@@ -77,10 +77,14 @@ class Local:
         return f"{self.said['listen']}/v1"
 
 
-def argv(directory: Path, url: str, policy: str, *more: str) -> list[str]:
+def written(directory: Path, policy: str) -> Path:
     path = directory / "policy.yaml"
     path.write_text(policy)
-    return [VMTOOL, "connect", url, "--policy", str(path), "--json", *more]
+    return path
+
+
+def argv(directory: Path, url: str, policy: str, *more: str) -> list[str]:
+    return [VMTOOL, "connect", url, "--policy", str(written(directory, policy)), "--json", *more]
 
 
 def refused(directory: Path, url: str, policy: str, *more: str) -> tuple[int, str]:

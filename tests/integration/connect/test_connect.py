@@ -3,6 +3,7 @@ servers that want to be taken for another."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gzip
 import json
@@ -28,9 +29,15 @@ from tests.integration.connect.running import (
     refused,
     renew,
     until,
+    written,
 )
 from tests.integration.serving.processes import Serving, everything, parse, serving
 from tests.integration.serving.run_front import KEY
+from vmtool.attest.request import Collateral, Roots
+from vmtool.connect.place import Place, plain_context
+from vmtool.connect.policy import read_policy
+from vmtool.connect.serve import Checker
+from vmtool.connect.verify import NotVerified, Trusted
 from vmtool.tls.authority import certificate_path
 
 CHAT = "/v1/chat/completions"
@@ -39,7 +46,13 @@ EVIDENCE = f"/.well-known/vmtool/evidence?nonce={'0a' * 32}"
 
 @pytest.fixture(scope="module")
 def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
-    with attested(tmp_path_factory.mktemp("attested")) as one:
+    with attested(tmp_path_factory.mktemp("attested"), evidence=10_000, evidence_per_address=10_000) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def local(front: Serving) -> Iterator[Local]:
+    with connected(front.directory, url(front), SNP) as one:
         yield one
 
 
@@ -78,6 +91,7 @@ def test_report_verified_key_pinned_chat_through(front: Serving) -> None:
         assert stream.count(b'"number"') == 50 and b"[DONE]" in stream
 
 
+@pytest.mark.slow
 def test_a_key_of_a_file_takes_the_place_of_the_clients(front: Serving, tmp_path: Path) -> None:
     (tmp_path / "token").write_text(f"{KEY}\n")
     with connected(front.directory, url(front), SNP, "--token-file", str(tmp_path / "token")) as local:
@@ -86,6 +100,7 @@ def test_a_key_of_a_file_takes_the_place_of_the_clients(front: Serving, tmp_path
         assert KEY.encode() not in environment + Path(f"/proc/{local.process.pid}/cmdline").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("behaviour", "reason"), [
     ("none", "runs in no TEE, and the policy requires snp"), ("replay", "snp.freshness"), ("foreign", "snp.freshness"),
     ("debug", "snp.debug"), ("guest", "snp.measurement"), ("fail", "status 503")])
@@ -97,6 +112,7 @@ def test_evidence_that_does_not_prove_it_ends_with_4(front: Serving, behaviour: 
     assert (status, reason in said) == (4, True), said
 
 
+@pytest.mark.slow
 def test_a_guest_that_is_another_later_is_cut_off_and_a_good_one_taken_again(front: Serving) -> None:
     with connected(front.directory, url(front), f"{SNP}max_age: 10\n") as local:
         with local.serving.connect() as connection:
@@ -113,6 +129,7 @@ def test_a_guest_that_is_another_later_is_cut_off_and_a_good_one_taken_again(fro
     assert "verified again: AMD SEV-SNP" in local.errors.read_text()
 
 
+@pytest.mark.slow
 def test_another_key_stops_it_until_that_one_is_verified_and_no_stream_ends(front: Serving) -> None:
     with connected(front.directory, url(front), SNP) as local, local.serving.connect() as connection:
         connection.sendall(named(front.chat(stream=100, gap=0.05)))
@@ -128,6 +145,7 @@ def test_another_key_stops_it_until_that_one_is_verified_and_no_stream_ends(fron
     assert "the server shows another TLS key" in local.errors.read_text()
 
 
+@pytest.mark.slow
 def test_another_key_without_good_evidence_stays_refused(front: Serving) -> None:
     with connected(front.directory, url(front), SNP) as local:
         behave(front.directory, "foreign")
@@ -140,6 +158,7 @@ def test_another_key_without_good_evidence_stays_refused(front: Serving) -> None
         assert front.events().count("begun") == begun
 
 
+@pytest.mark.slow
 def test_a_server_that_closes_in_the_middle_of_a_stream_does_not_look_whole(front: Serving) -> None:
     with connected(front.directory, url(front), SNP) as local:
         broken = {"stream": 3, "break": 1}
@@ -151,6 +170,7 @@ def test_a_server_that_closes_in_the_middle_of_a_stream_does_not_look_whole(fron
                 pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("line", "headers", "status"), [
     ("GET http://127.0.0.1/v1/models HTTP/1.1", "", 400), ("CONNECT 127.0.0.1:80 HTTP/1.1", "", 400),
     ("GET /v1/models HTTP/1.1", "Upgrade: websocket\r\nConnection: upgrade\r\n", 400),
@@ -164,14 +184,14 @@ def test_a_server_that_closes_in_the_middle_of_a_stream_does_not_look_whole(fron
     ("GET /v1/models HTTP/1.1", "Origin: null\r\n", 403), ("GET /v1/models HTTP/1.1", "Host: evil\r\n", 403),
     ("GET /v1/models HTTP/1.1", "Accept: \x01\r\n", 400),
 ])
-def test_a_client_that_asks_otherwise_is_refused_here(front: Serving, line: str, headers: str, status: int) -> None:
-    with connected(front.directory, url(front), SNP) as local:
-        begun = front.events()
-        host = "" if "Host:" in headers else "Host: 127.0.0.1\r\n"
-        answer = local.serving.say(f"{line}\r\n{host}Authorization: Bearer {KEY}\r\n{headers}Connection: close\r\n\r\n"
-                                   "0\r\n\r\n")
-        assert parse(answer)[0] == status, answer
-        assert front.events() == begun
+def test_a_client_that_asks_otherwise_is_refused_here(front: Serving, local: Local, line: str, headers: str, status: int
+                                                       ) -> None:
+    begun, body = front.events(), "0\r\n\r\n" if line.startswith("POST") else ""
+    host = "" if "Host:" in headers else "Host: 127.0.0.1\r\n"
+    head = f"{line}\r\n{host}Authorization: Bearer {KEY}\r\n{headers}Connection: close\r\n\r\n"
+    answer = local.serving.say(head + body)
+    assert parse(answer)[0] == status, answer
+    assert front.events() == begun
 
 
 # What is no evidence -> what it begins with.
@@ -195,11 +215,14 @@ HOSTILE: dict[str, tuple[Sequence[bytes], str]] = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_what_is_no_evidence_ends_with_4(tmp_path: Path, name: str) -> None:
+def test_what_is_no_evidence_is_refused(tmp_path: Path, name: str) -> None:
     pieces, reason = HOSTILE[name]
-    with hostile(tmp_path, lambda head: pieces) as there:
-        status, said = refused(tmp_path, there, UNCONFIDENTIAL)
-        assert (status, reason in said) == (4, True), said
+    wanted = read_policy(written(tmp_path, UNCONFIDENTIAL))
+    with hostile(tmp_path, lambda head: pieces) as there, pytest.raises(NotVerified) as refusal:
+        place = Place("127.0.0.1", int(there.rpartition(":")[2]), plain_context())
+        asyncio.run(Checker(place, wanted, lambda: Trusted(Roots({}), Collateral()))())
+    assert reason in refusal.value.message
+    assert refusal.value.code == 4
 
 
 @pytest.mark.slow
@@ -210,6 +233,7 @@ def test_evidence_that_comes_slowly_and_endlessly_is_not_waited_for(tmp_path: Pa
         assert (status, "within 30 s" in said) == (4, True), said
 
 
+@pytest.mark.slow
 def test_evidence_of_another_server_behind_a_key_of_its_own_is_refused(front: Serving, tmp_path: Path) -> None:
     """A man in the middle passes the question on: what comes back is genuine, and of another key."""
     def pass_on(head: bytes) -> Sequence[bytes]:
@@ -221,11 +245,13 @@ def test_evidence_of_another_server_behind_a_key_of_its_own_is_refused(front: Se
             assert (status, "another TLS key" in said) == (4, True), said
 
 
+@pytest.mark.slow
 def test_what_cannot_be_reached_is_no_verdict(tmp_path: Path) -> None:
     status, said = refused(tmp_path, "https://127.0.0.1:1", UNCONFIDENTIAL)
     assert (status, "cannot be reached" in said) == (1, True), said
 
 
+@pytest.mark.slow
 def test_a_ca_of_the_policy_must_have_signed_the_certificate(front: Serving, tmp_path: Path) -> None:
     (front.directory / "ca.pem").write_bytes(certificate_path(front.directory / "ca").read_bytes())
     behave(front.directory, "none")
@@ -237,6 +263,7 @@ def test_a_ca_of_the_policy_must_have_signed_the_certificate(front: Serving, tmp
         assert (status, "its certificate is refused" in said) == (4, True), said
 
 
+@pytest.mark.slow
 def test_without_tee_and_ca_the_first_key_is_the_only_one(front: Serving) -> None:
     behave(front.directory, "none")
     with connected(front.directory, url(front), UNCONFIDENTIAL) as local:
@@ -246,6 +273,7 @@ def test_without_tee_and_ca_the_first_key_is_the_only_one(front: Serving) -> Non
         until(lambda: "nothing vouches for it" in ask(local)[1], "it takes the other key")
 
 
+@pytest.mark.slow
 def test_without_tls_only_loopback_and_only_unconfidential(tmp_path: Path) -> None:
     with serving(tmp_path) as one:
         assert refused(tmp_path, url(one), SNP.replace("roots: roots\n", ""))[0] == 2
@@ -257,6 +285,7 @@ def test_without_tls_only_loopback_and_only_unconfidential(tmp_path: Path) -> No
     assert (status, "not this machine's loopback" in said) == (2, True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("words", "reason"), [
     (("https://user:secret@127.0.0.1:1",), "--token-file FILE"), (("ftp://127.0.0.1",), "neither the URL"),
     (("https://127.0.0.1:1/other",), "neither the URL"), (("https://127.0.0.1:1?x=1",), "neither the URL"),
@@ -269,6 +298,7 @@ def test_input_that_is_none_ends_with_2(tmp_path: Path, words: Sequence[str], re
     assert "secret" not in said
 
 
+@pytest.mark.slow
 def test_a_signal_during_the_first_verification_ends_it(tmp_path: Path) -> None:
     with hostile(tmp_path, lambda head: [b"HTTP/1.1 200 OK\r\n", b""], gap=50) as there, subprocess.Popen(
             argv(tmp_path, there, UNCONFIDENTIAL), stderr=subprocess.PIPE, text=True) as process:
@@ -289,6 +319,7 @@ def _open(pid: int) -> str:
     return " ".join(found)
 
 
+@pytest.mark.slow
 def test_who_has_no_key_gets_evidence_within_bounds(tmp_path: Path) -> None:
     with attested(tmp_path, evidence_per_address=5) as one:
         for nonce, status in (("", 400), ("nonce=", 400), (f"nonce={'0A' * 32}", 400), (f"nonce={'0a' * 31}", 400),
@@ -303,6 +334,7 @@ def test_who_has_no_key_gets_evidence_within_bounds(tmp_path: Path) -> None:
         assert one.ask("GET", "/v1/models")[0] == 200
 
 
+@pytest.mark.slow
 def test_a_device_that_hangs_holds_up_nobody(tmp_path: Path) -> None:
     with attested(tmp_path, evidence_seconds=1.0) as one:
         behave(tmp_path, "hang")
@@ -313,6 +345,7 @@ def test_a_device_that_hangs_holds_up_nobody(tmp_path: Path) -> None:
         assert one.ask("GET", "/health", "")[0] == 200
 
 
+@pytest.mark.slow
 def test_a_policy_of_an_unconfidential_launch_is_written_and_works(tmp_path: Path) -> None:
     spec, made = tmp_path / "spec.yaml", tmp_path / "made.yaml"
     spec.write_text("apiVersion: vmtool/v1\nkind: Runtime\nmetadata: {name: a}\nspec:\n  allow_unconfidential: true\n"
