@@ -10,6 +10,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from aiohttp import web
 
@@ -37,7 +38,8 @@ class Evidence:
         self.all = Budget(limits.evidence, clock)
         self.addresses: OrderedDict[str, Budget] = OrderedDict()
         self.turn, self.waiting = asyncio.Lock(), 0
-        self.thread: threading.Thread | None = None
+        self.done = threading.Event()
+        self.done.set()
 
     async def respond(self, query: str, address: str, key: bytes) -> web.Response:
         """The answer to one request.
@@ -80,28 +82,30 @@ class Evidence:
 
     async def _collected(self, nonce: bytes, key: bytes) -> Mapping[str, object]:
         """In a thread that nobody waits for at the end: a device can hang."""
-        if self.thread and self.thread.is_alive():
+        if not self.done.is_set():
             raise NotCollected("the device that makes evidence still does not answer")
         loop = asyncio.get_running_loop()
         result: asyncio.Future[Mapping[str, object]] = loop.create_future()
 
-        def give(value: Mapping[str, object] | None, error: Exception | None) -> None:
-            if result.done():
-                return  # nobody waits any more
-            if error:
-                result.set_exception(error)
-            elif value is not None:
-                result.set_result(value)
+        def give(outcome: Callable[[], None]) -> None:
+            if not result.done():  # else nobody waits any more
+                outcome()
 
         def run() -> None:
-            value, failed = None, None
             try:
-                value = document(nonce, key, self.ask)
+                made = document(nonce, key, self.ask)
+                outcome = partial(result.set_result, made)
             except Exception as error:
-                failed = error
+                outcome = partial(result.set_exception, error)
+            self.done.set()
             with contextlib.suppress(RuntimeError):  # the loop has ended
-                loop.call_soon_threadsafe(give, value, failed)
+                loop.call_soon_threadsafe(give, outcome)
 
-        self.thread = threading.Thread(target=run, name="evidence", daemon=True)
-        self.thread.start()
+        thread = threading.Thread(target=run, name="evidence", daemon=True)
+        self.done.clear()
+        try:
+            thread.start()
+        except RuntimeError as error:
+            self.done.set()
+            raise NotCollected("no thread can be started") from error
         return await result
