@@ -21,7 +21,7 @@ def _parse_hex(value: object) -> object:
 
 
 def _as_tuple(value: object) -> object:
-    return (value,) if isinstance(value, str) else value
+    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
 
 
 Hex = Annotated[bytes, BeforeValidator(_parse_hex), PlainSerializer(lambda value: value.hex())]

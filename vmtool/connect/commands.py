@@ -77,7 +77,7 @@ def make_policy(spec: Path, output: Path | None) -> None:
     from vmtool.connect.make_policy import policy_text
     from vmtool.spec.load import read_spec
 
-    text, host = policy_text(spec, read_spec(spec).spec), LocalHost()
+    text, host = policy_text(spec, read_spec(spec).spec, {}, {}), LocalHost()
     if output is None:
         click.echo(text, nl=False)
         return

@@ -2,28 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from vmtool.cli.output import printable
+from vmtool.connect.policy import MEASURED, TEES
 from vmtool.errors import NotReady
 from vmtool.spec.runtime import Body
 
 HEAD = "apiVersion: vmtool/v1\nkind: ConnectPolicy\n"
+CA = ("# The server's certificate is of vmtool's CA. Without a TEE this tells whether it is the right server:\n"
+      "# vmtool ca export > vmtool-ca.pem\n# ca: vmtool-ca.pem\n")
+Values = Mapping[str, Mapping[str, Any]]
 
 
-def policy_text(path: Path, body: Body) -> str:
-    """The policy of a launch.
+def policy_text(path: Path, body: Body, values: Values, missing: Mapping[str, str]) -> str:
+    """What a client shall require of the launch that a spec describes.
+
+    Args:
+        values: what its evidence must show, by section and key; missing: what is not known of it, and why.
 
     Raises:
-        NotReady: it cannot be known here what its guest will show.
+        NotReady: without a value that is missing, any guest would pass.
     """
-    ca = "# The server's certificate is of vmtool's CA, when this file is there: vmtool ca export > vmtool-ca.pem\n" \
-         "# ca: vmtool-ca.pem\n" if body.tls.source == "ca" else ""
-    if body.runtime.tee == "none":
-        return f"# Of {printable(path.name)}, a launch without a TEE: nothing about its host is proven.\n{HEAD}" \
-               f"allow_unconfidential: true\n{ca}"
-    missing = [f"the values that the guest shows ({body.runtime.tee}): vmtool cannot compute them from a spec yet"]
-    if not body.tls.on:
-        missing.append("spec.tls: without TLS there is no key that evidence is bound to")
-    raise NotReady(f"{path}: no policy can be written", details=missing,
-                   hint="write its `reference` by hand, as docs/attestation.md shows")
+    tee = body.runtime.tee
+    reference = {name: dict(found) for name, found in values.items() if name in MEASURED}
+    lacks = [f"{section}.{key}: {missing.get(f'{section}.{key}') or missing.get(section) or 'not computed'}"
+             for section in ({tee} & TEES or reference.keys()) for key in MEASURED[section]
+             if not reference.get(section, {}).get(key)]
+    if tee != "none" and not body.tls.on:
+        lacks.append("spec.tls: without TLS there is no key that evidence could be bound to")
+    if lacks:
+        raise NotReady(f"{path}: no policy can be written, since any guest would pass", details=lacks,
+                       hint="write the missing values by hand, as docs/attestation.md shows")
+    what = f"a launch in a TEE ({tee})" if tee != "none" else "a launch without a TEE: its host is not kept out"
+    loose = "" if tee != "none" else "allow_unconfidential: true\n"
+    # Of a TPM beside a TEE nothing is asked: a server shows one kind of evidence.
+    kept = {name: found for name, found in reference.items() if tee == "none" or name == tee}
+    shown = yaml.safe_dump({"reference": kept}, sort_keys=False) if kept else ""
+    return f"# Of {printable(path.name)}, {what}.\n{HEAD}{loose}{CA if body.tls.source == 'ca' else ''}{shown}"

@@ -18,6 +18,8 @@ def test_a_policy_is_read_and_its_paths_are_of_its_directory(tmp_path: Path) -> 
     assert (read.roots, read.ca) == (tmp_path / "roots", Path("/etc/ca.pem"))
     assert read.collateral == (tmp_path / "a.der", tmp_path / "b.crl")
     assert policy(tmp_path, UNCONFIDENTIAL).expects == ""
+    several = policy(tmp_path, f"{HEAD}reference: {{snp: {{measurement: ['aa', 'bb'], min_tcb: {{snp: 2}}}}}}")
+    assert several.reference.snp.measurement == (b"\xaa", b"\xbb")
     assert policy(tmp_path, f"{HEAD}reference: {{tdx: {{{MRTD}}}}}").expects == "tdx"
     assert policy(tmp_path, f"{HEAD}allow_unconfidential: true\nreference:\n  tpm: {{pcrs: {{sha256: {{4: 'aa'}}}}}}"
                   ).expects == "tpm"

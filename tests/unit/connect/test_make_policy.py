@@ -1,0 +1,64 @@
+"""The policy of a launch: what is written is a policy that is read, and nothing is written that any guest passes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.unit.connect.cases import policy
+from vmtool.connect.make_policy import policy_text
+from vmtool.errors import NotReady
+from vmtool.spec.load import read_spec
+from vmtool.spec.runtime import Body
+
+SPEC = """\
+apiVersion: vmtool/v1
+kind: Runtime
+metadata: {name: chat}
+spec:
+  runtime: {handler: %s}
+  allow_unconfidential: %s
+  model: {name: m, path: /m}
+  resources: {memory: 8Gi}
+  tls: {source: %s}
+"""
+SNP = {"snp": {"measurement": "22" * 48, "host_data": "00" * 32}, "launch": {"kernel": "aa"}}
+TPM = {"tpm": {"pcrs": {"sha256": {4: ["aa" * 32], 11: ["bb" * 32]}}}}
+
+
+def body(directory: Path, handler: str, source: str = "ca") -> Body:
+    path = directory / "spec.yaml"
+    path.write_text(SPEC % (handler, "false" if "tee" in handler else "true", source))
+    return read_spec(path).spec
+
+
+def test_the_values_of_a_tee_become_its_policy(tmp_path: Path) -> None:
+    text = policy_text(Path("spec.yaml"), body(tmp_path, "kata, tee: snp"), SNP | TPM, {})
+    read = policy(tmp_path, text)
+    assert (read.expects, read.allow_unconfidential) == ("snp", False)
+    assert read.reference.snp.measurement == (b"\x22" * 48,)
+    assert read.reference.snp.host_data == bytes(32)
+    assert "vmtool ca export > vmtool-ca.pem" in text
+
+
+def test_without_a_tee_it_says_so(tmp_path: Path) -> None:
+    text = policy_text(Path("spec.yaml"), body(tmp_path, "runc", "none"), {}, {})
+    assert policy(tmp_path, text).allow_unconfidential
+    assert "without a TEE" in text and "ca:" not in text
+
+
+def test_a_tpm_is_compared_and_is_no_tee(tmp_path: Path) -> None:
+    read = policy(tmp_path, policy_text(Path("spec.yaml"), body(tmp_path, "runc"), TPM, {}))
+    assert (read.expects, read.allow_unconfidential) == ("tpm", True)
+    assert read.reference.tpm.pcrs["sha256"][4] == (b"\xaa" * 32,)
+
+
+def test_what_is_missing_is_named_with_its_reason(tmp_path: Path) -> None:
+    with pytest.raises(NotReady) as refused:
+        policy_text(Path("spec.yaml"), body(tmp_path, "kata, tee: tdx"), {"tdx": {"mrtd": "00"}},
+                    {"tdx.rtmr1": "it differs"})
+    assert refused.value.details == ("tdx.rtmr1: it differs", "tdx.rtmr2: not computed")
+    with pytest.raises(NotReady) as refused:
+        policy_text(Path("spec.yaml"), body(tmp_path, "kata, tee: snp", "none"), SNP, {})
+    assert [each.partition(":")[0] for each in refused.value.details] == ["spec.tls"]
