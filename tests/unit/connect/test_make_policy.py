@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,8 +24,8 @@ spec:
   resources: {memory: 8Gi}
   tls: {source: %s}
 """
-SNP = {"snp": {"measurement": "22" * 48, "host_data": "00" * 32}, "launch": {"kernel": "aa"}}
-TPM = {"tpm": {"pcrs": {"sha256": {4: ["aa" * 32], 11: ["bb" * 32]}}}}
+SNP: dict[str, Any] = {"snp": {"measurement": "22" * 48, "host_data": "00" * 32}, "launch": {"kernel": "aa"}}
+TPM: dict[str, Any] = {"tpm": {"pcrs": {"sha256": {4: ["aa" * 32], 11: ["bb" * 32]}}}}
 
 
 def body(directory: Path, handler: str, source: str = "ca") -> Body:
