@@ -12,6 +12,7 @@ from vmtool.cli.output import printable
 from vmtool.connect.policy import MEASURED, TEES
 from vmtool.errors import NotReady
 from vmtool.spec.runtime import Body
+from vmtool.tee.table import NONE
 
 HEAD = "apiVersion: vmtool/v1\nkind: ConnectPolicy\n"
 CA = ("# The server's certificate is of vmtool's CA. Without a TEE this tells whether it is the right server:\n"
@@ -33,14 +34,14 @@ def policy_text(path: Path, body: Body, values: Values, missing: Mapping[str, st
     lacks = [f"{section}.{key}: {missing.get(f'{section}.{key}') or missing.get(section) or 'not computed'}"
              for section in ({tee} & TEES or reference.keys()) for key in MEASURED[section]
              if not reference.get(section, {}).get(key)]
-    if tee != "none" and not body.tls.on:
+    if tee != NONE and not body.tls.on:
         lacks.append("spec.tls: without TLS there is no key that evidence could be bound to")
     if lacks:
         raise NotReady(f"{path}: no policy can be written, since any guest would pass", details=lacks,
                        hint="write the missing values by hand, as docs/attestation.md shows")
-    what = f"a launch in a TEE ({tee})" if tee != "none" else "a launch without a TEE: its host is not kept out"
-    loose = "" if tee != "none" else "allow_unconfidential: true\n"
+    what = f"a launch in a TEE ({tee})" if tee != NONE else "a launch without a TEE: its host is not kept out"
+    loose = "" if tee != NONE else "allow_unconfidential: true\n"
     # Of a TPM beside a TEE nothing is asked: a server shows one kind of evidence.
-    kept = {name: found for name, found in reference.items() if tee == "none" or name == tee}
+    kept = {name: found for name, found in reference.items() if tee == NONE or name == tee}
     shown = yaml.safe_dump({"reference": kept}, sort_keys=False) if kept else ""
     return f"# Of {printable(path.name)}, {what}.\n{HEAD}{loose}{CA if body.tls.source == 'ca' else ''}{shown}"

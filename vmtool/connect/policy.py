@@ -12,11 +12,15 @@ from vmtool.attest.reference import NO_REFERENCE, Reference, sections
 from vmtool.errors import Refused
 from vmtool.schema import HostPath, Strict
 from vmtool.spec.load import validated
+from vmtool.tee.snp import SNP
+from vmtool.tee.tdx import TDX
+from vmtool.tee.virtcca import VIRTCCA
 
 # What must be given of each kind, or any guest with such a processor or firmware would pass.
-MEASURED = {"snp": ("measurement",), "tdx": ("mrtd", "rtmr1", "rtmr2"), "cca": ("rim",), "virtcca": ("rim",),
-            "tpm": ("pcrs",)}
-TEES = frozenset(MEASURED) - {"tpm"}
+TPM = "tpm"
+MEASURED = {SNP.name: ("measurement",), TDX.name: ("mrtd", "rtmr1", "rtmr2"), "cca": ("rim",), VIRTCCA.name: ("rim",),
+            TPM: ("pcrs",)}
+TEES = frozenset(MEASURED) - {TPM}
 EXAMPLE = "docs/attestation.md shows whole ones; vmtool connect --make-policy SPEC writes one"
 
 

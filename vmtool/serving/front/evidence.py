@@ -25,7 +25,7 @@ QUERY = re.compile(r"nonce=([0-9a-f]{64})", re.ASCII)
 MOST_ADDRESSES = 4096
 
 
-class Evidence:
+class GuestEvidence:
     """Asks the guest, one request after the other.
 
     Args:

@@ -19,7 +19,7 @@ from vmtool.serving.front.clients import Client, Clients
 from vmtool.serving.front.connection import Connection
 from vmtool.serving.front.denied import Denied, answer
 from vmtool.serving.front.engine import Engine
-from vmtool.serving.front.evidence import Evidence
+from vmtool.serving.front.evidence import GuestEvidence
 from vmtool.serving.front.form import check_form, go_on, passed_on
 from vmtool.serving.front.limits import Limits
 from vmtool.serving.front.log import BoundedLog
@@ -50,7 +50,7 @@ class Front:
         self.engine, self.limits, self.allow_from = engine, limits, tuple(allow_from)
         self.tls = Tls(access.certificates) if access.certificates else None
         self.clients, self.requests, self.bodies = Clients(access), Requests(limits), Bodies(limits)
-        self.evidence = Evidence(limits, ask_guest)
+        self.evidence = GuestEvidence(limits, ask_guest)
         self.metrics = Metrics(self.clients, engine, metric_names)
         with_key, without = limits.log_lines
         self.log, self.log_denied = BoundedLog(log, with_key, "requests"), BoundedLog(log, without, "denied requests")

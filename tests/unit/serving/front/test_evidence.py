@@ -14,7 +14,7 @@ from vmtool.serving.evidence.collected import Collected
 from vmtool.serving.evidence.guest import NotCollected
 from vmtool.serving.front import evidence as module
 from vmtool.serving.front.denied import Denied
-from vmtool.serving.front.evidence import Evidence
+from vmtool.serving.front.evidence import GuestEvidence
 from vmtool.serving.front.limits import Limits
 
 NONCE = f"nonce={'0a' * 32}"
@@ -22,7 +22,7 @@ KEY = b"k" * 32
 LIMITS = replace(Limits(), evidence=10, evidence_per_address=4, evidence_waiting=2, evidence_seconds=20.0)
 
 
-def statuses(evidence: Evidence, *addresses: str) -> list[int]:
+def statuses(evidence: GuestEvidence, *addresses: str) -> list[int]:
     """Of requests one after the other."""
     async def ask() -> list[int]:
         found = []
@@ -41,7 +41,7 @@ def nothing(bound: bytes) -> None:
 
 
 def test_the_answer_is_over_this_nonce_and_this_key() -> None:
-    response = asyncio.run(Evidence(LIMITS, nothing).respond(NONCE, "a", KEY))
+    response = asyncio.run(GuestEvidence(LIMITS, nothing).respond(NONCE, "a", KEY))
     assert isinstance(response.body, bytes)
     document = json.loads(response.body)
     assert (document["nonce"], document["key"], document["kind"]) == ("0a" * 32, KEY.hex(), "none")
@@ -51,7 +51,7 @@ def test_the_answer_is_over_this_nonce_and_this_key() -> None:
 @pytest.mark.parametrize("query", ["", "nonce", "nonce=", f"nonce={'0A' * 32}", f"nonce={'0a' * 33}", f"{NONCE}&x=1",
                                    f"{NONCE}\n", f"x=1&{NONCE}", f"nonce=%30a{'0a' * 31}", f"nonce={'٠a' * 32}"])
 def test_any_other_question_is_refused_and_costs_nothing(query: str) -> None:
-    evidence = Evidence(LIMITS, nothing)
+    evidence = GuestEvidence(LIMITS, nothing)
     with pytest.raises(Denied) as denied:
         asyncio.run(evidence.respond(query, "a", KEY))
     assert (denied.value.status, len(evidence.addresses)) == (400, 0)
@@ -59,7 +59,7 @@ def test_any_other_question_is_refused_and_costs_nothing(query: str) -> None:
 
 def test_an_address_has_its_share_and_takes_nothing_of_the_others() -> None:
     now = [0.0]
-    evidence = Evidence(LIMITS, nothing, lambda: now[0])
+    evidence = GuestEvidence(LIMITS, nothing, lambda: now[0])
     assert statuses(evidence, *"aaaaaa") == [200] * 4 + [429] * 2
     assert statuses(evidence, *"bbcdefg") == [200] * 6 + [429], "all together have theirs"
     now[0] = 60.0
@@ -68,7 +68,7 @@ def test_an_address_has_its_share_and_takes_nothing_of_the_others() -> None:
 
 def test_addresses_without_end_take_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_ADDRESSES", 3)
-    evidence = Evidence(LIMITS, nothing)
+    evidence = GuestEvidence(LIMITS, nothing)
     statuses(evidence, *"abcdefgh")
     assert list(evidence.addresses) == ["f", "g", "h"]
 
@@ -78,7 +78,7 @@ def test_a_device_that_fails_says_so() -> None:
         raise NotCollected("/dev/x: broken", 3)
 
     with pytest.raises(Denied, match="no evidence: /dev/x: broken") as denied:
-        asyncio.run(Evidence(LIMITS, fails).respond(NONCE, "a", KEY))
+        asyncio.run(GuestEvidence(LIMITS, fails).respond(NONCE, "a", KEY))
     assert denied.value.status == 503
 
 
@@ -96,7 +96,7 @@ def hanging() -> tuple[threading.Event, Callable[[bytes], Collected | None]]:
 def test_only_so_many_wait_and_one_thread_hangs(hanging: tuple[threading.Event, Callable[[bytes], Collected | None]]
                                                 ) -> None:
     ended, hangs = hanging
-    evidence = Evidence(replace(LIMITS, evidence_seconds=0.05), hangs)
+    evidence = GuestEvidence(replace(LIMITS, evidence_seconds=0.05), hangs)
 
     async def ask() -> list[str]:
         results = await asyncio.gather(*(evidence.respond(NONCE, each, KEY) for each in "abcd"), return_exceptions=True)
@@ -114,7 +114,7 @@ def test_only_so_many_wait_and_one_thread_hangs(hanging: tuple[threading.Event, 
     assert statuses(evidence, "z") == [200]
 
 
-async def _again(evidence: Evidence) -> str:
+async def _again(evidence: GuestEvidence) -> str:
     try:
         return str((await evidence.respond(NONCE, "e", KEY)).status)
     except Denied as denied:
