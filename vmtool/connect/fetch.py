@@ -60,8 +60,8 @@ def _check_head(place: Place, made: Upstream) -> None:
     if 300 <= made.status < 400:
         raise NotVerified(f"{place} answers with a redirect instead of evidence")
     if made.status != 200:
-        raise NotVerified(f"{place} gives no evidence (status {made.status}): it is another kind of server, or one that "
-                          "was launched by an earlier release")
+        raise NotVerified(f"{place} gives no evidence (status {made.status}): it is another kind of server, or was "
+                          "launched by an earlier release")
     if headers.get(b"content-encoding", b"identity").lower() != b"identity":
         raise NotVerified(f"{place} answers with a compressed body, which nobody asked for")
     if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() != b"application/json":
