@@ -54,7 +54,7 @@ def connect_command(state: State, server: str | None, policy_file: Path | None, 
     if spec:
         if server or policy_file:
             raise click.UsageError("--make-policy goes with -o alone")
-        make_policy(spec, output)
+        make_policy(state, spec, output)
         return
     if not server or not policy_file or output:
         raise click.UsageError("name a server and its policy: vmtool connect URL --policy FILE")
@@ -68,16 +68,20 @@ def connect_command(state: State, server: str | None, policy_file: Path | None, 
         click.echo("stopped", err=True)
 
 
-def make_policy(spec: Path, output: Path | None) -> None:
+def make_policy(state: State, spec: Path, output: Path | None) -> None:
     """Write what a client shall require of the launch that a spec describes.
 
     Raises:
         Refused: the spec is none, or the file is there. NotReady: values are missing, each with how to get it.
     """
     from vmtool.connect.make_policy import policy_text
+    from vmtool.launch.commands.attest import spec_values
     from vmtool.spec.load import read_spec
+    from vmtool.tee.table import NONE
 
-    text, host = policy_text(spec, read_spec(spec).spec, {}, {}), LocalHost()
+    body, host = read_spec(spec).spec, LocalHost()
+    computed = spec_values(state, spec) if body.runtime.tee != NONE else None
+    text = policy_text(spec, body, computed.values if computed else {}, computed.missing if computed else {})
     if output is None:
         click.echo(text, nl=False)
         return

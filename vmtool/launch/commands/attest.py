@@ -32,7 +32,7 @@ def reference(state: State, subject: str, output: Path | None, as_json: bool) ->
     from vmtool.launch.commands.image_reference import image_values
 
     path = Path(subject)
-    computed = _of_spec(state, path) if path.suffix in (".yaml", ".yml") else image_values(path)
+    computed = spec_values(state, path) if path.suffix in (".yaml", ".yml") else image_values(path)
     text = reference_text(f"What {path.name} must show; computed by vmtool {__version__}.", computed)
     if as_json:
         print_json(kind="attest-reference", subject=subject, values=computed.values, missing=computed.missing)
@@ -42,8 +42,8 @@ def reference(state: State, subject: str, output: Path | None, as_json: bool) ->
         _hand_out(text, output)
 
 
-def _of_spec(state: State, path: Path) -> Computed:
-    """Make what is measured in a place of its own, compute, and remove it."""
+def spec_values(state: State, path: Path) -> Computed:
+    """What a launch of the spec must show: what is measured is made in a place of its own, and removed afterwards."""
     from vmtool.attest.measure.compute import compute
     from vmtool.cli.apply_plan import apply_plan, remove
     from vmtool.host.local import LocalMachine
