@@ -22,10 +22,9 @@ ARCHITECTURES = {
 PLACES = {name: ARCHITECTURES for each in architecture.KNOWN for name in (each.machine, each.debian)}
 # Evidence has sections for each TEE, and AMD calls a part of its firmware snp.
 OF_TEES = {"tee/": "", "attest/": "the sections of reference values", "broker/": "the protocol's names, of more TEEs",
-           "serving/kbs/": "likewise, in a guest, which has nothing else of the house"}
+           "serving/kbs/": "likewise, in a guest, which has nothing else of the house",
+           "serving/evidence/": "in a guest, likewise"}
 PLACES |= {fact: OF_TEES for tee in BY_NAME.values()
-PLACES |= {fact: {"tee/": "", "attest/": "the sections of reference values",
-                  "serving/evidence/": "in the guest, which imports nothing of the house"} for tee in BY_NAME.values()
            for fact in (tee.name, tee.title, tee.guest_node, tee.qemu.object, tee.libvirt.security)
            if fact}
 

@@ -17,8 +17,8 @@ from vmtool.connect.policy import Policy
 from vmtool.connect.proxy import Proxy
 from vmtool.connect.verify import NotVerified, Trusted, Verified, verify
 from vmtool.errors import Interrupted, NotReady
-from vmtool.serving.entrypoint import listen as bind
 from vmtool.serving.front.server import listen
+from vmtool.serving.listening import listening_socket
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 T = TypeVar("T")
@@ -100,7 +100,7 @@ async def run(check: Callable[[], Awaitable[Verified]], proxy: Proxy, address: t
     """
     keeper = proxy.keeper = Keeper(check, max_age, proxy.changed, say)
     try:
-        bound = bind(address)
+        bound = listening_socket(address)
     except OSError as error:
         raise NotReady(f"cannot listen on {error.strerror}", hint="vmtool connect --listen 127.0.0.1:0 takes a free "
                        "port") from error
