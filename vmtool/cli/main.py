@@ -54,8 +54,7 @@ COMMANDS = {
 # The words of a neighbouring tool.
 ALIASES = {"precheck": "doctor", "infer": "chat", "apply": "run"}
 # What an ordinary user may ask too.
-STATELESS = ("doctor", "spec", "precheck", "completion", "attest", "gpu", "kata", "key", "rootfs")
-STATELESS = ("doctor", "spec", "precheck", "completion", "attest", "connect", "gpu", "kata", "rootfs")
+STATELESS = ("doctor", "spec", "precheck", "completion", "attest", "connect", "gpu", "kata", "key", "rootfs")
 
 
 @click.group(cls=LazyGroup, rooms=COMMANDS, aliases=ALIASES, context_settings={"help_option_names": ["-h", "--help"]})
