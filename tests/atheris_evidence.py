@@ -23,7 +23,7 @@ with atheris.instrument_imports(include=["vmtool.attest", "vmtool.bundle"]):
     from vmtool.attest.tpm import claims as tpm_claims  # noqa: F401
     from vmtool.bundle.archive import pack, unpack
 
-from tests.unit.attest.cases import index, request, vector  # noqa: E402
+from tests.unit.attest.cases import index, request, vector
 
 # No evidence has it, so that nothing may be accepted; but every check is made.
 ASKED = request(nonce=b"nobody ever asked with this nonce")
