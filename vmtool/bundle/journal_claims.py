@@ -43,8 +43,11 @@ def verify_journal(opened: OpenedBundle) -> str:
     if opened.head.pid is not None:
         require(records[-1]["event"] == "applied", f"{JOURNAL} ends with {records[-1]['event']!r}: the launch of what "
                                                    "runs is not in it to its end")
-    planned = [(step["title"], step["undo"]) for step in _plan(opened)["steps"] if not step["skip"]]
+    # What only waits is done at last, when the host's lock was let go.
+    steps = sorted(_plan(opened)["steps"], key=lambda step: bool(step["waits_only"]))
+    planned = [(step["title"], step["undo"]) for step in steps if not step["skip"]]
     begun = [(record["title"], record["undo"]) for record in records if record["event"] == "step"]
     # What an earlier transaction left to undo is carried over, before the plan's own steps.
-    require(begun[-len(planned):] == planned or opened.head.pid is None, f"{JOURNAL}: its steps are not the plan's")
+    require(begun[len(begun) - len(planned):] == planned or opened.head.pid is None,
+            f"{JOURNAL}: its steps are not the plan's")
     return f"{len(records)} records, {len(begun)} steps"

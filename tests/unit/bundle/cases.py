@@ -80,9 +80,10 @@ def launched(root: Path, evidence: Mapping[str, bytes] | None = None) -> Launche
         (paths.directory / name).parent.mkdir(parents=True, exist_ok=True)
         (paths.directory / name).write_bytes(content)
     steps = tuple(Step(f"make {name}", (MakeDir(Path(name)),), undo=(Remove(Path(name)),)) for name in ("/one", "/two"))
-    plan = Plan("instance a", paths.directory, (*steps, Step("nothing", skip="it is there")))
+    waits = Step("wait", (MakeDir(Path("/w")),), waits_only=True)
+    plan = Plan("instance a", paths.directory, (waits, *steps, Step("nothing", skip="it is there")))
     (paths.directory / "plan.json").write_text(sealed_text(to_json(plan)))
-    _journal(paths.directory, steps)
+    _journal(paths.directory, (*steps, waits))
     return Launched(state, Instance("a", paths, record, "running", PID))
 
 
