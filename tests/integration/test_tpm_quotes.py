@@ -76,6 +76,7 @@ class SoftwareTpm:
         self.run("activatecredential", "-c", "ak.ctx", "-C", "ek.ctx", "-i", "credential", "-o", "secret", "-P",
                  "session:session")
         self.run("flushcontext", "session")
+        self.run("flushcontext", "-t")
         return (self.directory / "secret").read_bytes()
 
     @property
