@@ -69,6 +69,8 @@ def test_every_key_is_explained_and_its_example_is_read(key: Key, tmp_path: Path
         base["spec"]["model"] = {"name": "m", "source": "huggingface"}
     if key.path.startswith("spec.model.encryption"):
         base["spec"]["model"]["encryption"] = {"signer": "/s", "key": {"file": "/k"}}
+    if key.path.startswith("spec.model.encryption.key.broker"):
+        base["spec"]["model"]["encryption"]["key"] = {"broker": {"resource": "a/b/c", "url": "https://b", "ca": "/ca"}}
     if key.path.startswith("spec.canary."):
         base["spec"]["canary"] = {"prompt": "a", "expect": "b"}
     if key.path in ("spec.tls.certificate", "spec.tls.key"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import base64
 import ipaddress
 import re
 from collections.abc import Collection, Sequence
@@ -11,6 +12,8 @@ from pathlib import Path
 
 from vmtool.serving import hardening
 from vmtool.serving.encrypted.vllm_arguments import words_problem
+from vmtool.serving.kbs.broker_source import BrokerSource
+from vmtool.serving.kbs.resource_name import resource_name
 from vmtool.serving.restarts import POLICIES, USUAL, RestartPolicy
 from vmtool.serving.vllm_arguments import refused_by_name
 from vmtool.serving.vllm_options import GRANTED, MODEL_CODE, POWERS
@@ -38,6 +41,7 @@ class Arguments:
         restart: when one that died is started again.
         hardening: the profile that the container must have; empty for none.
         signer: of an encrypted model: the public key of its owner, in base64, and the owner's name.
+        key_source: of an encrypted model: the broker of its key; None when the key is handed over.
     """
 
     model: Path
@@ -55,6 +59,7 @@ class Arguments:
     metric_names: tuple[str, ...] = ()
     hardening: str = ""
     signer: tuple[str, str] | None = None
+    key_source: BrokerSource | None = None
 
     @property
     def server(self) -> str:
@@ -86,6 +91,10 @@ def parse(argv: Sequence[str]) -> Arguments:
     parser.add_argument("--engine", choices=ENGINES, default="vllm", help="who serves the model")
     parser.add_argument("--hardening", choices=hardening.NAMES, default="", help="what the container may not do")
     parser.add_argument("--model-signer", type=_signer, metavar="KEY:NAME", help="who signed the encrypted model")
+    parser.add_argument("--model-key-resource", type=resource_name, metavar="NAME", help="its key's name at a broker")
+    parser.add_argument("--model-key-broker", default="", metavar="URL", help="the broker's address")
+    parser.add_argument("--model-key-ca", type=_pem, default="", metavar="BASE64", help="PEM of the broker's CAs")
+    parser.add_argument("--allow-unconfidential", action="store_true", help="ask the broker without any proof")
     parser.add_argument("--restart", choices=POLICIES, default=USUAL.policy, help="when a dead server is started again")
     parser.add_argument("--restart-backoff", type=_seconds, default=USUAL.backoff, metavar="SECONDS")
     parser.add_argument("--restart-limit", type=_count, default=USUAL.limit, metavar="NUMBER")
@@ -96,6 +105,8 @@ def parse(argv: Sequence[str]) -> Arguments:
         parser.error("--manage needs --manage-from: nobody else than the host may come")
     if known.model_signer and not known.hardening:
         parser.error("--model-signer needs --hardening: an encrypted model is served from a hardened container only")
+    if known.model_key_resource and not known.model_signer:
+        parser.error("--model-key-resource needs --model-signer: whose model it is")
     if problem := refusal(extra, known.allow) or words_problem(extra, encrypted=bool(known.model_signer),
                                                                engine=known.engine):
         parser.error(problem)
@@ -103,7 +114,12 @@ def parse(argv: Sequence[str]) -> Arguments:
                      tuple(known.allow_from), known.grace, tuple(extra), known.engine,
                      RestartPolicy(known.restart, known.restart_backoff, known.restart_limit), known.manage,
                      tuple(known.manage_from), tuple(known.metrics_from), tuple(known.metric_names),
-                     known.hardening, known.model_signer)
+                     known.hardening, known.model_signer, _source(known))
+
+
+def _source(known: argparse.Namespace) -> BrokerSource | None:
+    return known.model_key_resource and BrokerSource(known.model_key_resource, known.model_key_broker,
+                                                     known.model_key_ca, known.allow_unconfidential)
 
 
 def refusal(extra: Sequence[str], allowed: Collection[str] = ()) -> str:
@@ -145,6 +161,10 @@ def _split(argv: Sequence[str]) -> tuple[list[str], str, list[str]]:
         return words, "", []
     at = words.index("--")
     return words[:at], "--", words[at + 1:]
+
+
+def _pem(text: str) -> str:
+    return base64.b64decode(text, validate=True).decode("ascii")
 
 
 def _address(text: str) -> tuple[str, int]:

@@ -29,6 +29,7 @@ from vmtool.serving.child import inherit_orphans
 from vmtool.serving.encrypted.process import keep_memory
 from vmtool.serving.events import event_text
 from vmtool.serving.hardening import PROFILES, missing, read_inside
+from vmtool.serving.koalavault import translated
 from vmtool.serving.listening import listening_socket
 from vmtool.serving.supervisor import Supervisor
 
@@ -43,6 +44,8 @@ PREPARED = Path("/opt/vmtool/modelinfos")
 
 def main(argv: list[str] | None = None) -> int:
     """Serve until stopped; the return value is the exit status."""
+    if argv is None and (status := leave_koalavault()):
+        return status
     arguments = parse(sys.argv[1:] if argv is None else argv)
     if arguments.hardening and not is_hardened(arguments.hardening):
         return NOT_HARDENED
@@ -141,8 +144,21 @@ def is_hardened(profile: str) -> bool:
 async def open_encrypted(arguments: Arguments, directory: Path) -> EncryptedModel | None:
     """The encrypted model, opened and checked before the engine is started; None when it is refused."""
     from vmtool.serving.encrypted.prepare import prepare  # needs cryptography, which a model in clear does not
+    from vmtool.serving.kbs.source import ReleasedKey
 
-    return await prepare(arguments, directory, say)
+    source = ReleasedKey(arguments.key_source, say) if arguments.key_source else None
+    return await prepare(arguments, directory, say, source)
+
+
+def leave_koalavault() -> int:
+    """Start anew without KoalaVault's words, if there are some; exit status when that is refused."""
+    found = translated(sys.argv[1:], os.environ)
+    if found and not found.status:
+        words = (sys.executable, "-P", "-m", "vmtool.serving.entrypoint", *found.argv)
+        os.execve(sys.executable, words, dict(found.environment))
+    if found:
+        say(found.problem)
+    return found.status if found else 0
 
 
 def make_front(arguments: Arguments, access: AccessList, upstream: Path) -> Front:

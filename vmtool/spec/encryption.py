@@ -3,23 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Annotated
+
+from pydantic import Field, model_validator
 
 from vmtool.schema import HostPath, Strict
 from vmtool.serving.encrypted.vllm_arguments import LOAD_FORMAT, argument_problems, variable_problem
+from vmtool.serving.kbs.resource_name import RESOURCE
 from vmtool.serving.vllm_arguments import Argument, Mistake
 from vmtool.serving.vllm_options import table
 from vmtool.spec.vllm import Vllm
 
 
+class BrokerKey(Strict):
+    """A key broker (KBS protocol 0.4.0) that releases the key to evidence of the guest; the guest's own Confidential
+    Data Hub is asked first, where there is one.
+
+    Args:
+        resource: the key's name there, REPOSITORY/TYPE/TAG; e.g. `demo/llama/key`
+        url: the broker's address as the workload reaches it; only the data hub when left out; e.g. `https://kbs:8080`
+        ca: PEM file with the only CAs that the broker's certificate may lead to; with url; e.g. `./ca.pem`
+    """
+
+    resource: Annotated[str, Field(pattern=f"^{RESOURCE.pattern}$")]
+    url: Annotated[str, Field(pattern=r"^https://[A-Za-z0-9.:\[\]-]{1,255}(/[A-Za-z0-9._/-]{0,255})?$")] | None = None
+    ca: HostPath | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> BrokerKey:
+        if (self.url is None) != (self.ca is None):
+            raise ValueError("url and ca go together: nobody else's certificate is taken")
+        return self
+
+
 class ModelKey(Strict):
-    """Where the master key of an encrypted model comes from.
+    """Where the master key of an encrypted model comes from: a file of this host, or a broker.
 
     Args:
         file: a file of mode 0600, or a named pipe, with the key as `vmtool key generate` writes it; it is handed to
             the workload once that was verified; e.g. `./master.jwk`
+        broker: it is released to the workload, and this host never has it
     """
 
-    file: HostPath
+    file: HostPath | None = None
+    broker: BrokerKey | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> ModelKey:
+        if (self.file is None) == (self.broker is None):
+            raise ValueError("write file: FILE, or broker: with resource, url and ca; one of the two")
+        return self
 
 
 class Encryption(Strict):

@@ -95,7 +95,9 @@ def _anchored(spec: Spec, directory: Path) -> Spec:
     runtime = runtime.model_copy(update={"libvirt": libvirt})
     encryption = spec.spec.model.encryption
     if encryption:
-        key = encryption.key.model_copy(update={"file": anchor(encryption.key.file)})
+        broker = encryption.key.broker
+        key = encryption.key.model_copy(update={"file": anchor(encryption.key.file), "broker": broker and
+                                                broker.model_copy(update={"ca": anchor(broker.ca)})})
         encryption = encryption.model_copy(update={"signer": anchor(encryption.signer), "key": key})
     model = spec.spec.model.model_copy(update={"path": anchor(spec.spec.model.path), "encryption": encryption})
     vllm = spec.spec.vllm.model_copy(update={

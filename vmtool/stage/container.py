@@ -15,6 +15,7 @@ from vmtool.net.network import netns_path
 from vmtool.plan import Run
 from vmtool.spec.runtime import Body, Hardening
 from vmtool.stage.launch import PORT, Launch
+from vmtool.tee.table import NONE
 
 HUB = "/models/hub"
 # The image keeps vLLM off the network, except for a model that must be fetched.
@@ -70,11 +71,12 @@ def plan_container(launch: Launch, guest: GuestPart) -> p.Step:
 def plan_key(launch: Launch) -> p.Step:
     """The workload starts, and so reads the model, only when it has its key: after the check of the guest.
 
-    An encrypted model's key goes first, straight from its file: no copy of it stays here.
+    An encrypted model's key goes first, straight from its file: no copy of it stays here. One that a broker has never
+    comes here.
     """
     encryption = launch.body.model.encryption
-    model = [c.hand_over(launch.endpoint, launch.name, encryption.key.file, launch.paths.fifos, c.MODEL_KEY)
-             ] if encryption else []
+    file = encryption.key.file if encryption else None
+    model = [c.hand_over(launch.endpoint, launch.name, file, launch.paths.fifos, c.MODEL_KEY)] if file else []
     return p.Step("hand over the key, which starts the server", (
         write_access(launch.paths, tls=launch.body.tls.on), *model,
         c.hand_over(launch.endpoint, launch.name, launch.paths.access, launch.paths.fifos)))
@@ -111,7 +113,19 @@ def _hardening_words(launch: Launch) -> tuple[str, ...]:
     body, signer = launch.body, launch.encrypted.signer if launch.encrypted else ""
     checked = body.model.encryption or body.hardening != Hardening()
     return (*(("--hardening", body.hardening.chosen.name) if checked and body.runtime.handler != "libvirt" else ()),
-            *(("--model-signer", signer) if signer else ()))
+            *(("--model-signer", signer) if signer else ()), *_broker_words(launch))
+
+
+def _broker_words(launch: Launch) -> tuple[str, ...]:
+    """Who releases the model's key; there is no secret in it."""
+    encryption = launch.body.model.encryption
+    broker = encryption.key.broker if encryption else None
+    if broker is None:
+        return ()
+    place = ("--model-key-broker", broker.url) if broker.url else ()
+    ca = ("--model-key-ca", launch.encrypted.ca) if launch.encrypted and launch.encrypted.ca else ()
+    sample = ("--allow-unconfidential",) if launch.body.runtime.tee == NONE else ()
+    return ("--model-key-resource", broker.resource, *place, *ca, *sample)
 
 
 def container_port(body: Body) -> int:

@@ -52,6 +52,43 @@ def test_the_models_key_goes_straight_from_its_file_into_the_verified_container_
     assert "/s/instances/a/spec.json" in named[0], "nothing else but the spec has its path"
 
 
+BROKER = {"resource": "demo/llama/key", "url": "https://kbs.lab:8080", "ca": "/o/ca.pem"}
+
+
+def of_a_broker(**broker: Any) -> dict[str, Any]:
+    return MODEL | {"encryption": {"signer": "/o/signer.jwk", "key": {"broker": broker}}}
+
+
+def test_a_brokers_key_never_comes_here() -> None:
+    plan = cases.plan(wish(model=of_a_broker(**BROKER)), encrypted=EncryptedModelFacts(SIGNER, (), "UEVN"))
+    lines = [action.shell() for action in cases.actions(plan)]
+    assert not any("receive_keys /run/vmtool/model-key" in line for line in lines)
+    [line] = [line for line in lines if " run --detach" in line]
+    assert (f"--model-signer {SIGNER} --model-key-resource demo/llama/key --model-key-broker https://kbs.lab:8080 "
+            "--model-key-ca UEVN --allow-unconfidential ") in line
+
+
+def test_the_brokers_ca_is_read_beforehand(tmp_path: Path) -> None:
+    owner = Owner(tmp_path)
+    model = owner.model(plain_model(tmp_path / "plain"), tmp_path / "model")
+    for name, text in (("absent.pem", None), ("bad.pem", "x"), ("key.pem", owner.key.read_text())):
+        if text is not None:
+            (tmp_path / name).write_text(text)
+        asked = Encryption.model_validate({"signer": owner.sign, "key": {"broker": BROKER | {"ca": tmp_path / name}}})
+        found = read_encrypted(LocalMachine(), model, asked)
+        assert [problem[0] for problem in found.problems] == ["encryption.key.broker.ca"]
+
+
+@pytest.mark.parametrize("key", [
+    {}, {"file": "/k", "broker": BROKER}, {"broker": {}}, {"broker": BROKER | {"url": "http://kbs.lab"}},
+    {"broker": {"resource": "a/b/c", "url": "https://kbs.lab"}}, {"broker": {"resource": "a/b/c", "ca": "/ca"}},
+    {"broker": BROKER | {"resource": "a/b"}}, {"broker": BROKER | {"url": "https://u:p@kbs.lab"}},
+    {"broker": BROKER | {"key": "x"}}])
+def test_a_source_of_keys_that_is_none(key: Any) -> None:
+    with pytest.raises(ValueError, match=r"validation error"):
+        Encryption.model_validate({"signer": "/s", "key": key})
+
+
 def test_the_entrypoint_is_given_the_signer_and_the_profile_and_vllm_the_load_format() -> None:
     [line] = [line for line in shown() if " run --detach" in line]
     assert f"--hardening strict --model-signer {SIGNER} " in line

@@ -26,10 +26,12 @@ class EncryptedModelFacts:
         signer: the owner's public key in base64, a colon, and its name: as the entrypoint takes it; empty when the
             file has none.
         problems: the key of `spec.model`, what is wrong there, and what helps.
+        ca: of the key's broker: its CAs as PEM, in base64; empty without a broker.
     """
 
     signer: str
     problems: tuple[tuple[str, str, str], ...] = ()
+    ca: str = ""
 
 
 def read_encrypted(reader: Reader, directory: Path, encryption: Encryption) -> EncryptedModelFacts:
@@ -44,8 +46,13 @@ def read_encrypted(reader: Reader, directory: Path, encryption: Encryption) -> E
     except (Refused, OSError) as error:
         return EncryptedModelFacts("", (("encryption.signer", str(error), getattr(error, "hint", "")),))
     word = f"{base64.b64encode(signer.public).decode()}:{signer.kid}"
-    found = (*_manifest(reader, directory, encryption), *_key(reader, encryption.key.file))
-    return EncryptedModelFacts(word, tuple(found))
+    key, pem = encryption.key, b""
+    found = [*_manifest(reader, directory, encryption), *(_key(reader, key.file) if key.file else ())]
+    if key.broker and key.broker.ca:
+        piece = reader.piece(str(key.broker.ca), 0, MOST_KEY + 1)
+        pem = piece.data if piece else b""
+        found += _ca(key.broker.ca, pem)
+    return EncryptedModelFacts(word, tuple(found), base64.b64encode(pem).decode())
 
 
 def _manifest(reader: Reader, directory: Path, encryption: Encryption) -> Iterator[tuple[str, str, str]]:
@@ -81,6 +88,17 @@ def _key(reader: Reader, path: Path) -> Iterator[tuple[str, str, str]]:
         yield place, f"{path}: its mode is {mode}, so others may read the key", f"chmod 600 {shell_word(path)}"
     elif kind == "f":
         yield from _master(reader, path, place)
+
+
+def _ca(path: Path, pem: bytes) -> Iterator[tuple[str, str, str]]:
+    from cryptography import x509
+
+    try:
+        if len(pem) > MOST_KEY or not x509.load_pem_x509_certificates(pem) or b"PRIVATE" in pem:
+            raise ValueError
+    except ValueError:
+        yield ("encryption.key.broker.ca", f"{path}: not certificates in PEM form, of {MOST_KEY >> 10} KiB at most",
+               f"ls -l {shell_word(path)}")
 
 
 def _master(reader: Reader, path: Path, place: str) -> Iterator[tuple[str, str, str]]:

@@ -6,6 +6,7 @@ import pytest
 
 from vmtool.serving.arguments import parse
 from vmtool.serving.encrypted.vllm_arguments import environment_problems, worker_count
+from vmtool.serving.kbs.broker_source import BrokerSource
 
 OWN = ["--model", "/models/m", "--served-model-name", "m", "--listen", "0.0.0.0:8000", "--api-key-file", "/k"]
 SIGNED = [*OWN, "--hardening", "strict", "--model-signer", "A" * 43 + "=:signer-1"]
@@ -75,3 +76,14 @@ def test_a_variable_that_opens_another_way_is_refused_by_its_name(name: str, val
 def test_the_images_own_environment_is_fine() -> None:
     own = {"VLLM_PLUGINS": "", "HF_TRUST_REMOTE_CODE": "0", "PYTHONPATH": "/opt/vmtool"}
     assert not list(environment_problems(own))
+
+
+def test_the_broker_of_a_models_key(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--model-key-resource", "kbs:///demo/llama/key", "--model-key-broker", "https://kbs.lab", "--model-key-ca",
+             "UEVN", "--allow-unconfidential"]
+    assert parse([*SIGNED, *words, "--", FORMAT]).key_source == BrokerSource(
+        "demo/llama/key", "https://kbs.lab", "PEM", allow_unconfidential=True)
+    assert parse([*SIGNED, "--", FORMAT]).key_source is None
+    assert "needs --model-signer" in refused([*OWN, *words], capsys)
+    assert "--model-key-resource" in refused([*SIGNED, "--model-key-resource", "../x"], capsys)
+    assert "--model-key-ca" in refused([*SIGNED, "--model-key-ca", "?"], capsys)
