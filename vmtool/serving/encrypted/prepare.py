@@ -12,6 +12,7 @@ from pathlib import Path
 from vmtool.serving.arguments import Arguments
 from vmtool.serving.cryptotensors.errors import Untrusted
 from vmtool.serving.cryptotensors.jwk import MasterKey, Signer, read_key
+from vmtool.serving.cryptotensors.reader import wipe
 from vmtool.serving.encrypted.agent import KeyAgent
 from vmtool.serving.encrypted.open_model import open_model
 from vmtool.serving.encrypted.process import AGENT
@@ -65,7 +66,9 @@ async def prepare(arguments: Arguments, directory: Path, say: Callable[[str], No
     say(event_text(time.time(), "model-opened", signer=signer.kid, key=arguments.signer[0] if arguments.signer else "",
                    files=len(bundle.files), tensors=tensors, algorithm=master.algorithm,
                    seconds=round(time.monotonic() - began, 3)))
-    agent = KeyAgent(arguments.key_file.parent / "model-keys.sock", bundle.pack(), worker_count(arguments.vllm), say,
+    packed = bundle.pack()
+    wipe(bundle.keys)
+    agent = KeyAgent(arguments.key_file.parent / "model-keys.sock", packed, worker_count(arguments.vllm), say,
                      again=arguments.restart.policy != "no", itself=arguments.engine == "transformers")
     return EncryptedModel(view, environment(os.environ, agent.path), agent)
 
