@@ -15,7 +15,6 @@ import json
 import os
 import re
 import stat
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -114,9 +113,11 @@ def parse_text_json(text: str | bytes) -> Any:
 
 def parse_toml(text: str | None) -> dict[str, Any]:
     """The tables of a TOML file; none when it is absent, or is not TOML."""
-    if text is None or any(
+    if not text or any(
             line.partition("=")[0].count(".") > _DOTS for line in text.splitlines() if "=" in line):
         return {}
+    import tomllib          # most commands read none
+
     try:
         return tomllib.loads(text)
     except (ValueError, RecursionError):
