@@ -116,7 +116,7 @@ def parse_toml(text: str | None) -> dict[str, Any]:
     if not text or any(
             line.partition("=")[0].count(".") > _DOTS for line in text.splitlines() if "=" in line):
         return {}
-    import tomllib          # most commands read none
+    import tomllib  # most commands read none
 
     try:
         return tomllib.loads(text)

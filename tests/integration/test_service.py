@@ -154,6 +154,15 @@ def test_what_is_killed_is_brought_back_and_proven_anew(vmtool: Vmtool, running:
         "died", "bring-back", "starting", "started", "canary", "brought-back"]
 
 
+def test_fifty_kills_of_the_shim_in_a_row_leave_nothing_over(vmtool: Vmtool, running: Path, watched: object) -> None:
+    before = {key: value for key, value in footprint().items() if key != "leases"}
+    for _ in range(50):
+        since = time.time()
+        os.kill(shim(running), signal.SIGKILL)
+        until(lambda since=since: "brought-back" in happened(vmtool, since), "it is not brought back")
+    assert {key: value for key, value in footprint().items() if key != "leases"} == before
+
+
 @pytest.mark.parametrize("point", ["bring-back", "starting", "started"])
 def test_a_kill_of_watch_at_any_point_loses_nothing(vmtool: Vmtool, running: Path, point: str) -> None:
     """The next watch goes on; a start that was begun comes to its end by itself, and there is never a second one."""
