@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import struct
+import time
 from collections.abc import Callable
 
 from vmtool.serving.evidence.collected import Collected
@@ -27,6 +28,8 @@ CREATE_PRIMARY, QUOTE, READ_REGISTERS, FLUSH = 0x131, 0x158, 0x17e, 0x165
 ATTRIBUTES = 0x00050072
 KEY = struct.pack(">HHI H H HH H H HH", 0x0023, SHA256, ATTRIBUTES, 0, NONE, ECDSA, SHA256, P256, NONE, 0, 0)
 EMPTY_PASSWORD = struct.pack(">IIHBH", 9, PASSWORD, 0, 0, 0)
+# TPM_RC_YIELDED, TPM_RC_TESTING and TPM_RC_RETRY: the command was not begun, and is to be sent again.
+AGAIN, TRIES, PAUSE = (0x908, 0x90a, 0x922), 20, 0.05
 Ask = Callable[[bytes], bytes]
 
 
@@ -59,10 +62,15 @@ def collect(guest: Guest, bound: bytes) -> Collected:
 def _command(ask: Ask, code: int, handles: bytes, rest: bytes) -> bytes:
     """The answer's handles and parameters."""
     tag = SESSIONS if rest.startswith(EMPTY_PASSWORD) else NO_SESSIONS
-    answer = ask(struct.pack(">HII", tag, 10 + len(handles) + len(rest), code) + handles + rest)
-    if len(answer) < 10 or int.from_bytes(answer[2:6], "big") != len(answer):
-        raise NotCollected(f"{DEVICE}: an answer of an odd length")
-    status = int.from_bytes(answer[6:10], "big")
+    command = struct.pack(">HII", tag, 10 + len(handles) + len(rest), code) + handles + rest
+    for _ in range(TRIES):
+        answer = ask(command)
+        if len(answer) < 10 or int.from_bytes(answer[2:6], "big") != len(answer):
+            raise NotCollected(f"{DEVICE}: an answer of an odd length")
+        status = int.from_bytes(answer[6:10], "big")
+        if status not in AGAIN:
+            break
+        time.sleep(PAUSE)
     if status:
         raise NotCollected(f"{DEVICE}: command {code:#x} fails with {status:#x}")
     return answer[10:]

@@ -20,7 +20,7 @@ from tests.fakes.tee_guest import (
     tdx_guest_device,
     tsi_device,
 )
-from vmtool.serving.evidence import sev_guest, tdx_guest, tsi
+from vmtool.serving.evidence import sev_guest, tdx_guest, tpm, tsi
 from vmtool.serving.evidence.binding import NO_KEY, bind, report_data
 from vmtool.serving.evidence.collect import collect, document
 from vmtool.serving.evidence.guest import NotCollected
@@ -138,6 +138,21 @@ def test_a_tee_is_preferred_to_a_tpm() -> None:
 def test_a_tpm_that_answers_oddly_gives_nothing(answer: bytes) -> None:
     with pytest.raises(NotCollected, match="/dev/tpmrm0"):
         collect(BOUND, FakeGuest(tpm=lambda command: answer))
+
+
+def test_a_tpm_that_is_busy_is_asked_again_and_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tpm, "PAUSE", 0.0)
+    asked: list[bytes] = []
+
+    def busy(command: bytes) -> bytes:
+        asked.append(command)
+        return b"\x80\1\0\0\0\x0a" + (0x922 if len(asked) < 9 else 0x101).to_bytes(4, "big")
+
+    with pytest.raises(NotCollected, match="fails with 0x101"):
+        collect(BOUND, FakeGuest(tpm=busy))
+    assert (len(asked), len(set(asked))) == (9, 1)
+    with pytest.raises(NotCollected, match="fails with 0x922"):
+        collect(BOUND, FakeGuest(tpm=lambda command: b"\x80\1\0\0\0\x0a\0\0\x09\x22"))
 
 
 def test_without_a_device_the_document_says_so_and_is_bound_all_the_same() -> None:
