@@ -12,6 +12,9 @@ from vmtool.errors import NotReady, Refused
 DEFAULT = "/var/lib/vmtool"
 # Also a host name label (RFC 1123), a containerd identifier and a part of a file name, hence so narrow.
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+# An upgrade launches the new one beside the old: each has a slot in the instance's directory, and the next upgrade
+# takes the other one again.
+SLOTS = ("", "b")
 
 
 @dataclass(frozen=True)

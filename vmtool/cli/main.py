@@ -31,6 +31,7 @@ COMMANDS = {
     "top": ("launch.commands.top", "Watch the instances: load, memory, restarts, GPUs."),
     "exec": ("launch.commands.instance", "Run a command inside an instance."),
     "start": ("launch.commands.start", "Start an instance again that was stopped or has ended."),
+    "upgrade": ("launch.commands.upgrade", "Let a new one take an instance's place without a gap."),
     "stop": ("launch.commands.instance", "End an instance's process; keep the rest."),
     "rm": ("launch.commands.instance", "Remove an instance and everything it started."),
     "watch": ("watch.commands", "Keep the instances as they were promised, for as long as it runs."),

@@ -11,5 +11,5 @@ from vmtool.plan import shell_lines
 def show_undo(subject: InterruptedTransaction) -> None:
     """Print the undo as a runbook, newest step first."""
     click.echo(f"# {subject.journal.subject}")
-    for entry in reversed(subject.journal.entries):
+    for entry in reversed(subject.journal.next_undo):
         click.echo("\n".join([f"# undo: {entry.title}", *shell_lines(entry.undo)]))

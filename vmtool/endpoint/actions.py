@@ -70,6 +70,33 @@ def ended_early(last: list[str], log: Path) -> VmtoolError:
 
 
 @dataclass(frozen=True)
+class Drain(Action):
+    """Let a front take leave of its clients: each gets its answer, and asks the next time on a new connection, which
+    leads elsewhere. Wait until all have gone, at most `deadline` seconds; a front that has ended has none.
+
+    Args:
+        server: the front's port for the host; key: file with the manager's key.
+    """
+
+    server: Server
+    key: Path
+    pidfile: Path
+    deadline: float
+
+    def shell(self) -> str:
+        key = shlex.quote(str(self.key))
+        left = (f"sed -n '1s/^/Authorization: Bearer /p' {key} | {self.server.curl} -s -m 15 -X PUT -H @- "
+                f"{self.server.shell()}/drain | jq -e .connections")
+        return f"timeout {self.deadline:.0f} sh -c {shlex.quote(f'while [ $({left}) -gt 0 ]; do sleep 0.2; done')} || :"
+
+    def do(self, host: Host) -> None:
+        end = host.now() + self.deadline
+        while host.living(self.pidfile) and (left := client.drain(host, self.server, self.key)) and host.now() < end:
+            host.note(f"{left} connections, for at most {end - host.now():.0f} s")
+            host.sleep(client.POLL)
+
+
+@dataclass(frozen=True)
 class ReadServer(Action):
     """Keep what a healthy vLLM says of its own arguments, for the claims: a line of its `log`, and /v1/models.
 

@@ -66,14 +66,13 @@ def read_planned(directory: Path) -> list[Entry]:
 
 
 def _plan(directory: Path) -> Iterator[Entry]:
-    """The plan beside the journal, when it is as it was written: what is in it is done."""
-    try:
-        values, sealed = unsealed(read_regular(directory / "plan.json", LARGEST))
-        if sealed and values["directory"] == str(directory):
-            yield from [Entry(number, step["title"], tuple(map(action_from_json, step["undo"])))
-                        for number, step in enumerate(values["steps"])]
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, Damaged):
-        return
+    """The plans beside the journal, each when it is as it was written: what is in it is done."""
+    for path in (directory / "plan.json", *sorted(directory.glob("?/plan.json"))):  # of each slot
+        with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError, Damaged):
+            values, sealed = unsealed(read_regular(path, LARGEST))
+            if sealed and values["directory"] == str(directory):
+                yield from [Entry(number, step["title"], tuple(map(action_from_json, step["undo"])))
+                            for number, step in enumerate(values["steps"])]
 
 
 def keep_aside(path: Path) -> None:

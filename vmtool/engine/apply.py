@@ -48,7 +48,7 @@ def apply(make: Callable[[], Plan], monitor: Monitor, *, host_lock: Path, doing:
 
     The caller holds the lock of the plan's subject. The host's lock is taken before the plan is made, so that the
     facts are still true when it is done, and is let go before the steps that only wait: a model that loads for
-    minutes blocks nobody.
+    minutes blocks nobody. A plan that takes the place of the one before ends that one last, when it is applied itself.
 
     Returns:
         The plan. When it changes nothing, nothing is written.
@@ -69,22 +69,57 @@ def apply(make: Callable[[], Plan], monitor: Monitor, *, host_lock: Path, doing:
 def _do(plan: Plan, host: Host, lock: locks.Lock, monitor: Monitor, keep: bool, on: MakeHost | None) -> None:
     journal = Journal(plan.directory)
     old = journal.replay()  # before its plan is replaced: where it is damaged, that is needed
-    files.write(plan.directory / "plan.json", sealed_text(to_json(plan)))
+    files.write(plan.directory / plan.slot / "plan.json", sealed_text(to_json(plan)))
     if plan.facts:
-        files.write(plan.directory / "facts.json", plan.facts)
+        files.write(plan.directory / plan.slot / "facts.json", plan.facts)
+    ends = [step for step in plan.steps if step.ends_previous]
     try:
-        journal.start(plan.subject, old, clears=any(step.clears_previous for step in plan.steps),
-                      replaces=any(step.replaces_previous for step in plan.steps))
-        _do_steps([step for step in plan.steps if not step.waits_only], journal, monitor, host)
-        lock.let_go()
-        _do_steps([step for step in plan.steps if step.waits_only], journal, monitor, host)
-        journal.write("applied")
+        journal.start(plan.subject, old, clears=any(step.clears_previous for step in plan.steps), slot=plan.slot,
+                      replaces=any(step.replaces_previous for step in plan.steps) or bool(ends))
+        _do_all(plan, journal, monitor, host, lock)
+        journal.write("applied", **({"ends_previous": True} if ends else {}))
     except BaseException as error:
         # Until it started, the journal holds what an earlier transaction did, which is not for this failure to undo.
         if journal.started:
             with signals.waiting():
                 _undo_after(error, plan, lock, monitor, journal, keep, on)
         raise
+    for step in ends:
+        _end_previous(step, plan, lock, monitor, on)
+
+
+def in_order(steps: Iterable[Step]) -> list[Step]:
+    """The steps as they are done: first what changes the host, then what only waits, then what closes."""
+    return sorted((step for step in steps if not step.ends_previous), key=lambda step: (
+        step.closing, step.waits_only and not step.closing))
+
+
+def _do_all(plan: Plan, journal: Journal, monitor: Monitor, host: Host, lock: locks.Lock) -> None:
+    for step in in_order(plan.steps):
+        if step.waits_only:
+            lock.let_go()
+        elif lock.descriptor < 0:
+            lock.wait = UNDO_WAIT
+            lock.take()
+        _do_step(step, journal, monitor, host)
+
+
+def _end_previous(step: Step, plan: Plan, lock: locks.Lock, monitor: Monitor, on: MakeHost | None) -> None:
+    """Undo what the transaction before did: the new one is applied, so nothing of it is undone, whatever fails here."""
+    began = time.monotonic()
+    with signals.waiting():
+        with contextlib.suppress(OSError):
+            monitor.step(step.title)
+        lock.wait = UNDO_WAIT
+        try:
+            lock.take()
+            problems = undo(plan.directory, monitor, on=on)
+        except (NotReady, Damaged) as lost:
+            problems = [lost.message]
+    if problems:
+        raise VmtoolError(f"{plan.subject}: the new one is in use; not everything of the one before could be removed",
+                          details=problems, hint="vmtool recover")
+    monitor.done(time.monotonic() - began)
 
 
 def _undo_after(error: BaseException, plan: Plan, lock: locks.Lock, monitor: Monitor, journal: Journal, keep: bool,
@@ -109,7 +144,8 @@ def _undo_after(error: BaseException, plan: Plan, lock: locks.Lock, monitor: Mon
 
 
 def undo(directory: Path, monitor: Monitor, *, on: MakeHost | None = None) -> list[str]:
-    """Undo every step that the journal in `directory` records, newest first.
+    """Undo every step that the journal in `directory` records, newest first; of two transactions those of the one that
+    is not to stay.
 
     Each step's undo is announced in the journal before its first action, so that whatever ends this, `vmtool recover`
     sees it. Every undo action is tried, also after another has failed (what `stops_undo` or `needs_undone` is the
@@ -123,7 +159,7 @@ def undo(directory: Path, monitor: Monitor, *, on: MakeHost | None = None) -> li
     problems: list[str] = []
     with open_log(directory) as log, signals.waiting():
         host = (on or LocalHost)(log, lambda text: None)
-        for entry in reversed(replayed.entries):
+        for entry in reversed(replayed.next_undo):
             with contextlib.suppress(OSError):
                 monitor.note(f"undo: {entry.title}")
             if entry.undo:
@@ -132,7 +168,7 @@ def undo(directory: Path, monitor: Monitor, *, on: MakeHost | None = None) -> li
             problems += [f"{entry.title}: {failure}" for failure in failures]
             if not failures:
                 problems += _record(journal, entry.title, "undone", step=entry.number)
-    if not problems and replayed.state != "none":
+    if not problems and replayed.state != "none" and not replayed.retired:
         problems += _record(journal, "everything", "clean")
     return problems
 
@@ -146,25 +182,24 @@ def _record(journal: Journal, what: str, event: str, **values: int) -> list[str]
     return []
 
 
-def _do_steps(steps: Iterable[Step], journal: Journal, monitor: Monitor, host: Host) -> None:
-    for step in steps:
-        if step.skip:
-            monitor.skipped(step.title, step.skip)
-            continue
-        monitor.step(step.title)
-        journal.step(step)
-        started = time.monotonic()
-        for action in step.actions:
-            journal.write("begin", shell=action.shell())
-            begun = time.monotonic()
-            try:
-                action.do(host)
-            except OSError as error:
-                raise VmtoolError(f"{step.title}: {error.strerror}: {error.filename or action.shell()}") from error
-            journal.write("end", seconds=round(time.monotonic() - begun, 4))
-        if step.clears_previous:
-            journal.forget()
-        monitor.done(time.monotonic() - started)
+def _do_step(step: Step, journal: Journal, monitor: Monitor, host: Host) -> None:
+    if step.skip:
+        monitor.skipped(step.title, step.skip)
+        return
+    monitor.step(step.title)
+    journal.step(step)
+    started = time.monotonic()
+    for action in step.actions:
+        journal.write("begin", shell=action.shell())
+        begun = time.monotonic()
+        try:
+            action.do(host)
+        except OSError as error:
+            raise VmtoolError(f"{step.title}: {error.strerror}: {error.filename or action.shell()}") from error
+        journal.write("end", seconds=round(time.monotonic() - begun, 4))
+    if step.clears_previous:
+        journal.forget()
+    monitor.done(time.monotonic() - started)
 
 
 def _undo_entry(actions: Iterable[Action], host: Host) -> list[str]:

@@ -6,13 +6,13 @@ written is damage: see `vmtool.engine.journal_lines`.
 
 Records: {"number", "at", "event", ..., "checksum"} with event
     plan    subject, previous       a new transaction starts; `previous` are the steps of one that was applied, when
-                                    the new one is to take its place
+                                    the new one is to take its place; `slot` and `previous_slot`: see `Plan.slot`
     step    title, undo, replaces   the step is about to start; `undo` is its undo; with `replaces` also that of
-                                    all that is in `previous`
+                                    all that is in `previous`; with `inherited` that of something in `previous`
     begin   action, shell           the action is about to be done
     end     seconds                 it was done
     failed  error                   it, or the wait for it, failed
-    applied                         every step was done
+    applied ends_previous           every step was done; with `ends_previous` what is in `previous` is to be undone
     undoing step                    the step's undo is about to begin
     undone  step                    it was gone to its end
     clean                           nothing of the transaction is left; what is in `previous` is applied, as before
@@ -52,7 +52,7 @@ class Journal:
         self.started = False
 
     def start(self, subject: str, old: JournalState | None = None, *, clears: bool = False,
-              replaces: bool = False) -> None:
+              replaces: bool = False, slot: str = "") -> None:
         """Begin a new transaction; it takes the place of the old one's records at once, never half.
 
         What the old one left to undo is carried over when it was interrupted, and when the new one `clears` it: until
@@ -60,9 +60,11 @@ class Journal:
         a step of the new one `replaces` it, until that step is.
         """
         old = old or self.replay()
-        carried = old.entries if clears or old.state not in ("applied", "clean") else []
+        carried = old.standing if clears else old.entries if old.state not in ("applied", "clean") else []
         previous = old.previous or (old.entries if old.state == "applied" and not clears else [])
-        kept = {"previous": [_values(entry) for entry in previous]} if replaces and previous else {}
+        kept: dict[str, Any] = {"slot": slot} if slot else {}
+        if replaces and previous:
+            kept |= {"previous": [_values(entry) for entry in previous], "previous_slot": old.slot}
         self._begin(subject, kept, carried)
 
     def _begin(self, subject: str, kept: dict[str, Any], steps: Sequence[Entry],
@@ -90,7 +92,8 @@ class Journal:
     def step(self, step: Step) -> None:
         """Announce a step with its undo."""
         self.write("step", title=step.title, undo=to_json(step.undo),
-                   **({"replaces": True} if step.replaces_previous else {}))
+                   **({"replaces": True} if step.replaces_previous else {}),
+                   **({"inherited": True} if step.inherited else {}))
 
     def write(self, event: str, **values: Any) -> None:
         """Append one record durably."""
@@ -118,7 +121,7 @@ class Journal:
 
 
 def _values(entry: Entry) -> dict[str, Any]:
-    return {"title": entry.title, "undo": to_json(entry.undo)}
+    return {"title": entry.title, "undo": to_json(entry.undo), **({"inherited": True} if entry.inherited else {})}
 
 
 def _record(event: str, values: dict[str, Any]) -> dict[str, Any]:

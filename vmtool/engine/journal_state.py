@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from vmtool.plan import Action, action_from_json
@@ -16,6 +16,7 @@ class Entry:
     number: int
     title: str
     undo: tuple[Action, ...]
+    inherited: bool = False
 
 
 @dataclass
@@ -28,6 +29,9 @@ class JournalState:
         error: the message of the failure, when there was one.
         seconds: (step title, seconds) of the steps that were done.
         previous: steps of the transaction before, which was applied, as long as no step has taken their place.
+        retired: steps of the transaction before that this one, which is applied, has taken the place of: what is left
+            to undo of them.
+        slot: where the files are of what is applied; of a transaction that takes nobody's place, where they will be.
     """
 
     state: str = "none"
@@ -36,7 +40,29 @@ class JournalState:
     error: str = ""
     seconds: list[tuple[str, float]] = field(default_factory=list)
     previous: list[Entry] = field(default_factory=list)
+    retired: list[Entry] = field(default_factory=list)
+    slot: str = ""
+    next_slot: str = ""
     count: int = 0
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing of it was interrupted."""
+        return self.state in ("none", "applied", "clean") and not self.retired
+
+    @property
+    def standing(self) -> list[Entry]:
+        """Everything that is there, in the order in which it was made, of whichever transaction."""
+        if self.previous:
+            return [*self.previous, *(entry for entry in self.entries if not entry.inherited)]
+        return [*self.entries, *self.retired]
+
+    @property
+    def next_undo(self) -> list[Entry]:
+        """What an undo that begins now undoes, oldest first: of two transactions the one that is not to stay."""
+        if self.previous:
+            return [replace(entry, undo=()) if entry.inherited else entry for entry in self.entries]
+        return self.retired or self.entries
 
 
 def fold(records: Iterable[dict[str, Any]]) -> JournalState:
@@ -66,8 +92,7 @@ def begun_steps(records: Iterable[dict[str, Any]]) -> list[Entry]:
 def _apply_record(replayed: JournalState, record: dict[str, Any]) -> None:
     match record["event"]:
         case "plan":
-            replayed.state, replayed.subject = "unfinished", record["subject"]
-            replayed.previous = [_entry(replayed, each) for each in record.get("previous", ())]
+            _begin(replayed, record)
         case "step":
             replayed.entries.append(_entry(replayed, record))
             replayed.previous = [] if record.get("replaces") else replayed.previous
@@ -77,17 +102,41 @@ def _apply_record(replayed: JournalState, record: dict[str, Any]) -> None:
             replayed.seconds[-1] = (title, seconds + record["seconds"])
         case "failed":
             replayed.state, replayed.error = "failed", record["error"]
-        case "undoing":
-            replayed.state = "undoing"
-        case "undone":
-            replayed.state = "undoing"
-            replayed.entries = [entry for entry in replayed.entries if entry.number != record["step"]]
+        case "undoing" | "undone" as event:
+            _undo(replayed, event, record["step"])
         case "clean" if replayed.previous:
             replayed.state, replayed.entries, replayed.previous = "applied", replayed.previous, []
+        case "applied" if record.get("ends_previous"):
+            _take_place(replayed)
         case "applied" | "clean" as state:
             replayed.state = state
 
 
+def _begin(replayed: JournalState, record: dict[str, Any]) -> None:
+    replayed.state, replayed.subject = "unfinished", record["subject"]
+    replayed.previous = [_entry(replayed, each) for each in record.get("previous", ())]
+    replayed.next_slot = record.get("slot", "")
+    replayed.slot = record.get("previous_slot", "") if replayed.previous else replayed.next_slot
+
+
+def _take_place(replayed: JournalState) -> None:
+    """From now on the new one is what is applied, and of the one before is left what is to be undone."""
+    kept = [entry.undo for entry in replayed.entries if entry.inherited]
+    replayed.retired = [entry for entry in replayed.previous if entry.undo not in kept]
+    replayed.state, replayed.previous, replayed.slot = "applied", [], replayed.next_slot
+
+
+def _undo(replayed: JournalState, event: str, step: int) -> None:
+    """An undo of what is retired leaves what is applied as it is."""
+    if replayed.retired:
+        left = [entry for entry in replayed.retired if event == "undoing" or entry.number != step]
+        replayed.retired = left
+        return
+    replayed.state = "undoing"
+    replayed.entries = [entry for entry in replayed.entries if event == "undoing" or entry.number != step]
+
+
 def _entry(replayed: JournalState, record: dict[str, Any]) -> Entry:
     replayed.count += 1
-    return Entry(replayed.count - 1, record["title"], tuple(action_from_json(action) for action in record["undo"]))
+    return Entry(replayed.count - 1, record["title"], tuple(action_from_json(action) for action in record["undo"]),
+                 record.get("inherited", False))

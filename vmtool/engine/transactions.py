@@ -17,7 +17,6 @@ from vmtool.paths import State
 from vmtool.plan import Plan, Step
 
 WAIT = 60.0
-FINISHED = ("applied", "clean")
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ def read_interrupted(state: State) -> list[InterruptedTransaction]:
     for directory in subjects(state):
         with contextlib.suppress(Damaged):
             replayed = Journal(directory).replay()
-            if replayed.state not in ("none", *FINISHED) and not locks.is_held(state.lock(directory)):
+            if not replayed.finished and not locks.is_held(state.lock(directory)):
                 found.append(InterruptedTransaction(directory, replayed))
     return found
 
@@ -63,14 +62,14 @@ def is_instance(state: State, path: Path) -> bool:
 
 
 def recover(state: State, directory: Path, monitor: apply.Monitor, *, on: apply.MakeHost | None = None) -> list[str]:
-    """Undo what the journal in `directory` shows; the directory with its logs stays.
+    """Undo what the journal in `directory` shows; the directory with its logs stays, and so does what is applied.
 
     Returns:
         What could not be undone.
     """
     with working_on(state, directory, "vmtool recover"):
         replayed = Journal(directory).replay()
-        if replayed.state in FINISHED:
+        if replayed.finished:
             return []  # Somebody has finished it since it was listed.
         hooks.authorise(undo_plan(directory, replayed))
         return apply.undo(directory, monitor, on=on)
@@ -90,7 +89,7 @@ def remove(state: State, directory: Path, doing: str, monitor: apply.Monitor, *,
     with working_on(state, directory, doing):
         hooks.authorise(undo_plan(directory, Journal(directory).replay()))
         problems = apply.undo(directory, monitor, on=on)
-        if not problems and Journal(directory).replay().entries:  # of what the one that was interrupted was to replace
+        if not problems and Journal(directory).replay().entries:  # of the other of two, of which one was to replace it
             problems = apply.undo(directory, monitor, on=on)
         if problems:
             check(problems)
@@ -107,7 +106,7 @@ def remove(state: State, directory: Path, doing: str, monitor: apply.Monitor, *,
 def undo_plan(directory: Path, replayed: JournalState) -> Plan:
     """An undo as the plan that it amounts to, newest step first: for whoever must allow it."""
     return Plan(replayed.subject, directory, tuple(Step(f"undo: {entry.title}", entry.undo)
-                                                   for entry in reversed(replayed.entries)))
+                                                   for entry in reversed(replayed.next_undo)))
 
 
 def run_transaction(state: State, directory: Path, doing: str, make: Callable[[], Plan], monitor: apply.Monitor, *,

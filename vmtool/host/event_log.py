@@ -17,10 +17,12 @@ from typing import Any
 
 from vmtool.errors import Refused
 from vmtool.foreign import open_file, parse_json
+from vmtool.paths import SLOTS
 from vmtool.serving.events import read_events
 
 NAME, BEFORE = "events.jsonl", "events.1.jsonl"
 GUEST_LOG = Path("log") / "guest.log"
+GUEST_LOGS = tuple(slot / GUEST_LOG for slot in map(Path, SLOTS))
 LARGEST = 1 << 20
 # Of the guest's log, which it writes as it likes: bytes at its end that are read, and events that are taken.
 GUEST_BYTES = 16 << 20
@@ -76,7 +78,7 @@ def recorded(directory: Path) -> Iterator[Recorded]:
 
 def of_guest(directory: Path) -> list[Recorded]:
     """What the guest's log says, unattested; the newest ones."""
-    text = _tail(directory / GUEST_LOG, GUEST_BYTES)
+    text = "\n".join(_tail(directory / log, GUEST_BYTES) for log in GUEST_LOGS)
     return [{**event, "source": "guest"} for event in read_events(text)][-GUEST_MOST:]
 
 

@@ -15,7 +15,7 @@ def container_image_claim(reader: Reader, record: InstanceRecord) -> Claim:
     snapshot's parent is the chain of the layers' own digests."""
     if not record.image_chain:
         return Claim(ID, "not-checked", "an older vmtool started it, which did not write down the image's layers")
-    output = reader.run(record.endpoint.ctr("snapshots", "info", record.name), deadline=10.0)
+    output = reader.run(record.endpoint.ctr("snapshots", "info", record.unit), deadline=10.0)
     try:
         parent = parse_json(output.out)["Parent"] if output and output.status == 0 else None
     except (ValueError, LookupError, TypeError, RecursionError):

@@ -16,17 +16,36 @@ from vmtool.machine import Trust
 
 @dataclass(frozen=True)
 class Paths:
-    """The files of an instance's directory."""
+    """The files of an instance's directory.
+
+    Args:
+        slot: of the launch; what is of one launch only is in there.
+    """
 
     directory: Path
+    slot: str = ""
+
+    @property
+    def place(self) -> Path:
+        """Where the files of this launch are; the others are the instance's, whichever launch it is."""
+        return self.directory / self.slot
 
     @property
     def record(self) -> Path:
-        return self.directory / "instance.json"
+        return self.place / "instance.json"
 
     @property
     def spec(self) -> Path:
-        return self.directory / "spec.json"
+        return self.place / "spec.json"
+
+    @property
+    def plan(self) -> Path:
+        return self.place / "plan.json"
+
+    @property
+    def evidence(self) -> Path:
+        """The directory of what was seen."""
+        return self.place / "evidence"
 
     @property
     def key(self) -> Path:
@@ -45,12 +64,12 @@ class Paths:
     @property
     def access(self) -> Path:
         """What is handed over: API keys and tokens."""
-        return self.directory / "secret" / "access"
+        return self.place / "secret" / "access"
 
     @property
     def tls(self) -> Path:
         """The directory of what `vmtool.tls.workers.prepare` makes ready."""
-        return self.directory / "secret" / "tls"
+        return self.place / "secret" / "tls"
 
     @property
     def tokens(self) -> Path:
@@ -60,26 +79,26 @@ class Paths:
     @property
     def fifos(self) -> Path:
         """The pipes of what `ctr` runs inside, through which the key goes: they go with the key, also after a kill."""
-        return self.key.parent / "fifo"
+        return self.place / "secret" / "fifo"
 
     @property
     def pidfile(self) -> Path:
-        return self.directory / "container.pid"
+        return self.place / "container.pid"
 
     @property
     def log(self) -> Path:
         """What the workload writes."""
-        return self.directory / GUEST_LOG
+        return self.place / GUEST_LOG
 
     @property
     def console(self) -> Path:
         """What the kernel of a guest of libvirt's writes."""
-        return self.directory / "log" / "console.log"
+        return self.place / "log" / "console.log"
 
     @property
     def guest(self) -> Path:
         """What such a guest said of itself at the start."""
-        return self.directory / "evidence" / "guest.txt"
+        return self.evidence / "guest.txt"
 
     @property
     def stopped(self) -> Path:
@@ -93,26 +112,26 @@ class Paths:
 
     @property
     def network(self) -> Path:
-        return self.directory / "net"
+        return self.place / "net"
 
     @property
     def kata(self) -> Path:
         """Kata's configuration, as it was rendered for this instance."""
-        return self.directory / "kata" / "configuration.toml"
+        return self.place / "kata" / "configuration.toml"
 
     @property
     def server(self) -> Path:
         """What the server said of its arguments once it was healthy."""
-        return self.directory / "evidence" / "server.json"
+        return self.evidence / "server.json"
 
     @property
     def canary(self) -> Path:
-        return self.directory / "evidence" / "canary.json"
+        return self.evidence / "canary.json"
 
     @property
     def proof(self) -> Path:
         """The claims of the newest whole look."""
-        return self.directory / "evidence" / "proof.json"
+        return self.evidence / "proof.json"
 
 
 @dataclass(frozen=True)
@@ -133,6 +152,7 @@ class InstanceRecord:
             and the guest kernel that its configuration names), `rendered` (path of that configuration) and
             `configuration` (its SHA-256); libvirt's also `uri` (the libvirt that was asked) and `channel` (the socket
             of the guest's agent).
+        slot: see `Paths`.
     """
 
     name: str
@@ -156,6 +176,12 @@ class InstanceRecord:
     tls: bool = False
     client_certificate: bool = False
     details: Mapping[str, str] = field(default_factory=dict)
+    slot: str = ""
+
+    @property
+    def unit(self) -> str:
+        """How what was launched is called on the machine."""
+        return unit_of(self.name, self.slot)
 
     @property
     def endpoint(self) -> Endpoint:
@@ -188,8 +214,9 @@ class Instance:
 
     Args:
         record: None when the launch ended before it was written.
-        state: starting, running, stopped (its process ended), interrupted, failed, kept (failed, not undone),
-            or damaged (what it is and how it is undone is not as it was written), whether or not it runs.
+        state: starting, running, upgrading (a new one is launched beside it), stopped (its process ended),
+            interrupted, failed, kept (failed, not undone), or damaged (what it is and how it is undone is not as it
+            was written), whether or not it runs.
         pid: the container's first process, when it lives.
         damage: what is wrong, and the way out.
     """
@@ -205,7 +232,18 @@ class Instance:
     @property
     def serves(self) -> bool:
         """Whether it runs, and is known well enough to be asked: also when its journal is damaged."""
-        return self.state == "running" or bool(self.damage and self.record and self.pid)
+        return self.state == "running" or bool((self.damage or self.state == "upgrading") and self.record and self.pid)
+
+    @property
+    def half_upgraded(self) -> bool:
+        """Whether an upgrade of it was begun and has not come to its end: there is a new one, or what is left of the
+        old."""
+        return bool(self.journal.previous or self.journal.retired)
+
+    @property
+    def unit(self) -> str:
+        """How what was launched is called on the machine."""
+        return unit_of(self.name, self.paths.slot)
 
     def known(self) -> InstanceRecord:
         """The record.
@@ -219,6 +257,12 @@ class Instance:
             raise VmtoolError(f"{self.name} was never started: {self.journal.error or self.state}",
                               hint=f"vmtool logs {self.name}")
         return self.record
+
+
+def unit_of(name: str, slot: str) -> str:
+    """How the launch in a slot is called on the machine: its container, network namespace and guest. No instance can be
+    named so."""
+    return f"{name}.{slot}" if slot else name
 
 
 def subject_of(name: str) -> str:

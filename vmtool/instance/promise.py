@@ -27,6 +27,14 @@ def started_by_watch(state: State, instance: Instance) -> bool:
     return bool(found and found[0].startswith(BY_WATCH))
 
 
+def in_between(state: State, instance: Instance) -> VmtoolError:
+    """The error for an instance of which there are two just now."""
+    if locks.is_held(state.lock(instance.paths.directory)):
+        return VmtoolError(f"{instance.name} is being upgraded", hint="wait for the end of `vmtool upgrade "
+                           f"{instance.name}`, or end it with Ctrl-C: the old one then goes on alone")
+    return VmtoolError(f"an upgrade of {instance.name} was interrupted", hint="vmtool recover")
+
+
 def withdraw(state: State, instance: Instance) -> Instance:
     """A person takes back the promise that it runs. First of all, so that nothing starts it in the meantime; a start
     of watch's own is ended by watch, and waited for.
@@ -35,8 +43,10 @@ def withdraw(state: State, instance: Instance) -> Instance:
         The instance as it is then.
 
     Raises:
-        VmtoolError: a person's command is starting it.
+        VmtoolError: a person's command is starting it, or its upgrade has not come to its end.
     """
+    if instance.half_upgraded:
+        raise in_between(state, instance)
     if instance.state == "starting" and not started_by_watch(state, instance):
         raise VmtoolError(f"{instance.name} is starting",
                           hint="end the `vmtool run` that starts it: it undoes everything")

@@ -12,10 +12,10 @@ from vmtool.errors import Damaged, Refused, VmtoolError
 from vmtool.foreign import parse_json, read_regular
 from vmtool.host import files, locks
 from vmtool.host.local import LocalMachine
-from vmtool.instance.instance import Instance, InstanceRecord, Paths
+from vmtool.instance.instance import Instance, InstanceRecord, Paths, unit_of
 from vmtool.instance.process import find_process
 from vmtool.machine import Host
-from vmtool.paths import NAME, State
+from vmtool.paths import NAME, SLOTS, State
 from vmtool.records import CHECKSUM, record_of
 
 EARLIER_DETAILS = ("program", "kernel", "configuration", "uri", "channel")
@@ -37,13 +37,16 @@ def read_instance(state: State, name: str) -> Instance:
     Raises:
         VmtoolError: there is none of that name.
     """
-    paths = Paths(state.instance(name))
-    if not os.path.lexists(paths.directory):
+    directory = state.instance(name)
+    if not os.path.lexists(directory):
         raise VmtoolError(f"there is no instance {name!r}", hint="vmtool ps")
     try:
-        replayed = replay(paths.directory)
+        replayed = replay(directory)
     except Damaged as error:
+        slots = [Paths(directory, slot) for slot in SLOTS]
+        paths = next((each for each in slots if _pid(state, each)), slots[0])
         return Instance(name, paths, _record_or_none(paths), "damaged", _pid(state, paths), damage=error)
+    paths = Paths(directory, replayed.slot)
     pid = _pid(state, paths, starting=replayed.state == "unfinished")
     try:
         record = _record(paths, needed=replayed.state == "applied")
@@ -53,7 +56,8 @@ def read_instance(state: State, name: str) -> Instance:
 
 
 def _pid(state: State, paths: Paths, *, starting: bool = False) -> int | None:
-    return find_process(LocalMachine(), state, paths.directory.name, paths.pidfile, starting=starting)
+    return find_process(LocalMachine(), state, unit_of(paths.directory.name, paths.slot), paths.pidfile,
+                        starting=starting)
 
 
 def refreshed(state: State, instance: Instance) -> Instance:
@@ -64,11 +68,23 @@ def refreshed(state: State, instance: Instance) -> Instance:
     return replace(instance, pid=pid, state=_state(state, instance.paths, instance.journal, pid))
 
 
-def read_starting(host: Host, directory: Path) -> Instance:
+def read_beside(state: State, instance: Instance) -> Instance:
+    """The new one that an upgrade launches beside an instance.
+
+    Raises:
+        VmtoolError: there is none.
+    """
+    paths = Paths(instance.paths.directory, next(slot for slot in SLOTS if slot != instance.paths.slot))
+    record = _record(paths, needed=False)
+    if record is None:
+        raise VmtoolError(f"{instance.name} has no new one beside it", hint=f"vmtool upgrade {instance.name}")
+    return Instance(instance.name, paths, record, "starting", _pid(state, paths, starting=True))
+
+
+def read_starting(host: Host, paths: Paths) -> Instance:
     """The instance that is being started, as its launch wrote it down so far."""
-    paths = Paths(directory)
     record = record_of(InstanceRecord, host.read(paths.record).decode())
-    return Instance(directory.name, paths, record, "starting", host.living(paths.pidfile))
+    return Instance(paths.directory.name, paths, record, "starting", host.living(paths.pidfile))
 
 
 def _record(paths: Paths, *, needed: bool) -> InstanceRecord | None:
@@ -117,7 +133,7 @@ def _state(state: State, paths: Paths, replayed: JournalState, pid: int | None) 
     if replayed.state == "applied":
         return "running" if pid else "stopped"
     if locks.is_held(state.lock(paths.directory)):
-        return "starting"
-    if replayed.entries and replayed.state == "failed":
+        return "upgrading" if replayed.previous else "starting"
+    if replayed.entries and replayed.state == "failed" and not replayed.previous:
         return "kept"
     return "interrupted" if replayed.entries or not replayed.error else "failed"

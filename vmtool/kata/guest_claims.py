@@ -80,7 +80,7 @@ def _exec(reader: Reader, record: InstanceRecord, *words: str) -> Output | None:
     # A container takes no two processes of one name at once, also of two vmtools.
     name = f"vmtool-look-{os.getpid()}-{next(_numbers)}"
     fifos = Paths(Path(record.result).parent.parent).fifos
-    return reader.run(exec_argv(record.endpoint, name, fifos, record.name, *words), deadline=SECONDS)
+    return reader.run(exec_argv(record.endpoint, name, fifos, record.unit, *words), deadline=SECONDS)
 
 
 def _tee(view: View, record: InstanceRecord) -> Claim:

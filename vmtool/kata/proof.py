@@ -32,7 +32,7 @@ def guest_claims(reader: Reader, instance: Instance, record: InstanceRecord, *,
         whole: ask the container as well, and hash the image.
     """
     unchanged, settings = _configuration(reader, instance, record)
-    machine, argv = qemu_claims(reader, record, sandbox_name(instance.name), instance.pid)
+    machine, argv = qemu_claims(reader, record, sandbox_name(instance.unit), instance.pid)
     commandline = parse_arguments(argv).plain.get("append", "") if argv else ""
     asked = view_claims(reader, record, commandline) if whole else not_asked(record)
     files = (unchanged, *_base(reader, record), *_image(reader, settings, argv, commandline, whole=whole))

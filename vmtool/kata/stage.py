@@ -18,7 +18,7 @@ from vmtool.gpu.check_machine import check_mappings
 from vmtool.gpu.launch_devices import Backend, Selection, device_paths
 from vmtool.image.check import check_user
 from vmtool.image.proof import container_image_claim
-from vmtool.instance.instance import Instance
+from vmtool.instance.instance import Instance, unit_of
 from vmtool.kata.guest_claims import hardening_claim
 from vmtool.kata.proof import guest_claims, sandbox_name
 from vmtool.kata.render import Rendering, render
@@ -99,7 +99,7 @@ class KataLauncher(Launcher):
         guest: Guest = launch.made
         yield plan_configuration(launch, guest)
         # Whatever became of the shim, no QEMU is left; the devices are released after it.
-        end = (KillQemu(sandbox_name(launch.name), guest.request.assets.qemu),)
+        end = (KillQemu(sandbox_name(launch.unit), guest.request.assets.qemu),)
         yield plan_container(launch, GuestPart(guest.environment, guest.nodes, launch.paths.kata, guest.seconds, end))
         yield plan_check(launch, guest)
 
@@ -117,7 +117,7 @@ class KataLauncher(Launcher):
         yield from guest_claims(reader, instance, instance.known(), whole=whole)
 
     def left(self, reader: Reader, instance: Instance) -> Iterator[Claim]:
-        yield from left_claims(reader, instance.known(), sandbox_name(instance.name))
+        yield from left_claims(reader, instance.known(), sandbox_name(instance.unit))
 
     def end_politely(self, state: State, instance: Instance) -> tuple[Action, ...]:
         return (*awake(state, instance.known().endpoint), signal_task(instance.known(), "SIGTERM"))
@@ -125,11 +125,11 @@ class KataLauncher(Launcher):
     def end_by_force(self, instance: Instance) -> tuple[Action, ...]:
         return (signal_task(instance.known(), "SIGKILL"),)
 
-    def remains(self, reader: Reader, state: State, name: str) -> Iterator[Step]:
+    def remains(self, reader: Reader, state: State, name: str, slot: str) -> Iterator[Step]:
         # Its container is found as any other.
-        for qemu in read_qemu(reader, sandbox_name(name)):
-            yield Step(f"QEMU (pid {qemu.pid}) of {sandbox_name(name)}", undo=(
-                KillQemu(sandbox_name(name), qemu.program),))
+        sandbox = sandbox_name(unit_of(name, slot))
+        for qemu in read_qemu(reader, sandbox):
+            yield Step(f"QEMU (pid {qemu.pid}) of {sandbox}", undo=(KillQemu(sandbox, qemu.program),))
 
 
 LAUNCHER = KataLauncher()
@@ -175,6 +175,6 @@ def plan_check(launch: Launch, guest: Guest) -> Step:
     if tee == "none":
         return Step("look whether the guest is confidential", skip="NOT CONFIDENTIAL: no TEE was asked for")
     assets = guest.request.assets
-    expect = ExpectTee(sandbox_name(launch.name), tee, guest.devices, assets.qemu, assets.kernel,
-                       launch.directory / "evidence" / "qemu.txt", pidfile=launch.paths.pidfile)
+    expect = ExpectTee(sandbox_name(launch.unit), tee, guest.devices, assets.qemu, assets.kernel,
+                       launch.paths.evidence / "qemu.txt", pidfile=launch.paths.pidfile)
     return Step(f"look whether the guest really runs in {tee}", (expect,))

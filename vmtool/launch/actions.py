@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from vmtool.instance.instance import Paths
 from vmtool.instance.read import read_starting
 from vmtool.plan.action import Action
 from vmtool.proof.evidence import evidence_digests, evidence_text
@@ -25,22 +26,26 @@ class RequireClaims(Action):
         root: the state directory; directory: the instance's.
         moment: "key", what must be so before the workload gets its keys; or "end", everything, which becomes the
             launch's evidence.
+        slot: see `Paths`; beside: it is launched beside another one.
     """
 
     root: Path
     directory: Path
     moment: Literal["key", "end"]
+    slot: str = ""
+    beside: bool = False
 
     def shell(self) -> str:
         # 4 is a claim that failed; 1 only says that the launch has not come to its end.
         what = "--before-key" if self.moment == "key" else "--proof"
+        what += " --beside" if self.beside else ""
         return (f"vmtool --state-dir {shlex.quote(str(self.root))} status {self.directory.name} {what} || "
                 "[ $? -eq 1 ]")
 
     def do(self, host: Host) -> None:
         from vmtool.launch.claims import read_claims, read_claims_before_key  # they know the pipeline, which knows this
 
-        instance = read_starting(host, self.directory)
+        instance = read_starting(host, Paths(self.directory, self.slot))
         record = instance.known()
         if self.moment == "key":
             require_before_key(record, read_claims_before_key(host, instance))

@@ -19,9 +19,7 @@ def check_launch(launch: Launch, stages: Sequence[Stage], host: HostFacts) -> No
         Refused: the spec cannot be launched anywhere as it is.
         NotReady: this host cannot launch it. Each lists every problem.
     """
-    body = launch.body
-    found = [*check_request(body), *check_host(body, host), *(item for stage in stages for item in stage.check(launch))]
-    every = sorted(failing(found), key=lambda item: item.fault == "host")
+    body, every = launch.body, find_problems(launch, stages, host)
     about_network = [item for item in every if item.id.startswith("net.")]
     hint = f"vmtool doctor --for {body.runtime.handler} --tee {body.runtime.tee}"
     if len(about_network) == len(every):
@@ -29,6 +27,13 @@ def check_launch(launch: Launch, stages: Sequence[Stage], host: HostFacts) -> No
     elif any(item.fault == "input" for item in every):
         hint = "correct the spec, then look again with: vmtool plan SPEC"
     refuse(every, f"{launch.name} cannot be launched", hint)
+
+
+def find_problems(launch: Launch, stages: Sequence[Stage], host: HostFacts) -> list[Finding]:
+    """Every reason not to launch, what is wrong with the spec first."""
+    found = [*check_request(launch.body), *check_host(launch.body, host),
+             *(item for stage in stages for item in stage.check(launch))]
+    return sorted(failing(found), key=lambda item: item.fault == "host")
 
 
 def check_request(body: Body) -> Iterator[Finding]:

@@ -7,6 +7,7 @@ A new part of a launch is a stage in a file of its own and one word in `STAGES`;
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
 from vmtool.errors import Refused
@@ -56,17 +57,21 @@ def plan_launch(launch: Launch, host: HostFacts) -> Plan:
         skipped = Step(f"launch {launch.name}", skip="it runs, with this very spec")
         return Plan(launch.owner, launch.directory, (skipped,))
     check_launch(launch, stages_of(launch), host)
-    return Plan(launch.owner, launch.directory, (
-        *(step for stage in stages_of(launch) for step in stage.prepare(launch)),
-        *(step for stage in (*BEFORE, launch.launcher) for step in stage.steps(launch)),
-        Step("verify what was started, before it gets the key", (_require(launch, "key"),)),
-        *launch.launcher.hand_over(launch),
-        *(step for stage in AFTER for step in stage.steps(launch)),
-        Step("verify what runs", (_require(launch, "end"),), waits_only=True)))
+    return Plan(launch.owner, launch.directory, tuple(launch_steps(launch)), slot=launch.slot)
+
+
+def launch_steps(launch: Launch) -> Iterator[Step]:
+    """From nothing to an instance that was proven."""
+    yield from (step for stage in stages_of(launch) for step in stage.prepare(launch))
+    yield from (step for stage in (*BEFORE, launch.launcher) for step in stage.steps(launch))
+    yield Step("verify what was started, before it gets the key", (_require(launch, "key"),))
+    yield from launch.launcher.hand_over(launch)
+    yield from (step for stage in AFTER for step in stage.steps(launch))
+    yield Step("verify what runs", (_require(launch, "end"),), waits_only=True)
 
 
 def _require(launch: Launch, moment: Literal["key", "end"]) -> RequireClaims:
-    return RequireClaims(launch.state.root, launch.directory, moment)
+    return RequireClaims(launch.state.root, launch.directory, moment, launch.slot, launch.replaces is not None)
 
 
 def stages_of(launch: Launch) -> tuple[Stage, ...]:

@@ -107,7 +107,7 @@ class LibvirtLauncher(Launcher):
         record = instance.known()
         return (run_worker(end_domain.Order(record.details["uri"], domain_name(record.name)), deadline=90.0),)
 
-    def remains(self, reader: Reader, state: State, name: str) -> Iterator[Step]:
+    def remains(self, reader: Reader, state: State, name: str, slot: str) -> Iterator[Step]:
         yield from removal_of_guest(state, read_guest_remains(reader, state, name))
 
 

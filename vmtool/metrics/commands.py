@@ -55,7 +55,7 @@ def _texts(host: LocalHost, instances: Sequence[Instance], asked: Sequence[str |
     """What the host knows of them, as "", and of each that was asked for what its front says."""
     known = "".join(f"{line}\n" for line in host_lines(read_metrics(host, one) for one in instances if one.record))
     return {"": known} | {one.name: _scrape(host, one) for one in instances
-                          if one.name in asked and one.state == "running"}
+                          if one.name in asked and one.serves}
 
 
 def _send(state: State, name: str | None, collector: Collector, every: float | None) -> None:

@@ -22,4 +22,4 @@ def read_metrics(host: Host, instance: Instance) -> InstanceFacts:
 
         shown = read_certificates(host.read(instance.paths.tls / "certificate.pem"))[0]
         ends = shown.not_valid_after_utc.timestamp()
-    return InstanceFacts(instance.name, instance.state == "running", canary, asked, ends)
+    return InstanceFacts(instance.name, instance.serves, canary, asked, ends)

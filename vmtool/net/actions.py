@@ -93,6 +93,22 @@ class RemoveChain(Action):
 
 
 @dataclass(frozen=True)
+class LeadPorts(Action):
+    """Put the jump to a container's chain of published ports before all others: from then on new connections to these
+    ports come to it, and those that are there stay where they are, since the kernel remembers them (conntrack)."""
+
+    chain: str
+
+    def shell(self) -> str:
+        iptables = "iptables -w -t nat"
+        return (f"rules=$({iptables} -S {chains.DNAT} | sed -n 's/^-A \\(.* -j {self.chain}\\)$/-I \\1/p' | tac) && "
+                f"[ -n \"$rules\" ] && echo \"$rules\" | while read -r rule; do eval \"{iptables} $rule\"; done")
+
+    def do(self, host: Host) -> None:
+        chains.lead(host, self.chain)
+
+
+@dataclass(frozen=True)
 class RemoveGuard(Action):
     """Delete a rule that keeps others away from a network: as a part of an undo, only when all that it guards is gone.
 

@@ -30,3 +30,11 @@ def facts_without(facts: NetworkFacts, owner: str) -> NetworkFacts:
         bridges=tuple(name for name in facts.bridges if name not in bridges),
         addresses=tuple(item for item in facts.addresses if item.dev not in bridges),
         routes=tuple(route for route in facts.routes if route.dev not in bridges))
+
+
+def unpublished(facts: NetworkFacts, container_id: str) -> NetworkFacts:
+    """The facts without the published ports of a container, which another one takes over."""
+    chains = {chain for item in facts.attached if item.container_id == container_id
+              for chain in container_chains(item.network, item.container_id)}
+    return dataclasses.replace(facts, published=tuple(
+        item for item in facts.published if ("nat", item.chain) not in chains))

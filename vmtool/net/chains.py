@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from vmtool.errors import VmtoolError
 from vmtool.machine import Host, check
 from vmtool.net.iptables import rule_words, target_of
 from vmtool.net.network import RECORD
 
+# What sends new connections to published ports on to the chain of a container: the first rule that fits.
+DNAT = "CNI-HOSTPORT-DNAT"
 # The shared chains of one plugin, and the one rule that it puts into each: its target. None: only others' rules.
-PORTMAP = {"CNI-HOSTPORT-DNAT": None, "CNI-HOSTPORT-SETMARK": "MARK", "CNI-HOSTPORT-MASQ": "MASQUERADE"}
+PORTMAP = {DNAT: None, "CNI-HOSTPORT-SETMARK": "MARK", "CNI-HOSTPORT-MASQ": "MASQUERADE"}
 FIREWALL = {"CNI-FORWARD": "CNI-ADMIN", "CNI-ADMIN": None}
 GROUPS: tuple[tuple[str, dict[str, str | None]], ...] = (("nat", PORTMAP), ("filter", FIREWALL))
 BUILT_IN = ("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING")
@@ -25,6 +28,20 @@ def remove(host: Host, table: str, chain: str) -> None:
     if f"-N {chain}" in rules:
         _iptables(host, table, ["-F", chain])
         _iptables(host, table, ["-X", chain])
+
+
+def lead(host: Host, chain: str) -> None:
+    """Put the jumps to a container's chain first.
+
+    Raises:
+        VmtoolError: there is none.
+    """
+    rules = [rule_words(rule) for rule in _rules(host, "nat")
+             if rule.startswith(f"-A {DNAT} ") and target_of(rule) == chain]
+    if not rules:
+        raise VmtoolError(f"no rule of {DNAT} leads to {chain}", hint="iptables -w -t nat -S")
+    for words in reversed(rules):
+        _iptables(host, "nat", ["-I", *words[1:]])
 
 
 def remove_shared(host: Host, marker: Path, users: Path, own: str) -> None:

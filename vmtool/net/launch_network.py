@@ -11,18 +11,23 @@ from vmtool.paths import State
 from vmtool.spec.runtime import Spec
 
 
-def network_request(spec: Spec, facts: NetworkFacts) -> NetworkRequest:
-    """What the spec requests of its network: one of `vmtool net add` when it names such a one, else its own."""
+def network_request(spec: Spec, facts: NetworkFacts, unit: str = "") -> NetworkRequest:
+    """What the spec requests of its network: one of `vmtool net add` when it names such a one, else its own.
+
+    Args:
+        unit: how what is launched is called on the machine, when that is not the instance's name.
+    """
+    unit = unit or spec.name
     body = spec.spec.network
     existing = facts.network(body.name) if body.name else None
-    return NetworkRequest(body.name or spec.name, container_id=spec.name, netns_name=netns_name(spec.name),
+    return NetworkRequest(body.name or spec.name, container_id=unit, netns_name=netns_name(unit),
                           owner=subject_of(spec.name), shared=bool(existing and not existing.owner),
                           bridge=body.bridge, subnet=body.subnet, publish=spec.spec.published)
 
 
-def netns_name(instance: str) -> str:
-    """The network namespace of an instance."""
-    return f"vmtool-{instance}"
+def netns_name(unit: str) -> str:
+    """The network namespace of what is called so on the machine."""
+    return f"vmtool-{unit}"
 
 
 def render_network(state: State, spec: Spec, facts: NetworkFacts) -> str:

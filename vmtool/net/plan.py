@@ -21,7 +21,7 @@ from pathlib import Path
 
 from vmtool import plan as p
 from vmtool.net import firewall_rules
-from vmtool.net.actions import RemoveBridge, RemoveChain, RemoveGuard, RemoveSharedChains
+from vmtool.net.actions import LeadPorts, RemoveBridge, RemoveChain, RemoveGuard, RemoveSharedChains
 from vmtool.net.conflist import choose_version, plugin_configs, render_conflist
 from vmtool.net.facts import NetworkFacts
 from vmtool.net.network import (
@@ -37,6 +37,8 @@ from vmtool.paths import State
 from vmtool.records import record_text
 from vmtool.spec.published_port import Publish
 
+# The plugin that publishes ports.
+PORTMAP = "portmap"
 # The chains that the plugins make once per host and never remove (plugins/meta/{portmap,firewall}).
 TOP_CHAINS = (("nat", "CNI-HOSTPORT-DNAT"), ("nat", "CNI-HOSTPORT-SETMARK"), ("nat", "CNI-HOSTPORT-MASQ"),
               ("filter", "CNI-FORWARD"), ("filter", "CNI-ADMIN"))
@@ -71,13 +73,14 @@ def network_step(state: State, facts: NetworkFacts, network: Network, title: str
 
 
 def plan_attach(state: State, facts: NetworkFacts, network: Network, *, container_id: str, netns_name: str,
-                directory: Path, publish: Sequence[Publish] = (), owner: str = "") -> p.Step:
+                directory: Path, publish: Sequence[Publish] = (), owner: str = "", unpublished: bool = False) -> p.Step:
     """Make the network namespace and call each plugin's ADD; the undo is DEL in reverse.
 
     Args:
         container_id: unique in the network; with the network's name it names the container's iptables chains.
         directory: of this attachment alone; the undo removes it.
         owner: who attaches, for `vmtool net show`.
+        unpublished: the ports are left to `plan_move`.
     """
     conflist = conflist_text(state, facts, network)
     configs = plugin_configs(conflist, publish)
@@ -93,7 +96,7 @@ def plan_attach(state: State, facts: NetworkFacts, network: Network, *, containe
         p.Run(("ip", "netns", "add", netns_name)),
         p.Run(("ip", "-n", netns_name, "link", "set", "lo", "up")),
         *(p.Run(rule.add) for rule in rules if rule.first),
-        *call.add([name for name, _ in configs]),
+        *call.add([name for name, _ in configs if name != PORTMAP or not unpublished]),
         *(p.Run(rule.add) for rule in rules if not rule.first),
     ]
     # What guards the network goes last: whatever ends the undo, nothing is left open.
@@ -108,6 +111,17 @@ def plan_attach(state: State, facts: NetworkFacts, network: Network, *, containe
     ]
     return p.Step(f"attach the network namespace {netns_name} to the network {network.name}", tuple(actions),
                   tuple(undo))
+
+
+def plan_move(facts: NetworkFacts, network: Network, *, container_id: str, netns_name: str, directory: Path,
+              publish: Sequence[Publish]) -> p.Step:
+    """Let published ports that lead to another container of the network lead to this one, which is attached to it:
+    new connections from one moment on, by one change of one rule. The undo leads them back likewise."""
+    call = Calls(Path(facts.plugins.directory), container_id, netns_path(netns_name), directory, network.bridge)
+    _, chain = container_chains(network.name, container_id)
+    ports = ", ".join(f"{port.host_ip}:{port.host_port}" for port in publish)
+    return p.Step(f"let {ports} lead to the new one", (call.publish(PORTMAP), LeadPorts(chain[1])),
+                  undo=(RemoveChain(*chain),), closing=True)
 
 
 def marker(state: State) -> Path:

@@ -41,6 +41,11 @@ class Calls:
         return [self.action("ADD", name, previous=results[number - 1] if number else None, result=results[number])
                 for number, name in enumerate(names)]
 
+    def publish(self, name: str) -> CallPlugin:
+        """ADD of the plugin that publishes ports, once the others have had theirs; it adds nothing to the result."""
+        return self.action("ADD", name, previous=result_path(self.directory),
+                           result=self.directory / f"{name}.result.json")
+
     def delete(self, names: Sequence[str]) -> list[p.Action]:
         """DEL of each plugin, in reverse."""
         # The first plugin's result has all that the others need, and is there when a later one was cut short.

@@ -90,7 +90,8 @@ class _Look:
         yield self.container_id
         yield from (network.name for network in self.known.values() if self.owner and network.owner == self.owner)
         yield from (item.network for item in self._on_record())
-        found = re.compile(rf'name: "([^"]+)" id: "{self.container_id}"|^vmtool (\S+)/{self.container_id}$')
+        own = re.escape(self.container_id)
+        found = re.compile(rf'name: "([^"]+)" id: "{own}"|^vmtool (\S+)/{own}$')
         for _, rule in self.iptables.rules:
             if match := found.search(_comment(rule)):
                 yield match[1] or match[2]

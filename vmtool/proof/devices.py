@@ -64,7 +64,7 @@ def task_claim(reader: Reader, record: InstanceRecord) -> Claim:
     reported = reader.run(record.endpoint.ctr("task", "list"), deadline=5.0)
     if reported is None or reported.status:
         return Claim("task.running", "not-checked", "containerd did not answer")
-    row = next((line.split() for line in reported.out.splitlines()[1:] if line.split()[:1] == [record.name]), [])
+    row = next((line.split() for line in reported.out.splitlines()[1:] if line.split()[:1] == [record.unit]), [])
     if row[2:3] == ["RUNNING"]:
         return Claim("task.running", "proven", f"containerd: {' '.join(row)}")
     return Claim("task.running", "failed", f"containerd knows no running task {record.name}: its shim is gone, and "

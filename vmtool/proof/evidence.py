@@ -63,10 +63,10 @@ def read_evidence(instance: Instance) -> tuple[Claim, ...]:
 
 def evidence_digests(paths: Paths, record: InstanceRecord) -> Iterator[tuple[str, str]]:
     """What was asked for, planned, rendered and seen; neither secrets nor logs, which go on growing."""
-    rendered = [paths.record, paths.spec, paths.directory / "plan.json", paths.directory / "facts.json",
+    rendered = [paths.record, paths.spec, paths.plan, paths.plan.with_name("facts.json"),
                 *regular_files(paths.network)]
     outside = [Path(record.details["rendered"])] if "rendered" in record.details else []
-    for path in (*rendered, *regular_files(paths.directory / "evidence"), *outside):
+    for path in (*rendered, *regular_files(paths.evidence), *outside):
         if is_regular(path) and path != paths.proof:
             inside = path.is_relative_to(paths.directory)
             yield (str(path.relative_to(paths.directory)) if inside else str(path),

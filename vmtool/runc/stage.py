@@ -10,7 +10,7 @@ from vmtool.containerd.plan_removal import removal_of_container
 from vmtool.containerd.remains import has_cgroup, read_container
 from vmtool.findings import Finding, wrong_input
 from vmtool.image.check import check_user
-from vmtool.instance.instance import Instance
+from vmtool.instance.instance import Instance, unit_of
 from vmtool.machine import Reader
 from vmtool.paths import State
 from vmtool.plan import Action, Step
@@ -44,9 +44,10 @@ class RuncLauncher(Launcher):
     def end_by_force(self, instance: Instance) -> tuple[Action, ...]:
         return (signal_task(instance.known(), "SIGKILL"),)
 
-    def remains(self, reader: Reader, state: State, name: str) -> Iterator[Step]:
-        yield from removal_of_container(state, state.instance(name), name, read_container(reader, state, name),
-                                        cgroup=has_cgroup(reader, name))
+    def remains(self, reader: Reader, state: State, name: str, slot: str) -> Iterator[Step]:
+        unit = unit_of(name, slot)
+        yield from removal_of_container(state, state.instance(name), unit, read_container(reader, state, unit),
+                                        cgroup=has_cgroup(reader, unit))
 
 
 LAUNCHER = RuncLauncher()

@@ -35,8 +35,10 @@ class Timeouts(Strict):
         boot: until the agent of a libvirt guest answers; e.g. `120`
         start: from then until the server is healthy; e.g. `600`
         canary: for the canary's answer; e.g. `60`
+        drain: that the answers of an instance may take to end when an upgrade replaces it; 300 when left out; e.g. `60`
     """
 
     boot: Seconds | None = None
     start: Seconds | None = None
     canary: Seconds | None = None
+    drain: Seconds | None = None

@@ -14,7 +14,7 @@ from vmtool.instance.instance import InstanceRecord
 from vmtool.net.network import netns_path
 from vmtool.plan import Run
 from vmtool.spec.runtime import Body, Hardening
-from vmtool.stage.launch import PORT, Launch
+from vmtool.stage.launch import Launch, container_port
 from vmtool.tee.table import NONE
 
 HUB = "/models/hub"
@@ -52,7 +52,7 @@ def plan_container(launch: Launch, guest: GuestPart) -> p.Step:
     mark = lease_mark(launch.state, paths.directory)
     fetched = body.model.source == "huggingface"
     container = c.Container(
-        name=launch.name, image=launch.image.reference, command=server_command(launch),
+        name=launch.unit, image=launch.image.reference, command=server_command(launch),
         handler=body.runtime.handler, memory=0 if guest.config else body.resources.memory,
         cpus=0 if guest.config else body.resources.cpus,
         binds=((body.model.path, model_path(body)) if body.model.path else RESOLVER, *body.vllm.mounts.values()),
@@ -65,7 +65,7 @@ def plan_container(launch: Launch, guest: GuestPart) -> p.Step:
         f"start the container with {body.runtime.handler}",
         (*([p.MakeDir(hub, mode=0o755, uid=c.UID)] if fetched else []),
          *c.start(launch.endpoint, container, mark, *options, deadline=guest.seconds), p.RecordPid(paths.pidfile)),
-        undo=(*awake(launch.state, launch.endpoint), *c.removal(launch.endpoint, launch.name, mark), *guest.end))
+        undo=(*awake(launch.state, launch.endpoint), *c.removal(launch.endpoint, launch.unit, mark), *guest.end))
 
 
 def plan_key(launch: Launch) -> p.Step:
@@ -76,10 +76,10 @@ def plan_key(launch: Launch) -> p.Step:
     """
     encryption = launch.body.model.encryption
     file = encryption.key.file if encryption else None
-    model = [c.hand_over(launch.endpoint, launch.name, file, launch.paths.fifos, c.MODEL_KEY)] if file else []
+    model = [c.hand_over(launch.endpoint, launch.unit, file, launch.paths.fifos, c.MODEL_KEY)] if file else []
     return p.Step("hand over the key, which starts the server", (
         write_access(launch.paths, tls=launch.body.tls.on), *model,
-        c.hand_over(launch.endpoint, launch.name, launch.paths.access, launch.paths.fifos)))
+        c.hand_over(launch.endpoint, launch.unit, launch.paths.access, launch.paths.fifos)))
 
 
 def model_path(body: Body) -> str:
@@ -128,11 +128,6 @@ def _broker_words(launch: Launch) -> tuple[str, ...]:
     return ("--model-key-resource", broker.resource, *place, *ca, *sample)
 
 
-def container_port(body: Body) -> int:
-    """Where the front listens inside the container."""
-    return body.network.ports[0].container_port if body.network.ports else PORT
-
-
 def signal_task(record: InstanceRecord, signal: str) -> Run:
     """Send a signal to the container's first process."""
-    return Run(record.endpoint.ctr("task", "kill", "--signal", signal, record.name), absent_messages=("not found",))
+    return Run(record.endpoint.ctr("task", "kill", "--signal", signal, record.unit), absent_messages=("not found",))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from vmtool.claims import Claim
 from vmtool.findings import Finding
-from vmtool.instance.instance import Instance, subject_of
+from vmtool.instance.instance import Instance, subject_of, unit_of
 from vmtool.machine import Reader
 from vmtool.paths import State
 from vmtool.plan import Step
@@ -31,8 +31,9 @@ class DevicesStage(Stage):
         yield from driver_claims(reader, instance.known())
         yield from viable_claims(reader, instance.known(), State(instance.paths.directory.parents[1]))
 
-    def remains(self, reader: Reader, state: State, name: str) -> Iterator[Step]:
+    def remains(self, reader: Reader, state: State, name: str, slot: str) -> Iterator[Step]:
         from vmtool.gpu.plan_removal import removal_of_devices
         from vmtool.gpu.saved_state import read_claims, read_records
 
-        yield from removal_of_devices(state, subject_of(name), read_claims(reader, state), read_records(reader, state))
+        owner = subject_of(unit_of(name, slot))
+        yield from removal_of_devices(state, owner, read_claims(reader, state), read_records(reader, state))

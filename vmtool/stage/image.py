@@ -24,13 +24,14 @@ class ImageStage(Stage):
 
     def prepare(self, launch: Launch) -> Iterator[p.Step]:
         endpoint, image = launch.endpoint, launch.image
-        yield plan_containerd(launch.state, endpoint, launch.name)
+        yield launch.inherit(plan_containerd(launch.state, endpoint, launch.name),
+                             release_of_containerd(launch.state, launch.name).undo[0])
         yield p.Step(f"find the image {image.reference} ({image.digest[:19]}, {image.origin})", (
             ExpectDigest(endpoint, image.reference, image.digest, hint="vmtool image list"),
             p.Run(endpoint.ctr("images", "list", f"name=={image.reference}"),
-                  stdout=launch.directory / "evidence" / "image.txt"),
+                  stdout=launch.paths.evidence / "image.txt"),
         ))
 
-    def remains(self, reader: Reader, state: State, name: str) -> Iterator[p.Step]:
-        if is_kept_for(reader, state, name):
+    def remains(self, reader: Reader, state: State, name: str, slot: str) -> Iterator[p.Step]:
+        if not slot and is_kept_for(reader, state, name):
             yield release_of_containerd(state, name)

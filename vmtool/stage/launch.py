@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from vmtool.claims import Claim
 from vmtool.containerd.endpoint import Endpoint
+from vmtool.endpoint.client import Server
 from vmtool.findings import Finding
 from vmtool.image.pinned_image import PinnedImage
-from vmtool.instance.instance import Instance, InstanceRecord, Paths, subject_of
+from vmtool.instance.instance import Instance, InstanceRecord, Paths, subject_of, unit_of
 from vmtool.machine import DeviceReader, Reader
 from vmtool.models.facts import ModelFacts
 from vmtool.net.check import NetworkRequest, choose_network
@@ -49,6 +50,8 @@ class Launch:
         files: what is wrong with the files that the spec's `vllm` names, by the key below it.
         timeout: seconds until /health must answer, instead of the spec's or the computed one.
         again: who starts it again with its own spec, and so with the key that it had; empty for a new launch.
+        slot: see `vmtool.instance.instance.Paths`.
+        replaces: the instance as it runs now, beside which the new one is launched; None when nobody serves.
     """
 
     state: State
@@ -66,6 +69,8 @@ class Launch:
     tls_problems: tuple[tuple[str, str], ...] = ()
     again: Again = ""
     encrypted: EncryptedModelFacts | None = None
+    slot: str = ""
+    replaces: Instance | None = None
 
     @property
     def name(self) -> str:
@@ -74,6 +79,11 @@ class Launch:
     @property
     def body(self) -> Body:
         return self.spec.spec
+
+    @property
+    def unit(self) -> str:
+        """How what is launched is called on the machine: its container and guest."""
+        return unit_of(self.name, self.slot)
 
     @property
     def owner(self) -> str:
@@ -86,7 +96,7 @@ class Launch:
 
     @property
     def paths(self) -> Paths:
-        return Paths(self.directory)
+        return Paths(self.directory, self.slot)
 
     @property
     def manage(self) -> int:
@@ -96,7 +106,7 @@ class Launch:
     @property
     def netns(self) -> str:
         """The name of its network namespace."""
-        return netns_name(self.name)
+        return netns_name(self.unit)
 
     @property
     def model_size(self) -> int:
@@ -110,7 +120,7 @@ class Launch:
 
     @cached_property
     def network_request(self) -> NetworkRequest:
-        return network_request(self.spec, self.network_facts)
+        return network_request(self.spec, self.network_facts, self.unit)
 
     @cached_property
     def network(self) -> Network:
@@ -136,7 +146,29 @@ class Launch:
             memory=body.resources.memory, manage=self.manage,
             tls=body.tls.on, client_certificate=bool(body.tls.clients),
             devices=self.devices.bdfs if self.devices else (),
-            details=self.launcher.details(self))
+            details=self.launcher.details(self), slot=self.slot)
+
+    @property
+    def server(self) -> Server:
+        """Where the server is asked until the launch is done: beside another one it is not published yet."""
+        record = self.record
+        return Server("", container_port(self.body), Path(record.result), record.trust) if self.replaces else (
+            record.server)
+
+    def inherit(self, step: Step, mark: Action) -> Step:
+        """A step of what the old one made, and the new one needs as well: with the undo that is on record.
+
+        Args:
+            mark: is in that undo.
+        """
+        entries = self.replaces.journal.entries if self.replaces else ()
+        found = next((entry for entry in entries if mark in entry.undo), None)
+        return replace(step, undo=found.undo, inherited=True) if found else step
+
+
+def container_port(body: Body) -> int:
+    """Where the front listens inside the container."""
+    return body.network.ports[0].container_port if body.network.ports else PORT
 
 
 class Stage:
@@ -165,9 +197,13 @@ class Stage:
         """What is verified of an instance that runs; with `whole` also what takes its time."""
         return iter(())
 
-    def remains(self, reader: Reader, state: State, name: str) -> Iterator[Step]:
+    def remains(self, reader: Reader, state: State, name: str, slot: str) -> Iterator[Step]:
         """What of an instance of this name is on the machine, whoever remembers it: steps in the order of a launch,
-        each named by what was found, whose undo removes it."""
+        each named by what was found, whose undo removes it.
+
+        Args:
+            slot: see `vmtool.instance.instance.Paths`; what both slots have is found in the first.
+        """
         return iter(())
 
 
@@ -228,7 +264,7 @@ class Launcher(Stage):
 
 
 # Keys that came after the first launches: while they say nothing they are no part of the digest.
-LATER = {"model": {"trust_remote_code", "encryption"}, "vllm": {"files", "allow"}}
+LATER = {"model": {"trust_remote_code", "encryption"}, "vllm": {"files", "allow"}, "timeouts": {"drain"}}
 LATER_SECTIONS = ("restart", "strict", "tls", "metrics")
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from vmtool.errors import NotReady
 from vmtool.findings import Finding, failing, from_error, wrong_input
-from vmtool.instance.instance import subject_of
+from vmtool.instance.instance import subject_of, unit_of
 from vmtool.machine import Reader
+from vmtool.net.actions import RemoveBridge
 from vmtool.net.check import check_request
 from vmtool.net.launch_network import netns_name
 from vmtool.net.plan import plan_attach, plan_network
@@ -35,10 +37,16 @@ class NetworkStage(Stage):
 
     def steps(self, launch: Launch) -> Iterator[Step]:
         facts, network = launch.network_facts, launch.network
-        yield from plan_network(launch.state, facts, network)
-        yield plan_attach(launch.state, facts, network, container_id=launch.name, netns_name=launch.netns,
-                          directory=launch.paths.network, publish=launch.body.published, owner=launch.owner)
+        if launch.replaces and network.owner:
+            yield launch.inherit(Step(f"go on with the network {network.name}"), RemoveBridge(network.bridge))
+        else:
+            yield from plan_network(launch.state, facts, network)
+        yield plan_attach(launch.state, facts, network, container_id=launch.unit, netns_name=launch.netns,
+                          directory=launch.paths.network, publish=launch.body.published, owner=launch.owner,
+                          unpublished=bool(launch.replaces))
 
-    def remains(self, reader: Reader, state: State, name: str) -> Iterator[Step]:
-        yield from removal_of_network(state, read_network_remains(reader, state, subject_of(name), name,
-                                                                  netns_name(name)))
+    def remains(self, reader: Reader, state: State, name: str, slot: str) -> Iterator[Step]:
+        unit = unit_of(name, slot)
+        found = read_network_remains(reader, state, subject_of(name), unit, netns_name(unit))
+        # The network of its own is that of both slots, and goes after all that is attached to it.
+        yield from removal_of_network(state, replace(found, networks=()) if slot else found)

@@ -26,12 +26,12 @@ class HealthStage(Stage):
                               place="spec.vllm.args")
 
     def steps(self, launch: Launch) -> Iterator[Step]:
-        record, paths, body = launch.record, launch.paths, launch.body
+        record, server, paths, body = launch.record, launch.server, launch.paths, launch.body
         computed = start_deadline(body.resources.memory, launch.model_size, record.confidential)
         deadline = launch.timeout or body.timeouts.start or computed * launch.launcher.slowdown(launch)
         yield Step(f"wait until the server is healthy, at most {deadline:.0f} s",
-                   (AwaitHealth(record.server, paths.pidfile, paths.log, deadline),
-                    *((ReadServer(record.server, paths.key, paths.log, paths.server),) if body.model.engine == "vllm"
+                   (AwaitHealth(server, paths.pidfile, paths.log, deadline),
+                    *((ReadServer(server, paths.key, paths.log, paths.server),) if body.model.engine == "vllm"
                       else ())), waits_only=True)
 
     def claims(self, reader: Reader, instance: Instance, *, whole: bool) -> Iterator[Claim]:
@@ -56,7 +56,7 @@ class CanaryStage(Stage):
         deadline = launch.body.timeouts.canary or (
             canary_deadline(launch.model_size) * launch.launcher.slowdown(launch))
         record, paths = launch.record, launch.paths
-        ask = AskCanary(record.server, paths.key, record.model, prompt, expect, match, paths.canary, deadline)
+        ask = AskCanary(launch.server, paths.key, record.model, prompt, expect, match, paths.canary, deadline)
         yield Step("ask the canary and compare its answer", (ask,), waits_only=True)
 
     def claims(self, reader: Reader, instance: Instance, *, whole: bool) -> Iterator[Claim]:

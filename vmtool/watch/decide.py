@@ -12,6 +12,9 @@ from vmtool.serving.restarts import STEADY_SECONDS
 from vmtool.watch.looks import check_canary, check_claims, check_devices, check_health, due
 from vmtool.watch.model import Act, Decision, Memory, Seen, once
 
+# Seconds until a recovery that did not help is tried again.
+RECOVER_AGAIN = 60.0
+
 
 def decide(now: float, seen: Seen, memory: Memory, *, free: bool = True) -> Decision:
     """The next memory and what to do.
@@ -21,6 +24,10 @@ def decide(now: float, seen: Seen, memory: Memory, *, free: bool = True) -> Deci
     """
     if seen.withdrawn:
         return Memory(), (Act("abort", "aborted", "it was stopped"),) if seen.ours else ()
+    if seen.state == "upgrading":
+        return memory, ()
+    if seen.state == "half-upgraded":
+        return _half_upgraded(now, memory)
     if seen.state == "starting":
         # Of a person's start the promise is made anew when it succeeds, and not before.
         return (memory if seen.ours else Memory()), ()
@@ -31,6 +38,14 @@ def decide(now: float, seen: Seen, memory: Memory, *, free: bool = True) -> Deci
     if seen.state == "kept":
         return Memory(), ()
     return _down(now, seen, memory, free)
+
+
+def _half_upgraded(now: float, memory: Memory) -> Decision:
+    """An upgrade was killed on its way: it is undone, or finished, and tried again after a while."""
+    if memory.next_try is not None and now < memory.next_try:
+        return memory, ()
+    return (replace(memory, next_try=now + RECOVER_AGAIN),
+            (Act("recover", "upgrade-interrupted", "one of the two is removed"),))
 
 
 def _down(now: float, seen: Seen, memory: Memory, free: bool) -> Decision:

@@ -87,19 +87,19 @@ class Instances:
             return Instance(name, Paths(directory), None, "damaged", None), Promise(policy=NEVER)
         if instance.damage:
             return instance, Promise(policy=NEVER)
-        promise = read_promise(directory)
+        promise = read_promise(instance.paths)
         self.kept[name] = marks, instance, promise
         return instance, promise
 
 
-def read_promise(directory: Path) -> Promise:
+def read_promise(paths: Paths) -> Promise:
     """Of what another version of vmtool launched nothing is promised: it may have been stopped without a mark."""
-    spec, plan = _document(directory / "spec.json"), _document(directory / "plan.json")
+    spec, plan = _document(paths.spec), _document(paths.plan)
     try:
         body = spec["spec"]
         restart = body["restart"]
         policy = RestartPolicy(restart["policy"], float(restart["backoff"]), int(restart["limit"]))
-        promise = Promise(policy, body.get("strict") is True, proven=_proven(directory))
+        promise = Promise(policy, body.get("strict") is True, proven=_proven(paths))
     except (LookupError, TypeError, ValueError, AttributeError):
         return Promise(policy=NEVER)
     if policy.policy not in POLICIES:
@@ -109,13 +109,14 @@ def read_promise(directory: Path) -> Promise:
     except (LookupError, TypeError, ValueError, AttributeError):
         return promise  # it is kept as it was promised, without the question of its launch
     return replace(
-        promise, canary=next((one for one in actions if isinstance(one, AskCanary)), None),
+        # The last one is asked where clients ask.
+        promise, canary=next((one for one in reversed(actions) if isinstance(one, AskCanary)), None),
         patience=next((2 * one.deadline for one in actions if isinstance(one, AwaitHealth)), PATIENCE))
 
 
-def _proven(directory: Path) -> frozenset[str]:
+def _proven(paths: Paths) -> frozenset[str]:
     """Ids of the claims that were proven at the newest whole verification."""
-    proof = _document(directory / "evidence" / "proof.json")
+    proof = _document(paths.proof)
     return frozenset(claim["id"] for claim in proof.get("claims", ()) if claim["verdict"] == "proven")
 
 

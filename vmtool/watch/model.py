@@ -22,7 +22,7 @@ USUAL_PACE = Pace()
 AGAIN = 10.0
 TIMES = 2
 
-What = Literal["start", "restart", "end", "abort", "ask-health", "ask-canary", "ask-claims", "note"]
+What = Literal["start", "restart", "end", "abort", "recover", "ask-health", "ask-canary", "ask-claims", "note"]
 Result = Literal["", "good", "bad", "unanswered"]
 
 

@@ -14,7 +14,7 @@ from vmtool.host import event_log, files, locks
 from vmtool.host.kernel_events import KernelMessages, RemovedDevices
 from vmtool.host.local import LocalHost
 from vmtool.host.waiting import Job, Waiting
-from vmtool.instance.instance import Paths
+from vmtool.instance.instance import Instance, Paths
 from vmtool.isolation import python
 from vmtool.paths import State
 from vmtool.watch.facts import Instances, Watched
@@ -27,7 +27,8 @@ STARTS = 2
 BOOT = "/proc/sys/kernel/random/boot_id"
 DEVICES = "/sys/bus/pci/devices"
 # An act -> the words of the command that does it.
-COMMANDS = {"start": ("start", "--watch"), "restart": ("stop", "--again"), "end": ("stop", "--unproven")}
+COMMANDS = {"start": ("start", "NAME", "--watch"), "restart": ("stop", "NAME", "--again"),
+            "end": ("stop", "NAME", "--unproven"), "recover": ("recover", "--only", "NAME")}
 
 
 class LocalWorld:
@@ -84,8 +85,8 @@ class LocalWorld:
         if act.event:
             event_log.record(directory, act.event, "watch", **({"why": act.why} if act.why else {}))
         if act.what in COMMANDS and name not in self.jobs:
-            verb, option = COMMANDS[act.what]
-            argv = python("-m", "vmtool", "--state-dir", str(self.state.root), verb, name, option)
+            words = [name if word == "NAME" else word for word in COMMANDS[act.what]]
+            argv = python("-m", "vmtool", "--state-dir", str(self.state.root), *words)
             with contextlib.suppress(OSError):
                 self.jobs[name] = act, Job(argv, directory / "log" / "watch.log")
         elif act.what == "abort":
@@ -101,8 +102,13 @@ class LocalWorld:
         lost = tuple(news[bdf] for bdf in (instance.record.devices if instance.record else ()) if bdf in news)
         # What a command is at work on is left to it; that a person has stopped it, a start still must hear.
         withdrawn = one.withdrawn and (job is None or job[0].what == "start")
-        return Seen("starting" if job else instance.state, one.run, withdrawn, one.ours or bool(job), promise.policy,
+        state = "half-upgraded" if instance.half_upgraded and instance.pid and not self._at_work(instance) else (
+            instance.state)
+        return Seen("starting" if job else state, one.run, withdrawn, one.ours or bool(job), promise.policy,
                     promise.strict, promise.canary is not None, promise.patience, lost=lost, pace=self.pace)
+
+    def _at_work(self, instance: Instance) -> bool:
+        return locks.is_held(self.state.lock(instance.paths.directory))
 
     def _end_jobs(self) -> None:
         for name, (act, job) in tuple(self.jobs.items()):

@@ -25,6 +25,8 @@ def answer(machine: FakeMachine, method: str, url: str, headers: dict[str, str],
         return 0, "[Errno 111] Connection refused"
     if place.path == "/health":
         return 200, ""
+    if place.path == "/drain":
+        return 200, '{"connections": 0}'
     if headers.get("Authorization") != f"Bearer {keys[0]}":
         return 401, '{"error": "Unauthorized"}'
     if place.path == "/v1/models":
@@ -44,9 +46,12 @@ def _serving(machine: FakeMachine) -> Iterator[tuple[str, str]]:
 
 
 def _behind(machine: FakeMachine, host: str, port: int) -> str:
-    """The address that the host's rules lead to."""
-    for rules in machine.tables.chains["nat"].values():
-        for rule in rules:
+    """The address that the host's rules lead to: of the published ports' rules the first counts."""
+    if not host.startswith("127."):
+        return host
+    chains = machine.tables.chains["nat"]
+    for jump in chains.get("CNI-HOSTPORT-DNAT", ()):
+        for rule in chains[jump.rpartition(" ")[2]]:
             if found := re.search(rf"--dport {port} -j DNAT --to-destination ([0-9.]+):", rule):
                 return found[1]
     return host

@@ -183,7 +183,7 @@ class Sweep:
     def failed(self) -> Iterator[str]:
         """Let each action fail when it has done everything, and the first before that; the engine itself undoes."""
         wanted, done, (_, plan) = self.wanted(), self.done(), self.fresh()
-        count = sum(len(step.actions) for step in plan.steps if not step.skip)
+        count = sum(len(step.actions) for step in apply.in_order(plan.steps) if not step.skip)
         for number in range(-1, count):
             machine, plan = self.fresh()
             with failing(plan, max(number, 0), late=number >= 0), pytest.raises(VmtoolError, match="it fails") as error:
@@ -245,7 +245,7 @@ class failing:  # noqa: N801  (used like a function)
     """The action of this number of a plan fails, whatever kind it is of; in an undo nothing does."""
 
     def __init__(self, plan: Plan, number: int, *, late: bool) -> None:
-        steps = [step for waits in (False, True) for step in plan.steps if step.waits_only is waits and not step.skip]
+        steps = [step for step in apply.in_order(plan.steps) if not step.skip]
         actions = [action for step in steps for action in step.actions]
         self.kind, self.late = type(actions[number]), late
         self.left = sum(type(action) is self.kind for action in actions[:number + 1])

@@ -24,14 +24,16 @@ from vmtool.containerd.endpoint import SYSTEM, choose_endpoint
 from vmtool.doctor.host import HostFacts
 from vmtool.engine.journal import Journal
 from vmtool.gpu.facts import read_gpu
-from vmtool.instance.instance import Instance, Paths
+from vmtool.instance.instance import Instance, InstanceRecord, Paths
 from vmtool.launch.facts import read_launch
 from vmtool.launch.pipeline import plan_launch
+from vmtool.launch.upgrade import plan_upgrade
 from vmtool.models.encryption.launch_facts import EncryptedModelFacts
-from vmtool.net.after_cleanup import facts_without
+from vmtool.net.after_cleanup import facts_without, unpublished
 from vmtool.net.facts import read_network
 from vmtool.paths import State
 from vmtool.plan import Plan
+from vmtool.records import record_of
 from vmtool.spec.runtime import Spec
 from vmtool.stage.launch import Launch
 
@@ -47,10 +49,10 @@ VIRTCCA = kata.wish(runtime=kata.VIRTCCA, allow_unconfidential=True, resources={
 LEFT = {
     **net.LEFT,
     r"files .*/containerd/(config.toml|containerd.log)": "the private containerd's own, for the next one to be started",
-    r"files .*/instances/[^/]+/(log|evidence|kata)/.*": "what a failed launch leaves for a person to read",
-    r"files .*/instances/[^/]+/(spec|instance)\.json": "likewise",
+    r"files .*/instances/[^/]+/(b/)?(log|evidence|kata)/.*": "what a failed launch leaves for a person to read",
+    r"files .*/instances/[^/]+/(b/)?(spec|instance)\.json": "likewise",
     r"files .*/disks/.*": "the disk of an image, for all instances of it",
-    r"files .*/instances/[^/]+/container\.pid": "names a process that is gone",
+    r"files .*/instances/[^/]+/(b/)?container\.pid": "names a process that is gone",
 }
 
 
@@ -100,12 +102,38 @@ def over_an_earlier_one(state: State, machine: FakeMachine) -> Plan:
         found.network_facts, "instance a")))(state, machine)
 
 
-def stopped(state: State) -> FakeMachine:
-    """A launch that came to its end, and whose container then ended."""
+def upgrade(spec: Spec) -> Make:
+    """A new one beside the one that runs."""
+    def make(state: State, machine: FakeMachine) -> Plan:
+        made, host = read_launch(machine, state, spec)
+        running = running_one(state, machine)
+        made = replace(made, slot="b", replaces=running, network_facts=unpublished(read_network(machine, state), "a"))
+        return plan_upgrade(made, host, running, runc.wish(), drain=None, typed="vmtool upgrade a")
+
+    return make
+
+
+def running_one(state: State, machine: FakeMachine) -> Instance:
+    """The instance as its journal and its files say; its process is the machine's."""
+    directory = state.instance("a")
+    replayed = Journal(directory).replay()
+    paths = Paths(directory, replayed.slot)
+    record = record_of(InstanceRecord, machine.tree.read(str(paths.record)))
+    return Instance("a", paths, record, "running", machine.living(paths.pidfile), replayed)
+
+
+def serving(state: State) -> FakeMachine:
+    """A launch that came to its end."""
     machine = LAUNCHED(state)
     # Also a real file, since a launch that came to its end without one is damaged.
     record = Paths(state.instance("a")).record
     record.write_bytes(machine.tree.read(str(record)))
+    return machine
+
+
+def stopped(state: State) -> FakeMachine:
+    """A launch that came to its end, and whose container then ended."""
+    machine = serving(state)
     [task] = machine.containerds[str(state.containerd / "root")].tasks.values()
     machine.end(task.pid)
     return machine
@@ -205,5 +233,6 @@ CASES = {
                                   launch_libvirt(libvirt.wish("snp", 1)), LEFT | gpu.LEFT),
     "launch libvirt, not confidential": Case(with_guests("vmtool-chat", "none-libvirt"),
                                              launch_libvirt(libvirt.wish("none")), LEFT),
+    "upgrade": Case(serving, upgrade(runc.wish(resources={"memory": "1Gi", "cpus": 1})), LEFT, undone=cleared),
     "launch runc, over an earlier one": Case(stopped, over_an_earlier_one, LEFT, undone=cleared),
 }

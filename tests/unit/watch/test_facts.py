@@ -10,7 +10,7 @@ import pytest
 from tests.unit.launch.cases import actions, plan, wish
 from vmtool.endpoint.actions import AskCanary, AwaitHealth
 from vmtool.host import daemons
-from vmtool.instance.instance import Instance
+from vmtool.instance.instance import Instance, Paths
 from vmtool.instance.read import read_instance
 from vmtool.paths import State
 from vmtool.plan import to_json
@@ -50,7 +50,7 @@ def test_a_promise_is_what_the_instances_own_files_say(directory: Path) -> None:
          "prompt": "Why?", "expect": "So.", "match": "exact", "evidence": "/e", "deadline": 9.0}]}]})
     write(directory, "evidence/proof.json", {"claims": [{"id": "tee", "verdict": "failed"},
                                                         {"id": "image.digest", "verdict": "proven"}]})
-    promise = read_promise(directory)
+    promise = read_promise(Paths(directory))
     assert promise.policy == RestartPolicy("always", 2.0, 5)
     assert (promise.strict, promise.patience, promise.proven) == (True, 200.0, frozenset(["image.digest"]))
     assert promise.canary is not None
@@ -64,7 +64,7 @@ def test_the_files_that_a_launch_writes_are_understood(directory: Path, tls: dic
     made = plan(spec)
     write(directory, "plan.json", to_json(made))
     (directory / "spec.json").write_text(spec.model_dump_json(indent=2, by_alias=True))
-    promise = read_promise(directory)
+    promise = read_promise(Paths(directory))
     [asked] = [action for action in actions(made) if isinstance(action, AskCanary)]
     [waited] = [action for action in actions(made) if isinstance(action, AwaitHealth)]
     assert promise.canary == asked
@@ -75,7 +75,7 @@ def test_the_files_that_a_launch_writes_are_understood(directory: Path, tls: dic
 def test_a_plan_that_cannot_be_read_takes_the_question_away_and_not_the_promise(directory: Path) -> None:
     write(directory, "spec.json", {"spec": RESTART})
     write(directory, "plan.json", {"steps": [{"actions": [{"kind": "endpoint.AskCanary", "server": 7}]}]})
-    promise = read_promise(directory)
+    promise = read_promise(Paths(directory))
     assert (promise.policy.policy, promise.canary, promise.patience) == ("always", None, PATIENCE)
 
 
@@ -85,12 +85,12 @@ def test_a_plan_that_cannot_be_read_takes_the_question_away_and_not_the_promise(
 def test_what_an_older_vmtool_launched_or_what_is_damaged_is_never_started(directory: Path, spec: object) -> None:
     """An older one left no mark when it stopped it."""
     write(directory, "spec.json", spec)
-    assert read_promise(directory).policy.policy == "no"
+    assert read_promise(Paths(directory)).policy.policy == "no"
 
 
 def test_without_a_plan_there_is_no_question_and_a_usual_patience(directory: Path) -> None:
     write(directory, "spec.json", {"spec": RESTART})
-    promise = read_promise(directory)
+    promise = read_promise(Paths(directory))
     assert (promise.canary, promise.patience, promise.strict) == (None, PATIENCE, False)
 
 

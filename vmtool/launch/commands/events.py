@@ -58,7 +58,7 @@ class _Following:
         self.marks: tuple[object, ...] = ()
 
     def new(self) -> list[Recorded]:
-        marks = tuple(self._mark(name) for name in (event_log.NAME, event_log.GUEST_LOG))
+        marks = tuple(self._mark(name) for name in (Path(event_log.NAME), *event_log.GUEST_LOGS))
         if marks == self.marks:
             return []
         self.marks = marks
@@ -71,7 +71,7 @@ class _Following:
                 self.shown.add(text)
                 yield event
 
-    def _mark(self, name: str | Path) -> object:
+    def _mark(self, name: Path) -> object:
         try:
             found = (self.directory / name).stat()
         except OSError:

@@ -19,7 +19,7 @@ from vmtool.errors import Damaged, Refused, VmtoolError
 from vmtool.foreign import open_file
 from vmtool.host import processes
 from vmtool.host.local import LocalMachine
-from vmtool.instance.instance import Instance, Paths, subject_of
+from vmtool.instance.instance import Instance, subject_of
 from vmtool.instance.promise import mark_stopped, started_by_watch, withdraw
 from vmtool.instance.read import read_instance
 from vmtool.launch.commands.damage import explained, read_known, require_gone
@@ -66,12 +66,13 @@ def _show(path: Path, lines: int, follow: bool, state: State, instance: Instance
 @click.pass_obj
 def exec_command(state: State, name: str, tty: bool, command: tuple[str, ...]) -> None:
     """Run a command inside an instance: vmtool exec NAME -- CMD. Its exit status becomes vmtool's."""
-    record = running(state, name).known()
+    instance = running(state, name)
+    record = instance.known()
     if why := launcher_of(record.handler).no_exec:
         raise Refused(f"{name}: {why}", hint=f"vmtool logs {name}, or vmtool status "
                       f"{name}, which asks the guest")
-    words = [*(["--tty"] if tty else []), name, *command]
-    argv = exec_argv(record.endpoint, f"vmtool-{os.getpid()}", Paths(state.instance(name)).fifos, *words)
+    words = [*(["--tty"] if tty else []), record.unit, *command]
+    argv = exec_argv(record.endpoint, f"vmtool-{os.getpid()}", instance.paths.fifos, *words)
     authorise(Plan(subject_of(name), state.instance(name), (Step("run a command inside", (Run(argv),)),)))
     # The command talks to the user's own terminal and its exit status is the answer, so vmtool steps aside.
     processes.become(argv)
@@ -134,6 +135,6 @@ def running(state: State, name: str) -> Instance:
         raise explained(LocalMachine(), state, name, instance.damage)
     if instance.damage:
         click.echo(f"warning: {harmless(instance.damage.message)} ({instance.damage.hint})", err=True)
-    elif instance.state != "running":
+    elif not instance.serves:
         raise VmtoolError(f"{name} does not run: {instance.state}", hint=f"vmtool status {name}")
     return instance

@@ -36,7 +36,7 @@ def as_row(instance: Instance) -> dict[str, str]:
     """What `ps` shows of an instance. `tee` is what was asked for; empty when it is not confidential."""
     record = instance.record
     state = f"{instance.state}, runs" if instance.pid and instance.state not in (
-        "running", "starting") else instance.state
+        "running", "starting", "upgrading") else instance.state
     if record is None:
         return {"name": instance.name, "state": state, "handler": "", "tee": "", "model": "", "address": ""}
     address = record.server.shell() if record.host else ""

@@ -13,6 +13,7 @@ from vmtool.cli.apply_plan import (
     read_damaged,
     read_interrupted,
     recover,
+    replay,
 )
 from vmtool.cli.recover import show_undo
 from vmtool.errors import Refused, VmtoolError
@@ -26,14 +27,17 @@ from vmtool.plan import shell_lines
 @click.option("--dry-run", is_flag=True, help="Print the lines that would be done.")
 @click.option("--adopt", "adopted", metavar="NAME", help="Take up what is on the machine of an instance whose journal "
               "is damaged or gone, and remove it; ROOM/NAME for what is no instance.")
+@click.option("--only", metavar="NAME", hidden=True, help="As vmtool watch does it, of one instance.")
 @click.option("-y", "--yes", is_flag=True, help="Also when it runs, without asking.")
 @click.pass_obj
-def recover_command(state: State, dry_run: bool, adopted: str | None, yes: bool) -> None:
+def recover_command(state: State, dry_run: bool, adopted: str | None, only: str | None, yes: bool) -> None:
     """Undo what interrupted commands left behind. Logs are kept; `vmtool rm NAME` removes them."""
     if adopted is not None:
         adopt_subject(state, adopted, dry_run=dry_run, yes=yes)
         return
     interrupted, problems = read_interrupted(state), list[VmtoolError](read_damaged(state))
+    if only is not None:
+        interrupted, problems = [one for one in interrupted if one.directory == state.instance(only)], []
     if not interrupted and not problems:
         click.echo("nothing to recover", err=True)
     for subject in interrupted:
@@ -56,7 +60,8 @@ def recover_one(state: State, subject: InterruptedTransaction) -> None:
         VmtoolError: something could not be undone, or is still there.
     """
     problems = recover(state, subject)
-    if subject.directory.parent == state.instances:
+    # After an upgrade that was interrupted one of the two stays.
+    if subject.directory.parent == state.instances and replay(subject.directory).state != "applied":
         require_gone(LocalMachine(), state, subject.directory, problems)
     if problems:
         raise VmtoolError(subject.journal.subject, details=problems, hint="vmtool recover")

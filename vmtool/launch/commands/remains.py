@@ -15,7 +15,7 @@ from vmtool.launch.pipeline import AFTER, BEFORE, LAUNCHERS, launcher_of
 from vmtool.machine import Reader
 from vmtool.net.plan_removal import removal_of_network
 from vmtool.net.remains import read_network_remains
-from vmtool.paths import State
+from vmtool.paths import SLOTS, State
 from vmtool.plan import Step
 
 Look = Callable[[Reader, State, str], Iterator[Step]]
@@ -31,7 +31,8 @@ def _instance(reader: Reader, state: State, name: str) -> Iterator[Step]:
     # The container goes before the guest that it may have left, and both before their devices.
     launchers = [launcher_of(handler) for handler in reversed(LAUNCHERS)]
     for stage in (*BEFORE, *launchers, *AFTER):
-        yield from stage.remains(reader, state, name)
+        for slot in SLOTS:
+            yield from stage.remains(reader, state, name, slot)
 
 
 def _network(reader: Reader, state: State, name: str) -> Iterator[Step]:

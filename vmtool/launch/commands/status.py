@@ -14,6 +14,7 @@ from vmtool.cli.output import print_json, print_table
 from vmtool.errors import Refused, shell_word
 from vmtool.host.local import LocalMachine
 from vmtool.instance.instance import Instance
+from vmtool.instance.read import read_beside
 from vmtool.launch.claims import read_claims, read_claims_before_key
 from vmtool.launch.commands.damage import explained, read_known
 from vmtool.launch.commands.ps import as_row, row_json
@@ -27,15 +28,18 @@ from vmtool.proof.view import show_claims
 @click.argument("name")
 @click.option("--proof", is_flag=True, help="Ask the guest and hash its image too, and keep the claims as evidence.")
 @click.option("--before-key", is_flag=True, help="Only what must be so before the workload gets its key.")
+@click.option("--beside", is_flag=True, help="Of an instance that is being upgraded: the new one.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE",
               help="With --proof: write a new bundle for `vmtool attest verify`, a tar without secrets.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
-def status_command(state: State, name: str, proof: bool, before_key: bool, output: Path | None, as_json: bool) -> None:
+def status_command(state: State, name: str, proof: bool, before_key: bool, beside: bool, output: Path | None,
+                   as_json: bool) -> None:
     """Look at an instance now. Exit code 0 when it runs, 1 when it does not; with --proof or --before-key 4 when it is
     not what was asked for."""
     _check_output(name, output, proof and not before_key)
     instance, reader = read_known(LocalMachine(), state, name), ObservingReader(LocalMachine())
+    instance = read_beside(state, instance) if beside else instance
     claims: Sequence[Claim] = ()
     if instance.record:
         claims = (read_claims_before_key(reader, instance) if before_key
@@ -57,7 +61,7 @@ def status_command(state: State, name: str, proof: bool, before_key: bool, outpu
         (require_before_key if before_key else require_wish)(instance.known(), claims)
     if instance.damage:
         raise explained(LocalMachine(), state, name, instance.damage)
-    if instance.state != "running":
+    if not instance.serves:
         sys.exit(1)
 
 

@@ -19,6 +19,9 @@ from vmtool.serving.front.limits import Limits
 TOO_LONG = b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 # What a peer still sends of a body that nobody wants is read for that long, so that it sees the answer.
 LINGER_SECONDS = 2.0
+# How long a connection waits for one more request when the front takes leave: who asks often hears of it with the
+# answer, and asks again on another connection; who asks seldom has closed it by himself (OpenAI's clients after 5 s).
+LEAVING_SECONDS = 6.0
 # aiohttp's own logger would write a traceback, with what the peer sent, for every bad request.
 SILENT = logging.Logger("vmtool.front.silent", logging.CRITICAL + 1)
 
@@ -103,7 +106,13 @@ class Connection(web.RequestHandler):
             wait = self.limits.idle_seconds if self in self.crowd.idle else self.limits.keyless_seconds
             if not self.inflow.end():
                 wait = self.limits.closing_seconds
+            if self.crowd.leaving:
+                wait = min(wait, LEAVING_SECONDS)
             self.until = asyncio.get_running_loop().time() + wait
+
+    def leave(self, now: float) -> None:
+        """A next request is not wanted: what waits for one is ended in a while, since one may be on its way."""
+        self.until = min(self.until, now + LEAVING_SECONDS) if self.request is None else self.until
 
     def show_key(self) -> None:
         """The request being answered has a valid key: now its own deadlines count."""
@@ -115,6 +124,11 @@ class Connection(web.RequestHandler):
         if self.inflow.ahead:
             response.force_close()
         return response
+
+    def last(self, response: web.StreamResponse) -> None:
+        """When the front takes leave, each answer says that it is the last on its connection."""
+        if self.crowd.leaving:
+            response.force_close()
 
     def handle_error(self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None,
                      message: str | None = None) -> web.StreamResponse:

@@ -35,6 +35,8 @@ class Crowd(Generic[M]):
         self.addresses: dict[str, dict[M, None]] = {}
         self.idle: dict[M, None] = {}
         self.busy: set[M] = set()
+        # No further request is wanted on the connections that are there.
+        self.leaving = False
 
     def __len__(self) -> int:
         return len(self.keyless) + len(self.idle) + len(self.busy)

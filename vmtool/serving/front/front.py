@@ -17,6 +17,7 @@ from vmtool.serving.front.access import Network, check_peer, no_key, shown_diges
 from vmtool.serving.front.account import Account
 from vmtool.serving.front.clients import Client, Clients
 from vmtool.serving.front.connection import Connection
+from vmtool.serving.front.crowd import Crowd
 from vmtool.serving.front.denied import Denied, answer
 from vmtool.serving.front.engine import Engine
 from vmtool.serving.front.evidence import GuestEvidence
@@ -52,6 +53,7 @@ class Front:
         self.clients, self.requests, self.bodies = Clients(access), Requests(limits), Bodies(limits)
         self.evidence = GuestEvidence(limits, ask_guest)
         self.metrics = Metrics(self.clients, engine, metric_names)
+        self.crowd: Crowd[Connection] = Crowd(limits)
         with_key, without = limits.log_lines
         self.log, self.log_denied = BoundedLog(log, with_key, "requests"), BoundedLog(log, without, "denied requests")
 
@@ -66,6 +68,14 @@ class Front:
         if self.tls and access.certificates:
             self.tls.change(access.certificates)
         self.clients.change(access)
+
+    def leave(self) -> int:
+        """Take leave: each answer is the last on its connection, and those that wait are ended; how many are left."""
+        if not self.crowd.leaving:
+            self.crowd.leaving, now = True, asyncio.get_running_loop().time()
+            for connection in self.crowd:
+                connection.leave(now)
+        return len(self.crowd)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
@@ -85,6 +95,7 @@ class Front:
                     raise no_key()
                 connection.show_key()
                 response = await self._answer(request, connection, match, client, began)
+                connection.last(response)
                 status = response.status
                 return response
             except Denied as denied:
@@ -156,6 +167,7 @@ def denied_response(request: web.BaseRequest, connection: Connection, denied: De
                     client: Client | None) -> web.Response:
     """What a client is told, and whether its connection goes on."""
     response = denied.response()
+    connection.last(response)
     if denied.status == 400 or not request.content.is_eof():
         response.force_close()
     if not client:

@@ -2,6 +2,7 @@
 
     GET /access     names, limits and what was used, of each key and token
     PUT /access     the list of `vmtool.serving.access_list`, which replaces the one in use
+    PUT /drain      take leave of the clients, since another front has taken over; how many connections are left
     GET /metrics    for Prometheus
 
 Whoever asks shows the manager's key, which no client has; for the metrics the scraper's will do, from further networks.
@@ -96,8 +97,10 @@ class Manage:
             self.scraping -= 1
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        if (request.method, request.message.path) == ("PUT", "/drain"):
+            return answer(200, {"connections": self.front.leave()})
         if request.message.path != "/access" or request.method not in ("GET", "PUT"):
-            raise Denied(404, "GET /access, PUT /access and GET /metrics are all that there is")
+            raise Denied(404, "GET /access, PUT /access, PUT /drain and GET /metrics are all that there is")
         if request.method == "PUT":
             with self.bodies.body() as body:
                 await body.read(request)

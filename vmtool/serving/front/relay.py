@@ -38,7 +38,7 @@ async def forward(request: web.BaseRequest, connection: Connection, asked: Abstr
     try:
         async with asyncio.timeout(limits.engine_seconds) as clock, asked as reply:
             with passing.open(reply):
-                return await _relay(request, reply, clock, passing, limits)
+                return await _relay(request, connection, reply, clock, passing, limits)
     except (OSError, TimeoutError) as error:
         if request.writer.output_size > 0:  # an answer that ends here must not look whole
             connection.drop()
@@ -46,8 +46,8 @@ async def forward(request: web.BaseRequest, connection: Connection, asked: Abstr
         raise explain(error) from None
 
 
-async def _relay(request: web.BaseRequest, reply: Upstream, clock: asyncio.Timeout, passing: Passing,
-                 limits: Limits) -> web.StreamResponse:
+async def _relay(request: web.BaseRequest, connection: Connection, reply: Upstream, clock: asyncio.Timeout,
+                 passing: Passing, limits: Limits) -> web.StreamResponse:
     """Bit by bit, so that server-sent events are not held back."""
     headers, reason = passed_back(reply.headers), reply.reason.decode("latin-1")
     if 0 <= reply.length < limits.buffered:
@@ -60,6 +60,7 @@ async def _relay(request: web.BaseRequest, reply: Upstream, clock: asyncio.Timeo
     now = asyncio.get_running_loop().time
     headers.update(passing.headers())
     response = web.StreamResponse(status=reply.status, reason=reason, headers=headers)
+    connection.last(response)
     await response.prepare(request)
     while chunk := await reply.read():
         clock.reschedule(now() + limits.reader_seconds)
