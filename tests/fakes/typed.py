@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,15 +62,16 @@ def typed(state: Path, *words: str) -> Result:
     return CliRunner().invoke(vmtool, ["--state-dir", str(state), *words], prog_name="vmtool")
 
 
-def launchable(state: Path, file: Path, patch: pytest.MonkeyPatch) -> None:
-    """Write a spec that can be launched with runc, and install a host for it."""
+def launchable(state: Path, file: Path, patch: pytest.MonkeyPatch, texts: Mapping[str, str] = {},
+               names: Mapping[str, Sequence[str]] = {}) -> None:
+    """Write a spec that can be launched with runc, and install a host for it, with further files and directories."""
     model = {"/m/config.json": json.dumps({"architectures": ["LlamaForCausalLM"]}),
              "/m/canary.json": json.dumps({"prompt": "Why?", "expect": "So."})}
     image = image_texts(State(state), "docker.io/vmtool/x:latest")
     find = "find -L /m -maxdepth 2 -printf '%y %m %s %P\\0'"
     listed = "d 755 0 \0f 644 9 config.json\0f 644 2 tokenizer.json\0f 644 1048576 model.safetensors\0"
-    install(recorded(state, "hosts/debian12-pvm", "net/plain", texts=model | image, names={
-        str(state / "images"): ["x"]}, which={"iptables": "/usr/sbin/iptables"},
+    install(recorded(state, "hosts/debian12-pvm", "net/plain", texts=model | image | dict(texts), names={
+        str(state / "images"): ["x"], **names}, which={"iptables": "/usr/sbin/iptables"},
                      outputs={find: {"out": listed}}), patch)
     file.write_text(yaml.safe_dump({
         "apiVersion": "vmtool/v1", "kind": "Runtime", "metadata": {"name": "a"}, "spec": {

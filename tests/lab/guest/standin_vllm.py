@@ -54,10 +54,24 @@ class Answers(BaseHTTPRequestHandler):
         self._send(models if self.path == "/v1/models" else {})
 
     def do_POST(self) -> None:
-        self.rfile.read(int(self.headers.get("content-length") or 0))
+        asked = json.loads(self.rfile.read(int(self.headers.get("content-length") or 0)) or b"{}")
+        if asked.get("stream"):
+            self._stream(int(asked.get("max_tokens", 1)))
+            return
         message = {"role": "assistant", "content": self.answer or seen()}
         choice = {"index": 0, "finish_reason": "stop", "message": message}
         self._send({"object": "chat.completion", "choices": [choice]})
+
+    def _stream(self, count: int) -> None:
+        """So many pieces of an answer, fifty a second."""
+        self.send_response(200)
+        self.send_header("content-type", "text/event-stream")
+        self.end_headers()
+        for number in range(count):
+            choice = {"index": 0, "delta": {"content": f"{number} "}, "finish_reason": None}
+            self.wfile.write(f"data: {json.dumps({'choices': [choice]})}\n\n".encode())
+            time.sleep(0.02)
+        self.wfile.write(b"data: [DONE]\n\n")
 
     def address_string(self) -> str:
         return "front"  # a Unix socket's peer has no address

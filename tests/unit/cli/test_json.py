@@ -40,8 +40,11 @@ from vmtool.host.local import LocalHost
 from vmtool.kata.base import known_base
 from vmtool.kata.render import write
 from vmtool.net.actions import CallPlugin
+from vmtool.net.network import Network
+from vmtool.records import record_text
 from vmtool.serving.evidence.collect import document as made
 from vmtool.spec.kata_releases import release_of
+from vmtool.spec.load import read_spec
 from vmtool.tls.authority import read_authority
 
 DATA = HOSTS.parent
@@ -156,6 +159,22 @@ def networks(place: Place) -> None:
 
 def wish(place: Place) -> None:
     launchable(place.state, place.files / "spec.yaml", place.patch)
+
+
+def upgradable(place: Place) -> None:
+    """An instance that runs, in a network of its own, of an image that was another one."""
+    source, directory = DATA / "instances" / "runc", place.state / "instances" / "a"
+    directory.mkdir(parents=True)
+    record = json.loads((source / "instance.json").read_text()) | {"manage": 9464}
+    journal = (DATA / "journals" / "launch-runc.jsonl").read_text()
+    for name, text in (("instance.json", json.dumps(record)), ("journal.jsonl", journal)):
+        (directory / name).write_text(text.replace(STATE, str(place.state)))
+    networks = place.state / "networks"
+    network = record_text(Network("a", "vmt-a", "10.201.18.0/24", "instance a"))
+    launchable(place.state, place.files / "spec.yaml", place.patch, names={str(networks): ["a"]},
+               texts={str(networks / "a" / "network.json"): network})
+    (directory / "spec.json").write_text(read_spec(place.files / "spec.yaml").model_dump_json(by_alias=True))
+    place.patch.setattr(daemons, "living", lambda pidfile, certain=False: 4242)
 
 
 def images(place: Place) -> None:
@@ -279,6 +298,7 @@ CASES = {
     "token-list": Case("token list runc --json", tokens),
     "token-add": Case("token add ci runc --requests 60 --json", stopped),
     "ca-show": Case("ca show --json", certified),
+    "upgrade": Case("upgrade a --dry-run --json", upgradable),
     "image-list": Case("image list --json", images),
     "rootfs-inspect": Case("rootfs inspect {files}/i.img --json", guest_image),
     "rootfs-inspect-foreign": Case("rootfs inspect {files}/i.img --json", foreign),

@@ -124,7 +124,7 @@ def test_an_earlier_instance_is_known(handler: str, tmp_path: Path) -> None:
                 "libvirt": str(Path(written["kernel"]).parent / "domain.xml")}.get(handler)
     assert details.pop("rendered", None) == rendered
     assert {known.pop(name) for name in ("image_digest", "image_chain", "image_origin")} == {""}
-    assert [known.pop(name) for name in ("manage", "tls", "client_certificate")] == [0, False, False]
+    assert [known.pop(name) for name in ("manage", "tls", "client_certificate", "slot")] == [0, False, False, ""]
     # What it had side by side is the launcher's own today.
     assert known | dict.fromkeys(EARLIER_DETAILS, "") | details == written
 

@@ -27,7 +27,7 @@ from vmtool.gpu.facts import read_gpu
 from vmtool.instance.instance import Instance, InstanceRecord, Paths
 from vmtool.launch.facts import read_launch
 from vmtool.launch.pipeline import plan_launch
-from vmtool.launch.upgrade import plan_upgrade
+from vmtool.launch.plan_upgrade import plan_upgrade
 from vmtool.models.encryption.launch_facts import EncryptedModelFacts
 from vmtool.net.after_cleanup import facts_without, unpublished
 from vmtool.net.facts import read_network

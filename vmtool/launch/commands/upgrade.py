@@ -23,7 +23,7 @@ from vmtool.launch.commands.damage import explained, read_known
 from vmtool.launch.commands.ps import row_json
 from vmtool.launch.commands.run import TIMEOUT, make_launch, note_canary, show_summary
 from vmtool.launch.facts import read_launch
-from vmtool.launch.upgrade import plan_upgrade, typed_command
+from vmtool.launch.plan_upgrade import plan_upgrade, typed_command
 from vmtool.paths import State
 from vmtool.plan import Plan, Step, plan_lines, to_json
 from vmtool.proof.evidence import read_evidence

@@ -9,13 +9,14 @@ from dataclasses import replace
 
 from vmtool.doctor.host import HostFacts
 from vmtool.endpoint.actions import AskCanary, AwaitHealth, Drain
-from vmtool.findings import Finding, host_lacks, refuse, wrong_input
+from vmtool.findings import refuse
 from vmtool.instance.instance import Instance
 from vmtool.launch.check import find_problems
+from vmtool.launch.check_upgrade import check_address, check_room
 from vmtool.launch.pipeline import launch_steps, stages_of
 from vmtool.net.plan import plan_move
 from vmtool.plan import Plan, Step
-from vmtool.spec.runtime import Body, Spec
+from vmtool.spec.runtime import Spec
 from vmtool.stage.launch import Launch
 
 DRAIN = 300.0
@@ -61,31 +62,6 @@ def closing_steps(launch: Launch, old: Instance, steps: tuple[Step, ...], second
     kept = [step.undo for step in steps if step.inherited]
     undo = [action for entry in reversed(old.journal.entries) if entry.undo not in kept for action in entry.undo]
     yield Step("remove the old one", tuple(undo), ends_previous=True)
-
-
-def check_address(old: Body, new: Body, name: str) -> Iterator[Finding]:
-    """What clients would notice, however it is done."""
-    if not old.network.ports:
-        yield wrong_input("upgrade.unpublished", f"{name} publishes no port: its address is its container's, and goes "
-                          "with it", place="spec.network.publish")
-    elif old.network != new.network:
-        yield wrong_input("upgrade.network", "its clients know the network as it is, which stays the same",
-                          place="spec.network")
-    if old.tls.on != new.tls.on:
-        yield wrong_input("upgrade.tls", f"its clients speak {'TLS' if old.tls.on else 'plain HTTP'}", place="spec.tls")
-    for body in (old, new):
-        if body.runtime.handler == "libvirt":
-            yield wrong_input("upgrade.handler", "a guest of libvirt is not launched beside another one",
-                              place="spec.runtime.handler")
-            return
-
-
-def check_room(old: Instance, launch: Launch, host: HostFacts) -> Iterator[Finding]:
-    """Whether both fit."""
-    has, needs, total = old.known().memory, launch.body.resources.memory, host.memory.total
-    if total is not None and has + needs > total:
-        yield host_lacks("upgrade.memory", f"{needs >> 20} MiB beside the {has >> 20} MiB of the one that runs, but "
-                         f"this host has {total >> 20} MiB", place="spec.resources.memory")
 
 
 def gap(old: Instance) -> str:

@@ -1,0 +1,105 @@
+"""Upgrades of real containers, while clients ask."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.asking import asking
+from tests.integration.conftest import MakeSpec
+from tests.integration.machine import Vmtool, footprint
+
+PORT, NAME = 18611, "upgraded"
+
+
+@pytest.fixture(scope="module")
+def running(vmtool: Vmtool, make_spec: MakeSpec) -> Iterator[Path]:
+    """An instance; its directory. Afterwards the machine is as before."""
+    before = footprint()
+    vmtool("run", make_spec(NAME, PORT))
+    yield vmtool.state / "instances" / NAME
+    vmtool("rm", "--yes", NAME)
+    assert footprint() == before
+
+
+def until(true: Callable[[], bool], what: str) -> None:
+    end = time.monotonic() + 120
+    while not true():
+        assert time.monotonic() < end, what
+        time.sleep(0.02)
+
+
+def journal(directory: Path) -> str:
+    return (directory / "journal.jsonl").read_text()
+
+
+def state(vmtool: Vmtool) -> str:
+    [found] = [one for one in vmtool("ps", "--json").json["instances"] if one["name"] == NAME]
+    return str(found["state"])
+
+
+def containers(vmtool: Vmtool, directory: Path) -> list[str]:
+    """What serves of the instance: network namespaces, which a container each has."""
+    found = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, timeout=30, check=True).stdout
+    return sorted(line.split()[0] for line in found.splitlines() if line.startswith(f"vmtool-{NAME}"))
+
+
+def test_clients_see_no_error_and_nobody_else_is_let_in_between(vmtool: Vmtool, running: Path) -> None:
+    key = (running / "secret" / "api-key").read_text().strip()
+    with asking(PORT, key, 400) as seen, subprocess.Popen(
+            vmtool.argv("upgrade", NAME), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            text=True) as upgrade:
+        until(lambda: '"previous"' in journal(running), "it does not begin")
+        stopped = vmtool("stop", NAME, status=1)
+        second = vmtool("upgrade", NAME, status=3)
+        shown = state(vmtool)
+        out, err = upgrade.communicate(timeout=200)
+    assert upgrade.returncode == 0, err
+    assert seen.errors == []
+    assert (seen.streams, seen.answers > 50) == ([400], True)
+    assert "is being upgraded" in stopped.err
+    assert "is busy: vmtool upgrade" in second.err
+    assert (shown, state(vmtool)) == ("upgrading", "running")
+    assert containers(vmtool, running) == [f"vmtool-{NAME}.b"]
+    assert (running / "secret" / "api-key").read_text().strip() == key
+    assert f"{NAME} ready after" in out
+
+
+@pytest.mark.slow
+def test_three_thousand_requests_through_upgrades_one_after_the_other(vmtool: Vmtool, running: Path) -> None:
+    """And each slot is used again."""
+    key, count = (running / "secret" / "api-key").read_text().strip(), 0
+    with asking(PORT, key, 3000) as seen:
+        while seen.answers < 3000:
+            vmtool("upgrade", NAME, "--drain", "2")
+            count += 1
+    print(f"{count} upgrades, {seen.answers} answers, {len(seen.errors)} errors, slowest {seen.slowest:.2f} s")
+    # The stream is longer than the two seconds that it is given, and is the only one that breaks off.
+    assert [error for error in seen.errors if "stream" not in error] == []
+    assert state(vmtool) == "running"
+    assert len(containers(vmtool, running)) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("point", ["start the container", "lead to the new one", "come to its end", "ends_previous"])
+def test_a_kill_leaves_one_that_serves(vmtool: Vmtool, running: Path, point: str) -> None:
+    key, before = (running / "secret" / "api-key").read_text().strip(), journal(running).partition("\n")[0]
+
+    def reached() -> bool:
+        begun, _, rest = journal(running).partition("\n")
+        return begun != before and point in rest
+
+    with asking(PORT, key, 1) as seen, subprocess.Popen(
+            vmtool.argv("upgrade", NAME), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL) as upgrade:
+        until(reached, point)
+        upgrade.kill()
+    assert seen.errors == [], "also between the kill and the recovery somebody serves"
+    vmtool("recover")
+    assert state(vmtool) == "running"
+    assert len(containers(vmtool, running)) == 1
+    assert vmtool("chat", NAME, "What is confidential computing?").out
