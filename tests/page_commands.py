@@ -75,6 +75,10 @@ ELSEWHERE = {
                      "vmtool recover --adopt chat --yes", "vmtool rm chat"),
         "test_whatever_becomes_of_the_journal_nothing_is_said_to_be_removed_while_it_serves"),
     "vmtool run broken.yaml": "test_a_server_that_dies_at_once_is_told_with_its_last_lines",
+    **dict.fromkeys(("vmtool upgrade chat --dry-run", "vmtool upgrade chat --image vmtool/vllm-cpu:latest",
+                     "vmtool upgrade chat --spec new.yaml --drain 60",
+                     "vmtool stop chat && vmtool upgrade chat --spec new.yaml"),
+                    "test_clients_see_no_error_and_nobody_else_is_let_in_between"),
     "vmtool run guest.yaml": "test_the_image_boots_serves_and_is_proven",
 }
 

@@ -13,11 +13,11 @@ from typing import Any
 from vmtool.errors import VmtoolError
 from vmtool.host.local import LocalHost
 from vmtool.isolation import ENVIRONMENT
-from vmtool.net.actions import CallPlugin, RemoveBridge, RemoveChain, RemoveGuard, RemoveSharedChains
+from vmtool.net.actions import CallPlugin, LeadPorts, RemoveBridge, RemoveChain, RemoveGuard, RemoveSharedChains
 from vmtool.plan import Action
 
 # Done and typed within a host of their own: test_shell_lines_net.py.
-IN_A_NETWORK = (CallPlugin, RemoveBridge, RemoveChain, RemoveGuard, RemoveSharedChains)
+IN_A_NETWORK = (CallPlugin, LeadPorts, RemoveBridge, RemoveChain, RemoveGuard, RemoveSharedChains)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -25,7 +25,7 @@ from tests.unit.qemu.cases import argv
 from vmtool import plan as p
 from vmtool.access.actions import WriteAccess
 from vmtool.containerd.actions import DeleteLeases, DeleteTask, LimitPids, RemoveCgroup, WriteZone
-from vmtool.endpoint.actions import AskCanary, AwaitHealth, ReadServer
+from vmtool.endpoint.actions import AskCanary, AwaitHealth, Drain, ReadServer
 from vmtool.endpoint.client import Server
 from vmtool.gpu.actions import AwaitVfioNodes, AwaitVfioUnused, ExpectDriver, ProveVfio, WriteSysfs
 from vmtool.host import daemons, processes
@@ -430,6 +430,8 @@ def _(place: Path) -> p.Action:
 class Model(BaseHTTPRequestHandler):
     """Answers whoever has the first key."""
 
+    left: ClassVar = [1, 0]
+
     def do_GET(self) -> None:
         self.send_response(200)
         self.end_headers()
@@ -443,6 +445,13 @@ class Model(BaseHTTPRequestHandler):
         self.end_headers()
         answer = {"choices": [{"message": {"content": f" {question['messages'][0]['content']} “é” \n"}}]}
         self.wfile.write(json.dumps(answer).encode())
+
+    def do_PUT(self) -> None:
+        """A front that takes leave, and one connection that goes on for a moment."""
+        left, Model.left = Model.left, Model.left[1:] or [1, 0]
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps({"connections": left[0]}).encode())
 
     def log_message(self, format: str, *args: object) -> None:
         pass
@@ -473,6 +482,14 @@ def _(place: Path) -> p.Action:
     sleeper(place)
     (place / "result.json").write_text('{"ips": [{"address": "127.0.0.1/8"}]}')
     return AwaitHealth(Server("", PORT, place / "result.json"), place / "pid", place / "log", deadline=1)
+
+
+for _server in (SERVED, ABSENT):
+    @scene(Drain, "that takes leave" if _server is SERVED else "that is not there", changing=("pid", "a) b"), ends=end)
+    def _(place: Path, server: Server = _server) -> p.Action:
+        sleeper(place)
+        (place / "key").write_text("sk-1\n")
+        return Drain(server, place / "key", place / "pid", deadline=10)
 
 
 for _match, _expect in (("exact", "Why? “é”"), ("exact", "Why?"), ("contains", "“é”"), ("contains", "no")):

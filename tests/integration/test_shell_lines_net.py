@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ from vmtool.net.actions import RemoveBridge, RemoveChain, RemoveSharedChains
 from vmtool.net.cni_facts import Plugins
 from vmtool.net.facts import NetworkFacts
 from vmtool.net.network import Network
-from vmtool.net.plan import plan_attach, plan_network
+from vmtool.net.plan import plan_attach, plan_move, plan_network
 from vmtool.paths import State
 from vmtool.spec.published_port import Publish
 
@@ -60,17 +61,23 @@ def pair() -> Iterator[Pair]:
         yield Pair(done, typed)
 
 
+PORTS = (Publish(18000, 8000), Publish(18001, 8000, "0.0.0.0"))
+
+
 def test_a_network_that_is_typed_is_the_one_that_is_made(pair: Pair) -> None:
     state, network = State(Path("/var/lib/vmtool")), Network("alpha", "vmt-alpha", "10.77.0.0/24")
     facts = NetworkFacts(plugins=Plugins("/usr/lib/cni", (), ("0.4.0", "1.0.0")), iptables=True)
+    second: dict[str, Any] = {"container_id": "box.b", "netns_name": "box.b", "publish": PORTS,
+                              "directory": state.network("alpha") / "second"}
     steps = (*plan_network(state, facts, network), plan_attach(
         state, facts, network, container_id="box", netns_name="box", directory=state.network("alpha") / "net",
-        publish=(Publish(18000, 8000), Publish(18001, 8000, "0.0.0.0"))))
+        publish=PORTS), plan_attach(state, facts, network, **second, owner="", unpublished=True),
+        plan_move(facts, network, **second))
     pair.both("mkdir -m 0700 /var/lib/vmtool")
     for step in steps:
         assert pair.go(*step.actions) == (True, True)
         pair.same()
-    kinds = {type(action) for step in steps for action in step.undo}
+    kinds = {type(action) for step in steps for action in (*step.actions, *step.undo)}
     assert kinds >= set(IN_A_NETWORK)
     for step in reversed(steps):
         for action in step.undo:
