@@ -32,6 +32,11 @@ def in_between(state: State, instance: Instance) -> VmtoolError:
     if locks.is_held(state.lock(instance.paths.directory)):
         return VmtoolError(f"{instance.name} is being upgraded", hint="wait for the end of `vmtool upgrade "
                            f"{instance.name}`, or end it with Ctrl-C: the old one then goes on alone")
+    return interrupted(instance)
+
+
+def interrupted(instance: Instance) -> VmtoolError:
+    """The error when nobody is at work on them any more."""
     return VmtoolError(f"an upgrade of {instance.name} was interrupted", hint="vmtool recover")
 
 

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from vmtool.cli.apply_plan import working_host
 from vmtool.cli.output import print_json
 from vmtool.errors import VmtoolError
+from vmtool.host import event_log
 from vmtool.host.local import LocalHost
 from vmtool.instance.instance import Instance, subject_of
 from vmtool.instance.read import read_instance, read_instances
@@ -78,7 +79,9 @@ def _renew(state: State, instance: Instance, force: bool) -> str:
     plan = Plan(subject_of(instance.name), instance.paths.directory, (Step("renew the certificate", step.actions),))
     with working_host(state, plan, f"vmtool ca renew {instance.name}") as host:
         renew(state, host, instance)
-    return f"renewed, until {ends(LocalHost(), instance):%Y-%m-%d}"
+    until = f"{ends(LocalHost(), instance):%Y-%m-%d}"
+    event_log.record(instance.paths.directory, "certificate", until=until)
+    return f"renewed, until {until}"
 
 
 def _with_tls(state: State) -> list[Instance]:

@@ -83,8 +83,9 @@ def _running(now: float, seen: Seen, memory: Memory) -> Decision:
         back = tries > 0 and not memory.run
         memory = Memory(promised=seen.policy.policy != "no", tries=tries, run=seen.run, since=now,
                         due_health=now + seen.pace.health, due_canary=now + seen.pace.canary,
-                        due_claims=now + seen.pace.claims)
+                        due_claims=now + seen.pace.claims, due_certificate=memory.due_certificate)
         acts += [Act("note", "brought-back")] if back else []
+    memory = replace(memory, next_try=None)
     if memory.tries and now - memory.since >= STEADY_SECONDS:
         memory = replace(memory, tries=0)
     for look in (check_devices, check_health, check_canary, check_claims):
@@ -93,4 +94,7 @@ def _running(now: float, seen: Seen, memory: Memory) -> Decision:
         if ending := [act for act in more if act.what in ("end", "restart")]:
             again = ending[0].what == "restart"
             return replace(memory, run="", promised=again, tries=memory.tries, next_try=None), tuple(acts)
+    if seen.tls and now >= memory.due_certificate:
+        # The command renews it when two thirds of its time are over, and else does nothing.
+        memory, acts = replace(memory, due_certificate=now + seen.pace.certificate), [*acts, Act("renew")]
     return memory, (*acts, *due(now, seen, memory))

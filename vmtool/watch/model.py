@@ -15,6 +15,7 @@ class Pace:
     health: float = 30.0
     canary: float = 300.0
     claims: float = 900.0
+    certificate: float = 21600.0
 
 
 USUAL_PACE = Pace()
@@ -22,7 +23,7 @@ USUAL_PACE = Pace()
 AGAIN = 10.0
 TIMES = 2
 
-What = Literal["start", "restart", "end", "abort", "recover", "ask-health", "ask-canary", "ask-claims", "note"]
+What = Literal["start", "restart", "end", "abort", "recover", "renew", "ask-health", "ask-canary", "ask-claims", "note"]
 Result = Literal["", "good", "bad", "unanswered"]
 
 
@@ -53,6 +54,7 @@ class Seen:
         health, answer, claims: results that came in since the last look; `why` is about a bad one.
         lost: of its GPUs, what the kernel reports now.
         pace: how often it is asked.
+        tls: it shows a certificate, which ends one day.
     """
 
     state: str
@@ -69,6 +71,7 @@ class Seen:
     why: str = ""
     lost: tuple[str, ...] = ()
     pace: Pace = USUAL_PACE
+    tls: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,7 @@ class Memory:
     due_health: float = 0.0
     due_canary: float = 0.0
     due_claims: float = 0.0
+    due_certificate: float = 0.0
     sick: float | None = None
     mute: float | None = None
     wrong: int = 0

@@ -28,7 +28,8 @@ BOOT = "/proc/sys/kernel/random/boot_id"
 DEVICES = "/sys/bus/pci/devices"
 # An act -> the words of the command that does it.
 COMMANDS = {"start": ("start", "NAME", "--watch"), "restart": ("stop", "NAME", "--again"),
-            "end": ("stop", "NAME", "--unproven"), "recover": ("recover", "--only", "NAME")}
+            "end": ("stop", "NAME", "--unproven"), "recover": ("recover", "--only", "NAME"),
+            "renew": ("ca", "renew", "NAME")}
 
 
 class LocalWorld:
@@ -105,7 +106,8 @@ class LocalWorld:
         state = "half-upgraded" if instance.half_upgraded and instance.pid and not self._at_work(instance) else (
             instance.state)
         return Seen("starting" if job else state, one.run, withdrawn, one.ours or bool(job), promise.policy,
-                    promise.strict, promise.canary is not None, promise.patience, lost=lost, pace=self.pace)
+                    promise.strict, promise.canary is not None, promise.patience, lost=lost, pace=self.pace,
+                    tls=bool(instance.record and instance.record.tls))
 
     def _at_work(self, instance: Instance) -> bool:
         return locks.is_held(self.state.lock(instance.paths.directory))
@@ -115,8 +117,8 @@ class LocalWorld:
             if (status := job.result()) is not None:
                 del self.jobs[name]
                 if status:
-                    event_log.record(self.state.instance(name), f"{act.event}-failed", "watch", status=status,
-                                     why=job.last_words())
+                    what = f"{act.event or act.what}-failed"
+                    event_log.record(self.state.instance(name), what, "watch", status=status, why=job.last_words())
 
     def _lost(self) -> dict[str, str]:
         """Of the devices of running instances, what is lost since the last look, and how that is known."""

@@ -57,6 +57,35 @@ def test_what_a_person_stopped_is_left_alone(state: str) -> None:
     assert not memory.promised
 
 
+def test_a_certificate_is_looked_after_each_six_hours_for_a_year_and_through_restarts() -> None:
+    memory, renewed = Memory(), []
+    for hour in range(0, 365 * 24):
+        now, down = hour * 3600.0, hour % 1000 == 999
+        seen = Seen("stopped") if down else replace(RUNS, run=f"{hour // 1000} 1", tls=True)
+        memory, acts = decide(now, seen, memory)
+        renewed += [hour for act in acts if act.what == "renew"]
+    assert renewed[:3] == [0, 6, 12]
+    assert max(later - earlier for earlier, later in itertools.pairwise(renewed)) <= 7
+    assert len(renewed) >= 1450
+    memory = settled(replace(RUNS, tls=True))
+    assert all(act.what != "renew" for act in decide(1e6, replace(RUNS, tls=False), memory)[1])
+
+
+def test_an_upgrade_is_left_alone_and_one_that_was_killed_is_recovered_now_and_then() -> None:
+    memory = settled()
+    for now in (40.0, 400.0):
+        memory, acts = decide(now, replace(RUNS, state="upgrading"), memory)
+        assert acts == ()
+    half, did = replace(RUNS, state="half-upgraded"), []
+    for now in range(400, 600, 10):
+        memory, acts = decide(float(now), half, memory)
+        did += [(now, act.what, act.event) for act in acts]
+    assert did == [(now, "recover", "upgrade-interrupted") for now in (400, 460, 520, 580)]
+    memory, acts = decide(600.0, RUNS, memory)
+    assert (memory.next_try, [act.what for act in acts], memory.promised) == (None, ["ask-health", "ask-canary"], True)
+    assert kinds(decide(610.0, Seen("stopped"), memory)[1]) == ["died"], "it is kept as before"
+
+
 def test_a_stop_ends_a_start_of_watchs_own_and_no_persons() -> None:
     memory = Memory(promised=True)
     assert [act.what for act in decide(0.0, Seen("starting", withdrawn=True, ours=True), memory)[1]] == ["abort"]

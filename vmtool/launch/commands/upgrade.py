@@ -17,7 +17,7 @@ from vmtool.errors import Refused, shell_word
 from vmtool.facts.recording import RecordingReader
 from vmtool.host.local import LocalMachine
 from vmtool.instance.instance import Instance
-from vmtool.instance.promise import in_between
+from vmtool.instance.promise import in_between, interrupted
 from vmtool.instance.read import read_instance
 from vmtool.launch.commands.damage import explained, read_known
 from vmtool.launch.commands.ps import row_json
@@ -52,10 +52,13 @@ def upgrade_command(state: State, name: str, image: str | None, path: Path | Non
     def make() -> Plan:
         return make_upgrade(state, name, image, path, drain=drain, timeout=timeout, typed=typed)
 
+    instance = read_known(LocalMachine(), state, name)
     if dry_run:
+        if instance.half_upgraded:
+            raise in_between(state, instance)
         show_plan(make(), as_json)
         return
-    started, directory = time.monotonic(), read_known(LocalMachine(), state, name).paths.directory
+    started, directory = time.monotonic(), instance.paths.directory
     plan = apply_plan(state, directory, f"vmtool upgrade {name}", make)
     if as_json:
         show_json(state, name, plan, time.monotonic() - started)
@@ -71,7 +74,7 @@ def make_upgrade(state: State, name: str, image: str | None, path: Path | None, 
     if instance.damage:
         raise explained(machine, state, name, instance.damage)
     if instance.half_upgraded:
-        raise in_between(state, instance)
+        raise interrupted(instance)
     running = read_own_spec(instance.paths.spec)
     spec = wanted_spec(running, name, image, path)
     if instance.state != "running":
