@@ -48,6 +48,7 @@ def containers(vmtool: Vmtool, directory: Path) -> list[str]:
     return sorted(line.split()[0] for line in found.splitlines() if line.startswith(f"vmtool-{NAME}"))
 
 
+@pytest.mark.slow
 def test_clients_see_no_error_and_nobody_else_is_let_in_between(vmtool: Vmtool, running: Path) -> None:
     key = (running / "secret" / "api-key").read_text().strip()
     with asking(PORT, key, 400) as seen, subprocess.Popen(
