@@ -27,7 +27,7 @@ class Head:
 
     Args:
         at: seconds since the epoch, of the look that the claims are of.
-        directory: of the instance, on the host that wrote it; state and pid as they were then.
+        directory: of the launch, on the host that wrote it; state and pid as they were then.
         outside: by the member's name the path of what lies outside of that directory.
     """
 

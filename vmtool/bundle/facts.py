@@ -13,7 +13,8 @@ from vmtool.instance.instance import InstanceRecord, Paths
 from vmtool.proof.evidence import is_regular, regular_files
 
 # Everything else of the directory stays: secrets, tokens, logs, marks.
-FILES = (RECORD, SPEC, PLAN, FACTS, JOURNAL, "reference.yaml")
+OF_LAUNCH = (RECORD, SPEC, PLAN, FACTS)
+FILES = (*OF_LAUNCH, JOURNAL, "reference.yaml")
 FOLDERS = ("net", "kata", "reference", "evidence")
 # Put together of the other secrets; it has public certificates in base64 as well.
 ACCESS = "access"
@@ -26,12 +27,12 @@ def read_members(paths: Paths, record: InstanceRecord) -> tuple[dict[str, bytes]
     Raises:
         VmtoolError: they are more or larger than a bundle's.
     """
-    found = {name: paths.directory / name for name in FILES}
+    found = {name: (paths.place if name in OF_LAUNCH else paths.directory) / name for name in FILES}
     for folder in FOLDERS:
-        found |= {str(path.relative_to(paths.directory)): path for path in regular_files(paths.directory / folder)}
+        found |= {str(path.relative_to(paths.place)): path for path in regular_files(paths.place / folder)}
     rendered = Path(record.details.get("rendered", ""))
     outside = {}
-    if rendered.is_absolute() and not rendered.is_relative_to(paths.directory):
+    if rendered.is_absolute() and not rendered.is_relative_to(paths.place):
         outside = {f"{RENDERED}/{rendered.name}": str(rendered)}
         found |= {name: Path(path) for name, path in outside.items()}
     members = read_all(found)
@@ -40,8 +41,8 @@ def read_members(paths: Paths, record: InstanceRecord) -> tuple[dict[str, bytes]
 
 def read_secrets(paths: Paths) -> dict[str, bytes]:
     """The instance's secrets, by the name of their file."""
-    secret = paths.key.parent
-    return read_all({str(path.relative_to(paths.directory)): path for path in regular_files(secret)
+    return read_all({str(path.relative_to(paths.directory)): path
+                     for secret in {paths.key.parent, paths.access.parent} for path in regular_files(secret)
                      if path.name != ACCESS})
 
 

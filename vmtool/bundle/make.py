@@ -38,7 +38,7 @@ def make_bundle(state: State, instance: Instance, observed: ObservingReader, der
         secrets = read_secrets(instance.paths)
     if CLAIMS not in members:
         raise VmtoolError(f"{name} was removed in the meantime", hint="vmtool ps")
-    head = Head(SCHEMA, __version__, name, str(parse_json(members[CLAIMS])["at"]), str(instance.paths.directory),
+    head = Head(SCHEMA, __version__, name, str(parse_json(members[CLAIMS])["at"]), str(instance.paths.place),
                 instance.state, instance.pid, outside)
     members[OBSERVED] = observed_text(observed.answers, head.files(members)).encode()
     members[HEAD] = record_text(head).encode()

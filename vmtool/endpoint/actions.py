@@ -87,7 +87,8 @@ class Drain(Action):
         key = shlex.quote(str(self.key))
         left = (f"sed -n '1s/^/Authorization: Bearer /p' {key} | {self.server.curl} -s -m 15 -X PUT -H @- "
                 f"{self.server.shell()}/drain | jq -e .connections")
-        return f"timeout {self.deadline:.0f} sh -c {shlex.quote(f'while [ "0$({left})" -gt 0 ]; do sleep 0.2; done')} || :"
+        wait = f'while [ "0$({left})" -gt 0 ]; do sleep 0.2; done'
+        return f"timeout {self.deadline:.0f} sh -c {shlex.quote(wait)} || :"
 
     def do(self, host: Host) -> None:
         end = host.now() + self.deadline

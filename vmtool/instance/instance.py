@@ -243,7 +243,7 @@ class Instance:
     @property
     def unit(self) -> str:
         """How what was launched is called on the machine."""
-        return unit_of(self.name, self.paths.slot)
+        return self.record.unit if self.record else unit_of(self.name, self.paths.slot)
 
     def known(self) -> InstanceRecord:
         """The record.

@@ -68,8 +68,8 @@ def evidence_digests(paths: Paths, record: InstanceRecord) -> Iterator[tuple[str
     outside = [Path(record.details["rendered"])] if "rendered" in record.details else []
     for path in (*rendered, *regular_files(paths.evidence), *outside):
         if is_regular(path) and path != paths.proof:
-            inside = path.is_relative_to(paths.directory)
-            yield (str(path.relative_to(paths.directory)) if inside else str(path),
+            inside = path.is_relative_to(paths.place)
+            yield (str(path.relative_to(paths.place)) if inside else str(path),
                    hashlib.sha256(path.read_bytes()).hexdigest())
 
 
