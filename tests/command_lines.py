@@ -29,6 +29,7 @@ exec a -- id
 events a
 top
 start a
+upgrade a
 stop a
 watch --install --dry-run
 rm a

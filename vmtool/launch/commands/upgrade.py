@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -99,10 +98,9 @@ def wanted_spec(running: Spec, name: str, image: str | None, path: Path | None) 
         raise Refused(f"{path}: metadata.name is {spec.name}, not {name}", hint=f"vmtool run {shell_word(path or '')}")
     if not image:
         return spec
-    document = json.loads(spec.model_dump_json(by_alias=True))
-    document["spec"]["image"] = image
+    named = spec.model_copy(update={"spec": spec.spec.model_copy(update={"image": image})})
     try:
-        return Spec.model_validate_json(json.dumps(document))
+        return Spec.model_validate_json(named.model_dump_json(by_alias=True))
     except ValidationError:
         raise Refused(f"{image!r} is not the name of an image", hint="vmtool image list") from None
 
