@@ -13,6 +13,7 @@ from aiohttp import web
 from vmtool.serving.front.connection import Connection
 from vmtool.serving.front.crowd import Crowd
 from vmtool.serving.front.front import Front
+from vmtool.serving.front.limits import Limits
 from vmtool.serving.front.log import BoundedLog, Warnings
 from vmtool.serving.front.manage import LIMITS_HERE, Manage
 from vmtool.serving.front.tls import EncryptedConnection, Tls
@@ -47,16 +48,18 @@ async def serve(front: Front, listening: socket.socket, log: Callable[[str], Non
     logging.getLogger().addHandler(complaints)
     try:
         async with asyncio.TaskGroup() as listeners:
-            listeners.create_task(listen(front, listening, front.crowd, front.tls))
+            listeners.create_task(listen(front, listening, front.limits, front.tls, front.crowd))
             if manage and managed:
-                listeners.create_task(listen(manage, managed, Crowd(LIMITS_HERE), front.tls))
+                listeners.create_task(listen(manage, managed, LIMITS_HERE, front.tls))
     finally:
         front.engine.close()
         logging.getLogger().removeHandler(complaints)
 
 
-async def listen(handler: Handler, listening: socket.socket, crowd: Crowd[Connection], tls: Tls | None) -> None:
-    """Accept connections, and end those that hold something for too long."""
+async def listen(handler: Handler, listening: socket.socket, limits: Limits, tls: Tls | None,
+                 crowd: Crowd[Connection] | None = None) -> None:
+    """Accept connections, and end those that hold something for too long; `crowd` has those that are open."""
+    crowd = Crowd(limits) if crowd is None else crowd
     for level, option, value in OPTIONS:
         listening.setsockopt(level, option, value)
     loop = asyncio.get_running_loop()
@@ -64,7 +67,7 @@ async def listen(handler: Handler, listening: socket.socket, crowd: Crowd[Connec
     requests = web.Server(handler.handle, handler_cancellation=True)
 
     def accepted() -> asyncio.BaseProtocol:
-        connection = Connection(requests, crowd, crowd.limits, loop)
+        connection = Connection(requests, crowd, limits, loop)
         return EncryptedConnection(loop, connection, tls) if tls else connection
 
     accepting = await loop.create_server(accepted, sock=listening, backlog=ACCEPTS)
