@@ -137,6 +137,25 @@ def test_a_guest_does_not_read_an_altered_disk(vmtool: Vmtool, make_guest: MakeG
     assert "ended" in failed.err
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("nothing_left")
+def test_a_guest_with_a_tpm_shows_what_it_booted(vmtool: Vmtool, make_guest: MakeGuest) -> None:
+    spec = make_guest(PORT, libvirt={"tpm": True, "firmware": "/usr/share/OVMF/OVMF_CODE.fd"})
+    before = vmtool("attest", "reference", spec).out
+    vmtool("run", spec, timeout=900)
+    evidence = vmtool.state / "instances" / NAME / "evidence"
+    [register] = [line for line in before.splitlines() if line.startswith("      9:")]
+    assert register in (evidence / "reference.yaml").read_text()
+    claims = {claim["id"]: claim for claim in vmtool("status", NAME, "--proof", "--json").json["claims"]}
+    assert claims["guest.measured"]["verdict"] == "proven", claims["guest.measured"]
+    # Values of another command line, kernel or initrd are other values.
+    (evidence / "reference.yaml").write_text((evidence / "reference.yaml").read_text().replace(
+        register, f'      9: "{"0" * 64}"'))
+    claims = {claim["id"]: claim for claim in vmtool("status", NAME, "--proof", "--json", status=4).json["claims"]}
+    assert claims["guest.measured"]["verdict"] == "failed"
+    vmtool("rm", "--yes", NAME)
+
+
 @pytest.mark.timing
 @pytest.mark.usefixtures("nothing_left")
 @pytest.mark.parametrize(("event", "qemu"), [("begin", 0), ("end", 1)], ids=["as QEMU starts", "when QEMU runs"])

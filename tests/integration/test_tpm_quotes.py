@@ -6,6 +6,7 @@ import base64
 import contextlib
 import hashlib
 import json
+import socket
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -19,11 +20,17 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_pem_publ
 from tests.unit.attest.cases import is_accepted, request, unproven
 from tests.unit.attest.make_certificates import Form, Issued, certify, issue
 from tests.unit.attest.make_tpm import EVENTS, log
+from vmtool.attest.measure.boot_events import extend
 from vmtool.attest.request import Roots
+from vmtool.attest.tpm.ask import evidence_of, key_command, quote_command
 from vmtool.attest.tpm.challenge import challenge_for
+from vmtool.libvirt.initramfs_files import REGISTERS
+from vmtool.libvirt.tpm_claims import judge_quote
 
 NONCE = bytes(range(20))
 SELECTED = (0, 4, 8)
+# TPM_RC_RETRY, upon which Linux asks again.
+RETRY = bytes.fromhex("00000922")
 
 
 @dataclass(frozen=True)
@@ -106,6 +113,30 @@ def running(directory: Path, *kind: str) -> Iterator[SoftwareTpm]:
 def tpm(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[SoftwareTpm]:
     with running(tmp_path / "tpm", *request.param) as found:
         yield found
+
+
+def test_the_agents_question_is_one_that_a_tpm_answers(tmp_path: Path) -> None:
+    """What the agent of a libvirt guest sends, and what the claim makes of the answers."""
+    with running(tmp_path / "tpm") as tpm:
+        tpm.measure([(9, 13, b"command line")])
+
+        def sent(command: bytes) -> bytes:
+            with socket.socket(socket.AF_UNIX) as channel:
+                channel.connect(str(tpm.directory / "socket"))
+                while True:
+                    channel.sendall(command)
+                    answer = channel.recv(4096)
+                    if answer[6:10] != RETRY:
+                        return answer
+
+        key, nonce = sent(key_command()), bytes(range(32))
+        evidence = evidence_of(key, sent(quote_command(key[10:14], nonce, REGISTERS)), log(((9, 13, b"command line"),)))
+    expected = {"sha256": {9: extend([b"command line"], hashlib.sha256).hex()}}
+    answer = {"nonce": nonce.hex(), "evidence": evidence, "expected": {"keys": [], "pcrs": expected}}
+    assert judge_quote(json.dumps(answer)).verdict == "proven"
+    assert judge_quote(json.dumps(answer | {"nonce": "00" * 32})).verdict == "failed"
+    expected["sha256"][9] = extend([b"another command line"], hashlib.sha256).hex()
+    assert judge_quote(json.dumps(answer)).verdict == "failed"
 
 
 def encode(evidence: dict[str, Any]) -> bytes:

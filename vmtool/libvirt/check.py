@@ -46,9 +46,15 @@ def _boot(request: Libvirt, tee: Tee | None) -> Iterator[Finding]:
     if tee and measured and not request.firmware:
         yield wrong_input("libvirt.firmware.measured", f"{tee.name} measures the firmware: name an OVMF that was built "
                           "for it (such as OVMF.amdsev.fd or OVMF.inteltdx.fd)", place="spec.runtime.libvirt.firmware")
-    if not measured and request.boot == "kernel" and request.firmware:
-        yield wrong_input("libvirt.firmware.unused", "is not used when QEMU loads the kernel (boot: firmware)",
-                          place="spec.runtime.libvirt.firmware")
+    if not measured and request.boot == "kernel" and request.firmware and not request.tpm:
+        yield wrong_input("libvirt.firmware.unused", "is not used when QEMU loads the kernel (boot: firmware, or tpm: "
+                          "true)", place="spec.runtime.libvirt.firmware")
+    if request.tpm and not request.firmware:
+        yield wrong_input("libvirt.firmware.tpm", "a firmware measures into the TPM: name one, such as "
+                          "/usr/share/OVMF/OVMF_CODE_4M.fd of Debian's ovmf", place="spec.runtime.libvirt.firmware")
+    if request.tpm and tee:
+        yield wrong_input("libvirt.tpm.tee", f"the host runs this TPM, so it proves nothing of a guest in {tee.name}",
+                          place="spec.runtime.libvirt.tpm")
     if not measured and request.boot == "firmware" and not request.firmware:
         yield wrong_input("libvirt.firmware.unnamed", "firmware needs the path of one (spec.runtime.libvirt.firmware)",
                           place="spec.runtime.libvirt.boot")

@@ -8,7 +8,7 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from vmtool.architecture import architecture_of
+from vmtool.architecture import AMD64, architecture_of
 from vmtool.tee.table import tee_of
 
 # Only a name for what is derived from it: the same instance has the same domain on every host.
@@ -77,6 +77,7 @@ class Domain:
         tee: none, virtcca, snp or tdx.
         kernel: None when the firmware boots what the first disk holds.
         console: file that receives what the guest writes to its first serial port.
+        tpm: model of a software TPM; empty for none.
     """
 
     name: str
@@ -96,6 +97,7 @@ class Domain:
     ports: tuple[Port, ...] = ()
     hostdevs: tuple[str, ...] = ()
     iommufd: bool = False
+    tpm: str = ""
 
     @property
     def uuid(self) -> str:
@@ -117,6 +119,11 @@ def machine_of(architecture: str, tee: str, wanted: str | None) -> str:
     """The machine type."""
     known = tee_of(tee)
     return wanted or (known.libvirt.machine if known else "") or architecture_of(architecture).board
+
+
+def tpm_of(architecture: str) -> str:
+    """The model of TPM that the firmware of this architecture measures into."""
+    return "tpm-crb" if architecture == AMD64.machine else "tpm-tis"
 
 
 def kernel_words(architecture: str, tee: str, target: str, further: tuple[str, ...]) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from vmtool.spec.runtime import Spec
 
 TARGET = "multi-user.target"
 OWN_BUSYBOX = "/bin/busybox"
+SWTPM = ("swtpm", "swtpm_setup")
 SNP_VENDOR = "AuthenticAMD"
 
 
@@ -61,6 +62,7 @@ class DomainFacts:
         dmsetup: the program, for a guest of this host's architecture, and veritysetup are there; empty when not.
         model_size: bytes.
         iommufd: whether devices can go to the guest by iommufd: this kernel, QEMU and libvirt have it.
+        swtpm: whether swtpm is there, and what makes it ready.
         signature: family, model and stepping of the processors that a guest gets; None where this host's are not those
             of its TEE.
         findings: what of this is missing, and whether input or host is at fault.
@@ -77,6 +79,7 @@ class DomainFacts:
     model_size: int
     dmsetup: str = ""
     iommufd: bool = False
+    swtpm: bool = False
     signature: tuple[int, int, int] | None = None
     findings: tuple[Finding, ...] = ()
 
@@ -116,7 +119,8 @@ def read_domain(reader: Reader, spec: Spec, model: ModelFacts | None, cpu: CpuFa
     return DomainFacts(image, machine, emulator or "", kvm.verdict == "runs" and own, hypervisor.socket,
                        hypervisor.libvirt_version, busybox, tools or Tools(None), model.size if model else 0,
                        (reader.which("dmsetup") or "") if own and reader.which("veritysetup") else "",
-                       own and has_iommufd(reader, hypervisor), cpu.signature if cpu.vendor == SNP_VENDOR else None,
+                       own and has_iommufd(reader, hypervisor),
+                       all(map(reader.which, SWTPM)), cpu.signature if cpu.vendor == SNP_VENDOR else None,
                        tuple(findings))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from vmtool.attest.tpm.ask import HANDLE, HANDLE_AT, NONCE, NONCE_AT, key_command, quote_command
 from vmtool.libvirt.verity_table import table_line
 from vmtool.rendering import render_template
 from vmtool.tee.table import BY_NAME
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 # Beside the root file system's own: for the other disks, the network, and the agent's port.
 MODULES = ("crc32c_generic", "ext4", "virtio_net", "virtio_console")
 VERITY_MODULES = ("dm_mod", "dm_verity", "sha256_generic")
+# Of a TPM that are quoted: what firmware and kernel measure.
+REGISTERS = tuple(range(10))
 AGENT_PORT, LOG_PORT = "vmtool.agent", "vmtool.log"
 DISKS = ("workload", "model")
 # Where the guest's NVIDIA libraries come in; NVIDIA's own images look there.
@@ -26,13 +29,14 @@ KEY = "/run/credentials/vmtool-workload.service/api-key"
 
 
 def guest_files(image: GuestImage, command: Sequence[str], env: Sequence[tuple[str, str]] = (), *,
-                devices: bool = False, dmsetup: str = "") -> dict[str, str]:
+                devices: bool = False, dmsetup: str = "", tpm: bool = False) -> dict[str, str]:
     """Name to text of every file; the image's own environment is added when the initramfs is made.
 
     Args:
         command: the workload's, as seen in its own root file system.
         env: the workload's, beside its image's.
         devices: whether it may see the guest's devices, GPUs that were passed on.
+        tpm: whether the agent answers with quotes of the guest's TPM.
         dmsetup: of this machine, when the disks are verified; `NAME.verity` is then added for each other disk.
 
     Raises:
@@ -43,7 +47,8 @@ def guest_files(image: GuestImage, command: Sequence[str], env: Sequence[tuple[s
         "init": render_template("libvirt/guest-init", filesystem=image.rootfs.holds, partition=image.partition,
                              target=image.target, disks=DISKS, dmsetup=dmsetup, root_table=_root_table(image)),
         "agent.sh": render_template("libvirt/guest-agent.sh", agent=AGENT_PORT, log=LOG_PORT,
-                                    nodes=[tee.guest_node for tee in BY_NAME.values()]),
+                                    nodes=[tee.guest_node for tee in BY_NAME.values()],
+                                    tpm=_tpm_commands() if tpm else None),
         "vmtool-agent.service": render_template("libvirt/guest-agent.service"),
         "vmtool-ended.service": render_template("libvirt/guest-ended.service"),
         "vmtool-workload.service": render_template(
@@ -52,6 +57,15 @@ def guest_files(image: GuestImage, command: Sequence[str], env: Sequence[tuple[s
             driver=DRIVER),
         "modules": "".join(f"{name}\n" for name in (*MODULES, *(VERITY_MODULES if dmsetup else ()))),
     }
+
+
+def _tpm_commands() -> dict[str, str]:
+    """What the agent sends to the TPM, in hexadecimal: the command for the key, and around the key's handle and the
+    nonce the pieces of the one for a quote."""
+    quote = quote_command(bytes(HANDLE), bytes(NONCE), REGISTERS).hex()
+    after_handle = 2 * (HANDLE_AT + HANDLE)
+    return {"key": key_command().hex(), "head": quote[:2 * HANDLE_AT], "middle": quote[after_handle:2 * NONCE_AT],
+            "tail": quote[2 * (NONCE_AT + NONCE):]}
 
 
 def _root_table(image: GuestImage) -> str:

@@ -31,6 +31,9 @@ def check_domain(spec: Spec, facts: DomainFacts) -> Iterator[Finding]:
         yield wrong_input("libvirt.command-line", f"the guest's kernel command line has {size} bytes with them, and "
                           f"Linux cuts it off after {LONGEST}", place="spec.runtime.libvirt.kernel_params")
     yield from _verity(body, facts)
+    if body.runtime.libvirt.tpm and not facts.swtpm:
+        yield host_lacks("libvirt.swtpm", "swtpm and swtpm_setup are not installed, which are the guest's TPM",
+                         "apt-get install swtpm swtpm-tools", "spec.runtime.libvirt.tpm")
     if body.vllm.files:
         yield wrong_input("libvirt.files", "a libvirt guest shares no files with this host: copy them into the model's "
                           "directory, and write args: {OPTION: /models/local/FILE}", place="spec.vllm.files")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vmtool import plan as p
 from vmtool.instance.instance import Paths
-from vmtool.libvirt.domain import Disk, Domain, Kernel, Nic, Port, kernel_words, mac_of, machine_of
+from vmtool.libvirt.domain import Disk, Domain, Kernel, Nic, Port, kernel_words, mac_of, machine_of, tpm_of
 from vmtool.libvirt.facts import DomainFacts, GuestImage
 from vmtool.libvirt.initramfs_files import AGENT_PORT, LOG_PORT
 from vmtool.libvirt.render import render_domain
@@ -125,5 +125,6 @@ def domain_of(paths: DomainPaths, body: Body, facts: DomainFacts, image: GuestIm
         kernel=Kernel(directory / "kernel", directory / "initrd", words) if settings.boot == "kernel" else None,
         firmware=settings.firmware, disks=(Disk(image.path, "root"), Disk(directory / "workload.img", "workload"),
                                        Disk(directory / "model.img", "model", shared=False)),
+        tpm=tpm_of(facts.architecture) if settings.tpm else "",
         nic=Nic(bridge, mac_of(paths.domain)), console=own.console, hostdevs=devices, iommufd=facts.iommufd,
         ports=(Port(AGENT_PORT, socket=paths.channel), Port(LOG_PORT, file=own.log)))

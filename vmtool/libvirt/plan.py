@@ -11,14 +11,16 @@ from pathlib import Path
 
 from vmtool import plan as p
 from vmtool.access.give import write_access
+from vmtool.attest.measure.guest import MeasuredGuest
 from vmtool.containerd.endpoint import Endpoint, awake
 from vmtool.image.pinned_image import PinnedImage
 from vmtool.instance.instance import Paths
 from vmtool.libvirt.actions import GuestRequest
 from vmtool.libvirt.initramfs_files import DISKS, guest_files
 from vmtool.libvirt.launch_domain import LaunchDomain
+from vmtool.libvirt.tpm_claims import REFERENCE
 from vmtool.libvirt.verity_table import MAKE_DISK, MAKE_ENV, is_verified
-from vmtool.libvirt.workers import add_verity, start_domain, workload_disk
+from vmtool.libvirt.workers import add_verity, start_domain, workload_disk, write_reference
 from vmtool.net.network import Network, result_path
 from vmtool.net.plugin_calls import IFNAME
 from vmtool.paths import State
@@ -35,6 +37,8 @@ security_driver = "none"
 namespaces = [ ]
 cgroup_controllers = [ ]
 stdio_handler = "file"
+swtpm_user = "root"
+swtpm_group = "root"
 """
 # Seconds until libvirt has started QEMU, at least: it first asks QEMU what it can; with a TEE the memory is accepted,
 # and with a GPU it is pinned, before that.
@@ -75,7 +79,8 @@ def plan_initrd(spec: Spec, made: LaunchDomain, command: tuple[str, ...]) -> p.S
     """The initramfs, out of the image's own modules."""
     directory, facts, image, scratch = made.paths.directory, made.facts, made.image, made.paths.directory / "initrd.d"
     dmsetup = facts.dmsetup if is_verified(spec.spec) else ""
-    files = guest_files(image, command, tuple(spec.spec.vllm.env.items()), devices=bool(made.devices), dmsetup=dmsetup)
+    files = guest_files(image, command, tuple(spec.spec.vllm.env.items()), devices=bool(made.devices), dmsetup=dmsetup,
+                        tpm=spec.spec.runtime.libvirt.tpm)
     created = ["environment", *(f"{name}.verity" for name in DISKS if dmsetup)]
     reader = facts.tools.argv(READERS[image.rootfs.holds])
     make = make_initramfs.Order(image.path, image.rootfs.holds, image.rootfs.start, facts.busybox or Path(), scratch,
@@ -88,6 +93,14 @@ def plan_initrd(spec: Spec, made: LaunchDomain, command: tuple[str, ...]) -> p.S
         p.Run(("chmod", "0644", str(directory / "initrd"))),
         p.Remove(scratch),
     ), undo=(p.Remove(scratch),))
+
+
+def plan_reference(guest: MeasuredGuest, name: str, directory: Path) -> p.Step:
+    """What the guest's TPM must show, from the files that it is about to boot."""
+    order = write_reference.Order(name, guest.architecture, guest.firmware or Path(), guest.kernel or Path(),
+                                  guest.initrd or Path(), guest.known_cmdline(), guest.vcpus, guest.memory,
+                                  guest.machine, directory / "evidence" / REFERENCE)
+    return p.Step("work out what the guest's TPM must show", (p.run_worker(order, deadline=300.0),))
 
 
 def boot_seconds(spec: Spec, made: LaunchDomain) -> float:

@@ -14,6 +14,7 @@ from vmtool.claims import WORD, Claim
 from vmtool.instance.instance import Instance, InstanceRecord
 from vmtool.libvirt.initramfs_files import DISKS
 from vmtool.libvirt.launch_domain import domain_name
+from vmtool.libvirt.tpm_claims import measured_claim
 from vmtool.libvirt.workers import guest_report
 from vmtool.machine import Reader
 from vmtool.proof.hardening import judge_status
@@ -40,7 +41,8 @@ def domain_claims(reader: Reader, instance: Instance, record: InstanceRecord, *,
     description = text or ""
     report = parse_report(_ask(reader, instance, record))
     return (*machine_claims(reader, record, instance.pid), unchanged_claim(path, text, record.details["configuration"]),
-            *_image(reader, description, whole=whole), *guest_claims(report, record, description))
+            *_image(reader, description, whole=whole), *guest_claims(report, record, description),
+            *([measured_claim(reader, instance, record, whole=whole)] if "tpm" in record.details else []))
 
 
 def _ask(reader: Reader, instance: Instance, record: InstanceRecord) -> str | None:

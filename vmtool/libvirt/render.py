@@ -65,6 +65,7 @@ def read_back(text: str) -> dict[str, object]:
         "hostdevs": [_address(each.attrib) for each in root.findall("devices/hostdev/source/address")],
         "iommufd": [each.get("iommufd") == "yes" for each in root.findall("devices/hostdev/driver")],
         "launchSecurity": [each.get("type") for each in root.findall("launchSecurity")],
+        "tpm": [each.get("model") for each in root.findall("devices/tpm")],
     }
 
 
@@ -80,7 +81,7 @@ def expected(domain: Domain) -> dict[str, object]:
         "bridge": [domain.nic.bridge] if domain.nic else [], "console": [str(domain.console)],
         "ports": [(str(port.socket or port.file), port.name) for port in domain.ports],
         "hostdevs": list(domain.hostdevs), "iommufd": [domain.iommufd] * len(domain.hostdevs),
-        "launchSecurity": [tee.libvirt.security] if tee else [],
+        "launchSecurity": [tee.libvirt.security] if tee else [], "tpm": [domain.tpm] if domain.tpm else [],
     }
 
 

@@ -61,7 +61,7 @@ class LibvirtLauncher(Launcher):
         disk = disk_path(launch.state.root / "disks", launch.image.digest, is_verified(launch.spec.spec))
         return {"program": made.emulator, "kernel": str(made.kernel), "configuration": made.digest,
                 "rendered": str(made.description), "uri": made.uri, "channel": str(made.paths.channel),
-                "workload": str(disk)}
+                "workload": str(disk)} | ({"tpm": "swtpm"} if launch.body.runtime.libvirt.tpm else {})
 
     def measured(self, launch: Launch) -> MeasuredGuest:
         from vmtool.libvirt.measured import measured_guest  # launches have no need of it
@@ -83,6 +83,8 @@ class LibvirtLauncher(Launcher):
     def steps(self, launch: Launch) -> Iterator[Step]:
         spec, made, directory = launch.spec, launch.made, launch.directory
         yield steps.plan_initrd(spec, made, server_command(launch, key=KEY))
+        if launch.body.runtime.libvirt.tpm:
+            yield steps.plan_reference(self.measured(launch), launch.name, directory)
         yield steps.plan_domain(spec, made, launch.network, launch.netns, directory)
         yield steps.plan_check(spec, made, directory)
 

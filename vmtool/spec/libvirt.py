@@ -22,10 +22,12 @@ class Libvirt(BaseModel):
         boot: "kernel": QEMU loads the kernel and vmtool's initramfs itself; "firmware": the image's own boot loader.
             The latter is rendered only: a guest that comes up so has no agent of vmtool's, and is not launched;
             e.g. `kernel`
-        firmware: OVMF or AAVMF, for boot "firmware"; and for SNP and TDX, where it is a part of what is measured;
+        firmware: OVMF or AAVMF, for boot "firmware"; with a TPM; and for SNP and TDX, which measure it;
             e.g. `/usr/share/OVMF/OVMF.fd`
         kernel_params: further words of the guest's kernel command line; they come last, in this order; e.g. `[quiet]`
         verity: whether the guest holds each disk against its root hash; with a TEE when left out; e.g. `true`
+        tpm: whether the guest has a software TPM 2.0 (swtpm), into which its firmware measures what it starts; the host
+            runs it, so it proves nothing against the host; e.g. `true`
         machine: QEMU's machine type; q35, virt, or for virtCCA virt-8.2 when left out; e.g. `q35`
     """
 
@@ -38,4 +40,5 @@ class Libvirt(BaseModel):
     firmware: HostPath | None = None
     kernel_params: tuple[Word, ...] = ()
     verity: bool | None = None
+    tpm: bool = False
     machine: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")] | None = None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import uuid
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -76,6 +78,36 @@ def test_what_else_the_launch_digest_depends_on(guest: MeasuredGuest, change: di
     assert len(launch_digest(guest)) == 48
     assert launch_digest(replace(guest, **change)) != launch_digest(guest)  # type: ignore[arg-type]
     assert launch_digest(replace(guest, memory=8 << 30)) == launch_digest(guest)
+
+
+NORMAL, ZERO, SECRETS, CPUID = 1, 3, 5, 6
+
+
+def pages_by_hand(guest: MeasuredGuest) -> Iterator[tuple[int, int, bytes]]:
+    """Kind, address and content of the pages that QEMU launches an SNP guest with, but for those of the vCPUs."""
+    assert guest.firmware and guest.kernel and guest.initrd and guest.cmdline
+
+    def entry(name: str, data: bytes) -> bytes:
+        return uuid.UUID(name).bytes_le + (len(data) + 18).to_bytes(2, "little") + data
+
+    files = (guest.cmdline.encode() + b"\0", guest.initrd.read_bytes(), guest.kernel.read_bytes())
+    hashes = b"".join(entry(name, hashlib.sha256(data).digest()) for name, data in zip((
+        "97d02dd8-bd20-4c94-aa78-e7714d36ab2a", "44baf731-3a2f-4bd7-9af1-41e29169781d",
+        "4de79437-abd2-427f-b835-d5b172d2045b"), files, strict=True))
+    table = entry("9438d606-4f22-4cc9-b479-a793d411fd21", hashes)
+    yield NORMAL, (1 << 32) - make_firmware.SIZE, guest.firmware.read_bytes()
+    yield from ((ZERO, 0x800000, b""), (SECRETS, 0x801000, b""), (CPUID, 0x802000, b""))
+    yield NORMAL, 0x810000, bytes(0xc00) + table.ljust(4096 - 0xc00, b"\0")
+
+
+def test_the_launch_digest_as_amd_spells_it(guest: MeasuredGuest) -> None:
+    """SEV-SNP ABI, SNP_LAUNCH_UPDATE: each page's PAGE_INFO is hashed over the digest so far."""
+    digest = bytes(48)
+    for kind, address, data in pages_by_hand(guest):
+        content = hashlib.sha384(data).digest() if data else bytes(48)
+        digest = hashlib.sha384(digest + content + (0x70).to_bytes(2, "little") + bytes((kind, 0, 0, 0, 0, 0))
+                                + address.to_bytes(8, "little")).digest()
+    assert launch_digest(replace(guest, vcpus=0)) == digest
 
 
 @pytest.mark.parametrize(("change", "why"), [
