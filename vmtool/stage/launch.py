@@ -271,7 +271,9 @@ LATER_SECTIONS = ("restart", "strict", "tls", "metrics")
 def digest(spec: Spec) -> str:
     """SHA-256 of the spec's content, however the file was written; that of an earlier version's spec stays the same."""
     body = spec.spec
-    unsaid: dict[str, set[str] | bool] = {
+    unsaid: dict[str, Any] = {
         part: {name for name in names if not getattr(getattr(body, part), name)} for part, names in LATER.items()}
+    if not body.runtime.libvirt.tpm:
+        unsaid["runtime"] = {"libvirt": {"tpm"}}
     unsaid |= {name: True for name in LATER_SECTIONS if getattr(body, name) == Body.model_fields[name].default}
     return hashlib.sha256(spec.model_dump_json(exclude={"spec": unsaid}).encode()).hexdigest()

@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 
 from tests.fakes import plans
-from tests.fakes.launches import launched
+from tests.fakes.launches import Found, launched
 from tests.unit.attest.make_tpm import ATTRIBUTES, KEY, NONCE, Tpm, public, registers
-from tests.unit.launch.cases import actions
-from tests.unit.libvirt.cases import FIRMWARE, STATE, facts, spoken, text, wish
-from tests.unit.libvirt.test_launcher import launch_facts
+from tests.unit.launch.cases import MODEL, actions
+from tests.unit.libvirt.cases import FIRMWARE, STATE, facts, host, spoken, text, wish
 from vmtool.attest.appraisal import NotProven
 from vmtool.attest.tpm.ask import evidence_of, key_command, quote_command
 from vmtool.launch.pipeline import plan_launch
@@ -39,21 +38,13 @@ def test_the_firmware_starts_the_kernel_and_measures_into_the_tpm() -> None:
     assert "tpm" not in text(wish())
 
 
-@pytest.mark.parametrize(("spec", "on", "told"), [
-    (wish(libvirt={"tpm": True}), {}, "spec.runtime.libvirt.firmware: a firmware measures into the TPM"),
-    (wish("snp", libvirt={"tpm": True}), {}, "it proves nothing of a guest in snp"),
-    (guest(), {"swtpm": False}, "swtpm and swtpm_setup are not installed, which are the guest's TPM (apt-get install"),
-    (guest(), {}, ""),
-])
-def test_what_keeps_a_guest_from_its_tpm(spec: Spec, on: dict[str, Any], told: str) -> None:
-    there = replace(facts(spec.spec.runtime.tee), **({"swtpm": True} | on))
-    lines = [line for _, line in spoken(check_domain(spec, there))]
-    assert any(told in line for line in lines) if told else lines == []
+def test_it_is_launched_where_swtpm_is() -> None:
+    assert spoken(check_domain(guest(), facts(swtpm=True))) == []
 
 
 def test_the_values_are_worked_out_from_what_is_about_to_boot() -> None:
     spec = guest(kernel_params=["mine=1"])
-    made = plan_launch(*launched(STATE, spec, launch_facts(spec, replace(facts(), swtpm=True))))
+    made = plan_launch(*launched(STATE, spec, Found(host(), MODEL, None, guest=replace(facts(), swtpm=True))))
     titles = [step.title for step in made.steps]
     at = titles.index("work out what the guest's TPM must show")
     assert titles[at - 1] == "make the guest's initramfs"
