@@ -9,7 +9,6 @@ import signal
 import socket
 import ssl
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +18,6 @@ import pytest
 
 from tests.integration.machine import Vmtool
 from tests.integration.serving.certificates import issue, trusting
-from tests.pages import ROOT
 from tests.unit.broker.cases import NAME, SECRET, audited, write_config
 from vmtool.serving.kbs.attesters import Attester, sample_evidence
 from vmtool.serving.kbs.broker_source import BrokerSource
@@ -29,7 +27,8 @@ from vmtool.serving.kbs.http_calls import HttpServer
 from vmtool.serving.kbs.source import read_key
 from vmtool.tls.authority import certificate_path
 
-NOBODY = "http://127.0.0.1:9"  # discard: nothing of Confidential Containers is there
+# The discard service: nothing of Confidential Containers is there.
+NOBODY = "http://127.0.0.1:9"
 
 
 def free_port() -> int:
@@ -141,24 +140,6 @@ def test_an_address_that_asks_too_often_is_told_to_wait(tmp_path: Path) -> None:
         found = [curl(broker, "/kbs/v0/auth", "-d", "{}")[0] for _ in range(8)]
     assert found == [401] * 5 + [429] * 3
     assert [line.get("error") for line in audited(broker.config)].count("RateLimited") == 1
-
-
-def test_koalavaults_words_are_in_no_process(tmp_path: Path) -> None:
-    """The entrypoint starts itself anew, under the same process id, and waits for its keys."""
-    words = [sys.executable, "-P", "-m", "vmtool.serving.entrypoint", "--model", "/m", "--served-model-name", "m",
-             "--listen", "127.0.0.1:1", "--api-key-file", str(tmp_path / "none"), "--hardening", "ipc-host",
-             "--model-signer", "A" * 43 + "=:s", "--koalavault-api-key", "kv-secret", "--koalavault-model", "o/n",
-             "--", "--load-format=cryptotensors"]
-    environment = os.environ | {"KOALAVAULT_API_KEY": "kv-secret", "BASE_URL": "https://kbs.lab"}
-    with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, text=True, cwd=ROOT) as child:
-        try:
-            assert child.stdout
-            said = child.stdout.readline()  # what it says first, it says when it was started anew
-            known = Path(f"/proc/{child.pid}/cmdline").read_text() + Path(f"/proc/{child.pid}/environ").read_text()
-        finally:
-            child.kill()
-    assert "--model-key-resource\0o/n/key" in known, said
-    assert "kv-secret" not in known and "koalavault" not in known.lower() and "BASE_URL" not in known
 
 
 def test_an_ordinary_user_can_run_it(tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vmtool.serving import entrypoint
 from vmtool.serving.koalavault import translated
 
 KEY = "kv-0123456789abcdef"
@@ -55,3 +59,20 @@ def test_no_key_that_is_named_as_one_stays(words: list[str]) -> None:
     found = translated(words, {})
     if named and found:
         assert not any(word.startswith("--koalavault") for word in found.argv)
+
+
+def test_the_entrypoint_starts_itself_anew_without_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a process was started with is what proc(5) shows of it; execve(2) replaces both."""
+    started: list[tuple[tuple[str, ...], dict[str, str]]] = []
+    monkeypatch.setattr(os, "execve", lambda program, words, environment: started.append((words, environment)))
+    monkeypatch.setattr(os, "environ", {"PATH": "/bin", "KOALAVAULT_API_KEY": KEY, "BASE_URL": "https://kbs.lab"})
+    monkeypatch.setattr(sys, "argv", ["entrypoint", "--koalavault-api-key", KEY, "--koalavault-model", "o/n", *REST])
+    entrypoint.leave_koalavault()
+    [(words, environment)] = started
+    assert words[:4] == (sys.executable, "-P", "-m", "vmtool.serving.entrypoint") and words[-len(REST):] == tuple(REST)
+    assert KEY not in str(words) and environment == {"PATH": "/bin"}
+    monkeypatch.setattr(sys, "argv", ["entrypoint", *words[4:]])
+    monkeypatch.setattr(os, "environ", environment)
+    assert entrypoint.leave_koalavault() == 0 and len(started) == 1, "once"
+    monkeypatch.setattr(sys, "argv", ["entrypoint", "--koalavault-model", "o/n", "--trust-remote-code"])
+    assert entrypoint.main() == 7
