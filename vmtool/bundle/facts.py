@@ -11,6 +11,7 @@ from vmtool.errors import VmtoolError
 from vmtool.foreign import read_regular
 from vmtool.instance.instance import InstanceRecord, Paths
 from vmtool.proof.evidence import is_regular, regular_files
+from vmtool.spec.runtime import Spec
 
 # Everything else of the directory stays: secrets, tokens, logs, marks.
 OF_LAUNCH = (RECORD, SPEC, PLAN, FACTS)
@@ -39,11 +40,15 @@ def read_members(paths: Paths, record: InstanceRecord) -> tuple[dict[str, bytes]
     return members, {name: path for name, path in outside.items() if name in members}
 
 
-def read_secrets(paths: Paths) -> dict[str, bytes]:
-    """The instance's secrets, by the name of their file."""
-    return read_all({str(path.relative_to(paths.directory)): path
-                     for secret in {paths.key.parent, paths.access.parent} for path in regular_files(secret)
-                     if path.name != ACCESS})
+def read_secrets(paths: Paths, spec: bytes) -> dict[str, bytes]:
+    """The instance's secrets, by the name of their file, and those that its spec names, as far as they are there.
+
+    Raises:
+        ValueError: that is no spec.
+    """
+    own = {str(path.relative_to(paths.directory)): path for secret in {paths.key.parent, paths.access.parent}
+           for path in regular_files(secret) if path.name != ACCESS}
+    return read_all(own | {path: Path(path) for path in Spec.model_validate_json(spec).secret_files})
 
 
 def read_all(found: dict[str, Path]) -> dict[str, bytes]:

@@ -11,6 +11,8 @@ PUBLIC = re.compile(rb"-----BEGIN (CERTIFICATE|PUBLIC KEY)-----[^-]*-----END \1-
 BOUNDARY = re.compile(rb"-----[A-Z0-9 ]+-----")
 # No API key is shorter (vmtool.serving.access_list); what is, occurs by chance.
 LEAST = 16
+# The private members of a JWK; its others are for everybody.
+PRIVATE = re.compile(rb'"(?:k|d|p|q|dp|dq|qi)"\s*:\s*"([^"]+)"')
 # A key by its form, whoever it is of: PEM, or the private members of a JWK (RFC 7517, RFC 7518).
 FORMS = (re.compile(rb"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----"),
          re.compile(rb'\\?"(?:k|d)\\?"\s*:\s*\\?"[A-Za-z0-9+/_=-]{16,}'))
@@ -39,7 +41,8 @@ def _has_key(content: bytes) -> bool:
 
 def _forms(content: bytes) -> Iterator[bytes]:
     """What would give a secret away: each of its words, also as hexadecimal digits and in base64."""
-    for word in BOUNDARY.sub(b"", PUBLIC.sub(b"", content)).split():
+    is_json = content.lstrip()[:1] in (b"{", b"[")
+    for word in PRIVATE.findall(content) if is_json else BOUNDARY.sub(b"", PUBLIC.sub(b"", content)).split():
         if len(word) >= LEAST:
             yield word
             yield word.hex().encode()

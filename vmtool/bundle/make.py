@@ -9,7 +9,7 @@ from vmtool.attest.appraisal import NotProven
 from vmtool.bundle.archive import pack
 from vmtool.bundle.chain import sealed
 from vmtool.bundle.claims import Origin, appraise_bundle
-from vmtool.bundle.contents import CLAIMS, HEAD, OBSERVED, SCHEMA, Head
+from vmtool.bundle.contents import CLAIMS, HEAD, OBSERVED, SCHEMA, SPEC, Head
 from vmtool.bundle.facts import read_members, read_secrets
 from vmtool.bundle.leaks import find_leaks
 from vmtool.bundle.observed import ObservingReader, observed_text
@@ -35,9 +35,9 @@ def make_bundle(state: State, instance: Instance, observed: ObservingReader, der
     name = instance.name
     with locks.Lock(state.lock(instance.paths.directory), doing):
         members, outside = read_members(instance.paths, instance.known())
-        secrets = read_secrets(instance.paths)
-    if CLAIMS not in members:
-        raise VmtoolError(f"{name} was removed in the meantime", hint="vmtool ps")
+        if CLAIMS not in members or SPEC not in members:
+            raise VmtoolError(f"{name} was removed in the meantime", hint="vmtool ps")
+        secrets = read_secrets(instance.paths, members[SPEC])
     head = Head(SCHEMA, __version__, name, str(parse_json(members[CLAIMS])["at"]), str(instance.paths.place),
                 instance.state, instance.pid, outside)
     members[OBSERVED] = observed_text(observed.answers, head.files(members)).encode()

@@ -171,4 +171,6 @@ class Spec(Strict):
     @property
     def secret_files(self) -> frozenset[str]:
         """The files that it names whose content nobody else may see."""
-        return frozenset(str(path) for path in (self.spec.vllm.api_key_file, self.spec.tls.key) if path)
+        body, encryption = self.spec, self.spec.model.encryption
+        named = (body.vllm.api_key_file, body.tls.key, encryption.key.file if encryption else None)
+        return frozenset(str(path) for path in named if path)

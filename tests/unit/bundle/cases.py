@@ -66,9 +66,9 @@ class Launched:
         return make_bundle(self.state, self.instance, reader, read_whole_claims, "a test")
 
 
-def launched(root: Path, evidence: Mapping[str, bytes] | None = None) -> Launched:
+def launched(root: Path, evidence: Mapping[str, bytes] | None = None, **changes: Any) -> Launched:
     state = State(root)
-    paths, spec = Paths(state.instance("a")), wish()
+    paths, spec = Paths(state.instance("a")), wish(**changes)
     record = replace(RECORD, digest=digest(spec))
     rendered = {"net/result.json": b"{}", "log/guest.log": b"said", "tokens": b"token lab sha256:00",
                 "evidence/canary.json": json.dumps({"right": True, "answer": "So."}).encode(),

@@ -86,6 +86,17 @@ def test_a_secret_that_got_into_a_file_gets_into_no_bundle(tmp_path: Path, form:
     assert secret not in "\n".join(error.value.details)
 
 
+def test_a_secret_that_only_the_spec_names_gets_into_no_bundle(tmp_path: Path) -> None:
+    """A model's key is never in the instance's directory."""
+    key = tmp_path / "master.jwk"
+    key.write_text('{"kty": "oct", "k": "bW9kZWxtb2RlbG1vZGVsbW9kZWw="}')
+    found = launched(tmp_path / "state", {"net/more": b"bW9kZWxtb2RlbG1vZGVsbW9kZWw="}, model={
+        "name": "m", "path": "/m", "encryption": {"signer": "/s.jwk", "key": {"file": str(key)}}})
+    with pytest.raises(VmtoolError) as error:
+        found.bundle()
+    assert f"net/more has what is in {key}" in error.value.details
+
+
 @pytest.mark.parametrize("text", [PEM, PEM.encode().hex(), '{"kty": "oct", "k": "c2VjcmV0c2VjcmV0c2VjcmV0"}',
                                   json.dumps({"x": '{"d":"c2VjcmV0c2VjcmV0c2VjcmV0"}'})])
 def test_no_private_key_of_anybody_gets_into_it(tmp_path: Path, text: str) -> None:

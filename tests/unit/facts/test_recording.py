@@ -65,6 +65,8 @@ def test_a_file_with_secrets_is_read_and_not_kept() -> None:
     spec = wish(vllm={"api_key_file": "/etc/vmtool/keys"},
                 tls={"source": "files", "certificate": "/c.pem", "key": "/k.pem"})
     assert spec.secret_files == {"/etc/vmtool/keys", "/k.pem"}
+    assert wish(model={"name": "m", "path": "/m", "encryption": {"signer": "/s.jwk", "key": {"file": "/m.jwk"}}}
+                ).secret_files == {"/m.jwk"}
     machine = Recorded({"texts": {"/etc/vmtool/keys": "hunter2hunter2hunter2", "/c.pem": "public"},
                         "pieces": {"/k.pem": {"size": 7, "0": b"hunter2".hex()}}})
     reader = RecordingReader(machine, spec.secret_files)
