@@ -20,7 +20,8 @@ PORT, NAME = 18611, "upgraded"
 def running(vmtool: Vmtool, make_spec: MakeSpec) -> Iterator[Path]:
     """An instance; its directory. Afterwards the machine is as before."""
     before = footprint()
-    vmtool("run", make_spec(NAME, PORT))
+    # It loads for long enough that other commands meet an upgrade on its way.
+    vmtool("run", make_spec(NAME, PORT, vllm={"args": {"standin-loads": 20}, "allow": ["unknown"]}))
     yield vmtool.state / "instances" / NAME
     vmtool("rm", "--yes", NAME)
     assert footprint() == before
@@ -51,17 +52,18 @@ def containers(vmtool: Vmtool, directory: Path) -> list[str]:
 @pytest.mark.slow
 def test_clients_see_no_error_and_nobody_else_is_let_in_between(vmtool: Vmtool, running: Path) -> None:
     key = (running / "secret" / "api-key").read_text().strip()
-    with asking(PORT, key, 400) as seen, subprocess.Popen(
+    with asking(PORT, key, 2000) as seen, subprocess.Popen(
             vmtool.argv("upgrade", NAME), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             text=True) as upgrade:
-        until(lambda: '"previous"' in journal(running), "it does not begin")
+        until(lambda: '"previous"' in journal(running) and "wait until" in journal(running).partition("\n")[2],
+              "it does not begin")
         stopped = vmtool("stop", NAME, status=1)
         second = vmtool("upgrade", NAME, status=3)
         shown = state(vmtool)
         out, err = upgrade.communicate(timeout=200)
     assert upgrade.returncode == 0, err
     assert seen.errors == []
-    assert (seen.streams, seen.answers > 50) == ([400], True)
+    assert (seen.streams, seen.answers > 50) == ([2000], True)
     assert "is being upgraded" in stopped.err
     assert "is busy: vmtool upgrade" in second.err
     assert (shown, state(vmtool)) == ("upgrading", "running")
