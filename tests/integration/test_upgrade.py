@@ -20,8 +20,7 @@ PORT, NAME = 18611, "upgraded"
 def running(vmtool: Vmtool, make_spec: MakeSpec) -> Iterator[Path]:
     """An instance; its directory. Afterwards the machine is as before."""
     before = footprint()
-    # It loads for long enough that other commands meet an upgrade on its way.
-    vmtool("run", make_spec(NAME, PORT, vllm={"args": {"standin-loads": 20}, "allow": ["unknown"]}))
+    vmtool("run", make_spec(NAME, PORT))
     yield vmtool.state / "instances" / NAME
     vmtool("rm", "--yes", NAME)
     assert footprint() == before
@@ -49,27 +48,35 @@ def containers(vmtool: Vmtool, directory: Path) -> list[str]:
     return sorted(line.split()[0] for line in found.splitlines() if line.startswith(f"vmtool-{NAME}"))
 
 
-@pytest.mark.slow
 def test_clients_see_no_error_and_nobody_else_is_let_in_between(vmtool: Vmtool, running: Path) -> None:
     key = (running / "secret" / "api-key").read_text().strip()
-    with asking(PORT, key, 2000) as seen, subprocess.Popen(
-            vmtool.argv("upgrade", NAME), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            text=True) as upgrade:
-        until(lambda: '"previous"' in journal(running) and "wait until" in journal(running).partition("\n")[2],
-              "it does not begin")
-        stopped = vmtool("stop", NAME, status=1)
-        second = vmtool("upgrade", NAME, status=3)
-        shown = state(vmtool)
-        out, err = upgrade.communicate(timeout=200)
-    assert upgrade.returncode == 0, err
+    with asking(PORT, key, 250) as seen:
+        out = vmtool("upgrade", NAME).out
     assert seen.errors == []
-    assert (seen.streams, seen.answers > 50) == ([2000], True)
-    assert "is being upgraded" in stopped.err
-    assert "is busy: vmtool upgrade" in second.err
-    assert (shown, state(vmtool)) == ("upgrading", "running")
+    assert (seen.streams, seen.answers > 50) == ([250], True)
+    assert state(vmtool) == "running"
     assert containers(vmtool, running) == [f"vmtool-{NAME}.b"]
     assert (running / "secret" / "api-key").read_text().strip() == key
     assert f"{NAME} ready after" in out
+
+
+@pytest.mark.slow
+def test_commands_that_meet_an_upgrade_are_refused(vmtool: Vmtool, make_spec: MakeSpec) -> None:
+    """The new one loads for long enough."""
+    vmtool("run", make_spec("met", PORT + 1, vllm={"args": {"standin-loads": 20}, "allow": ["unknown"]}))
+    directory = vmtool.state / "instances" / "met"
+    try:
+        with subprocess.Popen(vmtool.argv("upgrade", "met"), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                              stdout=subprocess.DEVNULL, text=True) as upgrade:
+            until(lambda: "wait until" in journal(directory).partition("\n")[2] and '"previous"' in journal(directory),
+                  "it does not begin")
+            assert "is being upgraded" in vmtool("stop", "met", status=1).err
+            assert "is busy: vmtool upgrade" in vmtool("upgrade", "met", status=3).err
+            [shown] = [one["state"] for one in vmtool("ps", "--json").json["instances"] if one["name"] == "met"]
+            _, err = upgrade.communicate(timeout=200)
+        assert (shown, upgrade.returncode) == ("upgrading", 0), err
+    finally:
+        vmtool("rm", "--yes", "met")
 
 
 @pytest.mark.slow
