@@ -14,7 +14,8 @@ ORDER = (HOST, ROOTFS, LAB)
 LANES = (("tests/lab/", LAB), ("tests/integration/test_rootfs", ROOTFS), ("tests/integration/", HOST))
 # Of those for the host: they start nothing, and look at nothing, that others would find or disturb.
 ANYWHERE = tuple(f"tests/integration/{name}.py" for name in (
-    "connect/test_connect", "connect/test_tpm", "test_chat", "test_device_writes", "test_encrypted_models", "test_fuzz_evidence",
+    "connect/test_connect", "connect/test_tpm",
+    "test_chat", "test_device_writes", "test_encrypted_models", "test_fuzz_evidence",
     "test_isolation", "test_kata_cli", "test_libvirt_xml",
     "test_setup", "test_torch_index", "test_watch", "serving/test_certificates", "serving/test_front",
     "serving/test_held", "serving/test_metrics", "serving/test_otlp", "serving/test_tls", "serving/test_tokens"))
