@@ -36,7 +36,7 @@ def metrics_command(state: State, name: str | None, kind: str | None, otlp: str 
                     headers: Path | None, ca: Path | None) -> None:
     """Print the metrics of an instance, or what this host knows of all, in Prometheus's text form."""
     if kind and (name or otlp):
-        raise Refused(f"--{kind}: one for all instances", hint=f"vmtool metrics --{kind}")
+        raise Refused(f"--{kind}: one for all instances", hint="leave out the name and --otlp")
     if not otlp and (every or headers or ca):
         raise Refused("--every, --headers and --ca are for --otlp", hint="vmtool metrics --help")
     if kind:
