@@ -86,6 +86,7 @@ PLANNERS = {
     "gpu.plan_bind.plan_bind": "gpu bind", "gpu.plan_cc_mode.plan_cc": "gpu cc-mode set on",
     "gpu.plan_release.plan_release": "gpu release", "image.plan_build.plan_build": "image build",
     "image.plan_import.plan_import": "image import", "launch.pipeline.plan_launch": "launch runc",
+    "launch.plan_reference.plan_files": "attest reference",
     "launch.plan_upgrade.plan_upgrade": "upgrade", "launch.commands.upgrade.make_upgrade": "upgrade",
     "models.encryption.plan_encrypt.plan_encrypt": "model encrypt", "models.plan_model.plan_model": "model canary",
     "models.rewrap.plan_rewrap.plan_rewrap": "model rewrap",

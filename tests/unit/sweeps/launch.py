@@ -27,6 +27,7 @@ from vmtool.gpu.facts import read_gpu
 from vmtool.instance.instance import Instance, InstanceRecord, Paths
 from vmtool.launch.facts import read_launch
 from vmtool.launch.pipeline import plan_launch
+from vmtool.launch.plan_reference import plan_files
 from vmtool.launch.plan_upgrade import plan_upgrade
 from vmtool.models.encryption.launch_facts import EncryptedModelFacts
 from vmtool.net.after_cleanup import facts_without, unpublished
@@ -181,13 +182,18 @@ def launch_kata(spec: Spec, *, gpus: bool = False) -> Make:
 
 def launch_libvirt(spec: Spec) -> Make:
     """With a guest of the facts in tests.unit.libvirt.cases."""
-    def make(state: State, machine: FakeMachine) -> Plan:
-        guest = replace(libvirt.facts(spec.spec.runtime.tee), system=False)
-        gpu = read_gpu(machine, state) if spec.spec.resources.accelerators.bdf else None
-        found = Found(_here(state, machine, libvirt.host()), runc.MODEL, None, guest=guest, gpu=gpu)
-        return plan_launch(*launched(state, spec, found))
+    return lambda state, machine: plan_launch(*_libvirt(spec, state, machine))
 
-    return make
+
+def reference_of(spec: Spec) -> Make:
+    """The files alone of which a launch's reference values are computed."""
+    return lambda state, machine: plan_files(_libvirt(spec, state, machine)[0])
+
+
+def _libvirt(spec: Spec, state: State, machine: FakeMachine) -> tuple[Launch, HostFacts]:
+    guest = replace(libvirt.facts(spec.spec.runtime.tee), system=False)
+    gpu = read_gpu(machine, state) if spec.spec.resources.accelerators.bdf else None
+    return launched(state, spec, Found(_here(state, machine, libvirt.host()), runc.MODEL, None, guest=guest, gpu=gpu))
 
 
 def _here(state: State, machine: FakeMachine, host: HostFacts) -> HostFacts:
@@ -228,6 +234,7 @@ CASES = {
     "launch kata, a GPU": Case(with_guests("sandbox-chat", "virtcca-gpu", "kunpeng-a100",
                                            "/opt/kata/bin/qemu-system-x86_64", ASKED),
                                launch_kata(VIRTCCA, gpus=True), LEFT | gpu.LEFT),
+    "attest reference": Case(with_guests("vmtool-chat", "snp-libvirt"), reference_of(libvirt.wish("snp")), LEFT),
     "launch libvirt": Case(with_guests("vmtool-chat", "snp-libvirt"), launch_libvirt(libvirt.wish("snp")), LEFT),
     "launch libvirt, a GPU": Case(with_guests("vmtool-chat", "snp-libvirt-gpu", "kunpeng-a100"),
                                   launch_libvirt(libvirt.wish("snp", 1)), LEFT | gpu.LEFT),
