@@ -36,13 +36,20 @@ def load_certificates(data: bytes) -> tuple[x509.Certificate, ...]:
         # VCEKs have the serial number 0. A cryptography that refuses it is not the pinned one.
         warnings.simplefilter("ignore")
         if PEM not in data:
-            return (x509.load_der_x509_certificate(data),)
+            return (_whole(x509.load_der_x509_certificate(data)),)
         require(data.count(PEM) <= MOST, f"more than {MOST} certificates")
         # The loader skips what is no certificate, and so a damaged one, and whatever is around it.
         require(PEM_TEXT.fullmatch(data) is not None, "damaged certificates, or text around them")
-        found = tuple(x509.load_pem_x509_certificates(data))
+        found = tuple(map(_whole, x509.load_pem_x509_certificates(data)))
         require(len(set(found)) == len(found), "a certificate occurs twice")
         return found
+
+
+def _whole(certificate: x509.Certificate) -> x509.Certificate:
+    """Its signature has whole bytes: how many bits of the last one count is not signed, and not looked at."""
+    der, size = certificate.public_bytes(Encoding.DER), len(certificate.signature)
+    require(der[-size - 1] == 0, f"the signature of {common_name(certificate)} has a part of a byte")
+    return certificate
 
 
 def load_crl(data: bytes) -> x509.CertificateRevocationList:

@@ -108,6 +108,16 @@ def test_a_text_with_a_damaged_certificate_is_refused() -> None:
             load_certificates(damaged)
 
 
+@needs_vectors
+def test_the_bits_of_a_signature_are_whole_bytes() -> None:
+    """Where the last one is zero, DER may say that it is not there; a verifier sees no difference."""
+    vlek = vector("snp/milan-vlek.der")
+    [certificate] = load_certificates(vlek)
+    place = len(vlek) - len(certificate.signature) - 1
+    with pytest.raises(NotProven, match="a part of a byte"):
+        load_certificates(vlek[:place] + b"\1" + vlek[place + 1:])
+
+
 def test_a_text_with_endless_certificates_is_refused() -> None:
     with pytest.raises(NotProven, match="occurs twice"):
         load_certificates(ROOT.pem * 64)
