@@ -102,12 +102,12 @@ def test_only_so_many_wait_and_one_thread_hangs(hanging: tuple[threading.Event, 
         results = await asyncio.gather(*(evidence.respond(NONCE, each, KEY) for each in "abcd"), return_exceptions=True)
         return [str(result) for result in results]
 
-    before = threading.active_count()
+    before = set(threading.enumerate())
     found = asyncio.run(ask())
     assert found[2:] == ["others wait for evidence; try again"] * 2
     assert all("does not answer" in each for each in found[:2])
     assert "still does not answer" in asyncio.run(_again(evidence))
-    assert threading.active_count() == before + 1
+    assert len(set(threading.enumerate()) - before) == 1
     ended.set()
     assert evidence.done.wait(20)
     evidence.limits = LIMITS
