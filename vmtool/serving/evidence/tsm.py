@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+from collections.abc import Iterator
 
 from vmtool.serving.evidence.binding import report_data
 from vmtool.serving.evidence.collected import Collected
@@ -17,40 +18,59 @@ PROVIDERS = {"sev_guest": "snp", "tdx_guest": "tdx", "arm_cca_guest": "cca"}
 NO_PROVIDER = errno.ENXIO
 
 
+def kind_of(guest: Guest) -> str:
+    """The kind of the reports that this kernel makes; empty when it makes none, or of an unknown kind."""
+    try:
+        with _request(guest):
+            return PROVIDERS.get(_provider(guest), "")
+    except OSError:
+        return ""
+
+
 def collect(guest: Guest, bound: bytes) -> Collected | None:
-    """A report over the data; None where no provider is registered.
+    """A report over the data, at most 64 bytes; None where no provider is registered.
 
     Raises:
         NotCollected: the provider is unknown, or another request came in between. OSError: the kernel refuses.
     """
     try:
-        _make(guest)
+        with _request(guest):
+            return _report(guest, bound)
     except OSError as error:
         if error.errno == NO_PROVIDER:
             return None
         raise
-    try:
-        provider = guest.read(f"{ENTRY}/provider").decode("ascii", "replace").strip()
-        if provider not in PROVIDERS:
-            raise NotCollected(f"configfs-tsm has the provider {provider[:40]!r}, which is unknown")
-        before = _generation(guest)
-        guest.write(f"{ENTRY}/inblob", report_data(bound))
-        report, certificates = guest.read(f"{ENTRY}/outblob"), _auxiliary(guest)
-        if _generation(guest) != before + 1:
-            raise NotCollected("configfs-tsm: somebody else wrote to the request")
-        return Collected(PROVIDERS[provider], report, certificates)
-    finally:
-        with contextlib.suppress(OSError):
-            guest.remove_dir(ENTRY)
 
 
-def _make(guest: Guest) -> None:
-    """The request; one that a killed process has left is replaced."""
+def _report(guest: Guest, bound: bytes) -> Collected:
+    provider = _provider(guest)
+    if provider not in PROVIDERS:
+        raise NotCollected(f"configfs-tsm has the provider {provider[:40]!r}, which is unknown")
+    before = _generation(guest)
+    guest.write(f"{ENTRY}/inblob", report_data(bound))
+    report, certificates = guest.read(f"{ENTRY}/outblob"), _auxiliary(guest)
+    if _generation(guest) != before + 1:
+        raise NotCollected("configfs-tsm: somebody else wrote to the request")
+    return Collected(PROVIDERS[provider], report, certificates)
+
+
+@contextlib.contextmanager
+def _request(guest: Guest) -> Iterator[None]:
+    """A request of our own; one that a killed process has left is replaced."""
     try:
         guest.make_dir(ENTRY)
     except FileExistsError:
         guest.remove_dir(ENTRY)
         guest.make_dir(ENTRY)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            guest.remove_dir(ENTRY)
+
+
+def _provider(guest: Guest) -> str:
+    return guest.read(f"{ENTRY}/provider").decode("ascii", "replace").strip()
 
 
 def _generation(guest: Guest) -> int:

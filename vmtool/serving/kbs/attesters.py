@@ -9,12 +9,12 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from vmtool.serving.evidence.tsm import ROOT
 from vmtool.serving.kbs.errors import KeyNotReleased
 from vmtool.serving.kbs.guest_agent import GuestAgent
-from vmtool.serving.kbs.tsm import REPORTS, TsmReports
+from vmtool.serving.kbs.tsm import TsmReports
 
 SAMPLE = "sample"
 
@@ -36,24 +36,26 @@ class Attester:
     additional: Callable[[bytes], str] = lambda digest: ""
 
 
-def find_attester(agent: GuestAgent | None, *, allow_unconfidential: bool, reports: Path = REPORTS) -> Attester:
+def find_attester(agent: GuestAgent | None, *, allow_unconfidential: bool,
+                  reports: TsmReports | None = None) -> Attester:
     """The best one of this guest.
 
     Args:
         agent: the one that answers on the loopback, if any.
+        reports: of the kernel; None for this one.
 
     Raises:
         KeyNotReleased: there is none.
     """
     if agent and agent.tee and agent.tee != SAMPLE:
         return Attester(agent.tee, "the attestation agent", agent.evidence, agent.additional)
-    tsm = TsmReports(reports)
-    if tee := tsm.tee():
-        return Attester(tee, f"the kernel ({reports})", tsm.evidence)
+    kernel = reports or TsmReports()
+    if tee := kernel.tee():
+        return Attester(tee, f"the kernel ({ROOT})", kernel.evidence)
     if allow_unconfidential:
         return Attester(SAMPLE, "the sample attester, which proves nothing", sample_evidence)
     raise KeyNotReleased("evidence", "this guest has nothing to prove what it runs in: no attestation agent on the "
-                         f"loopback, no {reports}", "a lab without a TEE has allow_unconfidential, here and there")
+                         f"loopback, no {ROOT}", "a lab without a TEE has allow_unconfidential, here and there")
 
 
 def sample_evidence(digest: bytes) -> dict[str, str]:

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.fakes.tee_guest import FakeGuest
 from vmtool.serving.kbs import guest_agent, source
 from vmtool.serving.kbs.attesters import Attester, find_attester, sample_evidence
 from vmtool.serving.kbs.broker_source import BrokerSource
@@ -24,6 +25,7 @@ from vmtool.serving.kbs.jwe import seal
 from vmtool.serving.kbs.resource_name import resource_name
 from vmtool.serving.kbs.source import read_key
 from vmtool.serving.kbs.tee_keys import jwk_of, public_key
+from vmtool.serving.kbs.tsm import TsmReports
 
 NAME, SECRET = "demo/model/key", b"c2VjcmV0 bytes of a key"
 SAMPLE = Attester("sample", "", sample_evidence)
@@ -218,14 +220,14 @@ def test_the_agents_evidence_is_used_where_it_gives_no_resources(hub: dict[str, 
 
 def test_the_sample_attester_is_never_a_fallback(tmp_path: Path) -> None:
     with pytest.raises(KeyNotReleased, match="nothing to prove"):
-        find_attester(None, allow_unconfidential=False, reports=tmp_path / "absent")
-    assert find_attester(None, allow_unconfidential=True, reports=tmp_path / "absent").tee == "sample"
+        find_attester(None, allow_unconfidential=False, reports=TsmReports(FakeGuest()))
+    assert find_attester(None, allow_unconfidential=True, reports=TsmReports(FakeGuest())).tee == "sample"
     agent = GuestAgent(HttpServer("http://127.0.0.1:1"), "sample", (), resources=False)
     with pytest.raises(KeyNotReleased, match="nothing to prove"):
-        find_attester(agent, allow_unconfidential=False, reports=tmp_path / "absent")
+        find_attester(agent, allow_unconfidential=False, reports=TsmReports(FakeGuest()))
     # What is better and fails later is not replaced.
     broken = GuestAgent(HttpServer("http://127.0.0.1:1"), "snp", (), resources=False)
-    assert find_attester(broken, allow_unconfidential=True, reports=tmp_path / "absent").tee == "snp"
+    assert find_attester(broken, allow_unconfidential=True, reports=TsmReports(FakeGuest())).tee == "snp"
 
 
 def test_init_data_that_cannot_be_read_ends_it(hub: dict[str, Answer], tmp_path: Path) -> None:

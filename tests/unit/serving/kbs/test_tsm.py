@@ -1,55 +1,22 @@
-"""Evidence of the kernel's TSM reports, on a directory that reacts as configfs does."""
+"""Evidence of the kernel's TSM reports in the protocol's form, on a kernel that reacts as configfs does."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
+from tests.fakes.tee_guest import FakeGuest
 from tests.unit.attest.cases import is_accepted, needs_vectors, request, vector
 from tests.unit.attest.make_snp import authorities, make
 from vmtool.attest.snp.evidence_json import rebuild_report
-from vmtool.serving.kbs import tsm
 from vmtool.serving.kbs.errors import KeyNotReleased
 from vmtool.serving.kbs.snp_json import CERTIFICATES, snp_evidence
 from vmtool.serving.kbs.tsm import TsmReports
 
 GENUINE = ("snp/genoa-v3-report.bin", "snp/milan-vcek-report.bin", "snp/milan-vlek-report.bin",
            "snp/dstack-milan-v3-report.bin")
-
-
-class Kernel(TsmReports):
-    """A guest's kernel: each write of a request counts up the generation."""
-
-    @contextmanager
-    def _report(self) -> Iterator[Path]:
-        report = self.directory / "r"
-        report.mkdir(exist_ok=True)
-        yield report
-
-
-def kernel(directory: Path, provider: str, blob: bytes, aux: bytes | None = None) -> Kernel:
-    report = directory / "r"
-    report.mkdir()
-    (report / "provider").write_text(f"{provider}\n")
-    (report / "generation").write_text("4\n")
-    (report / "outblob").write_bytes(blob)
-    if aux is not None:
-        (report / "auxblob").write_bytes(aux)
-    return Kernel(directory)
-
-
-@pytest.fixture
-def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The generations that are read one after the other."""
-    numbers = [4, 5]
-    real = tsm._text
-    monkeypatch.setattr(tsm, "_text", lambda path: str(numbers.pop(0)) if path.name == "generation" else real(path))
-    return numbers
 
 
 def table(*certificates: tuple[str, bytes]) -> bytes:
@@ -62,33 +29,41 @@ def table(*certificates: tuple[str, bytes]) -> bytes:
     return head + bytes(24) + body
 
 
-def test_a_report_with_its_certificate_is_verified(tmp_path: Path, counted: list[int]) -> None:
+def test_a_report_with_its_certificate_is_verified() -> None:
     report, vcek = make()
-    found = kernel(tmp_path, "sev_guest", report, table(("VCEK", vcek)))
-    assert found.tee() == "snp"
-    evidence = found.evidence(b"\x11" * 48)
-    assert (tmp_path / "r" / "inblob").read_bytes() == b"\x11" * 48 + bytes(16)
+    seen: list[bytes] = []
+
+    def answer(data: bytes) -> bytes:
+        seen.append(data)
+        return report
+
+    guest = FakeGuest("sev_guest", answer, table(("VCEK", vcek)))
+    assert TsmReports(guest).tee() == "snp"
+    evidence = TsmReports(guest).evidence(b"\x11" * 48)
+    assert seen == [b"\x11" * 48 + bytes(16)]
     assert is_accepted(json.dumps(evidence).encode(), request(roots=authorities()[2], nonce=b"\x11" * 64))
+    assert not guest.there, "the request is taken away"
 
 
-def test_somebody_elses_request_in_between_is_noticed(tmp_path: Path, counted: list[int]) -> None:
-    counted[1] = 6
+def test_somebody_elses_request_in_between_is_noticed() -> None:
     with pytest.raises(KeyNotReleased, match="somebody else"):
-        kernel(tmp_path, "sev_guest", make()[0]).evidence(bytes(48))
+        TsmReports(FakeGuest("sev_guest", lambda data: make()[0], interfering=True)).evidence(bytes(48))
 
 
 @pytest.mark.parametrize(("provider", "tee", "blob", "form"), [
     ("tdx_guest", "tdx", b"quote", {"cc_eventlog": None, "quote": "cXVvdGU="}),
     ("arm_cca_guest", "cca", b"\1\2", {"token": [1, 2]})])
-def test_other_tees(tmp_path: Path, counted: list[int], provider: str, tee: str, blob: bytes, form: object) -> None:
-    found = kernel(tmp_path, provider, blob)
+def test_other_tees(provider: str, tee: str, blob: bytes, form: object) -> None:
+    found = TsmReports(FakeGuest(provider, lambda data: blob))
     assert found.tee() == tee and found.evidence(bytes(48)) == form
 
 
-def test_a_kernel_without_a_tee_has_none(tmp_path: Path) -> None:
-    assert TsmReports(tmp_path / "absent").tee() == "" and kernel(tmp_path, "new_guest", b"").tee() == ""
+@pytest.mark.parametrize("provider", [None, "", "new_guest"])
+def test_a_kernel_without_a_tee_has_none(provider: str | None) -> None:
+    found = TsmReports(FakeGuest(provider))
+    assert found.tee() == ""
     with pytest.raises(KeyNotReleased, match="evidence"):
-        TsmReports(tmp_path / "absent").evidence(bytes(48))
+        found.evidence(bytes(48))
 
 
 @needs_vectors
