@@ -21,7 +21,7 @@ from vmtool.plan import action_from_json
 
 KILLED = Path(__file__).with_name("killed.py")
 # One in so many, where not every point is tried.
-SAMPLE = 6
+SAMPLE = 15
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Pace:
     """At which points to kill.
 
     Args:
-        every: all of them; else one in six, others in each run, since each takes seconds. What a test asserts holds at
+        every: all of them; else one in fifteen, others in each run, since each takes seconds. What a test asserts holds at
             each point, so that no sample decides whether it passes.
     """
 
