@@ -71,7 +71,16 @@ def fingerprint(certificate: x509.Certificate) -> str:
 
 def common_name(certificate: x509.Certificate) -> str:
     """Its subject's common name; empty when it has none, or several."""
-    found = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return _common_name(certificate.subject)
+
+
+def issuer_name(certificate: x509.Certificate) -> str:
+    """The same of its issuer."""
+    return _common_name(certificate.issuer)
+
+
+def _common_name(name: x509.Name) -> str:
+    found = name.get_attributes_for_oid(NameOID.COMMON_NAME)
     return str(found[0].value) if len(found) == 1 else ""
 
 

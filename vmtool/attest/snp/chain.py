@@ -9,7 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
 from vmtool.attest.appraisal import NotChecked
-from vmtool.attest.certificates import common_name, require_leaf, verify_chain
+from vmtool.attest.certificates import common_name, issuer_name, require_leaf, verify_chain
 from vmtool.attest.cursor import require
 from vmtool.attest.snp.report import PRODUCTS, Product, Report
 
@@ -54,7 +54,7 @@ def find_chain(presented: Sequence[x509.Certificate], trusted: Sequence[x509.Cer
         raise NotChecked("the certificate of the signing key (VCEK or VLEK) is not there: --collateral FILE")
     require(len(veks) == 1, "several certificates of signing keys were presented")
     vek = veks.pop()
-    above = [item for item in presented if item != vek and common_name(item).startswith(("SEV-", "ARK-"))]
+    above = [item for item in presented if item != vek and _is_amds(item)]
     ask = _named(vek.issuer, above or trusted)
     roots = [item for item in trusted if item.subject == item.issuer]
     ark = _named(ask.issuer, roots)
@@ -64,6 +64,11 @@ def find_chain(presented: Sequence[x509.Certificate], trusted: Sequence[x509.Cer
     require(product is not None, f"{common_name(ark)} is of an unknown generation")
     unused = tuple((item, _named(item.issuer, roots)) for item in above if item not in (ask, ark))
     return SnpChain(vek, ask, ark, product or PRODUCTS[0], unused)
+
+
+def _is_amds(certificate: x509.Certificate) -> bool:
+    """By either of its names: one whose own name was altered is verified as well, and refused."""
+    return any(name.startswith(("SEV-", "ARK-")) for name in (common_name(certificate), issuer_name(certificate)))
 
 
 def _named(name: x509.Name, among: Sequence[x509.Certificate]) -> x509.Certificate:
