@@ -29,8 +29,8 @@ class Pace:
     """At which points to kill.
 
     Args:
-        every: all of them; else one in fifteen, others in each run, since each takes seconds. What a test asserts holds at
-            each point, so that no sample decides whether it passes.
+        every: all of them; else one in fifteen, others in each run, since each takes seconds. What a test asserts holds
+            at each point, so that no sample decides whether it passes.
     """
 
     every: bool

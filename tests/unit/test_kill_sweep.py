@@ -50,8 +50,8 @@ def sweep(case: str, directory: Path) -> Sweep:
 
 
 # The steps of these are in other cases as well.
-LONG = ("launch libvirt, a GPU", "launch libvirt, not confidential", "launch runc, a model of a hub",
-        "launch runc, the system's containerd", "net add", "net reset, on a busy host")
+LONG = ("launch libvirt, a GPU", "launch libvirt, a TPM", "launch libvirt, not confidential",
+        "launch runc, a model of a hub", "launch runc, the system's containerd", "net add", "net reset, on a busy host")
 NAMES = [pytest.param(name, marks=[pytest.mark.slow] if name in LONG else []) for name in CASES]
 ALL = pytest.mark.parametrize("case", NAMES)
 # Their undo is that of the launch and of what it takes up on its way, which are cases themselves.

@@ -189,6 +189,11 @@ def add_verity(call: Call) -> Output:
     return result if result.status else make(call, call.order["table"], call.order["disk"])
 
 
+def write_reference(call: Call) -> Output:
+    """Of the kernel and the initramfs that are there by then."""
+    return make(call, call.order["out"], call.order["kernel"], call.order["initrd"])
+
+
 def workload_disk(call: Call) -> Output:
     """The cache's disk, made once, and its link."""
     order, machine = call.order, call.machine
@@ -221,5 +226,6 @@ WORKERS: Mapping[str, Program] = {
     "rootfs.metadata.write_metadata": write_metadata, "rootfs.metadata.update_metadata": write_metadata,
     "rootfs.metadata.compare_lock": compare_lock, "rootfs.boot.make_initramfs": make_initramfs,
     "rootfs.boot.append_initramfs": make_initramfs, "rootfs.grow.grow_in_place": grow_in_place,
-    "rootfs.grow.roll_back": roll_back, "libvirt.add_verity": add_verity, "libvirt.workload_disk": workload_disk,
+    "rootfs.grow.roll_back": roll_back, "libvirt.write_reference": write_reference,
+    "libvirt.add_verity": add_verity, "libvirt.workload_disk": workload_disk,
 }

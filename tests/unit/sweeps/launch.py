@@ -191,7 +191,7 @@ def reference_of(spec: Spec) -> Make:
 
 
 def _libvirt(spec: Spec, state: State, machine: FakeMachine) -> tuple[Launch, HostFacts]:
-    guest = replace(libvirt.facts(spec.spec.runtime.tee), system=False)
+    guest = replace(libvirt.facts(spec.spec.runtime.tee), system=False, swtpm=True)
     gpu = read_gpu(machine, state) if spec.spec.resources.accelerators.bdf else None
     return launched(state, spec, Found(_here(state, machine, libvirt.host()), runc.MODEL, None, guest=guest, gpu=gpu))
 
@@ -238,6 +238,8 @@ CASES = {
     "launch libvirt": Case(with_guests("vmtool-chat", "snp-libvirt"), launch_libvirt(libvirt.wish("snp")), LEFT),
     "launch libvirt, a GPU": Case(with_guests("vmtool-chat", "snp-libvirt-gpu", "kunpeng-a100"),
                                   launch_libvirt(libvirt.wish("snp", 1)), LEFT | gpu.LEFT),
+    "launch libvirt, a TPM": Case(with_guests("vmtool-chat", "none-libvirt"), launch_libvirt(
+        libvirt.wish("none", libvirt={"tpm": True, "firmware": libvirt.FIRMWARE["none"]})), LEFT),
     "launch libvirt, not confidential": Case(with_guests("vmtool-chat", "none-libvirt"),
                                              launch_libvirt(libvirt.wish("none")), LEFT),
     "upgrade": Case(serving, upgrade(runc.wish(resources={"memory": "1Gi", "cpus": 1})), LEFT, undone=cleared),

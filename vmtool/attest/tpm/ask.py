@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from vmtool.attest.cursor import Cursor, require
-from vmtool.attest.tpm.structures import PCRS
 
+PCRS = 24
 SESSIONS = 0x8002
 CREATE_PRIMARY, QUOTE = 0x131, 0x158
 ENDORSEMENT = 0x4000000b

@@ -14,11 +14,11 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from vmtool.attest.appraisal import NotProven
 from vmtool.attest.cose import PublicKey
 from vmtool.attest.cursor import Cursor, require
+from vmtool.attest.tpm.ask import PCRS
 
 GENERATED, QUOTE = b"\xffTCG", 0x8018
 RSA, ECC, NULL = 0x01, 0x23, 0x10
 RSASSA, RSAPSS, ECDSA = 0x14, 0x16, 0x18
-PCRS = 24
 # TPMA_OBJECT: of a key that lives in one TPM and signs only what that TPM made.
 FIXED_TPM, FIXED_PARENT, ORIGIN, RESTRICTED, DECRYPT, SIGN = 1 << 1, 1 << 4, 1 << 5, 1 << 16, 1 << 17, 1 << 18
 CURVES: dict[int, type[ec.EllipticCurve]] = {3: ec.SECP256R1, 4: ec.SECP384R1, 5: ec.SECP521R1}
