@@ -134,6 +134,7 @@ def test_a_changed_input_replaces_the_image(workshop: Workshop) -> None:
     assert [path.stem for path in workshop.archives()] == [second[0].rpartition(":")[2]]
 
 
+@pytest.mark.slow
 def test_a_damaged_cache_is_noticed_and_made_good(workshop: Workshop) -> None:
     workshop.write("RUN echo cached > /marker")
     workshop.vmtool("image", "build", workshop.recipe)
@@ -303,6 +304,7 @@ def digests(workshop: Workshop) -> dict[str, tuple[str, bool]]:
     return {image["reference"]: (image["digest"], image["present"]) for image in images}
 
 
+@pytest.mark.slow
 def test_an_archive_labelled_like_a_built_image_does_not_take_its_place(workshop: Workshop, tmp_path: Path) -> None:
     workshop.write("RUN echo theirs > /marker")
     workshop.vmtool("image", "build", workshop.recipe)
@@ -330,6 +332,7 @@ def awake(workshop: Workshop) -> Iterator[Endpoint]:
     StopDaemon(daemon.pidfile, state.containerd / "users").do(host)
 
 
+@pytest.mark.slow
 def test_a_name_that_was_moved_by_hand_is_noticed_and_made_good(workshop: Workshop, tmp_path: Path,
                                                                 awake: Endpoint) -> None:
     workshop.write("RUN echo other > /marker")

@@ -256,6 +256,7 @@ def test_the_hook_hands_the_state_on_and_leaves_a_trace(kata_recipe: Path, tmp_p
     assert trace.read_text() == "vmtool-hook: container=c-1 status=3\n"
 
 
+@pytest.mark.slow
 def test_a_toolkit_with_a_known_hole_is_refused(tool: Vmtool, tmp_path: Path) -> None:
     directory = tmp_path / "r"
     directory.mkdir()
@@ -267,11 +268,12 @@ def test_a_toolkit_with_a_known_hole_is_refused(tool: Vmtool, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(("changes", "status", "message"), [
-    ({"packages": ["no-such-package-anywhere"]}, 1, "no-such-package-anywhere"),
+    pytest.param({"packages": ["no-such-package-anywhere"]}, 1, "no-such-package-anywhere", id="package",
+                 marks=pytest.mark.slow),
     ({"size": "128Mi"}, 1, "ould not"), ({"units": {"enable": ["absent.service"]}}, 2, "absent.service is in none"),
     ({"debian": {"suite": "bookworm", "repositories": [
         {"name": "l", "source": "file:///no/such/repository ./", "unsigned": True}]}}, 1, "/no/such/repository"),
-], ids=["package", "no-space", "unit", "repository"])
+], ids=[None, "no-space", "unit", "repository"])
 def test_what_cannot_be_built_is_told_and_leaves_nothing(tool: Vmtool, tmp_path: Path, changes: dict[str, object],
                                                          status: int, message: str) -> None:
     path = recipe(tmp_path / "r", **changes)

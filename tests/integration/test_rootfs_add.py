@@ -76,6 +76,7 @@ def test_a_package_file_is_installed_and_every_paper_follows(tool: Vmtool, image
     assert tool("rootfs", "inspect", path, "--json").json["contents"]["toolkit"] == "1.17.8-1"
 
 
+@pytest.mark.slow
 def test_what_cannot_be_installed_is_named_and_the_image_stays(tool: Vmtool, image: Path, tmp_path: Path) -> None:
     path = copied(image, tmp_path)
     before = state_of(path)

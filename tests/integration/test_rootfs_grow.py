@@ -233,7 +233,7 @@ def test_killed_at_any_action_it_is_the_old_or_the_new_one(tool: Vmtool, tree: P
     resize: tuple[str | Path, ...] = ("rootfs", "resize", image, "+128M", *(["--copy"] if copy else []))
     points = recorded(tool, *resize)
     assert len(points) > 4
-    for point in pace.some(points, 4):
+    for point in pace.some(points):
         copied(given, image)
         assert killed(tool, point, *resize), point
         if copy or points.index(point) % 3 == 0:

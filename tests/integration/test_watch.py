@@ -133,6 +133,7 @@ def test_damaged_files_of_one_keep_nobody_from_the_others(instances: Fleet) -> N
     assert names(damaged) == ["damaged"]
 
 
+@pytest.mark.slow
 def test_idle_it_is_small(instances: Fleet) -> None:
     """Memory and processor time for twenty instances, in numbers that do not depend on how busy the machine is."""
     for number in range(20):

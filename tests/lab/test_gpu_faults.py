@@ -44,6 +44,7 @@ def test_a_process_with_the_driver_open_is_named_and_nothing_is_touched(vm: LabV
     assert (bound.status, drivers(vm, *PAIR)) == (0, ["vfio-pci"] * 2), bound.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vm", [topology.NVIDIA_PAIR], indirect=True)
 def test_a_known_service_is_stopped_and_started_again_also_after_a_failure(vm: LabVm) -> None:
     vm.sh(CONTROL_NODE)
@@ -119,6 +120,7 @@ def test_after_sigkill_recover_puts_everything_back(vm: LabVm, record: str, boun
     assert vm.sh("ls /var/lib/vmtool/gpu/devices 2>&- || :") == ""
 
 
+@pytest.mark.slow
 @pytest.mark.timing
 @pytest.mark.parametrize("vm", [topology.NVIDIA_PAIR], indirect=True)
 def test_a_kill_after_the_last_record_finds_the_devices_bound(vm: LabVm) -> None:
