@@ -115,7 +115,9 @@ class Small:
             prompt = request["messages" if chat else "prompt"]
             tokens = int(request.get("max_completion_tokens") or request.get("max_tokens") or DEFAULT_TOKENS)
             temperature = float(request.get("temperature", 1.0))
-            if self.generator is None or request.get("model", self.name) != self.name:
+            if self.generator is None:
+                return await reply(send, 503, error("the model is being loaded; try again"))
+            if request.get("model", self.name) != self.name:
                 return await reply(send, 404, error(f"there is no model {request.get('model')!r} here"))
             async with self.turn:
                 text = await asyncio.to_thread(self.generator.answer, prompt, tokens, temperature)

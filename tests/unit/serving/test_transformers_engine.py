@@ -38,7 +38,7 @@ def chat(**more: object) -> dict[str, object]:
 def test_it_is_healthy_once_the_model_is_there() -> None:
     assert ask("GET", "/health", ready=False).status_code == 503
     assert ask("GET", "/health").status_code == 200
-    assert ask("POST", "/v1/chat/completions", chat(), ready=False).status_code == 404
+    assert ask("POST", "/v1/chat/completions", chat(), ready=False).status_code == 503
 
 
 def test_a_chat() -> None:
