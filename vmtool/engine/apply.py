@@ -108,14 +108,7 @@ def _end_previous(step: Step, plan: Plan, lock: locks.Lock, monitor: Monitor, on
     """Undo what the transaction before did: the new one is applied, so nothing of it is undone, whatever fails here."""
     began = time.monotonic()
     with signals.waiting():
-        with contextlib.suppress(OSError):
-            monitor.step(step.title)
-        lock.wait = UNDO_WAIT
-        try:
-            lock.take()
-            problems = undo(plan.directory, monitor, on=on)
-        except (NotReady, Damaged) as lost:
-            problems = [lost.message]
+        problems = _undo_all(step.title, plan, lock, monitor, on)
     if problems:
         raise VmtoolError(f"{plan.subject}: the new one is in use; not everything of the one before could be removed",
                           details=problems, hint="vmtool recover")
@@ -130,17 +123,22 @@ def _undo_after(error: BaseException, plan: Plan, lock: locks.Lock, monitor: Mon
         journal.write("failed", error=str(error) or type(error).__name__)
     if keep:
         return
-    with contextlib.suppress(OSError):
-        monitor.step("undo everything")
-    lock.wait = UNDO_WAIT
-    try:
-        lock.take()
-        problems = undo(plan.directory, monitor, on=on)
-    except (NotReady, Damaged) as lost:
-        problems = [lost.message]
+    problems = _undo_all("undo everything", plan, lock, monitor, on)
     if problems and isinstance(error, VmtoolError):
         error.details += ("not undone:", *problems)
         error.hint = "vmtool recover"
+
+
+def _undo_all(title: str, plan: Plan, lock: locks.Lock, monitor: Monitor, on: MakeHost | None) -> list[str]:
+    """Undo under the host's lock; what could not be undone, also for want of the lock."""
+    with contextlib.suppress(OSError):
+        monitor.step(title)
+    lock.wait = UNDO_WAIT
+    try:
+        lock.take()
+        return undo(plan.directory, monitor, on=on)
+    except (NotReady, Damaged) as lost:
+        return [lost.message]
 
 
 def undo(directory: Path, monitor: Monitor, *, on: MakeHost | None = None) -> list[str]:

@@ -102,8 +102,10 @@ def _apply_record(replayed: JournalState, record: dict[str, Any]) -> None:
             replayed.seconds[-1] = (title, seconds + record["seconds"])
         case "failed":
             replayed.state, replayed.error = "failed", record["error"]
-        case "undoing" | "undone" as event:
-            _undo(replayed, event, record["step"])
+        case "undoing":
+            _undo(replayed)
+        case "undone":
+            _undo(replayed, record["step"])
         case "clean" if replayed.previous:
             replayed.state, replayed.entries, replayed.previous = "applied", replayed.previous, []
         case "applied" if record.get("ends_previous"):
@@ -126,14 +128,13 @@ def _take_place(replayed: JournalState) -> None:
     replayed.state, replayed.previous, replayed.slot = "applied", [], replayed.next_slot
 
 
-def _undo(replayed: JournalState, event: str, step: int) -> None:
-    """An undo of what is retired leaves what is applied as it is."""
+def _undo(replayed: JournalState, done: int | None = None) -> None:
+    """A step's undo begins, or is done; an undo of what is retired leaves what is applied as it is."""
     if replayed.retired:
-        left = [entry for entry in replayed.retired if event == "undoing" or entry.number != step]
-        replayed.retired = left
+        replayed.retired = [entry for entry in replayed.retired if entry.number != done]
         return
     replayed.state = "undoing"
-    replayed.entries = [entry for entry in replayed.entries if event == "undoing" or entry.number != step]
+    replayed.entries = [entry for entry in replayed.entries if entry.number != done]
 
 
 def _entry(replayed: JournalState, record: dict[str, Any]) -> Entry:
