@@ -22,10 +22,11 @@ from tests.unit.attest.make_certificates import Form, Issued, certify, issue
 from tests.unit.attest.make_tpm import EVENTS, log
 from vmtool.attest.measure.boot_events import extend
 from vmtool.attest.request import Roots
-from vmtool.attest.tpm.ask import evidence_of, key_command, quote_command
+from vmtool.attest.tpm.ask import evidence_of
 from vmtool.attest.tpm.challenge import challenge_for
 from vmtool.libvirt.initramfs_files import REGISTERS
 from vmtool.libvirt.tpm_claims import judge_quote
+from vmtool.serving.evidence.tpm_commands import key_command, quote_command
 
 NONCE = bytes(range(20))
 SELECTED = (0, 4, 8)

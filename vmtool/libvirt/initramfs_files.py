@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from vmtool.attest.tpm.ask import HANDLE, HANDLE_AT, NONCE, NONCE_AT, key_command, quote_command
+from vmtool.attest.tpm.ask import HANDLE, HANDLE_AT, NONCE, NONCE_AT
 from vmtool.libvirt.verity_table import table_line
 from vmtool.rendering import render_template
+from vmtool.serving.evidence.tpm_commands import key_command, quote_command
 from vmtool.tee.table import BY_NAME
 
 if TYPE_CHECKING:

@@ -15,12 +15,13 @@ from tests.unit.attest.make_tpm import ATTRIBUTES, KEY, NONCE, Tpm, public, regi
 from tests.unit.launch.cases import MODEL, actions
 from tests.unit.libvirt.cases import FIRMWARE, STATE, facts, host, spoken, text, wish
 from vmtool.attest.appraisal import NotProven
-from vmtool.attest.tpm.ask import evidence_of, key_command, quote_command
+from vmtool.attest.tpm.ask import evidence_of
 from vmtool.launch.pipeline import plan_launch
 from vmtool.libvirt.initramfs_files import REGISTERS, guest_files
 from vmtool.libvirt.launch_check import check_domain
 from vmtool.libvirt.tpm_claims import judge_quote
 from vmtool.libvirt.workers import write_reference
+from vmtool.serving.evidence.tpm_commands import key_command, quote_command
 from vmtool.spec.runtime import Spec
 
 WITH = {"tpm": True, "firmware": FIRMWARE["none"]}

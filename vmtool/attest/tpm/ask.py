@@ -1,57 +1,16 @@
-"""Asking a TPM for a quote: the commands, and the evidence in its answers (TPM 2.0 Library, part 3: Commands).
-
-The key is a primary one of the endorsement hierarchy, made anew from the TPM's own seed each time, so that the same TPM
-has the same key. It is restricted: it signs only what the TPM made.
-"""
+"""The evidence in a TPM's answers to the commands of `vmtool.serving.evidence.tpm_commands`."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
 from typing import Any
 
 from vmtool.attest.cursor import Cursor, require
+from vmtool.serving.evidence.tpm_commands import SESSIONS
 
-PCRS = 24
-SESSIONS = 0x8002
-CREATE_PRIMARY, QUOTE = 0x131, 0x158
-ENDORSEMENT = 0x4000000b
 # Bytes of the nonce and of the key's handle, and where they are in the command for a quote.
 NONCE, HANDLE = 32, 4
 HANDLE_AT, NONCE_AT = 10, 29
-# TPM_RS_PW with an empty password.
-PASSWORD = bytes.fromhex("40000009" "0000" "00" "0000")
-# TPMT_PUBLIC: ECC on P-256, signing with ECDSA and SHA-256, with the attributes of an attestation key.
-TEMPLATE = bytes.fromhex("0023" "000b" "00050072" "0000" "0010" "0018" "000b" "0003" "0010" "0000" "0000")
-SHA256, NULL = bytes.fromhex("000b"), bytes.fromhex("0010")
-
-
-def _sized(data: bytes) -> bytes:
-    return len(data).to_bytes(2, "big") + data
-
-
-def _command(code: int, handle: bytes, parameters: bytes) -> bytes:
-    body = code.to_bytes(4, "big") + handle + len(PASSWORD).to_bytes(4, "big") + PASSWORD + parameters
-    return SESSIONS.to_bytes(2, "big") + (len(body) + 6).to_bytes(4, "big") + body
-
-
-def key_command() -> bytes:
-    """TPM2_CreatePrimary of the attestation key."""
-    parameters = _sized(_sized(b"") + _sized(b"")) + _sized(TEMPLATE) + _sized(b"") + bytes(4)
-    return _command(CREATE_PRIMARY, ENDORSEMENT.to_bytes(4, "big"), parameters)
-
-
-def quote_command(handle: bytes, nonce: bytes, registers: Sequence[int]) -> bytes:
-    """TPM2_Quote of registers of the SHA-256 bank.
-
-    Args:
-        handle: of the key, as the answer to `key_command` has it; nonce: 32 bytes.
-    """
-    bits = bytearray(PCRS // 8)
-    for number in registers:
-        bits[number // 8] |= 1 << number % 8
-    selection = (1).to_bytes(4, "big") + SHA256 + bytes((len(bits),)) + bytes(bits)
-    return _command(QUOTE, handle, _sized(nonce) + NULL + selection)
 
 
 def evidence_of(key: bytes, quote: bytes, event_log: bytes) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vmtool.attest.cursor import Cursor, require
-from vmtool.attest.tpm.ask import PCRS
+from vmtool.serving.evidence.tpm_commands import PCRS
 
 NO_ACTION = 3
 SIGNATURE, LOCALITY = b"Spec ID Event03\0", b"StartupLocality\0"

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from vmtool.attest.appraisal import NotProven
 from vmtool.attest.cose import PublicKey
 from vmtool.attest.cursor import Cursor, require
-from vmtool.attest.tpm.ask import PCRS
+from vmtool.serving.evidence.tpm_commands import PCRS
 
 GENERATED, QUOTE = b"\xffTCG", 0x8018
 RSA, ECC, NULL = 0x01, 0x23, 0x10

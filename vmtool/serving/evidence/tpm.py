@@ -1,33 +1,26 @@
 """/dev/tpmrm0: a quote of a TPM 2.0 (TCG, "TPM 2.0 Library", part 3), with the registers and the firmware's event log.
 
-Its attestation key is made anew each time from the endorsement seed and a fixed template, and so is always the same:
-its name can be enrolled once. A TPM proves what was booted; it keeps no memory from the host.
+Its attestation key is always the same (`tpm_commands`), so that its name can be enrolled once. A TPM proves what
+was booted; it keeps no memory from the host.
 """
 
 from __future__ import annotations
 
 import base64
 import json
-import struct
 import time
 from collections.abc import Callable
 
 from vmtool.serving.evidence.collected import Collected
 from vmtool.serving.evidence.guest import Guest, NotCollected
+from vmtool.serving.evidence.tpm_commands import command, key_command, quote_command, selection, sized
 
 DEVICE = "/dev/tpmrm0"
 LOG = "/sys/kernel/security/tpm0/binary_bios_measurements"
 MOST_LOG = 128 << 10
 # Those that only a reset clears; register 16 and above can be reset by software.
 REGISTERS = range(16)
-SHA256, NONE, ECDSA, P256 = 0x000b, 0x0010, 0x0018, 0x0003
-SESSIONS, NO_SESSIONS = 0x8002, 0x8001
-ENDORSEMENT, PASSWORD = 0x4000000b, 0x40000009
-CREATE_PRIMARY, QUOTE, READ_REGISTERS, FLUSH = 0x131, 0x158, 0x17e, 0x165
-# fixedTPM, fixedParent, sensitiveDataOrigin, userWithAuth, restricted, sign: it signs only what the TPM itself made.
-ATTRIBUTES = 0x00050072
-KEY = struct.pack(">HHI H H HH H H HH", 0x0023, SHA256, ATTRIBUTES, 0, NONE, ECDSA, SHA256, P256, NONE, 0, 0)
-EMPTY_PASSWORD = struct.pack(">IIHBH", 9, PASSWORD, 0, 0, 0)
+READ_REGISTERS, FLUSH = 0x17e, 0x165
 # TPM_RC_YIELDED, TPM_RC_TESTING and TPM_RC_RETRY: the command was not begun, and is to be sent again.
 AGAIN, TRIES, PAUSE = (0x908, 0x90a, 0x922), 20, 0.05
 Ask = Callable[[bytes], bytes]
@@ -40,18 +33,16 @@ def collect(guest: Guest, bound: bytes) -> Collected:
         NotCollected: the TPM refuses. OSError: the kernel does.
     """
     with guest.session(DEVICE) as ask:
-        created = _command(ask, CREATE_PRIMARY, struct.pack(">I", ENDORSEMENT), EMPTY_PASSWORD + struct.pack(
-            ">HHH", 4, 0, 0) + _sized(KEY) + struct.pack(">HI", 0, 0))
+        created = _answer(ask, key_command())
         handle, public = created[:4], _first(created[8:])
         try:
-            answer = _command(ask, QUOTE, handle, EMPTY_PASSWORD + _sized(bound) + struct.pack(">H", NONE)
-                              + _selection(REGISTERS))[4:]
+            answer = _answer(ask, quote_command(handle, bound, REGISTERS))[4:]
             registers = {number: value for start in (0, 8)
                          for number, value in _registers(ask, range(start, start + 8)).items()}
         finally:
-            _command(ask, FLUSH, b"", handle)
+            _answer(ask, command(FLUSH, b"", handle))
     quote, signature = _first(answer), answer[2 + len(_first(answer)):]
-    parts = {"quote": quote, "signature": signature[:_signature_size(signature)], "ak_public": _sized(public)}
+    parts = {"quote": quote, "signature": signature[:_signature_size(signature)], "ak_public": sized(public)}
     if log := _log(guest):
         parts["event_log"] = log
     return Collected("tpm", json.dumps({
@@ -59,12 +50,10 @@ def collect(guest: Guest, bound: bytes) -> Collected:
         "pcrs": {"sha256": {str(number): value.hex() for number, value in registers.items()}}}).encode())
 
 
-def _command(ask: Ask, code: int, handles: bytes, rest: bytes) -> bytes:
+def _answer(ask: Ask, asked: bytes) -> bytes:
     """The answer's handles and parameters."""
-    tag = SESSIONS if rest.startswith(EMPTY_PASSWORD) else NO_SESSIONS
-    command = struct.pack(">HII", tag, 10 + len(handles) + len(rest), code) + handles + rest
     for _ in range(TRIES):
-        answer = ask(command)
+        answer = ask(asked)
         if len(answer) < 10 or int.from_bytes(answer[2:6], "big") != len(answer):
             raise NotCollected(f"{DEVICE}: an answer of an odd length")
         status = int.from_bytes(answer[6:10], "big")
@@ -72,34 +61,24 @@ def _command(ask: Ask, code: int, handles: bytes, rest: bytes) -> bytes:
             break
         time.sleep(PAUSE)
     if status:
-        raise NotCollected(f"{DEVICE}: command {code:#x} fails with {status:#x}")
+        raise NotCollected(f"{DEVICE}: command 0x{asked[6:10].hex().lstrip('0')} fails with {status:#x}")
     return answer[10:]
 
 
 def _registers(ask: Ask, numbers: range) -> dict[int, bytes]:
-    answer = _command(ask, READ_REGISTERS, b"", _selection(numbers))
+    answer = _answer(ask, command(READ_REGISTERS, b"", selection(numbers)))
     # updateCounter, the selection as granted, then a list of digests.
-    digests = answer[4 + len(_selection(numbers)):]
+    digests = answer[4 + len(selection(numbers)):]
     values = [_first(digests[at:]) for at in range(4, 4 + int.from_bytes(digests[:4], "big") * 34, 34)]
     if len(values) != len(numbers):
         raise NotCollected(f"{DEVICE}: it has no SHA-256 registers {numbers.start} to {numbers.stop - 1}")
     return dict(zip(numbers, values, strict=True))
 
 
-def _selection(numbers: range) -> bytes:
-    """TPML_PCR_SELECTION with one bank."""
-    bits = sum(1 << number for number in numbers)
-    return struct.pack(">IHB", 1, SHA256, 3) + bits.to_bytes(3, "little")
-
-
 def _signature_size(data: bytes) -> int:
     """Of a TPMT_SIGNATURE by ECDSA; the answer's session follows it."""
     first = len(_first(data[4:]))
     return 4 + 2 + first + 2 + len(_first(data[6 + first:]))
-
-
-def _sized(data: bytes) -> bytes:
-    return struct.pack(">H", len(data)) + data
 
 
 def _first(data: bytes) -> bytes:
