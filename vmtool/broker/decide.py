@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hmac
 import json
 import time
@@ -20,6 +19,7 @@ from vmtool.broker.sessions import Session, Sessions
 from vmtool.errors import VmtoolError
 from vmtool.serving.cryptotensors.errors import Untrusted
 from vmtool.serving.cryptotensors.jwk import strict_json
+from vmtool.serving.kbs.base64url import encode
 from vmtool.serving.kbs.exchange import VERSION
 from vmtool.serving.kbs.guest_agent import TEES
 from vmtool.serving.kbs.jwe import seal
@@ -113,8 +113,7 @@ class Decisions:
 def unsigned_token(seconds: int) -> str:
     """What clients expect in the answer: a JWT with an end (RFC 7519, 6.1), which proves nothing to anybody."""
     parts = {"alg": "none", "typ": "JWT"}, {"exp": int(time.time()) + seconds, "iss": "vmtool"}
-    return ".".join(base64.urlsafe_b64encode(json.dumps(part, separators=(",", ":")).encode()).rstrip(b"=").decode()
-                    for part in parts) + "."
+    return ".".join(encode(json.dumps(part, separators=(",", ":")).encode()) for part in parts) + "."
 
 
 def _object(body: bytes) -> dict[str, Any]:

@@ -14,10 +14,7 @@ class BoundedSocket(socket.socket):
     ends = 0.0
 
     def recv_into(self, *arguments: Any) -> int:
-        # One that always sends never makes anybody wait.
-        if (left := self.ends - time.monotonic()) <= 0:
-            raise TimeoutError("timed out")
-        self.settimeout(left)
+        self.settimeout(_left(self.ends))
         return super().recv_into(*arguments)
 
 
@@ -27,7 +24,12 @@ class BoundedTls(ssl.SSLSocket):
     ends = 0.0
 
     def recv_into(self, *arguments: Any) -> int:
-        if (left := self.ends - time.monotonic()) <= 0:
-            raise TimeoutError("timed out")
-        self.settimeout(left)
+        self.settimeout(_left(self.ends))
         return super().recv_into(*arguments)
+
+
+def _left(ends: float) -> float:
+    """Seconds until then. A peer that always sends never makes anybody wait, so that it is looked at here."""
+    if (left := ends - time.monotonic()) <= 0:
+        raise TimeoutError("timed out")
+    return left

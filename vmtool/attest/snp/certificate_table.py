@@ -7,12 +7,10 @@ import uuid
 from collections.abc import Iterator
 
 from vmtool.attest.cursor import Cursor, require
+from vmtool.serving.kbs.snp_json import CERTIFICATES
 
 # GHCB specification, table 5.
-KINDS = {uuid.UUID(name).bytes: kind for name, kind in {
-    "63da758d-e664-4564-adc5-f4b93be8accd": "certificate", "a8074bc2-a25a-483e-aae6-39c045a0b8a1": "certificate",
-    "4ab7b379-bbac-4fe4-a02f-05aef327c782": "certificate", "c0b406a4-a803-4952-9743-3fb6014cd0ae": "certificate",
-    "92f81bc3-5811-4d3d-97ff-d19f88dc67ea": "crl"}.items()}
+KINDS = dict.fromkeys(CERTIFICATES, "certificate") | {uuid.UUID("92f81bc3-5811-4d3d-97ff-d19f88dc67ea").bytes: "crl"}
 MOST = 16
 
 
