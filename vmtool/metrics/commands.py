@@ -46,16 +46,19 @@ def metrics_command(state: State, name: str | None, kind: str | None, otlp: str 
         words = read_headers(host.read(headers), headers) if headers else {}
         _send(state, name, Collector(otlp, words, ca), every)
     else:
-        found = [read_instance(state, name)] if name else read_instances(state)
-        for text in _texts(LocalHost(), found, asked=(name,)).values():
-            click.echo(harmless(text), nl=False)
+        host, found = LocalHost(), _instances(state, name)
+        click.echo(_known(host, found), nl=False)
+        if name and found[0].serves:
+            click.echo(harmless(_scrape(host, found[0])), nl=False)
 
 
-def _texts(host: LocalHost, instances: Sequence[Instance], asked: Sequence[str | None]) -> dict[str, str]:
-    """What the host knows of them, as "", and of each that was asked for what its front says."""
-    known = "".join(f"{line}\n" for line in host_lines(read_metrics(host, one) for one in instances if one.record))
-    return {"": known} | {one.name: _scrape(host, one) for one in instances
-                          if one.name in asked and one.serves}
+def _instances(state: State, name: str | None) -> Sequence[Instance]:
+    return [read_instance(state, name)] if name else read_instances(state)
+
+
+def _known(host: LocalHost, instances: Sequence[Instance]) -> str:
+    """What the host knows of them."""
+    return "".join(f"{line}\n" for line in host_lines(read_metrics(host, one) for one in instances if one.record))
 
 
 def _send(state: State, name: str | None, collector: Collector, every: float | None) -> None:
@@ -74,13 +77,14 @@ def _send(state: State, name: str | None, collector: Collector, every: float | N
 
 
 def _everything(state: State, name: str | None) -> Iterator[tuple[str, str]]:
-    """As `_texts`; an instance that does not answer does not keep back the others, unless it was asked for."""
-    host = LocalHost()
-    instances = [read_instance(state, name)] if name else read_instances(state)
-    yield from _texts(host, instances, asked=()).items()
+    """What the host knows, as "", and what the front of each that serves says; one that does not answer does not keep
+    back the others, unless it was asked for."""
+    host, instances = LocalHost(), _instances(state, name)
+    yield "", _known(host, instances)
     for one in instances:
         try:
-            yield from ((key, text) for key, text in _texts(host, (one,), asked=(one.name,)).items() if key)
+            if one.serves:
+                yield one.name, _scrape(host, one)
         except VmtoolError as error:
             if name:
                 raise
