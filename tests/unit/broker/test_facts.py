@@ -123,7 +123,7 @@ def test_an_address_that_asks_too_often_waits() -> None:
     assert rates.take("a") and not rates.take("a")
     for number in range(10_000):
         rates.take(str(number))
-    assert len(rates.buckets) <= 4096
+    assert len(rates.budgets.known) <= 4096
 
 
 VALUES = st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=10), lambda inner: st.lists(

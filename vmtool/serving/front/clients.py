@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,6 +14,8 @@ from vmtool.serving.front.denied import Denied
 
 if TYPE_CHECKING:
     from vmtool.serving.front.connection import Connection
+
+MOST_ADDRESSES = 4096
 
 
 class Budget:
@@ -39,6 +42,27 @@ class Budget:
     def wait(self, level: float = 1.0) -> float:
         """Seconds until that many are left."""
         return max(0.0, (level - self.level()) * 60 / self.limit)
+
+
+class Budgets:
+    """One for each address, of the addresses that were seen last.
+
+    Args:
+        forget: called with an address whose budget is kept no more.
+    """
+
+    def __init__(self, limit: int, clock: Callable[[], float],
+                 forget: Callable[[str], None] = lambda address: None) -> None:
+        self.limit, self.clock, self.forget = limit, clock, forget
+        self.known: OrderedDict[str, Budget] = OrderedDict()
+
+    def of(self, address: str) -> Budget:
+        """Its budget; a whole one when it was not seen for long."""
+        found = self.known.get(address) or self.known.setdefault(address, Budget(self.limit, self.clock))
+        self.known.move_to_end(address)
+        if len(self.known) > MOST_ADDRESSES:
+            self.forget(self.known.popitem(last=False)[0])
+        return found
 
 
 @dataclass

@@ -8,7 +8,6 @@ import math
 import re
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -17,12 +16,11 @@ from aiohttp import web
 from vmtool.serving.evidence.collect import collect, document
 from vmtool.serving.evidence.collected import Collected
 from vmtool.serving.evidence.guest import NotCollected
-from vmtool.serving.front.clients import Budget
+from vmtool.serving.front.clients import Budget, Budgets
 from vmtool.serving.front.denied import Busy, Denied, answer
 from vmtool.serving.front.limits import Limits
 
 QUERY = re.compile(r"nonce=([0-9a-f]{64})", re.ASCII)
-MOST_ADDRESSES = 4096
 
 
 class GuestEvidence:
@@ -34,9 +32,9 @@ class GuestEvidence:
 
     def __init__(self, limits: Limits, ask: Callable[[bytes], Collected | None] = collect,
                  clock: Callable[[], float] = time.monotonic) -> None:
-        self.limits, self.ask, self.clock = limits, ask, clock
+        self.limits, self.ask = limits, ask
         self.all = Budget(limits.evidence, clock)
-        self.addresses: OrderedDict[str, Budget] = OrderedDict()
+        self.addresses = Budgets(limits.evidence_per_address, clock)
         self.turn, self.waiting = asyncio.Lock(), 0
         self.done = threading.Event()
         self.done.set()
@@ -68,10 +66,7 @@ class GuestEvidence:
 
     def _admit(self, address: str) -> None:
         """Within the budgets; who has used up his own takes nothing of the others'."""
-        own = self.addresses.setdefault(address, Budget(self.limits.evidence_per_address, self.clock))
-        self.addresses.move_to_end(address)
-        if len(self.addresses) > MOST_ADDRESSES:
-            self.addresses.popitem(last=False)
+        own = self.addresses.of(address)
         for budget in (own, self.all):
             if wait := budget.wait():
                 raise Denied(429, "evidence is asked for too often", {"Retry-After": str(math.ceil(wait))})

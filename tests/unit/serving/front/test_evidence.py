@@ -12,7 +12,7 @@ import pytest
 
 from vmtool.serving.evidence.collected import Collected
 from vmtool.serving.evidence.guest import NotCollected
-from vmtool.serving.front import evidence as module
+from vmtool.serving.front import clients
 from vmtool.serving.front.denied import Denied
 from vmtool.serving.front.evidence import GuestEvidence
 from vmtool.serving.front.limits import Limits
@@ -54,7 +54,7 @@ def test_any_other_question_is_refused_and_costs_nothing(query: str) -> None:
     evidence = GuestEvidence(LIMITS, nothing)
     with pytest.raises(Denied) as denied:
         asyncio.run(evidence.respond(query, "a", KEY))
-    assert (denied.value.status, len(evidence.addresses)) == (400, 0)
+    assert (denied.value.status, len(evidence.addresses.known)) == (400, 0)
 
 
 def test_an_address_has_its_share_and_takes_nothing_of_the_others() -> None:
@@ -67,10 +67,10 @@ def test_an_address_has_its_share_and_takes_nothing_of_the_others() -> None:
 
 
 def test_addresses_without_end_take_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_ADDRESSES", 3)
+    monkeypatch.setattr(clients, "MOST_ADDRESSES", 3)
     evidence = GuestEvidence(LIMITS, nothing)
     statuses(evidence, *"abcdefgh")
-    assert list(evidence.addresses) == ["f", "g", "h"]
+    assert list(evidence.addresses.known) == ["f", "g", "h"]
 
 
 def test_a_device_that_fails_says_so() -> None:
