@@ -1,4 +1,4 @@
-"""What a guest that is refused is told: the types and statuses of Trustee. The reason is in the audit file alone."""
+"""The answer to a guest that is refused: the types and statuses of Trustee. The reason is in the audit file alone."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class KbsRefusal(Exception):
 
     Args:
         kind: Trustee's name of the error.
-        detail: what the guest is told.
+        detail: of the answer to the guest.
         why: what is audited; the same when left out.
         status: of HTTP, where it is not the kind's own.
     """

@@ -58,7 +58,7 @@ def first_key_only(check: Callable[[], Awaitable[Verified]], place: Place) -> Ca
         found = await check()
         if not found.confidential and not place.vouched and [found.key] != (first or [found.key]):
             raise NotVerified(f"{place} shows another TLS key than before, and nothing vouches for it",
-                              hint="start vmtool connect anew, once you know why; a `ca` in the policy would tell")
+                              hint="start vmtool connect again, once you know why; a `ca` in the policy decides it")
         first[:] = [found.key]
         return found
 
@@ -92,7 +92,7 @@ async def run(check: Callable[[], Awaitable[Verified]], proxy: Proxy, address: t
 
     Args:
         address: where the local endpoint listens.
-        ready: told of the first verification, and the port.
+        ready: called with the first verification, and the port.
 
     Raises:
         NotVerified, Unreachable: the first verification fails. NotReady: it cannot listen there.

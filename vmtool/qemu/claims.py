@@ -1,6 +1,6 @@
 """What a running VM's QEMU arguments settle of what was asked for. Pure: arguments in, claims out.
 
-The arguments tell what the host was told to start. They contradict a TEE where an ordinary VM was started in the place
+The arguments say what the host was asked to start. They contradict a TEE where an ordinary VM was started in the place
 of a confidential one; that the hardware protects a guest they never prove: only a report of its own does.
 """
 

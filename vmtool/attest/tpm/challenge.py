@@ -103,7 +103,7 @@ def verify_endorsement(chain: Sequence[x509.Certificate]) -> str:
 
 
 def verify_activation(challenge: Challenge, certificate: x509.Certificate, key: bytes, activated: bytes) -> None:
-    """The TPM with that EK has told the secret that was bound to this key.
+    """The TPM with that EK has decrypted the secret that was bound to this key.
 
     Raises:
         NotProven: the challenge was of other keys, or the secret is another.

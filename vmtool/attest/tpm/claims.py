@@ -80,7 +80,7 @@ class _Checks:
         return self.certified()
 
     def activated(self, challenge: bytes) -> str:
-        """The TPM of a certain maker has told what was encrypted for its EK and this key alone."""
+        """The TPM of a certain maker has decrypted what was encrypted for its EK and this key alone."""
         verify_activation(read_challenge(challenge), self.chain[0], self.key.name, self.presented.activated)
         return f"activated by the TPM of {verify_endorsement(self.chain)}"
 

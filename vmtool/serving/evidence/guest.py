@@ -41,7 +41,7 @@ class LocalGuest:
         return os.path.exists(path)
 
     def read(self, path: str) -> bytes:
-        """A file's content, of which the end may be told only by a read of nothing."""
+        """A file's content, whose end may show only in a read of nothing."""
         data = bytearray()
         with open(path, "rb", buffering=0) as file:
             while len(data) <= MOST and (piece := file.read(MOST)):

@@ -30,7 +30,7 @@ async def forward(request: web.BaseRequest, connection: Connection, asked: Abstr
     """Ask, and pass on what is answered.
 
     Args:
-        explain: what a client is told of an answer that does not come.
+        explain: the answer to a client when the server gives none.
 
     Raises:
         Denied: no answer has begun. OSError, TimeoutError: it broke off, and so does the client's connection.
