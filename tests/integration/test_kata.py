@@ -126,7 +126,7 @@ def empty_image(path: Path) -> Path:
 
 def host(state: State, standin: Path) -> HostFacts:
     """This machine, as if it were an arm64 one with virtCCA and the patched Kata."""
-    found = read_host(LocalMachine(), state.root, probe_kvm=False)
+    found = read_host(LocalMachine(), state.root, guests=False)
     config = ConfigChoice("/etc/kata-containers/configuration.toml", "default")
     shim = KataShim("io.containerd.kata.v2", str(standin / "containerd-shim-kata-v2"), None, True, "Go", "3.15.0", None,
                     True, config)

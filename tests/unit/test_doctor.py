@@ -201,7 +201,7 @@ def test_form(host: str, purpose: Purpose, tee: TeeName, is_root: bool) -> None:
 
 
 def test_without_the_probe_kvm_and_virtcca_are_not_claimed() -> None:
-    facts = read_host(Recorded.load("kunpeng-virtcca", outputs={"dmesg": None}), STATE, probe_kvm=False)
+    facts = read_host(Recorded.load("kunpeng-virtcca", outputs={"dmesg": None}), STATE, guests=False)
     levels = {item.id: item.level for item in diagnose(facts, "kata", "virtcca")}
     assert (levels["kvm.runs-guests"], levels["tee.virtcca"]) == ("not-checked", "not-checked")
 

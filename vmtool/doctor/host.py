@@ -39,32 +39,33 @@ class HostFacts:
     network: NetworkFacts
 
 
-def read_host(reader: HostReader, state_root: Path | str, probe_kvm: bool = True) -> HostFacts:
+def read_host(reader: HostReader, state_root: Path | str, guests: bool = True) -> HostFacts:
     """Read all facts.
 
     Args:
         state_root: vmtool's state directory, whose file system must have room; it need not exist.
-        probe_kvm: run a guest to judge KVM: tenths of a second where KVM is emulated, at most five seconds where it
-            hangs. Without it KVM is "not-checked", and so is virtCCA.
+        guests: whether guests are to run here. Then one is run to judge KVM: tenths of a second where KVM is emulated,
+            at most five seconds where it hangs. Without it KVM is "not-checked", and so is virtCCA, and the versions of
+            QEMU and libvirt are unknown.
     """
     cpu = read_cpu(reader)
-    with reader.beside(slow_questions(reader, cpu, probe_kvm)):
-        return _read(reader, cpu, Path(state_root), probe_kvm)
+    with reader.beside(slow_questions(reader, cpu, guests)):
+        return _read(reader, cpu, Path(state_root), guests)
 
 
-def slow_questions(reader: Reader, cpu: CpuFacts, probe_kvm: bool) -> tuple[tuple[str, ...], ...]:
+def slow_questions(reader: Reader, cpu: CpuFacts, guests: bool) -> tuple[tuple[str, ...], ...]:
     """The programs that take longest to say something, and that nothing else looks for: a `containerd --version` that
     runs meanwhile could be taken for the daemon."""
-    found = map(reader.which, ("ctr", "runc", f"qemu-system-{cpu.arch}", "virsh"))
-    return (*((PROBE,) if probe_kvm else ()), *((program, "--version") for program in found if program))
+    found = map(reader.which, ("ctr", "runc", *((f"qemu-system-{cpu.arch}", "virsh") if guests else ())))
+    return (*((PROBE,) if guests else ()), *((program, "--version") for program in found if program))
 
 
-def _read(reader: Reader, cpu: CpuFacts, state_root: Path, probe_kvm: bool) -> HostFacts:
+def _read(reader: Reader, cpu: CpuFacts, state_root: Path, guests: bool) -> HostFacts:
     """Whatever takes long and was started before is asked for last."""
     kernel = read_kernel(reader)
     network = read_network(reader, State(state_root))
     kata = read_kata(reader, cpu.arch)
-    kvm = read_kvm(reader, cpu, probe_kvm)
+    kvm = read_kvm(reader, cpu, guests)
     return HostFacts(
         is_root=read_is_root(reader),
         cpu=cpu,
@@ -78,6 +79,6 @@ def _read(reader: Reader, cpu: CpuFacts, state_root: Path, probe_kvm: bool) -> H
         containerd=read_containerd(reader),
         runc=read_runc(reader),
         kata=kata,
-        hypervisor=read_hypervisor(reader, cpu.arch),
+        hypervisor=read_hypervisor(reader, cpu.arch, versions=guests),
         network=network,
     )

@@ -35,7 +35,7 @@ def read_launch(reader: DeviceReader, state: State, spec: Spec, timeout: float |
         upgrade: it is launched beside the one that runs.
     """
     handler, path = spec.spec.runtime.handler, spec.spec.model.path
-    host = read_host(reader, state.root, probe_kvm=handler != "runc")
+    host = read_host(reader, state.root, guests=handler != "runc")
     earlier = read_instance(state, spec.name) if os.path.lexists(state.instance(spec.name)) else None
     if earlier and earlier.damage:
         from vmtool.launch.commands.damage import explained  # it looks at everything that an instance may have

@@ -33,11 +33,12 @@ class HypervisorFacts:
     socket: bool
 
 
-def read_hypervisor(reader: Reader, arch: str) -> HypervisorFacts:
-    """Look for the programs and ask their versions."""
+def read_hypervisor(reader: Reader, arch: str, *, versions: bool = True) -> HypervisorFacts:
+    """Look for the programs and, when `versions`, ask theirs: QEMU takes longer to say it than all else of a host."""
     qemu = reader.which(f"qemu-system-{arch}") or (KVM_PROGRAM if reader.exists(KVM_PROGRAM) else None)
     virsh = reader.which("virsh")
-    return HypervisorFacts(qemu, _version(reader, qemu), virsh, _version(reader, virsh), reader.exists(SOCKET))
+    asked = [_version(reader, program) if versions else None for program in (qemu, virsh)]
+    return HypervisorFacts(qemu, asked[0], virsh, asked[1], reader.exists(SOCKET))
 
 
 def has_iommufd(reader: Reader, hypervisor: HypervisorFacts) -> bool:

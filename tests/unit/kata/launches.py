@@ -28,7 +28,7 @@ YES = TeeSupport(True, ("said so",))
 
 def host() -> HostFacts:
     """An SNP machine with Kata 3.30 and all that a launch needs."""
-    plain = read_host(Recorded.load("debian12-pvm"), "/s", probe_kvm=False)
+    plain = read_host(Recorded.load("debian12-pvm"), "/s", guests=False)
     kata = read_kata(Recorded.load("epyc-snp"), "x86_64")
     config = dict.fromkeys((*plain.kernel.config, "VHOST_VSOCK", "VFIO", "VFIO_PCI", "VFIO_IOMMU_TYPE1"), "y")
     return replace(plain, network=NETWORK, kata=kata, kernel=replace(plain.kernel, config=config),

@@ -91,7 +91,7 @@ def test_without_a_tee_the_plan_says_so() -> None:
 
 
 def test_a_machine_without_kata_is_not_ready_and_runc_is_never_taken() -> None:
-    bare = read_host(Recorded.load("debian12-pvm"), "/s", probe_kvm=False)
+    bare = read_host(Recorded.load("debian12-pvm"), "/s", guests=False)
     with pytest.raises(NotReady) as error:
         plan(on=replace(bare, network=NETWORK))
     told = "\n".join(error.value.details)

@@ -79,7 +79,7 @@ def test_nothing_is_rendered_for_it_and_the_reason_is_given() -> None:
 
 
 def test_doctor_knows_it() -> None:
-    facts = read_host(Recorded.load("debian12-pvm"), "/s", probe_kvm=False)
+    facts = read_host(Recorded.load("debian12-pvm"), "/s", guests=False)
     facts = replace(facts, kata=KataFacts(read_kata(HOST, "x86_64").shims, ()))
     found = {item.id: item for item in guest_findings(facts, "kata", "none")}
     assert "runtime-rs" in found["kata.shim"].detail

@@ -36,7 +36,7 @@ def instance(directory: Path, state: str = "running", pid: int | None = 4242) ->
 
 
 def facts(**changes: Any) -> Found:
-    host = read_host(Recorded.load("debian12-pvm"), "/s", probe_kvm=False)
+    host = read_host(Recorded.load("debian12-pvm"), "/s", guests=False)
     host = replace(changes.pop("host", host), network=changes.pop("network", NETWORK))
     return replace(Found(host=host, model=MODEL, earlier=None), **changes)
 

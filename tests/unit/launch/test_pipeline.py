@@ -186,7 +186,7 @@ def test_a_model_that_cannot_be_served(change: dict[str, Any], message: str) -> 
 
 
 def test_a_host_without_the_programs_is_told_so() -> None:
-    bare = read_host(Recorded.load("old-bare"), "/s", probe_kvm=False)
+    bare = read_host(Recorded.load("old-bare"), "/s", guests=False)
     with pytest.raises(NotReady) as error:
         plan(host=bare)
     assert "apt-get install" in "\n".join(error.value.details)

@@ -95,7 +95,7 @@ def text(spec: Spec, on: DomainFacts | None = None) -> str:
 
 def host() -> HostFacts:
     """A machine with libvirt, on which every TEE of x86 would be at hand."""
-    plain = read_host(Recorded.load("debian12-pvm"), "/s", probe_kvm=False)
+    plain = read_host(Recorded.load("debian12-pvm"), "/s", guests=False)
     config = dict.fromkeys((*plain.kernel.config, "VHOST_VSOCK", "VFIO", "VFIO_PCI", "VFIO_IOMMU_TYPE1"), "y")
     return replace(plain, network=NETWORK, kernel=replace(plain.kernel, config=config),
                    memory=replace(plain.memory, total=64 << 30), cpu=replace(plain.cpu, cores=16),
