@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from vmtool.findings import refuse
 from vmtool.instance.instance import subject_of
 from vmtool.net.check import NetworkRequest, check_syntax, choose_network
 from vmtool.net.facts import NetworkFacts
 from vmtool.net.plan import conflist_text
 from vmtool.paths import State
-from vmtool.spec.runtime import Spec
+
+if TYPE_CHECKING:
+    from vmtool.spec.runtime import Spec
 
 
 def network_request(spec: Spec, facts: NetworkFacts, unit: str = "") -> NetworkRequest:

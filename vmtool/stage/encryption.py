@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from vmtool.claims import Claim
 from vmtool.findings import Finding, wrong_input
@@ -10,8 +11,10 @@ from vmtool.instance.instance import Instance
 from vmtool.machine import Reader
 from vmtool.serving.encrypted.vllm_arguments import LOAD_FORMAT
 from vmtool.serving.events import read_events
-from vmtool.spec.runtime import Spec
 from vmtool.stage.launch import Launch, Stage
+
+if TYPE_CHECKING:
+    from vmtool.spec.runtime import Spec
 
 # Of the log: the model is opened before the engine says anything.
 LOG = 1 << 20

@@ -23,12 +23,12 @@ from vmtool.net.launch_network import netns_name, network_request
 from vmtool.net.network import Network, netns_path, result_path
 from vmtool.paths import State
 from vmtool.plan import Action, Step
-from vmtool.spec.runtime import Body, Spec
 
 if TYPE_CHECKING:
     from vmtool.attest.measure.guest import MeasuredGuest
     from vmtool.gpu.launch_devices import Selection
     from vmtool.models.encryption.launch_facts import EncryptedModelFacts
+    from vmtool.spec.runtime import Body, Spec
 
 Again = Literal["", "person", "watch"]
 PORT = 8000

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vmtool.claims import Claim
 from vmtool.endpoint.vllm_report import MARK, Taken, compare, read_line, unasked
@@ -12,8 +12,10 @@ from vmtool.instance.instance import Instance
 from vmtool.machine import Reader
 from vmtool.serving.vllm_arguments import Argument
 from vmtool.serving.vllm_options import PLAIN, table
-from vmtool.spec.runtime import Body, Spec
 from vmtool.spec.vllm_environment import power_of
+
+if TYPE_CHECKING:
+    from vmtool.spec.runtime import Body, Spec
 
 
 def vllm_claims(reader: Reader, instance: Instance) -> Iterator[Claim]:
