@@ -5,15 +5,19 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vmtool.cache import Cache
 from vmtool.containerd.container import UID
 from vmtool.errors import Refused
 from vmtool.findings import Finding, host_lacks, size, wrong_input
-from vmtool.image.facts import BuildFacts
 from vmtool.image.installed import ImportedImage
+from vmtool.image.listing import DIGEST
 from vmtool.image.pinned_image import PinnedImage
-from vmtool.image.recipe import DIGEST, Recipe
+
+if TYPE_CHECKING:  # what reads recipes is slow to import, and a launch reads none
+    from vmtool.image.facts import BuildFacts
+    from vmtool.image.recipe import Recipe
 
 PLACE = "spec.image"
 # By number: a name means what the image's own /etc/passwd says.

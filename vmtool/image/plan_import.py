@@ -14,6 +14,7 @@ from vmtool.errors import Refused
 from vmtool.image.actions import ExpectDigest
 from vmtool.image.archive import Contents
 from vmtool.image.installed import LISTING, RECORD, ImportedImage, images_dir
+from vmtool.image.reference import slug_of
 from vmtool.paths import State
 from vmtool.records import record_text
 
@@ -101,11 +102,6 @@ def foreign_record(contents: Contents, archive: Path, endpoint: Endpoint, name: 
                       hint=f"vmtool image import {archive} --name docker.io/vmtool/NAME")
     references = contents.references or (f"{name}:{contents.unnamed[0]}",)
     return ImportedImage(slug_of(references[0]), references, "", str(endpoint.socket), endpoint.private), name
-
-
-def slug_of(reference: str) -> str:
-    """The name under which an image from elsewhere is remembered."""
-    return re.sub(r"[^a-z0-9]+", "-", reference.removeprefix("docker.io/").lower()).strip("-")[:60].strip("-")
 
 
 def _forget(endpoint: Endpoint, references: tuple[str, ...]) -> tuple[p.Action, ...]:

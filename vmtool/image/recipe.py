@@ -28,7 +28,6 @@ SERVING = Path(__file__).resolve().parents[1] / "serving"
 # Platforms as OCI names them.
 PLATFORMS = {f"linux/{each.debian}": each for each in KNOWN}
 PACKAGE = re.compile(r"[a-z0-9][a-z0-9.+-]+")
-DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)

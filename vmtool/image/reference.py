@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 
 def full_reference(name: str) -> str:
     """A name as containerd knows it: with a registry (docker.io unless given) and a tag (latest unless given)."""
@@ -17,3 +19,8 @@ def split_digest(name: str) -> tuple[str, str]:
     """NAME@sha256:... as name and digest; the digest is empty when none is given."""
     plain, _, digest = name.partition("@")
     return plain, digest
+
+
+def slug_of(reference: str) -> str:
+    """The name under which an image from elsewhere is remembered."""
+    return re.sub(r"[^a-z0-9]+", "-", reference.removeprefix("docker.io/").lower()).strip("-")[:60].strip("-")

@@ -9,7 +9,7 @@ from pathlib import Path
 from vmtool.containerd.endpoint import Endpoint
 from vmtool.containerd.remains import endpoints, is_kept_for
 from vmtool.image.installed import LISTING, RECORD, current_digests, images_dir, read_records, recorded_digests
-from vmtool.image.plan_import import slug_of
+from vmtool.image.reference import slug_of
 from vmtool.machine import Reader
 from vmtool.paths import State
 

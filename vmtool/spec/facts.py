@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from vmtool.errors import VmtoolError
+from vmtool.machine import Reader
 from vmtool.spec.runtime import Spec
 
 
@@ -18,6 +17,23 @@ def read_own_spec(path: Path) -> Spec:
     """
     try:
         return Spec.model_validate_json(path.read_text())
-    except (OSError, ValidationError, ValueError) as error:
-        raise VmtoolError(f"{path} cannot be read", details=str(error).splitlines()[:5],
-                          hint="vmtool run SPEC, with the file that it was launched with") from error
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
+
+
+def find_own_spec(reader: Reader, path: Path) -> Spec | None:
+    """The same for a look at a launch; None when there is none.
+
+    Raises:
+        VmtoolError: another version of vmtool wrote it, or it is damaged.
+    """
+    text = reader.text(str(path))
+    try:
+        return None if text is None else Spec.model_validate_json(text)
+    except ValueError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> VmtoolError:
+    return VmtoolError(f"{path} cannot be read", details=str(error).splitlines()[:5],
+                       hint="vmtool run SPEC, with the file that it was launched with")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from vmtool.claims import Claim
 from vmtool.findings import Finding, wrong_input
@@ -12,9 +11,6 @@ from vmtool.machine import Reader
 from vmtool.serving.encrypted.vllm_arguments import LOAD_FORMAT
 from vmtool.serving.events import read_events
 from vmtool.stage.launch import Launch, Stage
-
-if TYPE_CHECKING:
-    from vmtool.spec.runtime import Spec
 
 # Of the log: the model is opened before the engine says anything.
 LOG = 1 << 20
@@ -36,9 +32,10 @@ class EncryptionStage(Stage):
                               place="spec.hardening.profile")
 
     def claims(self, reader: Reader, instance: Instance, *, whole: bool) -> Iterator[Claim]:
-        written = reader.text(str(instance.paths.spec))
-        encryption = Spec.model_validate_json(written).spec.model.encryption if written else None
-        if encryption is None:
+        from vmtool.spec.facts import find_own_spec  # slow to import, and only a look at a launch needs it
+
+        spec = find_own_spec(reader, instance.paths.spec)
+        if spec is None or spec.spec.model.encryption is None:
             return
         piece = reader.piece(str(instance.paths.log), 0, LOG)
         events = list(read_events(piece.data.decode(errors="replace"))) if piece else []

@@ -275,5 +275,5 @@ def digest(spec: Spec) -> str:
         part: {name for name in names if not getattr(getattr(body, part), name)} for part, names in LATER.items()}
     if not body.runtime.libvirt.tpm:
         unsaid["runtime"] = {"libvirt": {"tpm"}}
-    unsaid |= {name: True for name in LATER_SECTIONS if getattr(body, name) == Body.model_fields[name].default}
+    unsaid |= {name: True for name in LATER_SECTIONS if getattr(body, name) == type(body).model_fields[name].default}
     return hashlib.sha256(spec.model_dump_json(exclude={"spec": unsaid}).encode()).hexdigest()

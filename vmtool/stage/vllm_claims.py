@@ -15,15 +15,17 @@ from vmtool.serving.vllm_options import PLAIN, table
 from vmtool.spec.vllm_environment import power_of
 
 if TYPE_CHECKING:
-    from vmtool.spec.runtime import Body, Spec
+    from vmtool.spec.runtime import Body
 
 
 def vllm_claims(reader: Reader, instance: Instance) -> Iterator[Claim]:
     """What vLLM says of itself, held against the spec that the instance was launched with."""
-    written = reader.text(str(instance.paths.spec))
-    body = Spec.model_validate_json(written).spec if written else None
-    if body is None or body.model.engine != "vllm":
+    from vmtool.spec.facts import find_own_spec  # slow to import, and only a look at a launch needs it
+
+    spec = find_own_spec(reader, instance.paths.spec)
+    if spec is None or spec.spec.model.engine != "vllm":
         return
+    body = spec.spec
     said = parse_json(reader.text(str(instance.paths.server)) or "{}")
     reported = read_line(said.get("arguments") or "")
     if reported is None:
