@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
 import json
 import os
 import signal
@@ -11,21 +13,26 @@ import ssl
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.integration.connect.test_tpm import swtpm
 from tests.integration.machine import Vmtool
 from tests.integration.serving.certificates import issue, trusting
-from tests.unit.broker.cases import NAME, SECRET, audited, write_config
-from vmtool.serving.kbs.attesters import Attester, sample_evidence
+from tests.unit.broker.cases import NAME, SECRET, audited, write_config, write_reference
+from vmtool.attest.tpm.structures import parse_public
+from vmtool.serving.evidence.tpm import DEVICE
+from vmtool.serving.evidence.tpm_commands import EMPTY_PASSWORD, SHA256, command
+from vmtool.serving.kbs.attesters import Attester, find_attester, sample_evidence
 from vmtool.serving.kbs.broker_source import BrokerSource
 from vmtool.serving.kbs.errors import KeyNotReleased
 from vmtool.serving.kbs.exchange import fetch
 from vmtool.serving.kbs.http_calls import HttpServer
 from vmtool.serving.kbs.source import read_key
+from vmtool.serving.kbs.tsm import TsmReports
 from vmtool.tls.authority import certificate_path
 
 # The discard service: nothing of Confidential Containers is there.
@@ -42,10 +49,11 @@ class Broker:
     """A running one.
 
     Args:
-        tls: whether it has a certificate.
+        tls: whether it has a certificate; policies: by the resource's name.
     """
 
-    def __init__(self, directory: Path, *, tls: bool = True, **limits: int) -> None:
+    def __init__(self, directory: Path, *, tls: bool = True, policies: Mapping[str, Mapping[str, Any]] | None = None,
+                 **limits: int) -> None:
         self.directory, self.port = directory, free_port()
         more: dict[str, Any] = {"limits": limits} if limits else {}
         if tls:
@@ -53,7 +61,7 @@ class Broker:
             (directory / "broker.pem").write_bytes(pair.certificate)
             (directory / "broker.key").write_bytes(pair.key)
             more["tls"] = {"source": "files", "certificate": "broker.pem", "key": "broker.key"}
-        self.config = write_config(directory, **more)
+        self.config = write_config(directory, policies, **more)
         self.url = f"{'https' if tls else 'http'}://localhost:{self.port}"
         self.ca = certificate_path(directory / "ca").read_text() if tls else ""
 
@@ -88,6 +96,37 @@ def test_a_key_is_released_over_tls_and_the_broker_ends_when_it_is_told(tmp_path
     steps = [(line["step"], line["verdict"]) for line in audited(broker.config)]
     assert steps == [("start", "serves"), ("attest", "granted"), ("resource", "released"), ("attest", "granted"),
                      ("resource", "refused")]
+
+
+def test_a_key_is_released_to_a_tpm_that_booted_what_was_enrolled_and_to_no_other(tmp_path: Path) -> None:
+    """Real TPM code; the guest's own client, and the broker as a process."""
+    with swtpm(tmp_path) as guest:
+        attester = find_attester(None, allow_unconfidential=True, reports=TsmReports(guest))
+        shown = attester.primary(bytes(48))
+        name = parse_public(base64.b64decode(shown["ak_public"])).name.hex()
+        write_reference(tmp_path, tpm={"keys": [name], "pcrs": {"sha256": {4: shown["pcrs"]["sha256"]["4"]}}})
+        broker = Broker(tmp_path, policies={NAME: {"tee": ["tpm"], "reference": "tpm.yaml"}})
+        with broker.running():
+            server = HttpServer(broker.url, broker.ca)
+            assert attester.tee == "tpm" and fetch(server, NAME, attester) == SECRET
+            with pytest.raises(KeyNotReleased, match="attest: the broker refused: AttestationError"):
+                fetch(server, NAME, Attester("sample", "", sample_evidence))
+            old = Attester("tpm", "", lambda digest: shown)
+            with pytest.raises(KeyNotReleased, match="attest: the broker refused: AttestationError"):
+                fetch(server, NAME, old)
+            with guest.session(DEVICE) as ask:  # another boot loader
+                assert ask(extend_command(4, b"evil"))[6:10] == bytes(4)
+            with pytest.raises(KeyNotReleased, match="attest: the broker refused: AttestationError"):
+                fetch(server, NAME, attester)
+    why = [str(line.get("why")) for line in audited(broker.config) if line["verdict"] == "refused"]
+    assert [word in text for word, text in zip(
+        ("the policy asks for tpm", "tpm.freshness", "tpm.measurement"), why, strict=True)] == [True] * 3, why
+
+
+def extend_command(register: int, event: bytes) -> bytes:
+    """TPM2_PCR_Extend of the SHA-256 bank."""
+    digests = (1).to_bytes(4) + SHA256.to_bytes(2) + hashlib.sha256(event).digest()
+    return command(0x182, register.to_bytes(4), EMPTY_PASSWORD + digests)
 
 
 def curl(broker: Broker, path: str, *words: str) -> tuple[int, dict[str, str]]:

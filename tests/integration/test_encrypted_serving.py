@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import subprocess
 import threading
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.integration.conftest import IMAGE, VLLM, MakeSpec
 from tests.integration.machine import Vmtool
@@ -45,6 +47,90 @@ def launched(vmtool: Vmtool, untouched: None) -> Iterator[Vmtool]:
     vmtool("rm", "--yes", "sealed", status=None)
 
 
+RESOURCE = "demo/canary/key"
+
+
+class Broker:
+    """The embedded broker at the gateway of a network of `vmtool net add`, as docs/key-broker.md has it.
+
+    Args:
+        key: file with the key that it releases, to whoever asks.
+    """
+
+    def __init__(self, vmtool: Vmtool, directory: Path, key: Path) -> None:
+        self.vmtool, self.directory = vmtool, directory
+        vmtool("net", "add", "broker")
+        self.address = vmtool("net", "show", "broker", "--json").json["network"]["gateway"]
+        (directory / "ca.pem").write_text(vmtool("ca", "export").out)
+        (directory / "broker.yaml").write_text(yaml.safe_dump({
+            "apiVersion": "vmtool/v1", "kind": "Broker", "listen": f"{self.address}:8443", "tls": {"source": "ca"},
+            "audit": "audit.jsonl", "allow_unconfidential": True,
+            "resources": {RESOURCE: {"file": str(key), "policy": {"tee": ["sample"]}}}}))
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[subprocess.Popen[str]]:
+        with subprocess.Popen(self.vmtool.argv("key", "serve", self.directory / "broker.yaml"),
+                              stderr=subprocess.PIPE, text=True) as child:
+            try:
+                assert child.stderr and "the broker listens on https://" in child.stderr.readline()
+                assert f"NOT CONFIDENTIAL: {RESOURCE}" in child.stderr.readline()
+                yield child
+            finally:
+                child.kill()
+
+    def spec(self, encrypted: Encrypted, resource: str = RESOURCE) -> dict[str, Any]:
+        """What a spec says of it."""
+        key = {"resource": resource, "url": f"https://{self.address}:8443", "ca": str(self.directory / "ca.pem")}
+        return {"network": {"name": "broker"}, "model": encrypted.model(encryption={
+            "signer": str(encrypted.owner.sign), "key": {"broker": key}})}
+
+    def decisions(self) -> list[tuple[str, str]]:
+        lines = map(json.loads, (self.directory / "audit.jsonl").read_text().splitlines())
+        return [(each["step"], each["verdict"]) for each in lines if each["step"] != "start"]
+
+
+@pytest.fixture
+def broker(launched: Vmtool, encrypted: Encrypted, tmp_path: Path) -> Iterator[Broker]:
+    yield Broker(launched, tmp_path, encrypted.owner.key)
+    launched("rm", "--yes", "sealed", status=None)
+    launched("net", "del", "broker")
+
+
+def test_a_broker_releases_the_key_to_the_container_that_this_host_never_gives_one(
+        launched: Vmtool, encrypted: Encrypted, broker: Broker, make_spec: MakeSpec) -> None:
+    """With a stand-in of vLLM. What the broker refuses, and that it is not there, is said with step and reason."""
+    spec = make_spec("sealed", **broker.spec(encrypted))
+    with broker.running() as serving:
+        launched("run", spec)
+        found = claims(launched)
+        assert found["model.signature"][0] == found["model.encrypted"][0] == "proven"
+        assert broker.decisions() == [("attest", "granted"), ("resource", "released")]
+        assert "evidence is by the sample attester, which proves nothing" in launched("logs", "sealed").out
+        assert_nowhere(launched, encrypted, f"/proc/{serving.pid}")
+        launched("rm", "--yes", "sealed")
+        other = make_spec("sealed", **broker.spec(encrypted, "demo/other/key"))
+        refused = launched("run", other, status=4).err
+        assert "the encrypted model is refused: no key for the model came: resource: the broker refused" in refused
+        assert "PluginInternalError: there is no such resource, or it cannot be read" in refused
+    gone = launched("run", spec, status=4).err
+    assert f"no key for the model came: auth: https://{broker.address}:8443: Connection refused" in gone
+
+
+@pytest.mark.slow
+def test_vllm_answers_as_with_the_plain_model_when_a_broker_has_the_key(
+        launched: Vmtool, encrypted: Encrypted, broker: Broker, make_spec: MakeSpec, model: Path) -> None:
+    expected = json.loads((model / "canary.json").read_text())
+    answers = []
+    with broker.running():
+        for changes in ({}, broker.spec(encrypted)):
+            launched("run", make_spec("sealed", **{**VLLM, **changes}), timeout=900)
+            answers.append(launched("chat", "sealed", expected["prompt"]).out)
+            found = claims(launched)
+            launched("rm", "--yes", "sealed")
+    assert answers == [expected["expect"] + "\n"] * 2
+    assert found["model.encrypted"][0] == "proven"
+
+
 def claims(vmtool: Vmtool) -> dict[str, tuple[str, str]]:
     return {each["id"]: (each["verdict"], each["evidence"])
             for each in vmtool("status", "sealed", "--json").json["claims"]}
@@ -55,8 +141,13 @@ def forms(secret: bytes) -> list[bytes]:
     return [secret, secret.hex().encode(), base64.b64encode(secret), base64.urlsafe_b64encode(secret).rstrip(b"=")]
 
 
-def assert_nowhere(vmtool: Vmtool, encrypted: Encrypted) -> None:
-    """The master key is in no argument, environment, journal, log or file of the state directory."""
+def assert_nowhere(vmtool: Vmtool, encrypted: Encrypted, *processes: str) -> None:
+    """The master key is in no argument, environment, journal, log or file of the state directory.
+
+    Args:
+        processes: directories below /proc that must be there, and are looked at with all others.
+    """
+    assert all(Path(each).exists() for each in processes)
     seen = subprocess.run(["sh", "-c", "cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ"], capture_output=True,
                           timeout=20, check=False).stdout
     files = [path for path in (vmtool.state / "instances" / "sealed").rglob("*") if path.is_file()]

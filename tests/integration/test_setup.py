@@ -51,7 +51,9 @@ def setup(checkout: Path, made: str, *options: str) -> str:
 
 
 def test_what_is_complete_is_left_alone(checkout: Path) -> None:
-    for made, options in (("{digest} \n", ()), ("{digest} [test]\n", ()), ("{digest} [test]\n", ("--test",))):
+    for made, options in (("{digest} \n", ()), ("{digest} [test]\n", ()), ("{digest} [test]\n", ("--test",)),
+                          ("{digest} [test]\n", ("--broker",)), ("{digest} [broker]\n", ("--broker",)),
+                          ("{digest} [broker]\n", ())):
         assert "pip install" not in setup(checkout, made, *options), (made, options)
 
 
@@ -61,6 +63,13 @@ def test_the_tests_add_to_the_quickstarts_venv_and_it_stays_complete(checkout: P
     assert " -e " not in asked, "what runs in it keeps its vmtool"
     assert (checkout / ".venv" / "wanted").read_text().endswith(" [test]\n")
     assert "pip install" not in setup(checkout, (checkout / ".venv" / "wanted").read_text())
+
+
+def test_what_serves_keys_is_added_and_the_tests_have_it_too(checkout: Path) -> None:
+    asked = setup(checkout, "{digest} \n", "--broker")
+    assert "aiohttp==" in asked and TEST not in asked
+    assert (checkout / ".venv" / "wanted").read_text().endswith(" [broker]\n")
+    assert TEST in setup(checkout, "{digest} [broker]\n", "--test")
 
 
 @pytest.mark.parametrize(("made", "both"), [("an-older-digest [test]\n", True), ("an-older-digest \n", False)])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -13,16 +15,24 @@ from vmtool.broker.facts import read_release
 from vmtool.broker.view import show_release
 from vmtool.errors import VmtoolError, system_error
 from vmtool.host.local import LocalMachine
+from vmtool.paths import State
+from vmtool.tls.authority import Pair
+from vmtool.tls.own import own_authority
 
 
 @click.command("serve")
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option("--listen", metavar="ADDRESS:PORT", help="In place of the configuration's.")
 @click.option("--check", is_flag=True, help="Read everything that the configuration names, and end.")
-def serve_command(config: Path, listen: str | None, check: bool) -> None:
+@click.pass_obj
+def serve_command(state: State, config: Path, listen: str | None, check: bool) -> None:
     """Release keys to guests that prove what they run in, as CONFIG says, until Ctrl-C."""
     require_packages()
-    release = read_release(LocalMachine(), config, listen)
+
+    def issue(names: Sequence[str]) -> Pair:
+        return own_authority(state, "vmtool key serve").issue(names, datetime.now(UTC))
+
+    release = read_release(LocalMachine(), config, listen, issue)
     if check:
         show_release(release)
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
@@ -24,18 +24,22 @@ from vmtool.host.safe_open import open_regular
 from vmtool.machine import Reader
 from vmtool.serving.access_list import Certificates
 from vmtool.spec.load import validated
+from vmtool.tls.authority import Pair
 from vmtool.tls.given import MOST_BYTES, read_pair
+from vmtool.tls.plan import OWN
 
 MOST_RESOURCE = 64 << 10
 T = TypeVar("T")
+Issue = Callable[[Sequence[str]], Pair]
 DOCS = "docs/encrypted-models.md shows a whole one"
 
 
-def read_release(reader: Reader, path: Path, listen: str | None = None) -> ReleaseRules:
+def read_release(reader: Reader, path: Path, listen: str | None = None, issue: Issue | None = None) -> ReleaseRules:
     """Everything that the broker serves by.
 
     Args:
         listen: address and port in place of the file's.
+        issue: makes a certificate of vmtool's own CA for some names; None where there is no such CA.
 
     Raises:
         Refused: every mistake at once, each with file, line and key.
@@ -44,7 +48,7 @@ def read_release(reader: Reader, path: Path, listen: str | None = None) -> Relea
     if not isinstance(document.value, dict):
         raise Refused(f"{path}: not a mapping", hint=DOCS)
     spec = validated(document, BrokerSpec)
-    return _Reading(document, spec, reader, path.absolute().parent).release(listen)
+    return _Reading(document, spec, reader, path.absolute().parent, issue).release(listen)
 
 
 def read_resource(path: Path) -> bytes:
@@ -67,14 +71,15 @@ def read_resource(path: Path) -> bytes:
 class _Reading:
     """One configuration being read."""
 
-    def __init__(self, document: documents.Document, spec: BrokerSpec, reader: Reader, directory: Path) -> None:
-        self.document, self.spec, self.reader, self.directory = document, spec, reader, directory
+    def __init__(self, document: documents.Document, spec: BrokerSpec, reader: Reader, directory: Path,
+                 issue: Issue | None) -> None:
+        self.document, self.spec, self.reader, self.directory, self.issue = document, spec, reader, directory, issue
         self.problems: dict[documents.Place, str] = {}
 
     def release(self, listen: str | None) -> ReleaseRules:
         spec = self.spec
         address = self._tried(("listen",), lambda: self._address(listen or spec.listen), ("", 0))
-        certificates = self._tried(("tls",), self._certificates, None)
+        certificates = self._tried(("tls",), lambda: self._certificates(address[0]), None)
         roots = self._tried(("roots",), lambda: read_roots(
             self.reader, self._at(spec.roots) if spec.roots else None), Roots({}))
         collateral = self._tried(("collateral",), self._collateral, Collateral())
@@ -106,14 +111,21 @@ class _Reading:
             raise ValueError(f"{host} is reached from elsewhere: that takes tls, with certificate and key")
         return str(address), int(port)
 
-    def _certificates(self) -> Certificates | None:
+    def _certificates(self, address: str) -> Certificates | None:
         tls = self.spec.tls
+        if tls.clients:
+            raise ValueError("guests have no certificates: what they show is evidence")
         if tls.source == "ca":
-            raise ValueError("the broker has its own certificate: source: files, with certificate and key")
-        if not tls.certificate or not tls.key:
+            if self.issue is None:
+                raise ValueError("there is no CA of vmtool's own here")
+            reached = [address] if address and not ipaddress.ip_address(address).is_unspecified else []
+            pair = self.issue((*tls.names, *reached, *OWN))
+            given = read_pair(lambda: pair.certificate, lambda: pair.key, datetime.now(UTC))
+        elif tls.certificate and tls.key:
+            certificate, key = self._at(tls.certificate), self._at(tls.key)
+            given = read_pair(lambda: self._bytes(certificate), lambda: self._bytes(key), datetime.now(UTC))
+        else:
             return None
-        certificate, key = self._at(tls.certificate), self._at(tls.key)
-        given = read_pair(lambda: self._bytes(certificate), lambda: self._bytes(key), datetime.now(UTC))
         return Certificates(tuple(each.public_bytes(Encoding.DER) for each in given.chain), given.key)
 
     def _bytes(self, path: Path) -> bytes:

@@ -18,7 +18,7 @@ from vmtool.broker.release import ReleaseRules
 from vmtool.broker.sessions import Sessions
 from vmtool.serving.front.limits import fitting
 from vmtool.serving.front.log import BoundedLog, Warnings
-from vmtool.serving.front.server import BACKLOG, listen
+from vmtool.serving.front.server import listen
 from vmtool.serving.front.tls import Tls
 from vmtool.serving.listening import listening_socket
 
@@ -45,10 +45,8 @@ async def _serve(release: ReleaseRules, listening: Any, say: Callable[[str], Non
     tls = Tls(release.certificates) if release.certificates else None
     complaints = Warnings(BoundedLog(say, 1.0, "warnings"))
     logging.getLogger().addHandler(complaints)
-    listening.listen(BACKLOG)  # whoever reads that it listens can connect
-    serving = asyncio.create_task(listen(handler, listening, fitting(LIMITS), tls))
-    say(f"the broker listens on {'https' if tls else 'http'}://{release.address[0]}:{release.address[1]}, for "
-        f"{len(release.rules)} resource{'s' if len(release.rules) > 1 else ''}")
+    serving = asyncio.create_task(listen(handler, listening, fitting(LIMITS), tls,
+                                         listens=lambda: _tell(release, say)))
     try:
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -58,3 +56,11 @@ async def _serve(release: ReleaseRules, listening: Any, say: Callable[[str], Non
         serving.cancel()
         await asyncio.gather(serving, return_exceptions=True)
         logging.getLogger().removeHandler(complaints)
+
+
+def _tell(release: ReleaseRules, say: Callable[[str], None]) -> None:
+    host, port = release.address
+    say(f"the broker listens on {'https' if release.certificates else 'http'}://{host}:{port}, for "
+        f"{len(release.rules)} resource{'s' if len(release.rules) > 1 else ''}")
+    for name in sorted(name for name, rule in release.rules.items() if rule.policy.is_sample):
+        say(f"NOT CONFIDENTIAL: {name} is released to whoever asks, without any proof (tee: [sample])")

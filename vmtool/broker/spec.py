@@ -87,7 +87,8 @@ class BrokerSpec(Strict):
         api_version: of the file
         kind: of the file
         listen: address and port; beyond this machine only with tls
-        tls: the broker's certificate: source none, or files with certificate and key
+        tls: the broker's certificate: source files with certificate and key; or ca, one of vmtool's own CA, anew at
+            each start, for names and the address
         audit: file that gets a line for each decision; it is only ever appended to; e.g. `./audit.jsonl`
         roots: directory with roots of trust; those that come with vmtool when left out
         collateral: certificates, revocation lists, Intel's collateral, NVIDIA's RIMs

@@ -21,7 +21,7 @@ def row(network: Network, attached: Sequence[Attachment]) -> dict[str, Any]:
     """A network as a JSON value."""
     machine = LocalMachine()
     found = [(item, read_inside(machine, item).result) for item in attached]
-    return {**asdict(network), "attached": [
+    return {**asdict(network), "gateway": network.gateway, "attached": [
         {"container_id": item.container_id, "owner": item.owner, "netns": str(netns_path(item.netns)),
          "address": result.ip if result else "", "publish": [str(port) for port in item.publish]}
         for item, result in found]}

@@ -20,8 +20,9 @@ import socket
 import sys
 import tempfile
 import time
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from vmtool.serving.access_list import AccessList, read_access
 from vmtool.serving.arguments import Arguments, engine_command, parse
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from vmtool.serving.encrypted.prepare import EncryptedModel
     from vmtool.serving.front import Front
 
+T = TypeVar("T")
 BEGAN = time.monotonic()
 NOT_HARDENED, NOT_TRUSTED = 3, 4
 PREPARED = Path("/opt/vmtool/modelinfos")
@@ -74,7 +76,10 @@ async def serve(arguments: Arguments, upstream: Path) -> int:
         say("stopped before there was a key")
         return 0
     access = take_access(arguments.key_file)
-    encrypted = await open_encrypted(arguments, upstream.parent) if arguments.signer else None
+    encrypted = await unless(stop, open_encrypted(arguments, upstream.parent)) if arguments.signer else None
+    if stop.is_set() and not encrypted:
+        say("stopped before the encrypted model was open")
+        return 0
     if arguments.signer and not encrypted:
         return NOT_TRUSTED
     listening = listening_socket(arguments.listen)
@@ -92,7 +97,6 @@ async def serve(arguments: Arguments, upstream: Path) -> int:
         with contextlib.closing(listening):
             front = make_front(arguments, access, upstream)
             serving = asyncio.create_task(run_front(front, listening, managed, access, arguments))
-            say(f"the front listens on {arguments.listen[0]}:{arguments.listen[1]}")
             keeping = asyncio.create_task(supervisor.keep(front.engine))
             stopped = asyncio.create_task(stop.wait())
             await asyncio.wait({serving, keeping, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -104,6 +108,17 @@ async def serve(arguments: Arguments, upstream: Path) -> int:
         await supervisor.stop(arguments.grace)
     say("stopped" if stop.is_set() else ended)
     return 0 if stop.is_set() else 1
+
+
+async def unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
+    """What comes of it; None as soon as this process is told to stop, however long it would take."""
+    doing, stopped = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    await asyncio.wait({doing, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if doing.done():
+        return doing.result()
+    doing.cancel()
+    return None
 
 
 async def appears(file: Path, stop: asyncio.Event) -> bool:

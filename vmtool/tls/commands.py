@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 
 import click
-from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
 from vmtool.cli.apply_plan import working_host
@@ -18,7 +17,7 @@ from vmtool.instance.read import read_instance, read_instances
 from vmtool.paths import State
 from vmtool.plan import Plan, Step
 from vmtool.spec.facts import read_own_spec
-from vmtool.tls.authority import read_authority
+from vmtool.tls.own import own_authority
 from vmtool.tls.plan import plan_certificate
 from vmtool.tls.renew import ends, is_due, renew
 
@@ -33,7 +32,7 @@ def ca_command() -> None:
 @click.pass_obj
 def show(state: State, as_json: bool) -> None:
     """Show the CA, and until when each endpoint's certificate is valid."""
-    found, host = _authority(state), LocalHost()
+    found, host = own_authority(state, "vmtool ca").certificate, LocalHost()
     fingerprint = found.fingerprint(hashes.SHA256()).hex()
     shown = {one.name: f"{ends(host, one):%Y-%m-%dT%H:%M:%SZ}" for one in _with_tls(state)}
     if as_json:
@@ -48,7 +47,8 @@ def show(state: State, as_json: bool) -> None:
 @click.pass_obj
 def export(state: State) -> None:
     """Print the CA's certificate (PEM), for those who shall trust it."""
-    click.echo(_authority(state).public_bytes(serialization.Encoding.PEM).decode(), nl=False)
+    found = own_authority(state, "vmtool ca").certificate
+    click.echo(found.public_bytes(serialization.Encoding.PEM).decode(), nl=False)
 
 
 @ca_command.command("renew")
@@ -88,9 +88,3 @@ def _with_tls(state: State) -> list[Instance]:
     """The instances that run and speak TLS."""
     return [one for one in read_instances(state) if one.state == "running" and one.record and one.record.tls]
 
-
-def _authority(state: State) -> x509.Certificate:
-    """The CA's certificate; made when there is none yet."""
-    plan = Plan("the CA", state.ca, ())
-    with working_host(state, plan, "vmtool ca") as host:
-        return read_authority(host, state.ca, datetime.datetime.now(datetime.UTC)).certificate

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import re
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +14,10 @@ import pytest
 
 from tests.integration.serving.processes import BEARER, Serving, everything, parse, serving, until
 from tests.integration.serving.run_front import KEY, OTHER
+from vmtool.serving import front as f
+from vmtool.serving.access_list import parse as parse_access
 from vmtool.serving.front.routes import ROUTES
+from vmtool.serving.listening import listening_socket
 
 CHAT = "/v1/chat/completions"
 PLAIN = [route for route in ROUTES if route.keyed and "{model}" not in route.path]
@@ -217,3 +222,25 @@ def test_an_engine_that_is_away_is_reported_in_json(tmp_path: Path) -> None:
             status, body = one.ask(method, target)
             assert (status, json.loads(body)["error"]["type"]) == (503, "server_error")
         assert one.ask("GET", "/v1/models", "")[0] == 401
+
+
+def test_whoever_reads_that_it_listens_can_connect(tmp_path: Path) -> None:
+    """Also when it is asked in that very moment: the line comes after the socket listens, not before."""
+    said, bound = list[str](), listening_socket(("127.0.0.1", 0))
+    address = bound.getsockname()
+
+    def log(text: str) -> None:
+        said.append(text)
+        if "listens" in text:
+            socket.create_connection(address, timeout=5).close()
+            asyncio.get_running_loop().call_soon(lambda: tasks[0].cancel())
+
+    async def run() -> None:
+        front = f.Front(f.Engine(tmp_path / "none", f.Limits().buffered), parse_access(f"{KEY}\n".encode(), "keys"),
+                        limits=f.Limits())
+        tasks.append(asyncio.create_task(f.serve(front, bound, log)))
+        await asyncio.wait(tasks)
+
+    tasks = list[asyncio.Task[None]]()
+    asyncio.run(run())
+    assert said == [f"the front listens on 127.0.0.1:{address[1]}"]

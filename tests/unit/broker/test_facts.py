@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,12 @@ from hypothesis import strategies as st
 from tests.integration.serving.certificates import issue
 from tests.unit.broker.cases import NAME, broker, release_of, write_config, write_reference
 from vmtool.broker.audit import Audit
+from vmtool.broker.facts import read_release
 from vmtool.broker.rates import Rates
 from vmtool.cli.main import vmtool
 from vmtool.errors import Refused
+from vmtool.host.local import LocalMachine
+from vmtool.tls.authority import Pair
 
 SNP = {"measurement": "22" * 48}
 
@@ -55,7 +59,8 @@ def test_a_policy_that_is_none(tmp_path: Path, policy: Any, place: str, why: str
     ({"allow_unconfidential": False}, f"resources.{NAME}.policy.tee", "allow_unconfidential: true"),
     ({"listen": "0.0.0.0:8080"}, "listen", "takes tls"), ({"listen": "kbs.lab:80"}, "listen", ""),
     ({"listen": "127.0.0.1:0"}, "listen", "no port"), ({"listen": "127.0.0.1"}, "listen", ""),
-    ({"tls": {"source": "ca"}}, "tls", "source: files"), ({"tls": {"source": "files"}}, "tls", ""),
+    ({"tls": {"source": "ca"}}, "tls", "no CA"), ({"tls": {"source": "files"}}, "tls", ""),
+    ({"tls": {"source": "ca", "clients": "ca.pem"}}, "tls", "evidence"),
     ({"tls": {"source": "files", "certificate": "no.pem", "key": "no.key"}}, "tls", "no.pem"),
     ({"audit": None}, "audit", ""), ({"roots": "nowhere"}, "roots", "nowhere"),
     ({"collateral": ["broker.yaml"]}, "collateral", "broker.yaml"),
@@ -91,6 +96,20 @@ def test_tls_makes_it_reachable_from_elsewhere(tmp_path: Path) -> None:
     path = write_config(tmp_path, tls={"source": "files", "certificate": certificate.name, "key": key.name})
     assert release_of(path, "0.0.0.0:8443").certificates is not None
     assert release_of(path, "[::]:8443").address == ("::", 8443)
+
+
+def test_a_certificate_of_vmtools_ca_is_for_where_the_broker_is_reached(tmp_path: Path) -> None:
+    asked: list[tuple[str, ...]] = []
+
+    def made(names: Sequence[str]) -> Pair:
+        asked.append(tuple(names))
+        return issue(tmp_path / "ca", *names)
+
+    path = write_config(tmp_path, tls={"source": "ca", "names": ["kbs.lab"]})
+    assert read_release(LocalMachine(), path, "192.0.2.1:8443", made).certificates is not None
+    assert read_release(LocalMachine(), path, "0.0.0.0:8443", made).certificates is not None
+    assert asked == [("kbs.lab", "192.0.2.1", "localhost", "127.0.0.1", "::1"),
+                     ("kbs.lab", "localhost", "127.0.0.1", "::1")]
 
 
 def test_the_check_shows_what_would_be_released_to_whom(tmp_path: Path) -> None:

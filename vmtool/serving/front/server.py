@@ -46,9 +46,11 @@ async def serve(front: Front, listening: socket.socket, log: Callable[[str], Non
     asyncio.selector_events._SelectorSocketTransport.max_size = front.limits.buffered  # type: ignore[attr-defined]
     complaints = Warnings(BoundedLog(log, front.limits.log_lines[1], "warnings"))
     logging.getLogger().addHandler(complaints)
+    host, port = listening.getsockname()[:2]
     try:
         async with asyncio.TaskGroup() as listeners:
-            listeners.create_task(listen(front, listening, front.limits, front.tls, front.crowd))
+            listeners.create_task(listen(front, listening, front.limits, front.tls, front.crowd,
+                                         lambda: log(f"the front listens on {host}:{port}")))
             if manage and managed:
                 listeners.create_task(listen(manage, managed, LIMITS_HERE, front.tls))
     finally:
@@ -57,8 +59,13 @@ async def serve(front: Front, listening: socket.socket, log: Callable[[str], Non
 
 
 async def listen(handler: Handler, listening: socket.socket, limits: Limits, tls: Tls | None,
-                 crowd: Crowd[Connection] | None = None) -> None:
-    """Accept connections, and end those that hold something for too long; `crowd` has those that are open."""
+                 crowd: Crowd[Connection] | None = None, listens: Callable[[], None] = lambda: None) -> None:
+    """Accept connections, and end those that hold something for too long.
+
+    Args:
+        crowd: those that are open.
+        listens: called once a peer can connect.
+    """
     crowd = Crowd(limits) if crowd is None else crowd
     for level, option, value in OPTIONS:
         listening.setsockopt(level, option, value)
@@ -72,6 +79,7 @@ async def listen(handler: Handler, listening: socket.socket, limits: Limits, tls
 
     accepting = await loop.create_server(accepted, sock=listening, backlog=ACCEPTS)
     listening.listen(BACKLOG)  # asyncio has one number for both
+    listens()
     try:
         while True:
             due = loop.time() + SWEEP_SECONDS

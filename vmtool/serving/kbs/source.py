@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,9 +36,36 @@ class ReleasedKey:
             Untrusted: there is none, with the step at which it failed.
         """
         try:
-            return await asyncio.to_thread(read_key, self.source, self.say)
+            return await _beside(lambda: read_key(self.source, self.say))
         except KeyNotReleased as error:
             raise Untrusted(f"no key for the model came: {error}") from None
+
+
+async def _beside(work: Callable[[], bytes]) -> bytes:
+    """Its result, from a thread that holds up no end: one of asyncio's own would be waited for, until the broker's
+    last answer is late."""
+    loop, done = asyncio.get_running_loop(), asyncio.get_running_loop().create_future()
+
+    def run() -> None:
+        try:
+            found: bytes | Exception = work()
+        except Exception as error:  # whatever it is, it is raised where the result is waited for
+            found = error
+        with contextlib.suppress(RuntimeError):  # nobody waits any more: the loop is closed
+            loop.call_soon_threadsafe(_finish, done, found)
+
+    threading.Thread(target=run, name="key broker", daemon=True).start()
+    found: bytes = await done
+    return found
+
+
+def _finish(done: asyncio.Future[bytes], found: bytes | Exception) -> None:
+    if done.cancelled():
+        return
+    if isinstance(found, Exception):
+        done.set_exception(found)
+    else:
+        done.set_result(found)
 
 
 def read_key(source: BrokerSource, say: Callable[[str], None]) -> bytes:

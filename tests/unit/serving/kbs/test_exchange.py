@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fakes.tee_guest import FakeGuest
+from vmtool.serving.cryptotensors.errors import Untrusted
+from vmtool.serving.entrypoint import unless
 from vmtool.serving.kbs import guest_agent, source
 from vmtool.serving.kbs.attesters import Attester, find_attester, sample_evidence
 from vmtool.serving.kbs.broker_source import BrokerSource
@@ -23,7 +27,7 @@ from vmtool.serving.kbs.guest_agent import GuestAgent, find_agent
 from vmtool.serving.kbs.http_calls import Answer, HttpServer
 from vmtool.serving.kbs.jwe import seal
 from vmtool.serving.kbs.resource_name import resource_name
-from vmtool.serving.kbs.source import read_key
+from vmtool.serving.kbs.source import ReleasedKey, read_key
 from vmtool.serving.kbs.tee_keys import jwk_of, public_key
 from vmtool.serving.kbs.tsm import TsmReports
 
@@ -222,6 +226,13 @@ def test_the_sample_attester_is_never_a_fallback(tmp_path: Path) -> None:
     with pytest.raises(KeyNotReleased, match="nothing to prove"):
         find_attester(None, allow_unconfidential=False, reports=TsmReports(FakeGuest()))
     assert find_attester(None, allow_unconfidential=True, reports=TsmReports(FakeGuest())).tee == "sample"
+    # A TPM is better than nothing, and no TEE: it does not step in for one.
+    booted = TsmReports(FakeGuest(tpm=lambda command: b""))
+    assert find_attester(None, allow_unconfidential=True, reports=booted).tee == "tpm"
+    with pytest.raises(KeyNotReleased, match="nothing to prove"):
+        find_attester(None, allow_unconfidential=False, reports=booted)
+    with pytest.raises(KeyNotReleased, match="evidence: /dev/tpmrm0: an answer of an odd length"):
+        find_attester(None, allow_unconfidential=True, reports=booted).primary(bytes(48))
     agent = GuestAgent(HttpServer("http://127.0.0.1:1"), "sample", (), resources=False)
     with pytest.raises(KeyNotReleased, match="nothing to prove"):
         find_attester(agent, allow_unconfidential=False, reports=TsmReports(FakeGuest()))
@@ -242,3 +253,43 @@ def test_no_two_exchanges_have_one_key() -> None:
     fetch(second, NAME, SAMPLE)
     keys = [vars(each)["asked"]["attest"]["runtime-data"]["tee-pubkey"] for each in (first, second)]
     assert keys[0] != keys[1] and jwk_of(public_key(keys[0])) == keys[0]
+
+
+def test_who_is_told_to_stop_while_a_broker_is_late_does_not_wait_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the entrypoint does at SIGTERM; a thread of asyncio's own would be waited for at the end."""
+    began, answered, came = threading.Event(), threading.Event(), list[bytes]()
+
+    def late(found: BrokerSource, say: Callable[[str], None]) -> bytes:
+        began.set()
+        answered.wait(60)
+        came.append(SECRET)
+        return SECRET
+
+    async def told_to_stop() -> bytes | None:
+        stop = asyncio.Event()
+        waiting = asyncio.create_task(unless(stop, ReleasedKey(BrokerSource(NAME), print).read()))
+        await asyncio.to_thread(began.wait, 60)
+        stop.set()
+        return await waiting
+
+    monkeypatch.setattr(source, "read_key", late)
+    try:
+        assert asyncio.run(told_to_stop()) is None and came == []
+    finally:
+        answered.set()
+
+
+@pytest.mark.parametrize("how", ["gives", "refuses", "breaks"])
+def test_what_comes_of_the_exchange_is_what_the_source_gives(monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    def asked(found: BrokerSource, say: Callable[[str], None]) -> bytes:
+        if how == "refuses":
+            raise KeyNotReleased("attest", "the broker refused")
+        return [SECRET][0 if how == "gives" else 1]
+
+    monkeypatch.setattr(source, "read_key", asked)
+    reading = ReleasedKey(BrokerSource(NAME), print).read()
+    if how == "gives":
+        assert asyncio.run(reading) == SECRET
+    else:
+        with pytest.raises(Untrusted if how == "refuses" else IndexError):
+            asyncio.run(reading)
