@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.connect.test_tpm import swtpm
+from tests.integration.connect.software_tpm import swtpm
 from tests.integration.machine import Vmtool
 from tests.integration.serving.certificates import issue, trusting
 from tests.unit.broker.cases import NAME, SECRET, audited, write_config, write_reference

@@ -3,45 +3,18 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import json
-import socket
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.fakes.tee_guest import FakeGuest
-from tests.integration.connect.running import until
+from tests.integration.connect.software_tpm import swtpm
 from tests.unit.attest.cases import is_accepted, request, unproven
 from vmtool.attest.tpm.structures import parse_public
 from vmtool.serving.evidence.collect import collect
 from vmtool.serving.evidence.guest import NotCollected
 
 BOUND = bytes(range(32))
-
-
-@contextlib.contextmanager
-def swtpm(directory: Path, *more: str) -> Iterator[FakeGuest]:
-    """A guest whose TPM is this one; its socket takes commands as /dev/tpmrm0 does."""
-    path = directory / "socket"
-    argv = ["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={directory}", "--server", f"type=unixio,path={path}",
-            "--ctrl", f"type=unixio,path={path}.ctrl", "--flags", "not-need-init,startup-clear", *more]
-    with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        try:
-            until(path.exists, "swtpm does not listen")
-            with socket.socket(socket.AF_UNIX) as connection:
-                connection.settimeout(30)
-                connection.connect(str(path))
-
-                def ask(command: bytes) -> bytes:
-                    connection.sendall(command)
-                    return connection.recv(4096)
-
-                yield FakeGuest(tpm=ask)
-        finally:
-            process.kill()
 
 
 def test_a_quote_of_a_real_tpm_is_proven_with_its_enrolled_key(tmp_path: Path) -> None:
