@@ -73,6 +73,7 @@ completion bash
 attest verify spec.yaml
 attest challenge spec.yaml -o asked --roots .
 attest reference spec.yaml
+attest evidence https://127.0.0.1:1 -o asked.json
 connect https://127.0.0.1:1 --policy spec.yaml --check
 connect --make-policy spec.yaml
 key generate -o model.key

@@ -37,6 +37,8 @@ ELSEWHERE = {
     **dict.fromkeys(("vmtool attest reference guest.yaml -o reference.yaml",
                      "vmtool attest verify report.bin --collateral vcek.der --reference reference.yaml"),
                     "test_a_report_is_held_against_the_reference_of_a_launch"),
+    "vmtool attest evidence https://llm.lab:8443 -o evidence.json":
+        "test_its_evidence_is_kept_and_verified_by_the_command_that_is_shown",
     "vmtool connect https://llm.lab:8443 --policy policy.yaml": "test_report_verified_key_pinned_chat_through",
     "vmtool connect https://llm.lab:8443 --policy unconfidential.yaml --check":
         "test_a_ca_of_the_policy_must_have_signed_the_certificate",

@@ -7,9 +7,12 @@ import re
 from datetime import UTC, datetime
 
 from vmtool.errors import ProgramMissing, Refused
+from vmtool.serving.evidence.binding import NONCE
 
 # Of the extra `attest` in setup.cfg.
 PACKAGES = ("cryptography", "dcap_qvl", "lxml", "signxml")
+# What asking a server needs besides, of the extra `connect`.
+SERVER_PACKAGES = ("aiohttp", "httptools", "prometheus_client")
 LEAST_NONCE, MOST_NONCE = 8, 64
 ROOT = re.compile("[0-9a-f]{64}")
 
@@ -43,6 +46,18 @@ def parse_nonce(text: str | None) -> bytes | None:
         raise Refused(f"--nonce: not hexadecimal: {error}") from None
     if not LEAST_NONCE <= len(nonce) <= MOST_NONCE:
         raise Refused(f"--nonce: {len(nonce)} bytes; {LEAST_NONCE} to {MOST_NONCE} are needed")
+    return nonce
+
+
+def parse_server_nonce(text: str | None) -> bytes | None:
+    """The nonce that --nonce names, for a server.
+
+    Raises:
+        Refused: it is none, or has not the 32 bytes that a server takes.
+    """
+    nonce = parse_nonce(text)
+    if nonce is not None and len(nonce) != NONCE:
+        raise Refused(f"--nonce: {len(nonce)} bytes; a server takes {NONCE}", hint="leave it out: a new one is made")
     return nonce
 
 

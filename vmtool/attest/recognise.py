@@ -15,8 +15,10 @@ from vmtool.attest.evidence import Evidence
 from vmtool.attest.foreign_json import from_base64, mapping, octets, parse_json
 from vmtool.attest.reference import Reference, sections
 from vmtool.attest.request import Request
+from vmtool.attest.server.answer import is_answer, open_answer, read_answer
 
-UNKNOWN = "neither a report of SEV-SNP or of NVIDIA, a quote of TDX, a token of CCA nor JSON with evidence"
+UNKNOWN = ("neither a report of SEV-SNP or of NVIDIA, a quote of TDX, a token of CCA nor JSON with evidence, also not "
+           "what vmtool attest evidence writes")
 # Key type and TEE type; the version is before them.
 QUOTE = b"\2\0\x81\0\0\0"
 SPDM = b"\x11\xe0"
@@ -70,7 +72,19 @@ def _unmatched(pieces: Sequence[Evidence], reference: Reference) -> Iterator[str
 
 
 def recognise(data: bytes) -> Iterator[Evidence]:
-    """The pieces of evidence in a file.
+    """The pieces of evidence in a file; also in what a server answered when it was asked for evidence.
+
+    Raises:
+        UnknownEvidence: it is of no known kind.
+    """
+    if data.lstrip()[:1] == b"{" and is_answer(value := parse_json(data)):
+        yield from open_answer(read_answer(value), recognise_alone)
+    else:
+        yield from recognise_alone(data)
+
+
+def recognise_alone(data: bytes) -> Iterator[Evidence]:
+    """The pieces of evidence in a file as devices and agents write them.
 
     Raises:
         UnknownEvidence: it is of no known kind.

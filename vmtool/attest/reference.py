@@ -10,6 +10,9 @@ from pydantic import BeforeValidator, Field, PlainSerializer, ValidationError
 from vmtool import documents
 from vmtool.errors import Refused
 from vmtool.schema import Strict
+from vmtool.tee.snp import SNP
+from vmtool.tee.tdx import TDX
+from vmtool.tee.virtcca import VIRTCCA
 
 
 def _parse_hex(value: object) -> object:
@@ -140,6 +143,10 @@ class Reference(Strict):
     nvidia: NvidiaReference = NvidiaReference()
     tpm: TpmReference = TpmReference()
     launch: LaunchReference = LaunchReference()
+
+
+# Kinds of evidence that say who can read the guest's memory; a TPM says only what was booted.
+TEES = frozenset({SNP.name, TDX.name, "cca", VIRTCCA.name})
 
 
 def sections(reference: Reference) -> frozenset[str]:

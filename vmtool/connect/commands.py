@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import ssl
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from vmtool.attest.options import require_packages
+from vmtool.attest.options import SERVER_PACKAGES, require_packages
+from vmtool.attest.server.place import Place, is_loopback
 from vmtool.cli.output import print_json
-from vmtool.connect.place import Place, is_loopback, parse_url, plain_context
 from vmtool.connect.policy import Policy, read_policy
-from vmtool.endpoint.client import Server, address_of, authorization
+from vmtool.endpoint.client import authorization
 from vmtool.errors import Interrupted, Refused, shell_word
-from vmtool.host.http import known_server
 from vmtool.host.local import LocalHost
-from vmtool.launch.commands.instance import running
-from vmtool.paths import NAME, State
+from vmtool.launch.commands.find_server import find_server
+from vmtool.paths import State
 
 if TYPE_CHECKING:
     from vmtool.connect.verify import Trusted, Verified
 
 FILE = click.Path(path_type=Path)
-PACKAGES = ("aiohttp", "httptools", "prometheus_client")
 LISTEN = "127.0.0.1:8001"
 
 
@@ -58,9 +55,9 @@ def connect_command(state: State, server: str | None, policy_file: Path | None, 
         return
     if not server or not policy_file or output:
         raise click.UsageError("name a server and its policy: vmtool connect URL --policy FILE")
-    require_packages(PACKAGES, "connect")
+    require_packages(SERVER_PACKAGES, "connect")
     policy, address = read_policy(policy_file), parse_listen(listen, expose=expose)
-    place = find_place(state, server, policy)
+    place = find_server(state, server, ca=policy.ca, plain=policy.allow_unconfidential and not policy.ca)
     token = authorization(LocalHost(), token_file) if token_file else {}
     try:
         asyncio.run(_connect(place, policy, address, token, exposed=expose, check_only=check, as_json=as_json))
@@ -122,43 +119,6 @@ def show(place: Place, policy: Policy, verified: Verified, listens: str, as_json
                    f"one, {vouched} says.", err=True)
     if listens:
         click.echo(f"ask {listens}/v1; Ctrl-C ends it")
-
-
-def find_place(state: State, server: str, policy: Policy) -> Place:
-    """Where the server is, and by what context it is known beforehand.
-
-    Raises:
-        Refused: it is none, or has no TLS where that must be. VmtoolError: the instance does not run.
-    """
-    if "/" not in server and NAME.fullmatch(server):
-        state.check_readable()
-        known = running(state, server).known()
-        address = address_of(LocalHost(), Server(known.host, known.port, Path(known.result), known.trust))
-        scheme, host, port = parse_url(str(address))
-        context = known_server(known.trust) if known.trust else None
-    else:
-        scheme, host, port = parse_url(server)
-        context = None
-    if scheme == "http":
-        _check_plain(server, host, policy)
-        return Place(host, port, None)
-    if policy.ca:
-        try:
-            context = ssl.create_default_context(cafile=str(policy.ca))
-        except (OSError, ssl.SSLError) as error:
-            raise Refused(f"{policy.ca}: no certificate of a CA: {getattr(error, 'strerror', error)}") from error
-        context.minimum_version = ssl.TLSVersion.TLSv1_3
-    return Place(host, port, context or plain_context(), vouched=context is not None)
-
-
-def _check_plain(server: str, host: str, policy: Policy) -> None:
-    if not policy.allow_unconfidential or policy.ca:
-        raise Refused(f"{server} speaks no TLS: there is no key that evidence could be bound to",
-                      hint="launch it with spec.tls: vmtool spec explain spec.tls; without a TEE the policy can say "
-                           "allow_unconfidential: true")
-    if not is_loopback(host):
-        raise Refused(f"{server} speaks no TLS, and {host} is not this machine's loopback: others could read all of it",
-                      hint="launch it with spec.tls: vmtool spec explain spec.tls")
 
 
 def reader(policy: Policy) -> Callable[[], Trusted]:

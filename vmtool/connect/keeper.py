@@ -8,9 +8,8 @@ import time
 from collections.abc import Awaitable, Callable
 
 from vmtool.attest.appraisal import describe
-from vmtool.connect.dial import Unreachable
-from vmtool.connect.fetch import NotNow
-from vmtool.connect.verify import NotVerified, Verified
+from vmtool.attest.server.errors import NotNow, NotVerified, Unreachable
+from vmtool.connect.verify import Verified
 from vmtool.errors import VmtoolError
 
 # A verification begins when this part of the time is over for which the last one counts: no request waits for it.

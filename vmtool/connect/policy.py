@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from vmtool import documents
-from vmtool.attest.reference import NO_REFERENCE, Reference, sections
+from vmtool.attest.reference import NO_REFERENCE, TEES, Reference, sections
 from vmtool.errors import Refused
 from vmtool.schema import HostPath, Strict
 from vmtool.spec.load import validated
@@ -20,7 +20,6 @@ from vmtool.tee.virtcca import VIRTCCA
 TPM = "tpm"
 MEASURED = {SNP.name: ("measurement",), TDX.name: ("mrtd", "rtmr1", "rtmr2"), "cca": ("rim",), VIRTCCA.name: ("rim",),
             TPM: ("pcrs",)}
-TEES = frozenset(MEASURED) - {TPM}
 EXAMPLE = "docs/attestation.md shows whole ones; vmtool connect --make-policy SPEC writes one"
 
 

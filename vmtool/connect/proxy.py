@@ -9,10 +9,10 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from vmtool.connect.dial import Unreachable, dial
+from vmtool.attest.server.dial import dial
+from vmtool.attest.server.errors import NotVerified, Unreachable
+from vmtool.attest.server.place import Place, is_loopback
 from vmtool.connect.keeper import Keeper
-from vmtool.connect.place import Place, is_loopback
-from vmtool.connect.verify import NotVerified
 from vmtool.serving.evidence.binding import PATH as EVIDENCE
 from vmtool.serving.front.connection import Connection
 from vmtool.serving.front.denied import Busy, Denied

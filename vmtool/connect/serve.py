@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from vmtool.connect.fetch import fetch
+from vmtool.attest.server.errors import NotVerified
+from vmtool.attest.server.fetch import fetch
+from vmtool.attest.server.place import Place
 from vmtool.connect.keeper import Keeper
-from vmtool.connect.place import Place
 from vmtool.connect.policy import Policy
 from vmtool.connect.proxy import Proxy
-from vmtool.connect.verify import NotVerified, Trusted, Verified, verify
+from vmtool.connect.verify import Trusted, Verified, verify
 from vmtool.errors import Interrupted, NotReady
 from vmtool.serving.front.server import listen
 from vmtool.serving.listening import listening_socket

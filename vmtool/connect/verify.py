@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from vmtool.attest.appraisal import Appraisal, describe
-from vmtool.attest.cursor import require
-from vmtool.attest.foreign_json import mapping, parse_json, text
-from vmtool.attest.recognise import appraise_file
+from vmtool.attest.recognise import appraise_pieces, recognise_alone
+from vmtool.attest.reference import TEES
 from vmtool.attest.request import Collateral, Request, Roots
-from vmtool.attest.sort_collateral import sort_collateral
-from vmtool.connect.policy import TEES, Policy
-from vmtool.errors import VerificationFailed
-from vmtool.serving.evidence.binding import NO_KEY, VERSION, bind
+from vmtool.attest.server.answer import NONE, ServerEvidence, answered, open_answer
+from vmtool.attest.server.errors import NotVerified
+from vmtool.connect.policy import Policy
 
-MEMBERS = frozenset({"version", "nonce", "key", "kind", "evidence", "certificates", "note"})
-NONE = "none"
 # What evidence of each kind must prove besides: that it is new, of this key, and of that guest.
-NEEDED = ("freshness", "measurement")
-
-
-class NotVerified(VerificationFailed):
-    """The server is not one that the policy takes; nothing is sent to it."""
+NEEDED = ("freshness", "binding", "measurement")
 
 
 @dataclass(frozen=True)
@@ -67,17 +57,13 @@ def verify(data: bytes, nonce: bytes, key: bytes, policy: Policy, trusted: Trust
     Raises:
         NotVerified: it is not what the policy requires, or is not well formed.
     """
-    try:
-        answer = _read(data, nonce, key)
-    except BaseException as error:
-        raise NotVerified(f"the server's evidence is refused: {describe(error)}") from error
-    kind = answer["kind"]
+    answer = answered(data, nonce, key)
     if not policy.expects:
         return Verified(key, NONE)
-    if kind == NONE:
+    if answer.kind == NONE:
         raise NotVerified(f"the server runs in no TEE, and the policy requires {policy.expects}",
-                          details=[str(answer["note"])[:200]] if answer["note"] else [])
-    appraisals = _appraise(answer, bind(nonce, key), policy, trusted, at)
+                          details=[answer.note[:200]] if answer.note else [])
+    appraisals = _appraise(answer, Request(trusted.roots, at, trusted.collateral, policy.reference, nonce))
     proven = {claim.id for each in appraisals for claim in each.claims if claim.verdict == "proven"}
     unproven = [name for each in appraisals for name in each.unproven] or [
         name for name in (f"{policy.expects}.{each}" for each in NEEDED) if name not in proven]
@@ -86,41 +72,12 @@ def verify(data: bytes, nonce: bytes, key: bytes, policy: Policy, trusted: Trust
     return Verified(key, policy.expects, appraisals)
 
 
-def _read(data: bytes, nonce: bytes, key: bytes) -> Mapping[str, Any]:
-    """The answer, which must be to this nonce and of this key."""
-    answer = mapping(parse_json(data), "the answer", MEMBERS)
-    require(answer.keys() == MEMBERS, f"{', '.join(sorted(MEMBERS - answer.keys()))} is missing")
-    require(type(answer["version"]) is int and answer["version"] == VERSION,
-            f"version {str(answer['version'])[:20]} of the evidence is unknown; this vmtool knows {VERSION}")
-    require(answer["nonce"] == nonce.hex(), "it answers another nonce: it is not fresh")
-    require(answer["key"] == (None if key == NO_KEY else key.hex()), "it is bound to another TLS key than the one of "
-            "this connection")
-    text(answer["kind"], "kind")
-    text(answer["note"], "note")
-    for name in ("evidence", "certificates"):
-        require(answer[name] is None or isinstance(answer[name], str), f"{name} is no text")
-    require((answer["kind"] == NONE) == (answer["evidence"] is None), "its kind and its evidence do not fit")
-    return answer
-
-
-def _appraise(answer: Mapping[str, Any], bound: bytes, policy: Policy, trusted: Trusted, at: datetime
-              ) -> tuple[Appraisal, ...]:
+def _appraise(answer: ServerEvidence, request: Request) -> tuple[Appraisal, ...]:
     try:
-        evidence = base64.b64decode(answer["evidence"], validate=True)
-        collateral = _with_presented(answer, trusted.collateral)
+        pieces = tuple(open_answer(answer, recognise_alone))
     except BaseException as error:
         raise NotVerified(f"the server's evidence is refused: {describe(error)}") from error
-    return appraise_file(evidence, Request(trusted.roots, at, collateral, policy.reference, bound))
-
-
-def _with_presented(answer: Mapping[str, Any], collateral: Collateral) -> Collateral:
-    """Certificates that the server presents are used when the policy brings none; they lead to a root or to nothing."""
-    if answer["certificates"] is None or collateral.certificates:
-        return collateral
-    table = base64.b64decode(answer["certificates"], validate=True)
-    presented = sort_collateral([("the certificates that the server presents", table)])
-    return replace(collateral, certificates=presented.certificates,
-                   problems=(*collateral.problems, *presented.problems))
+    return appraise_pieces(pieces, request)
 
 
 def _reasons(appraisals: Sequence[Appraisal]) -> list[str]:

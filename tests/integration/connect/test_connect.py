@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import shlex
 import signal
 import subprocess
 import threading
@@ -18,6 +19,7 @@ import pytest
 from tests.integration.connect.running import (
     SNP,
     UNCONFIDENTIAL,
+    VMTOOL,
     Local,
     argv,
     attested,
@@ -33,10 +35,11 @@ from tests.integration.connect.running import (
 from tests.integration.serving.processes import Serving, everything, parse, serving
 from tests.integration.serving.run_front import KEY
 from vmtool.attest.request import Collateral, Roots
-from vmtool.connect.place import Place, plain_context
+from vmtool.attest.server.errors import NotVerified
+from vmtool.attest.server.place import Place, plain_context
 from vmtool.connect.policy import read_policy
 from vmtool.connect.serve import Checker
-from vmtool.connect.verify import NotVerified, Trusted
+from vmtool.connect.verify import Trusted
 from vmtool.tls.authority import certificate_path
 
 CHAT = "/v1/chat/completions"
@@ -90,6 +93,22 @@ def test_report_verified_key_pinned_chat_through(front: Serving) -> None:
         assert stream.count(b'"number"') == 50 and b"[DONE]" in stream
 
 
+def test_its_evidence_is_kept_and_verified_by_the_command_that_is_shown(front: Serving) -> None:
+    file = front.directory / "evidence.json"
+    asked = subprocess.run((VMTOOL, "attest", "evidence", url(front), "-o", str(file)), capture_output=True, text=True,
+                           timeout=60, check=True)
+    [command] = [line.removeprefix("verify: vmtool ") for line in asked.stdout.splitlines() if "verify: " in line]
+    checked = subprocess.run((VMTOOL, *shlex.split(command), "--roots", str(front.directory / "roots")),
+                             capture_output=True, text=True, timeout=60, check=False)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert "snp.freshness    proven" in checked.stdout
+    behave(front.directory, "none")
+    none = subprocess.run((VMTOOL, "attest", "evidence", url(front), "-o", str(file)), capture_output=True, text=True,
+                          timeout=60, check=False)
+    assert (none.returncode, "NOT CONFIDENTIAL" in none.stderr, json.loads(file.read_text())["kind"]) == (
+        4, True, "none")
+
+
 @pytest.mark.slow
 def test_a_key_of_a_file_takes_the_place_of_the_clients(front: Serving, tmp_path: Path) -> None:
     (tmp_path / "token").write_text(f"{KEY}\n")
@@ -101,7 +120,7 @@ def test_a_key_of_a_file_takes_the_place_of_the_clients(front: Serving, tmp_path
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("behaviour", "reason"), [
-    ("none", "runs in no TEE, and the policy requires snp"), ("replay", "snp.freshness"), ("foreign", "snp.freshness"),
+    ("none", "runs in no TEE, and the policy requires snp"), ("replay", "snp.binding"), ("foreign", "snp.binding"),
     ("debug", "snp.debug"), ("guest", "snp.measurement"), ("fail", "status 503")])
 def test_evidence_that_does_not_prove_it_ends_with_4(front: Serving, behaviour: str, reason: str) -> None:
     behave(front.directory, "replay")

@@ -13,10 +13,8 @@ import pytest
 import vmtool
 from tests.fakes.typed import launchable, typed
 from vmtool import errors as e
+from vmtool.attest.server.errors import NotNow, NotVerified, Unreachable
 from vmtool.cli import main as cli
-from vmtool.connect.dial import Unreachable
-from vmtool.connect.fetch import NotNow
-from vmtool.connect.verify import NotVerified
 from vmtool.image.actions import DamagedCache
 
 CODES: dict[type[e.VmtoolError], int] = {

@@ -28,9 +28,10 @@ from tests.fakes.recorded import HOSTS
 from tests.fakes.typed import STATE, install, launchable, recorded, typed
 from tests.unit.models.encryption.make import Owner, plain_model
 from tests.unit.rootfs.make import kata_dax
+from vmtool.attest.server import fetch
+from vmtool.attest.server.fetch import Answered
 from vmtool.cli.main import vmtool
 from vmtool.connect import serve
-from vmtool.connect.fetch import Answered
 from vmtool.endpoint import client
 from vmtool.endpoint.answers import Answer
 from vmtool.engine import transactions
@@ -274,13 +275,19 @@ def report(place: Place) -> None:
     (place.files / "report.bin").write_bytes(bytes((3, *bytes(7), 0, 0, 3)).ljust(1184, b"\0"))
 
 
+async def answered(there: object, nonce: bytes | None = None) -> Answered:
+    return Answered(json.dumps(made(bytes(32), b"k" * 32, lambda bound: None)).encode(), bytes(32), b"k" * 32)
+
+
 def verified(place: Place) -> None:
     """A server without a TEE, which answers as a front does."""
-    async def answered(there: object) -> Answered:
-        return Answered(json.dumps(made(bytes(32), b"k" * 32, lambda bound: None)).encode(), bytes(32), b"k" * 32)
-
     place.patch.setattr(serve, "fetch", answered)
     (place.files / "policy.yaml").write_text("apiVersion: vmtool/v1\nkind: ConnectPolicy\nallow_unconfidential: true\n")
+
+
+def asked(place: Place) -> None:
+    """The same server, asked for its evidence."""
+    place.patch.setattr(fetch, "fetch", answered)
 
 
 CASES = {
@@ -322,6 +329,8 @@ CASES = {
     "kata-render": Case("kata render {files}/spec.yaml --json", kata_spec),
     "attest-verify": Case("attest verify {files}/report.bin --at 2026-01-01 --json", report, VerificationFailed.code),
     "attest-reference": Case("attest reference {files}/spec.yaml --json", kata_spec),
+    "attest-evidence": Case("attest evidence https://127.0.0.1:8443 -o {files}/e.json --json", asked,
+                            VerificationFailed.code),
     "connect": Case("connect https://127.0.0.1:8443 --policy {files}/policy.yaml --check --json", verified),
     "kata-which": Case("kata which --json", host("hosts/epyc-snp")),
     "kata-keys": Case("kata keys confidential_guest --json", host()),

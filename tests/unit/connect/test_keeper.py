@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from vmtool.connect.dial import Unreachable
-from vmtool.connect.fetch import NotNow
+from vmtool.attest.server.errors import NotNow, NotVerified, Unreachable
 from vmtool.connect.keeper import Keeper
-from vmtool.connect.verify import NotVerified, Verified
+from vmtool.connect.verify import Verified
 from vmtool.errors import VmtoolError
 
 KEY, OTHER = b"k" * 32, b"o" * 32

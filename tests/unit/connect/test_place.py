@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.connect.cases import SNP, UNCONFIDENTIAL, policy
-from vmtool.connect import commands
-from vmtool.connect.commands import find_place, parse_listen
-from vmtool.connect.place import is_loopback, parse_url
+from vmtool.attest.server.place import is_loopback, parse_url
+from vmtool.connect.commands import parse_listen
 from vmtool.endpoint.client import Address
 from vmtool.errors import Refused
+from vmtool.launch.commands import find_server as found
+from vmtool.launch.commands.find_server import find_server
 from vmtool.machine import Trust
 from vmtool.paths import State
 
@@ -57,25 +57,24 @@ def test_it_listens_nowhere_else(text: str) -> None:
 
 
 def test_by_url_the_evidence_or_the_ca_vouches(tmp_path: Path) -> None:
-    place = find_place(State(tmp_path), "https://llm.lab:8443", policy(tmp_path, SNP))
+    place = find_server(State(tmp_path), "https://llm.lab:8443")
     assert (str(place), place.vouched) == ("https://llm.lab:8443", False)
     assert place.context and place.context.minimum_version == ssl.TLSVersion.TLSv1_3
     (tmp_path / "ca.pem").write_text("none")
     with pytest.raises(Refused, match=r"ca\.pem: no certificate of a CA"):
-        find_place(State(tmp_path), "https://llm.lab", policy(tmp_path, f"{SNP}ca: ca.pem\n"))
+        find_server(State(tmp_path), "https://llm.lab", ca=tmp_path / "ca.pem")
     with pytest.raises(Refused, match="No such file"):
-        find_place(State(tmp_path), "https://llm.lab", policy(tmp_path, f"{SNP}ca: absent.pem\n"))
+        find_server(State(tmp_path), "https://llm.lab", ca=tmp_path / "absent.pem")
 
 
 def test_without_tls_only_loopback_and_only_unconfidential(tmp_path: Path) -> None:
-    loose = policy(tmp_path, UNCONFIDENTIAL)
-    assert find_place(State(tmp_path), "http://127.0.0.1:8000", loose).context is None
-    for url, wanted, reason in (
-            ("http://127.0.0.1:8000", policy(tmp_path, SNP), "no key that evidence could be bound to"),
-            ("http://10.0.0.1:8000", loose, "not this machine's loopback"),
-            ("http://localhost.evil", loose, "not this machine's loopback")):
+    assert find_server(State(tmp_path), "http://127.0.0.1:8000", plain=True).context is None
+    for url, plain, reason in (
+            ("http://127.0.0.1:8000", False, "no key that evidence could be bound to"),
+            ("http://10.0.0.1:8000", True, "not this machine's loopback"),
+            ("http://localhost.evil", True, "not this machine's loopback")):
         with pytest.raises(Refused, match=reason):
-            find_place(State(tmp_path), url, wanted)
+            find_server(State(tmp_path), url, plain=plain)
 
 
 class Known:
@@ -92,14 +91,14 @@ class Known:
     ("127.0.0.1", None, "http://127.0.0.1:8000"), ("10.2.0.2", Trust(Path("/tls")), "https://10.2.0.2:8000")])
 def test_an_instance_of_this_machine_is_known_by_its_certificate(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str, trust: Trust | None, shown: str) -> None:
-    monkeypatch.setattr(commands, "running", lambda state, name: Known(trust, host))
+    monkeypatch.setattr(found, "running", lambda state, name: Known(trust, host))
     asked: list[Trust] = []
 
     def known_server(known: Trust) -> ssl.SSLContext:
         asked.append(known)
         return ssl.create_default_context()
 
-    monkeypatch.setattr(commands, "known_server", known_server)
-    monkeypatch.setattr(commands, "address_of", lambda machine, server: Address(shown, trust))
-    place = find_place(State(tmp_path), "chat", policy(tmp_path, UNCONFIDENTIAL))
+    monkeypatch.setattr(found, "known_server", known_server)
+    monkeypatch.setattr(found, "address_of", lambda machine, server: Address(shown, trust))
+    place = find_server(State(tmp_path), "chat", plain=True)
     assert (str(place), place.vouched, asked) == (shown, trust is not None, [trust] if trust else [])

@@ -25,8 +25,9 @@ from tests.unit.connect.cases import (
     judge,
     policy,
 )
+from vmtool.attest.server.answer import MEMBERS
+from vmtool.attest.server.errors import NotVerified
 from vmtool.attest.sort_collateral import sort_collateral
-from vmtool.connect.verify import MEMBERS, NotVerified
 from vmtool.serving.evidence.binding import NO_KEY
 from vmtool.serving.evidence.collected import Collected
 
@@ -58,25 +59,29 @@ def test_a_server_without_a_tee_is_taken_only_when_the_policy_says_so(tmp_path: 
 
 REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "a replayed answer": (lambda: answer(OTHER), "another nonce"),
-    "a replayed answer with the new nonce written in": (lambda: answer(OTHER, nonce=NONCE.hex()), "snp.freshness"),
+    "a replayed answer with the new nonce written in": (lambda: answer(OTHER, nonce=NONCE.hex()), "snp.binding"),
     "another server's evidence": (lambda: answer(shown=OTHER), "another TLS key"),
-    "another server's evidence with our key written in": (lambda: _patched(key=OTHER), "snp.freshness"),
+    "another server's evidence with our key written in": (lambda: _patched(key=OTHER), "snp.binding"),
     "no key though there is one": (lambda: answer(shown=NO_KEY), "another TLS key"),
     "a debug guest": (lambda: answer(ask=lambda bound: attested(bound, (8, (0xb0000).to_bytes(8, "little")))),
                       "snp.debug"),
     "another guest": (lambda: answer(ask=lambda bound: attested(bound, (0x90, b"\x23" * 48))), "snp.measurement"),
     "another chip": (lambda: answer(ask=lambda bound: attested(bound, (0x1a0, b"\x77" * 8))), "snp.key-binding"),
-    "evidence of another kind": (lambda: answer(ask=lambda bound: Collected("tpm", b"{}")), "evidence.format"),
-    "a manifest instead of evidence": (lambda: answer(ask=lambda bound: Collected("snp", b"<SoftwareIdentity/>")), ""),
+    "evidence of another kind": (lambda: answer(ask=lambda bound: Collected("tpm", b"{}")), "neither a report"),
+    "a manifest instead of evidence": (lambda: answer(ask=lambda bound: Collected("snp", b"<SoftwareIdentity/>")),
+                                       "not of the kind 'snp'"),
+    "an answer instead of evidence": (lambda: answer(ask=lambda bound: Collected("snp", answer(bound, NO_KEY))),
+                                      "neither a report"),
+    "a kind that is not the evidence's": (lambda: answer(kind="tdx"), "not of the kind 'tdx'"),
     "no evidence": (lambda: answer(evidence=None), "do not fit"),
     "evidence of no kind": (lambda: answer(kind="none"), "do not fit"),
-    "a later version": (lambda: answer(version=2), "version 2"),
+    "a later version": (lambda: answer(version=3), "version 3"),
     "true as version": (lambda: answer(version=True), "version True"),
     "an unknown member": (lambda: answer(more=1), "unknown keys"),
     "no base64": (lambda: answer(evidence="!"), "refused"),
     "a number as evidence": (lambda: answer(evidence=1), "no text"),
     "a list as kind": (lambda: answer(kind=[]), "no text"),
-    "damaged certificates": (lambda: answer(certificates="AAAA"), "collateral"),
+    "damaged certificates": (lambda: answer(certificates="AAAA"), "the certificates that the server presents"),
     "HTML": (lambda: b"<!DOCTYPE html><p>hello", "refused"),
     "nothing": (lambda: b"", "refused"),
     "a list": (lambda: b"[]", "no object"),
@@ -101,7 +106,7 @@ def test_anything_else_is_refused_for_its_reason(tmp_path: Path, name: str) -> N
 
 
 # What a policy with allow_unconfidential takes all the same: it compares evidence with nothing.
-TAKEN = ("the new nonce written in", "our key written in", "guest", "chip", "kind", "manifest", "base64", "damaged")
+TAKEN = ("the new nonce written in", "our key written in", "guest", "chip", "kind", "instead of evidence", "damaged")
 
 
 @pytest.mark.parametrize("name", [name for name in REFUSED if name in (

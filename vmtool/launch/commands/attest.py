@@ -9,12 +9,15 @@ import click
 
 from vmtool.attest.commands import attest_command
 from vmtool.cli.output import print_json
+from vmtool.launch.commands.evidence import evidence
 from vmtool.paths import State
 
 if TYPE_CHECKING:
     from vmtool.attest.measure.compute import Computed
 
 __all__ = ["attest_command"]
+
+attest_command.add_command(evidence)
 
 
 @attest_command.command("reference")

@@ -11,17 +11,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from vmtool.attest.cursor import require
-from vmtool.connect.place import Place, is_loopback
-from vmtool.connect.verify import NotVerified
-from vmtool.errors import VmtoolError
+from vmtool.attest.server.errors import NotVerified, Unreachable
+from vmtool.attest.server.place import Place, is_loopback
 from vmtool.serving.evidence.binding import NO_KEY, key_digest, public_key_info
 from vmtool.serving.front.upstream import Upstream
 
 SECONDS = 10.0
-
-
-class Unreachable(VmtoolError):
-    """There is no connection: that says nothing against the server."""
 
 
 async def dial(place: Place, buffered: int) -> tuple[Upstream, bytes]:

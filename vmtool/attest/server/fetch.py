@@ -7,9 +7,9 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from vmtool.connect.dial import dialled
-from vmtool.connect.place import Place
-from vmtool.connect.verify import NotVerified
+from vmtool.attest.server.dial import dialled
+from vmtool.attest.server.errors import NotNow, NotVerified
+from vmtool.attest.server.place import Place
 from vmtool.serving.evidence.binding import NONCE, PATH
 from vmtool.serving.front.pool import written
 from vmtool.serving.front.upstream import Upstream
@@ -17,10 +17,6 @@ from vmtool.serving.front.upstream import Upstream
 MOST, SECONDS, BUFFERED = 1 << 20, 30.0, 64 << 10
 # A server that says so is asked again later.
 BUSY = (429, 500, 502, 503, 504)
-
-
-class NotNow(NotVerified):
-    """There is no evidence at the moment: no reason to begin, and none to break off what was verified a while ago."""
 
 
 @dataclass(frozen=True)
@@ -32,14 +28,17 @@ class Answered:
     key: bytes
 
 
-async def fetch(place: Place) -> Answered:
-    """Ask once, on a connection of its own, with a nonce of its own.
+async def fetch(place: Place, nonce: bytes | None = None) -> Answered:
+    """Ask once, on a connection of its own.
+
+    Args:
+        nonce: 32 bytes; None for new random ones.
 
     Raises:
         Unreachable: it is not there. NotNow: it is busy, too slow, or breaks off.
         NotVerified: what comes is no evidence.
     """
-    nonce = secrets.token_bytes(NONCE)
+    nonce = nonce or secrets.token_bytes(NONCE)
     async with dialled(place, BUFFERED) as (made, key):
         head, _ = written("GET", f"{PATH}?nonce={nonce.hex()}", place.authority, {"Accept": "application/json"})
         try:
