@@ -16,8 +16,10 @@ class Evidence:
     Args:
         label: what the ids of its claims begin with.
         appraise: makes the claims; may raise anything.
+        is_gpu: whether it is a GPU's, of which a number can be required.
     """
 
     label: str
     title: str
     appraise: Callable[[Request], Appraisal]
+    is_gpu: bool = False

@@ -36,7 +36,7 @@ def open_device(data: bytes) -> Evidence:
     from vmtool.attest.nvidia.claims import TITLE, Presented, appraise_device
     from vmtool.attest.nvidia.evidence import LABEL
 
-    return Evidence(LABEL, TITLE, partial(appraise_device, LABEL, Presented(data, ())))
+    return Evidence(LABEL, TITLE, partial(appraise_device, LABEL, Presented(data, ())), is_gpu=True)
 
 
 def open_rim(data: bytes) -> Evidence:

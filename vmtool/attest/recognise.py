@@ -69,6 +69,9 @@ def _unmatched(pieces: Sequence[Evidence], reference: Reference) -> Iterator[str
     if expected or "launch" in reference.model_fields_set:
         yield from (f"no values are given for {kind}" for kind in sorted(kinds - expected))
         yield from (f"values are given for {kind}, and no evidence" for kind in sorted(expected - kinds))
+    shown, count = sum(piece.is_gpu for piece in pieces), reference.nvidia.count
+    if count is not None and shown != count:
+        yield f"{shown} GPUs are shown, nvidia.count is {count}"
 
 
 def recognise(data: bytes) -> Iterator[Evidence]:

@@ -31,6 +31,7 @@ Hex = Annotated[bytes, BeforeValidator(_parse_hex), PlainSerializer(lambda value
 Hexes = Annotated[tuple[Hex, ...], BeforeValidator(_as_tuple)]
 Texts = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
 SnpPart = Literal["fmc", "bootloader", "tee", "snp", "microcode"]
+MOST_DEVICES = 64
 Version = Annotated[int, Field(ge=0, le=255)]
 
 
@@ -92,8 +93,13 @@ class TdxReference(Strict):
 
 
 class NvidiaReference(Strict):
-    """Of NVIDIA's devices: versions, of which each must show one, and whether protected PCIe must be on."""
+    """Of NVIDIA's devices: versions, of which each must show one, and whether protected PCIe must be on.
 
+    Args:
+        count: how many GPUs must be shown, so that none is left out.
+    """
+
+    count: Annotated[int, Field(ge=1, le=MOST_DEVICES)] | None = None
     driver: Texts = ()
     vbios: Texts = ()
     protected_pcie: bool | None = None

@@ -109,7 +109,8 @@ def show(place: Place, policy: Policy, verified: Verified, listens: str, as_json
     if as_json:
         print_json(kind="connect", server=str(place), listen=listens or None, confidential=verified.confidential,
                    evidence_kind=verified.kind, tls_key=verified.key.hex() if place.context else None,
-                   max_age=policy.max_age, evidence=[appraisal_json(each) for each in verified.appraisals])
+                   max_age=policy.max_age, devices_not_checked=verified.passed_over,
+                   evidence=[appraisal_json(each) for each in verified.appraisals])
         return
     show_appraisals(verified.appraisals)
     click.echo(f"{place}: {verified.title}" + (f"; TLS key sha256:{verified.key.hex()}" if place.context else ""))

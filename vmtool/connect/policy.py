@@ -17,7 +17,7 @@ from vmtool.tee.tdx import TDX
 from vmtool.tee.virtcca import VIRTCCA
 
 # What must be given of each kind, or any guest with such a processor or firmware would pass.
-TPM = "tpm"
+TPM, NVIDIA = "tpm", "nvidia"
 MEASURED = {SNP.name: ("measurement",), TDX.name: ("mrtd", "rtmr1", "rtmr2"), "cca": ("rim",), VIRTCCA.name: ("rim",),
             TPM: ("pcrs",)}
 EXAMPLE = "docs/attestation.md shows whole ones; vmtool connect --make-policy SPEC writes one"
@@ -36,7 +36,8 @@ class Policy(Strict):
         ca: PEM file with the CA of the server's certificate, which must then be valid for its name as well; e.g.
             `./vmtool-ca.pem`
         reference: the values that its evidence must show, as in a file of reference values; of one TEE, or of a TPM
-            with allow_unconfidential, since a TPM keeps no memory from the host
+            with allow_unconfidential, since a TPM keeps no memory from the host; `nvidia` beside a TEE requires GPUs,
+            whose RIMs are then in the collateral
     """
 
     api_version: Literal["vmtool/v1"] = Field(alias="apiVersion")
@@ -51,8 +52,10 @@ class Policy(Strict):
     @model_validator(mode="after")
     def _says_something(self) -> Policy:
         given, tees = sections(self.reference), sections(self.reference) & TEES
-        if unknown := sorted(given - MEASURED.keys()):
-            raise ValueError(f"reference.{unknown[0]}: an endpoint shows no such evidence yet")
+        if NVIDIA in given and not tees:
+            raise ValueError("reference.nvidia goes beside the values of a TEE: a GPU says nothing of who can read the "
+                             "memory of its guest")
+        given -= {NVIDIA}
         if len(given) > 1:
             raise ValueError(f"reference has values for {' and '.join(sorted(given))}; a server shows one of them")
         if not self.allow_unconfidential and not tees:
@@ -69,7 +72,12 @@ class Policy(Strict):
     @property
     def expects(self) -> str:
         """The kind of evidence that must be shown; empty for none."""
-        return next(iter(sections(self.reference)), "")
+        return next(iter(sections(self.reference) - {NVIDIA}), "")
+
+    @property
+    def expects_devices(self) -> bool:
+        """Whether GPUs must be shown beside it."""
+        return NVIDIA in sections(self.reference)
 
 
 def read_policy(path: Path) -> Policy:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,11 +26,13 @@ class Verified:
     Args:
         key: digest of the public key of its TLS connections; NO_KEY without TLS.
         kind: of its evidence; "none" when it runs in no TEE.
+        passed_over: how many devices were shown whose evidence was not looked at: the policy names none.
     """
 
     key: bytes
     kind: str
     appraisals: tuple[Appraisal, ...] = ()
+    passed_over: int = 0
 
     @property
     def confidential(self) -> bool:
@@ -38,9 +41,11 @@ class Verified:
     @property
     def title(self) -> str:
         """What was proven, for a person."""
+        left = f"; NOT checked: {self.passed_over} GPUs, as the policy says nothing of them" if self.passed_over else ""
         if self.confidential:
-            return ", ".join(each.title for each in self.appraisals)
-        return "NOT CONFIDENTIAL: " + ("what was booted is proven, by a TPM" if self.appraisals else "no TEE")
+            counted = Counter(each.title for each in self.appraisals)
+            return ", ".join(title + (f" ({count})" if count > 1 else "") for title, count in counted.items()) + left
+        return "NOT CONFIDENTIAL: " + ("what was booted is proven, by a TPM" if self.appraisals else "no TEE") + left
 
 
 @dataclass(frozen=True)
@@ -58,28 +63,32 @@ def verify(data: bytes, nonce: bytes, key: bytes, policy: Policy, trusted: Trust
         NotVerified: it is not what the policy requires, or is not well formed.
     """
     answer = answered(data, nonce, key)
+    passed_over = 0 if policy.expects_devices else len(answer.devices)
     if not policy.expects:
-        return Verified(key, NONE)
+        return Verified(key, NONE, passed_over=passed_over)
     if answer.kind == NONE:
         raise NotVerified(f"the server runs in no TEE, and the policy requires {policy.expects}",
                           details=[answer.note[:200]] if answer.note else [])
-    appraisals = _appraise(answer, Request(trusted.roots, at, trusted.collateral, policy.reference, nonce))
+    request = Request(trusted.roots, at, trusted.collateral, policy.reference, nonce)
+    appraisals = _appraise(answer, request, devices=policy.expects_devices)
     proven = {claim.id for each in appraisals for claim in each.claims if claim.verdict == "proven"}
     unproven = [name for each in appraisals for name in each.unproven] or [
-        name for name in (f"{policy.expects}.{each}" for each in NEEDED) if name not in proven]
+        name for label in {policy.expects: 0} | {each.label: 0 for each in appraisals}
+        for name in (f"{label}.{each}" for each in NEEDED) if name not in proven]
     if unproven or not appraisals:
-        raise NotVerified(f"the server's evidence does not prove: {', '.join(unproven)}", details=_reasons(appraisals))
-    return Verified(key, policy.expects, appraisals)
+        raise NotVerified(f"the server's evidence does not prove: {', '.join(unproven)}",
+                          details=_reasons(appraisals, unproven))
+    return Verified(key, policy.expects, appraisals, passed_over)
 
 
-def _appraise(answer: ServerEvidence, request: Request) -> tuple[Appraisal, ...]:
+def _appraise(answer: ServerEvidence, request: Request, *, devices: bool) -> tuple[Appraisal, ...]:
     try:
-        pieces = tuple(open_answer(answer, recognise_alone))
+        pieces = tuple(open_answer(answer, recognise_alone, devices=devices))
     except BaseException as error:
         raise NotVerified(f"the server's evidence is refused: {describe(error)}") from error
     return appraise_pieces(pieces, request)
 
 
-def _reasons(appraisals: Sequence[Appraisal]) -> list[str]:
+def _reasons(appraisals: Sequence[Appraisal], unproven: Sequence[str]) -> list[str]:
     return [f"{claim.id}: {claim.verdict}: {claim.evidence[:300]}" for each in appraisals for claim in each.claims
-            if claim.id in each.unproven]
+            if claim.id in unproven]

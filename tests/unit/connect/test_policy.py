@@ -32,7 +32,7 @@ def test_a_policy_is_read_and_its_paths_are_of_its_directory(tmp_path: Path) -> 
     (f"{HEAD}reference: {{virtcca: {{rem: '00'}}}}", "reference.virtcca.rim is missing"),
     (f"{HEAD}reference: {{tpm: {{pcrs: {{sha256: {{4: 'aa'}}}}}}}}", "no values of a TEE"),
     (f"{HEAD}allow_unconfidential: true\nreference: {{tpm: {{keys: 'aa'}}}}", "reference.tpm.pcrs is missing"),
-    (f"{HEAD}reference: {{nvidia: {{driver: '1'}}}}", "reference.nvidia: an endpoint shows no such evidence yet"),
+    (f"{HEAD}reference: {{nvidia: {{driver: '1'}}}}", "reference.nvidia goes beside the values of a TEE"),
     (f"{SNP}  tdx: {{{MRTD}}}", "values for snp and tdx"),
     (f"{SNP}allow_unconfidential: true", "would say nothing"),
     (f"{SNP}allow_unconfidental: true", "5: allow_unconfidental: unknown key; did you mean 'allow_unconfidential'?"),

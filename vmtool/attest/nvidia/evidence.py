@@ -11,13 +11,14 @@ from vmtool.attest.cursor import require
 from vmtool.attest.evidence import Evidence
 from vmtool.attest.foreign_json import base64_or_hex, from_base64, mapping, text
 from vmtool.attest.nvidia.claims import TITLE, Presented, appraise_device
+from vmtool.attest.reference import MOST_DEVICES
 
 OPTIONAL = frozenset({"driver_version", "nonce", "uuid", "vbios_version", "version"})
 MEMBERS = OPTIONAL | {"arch", "certificate", "evidence"}
 LABEL = "nvidia"
-MOST = 64
 # Of the form in which the SDK writes it.
 VERSION = "1.0"
+SWITCH = "LS10"
 
 
 def read_devices(value: Any) -> Iterator[Evidence]:
@@ -26,12 +27,12 @@ def read_devices(value: Any) -> Iterator[Evidence]:
     Raises:
         NotProven: it is odd, or one device is listed twice.
     """
-    require(isinstance(value, list) and 0 < len(value) <= MOST, f"no list of 1 to {MOST} devices")
+    require(isinstance(value, list) and 0 < len(value) <= MOST_DEVICES, f"no list of 1 to {MOST_DEVICES} devices")
     devices = [_device(item) for item in value]
     require(len({device.chain[0] for device in devices}) == len(devices), "a device is listed twice")
     for number, device in enumerate(devices):
         label = f"{LABEL}{number}"
-        yield Evidence(label, TITLE, partial(appraise_device, label, device))
+        yield Evidence(label, TITLE, partial(appraise_device, label, device), device.architecture != SWITCH)
 
 
 def _device(value: Any) -> Presented:

@@ -14,12 +14,14 @@ from vmtool.attest.appraisal import Appraisal, NotProven, appraise, describe
 from vmtool.attest.cursor import require
 from vmtool.attest.evidence import Evidence
 from vmtool.attest.foreign_json import from_base64, mapping, parse_json, text
+from vmtool.attest.reference import MOST_DEVICES
 from vmtool.attest.request import Collateral, Request
 from vmtool.attest.server.errors import NotVerified
 from vmtool.attest.sort_collateral import sort_collateral
-from vmtool.serving.evidence.binding import DIGEST, NO_KEY, NONCE, VERSION, bind
+from vmtool.serving.evidence.binding import DIGEST, NO_KEY, NONCE, VERSION, WITH_DEVICES, bind
 
 MEMBERS = frozenset({"version", "nonce", "key", "kind", "evidence", "certificates", "note"})
+FORMS = {VERSION: MEMBERS, WITH_DEVICES: MEMBERS | {"devices"}}
 # By these it is told from other JSON with evidence.
 MARKS = frozenset({"version", "nonce", "kind", "evidence"})
 NONE = "none"
@@ -38,6 +40,7 @@ class ServerEvidence:
         kind: of its evidence; "none" when it runs in no TEE, and then the evidence is empty.
         certificates: that its host gave along; empty for none.
         note: for a person.
+        devices: evidence of GPUs beside it, as NVIDIA's SDK writes it; not looked at yet.
     """
 
     nonce: bytes
@@ -46,6 +49,7 @@ class ServerEvidence:
     evidence: bytes
     certificates: bytes
     note: str
+    devices: tuple[Any, ...] = ()
 
 
 def is_answer(value: Any) -> bool:
@@ -59,17 +63,28 @@ def read_answer(value: Any) -> ServerEvidence:
     Raises:
         NotProven, ValueError: it is not well formed.
     """
-    answer = mapping(value, "the answer", MEMBERS)
-    require(answer.keys() == MEMBERS, f"{', '.join(sorted(MEMBERS - answer.keys()))} is missing")
-    require(type(answer["version"]) is int and answer["version"] == VERSION,
-            f"version {str(answer['version'])[:20]} of the evidence is unknown; this vmtool knows {VERSION}")
+    members = _members(value)
+    answer = mapping(value, "the answer", members)
+    require(answer.keys() == members, f"{', '.join(sorted(members - answer.keys()))} is missing")
+    devices = answer.get("devices", [])
+    require(isinstance(devices, list) and len(devices) <= MOST_DEVICES and ("devices" in answer) == bool(devices),
+            "devices is no list of them")
     kind, note = text(answer["kind"], "kind"), text(answer["note"], "note")
     require((kind == NONE) == (answer["evidence"] is None), "its kind and its evidence do not fit")
     key = NO_KEY if answer["key"] is None else _digits(answer, "key", DIGEST)
     require((key == NO_KEY) == (answer["key"] is None), "its key is all zeros")
     evidence, certificates = (b"" if answer[name] is None else from_base64(answer[name], name)
                               for name in ("evidence", "certificates"))
-    return ServerEvidence(_digits(answer, "nonce", NONCE), key, kind, evidence, certificates, note)
+    return ServerEvidence(_digits(answer, "nonce", NONCE), key, kind, evidence, certificates, note, tuple(devices))
+
+
+def _members(value: Any) -> frozenset[str]:
+    """Those of the version that it says it is of; each version has its own, and no other."""
+    version = value.get("version") if isinstance(value, dict) else VERSION
+    found = FORMS.get(version) if type(version) is int else None
+    require(found is not None, f"version {str(version)[:20]} of the evidence is unknown; this vmtool knows "
+                               f"{' and '.join(map(str, FORMS))}")
+    return found or frozenset()
 
 
 def answered(data: bytes, nonce: bytes, key: bytes) -> ServerEvidence:
@@ -95,11 +110,13 @@ def _digits(answer: Mapping[str, Any], name: str, size: int) -> bytes:
     return data
 
 
-def open_answer(answer: ServerEvidence, recognise: Callable[[bytes], Iterator[Evidence]]) -> Iterator[Evidence]:
-    """The evidence in it, which must be over its nonce and its key.
+def open_answer(answer: ServerEvidence, recognise: Callable[[bytes], Iterator[Evidence]], *, devices: bool = True
+                ) -> Iterator[Evidence]:
+    """The evidence in it, all of which must be over its nonce and its key.
 
     Args:
         recognise: gives the pieces in a file of evidence by itself.
+        devices: whether that of its GPUs is wanted.
 
     Raises:
         NoTee: it has none. NotProven: it is odd.
@@ -111,6 +128,10 @@ def open_answer(answer: ServerEvidence, recognise: Callable[[bytes], Iterator[Ev
     require(not presented.problems, "; ".join(presented.problems))
     pieces = tuple(recognise(answer.evidence))
     require([piece.label for piece in pieces] == [answer.kind], f"its evidence is not of the kind {answer.kind[:20]!r}")
+    if devices and answer.devices:
+        from vmtool.attest.nvidia.evidence import read_devices
+
+        pieces += tuple(read_devices(list(answer.devices)))
     for piece in pieces:
         yield replace(piece, appraise=_Bound(piece, answer, presented))
 

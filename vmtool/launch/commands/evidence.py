@@ -81,6 +81,7 @@ def _show(place: Place, answer: ServerEvidence, output: Path, as_json: bool) -> 
     values: dict[str, Any] = {
         "server": str(place), "evidence_kind": answer.kind, "nonce": answer.nonce.hex(),
         "tls_key": answer.key.hex() if place.context else None, "note": answer.note, "of_tee": _of_tee(answer),
+        "devices": len(answer.devices),
         "verify": check if answer.evidence else None}
     if as_json:
         print_json(kind="attest-evidence", file=str(output), **values)
@@ -89,6 +90,8 @@ def _show(place: Place, answer: ServerEvidence, output: Path, as_json: bool) -> 
     click.echo(f"{place}: evidence of kind {printable(answer.kind)}, not verified yet", err=aside)
     click.echo(f"nonce: {values['nonce']}", err=aside)
     click.echo(f"TLS key: {'sha256:' + values['tls_key'] if place.context else 'none, it speaks no TLS'}", err=aside)
+    if answer.devices:
+        click.echo(f"GPUs with evidence of their own: {len(answer.devices)}", err=aside)
     if answer.note:
         click.echo(f"it says: {printable(answer.note)}", err=aside)
     if answer.evidence:

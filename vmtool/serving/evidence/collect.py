@@ -6,9 +6,10 @@ import base64
 from collections.abc import Callable, Mapping
 
 from vmtool.serving.evidence import sev_guest, tdx_guest, tpm, tsi, tsm
-from vmtool.serving.evidence.binding import NO_KEY, VERSION, bind
+from vmtool.serving.evidence.binding import NO_KEY, VERSION, WITH_DEVICES, bind
 from vmtool.serving.evidence.collected import Collected
 from vmtool.serving.evidence.guest import Guest, LocalGuest, NotCollected
+from vmtool.serving.evidence.nvml import Devices, collect_devices
 
 # A TEE's device is always preferred to a TPM, which says nothing of who can read the memory.
 COLLECTORS: tuple[tuple[str, Callable[[Guest, bytes], Collected | None]], ...] = (
@@ -40,18 +41,22 @@ def collect(bound: bytes, guest: Guest | None = None) -> Collected | None:
     return None
 
 
-def document(nonce: bytes, key: bytes, ask: Callable[[bytes], Collected | None] = collect) -> Mapping[str, object]:
+def document(nonce: bytes, key: bytes, ask: Callable[[bytes], Collected | None] = collect,
+             ask_devices: Callable[[bytes], Devices] = collect_devices) -> Mapping[str, object]:
     """What is answered to a nonce on a connection with that key.
 
     Raises:
         NotCollected: as `collect`.
     """
-    found = ask(bind(nonce, key))
+    bound = bind(nonce, key)
+    found, devices = ask(bound), ask_devices(bound)
     kind = found.kind if found else NONE
-    return {"version": VERSION, "nonce": nonce.hex(), "key": key.hex() if key != NO_KEY else None, "kind": kind,
+    said = UNCONFIDENTIAL if kind == NONE else BOOT_ONLY if kind == "tpm" else ""
+    made = {"version": VERSION, "nonce": nonce.hex(), "key": key.hex() if key != NO_KEY else None, "kind": kind,
             "evidence": _base64(found.evidence) if found else None,
             "certificates": _base64(found.certificates) if found and found.certificates else None,
-            "note": UNCONFIDENTIAL if kind == NONE else BOOT_ONLY if kind == "tpm" else ""}
+            "note": "; ".join(filter(None, (said, *devices.notes)))}
+    return made | {"version": WITH_DEVICES, "devices": list(devices.evidence)} if devices.evidence else made
 
 
 def _base64(data: bytes) -> str:

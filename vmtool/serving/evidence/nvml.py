@@ -38,7 +38,7 @@ class Devices:
 
 
 def collect_devices(bound: bytes, binding: Any = None) -> Devices:
-    """Reports of all GPUs over 32 bytes. One that refuses, as any does that is not in confidential mode, is a note.
+    """Reports of all GPUs over 32 bytes. One that gives none is a note: it refuses, or is not in confidential mode.
 
     Args:
         binding: NVIDIA's module; None for the one that is installed, if one is.
@@ -60,11 +60,26 @@ def collect_devices(bound: bytes, binding: Any = None) -> Devices:
 def _collect(nvml: Any, bound: bytes) -> Devices:
     try:
         driver, count = _text(nvml.nvmlSystemGetDriverVersion()), nvml.nvmlDeviceGetCount()
+        why = _not_confidential(nvml)
     except Exception as error:
         return Devices(notes=(f"NVML: {_reason(error)}",))
+    if why and count:
+        return Devices(notes=tuple(f"GPU {index} gives no evidence: {why}" for index in range(count)))
     found = tuple(_ask(nvml, index, bound, driver) for index in range(count))
     return Devices(tuple(each for each in found if not isinstance(each, str)),
                    tuple(each for each in found if isinstance(each, str)))
+
+
+def _not_confidential(nvml: Any) -> str:
+    """Why the driver's mode lets no GPU give evidence; empty when it does.
+
+    A GPU that is not in confidential mode answers "Unknown Error" to a request for a report. In developer mode it makes
+    reports, which do not say so, and protects nothing: only the guest's own driver tells.
+    """
+    state = nvml.nvmlSystemGetConfComputeState()
+    if state.devToolsMode:
+        return "its confidential mode is the developer mode, which protects nothing"
+    return "" if state.ccFeature else "it is not in confidential mode"
 
 
 def _ask(nvml: Any, index: int, bound: bytes, driver: str) -> Mapping[str, str] | str:
@@ -87,13 +102,13 @@ def _evidence(nvml: Any, device: Any, bound: bytes) -> Iterator[tuple[str, str]]
     yield "uuid", _text(nvml.nvmlDeviceGetUUID(device))
     yield "vbios_version", _text(nvml.nvmlDeviceGetVbiosVersion(device))
     yield "evidence", _base64("report", report.attestationReport, report.attestationReportSize)
-    yield "certificate", _base64("certificates", chain.attestationCertChain, chain.attestationCertChainSize)
+    yield "certificate", _base64("chain of certificates", chain.attestationCertChain, chain.attestationCertChainSize)
 
 
 def _base64(what: str, array: Any, size: int) -> str:
     """The first `size` bytes of a field of fixed length."""
     if not 0 < size <= len(array):
-        raise _Refused(f"its {what} have a size of {size} bytes")
+        raise _Refused(f"its {what} has a size of {size} bytes")
     return base64.b64encode(bytes(array)[:size]).decode()
 
 

@@ -16,6 +16,7 @@ from aiohttp import web
 from vmtool.serving.evidence.collect import collect, document
 from vmtool.serving.evidence.collected import Collected
 from vmtool.serving.evidence.guest import NotCollected
+from vmtool.serving.evidence.nvml import Devices, collect_devices
 from vmtool.serving.front.clients import Budget, Budgets
 from vmtool.serving.front.denied import Busy, Denied, answer
 from vmtool.serving.front.limits import Limits
@@ -27,12 +28,13 @@ class GuestEvidence:
     """Asks the guest, one request after the other.
 
     Args:
-        ask: gives evidence over 32 bytes; may take long, and need not come to its end.
+        ask, ask_devices: give evidence over 32 bytes; may take long, and need not come to their end.
     """
 
     def __init__(self, limits: Limits, ask: Callable[[bytes], Collected | None] = collect,
-                 clock: Callable[[], float] = time.monotonic) -> None:
-        self.limits, self.ask = limits, ask
+                 clock: Callable[[], float] = time.monotonic,
+                 ask_devices: Callable[[bytes], Devices] = collect_devices) -> None:
+        self.limits, self.ask, self.ask_devices = limits, ask, ask_devices
         self.all = Budget(limits.evidence, clock)
         self.addresses = Budgets(limits.evidence_per_address, clock)
         self.turn, self.waiting = asyncio.Lock(), 0
@@ -88,7 +90,7 @@ class GuestEvidence:
 
         def run() -> None:
             try:
-                made = document(nonce, key, self.ask)
+                made = document(nonce, key, self.ask, self.ask_devices)
                 outcome = partial(result.set_result, made)
             except Exception as error:
                 outcome = partial(result.set_exception, error)

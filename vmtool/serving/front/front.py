@@ -13,6 +13,7 @@ from vmtool.serving.access_list import AccessList
 from vmtool.serving.evidence.binding import PATH as EVIDENCE
 from vmtool.serving.evidence.collect import collect
 from vmtool.serving.evidence.collected import Collected
+from vmtool.serving.evidence.nvml import Devices, collect_devices
 from vmtool.serving.front.access import Network, check_peer, no_key, shown_digest
 from vmtool.serving.front.account import Account
 from vmtool.serving.front.clients import Client, Clients
@@ -42,16 +43,17 @@ class Front:
         limits: what clients can hold.
         metric_names: see `Metrics`.
         log: receives one line per request, as many as the limits allow; never a key, a header or a body.
-        ask_guest: gives evidence of what this runs in, over 32 bytes.
+        ask_guest, ask_devices: give evidence of what this runs in, and of its GPUs, over 32 bytes.
     """
 
     def __init__(self, engine: Engine, access: AccessList, *, allow_from: Iterable[Network] = (),
                  limits: Limits, metric_names: Iterable[str] = (), log: Callable[[str], None] = print,
-                 ask_guest: Callable[[bytes], Collected | None] = collect) -> None:
+                 ask_guest: Callable[[bytes], Collected | None] = collect,
+                 ask_devices: Callable[[bytes], Devices] = collect_devices) -> None:
         self.engine, self.limits, self.allow_from = engine, limits, tuple(allow_from)
         self.tls = Tls(access.certificates) if access.certificates else None
         self.clients, self.requests, self.bodies = Clients(access), Requests(limits), Bodies(limits)
-        self.evidence = GuestEvidence(limits, ask_guest)
+        self.evidence = GuestEvidence(limits, ask_guest, ask_devices=ask_devices)
         self.metrics = Metrics(self.clients, engine, metric_names)
         self.crowd: Crowd[Connection] = Crowd(limits)
         with_key, without = limits.log_lines

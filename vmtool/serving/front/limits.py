@@ -56,7 +56,7 @@ class Limits:
     log_lines: tuple[float, float] = (20.0, 1.0)
     evidence: int = 120
     evidence_per_address: int = 20
-    evidence_seconds: float = 8.0
+    evidence_seconds: float = 20.0
     evidence_waiting: int = 8
 
 
