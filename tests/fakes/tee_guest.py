@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vmtool.serving.evidence import sev_guest, tdx_guest, tsi, tsm
+from vmtool.serving.evidence.guest import Agent
 
 Report = Callable[[bytes], bytes]
 
@@ -29,6 +30,7 @@ class FakeGuest:
         auxiliary: what the provider gives along.
         devices: handlers of ioctl by path: (number, structure) -> what may be read afterwards.
         files: further files.
+        answering: the attestation agent on its loopback.
     """
 
     provider: str | None = None
@@ -38,6 +40,7 @@ class FakeGuest:
     files: dict[str, bytes] = field(default_factory=dict)
     tpm: Callable[[bytes], bytes] | None = None
     host: Callable[[int, bytes], bytes] | None = None
+    answering: Agent | None = None
     generation: int = 0
     inblob: bytes | None = None
     there: bool = False
@@ -93,6 +96,9 @@ class FakeGuest:
     def session(self, path: str) -> Iterator[Callable[[bytes], bytes]]:
         assert self.tpm
         yield self.tpm
+
+    def agent(self) -> Agent | None:
+        return self.answering
 
     def ask_host(self, port: int, message: bytes) -> bytes:
         if not self.host:

@@ -17,6 +17,14 @@ SECONDS = 8.0
 HOST = 2  # VMADDR_CID_HOST of vsock(7)
 
 
+class Agent(Protocol):
+    """The attestation agent of Confidential Containers (`vmtool.serving.kbs.guest_agent`)."""
+
+    @property
+    def tee(self) -> str: ...
+    def evidence(self, digest: bytes) -> Any: ...
+
+
 class NotCollected(Exception):
     """The device is there and gave no evidence: why, for whoever asked."""
 
@@ -32,6 +40,7 @@ class Guest(Protocol):
     def ioctl(self, path: str, number: int, argument: Any, after: int = 0) -> bytes: ...
     def session(self, path: str) -> AbstractContextManager[Callable[[bytes], bytes]]: ...
     def ask_host(self, port: int, message: bytes) -> bytes: ...
+    def agent(self) -> Agent | None: ...
 
 
 class LocalGuest:
@@ -98,6 +107,12 @@ class LocalGuest:
             if size > MOST:
                 raise OSError(f"the host's answer has {size} bytes")
             return _exactly(connection, size)
+
+    def agent(self) -> Agent | None:
+        """What answers on the guest's loopback, where all containers of its pod are."""
+        from vmtool.serving.kbs.guest_agent import find_agent  # where there is a device, nothing of it is loaded
+
+        return find_agent()
 
 
 def _exactly(connection: socket.socket, size: int) -> bytes:
