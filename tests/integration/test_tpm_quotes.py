@@ -132,7 +132,7 @@ def test_the_agents_question_is_one_that_a_tpm_answers(tmp_path: Path) -> None:
 
         key, nonce = sent(key_command()), bytes(range(32))
         evidence = evidence_of(key, sent(quote_command(key[10:14], nonce, REGISTERS)), log(((9, 13, b"command line"),)))
-    expected = {"sha256": {9: extend([b"command line"], hashlib.sha256).hex()}}
+    expected = {"sha256": {4: bytes(32).hex(), 9: extend([b"command line"], hashlib.sha256).hex()}}
     answer = {"nonce": nonce.hex(), "evidence": evidence, "expected": {"keys": [], "pcrs": expected}}
     assert judge_quote(json.dumps(answer)).verdict == "proven"
     assert judge_quote(json.dumps(answer | {"nonce": "00" * 32})).verdict == "failed"

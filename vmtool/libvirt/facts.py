@@ -63,6 +63,7 @@ class DomainFacts:
         model_size: bytes.
         iommufd: whether devices can go to the guest by iommufd: this kernel, QEMU and libvirt have it.
         swtpm: whether swtpm is there, and what makes it ready.
+        qemu_version: of the emulator; empty when unknown.
         signature: family, model and stepping of the processors that a guest gets; None where this host's are not those
             of its TEE.
         findings: what of this is missing, and whether input or host is at fault.
@@ -81,6 +82,7 @@ class DomainFacts:
     iommufd: bool = False
     swtpm: bool = False
     signature: tuple[int, int, int] | None = None
+    qemu_version: str = ""
     findings: tuple[Finding, ...] = ()
 
     def known(self) -> GuestImage:
@@ -121,7 +123,7 @@ def read_domain(reader: Reader, spec: Spec, model: ModelFacts | None, cpu: CpuFa
                        (reader.which("dmsetup") or "") if own and reader.which("veritysetup") else "",
                        own and has_iommufd(reader, hypervisor),
                        all(map(reader.which, SWTPM)), cpu.signature if cpu.vendor == SNP_VENDOR else None,
-                       tuple(findings))
+                       (own and hypervisor.qemu_version) or "", tuple(findings))
 
 
 def _image(reader: Reader, request: Libvirt, findings: list[Finding]) -> tuple[GuestImage | None, Manifest | None]:

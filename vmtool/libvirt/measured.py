@@ -32,7 +32,8 @@ def measured_guest(body: Body, made: LaunchDomain, image: str) -> MeasuredGuest:
         kernel=made.image.kernel if direct else None, initrd=made.paths.directory / "initrd" if direct else None,
         cmdline=Kernel(made.kernel, None, words).cmdline if direct else None, vcpus=math.ceil(body.resources.cpus),
         memory=body.resources.memory, machine=machine_of(facts.architecture, body.runtime.tee, settings.machine),
-        tpm=settings.tpm, signature=facts.signature, image=image, root_hashes=dict(_root_hashes(body, made)))
+        tpm=settings.tpm, qemu=facts.qemu_version, signature=facts.signature, image=image,
+        root_hashes=dict(_root_hashes(body, made)))
 
 
 def _root_hashes(body: Body, made: LaunchDomain) -> Iterator[tuple[str, str]]:

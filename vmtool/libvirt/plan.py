@@ -99,7 +99,7 @@ def plan_reference(guest: MeasuredGuest, name: str, directory: Path) -> p.Step:
     """What the guest's TPM must show, from the files that it is about to boot."""
     order = write_reference.Order(name, guest.architecture, guest.firmware or Path(), guest.kernel or Path(),
                                   guest.initrd or Path(), guest.known_cmdline(), guest.vcpus, guest.memory,
-                                  guest.machine, directory / "evidence" / REFERENCE)
+                                  guest.machine, guest.qemu, directory / "evidence" / REFERENCE)
     return p.Step("work out what the guest's TPM must show", (p.run_worker(order, deadline=300.0),))
 
 

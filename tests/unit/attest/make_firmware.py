@@ -60,3 +60,15 @@ def kernel(content: bytes = b"code", trailing: bytes = b"") -> bytes:
     header[section:section + 8] = b".text".ljust(8, b"\0")
     header[section + 16:section + 24] = words(0x200, 0x200)
     return bytes(header) + content.ljust(0x200, b"\0") + trailing
+
+
+def linux(content: bytes = b"code", header: bytes = b"\0\1" + bytes(30)) -> bytes:
+    """Such an image with the setup header of Linux on x86 (boot protocol 2.15).
+
+    Args:
+        header: its bytes from the loader's type on.
+    """
+    made = bytearray(kernel(bytes(0x100) + content))
+    made[0x1f1], made[0x202:0x208], made[0x236] = 1, b"HdrS\x0f\x02", 0x7f
+    made[0x210:0x210 + len(header)] = header
+    return bytes(made)

@@ -26,7 +26,7 @@ from vmtool.attest.reference import read_reference, sections
 @pytest.fixture
 def guest(tmp_path: Path) -> MeasuredGuest:
     """An SNP guest of four vCPUs."""
-    for name, data in (("firmware", make_firmware.snp_firmware()), ("kernel", make_firmware.kernel()),
+    for name, data in (("firmware", make_firmware.snp_firmware()), ("kernel", make_firmware.linux()),
                        ("initrd", b"initrd")):
         (tmp_path / name).write_bytes(data)
     return MeasuredGuest("snp", "x86_64", tmp_path / "firmware", tmp_path / "kernel", tmp_path / "initrd", "quiet",
@@ -69,8 +69,19 @@ def test_each_byte_changes_the_values_and_nothing_else_does(guest: MeasuredGuest
         path.write_bytes(data[:-1] + bytes((data[-1] ^ 1,)))
         after = values(asked)
     changed = {key for key in before if before[key] != after[key]}
-    # TDX and TPM: the kernel is in registers that are not computed.
-    assert changed == (keys if tee == "snp" or part != "kernel" else set())
+    # TDX: the kernel is in a register that is not computed.
+    assert changed == (keys if tee != "tdx" or part != "kernel" else set())
+    if tpm:
+        registers = {number for number, value in before["tpm.pcrs"]["sha256"].items()  # type: ignore[index]
+                     if value != after["tpm.pcrs"]["sha256"][number]}  # type: ignore[index]
+        assert registers == {4 if part == "kernel" else 9}
+
+
+def test_a_register_that_is_not_computed_is_named(guest: MeasuredGuest) -> None:
+    made = compute(replace(guest, tee="none", tpm=True, qemu="7.2.0"))
+    assert made.values["tpm"]["pcrs"]["sha256"].keys() == {9}
+    assert "random seed" in made.missing["tpm.pcrs.sha256.4"]
+    assert "tpm" not in compute(replace(guest, tee="none", tpm=True, cmdline=None, unknown="?")).values
 
 
 @pytest.mark.parametrize("change", [{"vcpus": 5}, {"signature": (25, 17, 1)}, {"initrd": None}, {"kernel": None}])

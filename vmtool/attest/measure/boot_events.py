@@ -12,7 +12,6 @@ from vmtool.attest.measure.authenticode import measured_parts
 
 Hash = Callable[[bytes], Any]
 CALLING, SEPARATOR = b"Calling EFI Application from Boot Option", bytes(4)
-LEAVING = (b"Exit Boot Services Invocation", b"Exit Boot Services Returned with Success")
 # OVMF's own word, by which the stub asks it for the initrd.
 INITRD_WORD = " initrd=initrd"
 
@@ -26,6 +25,11 @@ def stub_events(cmdline: str, initrd: bytes | None) -> tuple[bytes, ...]:
     """What the stub measures, in its order: into register 9 of a TPM (Linux 5.16), else into RTMR2 (6.9)."""
     options = load_options(cmdline, initrd=initrd is not None)
     return (options,) if initrd is None else (options, initrd)
+
+
+def start_digests(kernel: bytes, hashed: Hash) -> tuple[bytes, ...]:
+    """Digests of what the firmware measures into register 4 when it starts this kernel and nothing else."""
+    return (image_digest(kernel, hashed), *(hashed(event).digest() for event in (CALLING, SEPARATOR)))
 
 
 def extend(events: Iterable[bytes], hashed: Hash) -> bytes:

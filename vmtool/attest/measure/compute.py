@@ -13,17 +13,17 @@ from vmtool.attest.measure.boot_events import extend, stub_events
 from vmtool.attest.measure.guest import MeasuredGuest, NotComputed, content
 from vmtool.attest.measure.launch_digest import launch_digest
 from vmtool.attest.measure.mrtd import compute_mrtd
-from vmtool.attest.measure.software_tpm import registers
+from vmtool.attest.measure.software_tpm import BANK, STUB, registers
 from vmtool.tee.snp import SNP
 from vmtool.tee.table import NONE
 from vmtool.tee.tdx import TDX
 from vmtool.tee.virtcca import VIRTCCA
 
-# Section and key of the file, and what computes the value.
-Value = tuple[str, str, Callable[[], Any]]
+# Keys of the file from its section on, and what computes the value.
+Value = tuple[tuple[str | int, ...], Callable[[], Any]]
 UNSET = bytes(32)
 # Without these values the others of their section say nothing of what was booted, and none is given.
-NEEDED = {SNP.name: ("measurement",), TDX.name: ("mrtd", "rtmr2"), "tpm": ("pcrs",)}
+NEEDED = {SNP.name: ("measurement",), TDX.name: ("mrtd", "rtmr2"), "tpm": (f"pcrs.{BANK}.{STUB}",)}
 
 
 @dataclass(frozen=True)
@@ -41,15 +41,18 @@ class Computed:
 
 def compute(guest: MeasuredGuest) -> Computed:
     """Every value, each by itself: what is missing for one leaves the others."""
-    values: dict[str, dict[str, Any]] = {}
+    values: dict[Any, Any] = {}
     missing: dict[str, str] = {}
-    for section, key, make in (*_launch(guest), *_evidence(guest)):
+    for keys, make in (*_launch(guest), *_evidence(guest)):
         try:
             found = make()
         except NotComputed as reason:
-            missing[f"{section}.{key}".rstrip(".")] = str(reason)
+            missing[".".join(map(str, keys))] = str(reason)
             continue
-        values.setdefault(section, {})[key] = found
+        table = values
+        for key in keys[:-1]:
+            table = table.setdefault(key, {})
+        table[keys[-1]] = found
     for section in [name for name in values if any(f"{name}.{key}" in missing for key in NEEDED.get(name, ()))]:
         # A file with the rest alone would let every guest pass.
         del values[section]
@@ -60,13 +63,13 @@ def _launch(guest: MeasuredGuest) -> Iterator[Value]:
     """What the values are computed of; verifiers compare none of it."""
     for key, path in (("firmware", guest.firmware), ("kernel", guest.kernel), ("initrd", guest.initrd)):
         if path:
-            yield "launch", key, partial(_digest, path, key)
+            yield ("launch", key), partial(_digest, path, key)
     if guest.kernel:
-        yield "launch", "cmdline", guest.known_cmdline
+        yield ("launch", "cmdline"), guest.known_cmdline
     if guest.image:
-        yield "launch", "image", lambda: guest.image
+        yield ("launch", "image"), lambda: guest.image
     if guest.root_hashes:
-        yield "launch", "root_hashes", lambda: dict(guest.root_hashes)
+        yield ("launch", "root_hashes"), lambda: dict(guest.root_hashes)
 
 
 def _digest(path: Path, what: str) -> str:
@@ -75,30 +78,30 @@ def _digest(path: Path, what: str) -> str:
 
 def _evidence(guest: MeasuredGuest) -> Iterator[Value]:
     if guest.tee == SNP.name:
-        yield SNP.name, "measurement", lambda: launch_digest(guest).hex()
-        yield SNP.name, "host_data", UNSET.hex
+        yield (SNP.name, "measurement"), lambda: launch_digest(guest).hex()
+        yield (SNP.name, "host_data"), UNSET.hex
     if guest.tee == TDX.name:
         yield from _tdx(guest)
     if guest.tee == VIRTCCA.name:
-        yield VIRTCCA.name, "rim", lambda: _not("the device tree that QEMU makes for the guest is measured too, and "
+        yield (VIRTCCA.name, "rim"), lambda: _not("the device tree that QEMU makes for the guest is measured too, and "
                                                 "openEuler's QEMU alone knows it")
     if guest.tpm:
-        yield "tpm", "pcrs", lambda: registers(guest)
+        yield from ((("tpm", "pcrs", BANK, number), make) for number, make in registers(guest))
     if guest.tee == NONE and not guest.tpm:
-        yield "evidence", "", lambda: _not("neither TEE nor TPM: nothing of this guest is measured, so no evidence "
+        yield ("evidence",), lambda: _not("neither TEE nor TPM: nothing of this guest is measured, so no evidence "
                                              "can be compared")
 
 
 def _tdx(guest: MeasuredGuest) -> Iterator[Value]:
-    yield TDX.name, "mrtd", lambda: compute_mrtd(content(guest.firmware, "firmware")).hex()
+    yield (TDX.name, "mrtd"), lambda: compute_mrtd(content(guest.firmware, "firmware")).hex()
     for key in ("mrconfigid", "mrowner"):
-        yield TDX.name, key, bytes(48).hex
-    yield TDX.name, "rtmr0", lambda: _not("QEMU's tables of the machine are measured into it, which differ with each "
+        yield (TDX.name, key), bytes(48).hex
+    yield (TDX.name, "rtmr0"), lambda: _not("QEMU's tables of the machine are measured into it, which differ with each "
                                           "version of QEMU")
-    yield TDX.name, "rtmr1", lambda: _not("QEMU fills in the kernel's header before it is measured, which differs "
+    yield (TDX.name, "rtmr1"), lambda: _not("QEMU fills in the kernel's header before it is measured, which differs "
                                           "with each version of QEMU")
-    yield TDX.name, "rtmr2", lambda: _rtmr2(guest)
-    yield TDX.name, "rtmr3", lambda: _not("programs in the guest extend it, not its boot")
+    yield (TDX.name, "rtmr2"), lambda: _rtmr2(guest)
+    yield (TDX.name, "rtmr3"), lambda: _not("programs in the guest extend it, not its boot")
 
 
 def _rtmr2(guest: MeasuredGuest) -> str:

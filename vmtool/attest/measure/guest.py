@@ -28,7 +28,7 @@ class MeasuredGuest:
         cmdline: the kernel's; None when it is not known before the start, and `unknown` says why.
         signature: family, model and stepping that its processors show; None when unknown.
         memory: bytes.
-        machine: QEMU's type.
+        machine: QEMU's type; qemu: its version, empty when unknown.
         image: digest of the workload's container image; root_hashes: of its disks, by their names.
     """
 
@@ -43,6 +43,7 @@ class MeasuredGuest:
     machine: str
     tpm: bool = False
     unknown: str = ""
+    qemu: str = ""
     signature: Signature | None = None
     image: str = ""
     root_hashes: Mapping[str, str] = field(default_factory=dict)

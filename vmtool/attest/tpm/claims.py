@@ -15,8 +15,9 @@ from vmtool.attest.certificates import require_leaf, verify_chain
 from vmtool.attest.cursor import require
 from vmtool.attest.find_chain import find_path
 from vmtool.attest.request import Request
+from vmtool.attest.tpm.booted import what_differs
 from vmtool.attest.tpm.challenge import read_challenge, verify_activation, verify_endorsement
-from vmtool.attest.tpm.event_log import BANKS, SIZES, parse_log, replay
+from vmtool.attest.tpm.event_log import BANKS, SIZES, Event, parse_log, replay
 from vmtool.attest.tpm.evidence_json import Presented, Registers, parse_evidence
 from vmtool.attest.tpm.structures import (
     AttestationKey,
@@ -126,11 +127,14 @@ class _Checks:
             require(not more, f"{bank} registers {more} were presented, and not quoted")
 
     @cached_property
-    def replayed(self) -> Registers:
+    def events(self) -> tuple[Event, ...]:
         if not self.presented.log:
             raise NotChecked("neither registers nor an event log were presented")
-        events = parse_log(self.presented.log)
-        return {bank: replay(events, bank) for bank in self.quote.selected}
+        return parse_log(self.presented.log)
+
+    @cached_property
+    def replayed(self) -> Registers:
+        return {bank: replay(self.events, bank) for bank in self.quote.selected}
 
     def verify_registers(self) -> str:
         return f"{sum(map(len, self.registers.values()))} registers are those that were quoted"
@@ -147,9 +151,18 @@ class _Checks:
         expected = self.request.reference.tpm.pcrs
         if not any(expected.values()):
             raise NotRequested("nothing to compare with: --reference")
-        for bank, values in expected.items():
-            for number, allowed in values.items():
-                found = self.registers.get(bank, {}).get(number)
-                require(found is not None, f"{bank} register {number} was not quoted")
-                require(found in allowed, f"{bank} register {number} is {(found or b'').hex()}")
+        wrong = [self.differing(bank, number) for bank, values in expected.items() for number, allowed in values.items()
+                 if self.registers.get(bank, {}).get(number) not in allowed]
+        require(not wrong, "; ".join(wrong))
         return " ".join(f"{bank}:{','.join(map(str, values))}" for bank, values in expected.items())
+
+    def differing(self, bank: str, number: int) -> str:
+        """What a register shows that is not as expected, and why, where an event log leads to it."""
+        found = self.registers.get(bank, {}).get(number)
+        if found is None:
+            return f"{bank} register {number} was not quoted"
+        shown = f"{bank} register {number} is {found.hex()}"
+        if not self.presented.log or self.replayed[bank][number] != found:
+            return shown
+        why = what_differs(self.events, self.request.reference.launch, bank, number)
+        return f"{shown}: {why}" if why else shown

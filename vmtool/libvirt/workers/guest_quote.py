@@ -32,11 +32,12 @@ class Order:
 
 def run(order: Order, host: Host) -> None:
     """Print nonce, evidence and what is expected."""
-    expected = read_reference(order.reference).tpm.model_dump(mode="json")
+    reference = read_reference(order.reference)
     nonce = secrets.token_hex(NONCE)
     said = ask(host, GuestRequest(order.channel, f"quote {nonce}", order.pidfile, order.console))
     answer = dict(line.split(" ", 1) for line in said.splitlines() if " " in line)
     log = base64.b64decode(answer.get("log", ""), validate=True)
     evidence = evidence_of(bytes.fromhex(answer.get("key", "")), bytes.fromhex(answer.get("quote", "")), log)
     host.write(order.evidence, json.dumps(evidence) + "\n")
-    print(json.dumps({"nonce": nonce, "evidence": evidence, "expected": expected}))
+    print(json.dumps({"nonce": nonce, "evidence": evidence, "expected": reference.tpm.model_dump(mode="json"),
+                      "launch": reference.launch.model_dump(mode="json")}))

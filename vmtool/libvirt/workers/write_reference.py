@@ -25,11 +25,13 @@ class Order:
     vcpus: int
     memory: int
     machine: str
+    qemu: str
     out: Path
 
 
 def run(order: Order, host: Host) -> None:
     """Write them."""
     guest = MeasuredGuest(NONE, order.architecture, order.firmware, order.kernel, order.initrd, order.cmdline,
-                          order.vcpus, order.memory, order.machine, tpm=True)
+                          order.vcpus, order.memory, order.machine, tpm=True,
+                          qemu=order.qemu)
     host.write(order.out, reference_text(f"What {order.name} must show.", compute(guest)))
