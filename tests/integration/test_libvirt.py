@@ -25,6 +25,8 @@ from vmtool.serving.train_canary import PAIRS
 
 NAME = "guest"
 PORT = 18471
+# Its firmware measures what it boots.
+MEASURED: dict[str, object] = {"tpm": True, "firmware": "/usr/share/OVMF/OVMF_CODE.fd"}
 
 
 @pytest.fixture(scope="module")
@@ -80,9 +82,39 @@ def gone() -> bool:
     return not found
 
 
+def registers(reference: str) -> list[str]:
+    """The lines of a reference with the registers that a boot leads to."""
+    return [line for line in reference.splitlines() if line.startswith(("      4: ", "      9: "))]
+
+
+def with_one_byte_changed(kernel: Path) -> Path:
+    """The kernel with another version in its setup header, which no boot depends on."""
+    data = bytearray(kernel.read_bytes())
+    at = 0x200 + int.from_bytes(data[0x20e:0x210], "little")
+    data[at] ^= 1
+    changed = kernel.with_name("changed.vmlinuz")
+    changed.write_bytes(data)
+    return changed
+
+
+def measured(vmtool: Vmtool, reference: str, status: int) -> str:
+    """The verdict on the running guest when it must show these values, and why."""
+    kept = vmtool.state / "instances" / NAME / "evidence/reference.yaml"
+    before = kept.read_text()
+    kept.write_text(reference)
+    [claim] = [claim for claim in vmtool("status", NAME, "--proof", "--json", status=status).json["claims"]
+               if claim["id"] == "guest.measured"]
+    kept.write_text(before)
+    return f"{claim['verdict']}: {claim['evidence']}"
+
+
 @pytest.mark.usefixtures("nothing_left")
-def test_the_image_boots_serves_and_is_proven(vmtool: Vmtool, make_guest: MakeGuest, model: Path) -> None:
-    spec = make_guest(PORT)
+def test_the_image_boots_serves_and_is_proven(vmtool: Vmtool, make_guest: MakeGuest, model: Path, image: Path) -> None:
+    kernel = with_one_byte_changed(image.with_name(f"{image.name}.vmlinuz"))
+    other = vmtool("attest", "reference", make_guest(PORT, libvirt=MEASURED | {
+        "kernel": str(kernel), "kernel_params": ["other=1"]}, vllm={"env": {"OMP_NUM_THREADS": "1"}})).out
+    spec = make_guest(PORT, libvirt=MEASURED)
+    reference = vmtool("attest", "reference", spec).out
     vmtool("run", spec, timeout=900)
     status = vmtool("status", NAME, "--proof", "--json").json
     claims = {claim["id"]: claim["verdict"] for claim in status["claims"]}
@@ -91,7 +123,7 @@ def test_the_image_boots_serves_and_is_proven(vmtool: Vmtool, make_guest: MakeGu
         "process.running": "proven", "tee": "failed", "vm.no-debugger": "proven", "vm.devices": "proven",
         "vm.kernel": "proven", "vm.program": "proven", "image.bytes": "proven", "configuration.unchanged": "proven",
         "guest.tee": "not-checked", "guest.cmdline": "proven", "guest.root-read-only": "proven",
-        "workload.hardening": "proven", "image.digest": "proven", "canary": "proven",
+        "guest.measured": "proven", "workload.hardening": "proven", "image.digest": "proven", "canary": "proven",
         "vllm.arguments": "not-checked",
         "vllm.powers": "not-checked"}
     canary = json.loads((model / "canary.json").read_text())
@@ -101,10 +133,38 @@ def test_the_image_boots_serves_and_is_proven(vmtool: Vmtool, make_guest: MakeGu
     assert "lets nobody run commands" in vmtool("exec", NAME, "--", "id", status=2).err
     # The address is the guest's: nothing of the workload is in the namespace that CNI gave it to.
     assert output("ip", "netns", "pids", f"vmtool-{NAME}") == ""
+
+    assert measured(vmtool, reference, 0).startswith("proven: sha256:4,9 as computed before the start")
+    assert len(registers(reference)) == len(set(registers(reference)) - set(registers(other))) == 2
+    failed = measured(vmtool, other, 4)
+    assert failed.startswith("failed: tpm.measurement: "), failed
+    for named in ("the kernel is another", "the command line is not", "other=1", "the initrd is another"):
+        assert named in failed
     vmtool("stop", NAME)
     assert gone()
     assert vmtool("status", NAME, "--json", status=1).json["instance"]["state"] == "stopped"
     vmtool("rm", NAME)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("nothing_left")
+@pytest.mark.parametrize(("change", "named"), [
+    ({"libvirt": {"kernel": "changed"}}, "the kernel is another"),
+    ({"libvirt": {"kernel_params": ["other=1"]}}, "the command line is not"),
+    ({"vllm": {"env": {"OMP_NUM_THREADS": "1"}}}, "the initrd is another")], ids=["kernel", "command line", "initrd"])
+def test_a_guest_that_booted_something_else_fails(vmtool: Vmtool, make_guest: MakeGuest, image: Path,
+                                                  change: dict[str, dict[str, object]], named: str) -> None:
+    reference = vmtool("attest", "reference", make_guest(PORT, libvirt=MEASURED)).out
+    settings = MEASURED | change.get("libvirt", {})
+    if "kernel" in settings:
+        settings["kernel"] = str(with_one_byte_changed(image.with_name(f"{image.name}.vmlinuz")))
+    vmtool("run", make_guest(PORT, libvirt=settings, **({"vllm": change["vllm"]} if "vllm" in change else {})),
+           timeout=900)
+    failed = measured(vmtool, reference, 4)
+    assert failed.startswith("failed: tpm.measurement: "), failed
+    assert named in failed
+    assert failed.count(" is another") + failed.count(" is not ") == 1, failed
+    vmtool("rm", "--yes", NAME)
 
 
 @pytest.mark.slow
@@ -135,25 +195,6 @@ def test_a_guest_does_not_read_an_altered_disk(vmtool: Vmtool, make_guest: MakeG
     failed = vmtool("run", make_guest(libvirt={"verity": True, "image": str(altered)}), status=1, timeout=900)
     assert "is corrupted" in failed.err
     assert "ended" in failed.err
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("nothing_left")
-def test_a_guest_with_a_tpm_shows_what_it_booted(vmtool: Vmtool, make_guest: MakeGuest) -> None:
-    spec = make_guest(PORT, libvirt={"tpm": True, "firmware": "/usr/share/OVMF/OVMF_CODE.fd"})
-    before = vmtool("attest", "reference", spec).out
-    vmtool("run", spec, timeout=900)
-    evidence = vmtool.state / "instances" / NAME / "evidence"
-    [register] = [line for line in before.splitlines() if line.startswith("      9:")]
-    assert register in (evidence / "reference.yaml").read_text()
-    claims = {claim["id"]: claim for claim in vmtool("status", NAME, "--proof", "--json").json["claims"]}
-    assert claims["guest.measured"]["verdict"] == "proven", claims["guest.measured"]
-    # Values of another command line, kernel or initrd are other values.
-    (evidence / "reference.yaml").write_text((evidence / "reference.yaml").read_text().replace(
-        register, f'      9: "{"0" * 64}"'))
-    claims = {claim["id"]: claim for claim in vmtool("status", NAME, "--proof", "--json", status=4).json["claims"]}
-    assert claims["guest.measured"]["verdict"] == "failed"
-    vmtool("rm", "--yes", NAME)
 
 
 @pytest.mark.timing
