@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Sequence
 from datetime import datetime
 from itertools import pairwise
+from typing import TypeVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -24,6 +25,7 @@ PEM_CRL_TEXT = re.compile(rb"\s*-----BEGIN X509 CRL-----\r?\n[A-Za-z0-9+/=\r\n]+
 MOST = 64
 UNDERSTOOD = {ExtensionOID.BASIC_CONSTRAINTS, ExtensionOID.KEY_USAGE}
 WEAK = ("md5", "sha1")
+Signed = TypeVar("Signed", x509.Certificate, x509.CertificateRevocationList)
 
 
 def load_certificates(data: bytes) -> tuple[x509.Certificate, ...]:
@@ -45,11 +47,13 @@ def load_certificates(data: bytes) -> tuple[x509.Certificate, ...]:
         return found
 
 
-def _whole(certificate: x509.Certificate) -> x509.Certificate:
+def _whole(found: Signed) -> Signed:
     """Its signature has whole bytes: how many bits of the last one count is not signed, and not looked at."""
-    der, size = certificate.public_bytes(Encoding.DER), len(certificate.signature)
-    require(der[-size - 1] == 0, f"the signature of {common_name(certificate)} has a part of a byte")
-    return certificate
+    der, size = found.public_bytes(Encoding.DER), len(found.signature)
+    if der[-size - 1]:
+        what = common_name(found) if isinstance(found, x509.Certificate) else "a revocation list"
+        raise NotProven(f"the signature of {what} has a part of a byte")
+    return found
 
 
 def load_crl(data: bytes) -> x509.CertificateRevocationList:
@@ -59,9 +63,9 @@ def load_crl(data: bytes) -> x509.CertificateRevocationList:
         ValueError: it is neither.
     """
     if PEM_CRL not in data:
-        return x509.load_der_x509_crl(data)
+        return _whole(x509.load_der_x509_crl(data))
     require(PEM_CRL_TEXT.fullmatch(data) is not None, "a damaged revocation list, several, or text around it")
-    return x509.load_pem_x509_crl(data)
+    return _whole(x509.load_pem_x509_crl(data))
 
 
 def fingerprint(certificate: x509.Certificate) -> str:

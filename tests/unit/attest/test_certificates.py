@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import rsa
 
+from tests.unit.attest import make_der
 from tests.unit.attest.cases import NOW, needs_vectors, vector
 from tests.unit.attest.make_certificates import Form, Issued, issue, revoke
 from vmtool.attest.appraisal import NotChecked, NotProven, NotRequested
@@ -82,6 +85,40 @@ def test_a_current_list_without_the_certificate_proves_it() -> None:
 def test_a_list_that_refuses(crl: bytes, reason: str) -> None:
     with pytest.raises(NotProven, match=reason):
         unrevoked(GOOD, [load_crl(crl)], NOW)
+
+
+RSA_ROOT = issue("root", key=rsa.generate_private_key(65537, 2048))
+
+
+def with_even_end(make: Callable[[], bytes]) -> bytes:
+    """Such bytes whose last bit is 0: all but the count of its bits is the same when it does not count."""
+    return next(data for data in iter(make, None) if data and not data[-1] & 1)
+
+
+@pytest.mark.parametrize("root", [ROOT, RSA_ROOT], ids=["ecdsa", "rsa"])
+def test_a_list_in_another_encoding_is_refused(root: Issued) -> None:
+    data = with_even_end(lambda: revoke(root, 7))
+    unrevoked(chain(root), [load_crl(data)], NOW)
+    [node] = make_der.read(data)
+    assert make_der.write(node) == data
+    forms = list(make_der.variants(node))
+    assert len(forms) > 70
+    for form in forms:
+        with pytest.raises((ValueError, NotProven)):
+            unrevoked(chain(root), [load_crl(form)], NOW)
+
+
+@pytest.mark.parametrize("root", [ROOT, RSA_ROOT], ids=["ecdsa", "rsa"])
+def test_a_certificate_in_another_encoding_is_refused(root: Issued) -> None:
+    def leaf() -> Issued:
+        return issue("leaf", root, Form(authority=False))
+
+    data = with_even_end(lambda: leaf().der)
+    verify_chain((*load_certificates(data), root.certificate))
+    [node] = make_der.read(data)
+    for form in make_der.variants(node):
+        with pytest.raises((ValueError, NotProven)):
+            verify_chain((*load_certificates(form), root.certificate))
 
 
 def test_no_list_is_no_proof() -> None:
