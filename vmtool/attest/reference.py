@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer, ValidationError
 
 from vmtool import documents
 from vmtool.errors import Refused
-from vmtool.schema import Strict
+from vmtool.schema import Strict, defaults
 from vmtool.tee.snp import SNP
 from vmtool.tee.tdx import TDX
 from vmtool.tee.virtcca import VIRTCCA
@@ -142,13 +142,13 @@ class Reference(Strict):
 
     api_version: Literal["vmtool/v1"] = Field(default="vmtool/v1", alias="apiVersion")
     kind: Literal["Reference"] = "Reference"
-    snp: SnpReference = SnpReference()
-    tdx: TdxReference = TdxReference()
-    cca: CcaReference = CcaReference()
-    virtcca: CcaReference = CcaReference()
-    nvidia: NvidiaReference = NvidiaReference()
-    tpm: TpmReference = TpmReference()
-    launch: LaunchReference = LaunchReference()
+    snp: SnpReference = defaults(SnpReference)
+    tdx: TdxReference = defaults(TdxReference)
+    cca: CcaReference = defaults(CcaReference)
+    virtcca: CcaReference = defaults(CcaReference)
+    nvidia: NvidiaReference = defaults(NvidiaReference)
+    tpm: TpmReference = defaults(TpmReference)
+    launch: LaunchReference = defaults(LaunchReference)
 
 
 # Kinds of evidence that say who can read the guest's memory; a TPM says only what was booted.
@@ -160,7 +160,7 @@ def sections(reference: Reference) -> frozenset[str]:
     return frozenset(reference.model_fields_set - {"api_version", "kind", "launch"})
 
 
-NO_REFERENCE = Reference.model_validate({})
+NO_REFERENCE = defaults(Reference)
 
 
 def read_reference(path: Path) -> Reference:
