@@ -30,6 +30,7 @@ from vmtool.models.facts import ModelFacts
 from vmtool.paths import State
 from vmtool.plan import Action, Step, run_worker
 from vmtool.proof.devices import left_claims
+from vmtool.serving.gateway import GATEWAY
 from vmtool.spec.runtime import Spec
 from vmtool.stage.container import server_command
 from vmtool.stage.launch import Launch, Launcher
@@ -71,7 +72,7 @@ class LibvirtLauncher(Launcher):
     def measured_files(self, launch: Launch) -> Iterator[Step]:
         if launch.body.runtime.libvirt.boot == "kernel":
             yield from self.prepare(launch)
-            yield steps.plan_initrd(launch.spec, launch.made, server_command(launch, key=KEY))
+            yield steps.plan_initrd(launch.spec, launch.made, server_command(launch, key=KEY, host=GATEWAY))
 
     def slowdown(self, launch: Launch) -> int:
         made: LaunchDomain = launch.made
@@ -82,7 +83,7 @@ class LibvirtLauncher(Launcher):
 
     def steps(self, launch: Launch) -> Iterator[Step]:
         spec, made, directory = launch.spec, launch.made, launch.directory
-        yield steps.plan_initrd(spec, made, server_command(launch, key=KEY))
+        yield steps.plan_initrd(spec, made, server_command(launch, key=KEY, host=GATEWAY))
         if launch.body.runtime.libvirt.tpm:
             yield steps.plan_reference(self.measured(launch), launch.name, directory)
         yield steps.plan_domain(spec, made, launch.network, launch.netns, directory)

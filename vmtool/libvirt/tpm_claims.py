@@ -44,7 +44,7 @@ def measured_claim(reader: Reader, instance: Instance, record: InstanceRecord, *
 def judge_quote(text: str) -> Claim:
     """What a quote proves; its key is that of the TPM which this launch made, and no other is known."""
     from vmtool.attest.appraisal import describe
-    from vmtool.attest.measure.software_tpm import BANK, KERNEL, STUB
+    from vmtool.attest.measure.software_tpm import KERNEL, STUB
     from vmtool.attest.reference import Reference
     from vmtool.attest.request import Request, Roots
     from vmtool.attest.tpm.claims import appraise_tpm
@@ -67,7 +67,7 @@ def judge_quote(text: str) -> Claim:
     if wrong := [f"{claim.id}: {claim.evidence}" for claim in appraisal.claims if claim.id in appraisal.unproven]:
         return Claim(NAME, "failed", "; ".join(wrong))
     shown = next(claim.evidence for claim in appraisal.claims if claim.id == "tpm.measurement")
-    if missing := {KERNEL, STUB} - reference.tpm.pcrs.get(BANK, {}).keys():
+    if missing := {KERNEL, STUB} - reference.tpm.pcrs.get("sha256", {}).keys():
         return Claim(NAME, "not-checked", f"{shown} as computed before the start; register {min(missing)} was not "
                                           f"computed, and the evidence's {REFERENCE} says why")
     return Claim(NAME, "proven", f"{shown} as computed before the start, quoted over a fresh nonce {SOFTWARE}")

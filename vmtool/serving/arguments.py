@@ -12,6 +12,7 @@ from pathlib import Path
 
 from vmtool.serving import hardening
 from vmtool.serving.encrypted.vllm_arguments import words_problem
+from vmtool.serving.gateway import network
 from vmtool.serving.kbs.broker_source import BrokerSource
 from vmtool.serving.kbs.resource_name import resource_name
 from vmtool.serving.restarts import POLICIES, USUAL, RestartPolicy
@@ -80,9 +81,9 @@ def parse(argv: Sequence[str]) -> Arguments:
     parser.add_argument("--served-model-name", required=True, metavar="NAME")
     parser.add_argument("--listen", type=_address, required=True, metavar="ADDRESS:PORT")
     parser.add_argument("--api-key-file", type=Path, required=True, metavar="FILE")
-    parser.add_argument("--allow-from", type=ipaddress.ip_network, action="append", default=[], metavar="CIDR")
+    parser.add_argument("--allow-from", type=network, action="append", default=[], metavar="CIDR")
     parser.add_argument("--manage", type=_address, metavar="ADDRESS:PORT", help="where the host changes who may ask")
-    parser.add_argument("--manage-from", type=ipaddress.ip_network, action="append", default=[], metavar="CIDR")
+    parser.add_argument("--manage-from", type=network, action="append", default=[], metavar="CIDR")
     parser.add_argument("--metrics-from", type=ipaddress.ip_network, action="append", default=[], metavar="CIDR")
     parser.add_argument("--metric-names", choices=("tensafe",), action="append", default=[])
     parser.add_argument("--grace", type=float, default=20.0, metavar="SECONDS")

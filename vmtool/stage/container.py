@@ -87,19 +87,24 @@ def model_path(body: Body) -> str:
     return "/models/local" if body.model.path else str(body.model.repository)
 
 
-def server_command(launch: Launch, key: str = c.KEY) -> tuple[str, ...]:
+def server_command(launch: Launch, key: str = c.KEY, host: str = "") -> tuple[str, ...]:
     """The front and vLLM behind it. When only this host may ask, the front lets in nobody but the bridge's address,
-    which is where portmap makes the host's own connections come from; a neighbour on the bridge is turned away."""
+    which is where portmap makes the host's own connections come from; a neighbour on the bridge is turned away.
+
+    Args:
+        host: what the front knows the host by, where that must not depend on the network.
+    """
     body, network, ports = launch.body, launch.network, launch.body.network.ports
     only_host = bool(ports) and all(port.loopback for port in ports)
     allowed = sorted({power for each in body.server_arguments for power in each.option.powers(each.value)})
+    host = host or f"{network.gateway}/32"
     return (
         "python3", "-P", "-m", "vmtool.serving.entrypoint", "--model", model_path(body),
         "--served-model-name", body.model.name, "--listen", f"0.0.0.0:{container_port(body)}",
         "--api-key-file", key, *(("--engine", body.model.engine) if body.model.engine != "vllm" else ()),
         *body.restart.words, *_hardening_words(launch),
-        *(("--allow-from", f"{network.gateway}/32") if only_host or not ports else ()),
-        "--manage", f"0.0.0.0:{launch.manage}", "--manage-from", f"{network.gateway}/32",
+        *(("--allow-from", host) if only_host or not ports else ()),
+        "--manage", f"0.0.0.0:{launch.manage}", "--manage-from", host,
         *(word for each in body.metrics.allow_from for word in ("--metrics-from", str(each))),
         *(word for each in body.metrics.names for word in ("--metric-names", each)),
         *(word for power in allowed for word in ("--allow", power)),

@@ -17,6 +17,7 @@ from tests.unit.libvirt.cases import FIRMWARE, STATE, facts, host, spoken, text,
 from vmtool.attest.appraisal import NotProven
 from vmtool.attest.tpm.ask import evidence_of
 from vmtool.launch.pipeline import plan_launch
+from vmtool.launch.plan_reference import scratch_spec
 from vmtool.libvirt.initramfs_files import REGISTERS, guest_files
 from vmtool.libvirt.launch_check import check_domain
 from vmtool.libvirt.tpm_claims import judge_quote
@@ -53,6 +54,19 @@ def test_the_values_are_worked_out_from_what_is_about_to_boot() -> None:
     [order] = plans.orders(actions(made), write_reference)
     assert order["cmdline"].endswith(" mine=1")
     assert f"<cmdline>{order['cmdline']}</cmdline>" in text(spec)
+
+
+def test_neither_the_name_nor_the_network_is_measured() -> None:
+    """What is computed before the start is made under another name, and so on another network."""
+
+    def initramfs(spec: Spec) -> str:
+        made = plan_launch(*launched(STATE, spec, Found(host(), MODEL, None, guest=replace(facts(), swtpm=True))))
+        [step] = [step for step in made.steps if step.title == "make the guest's initramfs"]
+        return str(step.actions).replace(f"/domains/{spec.name}/", "/domains/NAME/")
+
+    spec = guest()
+    assert scratch_spec(spec).name != spec.name
+    assert initramfs(spec) == initramfs(scratch_spec(spec))
 
 
 def test_the_agent_knows_one_question_to_the_tpm() -> None:

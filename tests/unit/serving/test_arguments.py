@@ -7,10 +7,32 @@ from pathlib import Path
 
 import pytest
 
+from vmtool.serving import gateway
 from vmtool.serving.arguments import engine_command, parse, refusal
 from vmtool.serving.vllm_options import GRANTED
 
+ROUTES = """Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT
+eth0\t0003CF0A\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0
+eth0\t00000000\t0103CF0A\t0003\t0\t0\t0\t00000000\t0\t0\t0
+"""
 OWN = ["--model", "/models/m", "--served-model-name", "m", "--listen", "0.0.0.0:8000", "--api-key-file", "/k"]
+
+
+def test_the_host_may_be_named_by_the_guests_own_routes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                        capsys: pytest.CaptureFixture[str]) -> None:
+    routes = tmp_path / "route"
+    monkeypatch.setattr(gateway, "ROUTES", routes)
+    words = [*OWN, "--allow-from", "gateway", "--manage", "0.0.0.0:9464", "--manage-from", "gateway"]
+    routes.write_text(ROUTES)
+    arguments = parse(words)
+    assert arguments.allow_from == arguments.manage_from == (ipaddress.ip_network("10.207.3.1/32"),)
+    for without in ("", ROUTES[:ROUTES.rindex("eth0")]):
+        routes.write_text(without)
+        with pytest.raises(SystemExit):
+            parse(words)
+        assert "argument --allow-from: there is no default route" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        parse([*OWN, "--allow-from", "gate"])
 
 
 def test_what_comes_after_the_dashes_is_vllms() -> None:
