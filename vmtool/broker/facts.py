@@ -23,6 +23,7 @@ from vmtool.errors import Refused, VmtoolError, shell_word
 from vmtool.host.safe_open import open_regular
 from vmtool.machine import Reader
 from vmtool.serving.access_list import Certificates
+from vmtool.serving.encrypted.process import keep_memory
 from vmtool.spec.load import validated
 from vmtool.tls.authority import Pair
 from vmtool.tls.given import MOST_BYTES, read_pair
@@ -52,12 +53,13 @@ def read_release(reader: Reader, path: Path, listen: str | None = None, issue: I
 
 
 def read_resource(path: Path) -> bytes:
-    """The bytes of a resource; its file is its owner's alone.
+    """The bytes of a resource; its file is its owner's alone, and so is the memory of this process from then on.
 
     Raises:
         Refused: others may read it, it is empty or too large, or no regular file.
         OSError: it cannot be read.
     """
+    keep_memory()
     with os.fdopen(open_regular(path, os.O_RDONLY), "rb") as file:
         mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
         data = file.read(MOST_RESOURCE + 1)

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from vmtool.serving.access_list import AccessList, read_access
 from vmtool.serving.arguments import Arguments, engine_command, parse
 from vmtool.serving.child import inherit_orphans
-from vmtool.serving.encrypted.process import keep_memory
+from vmtool.serving.encrypted.process import leave_no_core
 from vmtool.serving.events import event_text
 from vmtool.serving.hardening import PROFILES, missing, read_inside
 from vmtool.serving.koalavault import translated
@@ -142,7 +142,7 @@ def take_access(file: Path) -> AccessList:
         file.unlink()
     except OSError as error:
         say(f"{file} stays, since it cannot be removed: {error.strerror}")
-    keep_memory()
+    leave_no_core()
     return access
 
 

@@ -11,12 +11,15 @@ import os
 import sys
 from collections.abc import Sequence
 
+from vmtool.serving.encrypted.process import keep_memory
+
 
 def main(words: Sequence[str]) -> int:
     """Write what stdin holds to FILE, at once: the entrypoint must not read half of it."""
     if len(words) != 1:
         print(__doc__, file=sys.stderr)
         return 2
+    keep_memory()
     data = sys.stdin.buffer.read()
     if not data.strip():
         print("no keys came on stdin", file=sys.stderr)

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from vmtool.serving.encrypted.process import is_encrypted, keep_memory
+from vmtool.serving.encrypted.process import is_encrypted, leave_no_core
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -188,7 +188,7 @@ def main() -> None:
     parser.add_argument("--uds", required=True)
     known = parser.parse_args()
     if is_encrypted():
-        keep_memory()
+        leave_no_core()
     asyncio.run(serve(Small(lambda: Transformers(known.model), known.served_model_name), known.uds))
 
 

@@ -13,15 +13,18 @@ from vmtool.errors import Refused, shell_word
 from vmtool.foreign import read_regular
 from vmtool.serving.cryptotensors.errors import Untrusted
 from vmtool.serving.cryptotensors.jwk import ALGORITHMS, MAX_KEY_FILE, MasterKey, Signer, read_key
+from vmtool.serving.encrypted.process import keep_memory
 
 
 def new_master(algorithm: str) -> MasterKey:
     """A master key with a random name, since a name made from the key would say something of it."""
+    keep_memory()
     return MasterKey(f"model-{os.urandom(8).hex()}", algorithm, os.urandom(ALGORITHMS[algorithm]))
 
 
 def new_signer(private: bytes = b"") -> Signer:
     """A signing key, or that of 32 bytes that are there; named by the beginning of its public key's SHA-256."""
+    keep_memory()
     private = private or Ed25519PrivateKey.generate().private_bytes_raw()
     public = Ed25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
     return Signer(f"signer-{hashlib.sha256(public).hexdigest()[:16]}", public, private)

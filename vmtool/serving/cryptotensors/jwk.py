@@ -16,6 +16,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from vmtool.serving.cryptotensors.errors import Untrusted
+from vmtool.serving.encrypted.process import keep_memory
 
 # Key bytes by algorithm.
 ALGORITHMS = {"aes128gcm": 16, "aes256gcm": 32, "chacha20poly1305": 32}
@@ -72,11 +73,12 @@ class Signer:
 
 
 def read_key(text: bytes) -> MasterKey | Signer:
-    """A key from the text of its file.
+    """A key from the text of its file. From then on this process's memory is its own: it leaves no core.
 
     Raises:
         Untrusted: it is not such a key.
     """
+    keep_memory()
     values = strict_json(text, "the key") if len(text) <= MAX_KEY_FILE else None
     if not isinstance(values, dict) or not all(isinstance(value, str) for value in values.values()):
         raise Untrusted("not a key: a JSON object of strings was expected (vmtool key generate)")

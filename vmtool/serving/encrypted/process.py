@@ -14,10 +14,15 @@ AGENT = "VMTOOL_MODEL_AGENT"
 def keep_memory() -> None:
     """No core dump, and no other process of this user may read this one's memory, files or environment (prctl(2)).
 
-    Each exec makes a process dumpable again, so every one of them does it for itself.
+    Each exec makes a process dumpable again, so every one of them does it for itself, as soon as it has a key.
     """
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def leave_no_core() -> None:
+    """The same, and no process that this one starts leaves a core, whatever it is."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    keep_memory()
 
 
 def is_encrypted() -> bool:

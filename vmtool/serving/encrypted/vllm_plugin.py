@@ -9,13 +9,13 @@ from __future__ import annotations
 from typing import Any, NoReturn
 
 from vmtool.serving.cryptotensors.errors import Untrusted
-from vmtool.serving.encrypted.process import keep_memory
+from vmtool.serving.encrypted.process import leave_no_core
 from vmtool.serving.encrypted.vllm_arguments import LOAD_FORMAT
 
 
 def register() -> None:
     """Register the load format in the place of all others, and refuse what would write weights in clear."""
-    keep_memory()
+    leave_no_core()
     from vllm.model_executor import model_loader
     from vllm.model_executor.model_loader.sharded_state_loader import ShardedStateLoader
     from vllm.model_executor.model_loader.tensorizer_loader import TensorizerLoader
