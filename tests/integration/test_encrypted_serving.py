@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import os
+import signal
 import subprocess
 import threading
 import time
@@ -16,8 +18,10 @@ import pytest
 import yaml
 
 from tests.integration.conftest import IMAGE, VLLM, MakeSpec
+from tests.integration.kills import signalled
 from tests.integration.machine import Vmtool
 from tests.unit.models.encryption.make import Owner
+from vmtool.containerd.container import KEY
 
 QUESTION = "What is confidential computing?"
 
@@ -100,13 +104,13 @@ def test_a_broker_releases_the_key_to_the_container_that_this_host_never_gives_o
         launched: Vmtool, encrypted: Encrypted, broker: Broker, make_spec: MakeSpec) -> None:
     """With a stand-in of vLLM. What the broker refuses, and that it is not there, is said with step and reason."""
     spec = make_spec("sealed", **broker.spec(encrypted))
-    with broker.running() as serving:
+    with broker.running():
         launched("run", spec)
         found = claims(launched)
         assert found["model.signature"][0] == found["model.encrypted"][0] == "proven"
         assert broker.decisions() == [("attest", "granted"), ("resource", "released")]
         assert "evidence is by the sample attester, which proves nothing" in launched("logs", "sealed").out
-        assert_nowhere(launched, encrypted, f"/proc/{serving.pid}")
+        assert_nowhere(launched, encrypted)
         launched("rm", "--yes", "sealed")
         other = make_spec("sealed", **broker.spec(encrypted, "demo/other/key"))
         refused = launched("run", other, status=4).err
@@ -141,20 +145,30 @@ def forms(secret: bytes) -> list[bytes]:
     return [secret, secret.hex().encode(), base64.b64encode(secret), base64.urlsafe_b64encode(secret).rstrip(b"=")]
 
 
-def assert_nowhere(vmtool: Vmtool, encrypted: Encrypted, *processes: str) -> None:
-    """The master key is in no argument, environment, journal, log or file of the state directory.
-
-    Args:
-        processes: directories below /proc that must be there, and are looked at with all others.
-    """
-    assert all(Path(each).exists() for each in processes)
+def assert_nowhere(vmtool: Vmtool, encrypted: Encrypted) -> None:
+    """The master key is in no argument, environment, journal, log or file of the state directory, and in nothing that
+    was written since the keys were made: containers' own layers, temporary files, cores."""
     seen = subprocess.run(["sh", "-c", "cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ"], capture_output=True,
                           timeout=20, check=False).stdout
     files = [path for path in (vmtool.state / "instances" / "sealed").rglob("*") if path.is_file()]
     assert {"guest.log", "spec.json", "access"} <= {path.name for path in files}
+    places = [place for place in (vmtool.state, *map(Path, ("/tmp", "/run", "/var/tmp", "/var/log", "/dev/shm",
+                                                            "/var/lib/systemd/coredump"))) if place.exists()]
+    places += [Path(f"/proc/{pid}/root/{name}") for pid in processes("vmtool.serving.entrypoint")
+               for name in ("tmp", "dev/shm", Path(KEY).parent.relative_to("/"))]
+    new = subprocess.run(["find", *places, "-type", "f", "-newer", encrypted.owner.sign, "-size", "-200M", "-print0"],
+                         capture_output=True, timeout=60, check=False).stdout.decode().split("\0")
+    files += [path for path in map(Path, filter(None, new)) if path != encrypted.owner.key]
     for form in forms(encrypted.owner.master.secret):
         assert form not in seen
-        assert [path for path in files if form in path.read_bytes()] == []
+        assert [path for path in files if form in content(path)] == []
+
+
+def content(path: Path) -> bytes:
+    """Of a file that may be gone by now."""
+    with contextlib.suppress(OSError):
+        return path.read_bytes()
+    return b""
 
 
 def test_a_wrong_key_is_refused_before_the_engine_starts(launched: Vmtool, encrypted: Encrypted, make_spec: MakeSpec,
@@ -226,9 +240,51 @@ def test_the_small_server_answers_too_and_again_after_it_died(launched: Vmtool, 
             "and each not in ('1', str(os.getpid())) "
             "and b'transformers_engine' in open(f'/proc/{each}/cmdline', 'rb').read()]")
     launched("exec", "sealed", "--", "python3", "-P", "-c", kill)
+    answered(launched, expected["prompt"], expected["expect"])
+    assert launched("logs", "sealed", "-n", "1000").out.count("got the model's keys") == 2
+
+
+def processes(word: str) -> list[int]:
+    """Those of containers whose command line or title has the word; the entrypoint is their first."""
+    found = subprocess.run(["pgrep", "-f", word], capture_output=True, text=True, timeout=20, check=False).stdout
+    return [int(pid) for pid in found.split()]
+
+
+@pytest.mark.slow
+def test_a_crash_of_each_process_leaves_the_key_nowhere(launched: Vmtool, encrypted: Encrypted, broker: Broker,
+                                                        make_spec: MakeSpec, model: Path) -> None:
+    """PID 1 of a container takes no SIGSEGV from outside: it is killed."""
+    expected = json.loads((model / "canary.json").read_text())
+    changes = broker.spec(encrypted)
+    changes["model"] |= {"engine": "transformers"}
+    spec = make_spec("sealed", image=IMAGE, **changes)
+    with broker.running() as serving:
+        crashed = signalled(launched, "SIGSEGV", "after", "step wait until the server is healthy", "run", spec)
+        assert subprocess.run(crashed, capture_output=True, timeout=300, check=False).returncode == -signal.SIGSEGV
+        assert_nowhere(launched, encrypted)
+        launched("recover", timeout=600)
+        launched("run", spec, timeout=600)
+        for number in (signal.SIGSEGV, signal.SIGKILL):
+            before = launched("logs", "sealed", "-n", "1000").out.count("got the model's keys")
+            for pid in processes("transformers_engine"):
+                os.kill(pid, number)
+            answered(launched, expected["prompt"], expected["expect"])
+            assert launched("logs", "sealed", "-n", "1000").out.count("got the model's keys") == before + 1
+            assert_nowhere(launched, encrypted)
+        serving.send_signal(signal.SIGSEGV)
+        assert serving.wait(30) == -signal.SIGSEGV
+        pid = next(each["pid"] for each in launched("ps", "--json").json["instances"] if each["name"] == "sealed")
+        limits = Path(f"/proc/{pid}/limits").read_text()
+        assert next(line.split()[4:6] for line in limits.splitlines() if "core file" in line) == ["0", "0"]
+        os.kill(pid, signal.SIGKILL)
+        assert_nowhere(launched, encrypted)
+    launched("rm", "--yes", "sealed")
+
+
+def answered(vmtool: Vmtool, question: str, expected: str) -> None:
+    """Ask until the server, which has just died, is there again."""
     end = time.monotonic() + 120
-    while (said := launched("chat", "sealed", expected["prompt"], status=None)).status:
+    while (said := vmtool("chat", "sealed", question, status=None)).status:
         assert "status 503" in said.err and time.monotonic() < end, said.err
         time.sleep(0.2)
-    assert said.out == expected["expect"] + "\n"
-    assert launched("logs", "sealed", "-n", "1000").out.count("got the model's keys") == 2
+    assert said.out == expected + "\n"

@@ -149,14 +149,15 @@ def parse(text: bytes, size: int) -> Header:
     if keys.get("version") != "2" or metadata["__policy__"] != POLICY:
         raise Untrusted("another version of the format than 2, or a policy that vmtool does not evaluate")
     chunk, algorithm = keys.get("chunk_size"), _part(keys, "enc").get("alg")
-    if type(chunk) is not int or not 1 <= chunk <= MAX_CHUNK or algorithm not in ALGORITHMS:
+    if type(chunk) is not int or not 1 <= chunk <= MAX_CHUNK or not isinstance(algorithm, str) or (
+            algorithm not in ALGORITHMS):
         raise Untrusted("an unknown algorithm, or chunks of a size that is not one")
     secrets = _object(metadata["__encryption__"], "__encryption__")
     if set(secrets) != {tensor.name for tensor in tensors} or not tensors:
         raise Untrusted("not every tensor is encrypted")
     header = Header(
-        str(algorithm), _kid(keys, "enc"), _kid(keys, "sign"), chunk, tensors,
-        {tensor.name: _encrypted(secrets[tensor.name], tensor, str(algorithm), chunk) for tensor in tensors},
+        algorithm, _kid(keys, "enc"), _kid(keys, "sign"), chunk, tensors,
+        {tensor.name: _encrypted(secrets[tensor.name], tensor, algorithm, chunk) for tensor in tensors},
         {name: value for name, value in metadata.items() if name not in RESERVED},
         decode(metadata["__signature__"], SIGNATURE, "__signature__"))
     if header.text() != text:

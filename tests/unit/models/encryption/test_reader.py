@@ -116,6 +116,8 @@ def inside(name: str, change: Callable[[dict[str, Any]], object]) -> Callable[[d
     inside("__crypto_keys__", lambda values: values.update(chunk_size=True)),
     inside("__crypto_keys__", lambda values: values["enc"].update(alg="none")),
     inside("__crypto_keys__", lambda values: values["enc"].update(alg="aes128gcm")),
+    inside("__crypto_keys__", lambda values: values["enc"].update(alg=["aes256gcm"])),
+    inside("__crypto_keys__", lambda values: values.update(enc=[])),
     inside("__crypto_keys__", lambda values: values["enc"].update(jku="file:///etc/passwd")),
     inside("__crypto_keys__", lambda values: values["sign"].update(jku="https://evil.example/")),
     inside("__policy__", lambda values: values.update(local="package model\nallow = false")),
