@@ -22,6 +22,7 @@ from vmtool.models.encryption.keys import read_master, read_signer
 from vmtool.models.encryption.progress import Done, SourceState, new_path, write_done
 from vmtool.serving.cryptotensors import cipher
 from vmtool.serving.cryptotensors.errors import Untrusted
+from vmtool.serving.cryptotensors.files import open_regular, read_exactly
 from vmtool.serving.cryptotensors.header import (
     CHUNK,
     RESERVED,
@@ -35,7 +36,7 @@ from vmtool.serving.cryptotensors.header import (
 )
 from vmtool.serving.cryptotensors.jwk import MasterKey, Signer
 from vmtool.serving.cryptotensors.manifest import SignedFile
-from vmtool.serving.cryptotensors.reader import LENGTH, open_keys, open_regular, read_exactly, read_header
+from vmtool.serving.cryptotensors.reader import LENGTH, open_keys, read_header
 
 # Seconds between two lines on how far it is.
 REPORT_EVERY = 5.0

@@ -5,22 +5,24 @@ The file is opened once and read by its descriptor: whoever can write to it whil
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import os
-import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool.serving.cryptotensors import cipher
 from vmtool.serving.cryptotensors.errors import Untrusted
+from vmtool.serving.cryptotensors.files import open_regular, read_exactly, wipe
 from vmtool.serving.cryptotensors.header import MAX_HEADER, Header, Tensor, parse
 from vmtool.serving.cryptotensors.jwk import MasterKey, Signer
 
 # The field before a header: its length, little endian.
 LENGTH = 8
+# That decrypt at once.
+MOST_THREADS = 8
 
 
 @dataclass(frozen=True)
@@ -35,11 +37,13 @@ class EncryptedFile:
     header: Header
     start: int
 
-    def scratch(self) -> memoryview:
-        """What `read_into` works in."""
-        return memoryview(bytearray(cipher.scratch_size(self.header)))
+    def scratch(self) -> list[memoryview]:
+        """What `read_into` works in: one for each thread."""
+        threads = min(MOST_THREADS, len(os.sched_getaffinity(0)))
+        return [memoryview(bytearray(cipher.scratch_size(self.header))) for _ in range(threads)]
 
-    def read_into(self, tensor: Tensor, key: bytes | bytearray, buffer: memoryview, scratch: memoryview) -> None:
+    def read_into(self, tensor: Tensor, key: bytes | bytearray, buffer: memoryview,
+                  scratch: Sequence[memoryview]) -> None:
         """Decrypt a tensor into a buffer of its size.
 
         Args:
@@ -48,18 +52,32 @@ class EncryptedFile:
         Raises:
             Untrusted: a tag is wrong, or the file became shorter; whatever it is, the buffer holds no plaintext then.
         """
-        each, place = self.header.encrypted[tensor.name], self.start + tensor.start
+        spans = list(cipher.spans(tensor, self.header.chunk))
+        threads = min(len(scratch), len(spans))
         try:
-            for number, start, end in cipher.spans(tensor, self.header.chunk):
-                def read(piece: memoryview, offset: int, start: int = start) -> None:
-                    read_exactly(self.descriptor, piece, place + start + offset)
-
-                cipher.decrypt_chunk(self.header.algorithm, key, each, number, read, scratch, buffer[start:end])
+            if threads == 1:
+                self._read_some(tensor, key, buffer, scratch[0], spans)
+                return
+            with ThreadPoolExecutor(threads) as pool:  # whose end waits for all of them
+                parts = [pool.submit(self._read_some, tensor, key, buffer, scratch[number], spans[number::threads])
+                         for number in range(threads)]
+            for part in parts:
+                part.result()
         except BaseException as error:
             wipe(buffer)
             if isinstance(error, Untrusted):
                 raise Untrusted(f"tensor {tensor.name!r}: {error}") from None
             raise
+
+    def _read_some(self, tensor: Tensor, key: bytes | bytearray, buffer: memoryview, scratch: memoryview,
+                   spans: Sequence[tuple[int, int, int]]) -> None:
+        """Some chunks of it. Reading and decrypting leave the interpreter to other threads."""
+        each, place = self.header.encrypted[tensor.name], self.start + tensor.start
+        for number, start, end in spans:
+            def read(piece: memoryview, offset: int, start: int = start) -> None:
+                read_exactly(self.descriptor, piece, place + start + offset)
+
+            cipher.decrypt_chunk(self.header.algorithm, key, each, number, read, scratch, buffer[start:end])
 
     def tensors(self, master: MasterKey, buffer_of: Callable[[Tensor], memoryview]) -> Iterator[Tensor]:
         """Every tensor in the order of the file, once it is whole in the buffer that it was given."""
@@ -110,22 +128,6 @@ def opened(path: Path, signer: Signer | None, digest: str = "") -> Iterator[Encr
         os.close(descriptor)
 
 
-def open_regular(path: Path) -> tuple[int, int]:
-    """(descriptor, size in bytes) of a regular file that is no link; a pipe in its place makes nobody wait.
-
-    Raises:
-        Untrusted: it is something else, or cannot be opened.
-    """
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        raise Untrusted(f"{path}: {(error.strerror or 'cannot be opened').lower()}") from None
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode):
-        os.close(descriptor)
-        raise Untrusted(f"{path}: not a regular file")
-    return descriptor, status.st_size
-
 
 def read_header(descriptor: int, size: int) -> bytes:
     """The header's text, without the length before it.
@@ -141,23 +143,3 @@ def read_header(descriptor: int, size: int) -> bytes:
     text = bytearray(length)
     read_exactly(descriptor, memoryview(text), LENGTH)
     return bytes(text)
-
-
-def wipe(buffer: memoryview | bytearray) -> None:
-    """Overwrite it in place; what Python copied before is not reached."""
-    if len(buffer):
-        ctypes.memset((ctypes.c_char * len(buffer)).from_buffer(buffer), 0, len(buffer))
-
-
-def read_exactly(descriptor: int, buffer: memoryview, offset: int) -> None:
-    """Fill the buffer from the file.
-
-    Raises:
-        Untrusted: the file ends before.
-    """
-    done = 0
-    while done < len(buffer):
-        count = os.preadv(descriptor, [buffer[done:]], offset + done)
-        if not count:
-            raise Untrusted("the file ends before its header says")
-        done += count

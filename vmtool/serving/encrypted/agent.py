@@ -21,7 +21,7 @@ import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from vmtool.serving.cryptotensors.reader import wipe
+from vmtool.serving.cryptotensors.files import wipe
 
 # linux/socket.h, since 6.5; Python has no name for it.
 SO_PEERPIDFD = 77

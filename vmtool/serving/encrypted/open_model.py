@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vmtool.serving.cryptotensors.errors import Untrusted
+from vmtool.serving.cryptotensors.files import open_regular
 from vmtool.serving.cryptotensors.jwk import MasterKey, Signer, strict_json
 from vmtool.serving.cryptotensors.manifest import (
     MAX_MANIFEST,
@@ -22,7 +23,7 @@ from vmtool.serving.cryptotensors.manifest import (
     is_clear,
     read_manifest,
 )
-from vmtool.serving.cryptotensors.reader import open_regular, opened
+from vmtool.serving.cryptotensors.reader import opened
 from vmtool.serving.encrypted.bundle import Bundle, SealedFile
 
 # Bytes of all files in clear; a large tokenizer has some 30 MB.

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from vmtool.serving.arguments import Arguments
 from vmtool.serving.cryptotensors.errors import Untrusted
+from vmtool.serving.cryptotensors.files import wipe
 from vmtool.serving.cryptotensors.jwk import MasterKey, Signer, read_key
-from vmtool.serving.cryptotensors.reader import wipe
 from vmtool.serving.encrypted.agent import KeyAgent
 from vmtool.serving.encrypted.open_model import open_model
 from vmtool.serving.encrypted.process import AGENT

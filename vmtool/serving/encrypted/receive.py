@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from vmtool.serving.cryptotensors.errors import Untrusted
-from vmtool.serving.cryptotensors.reader import read_exactly, wipe
+from vmtool.serving.cryptotensors.files import read_exactly, wipe
 from vmtool.serving.encrypted.bundle import LARGEST, Bundle, unpack
 from vmtool.serving.encrypted.process import AGENT
 

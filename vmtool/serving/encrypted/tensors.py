@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from vmtool.serving.cryptotensors.errors import Untrusted
+from vmtool.serving.cryptotensors.files import wipe
 from vmtool.serving.cryptotensors.header import Tensor
-from vmtool.serving.cryptotensors.reader import EncryptedFile, opened, wipe
+from vmtool.serving.cryptotensors.reader import EncryptedFile, opened
 from vmtool.serving.encrypted.bundle import Bundle
 
 if TYPE_CHECKING:

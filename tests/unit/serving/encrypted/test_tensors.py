@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from tests.unit.models.encryption.make import TENSORS, Owner, plain_model
-from vmtool.serving.cryptotensors import reader
+from vmtool.serving.cryptotensors import files, reader
 from vmtool.serving.cryptotensors.errors import Untrusted
 from vmtool.serving.encrypted import tensors
 from vmtool.serving.encrypted.bundle import Bundle
@@ -99,7 +99,8 @@ def test_a_file_that_changes_while_it_is_read_is_refused_and_leaves_no_plaintext
         model: tuple[Bundle, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """It is changed after its first chunk was decrypted: that chunk is plaintext in the buffer by then."""
     buffers: list[bytearray] = []
-    real_take, real_read = Buffers.take, reader.read_exactly
+    monkeypatch.setattr(reader, "MOST_THREADS", 1)
+    real_take, real_read = Buffers.take, files.read_exactly
 
     def take(self: Buffers, size: int) -> bytearray:
         buffers.append(real_take(self, size))
@@ -120,7 +121,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused_and_leaves_no_plaintext
 
 def test_an_error_of_the_disk_leaves_no_plaintext_either(model: tuple[Bundle, Path],
                                                          monkeypatch: pytest.MonkeyPatch) -> None:
-    real = reader.read_exactly
+    real = files.read_exactly
     with reader.opened(model[1] / FIRST, None, model[0].files[0].header) as file:
         tensor = file.header.tensors[0]
         buffer = bytearray(tensor.size)
