@@ -65,7 +65,7 @@ def measure(directory: Path) -> Iterator[str]:
             for name, one in ways:
                 first[name].append(1000 * first_token(one, short))
                 tokens[name].append(tokens_a_second(one.port, paced, one.secure))
-                answers[name].append(throughput(one.port, whole, one.secure))
+                answers[name].append(throughput(one.port, whole, one.secure)[0])
     direct, through = (statistics.median(first[name]) for name, _ in ways)
     yield f"first token: direct {direct:.2f} ms, through connect {through:.2f} ({through - direct:+.2f} ms, wanted +3)"
     for title, values, wanted in ((f"tokens a second, {STREAMS} streams of {1 / GAP:.0f} a second", tokens, "-2 %"),

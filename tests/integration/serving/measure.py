@@ -8,25 +8,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import os
 import socket
 import ssl
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.integration.serving.certificates import issue, lines, trusting
+from tests.integration.serving.measure_attacked import Connect, cpu, latencies, measure_attacked, p99
 from tests.integration.serving.processes import Serving, serving, until
 from tests.integration.serving.run_front import KEY
 from vmtool.serving.access_list import digest_of
 
-Connect = Callable[[], socket.socket]
-ROUNDS, REQUESTS, SECONDS, CLIENTS = 5, 300, 1.5, 16
+ROUNDS, SECONDS, CLIENTS = 5, 1.5, 16
 CHUNKS, GAP = 40, 0.02
-ATTACKS = 5
+HANDSHAKES = 40
 TOKEN = b"t" * 32
 
 
@@ -50,29 +49,6 @@ def plain_proxy(one: Serving) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
             process.kill()
 
 
-def exchange(connection: socket.socket, request: bytes) -> None:
-    """One request, and the whole of its answer, which has a length."""
-    connection.sendall(request)
-    data = connection.recv(1 << 16)
-    while b"\r\n\r\n" not in data:
-        data += connection.recv(1 << 16)
-    head, _, body = data.partition(b"\r\n\r\n")
-    left = int(head.lower().partition(b"content-length:")[2].split()[0]) - len(body)
-    while left > 0:
-        left -= len(connection.recv(1 << 16))
-
-
-def latencies(connect: Connect, request: bytes, count: int = REQUESTS) -> list[float]:
-    """Seconds of requests one after the other on one connection."""
-    taken = []
-    with connect() as connection:
-        for _ in range(count):
-            began = time.perf_counter()
-            exchange(connection, request)
-            taken.append(time.perf_counter() - began)
-    return taken
-
-
 class Client(asyncio.Protocol):
     """Sends the next request when an answer is there."""
 
@@ -92,26 +68,29 @@ class Client(asyncio.Protocol):
             self.transport.write(self.request)
 
 
-def throughput(port: int, request: bytes, secure: ssl.SSLContext | None = None) -> float:
-    """Requests a second on several connections."""
-    async def run() -> int:
+def throughput(port: int, request: bytes, secure: ssl.SSLContext | None = None, pid: int | None = None,
+               ) -> tuple[float, float]:
+    """Requests a second on several connections, and the CPU that each took of a process; handshakes are not in it."""
+    async def run() -> tuple[float, float]:
         loop = asyncio.get_running_loop()
         clients = [Client(request) for _ in range(CLIENTS)]
         for client in clients:
             await loop.create_connection(lambda client=client: client, "127.0.0.1", port,
                                          ssl=secure, server_hostname="localhost" if secure else None)
+        before, began, used = sum(client.count for client in clients), time.perf_counter(), cpu(pid) if pid else 0.0
         await asyncio.sleep(SECONDS)
-        return sum(client.count for client in clients)
+        count = sum(client.count for client in clients) - before
+        return count / (time.perf_counter() - began), ((cpu(pid) if pid else 0.0) - used) / count
 
-    began = time.perf_counter()
-    count = asyncio.run(run())
-    return count / (time.perf_counter() - began)
+    return asyncio.run(run())
 
 
-def cpu(pid: int) -> float:
-    """Seconds of CPU that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def handshake(one: Serving) -> float:
+    """Seconds of CPU that a connection with one request for the health takes of the front."""
+    before = cpu(one.front.pid)
+    for _ in range(HANDSHAKES):
+        one.ask("GET", "/health", "")
+    return (cpu(one.front.pid) - before) / HANDSHAKES
 
 
 def gaps(connect: Connect, request: bytes) -> list[float]:
@@ -125,10 +104,6 @@ def gaps(connect: Connect, request: bytes) -> list[float]:
             if b'"number"' in data:
                 arrivals.append(time.perf_counter())
     return [later - earlier for earlier, later in itertools.pairwise(arrivals)]
-
-
-def p99(values: list[float]) -> float:
-    return statistics.quantiles(values, n=100)[98]
 
 
 def measure(directory: Path) -> Iterator[str]:
@@ -153,7 +128,7 @@ def measure(directory: Path) -> Iterator[str]:
                f"through the front p50 {1000 * statistics.median(front):.2f} p99 {1000 * p99(front):.2f} "
                f"({1000 * (statistics.median(front) - statistics.median(own)):+.2f} ms, wanted 1 ms)")
         yield from _secured(one, request)
-        yield from _attacked(one, engine, request)
+        yield from measure_attacked(one, engine, proxied, port, request)
 
 
 def _costs(one: Serving, engine: Connect, proxied: Connect, request: bytes) -> Iterator[str]:
@@ -171,9 +146,9 @@ def _rates(one: Serving, port: int, proxy: subprocess.Popen[bytes], request: byt
     costs: dict[int, list[float]] = {one.port: [], port: []}
     for _ in range(ROUNDS):
         for at, pid in ((one.port, one.front.pid), (port, proxy.pid)):
-            before, began = cpu(pid), time.perf_counter()
-            rates[at].append(rate := throughput(at, request))
-            costs[at].append((cpu(pid) - before) / (rate * (time.perf_counter() - began)))
+            rate, cost = throughput(at, request, pid=pid)
+            rates[at].append(rate)
+            costs[at].append(cost)
     front, plain = statistics.median(rates[one.port]), statistics.median(rates[port])
     yield (f"requests a second, {CLIENTS} connections: front {front:.0f}, plain proxy {plain:.0f} "
            f"({front / plain:.2f}x, wanted 0.75x)")
@@ -189,40 +164,13 @@ def _secured(one: Serving, request: bytes) -> Iterator[str]:
     (directory / "list").write_text(lines(issue(directory / "ca")) + token)
     with serving(directory, more=directory / "list", secure=trusting(directory / "ca")) as other:
         costs: dict[str, list[float]] = {"plain": [], "secured": []}
+        shakes: dict[str, list[float]] = {"plain": [], "secured": []}
         limited = request.replace(KEY.encode(), TOKEN)
         for _ in range(ROUNDS):
             for name, front, asked in (("plain", one, request), ("secured", other, limited)):
-                before, began = cpu(front.front.pid), time.perf_counter()
-                rate = throughput(front.port, asked, front.secure)
-                costs[name].append((cpu(front.front.pid) - before) / (rate * (time.perf_counter() - began)))
-    plain, secured = (1000 * statistics.median(costs[name]) for name in ("plain", "secured"))
+                costs[name].append(throughput(front.port, asked, front.secure, front.front.pid)[1])
+                shakes[name].append(handshake(front))
+    plain, secured, bare, shaken = (
+        1000 * statistics.median(values) for values in (*costs.values(), *shakes.values()))
     yield (f"CPU of a request with TLS and a token: {secured:.2f} ms, without {plain:.2f} ({secured / plain:.2f}x, "
-           "wanted 1.3x)")
-
-
-def _attacked(one: Serving, engine: Connect, request: bytes) -> Iterator[str]:
-    """The engine alone, which nobody attacks, shows what the attacker's own use of the processors does to all."""
-    def sample(connect: Connect) -> list[float]:
-        return [value for _ in range(5) for value in latencies(connect, request, 100)]
-
-    taken: dict[str, list[list[float]]] = {name: [] for name in ("front", "front attacked", "engine", "engine beside")}
-    held = 0
-    for _ in range(ATTACKS):
-        taken["front"].append(sample(one.connect))
-        taken["engine"].append(sample(engine))
-        with subprocess.Popen([sys.executable, "-m", f"{__package__}.attack", str(one.port), "1000", "50"],
-                              stdout=subprocess.PIPE) as attack:
-            try:
-                assert attack.stdout and attack.stdout.readline()
-                time.sleep(2)
-                held = max(held, one.open_connections())
-                taken["front attacked"].append(sample(one.connect))
-                taken["engine beside"].append(sample(engine))
-            finally:
-                attack.kill()
-        until(lambda: one.open_connections() < 50, "the attacker's connections stay")
-    calm, tense, own, beside = (1000 * statistics.median(map(p99, rounds)) for rounds in taken.values())
-    before, during, *_ = (1000 * statistics.median(itertools.chain(*rounds)) for rounds in taken.values())
-    yield (f"1,000 idle connections and endless headers ({held} descriptors held), medians of {ATTACKS}: p99 "
-           f"{calm:.2f} ms before, {tense:.2f} during ({tense / calm:.2f}x, wanted 2x; the engine alone {own:.2f} and "
-           f"{beside:.2f}, {beside / own:.2f}x), p50 {before:.2f} and {during:.2f}, {one.memory() >> 20} MiB at most")
+           f"wanted 1.3x); of a whole connection with one request {shaken:.2f} and {bare:.2f} ms")

@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator
 import aiohttp
 from aiohttp import web
 
+from tests.integration.serving.floods import enough_descriptors
+
 SESSION = web.AppKey("session", aiohttp.ClientSession)
 
 
@@ -33,6 +35,7 @@ async def handle(request: web.Request) -> web.StreamResponse:
 
 
 if __name__ == "__main__":
+    enough_descriptors()
     application = web.Application()
     application.cleanup_ctx.append(client)
     application.router.add_route("*", "/{path:.*}", handle)

@@ -7,13 +7,16 @@ import http.client
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 from aiohttp import web
 
 from tests.integration.serving.processes import serving, until
 from tests.integration.serving.run_front import KEY, MANAGER
-from vmtool.serving.front.connection import LEAVING_SECONDS, Connection
-from vmtool.serving.front.crowd import Crowd
+from vmtool.serving.front.arrivals import LEAVING_SECONDS, Arrival
+from vmtool.serving.front.connection import Connection
+from vmtool.serving.front.crowd import Crowd, Peer
 from vmtool.serving.front.limits import Limits
 
 KEYED = {"Authorization": f"Bearer {KEY}"}
@@ -52,9 +55,9 @@ def test_each_answer_is_the_last_on_its_connection_and_a_stream_comes_to_its_end
 
 def test_what_waits_is_ended_in_a_while_and_what_is_answered_is_not() -> None:
     async def scene() -> tuple[float, float]:
-        loop = asyncio.get_running_loop()
-        crowd: Crowd[Connection] = Crowd(Limits())
-        waits, answered = (Connection(web.Server(None), crowd, Limits(), loop) for _ in range(2))  # type: ignore[arg-type]
+        crowd: Crowd[Peer] = Crowd(Limits())
+        arrival = cast(Arrival, SimpleNamespace(address="a", host="a", until=0.0))
+        waits, answered = (Connection(web.Server(None), crowd, Limits(), arrival) for _ in range(2))  # type: ignore[arg-type]
         waits.until, answered.until, answered.request = 1e9, math.inf, object()  # type: ignore[assignment]
         for connection in (waits, answered):
             connection.leave(100.0)

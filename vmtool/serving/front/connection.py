@@ -11,17 +11,14 @@ from collections.abc import Iterator
 from aiohttp import web
 
 from vmtool.serving.evidence.binding import NO_KEY
-from vmtool.serving.front.crowd import Crowd, address_group
+from vmtool.serving.front.arrivals import LEAVING_SECONDS, TOO_LONG, Arrival
+from vmtool.serving.front.crowd import Crowd, Peer
 from vmtool.serving.front.denied import Denied
 from vmtool.serving.front.inflow import Inflow
 from vmtool.serving.front.limits import Limits
 
-TOO_LONG = b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 # What a peer still sends of a body that nobody wants is read for that long, so that it sees the answer.
 LINGER_SECONDS = 2.0
-# How long a connection waits for one more request when the front takes leave: who asks often hears of it with the
-# answer, and asks again on another connection; who asks seldom has closed it by himself (OpenAI's clients after 5 s).
-LEAVING_SECONDS = 6.0
 # aiohttp's own logger would write a traceback, with what the peer sent, for every bad request.
 SILENT = logging.Logger("vmtool.front.silent", logging.CRITICAL + 1)
 
@@ -32,31 +29,28 @@ class Connection(web.RequestHandler):
     Args:
         server: aiohttp's, which has the handler of requests.
         crowd: all open connections.
-        loop: the event loop.
+        arrival: what it was until now, and what it has sent.
     """
 
-    __slots__ = ("address", "crowd", "host", "inflow", "key", "limits", "request", "until", "wire")
+    __slots__ = ("address", "arrival", "crowd", "host", "inflow", "key", "limits", "request", "until", "wire")
 
-    def __init__(self, server: web.Server, crowd: Crowd[Connection], limits: Limits,
-                 loop: asyncio.AbstractEventLoop) -> None:
-        # Idle connections are ended by `overdue`, hence aiohttp's own time is longer.
-        super().__init__(server, loop=loop, keepalive_timeout=2 * limits.idle_seconds, lingering_time=LINGER_SECONDS,
-                         logger=SILENT, access_log=None, auto_decompress=False)  # type: ignore[arg-type]
-        self.crowd, self.limits = crowd, limits
-        self.address = self.host = ""
+    def __init__(self, server: web.Server, crowd: Crowd[Peer], limits: Limits, arrival: Arrival) -> None:
+        # Idle connections are ended by `overdue`, hence aiohttp's own time is longer. The socket has its options.
+        super().__init__(server, loop=asyncio.get_running_loop(), keepalive_timeout=2 * limits.idle_seconds,
+                         lingering_time=LINGER_SECONDS, tcp_keepalive=False, logger=SILENT,
+                         access_log=None, auto_decompress=False)  # type: ignore[arg-type]
+        self.crowd, self.limits, self.arrival = crowd, limits, arrival
+        self.address, self.host, self.until = arrival.address, arrival.host, arrival.until
         self.key = NO_KEY  # the digest of the TLS key that this peer has seen
         self.wire: asyncio.Transport | None = None
-        self.until = loop.time() + limits.keyless_seconds
         self.inflow = Inflow(limits.head)
         self.request: web.BaseRequest | None = None
 
     def enter(self, wire: asyncio.Transport) -> None:
-        """The peer is there; with TLS its handshake is yet to come."""
+        """The peer has a transport; with TLS its handshake is yet to come."""
         self.wire = wire
-        self.host = wire.get_extra_info("peername")[0]
-        self.address = address_group(self.host)
-        if leaver := self.crowd.admit(self):
-            leaver.drop()
+        if not self.crowd.replace(self.arrival, self):
+            wire.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -66,9 +60,28 @@ class Connection(web.RequestHandler):
         if self.wire and not entered:
             self.enter(self.wire)
 
+    def begin(self, first: bytes) -> None:
+        self.data_received(first)
+
     def connection_lost(self, exc: BaseException | None) -> None:
-        self.crowd.leave(self)
+        self.gone()
         super().connection_lost(exc)
+
+    def gone(self) -> None:
+        """The peer is there no more."""
+        self.crowd.leave(self)
+        self.arrival.door.forget(self.arrival.sock)
+
+    def wait_turn(self) -> None:
+        """Without a key it is read again when its turn comes."""
+        if self.wire and self in self.crowd.keyless and not self.wire.is_closing():
+            self.wire.pause_reading()
+            self.arrival.door.watch(self.arrival.sock, self._take_turn)
+
+    def _take_turn(self) -> None:
+        self.arrival.door.forget(self.arrival.sock)
+        if self.wire:
+            self.wire.resume_reading()
 
     def data_received(self, data: bytes) -> None:
         if not data or self.inflow.fits(data):
@@ -77,6 +90,7 @@ class Connection(web.RequestHandler):
                 self.drop()
             elif self.request:
                 self._check_body(self.request)
+            self.wait_turn()
         elif self.wire:
             if self.request is None:
                 self.wire.write(TOO_LONG)
@@ -115,7 +129,9 @@ class Connection(web.RequestHandler):
         self.until = min(self.until, now + LEAVING_SECONDS) if self.request is None else self.until
 
     def show_key(self) -> None:
-        """The request being answered has a valid key: now its own deadlines count."""
+        """The request being answered has a valid key: now its own deadlines count, and it is read at any time."""
+        if self in self.crowd.keyless:
+            self._take_turn()
         self.crowd.serve(self)
         self.until = math.inf
 

@@ -17,6 +17,14 @@ class Member(Protocol):
     def address(self) -> str: ...
 
 
+class Peer(Member, Protocol):
+    """What can be asked of it besides."""
+
+    def drop(self) -> None: ...
+    def overdue(self, now: float) -> bool: ...
+    def leave(self, now: float) -> None: ...
+
+
 M = TypeVar("M", bound=Member)
 
 
@@ -53,11 +61,18 @@ class Crowd(Generic[M]):
         elif len(self) >= self.limits.connections:
             leaver = self._longest_waiting() or newcomer
         if leaver is not newcomer:
-            self.keyless[newcomer] = None
-            self.addresses.setdefault(newcomer.address, {})[newcomer] = None
+            self._join(newcomer)
         if leaver is not None:
             self.leave(leaver)
         return leaver
+
+    def replace(self, arrived: M, member: M) -> bool:
+        """The same peer is another object from now on; whether it is still there."""
+        if arrived not in self.keyless:
+            return False
+        self.leave(arrived)
+        self._join(member)
+        return True
 
     def serve(self, member: M) -> None:
         """It has shown a key, and is being served."""
@@ -81,6 +96,10 @@ class Crowd(Generic[M]):
             del neighbours[member]
             if not neighbours:
                 del self.addresses[member.address]
+
+    def _join(self, member: M) -> None:
+        self.keyless[member] = None
+        self.addresses.setdefault(member.address, {})[member] = None
 
     def _longest_waiting(self) -> M | None:
         # A few without a key are always left: they may be just about to show it.

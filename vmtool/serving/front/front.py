@@ -18,7 +18,7 @@ from vmtool.serving.front.access import Network, check_peer, no_key, shown_diges
 from vmtool.serving.front.account import Account
 from vmtool.serving.front.clients import Client, Clients
 from vmtool.serving.front.connection import Connection
-from vmtool.serving.front.crowd import Crowd
+from vmtool.serving.front.crowd import Crowd, Peer
 from vmtool.serving.front.denied import Denied, answer
 from vmtool.serving.front.engine import Engine
 from vmtool.serving.front.evidence import GuestEvidence
@@ -55,7 +55,8 @@ class Front:
         self.clients, self.requests, self.bodies = Clients(access), Requests(limits), Bodies(limits)
         self.evidence = GuestEvidence(limits, ask_guest, ask_devices=ask_devices)
         self.metrics = Metrics(self.clients, engine, metric_names)
-        self.crowd: Crowd[Connection] = Crowd(limits)
+        self.crowd: Crowd[Peer] = Crowd(limits)
+        self.keyless = asyncio.Lock()
         with_key, without = limits.log_lines
         self.log, self.log_denied = BoundedLog(log, with_key, "requests"), BoundedLog(log, without, "denied requests")
 
@@ -91,6 +92,7 @@ class Front:
                 check_form(request)
                 check_peer(connection.host, self.allow_from)
                 if match and not match.route.keyed:
+                    await self._turn()
                     return connection.one_by_one(await self._without_key(request, connection, match))
                 client = self.clients.by_digest.get(shown_digest(request))
                 if not client:
@@ -102,6 +104,8 @@ class Front:
                 return response
             except Denied as denied:
                 status = denied.status
+                if not client:
+                    await self._turn()
                 return denied_response(request, connection, denied, client)
             finally:
                 if not match or match.route.keyed:
@@ -109,6 +113,11 @@ class Front:
                     taken = time.monotonic() - began
                     self.metrics.count(str(shown), client.token.name if client else "", status, taken)
                     (self.log if client else self.log_denied)(f"{shown} {status or 'aborted'} {taken:.3f} s")
+
+    async def _turn(self) -> None:
+        """Without a key one is answered after the other, with those who have one between."""
+        async with self.keyless:
+            await asyncio.sleep(0)
 
     async def _without_key(self, request: web.BaseRequest, connection: Connection, match: Match) -> web.Response:
         if match.route.path == EVIDENCE:

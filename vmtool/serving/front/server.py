@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import socket
 from collections.abc import Callable
@@ -10,8 +11,9 @@ from typing import Protocol
 
 from aiohttp import web
 
+from vmtool.serving.front.arrivals import Arrival, Door, head_begun, hello_begun
 from vmtool.serving.front.connection import Connection
-from vmtool.serving.front.crowd import Crowd
+from vmtool.serving.front.crowd import Crowd, Peer
 from vmtool.serving.front.front import Front
 from vmtool.serving.front.limits import Limits
 from vmtool.serving.front.log import BoundedLog, Warnings
@@ -19,8 +21,6 @@ from vmtool.serving.front.manage import LIMITS_HERE, Manage
 from vmtool.serving.front.tls import EncryptedConnection, Tls
 
 BACKLOG = 256
-# Accepted at once; a burst of connections would else hold up everybody who has one.
-ACCEPTS = 8
 SWEEP_SECONDS = 1.0
 STOP_SECONDS = 2.0
 # Set on the listening socket, from which each accepted one has them. A peer that has gone without a word is noticed
@@ -44,6 +44,9 @@ async def serve(front: Front, listening: socket.socket, log: Callable[[str], Non
     """Serve HTTP on the socket until cancelled, and its host on another."""
     # What asyncio reads at once, of peers and of the engine: its 256 KiB, for each connection, would be too many.
     asyncio.selector_events._SelectorSocketTransport.max_size = front.limits.buffered  # type: ignore[attr-defined]
+    # What was imported stays; a collection that went through all of it would take 25 ms, in which nobody is served.
+    gc.collect()
+    gc.freeze()
     complaints = Warnings(BoundedLog(log, front.limits.log_lines[1], "warnings"))
     logging.getLogger().addHandler(complaints)
     host, port = listening.getsockname()[:2]
@@ -59,7 +62,7 @@ async def serve(front: Front, listening: socket.socket, log: Callable[[str], Non
 
 
 async def listen(handler: Handler, listening: socket.socket, limits: Limits, tls: Tls | None,
-                 crowd: Crowd[Connection] | None = None, listens: Callable[[], None] = lambda: None) -> None:
+                 crowd: Crowd[Peer] | None = None, listens: Callable[[], None] = lambda: None) -> None:
     """Accept connections, and end those that hold something for too long.
 
     Args:
@@ -73,12 +76,14 @@ async def listen(handler: Handler, listening: socket.socket, limits: Limits, tls
     # A client that goes away cancels its request, and so vLLM stops generating for nobody.
     requests = web.Server(handler.handle, handler_cancellation=True)
 
-    def accepted() -> asyncio.BaseProtocol:
-        connection = Connection(requests, crowd, limits, loop)
+    def protocol(arrival: Arrival) -> asyncio.BaseProtocol:
+        connection = Connection(requests, crowd, limits, arrival)
         return EncryptedConnection(loop, connection, tls) if tls else connection
 
-    accepting = await loop.create_server(accepted, sock=listening, backlog=ACCEPTS)
-    listening.listen(BACKLOG)  # asyncio has one number for both
+    listening.setblocking(False)
+    listening.listen(BACKLOG)
+    door = Door(listening, crowd, limits, hello_begun if tls else head_begun, protocol)
+    door.open()
     listens()
     try:
         while True:
@@ -86,8 +91,10 @@ async def listen(handler: Handler, listening: socket.socket, limits: Limits, tls
             await asyncio.sleep(SWEEP_SECONDS)
             if loop.time() > due + SWEEP_SECONDS:
                 continue  # a loop that is late has not yet heard what its peers sent in time
-            for connection in [one for one in crowd if one.overdue(loop.time())]:
-                connection.drop()
+            for peer in [one for one in crowd if one.overdue(loop.time())]:
+                if peer.overdue(loop.time()):
+                    peer.drop()
+                    await asyncio.sleep(0)  # many may be due at once
     finally:
-        accepting.close()
+        door.close()
         await requests.shutdown(STOP_SECONDS)

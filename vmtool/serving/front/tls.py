@@ -71,14 +71,25 @@ class EncryptedConnection(asyncio.sslproto.SSLProtocol):
         wire = cast(asyncio.Transport, transport)
         wire.set_write_buffer_limits(high=self.connection.limits.buffered)
         self.connection.enter(wire)
-        if not wire.is_closing():
-            # OpenSSL copies the certificate when a connection begins: what is shown later is of others.
-            self.connection.key = self.tls.key
-            super().connection_made(wire)
+        # OpenSSL copies the certificate when a connection begins: what is shown later is of others.
+        self.connection.key = self.tls.key
+        super().connection_made(wire)
+
+    def begin(self, first: bytes) -> None:
+        while first and self.connection.wire and not self.connection.wire.is_closing():
+            buffer = self.get_buffer(len(first))
+            size = min(len(buffer), len(first))
+            buffer[:size] = first[:size]
+            self.buffer_updated(size)
+            first = first[size:]
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        self.connection.crowd.leave(self.connection)
+        self.connection.gone()
         super().connection_lost(exc)
+
+    def buffer_updated(self, nbytes: int) -> None:
+        super().buffer_updated(nbytes)
+        self.connection.wait_turn()
 
 
 def _load(context: ssl.SSLContext, shown: Certificates) -> None:

@@ -1,0 +1,98 @@
+"""What an attack on the front changes for its other clients, beside aiohttp's plain proxy and the engine alone."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from tests.integration.serving.processes import Serving, until
+
+Connect = Callable[[], socket.socket]
+ATTACKS, REQUESTS = 5, 300
+
+
+def exchange(connection: socket.socket, request: bytes) -> None:
+    """One request, and the whole of its answer, which has a length."""
+    connection.sendall(request)
+    data = connection.recv(1 << 16)
+    while b"\r\n\r\n" not in data:
+        data += connection.recv(1 << 16)
+    head, _, body = data.partition(b"\r\n\r\n")
+    left = int(head.lower().partition(b"content-length:")[2].split()[0]) - len(body)
+    while left > 0:
+        left -= len(connection.recv(1 << 16))
+
+
+def latencies(connect: Connect, request: bytes, count: int = REQUESTS) -> list[float]:
+    """Seconds of requests one after the other on one connection."""
+    taken = []
+    with connect() as connection:
+        for _ in range(count):
+            began = time.perf_counter()
+            exchange(connection, request)
+            taken.append(time.perf_counter() - began)
+    return taken
+
+
+def cpu(pid: int) -> float:
+    """Seconds of CPU that a process of one thread has used."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
+
+
+def p99(values: list[float]) -> float:
+    return statistics.quantiles(values, n=100)[98]
+
+
+@contextlib.contextmanager
+def attacked(port: int) -> Iterator[list[float]]:
+    """While 1,000 idle connections and 50 with endless headers come; at the end, connections a second and CPU."""
+    figures: list[float] = []
+    with subprocess.Popen([sys.executable, "-m", f"{__package__}.attack", str(port), "1000", "50"],
+                          stdout=subprocess.PIPE) as attack:
+        try:
+            assert attack.stdout and attack.stdout.readline()
+            began = time.perf_counter()
+            time.sleep(2)
+            yield figures
+            taken, used = time.perf_counter() - began, cpu(attack.pid)
+            attack.terminate()
+            figures += [int(attack.stdout.readline()) / taken, used / taken]
+        finally:
+            attack.kill()
+
+
+def measure_attacked(one: Serving, engine: Connect, proxied: Connect, port: int, request: bytes) -> Iterator[str]:
+    """The engine alone, which nobody attacks, shows what the attacker's own use of the processors does to all."""
+    def sample(connect: Connect) -> list[float]:
+        return [value for _ in range(5) for value in latencies(connect, request, 100)]
+
+    taken: dict[str, list[list[float]]] = {}
+    figures: dict[str, list[list[float]]] = {"front": [], "plain proxy": []}
+    for _ in range(ATTACKS):
+        for name, connect, at in (("front", one.connect, one.port), ("plain proxy", proxied, port)):
+            taken.setdefault(name, []).append(sample(connect))
+            taken.setdefault(f"engine, nobody attacks the {name}", []).append(sample(engine))
+            with attacked(at) as each:
+                figures[name].append(each)
+                taken.setdefault(f"{name} attacked", []).append(sample(connect))
+                taken.setdefault(f"engine beside the {name} attacked", []).append(sample(engine))
+            until(lambda: one.open_connections() < 50, "the attacker's connections stay")
+    p99s = {name: 1000 * statistics.median(map(p99, rounds)) for name, rounds in taken.items()}
+    p50s = {name: 1000 * statistics.median(itertools.chain(*rounds)) for name, rounds in taken.items()}
+    for name, wanted in (("front", ", wanted 2x"), ("plain proxy", "")):
+        calm, during = p99s[name], p99s[f"{name} attacked"]
+        own, beside = p99s[f"engine, nobody attacks the {name}"], p99s[f"engine beside the {name} attacked"]
+        rate, used = (statistics.median(values) for values in zip(*figures[name], strict=True))
+        yield (f"{name} under 1,000 idle connections and 50 with endless headers, medians of {ATTACKS}: p99 {calm:.2f} "
+               f"ms before, {during:.2f} during ({during / calm:.2f}x{wanted}), p50 {p50s[name]:.2f} and "
+               f"{p50s[f'{name} attacked']:.2f}; the engine alone p99 {own:.2f} and {beside:.2f} ({beside / own:.2f}"
+               f"x); the attacker, of lowest priority, opened {rate:.0f} a second and used {100 * used:.0f} % of a "
+               "core")
+    yield f"the front's memory: {one.memory() >> 20} MiB at most"

@@ -1,0 +1,114 @@
+"""However many peers without a key do whatever they do: one turn of the event loop has one event of theirs.
+
+What one turn does is what everybody else waits for, so turns are counted here, and no seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from tests.integration.serving.floods import GET, POST
+from tests.integration.serving.run_front import KEY
+from vmtool.serving.access_list import parse
+from vmtool.serving.front import Engine, Front, Limits
+from vmtool.serving.front.arrivals import Arrival
+from vmtool.serving.front.connection import Connection
+from vmtool.serving.front.server import listen
+from vmtool.serving.listening import listening_socket
+
+PEERS = 60
+
+
+class Attack:
+    """A front in this very loop, and peers that are connected as far as the kernel is."""
+
+    def __init__(self, directory: Path) -> None:
+        self.front = Front(Engine(directory / "engine.sock", 16 << 10), parse(f"{KEY}\n".encode(), "the list"),
+                           limits=Limits(), log=lambda line: None)
+        self.listening = listening_socket(("127.0.0.1", 0))
+        self.listening.listen(PEERS)
+        self.peers = [socket.create_connection(self.listening.getsockname()) for _ in range(PEERS)]
+
+    def send(self, data: bytes) -> None:
+        for peer in self.peers:
+            peer.send(data)
+
+    async def steps(self, measured: Callable[[], int], until: int) -> int:
+        """The most that it grows by in one turn, on its way to there."""
+        most, before = 0, measured()
+        for _ in range(100 * PEERS):
+            await asyncio.sleep(0)
+            most, before = max(most, measured() - before), measured()
+            if before >= until:
+                return most
+        raise AssertionError(f"{before} of {until}")
+
+    def come(self) -> int:
+        return len(self.front.crowd)
+
+    def read(self) -> int:
+        return sum(len(one.first) for one in self.front.crowd if isinstance(one, Arrival))
+
+    def answered(self) -> int:
+        return sum(self.front.metrics.rows.values())
+
+
+@contextlib.asynccontextmanager
+async def attack(directory: Path) -> AsyncIterator[Attack]:
+    one = Attack(directory)
+    listening = asyncio.create_task(listen(one.front, one.listening, one.front.limits, None, one.front.crowd))
+    try:
+        yield one
+    finally:
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
+        for peer in one.peers:
+            peer.close()
+
+
+async def burst(one: Attack) -> None:
+    assert await one.steps(one.come, PEERS) == 1
+
+
+async def pieces(one: Attack) -> None:
+    await one.steps(one.come, PEERS)
+    for _ in range(3):
+        before = one.read()
+        one.send(b"GET /")
+        assert await one.steps(one.read, before + 5 * PEERS) == 5
+
+
+async def refused(one: Attack) -> None:
+    """Whole requests, also those on connections that had one before."""
+    for already in (0, PEERS):
+        one.send(POST + b"\r\n")
+        assert await one.steps(one.answered, already + PEERS) == 1
+
+
+async def pieces_of_a_next_one(one: Attack) -> None:
+    one.send(POST + b"\r\n")
+    await one.steps(one.answered, PEERS)
+    one.send(GET)
+
+    def heads() -> int:
+        return sum(one.inflow.head > 0 for one in connections)
+
+    connections = [each for each in one.front.crowd if isinstance(each, Connection)]
+    assert len(connections) == PEERS
+    assert await one.steps(heads, PEERS) == 1
+
+
+@pytest.mark.parametrize("scene", [burst, pieces, refused, pieces_of_a_next_one])
+def test_one_turn_has_one_event_of_peers_without_a_key(scene: Callable[[Attack], Awaitable[None]],
+                                                       tmp_path: Path) -> None:
+    async def run() -> None:
+        async with attack(tmp_path) as one:
+            await scene(one)
+
+    asyncio.run(run())
