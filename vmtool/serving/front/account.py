@@ -55,8 +55,9 @@ class Account:
 
     def _charge(self) -> None:
         total = sum(self.meter.counted(whole=self.whole))
-        self.client.spend(total - self.charged)
-        self.charged = total
+        if total != self.charged:
+            self.client.spend(total - self.charged)
+            self.charged = total
 
     def _book(self) -> None:
         self._charge()

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from vmtool.serving.front.connection import Connection
 
 MOST_ADDRESSES = 4096
+HEADERS = {name: tuple(f"x-ratelimit-{what}-{name}" for what in ("limit", "remaining", "reset"))
+           for name in ("requests", "tokens")}
 
 
 class Budget:
@@ -102,9 +104,10 @@ class Client:
             raise Denied(429, f"this token has {self.token.streams} answers at once; wait for one to end",
                          {"Retry-After": "1"})
         for name, budget in self.budgets.items():
-            if wait := budget.wait():
+            if budget.level() < 1:
+                wait = str(math.ceil(budget.wait()))
                 raise Denied(429, f"this token has {budget.limit} {name} in a minute, and they are used; try again in "
-                             f"{math.ceil(wait)} s", {"Retry-After": str(math.ceil(wait))})
+                             f"{wait} s", {"Retry-After": wait})
         if requests := self.budgets.get("requests"):
             requests.take(1)
 
@@ -117,9 +120,10 @@ class Client:
         """What OpenAI's clients read of limits."""
         shown = {}
         for name, budget in self.budgets.items():
-            shown[f"x-ratelimit-limit-{name}"] = str(budget.limit)
-            shown[f"x-ratelimit-remaining-{name}"] = str(max(0, math.floor(budget.level())))
-            shown[f"x-ratelimit-reset-{name}"] = duration(budget.wait(budget.limit))
+            (limit, remaining, reset), level = HEADERS[name], budget.level()
+            shown[limit] = str(budget.limit)
+            shown[remaining] = str(max(0, math.floor(level)))
+            shown[reset] = duration((budget.limit - level) * 60 / budget.limit)
         return shown
 
 
