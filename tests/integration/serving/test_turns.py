@@ -104,7 +104,16 @@ async def pieces_of_a_next_one(one: Attack) -> None:
     assert await one.steps(heads, PEERS) == 1
 
 
-@pytest.mark.parametrize("scene", [burst, pieces, refused, pieces_of_a_next_one])
+async def a_body_that_nobody_wants(one: Attack) -> None:
+    one.send(POST + b"Content-Length: 100000\r\n\r\n")
+    await one.steps(one.answered, PEERS)
+    for sent in (10, 20):
+        one.send(b"x" * 10)
+        bodies = [each.inflow for each in one.front.crowd if isinstance(each, Connection)]
+        assert await one.steps(lambda sent=sent, bodies=bodies: sum(one.after == sent for one in bodies), PEERS) == 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("scene", [burst, pieces, refused, pieces_of_a_next_one, a_body_that_nobody_wants])
 def test_one_turn_has_one_event_of_peers_without_a_key(scene: Callable[[Attack], Awaitable[None]],
                                                        tmp_path: Path) -> None:
     async def run() -> None:

@@ -32,7 +32,8 @@ class Connection(web.RequestHandler):
         arrival: what it was until now, and what it has sent.
     """
 
-    __slots__ = ("address", "arrival", "crowd", "host", "inflow", "key", "limits", "request", "until", "wire")
+    __slots__ = ("address", "arrival", "crowd", "host", "inflow", "key", "limits", "raw", "request", "until",
+                 "waits", "wire")
 
     def __init__(self, server: web.Server, crowd: Crowd[Peer], limits: Limits, arrival: Arrival) -> None:
         # Idle connections are ended by `overdue`, hence aiohttp's own time is longer. The socket has its options.
@@ -42,13 +43,16 @@ class Connection(web.RequestHandler):
         self.crowd, self.limits, self.arrival = crowd, limits, arrival
         self.address, self.host, self.until = arrival.address, arrival.host, arrival.until
         self.key = NO_KEY  # the digest of the TLS key that this peer has seen
+        # What the peer's bytes come by, and what is sent by: with TLS these are two.
+        self.raw: asyncio.Transport | None = None
         self.wire: asyncio.Transport | None = None
+        self.waits = False
         self.inflow = Inflow(limits.head)
         self.request: web.BaseRequest | None = None
 
     def enter(self, wire: asyncio.Transport) -> None:
         """The peer has a transport; with TLS its handshake is yet to come."""
-        self.wire = wire
+        self.raw = self.wire = wire
         if not self.crowd.replace(self.arrival, self):
             wire.abort()
 
@@ -74,14 +78,21 @@ class Connection(web.RequestHandler):
 
     def wait_turn(self) -> None:
         """Without a key it is read again when its turn comes."""
-        if self.wire and self in self.crowd.keyless and not self.wire.is_closing():
-            self.wire.pause_reading()
+        if self.raw and self in self.crowd.keyless and not self.raw.is_closing():
+            self.waits = True
+            self.raw.pause_reading()
             self.arrival.door.watch(self.arrival.sock, self._take_turn)
 
     def _take_turn(self) -> None:
+        self.waits = False
         self.arrival.door.forget(self.arrival.sock)
-        if self.wire:
-            self.wire.resume_reading()
+        if self.raw and not (self.raw is self.transport and (self._reading_paused or self._buffer_paused)):
+            self.raw.resume_reading()
+
+    def _resume_transport_reading(self) -> None:
+        # aiohttp has room again for what comes; without TLS it means the same transport.
+        if not (self.waits and self.raw is self.transport):
+            super()._resume_transport_reading()
 
     def data_received(self, data: bytes) -> None:
         if not data or self.inflow.fits(data):
@@ -130,7 +141,7 @@ class Connection(web.RequestHandler):
 
     def show_key(self) -> None:
         """The request being answered has a valid key: now its own deadlines count, and it is read at any time."""
-        if self in self.crowd.keyless:
+        if self.waits:
             self._take_turn()
         self.crowd.serve(self)
         self.until = math.inf
