@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 from tests.integration.serving.floods import GET, POST
 from tests.integration.serving.run_front import KEY
 from vmtool.serving.access_list import parse
+from vmtool.serving.evidence.binding import PATH
 from vmtool.serving.front import Engine, Front, Limits
 from vmtool.serving.front.arrivals import Arrival
 from vmtool.serving.front.connection import Connection
@@ -29,11 +31,17 @@ class Attack:
     """A front in this very loop, and peers that are connected as far as the kernel is."""
 
     def __init__(self, directory: Path) -> None:
+        self.asked, self.done = threading.Event(), threading.Event()
         self.front = Front(Engine(directory / "engine.sock", 16 << 10), parse(f"{KEY}\n".encode(), "the list"),
-                           limits=Limits(), log=lambda line: None)
+                           limits=Limits(), log=lambda line: None, ask_guest=self.ask_guest)
         self.listening = listening_socket(("127.0.0.1", 0))
         self.listening.listen(PEERS)
         self.peers = [socket.create_connection(self.listening.getsockname()) for _ in range(PEERS)]
+
+    def ask_guest(self, _: bytes) -> None:
+        """A device that takes its time."""
+        self.asked.set()
+        self.done.wait(60)
 
     def send(self, data: bytes) -> None:
         for peer in self.peers:
@@ -66,6 +74,7 @@ async def attack(directory: Path) -> AsyncIterator[Attack]:
     try:
         yield one
     finally:
+        one.done.set()
         listening.cancel()
         await asyncio.gather(listening, return_exceptions=True)
         for peer in one.peers:
@@ -113,7 +122,20 @@ async def a_body_that_nobody_wants(one: Attack) -> None:
         assert await one.steps(lambda sent=sent, bodies=bodies: sum(one.after == sent for one in bodies), PEERS) == 1  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("scene", [burst, pieces, refused, pieces_of_a_next_one, a_body_that_nobody_wants])
+async def a_device_that_takes_its_time(one: Attack) -> None:
+    """Who waits for evidence is not ended for having shown no key meanwhile."""
+    one.peers[0].send(b"GET " + PATH.encode() + b"?nonce=" + b"0" * 64 + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+    while not one.asked.is_set():
+        await asyncio.sleep(0.01)
+    [waits] = [each for each in one.front.crowd if isinstance(each, Connection)]
+    now, limits = asyncio.get_running_loop().time(), one.front.limits
+    assert limits.evidence_seconds > limits.keyless_seconds
+    assert [waits.overdue(now + seconds) for seconds in (limits.evidence_seconds - 1, limits.evidence_seconds + 1)] == [
+        False, True]
+
+
+@pytest.mark.parametrize("scene", [burst, pieces, refused, pieces_of_a_next_one, a_body_that_nobody_wants,
+                                   a_device_that_takes_its_time])
 def test_one_turn_has_one_event_of_peers_without_a_key(scene: Callable[[Attack], Awaitable[None]],
                                                        tmp_path: Path) -> None:
     async def run() -> None:
