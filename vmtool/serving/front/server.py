@@ -11,9 +11,10 @@ from typing import Protocol
 
 from aiohttp import web
 
-from vmtool.serving.front.arrivals import Arrival, Door, head_begun, hello_begun
+from vmtool.serving.front.arrivals import Arrival, head_begun, hello_begun
 from vmtool.serving.front.connection import Connection
 from vmtool.serving.front.crowd import Crowd, Peer
+from vmtool.serving.front.door import Door
 from vmtool.serving.front.front import Front
 from vmtool.serving.front.limits import Limits
 from vmtool.serving.front.log import BoundedLog, Warnings
