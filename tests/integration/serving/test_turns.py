@@ -10,10 +10,12 @@ import contextlib
 import socket
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from tests.integration.serving.certificates import issue, lines, trusting
 from tests.integration.serving.floods import GET, POST
 from tests.integration.serving.run_front import KEY
 from vmtool.serving.access_list import parse
@@ -30,18 +32,28 @@ PEERS = 60
 class Attack:
     """A front in this very loop, and peers that are connected as far as the kernel is."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, more: str) -> None:
         self.asked, self.done = threading.Event(), threading.Event()
-        self.front = Front(Engine(directory / "engine.sock", 16 << 10), parse(f"{KEY}\n".encode(), "the list"),
+        self.front = Front(Engine(directory / "engine.sock", 16 << 10), parse(f"{KEY}\n{more}".encode(), "the list"),
                            limits=Limits(), log=lambda line: None, ask_guest=self.ask_guest)
         self.listening = listening_socket(("127.0.0.1", 0))
         self.listening.listen(PEERS)
         self.peers = [socket.create_connection(self.listening.getsockname()) for _ in range(PEERS)]
+        self.ca = directory / "ca"
 
     def ask_guest(self, _: bytes) -> None:
         """A device that takes its time."""
         self.asked.set()
         self.done.wait(60)
+
+    async def secure(self) -> None:
+        """The peers' handshakes."""
+        context = trusting(self.ca)
+
+        def shake() -> list[socket.socket]:
+            return [context.wrap_socket(peer, server_hostname="localhost") for peer in self.peers]
+
+        self.peers = await asyncio.to_thread(shake)
 
     def send(self, data: bytes) -> None:
         for peer in self.peers:
@@ -63,14 +75,25 @@ class Attack:
     def read(self) -> int:
         return sum(len(one.first) for one in self.front.crowd if isinstance(one, Arrival))
 
+    def connections(self) -> list[Connection]:
+        """Those that have sent something whole."""
+        return [each for each in self.front.crowd if isinstance(each, Connection)]
+
+    def heads(self, size: int) -> int:
+        """Those of whose head so much was read."""
+        return sum(each.inflow.head == size for each in self.connections())
+
+    def bodies(self, size: int) -> int:
+        return sum(each.inflow.after == size for each in self.connections())
+
     def answered(self) -> int:
         return sum(self.front.metrics.rows.values())
 
 
 @contextlib.asynccontextmanager
-async def attack(directory: Path) -> AsyncIterator[Attack]:
-    one = Attack(directory)
-    listening = asyncio.create_task(listen(one.front, one.listening, one.front.limits, None, one.front.crowd))
+async def attack(directory: Path, more: str = "") -> AsyncIterator[Attack]:
+    one = Attack(directory, more)
+    listening = asyncio.create_task(listen(one.front, one.listening, one.front.limits, one.front.tls, one.front.crowd))
     try:
         yield one
     finally:
@@ -100,17 +123,21 @@ async def refused(one: Attack) -> None:
         assert await one.steps(one.answered, already + PEERS) == 1
 
 
+async def pieces_within_tls(one: Attack) -> None:
+    await one.secure()
+    await one.steps(lambda: len(one.connections()), PEERS)
+    for sent in (5, 10):
+        one.send(b"GET /")
+        assert await one.steps(partial(one.heads, sent), PEERS) == 1
+
+
 async def pieces_of_a_next_one(one: Attack) -> None:
     one.send(POST + b"\r\n")
     await one.steps(one.answered, PEERS)
     one.send(GET)
 
-    def heads() -> int:
-        return sum(one.inflow.head > 0 for one in connections)
-
-    connections = [each for each in one.front.crowd if isinstance(each, Connection)]
-    assert len(connections) == PEERS
-    assert await one.steps(heads, PEERS) == 1
+    assert len(one.connections()) == PEERS
+    assert await one.steps(partial(one.heads, len(GET)), PEERS) == 1
 
 
 async def a_body_that_nobody_wants(one: Attack) -> None:
@@ -118,8 +145,7 @@ async def a_body_that_nobody_wants(one: Attack) -> None:
     await one.steps(one.answered, PEERS)
     for sent in (10, 20):
         one.send(b"x" * 10)
-        bodies = [each.inflow for each in one.front.crowd if isinstance(each, Connection)]
-        assert await one.steps(lambda sent=sent, bodies=bodies: sum(one.after == sent for one in bodies), PEERS) == 1  # type: ignore[misc]
+        assert await one.steps(partial(one.bodies, sent), PEERS) == 1
 
 
 async def a_device_that_takes_its_time(one: Attack) -> None:
@@ -127,7 +153,7 @@ async def a_device_that_takes_its_time(one: Attack) -> None:
     one.peers[0].send(b"GET " + PATH.encode() + b"?nonce=" + b"0" * 64 + b" HTTP/1.1\r\nHost: x\r\n\r\n")
     while not one.asked.is_set():
         await asyncio.sleep(0.01)
-    [waits] = [each for each in one.front.crowd if isinstance(each, Connection)]
+    [waits] = one.connections()
     now, limits = asyncio.get_running_loop().time(), one.front.limits
     assert limits.evidence_seconds > limits.keyless_seconds
     assert [waits.overdue(now + seconds) for seconds in (limits.evidence_seconds - 1, limits.evidence_seconds + 1)] == [
@@ -135,11 +161,11 @@ async def a_device_that_takes_its_time(one: Attack) -> None:
 
 
 @pytest.mark.parametrize("scene", [burst, pieces, refused, pieces_of_a_next_one, a_body_that_nobody_wants,
-                                   a_device_that_takes_its_time])
+                                   a_device_that_takes_its_time, pieces_within_tls])
 def test_one_turn_has_one_event_of_peers_without_a_key(scene: Callable[[Attack], Awaitable[None]],
                                                        tmp_path: Path) -> None:
     async def run() -> None:
-        async with attack(tmp_path) as one:
+        async with attack(tmp_path, lines(issue(tmp_path / "ca")) if scene is pieces_within_tls else "") as one:
             await scene(one)
 
     asyncio.run(run())
