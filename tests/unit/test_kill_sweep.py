@@ -105,7 +105,7 @@ NO_STEPS = {
 }
 # Plans that only show an authoriser what is about to be done, which has no undo or is one.
 SHOWN = {"engine.transactions.undo_plan", "launch.stop.stop_instance", "launch.commands.instance.exec_command",
-         "launch.commands.token.change", "tls.commands._authority", "tls.commands._renew"}
+         "launch.commands.token.change", "tls.own.own_authority", "tls.commands._renew"}
 VMTOOL = Path(__file__).parents[2] / "vmtool"
 
 
