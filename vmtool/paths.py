@@ -30,8 +30,16 @@ class State:
     @classmethod
     def at(cls, path: str | None = None) -> State:
         """The state directory that the user named, the one of VMTOOL_STATE_DIR, or the default. By whatever links it is
-        reached, it is one, with one containerd and one set of locks."""
-        return cls(Path(os.path.realpath(path or os.environ.get("VMTOOL_STATE_DIR") or DEFAULT)))
+        reached, it is one, with one containerd and one set of locks.
+
+        Raises:
+            Refused: its path would break the lines of what it is written in, such as systemd's units.
+        """
+        root = os.path.realpath(path or os.environ.get("VMTOOL_STATE_DIR") or DEFAULT)
+        if not root.isprintable():
+            raise Refused(f"the path of the state directory has unprintable characters: {root!r}",
+                          hint="choose another one: --state-dir DIR")
+        return cls(Path(root))
 
     @property
     def run(self) -> Path:

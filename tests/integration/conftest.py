@@ -140,6 +140,21 @@ def small_server(model: Path) -> dict[str, object]:
     return {"image": IMAGE, "model": {"name": "canary", "path": str(model), "engine": "transformers"}}
 
 
+@pytest.fixture(scope="session")
+def programs() -> Path:
+    """Where Debian's prometheus and promtool are, unpacked and not installed: the package starts a service."""
+    place = CACHE / "prometheus"
+    if not place.exists():
+        CACHE.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
+            for words in (("apt-get", "download", "-q", "prometheus"), ("sh", "-c", "dpkg-deb -x prometheus_*.deb p")):
+                if subprocess.run(words, cwd=scratch, capture_output=True, timeout=300, check=False).returncode:
+                    pytest.skip(f"needs Debian's prometheus: {' '.join(words)} failed")
+            with contextlib.suppress(OSError):  # another worker was first
+                (Path(scratch) / "p").rename(place)
+    return place / "usr" / "bin"
+
+
 @pytest.fixture
 def memory() -> Iterator[Path]:
     """A directory in memory, for a state directory: each record of a journal is synced, for which a disk takes

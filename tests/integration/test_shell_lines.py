@@ -451,7 +451,7 @@ class Model(BaseHTTPRequestHandler):
         left, Model.left = Model.left, Model.left[1:] or [1, 0]
         self.send_response(200)
         self.end_headers()
-        self.wfile.write(json.dumps({"connections": left[0]}).encode())
+        self.wfile.write(json.dumps({"requests" if self.path == "/close" else "connections": left[0]}).encode())
 
     def log_message(self, format: str, *args: object) -> None:
         pass
@@ -490,6 +490,13 @@ for _server in (SERVED, ABSENT):
         sleeper(place)
         (place / "key").write_text("sk-1\n")
         return Drain(server, place / "key", place / "pid", deadline=10)
+
+
+@scene(Drain, "that is to be stopped", changing=("pid", "a) b"), ends=end)
+def _(place: Path) -> p.Action:
+    sleeper(place)
+    (place / "key").write_text("sk-1\n")
+    return Drain(SERVED, place / "key", place / "pid", deadline=10, close=True)
 
 
 for _match, _expect in (("exact", "Why? “é”"), ("exact", "Why?"), ("contains", "“é”"), ("contains", "no")):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +17,8 @@ import pytest
 
 from tests.integration.machine import Vmtool
 from tests.integration.watched import Fleet, fleet
+from vmtool.paths import State
+from vmtool.watch.plan import unit_of, unit_text
 
 
 @pytest.fixture
@@ -131,6 +135,20 @@ def test_damaged_files_of_one_keep_nobody_from_the_others(instances: Fleet) -> N
         instances.processes["b"].wait()
         until(lambda: "died" in names(other), "the other one is watched")
     assert names(damaged) == ["damaged"]
+
+
+@pytest.mark.parametrize(("directory", "broken"), [
+    ("/var/lib/vmtool", ""), ("/srv/a b/50% off/it's", ""), ('/srv/$HOME/"q"\\', ""), ("/var/lib/vmtool", "Type=exec"),
+    ("/var/lib/vmtool", sys.executable)])
+def test_systemd_takes_the_unit(tmp_path: Path, directory: str, broken: str) -> None:
+    """By its own verification; of a unit that is wrong it says so."""
+    if not shutil.which("systemd-analyze"):
+        pytest.skip("needs systemd-analyze")
+    state = State(Path(directory))
+    unit = tmp_path / unit_of(state)
+    unit.write_text(unit_text(state).replace(broken or "\0", "Type=/none"))
+    done = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, timeout=60, check=False)
+    assert (bool(done.returncode or done.stderr), done.stdout) == (bool(broken), ""), done.stderr
 
 
 @pytest.mark.slow

@@ -104,8 +104,9 @@ NO_STEPS = {
     "net.plan_reset.plan_check": "CHECK of CNI's plugins, for `vmtool net check`",
 }
 # Plans that only show an authoriser what is about to be done, which has no undo or is one.
-SHOWN = {"engine.transactions.undo_plan", "launch.stop.stop_instance", "launch.commands.instance.exec_command",
-         "launch.commands.token.change", "tls.own.own_authority", "tls.commands._renew"}
+SHOWN = {"engine.transactions.undo_plan", "launch.stop.stop_instance", "launch.stop.drain_instance",
+         "launch.commands.instance.exec_command", "launch.commands.token.change", "tls.own.own_authority",
+         "tls.commands._renew"}
 VMTOOL = Path(__file__).parents[2] / "vmtool"
 
 

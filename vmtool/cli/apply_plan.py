@@ -136,10 +136,10 @@ def working_host(state: State, plan: Plan, doing: str) -> Iterator[Host]:
 
 
 @contextlib.contextmanager
-def logged_host(directory: Path) -> Iterator[Host]:
-    """This machine, with the log of a subject."""
+def logged_host(directory: Path, note: Callable[[str], None] = lambda text: None) -> Iterator[Host]:
+    """This machine, with the log of a subject; `note` receives what whoever waits may want to know."""
     with open_log(directory) as log:
-        yield LocalHost(log)
+        yield LocalHost(log, note)
 
 
 @contextlib.contextmanager

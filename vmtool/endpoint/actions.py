@@ -76,25 +76,36 @@ class Drain(Action):
 
     Args:
         server: the front's port for the host; key: file with the manager's key.
+        close: there is no other front: what is new gets 503, and what is being answered is waited for.
     """
 
     server: Server
     key: Path
     pidfile: Path
     deadline: float
+    close: bool = False
 
     def shell(self) -> str:
         key = shlex.quote(str(self.key))
+        path, counted = ("close", ".requests") if self.close else ("drain", ".connections")
         left = (f"sed -n '1s/^/Authorization: Bearer /p' {key} | {self.server.curl} -s -m 15 -X PUT -H @- "
-                f"{self.server.shell()}/drain | jq -e .connections")
+                f"{self.server.shell()}/{path} | jq -e {counted}")
         wait = f'while [ "0$({left})" -gt 0 ]; do sleep 0.2; done'
         return f"timeout {self.deadline:.0f} sh -c {shlex.quote(wait)} || :"
 
     def do(self, host: Host) -> None:
-        end = host.now() + self.deadline
-        while host.living(self.pidfile) and (left := client.drain(host, self.server, self.key)) and host.now() < end:
-            host.note(f"{left} connections, for at most {end - host.now():.0f} s")
+        self.wait(host)
+
+    def wait(self, host: Host) -> int:
+        """Do it; how many were left when time was over."""
+        end, left = host.now() + self.deadline, 0
+        while host.living(self.pidfile) and (left := client.drain(host, self.server, self.key, close=self.close)):
+            if host.now() >= end:
+                return left
+            what = "answers" if self.close else "connections"
+            host.note(f"{left} {what}, for at most {end - host.now():.0f} s")
             host.sleep(client.POLL)
+        return 0
 
 
 @dataclass(frozen=True)

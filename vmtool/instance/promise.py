@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator
 
 from vmtool.errors import VmtoolError
 from vmtool.host import files, locks
@@ -19,6 +21,16 @@ ABORTED_WITHIN = 600.0
 def mark_stopped(instance: Instance) -> None:
     """From now on only a person starts it again."""
     files.write(instance.paths.stopped, "")
+
+
+@contextlib.contextmanager
+def kept_if_given_up(instance: Instance) -> Iterator[None]:
+    """When what follows the mark is given up, such as by Ctrl-C, it goes on as it was promised."""
+    try:
+        yield
+    except BaseException:
+        instance.paths.stopped.unlink(missing_ok=True)
+        raise
 
 
 def started_by_watch(state: State, instance: Instance) -> bool:

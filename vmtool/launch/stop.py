@@ -2,13 +2,62 @@
 
 from __future__ import annotations
 
-from vmtool.cli.apply_plan import working_host
+import time
+
+import click
+
+from vmtool.cli.apply_plan import authorise, logged_host, working_host
+from vmtool.cli.output import Progress
+from vmtool.endpoint.actions import Drain
 from vmtool.errors import VmtoolError
+from vmtool.foreign import parse_json, read_regular
+from vmtool.host import locks
 from vmtool.host.event_log import record
-from vmtool.instance.instance import Instance, subject_of
+from vmtool.instance.instance import Instance, Paths, subject_of
 from vmtool.launch.pipeline import launcher_of
 from vmtool.paths import State
 from vmtool.plan import Plan, Step
+
+# Seconds that answers may take to end; an upgrade, where nobody waits for anything, gives them more.
+DRAIN = 30.0
+LARGEST = 16 << 20
+
+
+def drain_instance(state: State, instance: Instance, seconds: float | None, by: str) -> None:
+    """Let it answer nothing new, and wait until what it answers has come to its end.
+
+    Args:
+        seconds: how long at most; None for what its spec says.
+    """
+    if not instance.serves or not instance.known().manage:
+        return
+    seconds = usual_drain(instance.paths) if seconds is None else seconds
+    paths, directory = instance.paths, instance.paths.directory
+    drain = Drain(instance.known().managed, paths.manager, paths.pidfile, seconds, close=True)
+    title = f"let its answers come to their end, at most {seconds:.0f} s"
+    authorise(Plan(subject_of(instance.name), directory, (Step(title, (drain,) if seconds else (), waits_only=True),)))
+    if not seconds:
+        return
+    progress, started = Progress(), time.monotonic()
+    progress.step(title)
+    try:
+        # Not the host's lock, which others wait for.
+        with locks.Lock(state.lock(directory), by), logged_host(directory, progress.note) as host:
+            left = drain.wait(host)
+        progress.done(time.monotonic() - started)
+    finally:
+        progress.close()
+    if left:
+        record(directory, "cut-off", by=by, answers=left, after=seconds)
+        click.echo(f"{left} answers are cut off", err=True)
+
+
+def usual_drain(paths: Paths) -> float:
+    """What the spec says; a damaged one keeps nobody from stopping it."""
+    try:
+        return float(parse_json(read_regular(paths.spec, LARGEST))["spec"]["timeouts"]["drain"])
+    except (OSError, ValueError, LookupError, TypeError, VmtoolError):
+        return DRAIN
 
 
 def stop_instance(state: State, instance: Instance, grace: float, *, by: str = "vmtool stop") -> None:

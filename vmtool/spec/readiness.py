@@ -35,7 +35,8 @@ class Timeouts(Strict):
         boot: until the agent of a libvirt guest answers; e.g. `120`
         start: from then until the server is healthy; e.g. `600`
         canary: for the canary's answer; e.g. `60`
-        drain: that the answers of an instance may take to end when an upgrade replaces it; 300 when left out; e.g. `60`
+        drain: that its answers may take to end before it is stopped or removed, or when an upgrade replaces it; 30 and
+            300 when left out; e.g. `60`
     """
 
     boot: Seconds | None = None

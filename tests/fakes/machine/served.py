@@ -27,6 +27,8 @@ def answer(machine: FakeMachine, method: str, url: str, headers: dict[str, str],
         return 200, ""
     if place.path == "/drain":
         return 200, '{"connections": 0}'
+    if place.path == "/close":
+        return 200, '{"requests": 0}'
     if headers.get("Authorization") != f"Bearer {keys[0]}":
         return 401, '{"error": "Unauthorized"}'
     if place.path == "/v1/models":

@@ -5,20 +5,16 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import socket
-import subprocess
-import tempfile
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as families
 
-from tests.integration.conftest import CACHE
 from tests.integration.machine import Vmtool
 from tests.integration.serving.processes import Serving, serving, until
+from tests.integration.serving.prometheus import promtool, reading
 from tests.integration.serving.run_front import KEY, MANAGER, SCRAPER
 from vmtool.metrics.host_text import ABOUT, InstanceFacts, host_lines
 
@@ -111,26 +107,6 @@ def test_a_token_with_many_routes_and_statuses_makes_no_row_without_end(front: S
     assert sum(key[0] == "vmtool_requests_total" for key in scraped(front)) < 10
 
 
-@pytest.fixture(scope="session")
-def programs() -> Path:
-    """Debian's prometheus and promtool, unpacked and not installed: the package starts a service."""
-    place = CACHE / "prometheus"
-    if not place.exists():
-        CACHE.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
-            for words in (("apt-get", "download", "-q", "prometheus"), ("sh", "-c", "dpkg-deb -x prometheus_*.deb p")):
-                if subprocess.run(words, cwd=scratch, capture_output=True, timeout=300, check=False).returncode:
-                    pytest.skip(f"needs Debian's prometheus: {' '.join(words)} failed")
-            with contextlib.suppress(OSError):  # another worker was first
-                (Path(scratch) / "p").rename(place)
-    return place / "usr" / "bin"
-
-
-def promtool(programs: Path, *words: str, text: bytes = b"") -> str:
-    done = subprocess.run([programs / "promtool", *words], input=text, capture_output=True, timeout=60, check=False)
-    return "" if done.returncode == 0 else (done.stdout + done.stderr).decode()
-
-
 def test_promtool_accepts_the_text(front: Serving, programs: Path, tmp_path: Path) -> None:
     front.say(front.chat(stream=3).replace(b"Host: x", b"Host: x\r\nConnection: close"))
     (front.directory / "engine.metrics").write_bytes(b"")
@@ -169,24 +145,5 @@ def test_every_metric_that_is_asked_for_is_there(front: Serving, tmp_path: Path)
 
 
 def test_a_real_prometheus_reads_it(front: Serving, programs: Path, tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    (tmp_path / "prometheus.yml").write_text(json.dumps({"scrape_configs": [{
-        "job_name": "vmtool", "scrape_interval": "1s",
-        "static_configs": [{"targets": [f"127.0.0.1:{front.manage_port}"]}],
-        "authorization": {"credentials": SCRAPER}}]}))
-    with subprocess.Popen([programs / "prometheus", f"--config.file={tmp_path}/prometheus.yml",
-                           f"--storage.tsdb.path={tmp_path}/data", f"--web.listen-address=127.0.0.1:{port}"],
-                          stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        def read() -> bool:
-            with contextlib.suppress(OSError), urllib.request.urlopen(
-                    f"http://127.0.0.1:{port}/api/v1/query?query=vmtool_engine_up", timeout=5) as answer:
-                found = json.loads(answer.read())["data"]["result"]
-                return bool(found) and found[0]["value"][1] == "1"
-            return False
-
-        try:
-            until(read, "Prometheus has not read it")
-        finally:
-            process.terminate()
+    with reading(programs, tmp_path, f"127.0.0.1:{front.manage_port}", authorization={"credentials": SCRAPER}) as ask:
+        until(lambda: ask("vmtool_engine_up") == ["1"], "Prometheus has not read it")

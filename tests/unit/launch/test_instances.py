@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from vmtool.engine.journal import Journal
+from vmtool.errors import Refused
 from vmtool.instance.read import read_instance, read_instances
 from vmtool.paths import State
 
@@ -17,6 +18,12 @@ def test_a_state_directory_is_one_by_whatever_links_it_is_reached(tmp_path: Path
     (tmp_path / "above").symlink_to(tmp_path)
     found = {State.at(str(tmp_path / name)) for name in ("state", "link", "above/link", "link/.")}
     assert [state.root for state in found] == [tmp_path.resolve() / "state"]
+
+
+def test_one_whose_path_has_a_line_break_is_refused(tmp_path: Path) -> None:
+    """It is written into units of systemd, where the next line would be a directive."""
+    with pytest.raises(Refused, match="unprintable"):
+        State.at(f"{tmp_path}/a\nExecStartPre=/bin/false")
 
 
 @pytest.mark.parametrize(("name", "text"), [

@@ -20,13 +20,16 @@ from vmtool.foreign import open_file
 from vmtool.host import processes
 from vmtool.host.local import LocalMachine
 from vmtool.instance.instance import Instance, subject_of
-from vmtool.instance.promise import mark_stopped, started_by_watch, withdraw
+from vmtool.instance.promise import kept_if_given_up, mark_stopped, started_by_watch, withdraw
 from vmtool.instance.read import read_instance
 from vmtool.launch.commands.damage import explained, read_known, require_gone
 from vmtool.launch.pipeline import launcher_of
-from vmtool.launch.stop import stop_instance
+from vmtool.launch.stop import drain_instance, stop_instance
 from vmtool.paths import State
 from vmtool.plan import Plan, Run, Step
+
+DRAIN = click.option("--drain", type=Seconds(0), help="Seconds that its answers may take to end; what is not over by "
+                     "then is cut off [spec.timeouts.drain, or 30].")
 
 
 @click.command()
@@ -80,16 +83,19 @@ def exec_command(state: State, name: str, tty: bool, command: tuple[str, ...]) -
 
 @click.command()
 @click.argument("name")
+@DRAIN
 @click.option("--grace", type=Seconds(0), default=20.0, show_default=True, help="Seconds until it is killed.")
 @click.option("--again", is_flag=True, hidden=True, help="As vmtool watch does it, which starts it again.")
 @click.option("--unproven", is_flag=True, hidden=True, help="As vmtool watch ends what is strict.")
 @click.pass_obj
-def stop_command(state: State, name: str, grace: float, again: bool, unproven: bool) -> None:
-    """End an instance's process; its network, files and logs stay until `rm`. Nobody but `start` or `run` starts it
-    again."""
+def stop_command(state: State, name: str, drain: float | None, grace: float, again: bool, unproven: bool) -> None:
+    """End an instance's process, once it has answered what it was asked; what is new gets 503. Its network, files and
+    logs stay until `rm`. Nobody but `start` or `run` starts it again."""
     instance = read_known(LocalMachine(), state, name)
     if not (again or unproven):
         instance = withdraw(state, instance)
+        with kept_if_given_up(instance):
+            drain_instance(state, instance, drain, f"vmtool stop {name}")
     if instance.pid is None:
         click.echo(f"{name} does not run: {instance.state}", err=True)
         return
@@ -104,10 +110,11 @@ def stop_command(state: State, name: str, grace: float, again: bool, unproven: b
 
 @click.command()
 @click.argument("name")
+@DRAIN
 @click.option("-y", "--yes", is_flag=True, help="Also when it runs, without asking.")
 @click.pass_obj
-def rm_command(state: State, name: str, yes: bool) -> None:
-    """Remove an instance and everything it started."""
+def rm_command(state: State, name: str, drain: float | None, yes: bool) -> None:
+    """Remove an instance and everything it started, once it has answered what it was asked; what is new gets 503."""
     instance, machine = read_known(LocalMachine(), state, name), LocalMachine()
     if (instance.pid or instance.state == "starting") and not yes:
         if not sys.stdin.isatty():
@@ -115,6 +122,7 @@ def rm_command(state: State, name: str, yes: bool) -> None:
         click.confirm(f"{name} is {instance.state}. Remove it?", abort=True)
     if started_by_watch(state, instance):
         withdraw(state, instance)
+    drain_instance(state, instance, drain, f"vmtool rm {name}")
     directory = instance.paths.directory
     try:
         remove(state, directory, f"vmtool rm {name}",

@@ -28,7 +28,7 @@ from vmtool.serving.front.log import BoundedLog
 from vmtool.serving.front.metrics import Metrics
 from vmtool.serving.front.pool import NotUp
 from vmtool.serving.front.relay import forward
-from vmtool.serving.front.rooms import Bodies, Requests
+from vmtool.serving.front.rooms import CLOSED_SECONDS, Bodies, Requests
 from vmtool.serving.front.routes import Match, find, methods
 from vmtool.serving.front.tls import Tls
 
@@ -128,8 +128,9 @@ class Front:
         return await self._health()
 
     async def _health(self) -> web.Response:
-        up = await self.engine.up()
-        if up:
+        if self.requests.closed:
+            return answer(503, {"status": "stopping"}, {"Retry-After": f"{CLOSED_SECONDS:.0f}"})
+        if await self.engine.up():
             return answer(200, {"status": "ok"})
         return answer(503, {"status": self.engine.phase}, {"Retry-After": self.engine.retry_after()})
 

@@ -3,6 +3,7 @@
     GET /access     names, limits and what was used, of each key and token
     PUT /access     the list of `vmtool.serving.access_list`, which replaces the one in use
     PUT /drain      take leave of the clients, since another front has taken over; how many connections are left
+    PUT /close      answer nothing new, since it is about to be stopped; how many requests are being answered
     GET /metrics    for Prometheus
 
 Whoever asks shows the manager's key, which no client has; for the metrics the scraper's will do, from further networks.
@@ -99,8 +100,10 @@ class Manage:
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         if (request.method, request.message.path) == ("PUT", "/drain"):
             return answer(200, {"connections": self.front.leave()})
+        if (request.method, request.message.path) == ("PUT", "/close"):
+            return answer(200, {"requests": self.front.requests.close()})
         if request.message.path != "/access" or request.method not in ("GET", "PUT"):
-            raise Denied(404, "GET /access, PUT /access, PUT /drain and GET /metrics are all that there is")
+            raise Denied(404, "GET and PUT /access, PUT /drain, PUT /close and GET /metrics are all that there is")
         if request.method == "PUT":
             with self.bodies.body() as body:
                 await body.read(request)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+import math
+import time
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -18,19 +20,37 @@ if TYPE_CHECKING:
     from vmtool.serving.front.connection import Connection
 
 
+# How long nothing new is answered after the host has said so: it says so again until it ends the server, and when it
+# does not come to that, the server is open again.
+CLOSED_SECONDS = 30.0
+
+
 class Requests:
     """Counts the requests that are being answered, in all and for each client."""
 
-    def __init__(self, limits: Limits) -> None:
-        self.limits, self.held = limits, 0
+    def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
+        self.limits, self.clock, self.held = limits, clock, 0
+        self.closed_until = -math.inf
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing new is answered."""
+        return self.clock() < self.closed_until
+
+    def close(self) -> int:
+        """From now on answer nothing new; how many requests are still being answered."""
+        self.closed_until = self.clock() + CLOSED_SECONDS
+        return self.held
 
     @contextlib.contextmanager
     def place(self, client: Client, connection: Connection) -> Iterator[None]:
         """Hold a place.
 
         Raises:
-            Busy: there is none. Denied: the client has used up what it may.
+            Busy: there is none. Denied: the client has used up what it may, or the server is being stopped.
         """
+        if self.closed:
+            raise Denied(503, "this server is being stopped", {"Retry-After": f"{CLOSED_SECONDS:.0f}"})
         if len(client.running) >= self.limits.requests_per_key:
             raise Busy(429, f"this key has {self.limits.requests_per_key} requests in flight; wait for one to end")
         if self.held >= self.limits.requests:

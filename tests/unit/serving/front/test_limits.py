@@ -105,3 +105,23 @@ def test_a_body_that_is_sent_on_holds_nothing() -> None:
         assert b"".join(first.pieces(30)) == bytes(range(100))
         second.hold(100)
     assert bodies.held == 0
+
+
+def test_a_closed_server_answers_nothing_new_and_is_open_again_when_nobody_ends_it() -> None:
+    now = [100.0]
+    requests, client = Requests(li.Limits(), lambda: now[0]), Client(AccessToken("ci", b"d"))
+    with requests.place(client, cast(Connection, object())):
+        assert not requests.closed
+        assert requests.close() == 1
+        with pytest.raises(Denied) as error, requests.place(client, cast(Connection, object())):
+            pass
+        assert (error.value.status, error.value.headers["Retry-After"]) == (503, "30")
+    now[0] += 20
+    assert (requests.close(), requests.closed) == (0, True)
+    now[0] += 29.9
+    assert requests.closed, "it was told once more"
+    now[0] += 0.2
+    assert not requests.closed
+    with requests.place(client, cast(Connection, object())):
+        assert requests.held == 1
+    assert client.usage.requests == 2, "what is refused is no request of the token's"
