@@ -137,6 +137,18 @@ def test_damaged_files_of_one_keep_nobody_from_the_others(instances: Fleet) -> N
     assert names(damaged) == ["damaged"]
 
 
+def test_a_guest_that_writes_without_end_does_not_fill_the_disk(instances: Fleet) -> None:
+    log = instances.add("a") / "log" / "guest.log"
+    with log.open("ab", buffering=0) as guest:
+        guest.write(b"the first line\n" + b"noise\n" * (7 << 20) + b"the last line\n")
+        with watching(instances):
+            until(lambda: log.stat().st_blocks * 512 < 24 << 20, "it takes all that it took")
+        guest.write(b"one more\n")
+    assert Vmtool(instances.state.root)("logs", "a", "-n", "3").out == "noise\nthe last line\none more\n"
+    with log.open("rb") as file:
+        assert file.readline() == b"the first line\n"
+
+
 @pytest.mark.parametrize(("directory", "broken"), [
     ("/var/lib/vmtool", ""), ("/srv/a b/50% off/it's", ""), ('/srv/$HOME/"q"\\', ""), ("/var/lib/vmtool", "Type=exec"),
     ("/var/lib/vmtool", sys.executable)])

@@ -7,10 +7,11 @@ import json
 import signal
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from vmtool.foreign import parse_json
-from vmtool.host import event_log, files, locks
+from vmtool.host import bounded_log, event_log, files, locks
 from vmtool.host.kernel_events import KernelMessages, RemovedDevices
 from vmtool.host.local import LocalHost
 from vmtool.host.waiting import Job, Waiting
@@ -55,6 +56,7 @@ class LocalWorld:
     def look(self) -> Mapping[str, Seen]:
         self._end_jobs()
         self.now = {one.instance.name: one for one in self.instances.read()}
+        self._bound_logs()
         news = self._lost()
         seen = {name: self._seen(one, news) for name, one in self.now.items()}
         for reply in self.questions.replies():
@@ -119,6 +121,14 @@ class LocalWorld:
                 if status:
                     what = f"{act.event or act.what}-failed"
                     event_log.record(self.state.instance(name), what, "watch", status=status, why=job.last_words())
+
+    def _bound_logs(self) -> None:
+        """What is written for as long as something runs would fill the disk in the end; a hostile guest sooner."""
+        bounded_log.bound(self.state.containerd / "containerd.log")
+        for one in self.now.values():
+            paths = one.instance.paths
+            for log in (paths.log, paths.console, paths.directory / "log" / "host.log"):
+                bounded_log.bound(log, partial(event_log.collect, paths.directory))
 
     def _lost(self) -> dict[str, str]:
         """Of the devices of running instances, what is lost since the last look, and how that is known."""

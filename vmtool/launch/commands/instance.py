@@ -18,6 +18,7 @@ from vmtool.containerd.container import exec_argv
 from vmtool.errors import Damaged, Refused, VmtoolError
 from vmtool.foreign import open_file
 from vmtool.host import processes
+from vmtool.host.bounded_log import TAIL
 from vmtool.host.local import LocalMachine
 from vmtool.instance.instance import Instance, subject_of
 from vmtool.instance.promise import kept_if_given_up, mark_stopped, started_by_watch, withdraw
@@ -49,7 +50,11 @@ def logs_command(state: State, name: str, follow: bool, lines: int, host_side: b
 
 
 def _show(path: Path, lines: int, follow: bool, state: State, instance: Instance) -> None:
-    with io.TextIOWrapper(open_file(path), encoding="utf-8", errors="replace") as file:
+    opened = open_file(path)
+    # Of a long one the middle may be gone, and nobody wants to read all of it.
+    if opened.seek(max(0, os.fstat(opened.fileno()).st_size - TAIL)):
+        opened.readline()
+    with io.TextIOWrapper(opened, encoding="utf-8", errors="replace") as file:
         for line in deque(file, maxlen=lines):
             click.echo(line, nl=False)
         while follow:
