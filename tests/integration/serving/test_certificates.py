@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,11 +15,14 @@ import pytest
 from tests.integration.answering import RECORD, instance
 from tests.integration.machine import Vmtool
 from tests.integration.serving.certificates import issue, lines, trusting
-from tests.integration.serving.processes import Serving, serving
+from tests.integration.serving.processes import Serving, serving, until
 from tests.integration.serving.run_front import KEY, MANAGER, SCRAPER
 from vmtool.access.actions import WriteAccess
 from vmtool.host.local import LocalHost
+from vmtool.paths import State
 from vmtool.tls.workers import prepare
+from vmtool.watch.loop import Watch
+from vmtool.watch.world import LocalWorld
 
 Place = tuple[Vmtool, Path]
 
@@ -119,6 +123,57 @@ def test_renewed_while_a_stream_goes_on(place: Place) -> None:
         assert tool("ca", "show", "--json").json["instances"]["a"] >= before
         assert tool("chat", "a", "Why?").out.startswith("word word")
         assert one.ask("GET", "/v1/models")[0] == 200
+
+
+def test_watch_renews_it_in_time_and_no_connection_ends(place: Place) -> None:
+    """By the real command, and a clock of the test's own: each six hours it looks whether it is due."""
+    tool, directory = place
+
+    def nearly_over() -> str:
+        pair = issue(tool.state / "ca", "localhost", "127.0.0.1", days=0.0015)  # begun five minutes ago
+        tls = directory / "secret" / "tls"
+        for name, text in (("certificate.pem", pair.certificate), ("key.pem", pair.key),
+                           ("trusted.pem", pair.certificate + (tls / "trusted.pem").read_bytes())):
+            (tls / name).unlink()
+            (tls / name).write_bytes(text)
+        tool("token", "apply", "a")
+        return shown()
+
+    def shown() -> str:
+        with one.connect() as connection:
+            assert isinstance(connection, ssl.SSLSocket)
+            return str((connection.getpeercert() or {})["serialNumber"])
+
+    def turn(now: float) -> bool:
+        """One turn of watch, until its commands have come to their end; whether there were some."""
+        watch.turn(now)
+        asked = bool(world.jobs)
+        until(lambda: all(job.result() is not None for _, job in world.jobs.values()), "a command does not end")
+        world.look()
+        return asked
+
+    with served(place) as one, one.connect() as connection:
+        before = nearly_over()
+        connection.sendall(one.chat(stream=200, gap=0.02))
+        data = connection.recv(1000)
+        world = LocalWorld(State(tool.state))
+        watch = Watch(world)
+        assert turn(1e6)
+        first = shown()
+        assert first != before
+        before = nearly_over()
+        assert not turn(1e6 + 6 * 3600 - 1)
+        assert shown() == before
+        assert turn(1e6 + 6 * 3600)
+        assert shown() not in (first, before)
+        assert turn(1e6 + 12 * 3600), "it looks, and it is not due"
+        while b"[DONE]" not in data:
+            piece = connection.recv(1 << 16)
+            assert piece, "the stream was cut off"
+            data += piece
+    events = [json.loads(line)["event"] for line in (directory / "events.jsonl").read_text().splitlines()]
+    assert events.count("certificate") == 2
+    assert "renew-failed" not in events
 
 
 def test_killed_between_the_new_certificate_and_the_front_it_is_still_known(place: Place) -> None:
