@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -16,6 +17,7 @@ import pytest
 
 from tests.integration.conftest import MakeSpec
 from tests.integration.machine import Vmtool, footprint, kill_containerd
+from vmtool.paths import State
 from vmtool.serving.events import read_events
 
 # Some two minutes.
@@ -23,6 +25,7 @@ pytestmark = pytest.mark.slow
 
 PORT = 18501
 ENGINE = "vllm.entrypoints.openai.api_server"
+BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 @pytest.fixture(scope="module")
@@ -197,14 +200,34 @@ def test_a_stop_is_a_stop_and_a_start_begins_anew(vmtool: Vmtool, running: Path,
 
 
 def test_after_a_reboot_it_is_brought_back(vmtool: Vmtool, running: Path) -> None:
-    """What a reboot leaves: no process, no namespace, no link, nothing in /run; the disk as it was."""
-    since = time.time()
-    os.kill(shim(running), signal.SIGKILL)
-    os.kill(first_process(running), signal.SIGKILL)
-    kill_containerd(vmtool)
-    until(lambda: not Path(f"/proc/{first_process(running)}").exists(), "it ends")
-    subprocess.run(["ip", "netns", "delete", "vmtool-enduring"], check=True, timeout=10)
-    subprocess.run(["ip", "link", "delete", "vmt-enduring"], check=True, timeout=10)
+    since, before = time.time(), first_process(running)
+    reboot(vmtool, running)
     with subprocess.Popen(vmtool.argv("watch"), stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL) as watch:
         brought_back(vmtool, running, since)
         watch.kill()
+    assert first_process(running) != before
+    assert json.loads((running / "watch.json").read_text())["boot"] == BOOT.read_text().strip()
+
+
+def reboot(vmtool: Vmtool, directory: Path) -> None:
+    """Leave what a reboot leaves: the disk. No process, no mount, no namespace, no link, no rule, no control group,
+    nothing in /run, and another boot's name in what watch has written down."""
+    run = State(vmtool.state).run
+    for pid in (shim(directory), first_process(directory)):
+        os.kill(pid, signal.SIGKILL)
+    kill_containerd(vmtool)
+    until(lambda: not Path(f"/proc/{first_process(directory)}").exists(), "it ends")
+    for line in reversed(Path("/proc/mounts").read_text().splitlines()):
+        if Path(point := line.split()[1]).is_relative_to(run) or Path(point).is_relative_to(vmtool.state):
+            subprocess.run(["umount", point], check=True, timeout=30)
+    shutil.rmtree(run)
+    subprocess.run(["ip", "netns", "delete", "vmtool-enduring"], check=True, timeout=10)
+    subprocess.run(["ip", "link", "delete", "vmt-enduring"], check=True, timeout=10)
+    for table in ("nat", "filter"):
+        for word in ("-F", "-X"):
+            subprocess.run(["iptables", "-w", "-t", table, word], check=True, timeout=30)
+    for group in sorted(Path("/sys/fs/cgroup").glob("**/vmtool*"), reverse=True):
+        group.rmdir()
+    written = json.loads((directory / "watch.json").read_text()) if (directory / "watch.json").exists() else {
+        "promised": True, "tries": 0, "given_up": False}
+    (directory / "watch.json").write_text(json.dumps(written | {"boot": "another", "given_up": True}))

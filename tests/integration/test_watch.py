@@ -85,8 +85,10 @@ def test_silent_garbage_is_found_out(instances: Fleet) -> None:
         assert names(directory) == []
         instances.served.answer = "garbage"
         until(lambda: "canary-wrong" in names(directory), "it is found out")
+        assert 'vmtool_canary_right{name="a"} 0' in Vmtool(instances.state.root)("metrics").out
         instances.served.answer = "So."
         until(lambda: "canary-right" in names(directory), "it is right again")
+        assert 'vmtool_canary_right{name="a"} 1' in Vmtool(instances.state.root)("metrics").out
     [wrong, *_] = [event for event in events(directory) if event["event"] == "canary-wrong"]
     assert wrong["why"] == "it answered 'garbage'"
 

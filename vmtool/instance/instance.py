@@ -111,6 +111,11 @@ class Paths:
         return self.directory / "watch.json"
 
     @property
+    def watched_canary(self) -> Path:
+        """What the canary's question showed when watch asked it last."""
+        return self.directory / "watch-canary.json"
+
+    @property
     def network(self) -> Path:
         return self.place / "net"
 

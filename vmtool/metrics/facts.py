@@ -14,9 +14,11 @@ from vmtool.metrics.host_text import InstanceFacts
 def read_metrics(host: Host, instance: Instance) -> InstanceFacts:
     """Its facts; what cannot be read is not known."""
     canary, asked, ends = None, None, None
-    with suppress(OSError, ValueError, LookupError, TypeError):
-        canary = bool(parse_json(host.read(instance.paths.canary))["right"])
-        asked = os.stat(instance.paths.canary).st_mtime
+    for path in (instance.paths.canary, instance.paths.watched_canary):
+        with suppress(OSError, ValueError, LookupError, TypeError):
+            when = os.stat(path).st_mtime
+            if asked is None or when > asked:
+                canary, asked = bool(parse_json(host.read(path))["right"]), when
     with suppress(OSError, ValueError, ModuleNotFoundError):
         from vmtool.tls.given import read_certificates
 

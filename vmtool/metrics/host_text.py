@@ -35,4 +35,5 @@ def host_lines(instances: Iterable[InstanceFacts]) -> Iterator[str]:
         if found:
             yield f"# HELP {name} {about}"
             yield f"# TYPE {name} gauge"
-            yield from (f'{name}{{instance="{instance}"}} {float(value):.10g}' for instance, value in found)
+            # Not `instance`, which is Prometheus's own label for where it has read this.
+            yield from (f'{name}{{name="{instance}"}} {float(value):.10g}' for instance, value in found)

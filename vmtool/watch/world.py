@@ -61,6 +61,7 @@ class LocalWorld:
         seen = {name: self._seen(one, news) for name, one in self.now.items()}
         for reply in self.questions.replies():
             if reply.name in seen and reply.run == seen[reply.name].run:
+                self._keep_canary(reply)
                 seen[reply.name] = with_reply(seen[reply.name], reply)
         return seen
 
@@ -110,6 +111,13 @@ class LocalWorld:
         return Seen("starting" if job else state, one.run, withdrawn, one.ours or bool(job), promise.policy,
                     promise.strict, promise.canary is not None, promise.patience, lost=lost, pace=self.pace,
                     tls=bool(instance.record and instance.record.tls))
+
+    def _keep_canary(self, reply: Reply) -> None:
+        """For `vmtool metrics`: the evidence of the launch stays what it was."""
+        directory = self.state.instance(reply.name)
+        if reply.what == "ask-canary" and reply.result in ("good", "bad") and directory.exists():
+            with contextlib.suppress(OSError):  # such as a full disk
+                files.write(Paths(directory).watched_canary, json.dumps({"right": reply.result == "good"}) + "\n")
 
     def _at_work(self, instance: Instance) -> bool:
         return locks.is_held(self.state.lock(instance.paths.directory))

@@ -96,8 +96,8 @@ def test_what_the_host_knows_of_its_instances(place: Place) -> None:
         (directory / "evidence").mkdir(exist_ok=True)
         (directory / "evidence" / "canary.json").write_text('{"right": true}')
         known = tool("metrics").out
-        assert 'vmtool_canary_right{instance="a"} 1' in known
-        assert 'vmtool_instance_running{instance="a"} 1' in known
+        assert 'vmtool_canary_right{name="a"} 1' in known
+        assert 'vmtool_instance_running{name="a"} 1' in known
         assert "vmtool_certificate_end_time_seconds" in known
         assert "vmtool_requests_total" not in known
         assert one.ask("GET", "/v1/models")[0] == 200

@@ -90,7 +90,7 @@ def test_an_engine_that_is_away_takes_only_its_own_metrics_along(tmp_path: Path)
 
 
 def test_scrapers_that_never_read_keep_nobody_out_and_are_left(front: Serving) -> None:
-    (front.directory / "engine.metrics").write_bytes(b"# x\n" * (180 << 10))
+    (front.directory / "engine.metrics").write_bytes(b"# HELP x y\n" * (65 << 10))
     with contextlib.ExitStack() as open_ones:
         for _ in range(4):
             connection = open_ones.enter_context(managed(front).connect())
@@ -117,8 +117,8 @@ def test_promtool_accepts_the_text(front: Serving, programs: Path, tmp_path: Pat
     lines = "".join(f"{line}\n" for line in host_lines([InstanceFacts("a", True, False, 1.5, 2e9), InstanceFacts(
         "b", False)]))
     assert promtool(programs, "check", "metrics", text=lines.encode()) == ""
-    assert 'vmtool_canary_right{instance="a"} 0' in lines
-    assert 'vmtool_canary_right{instance="b"}' not in lines
+    assert 'vmtool_canary_right{name="a"} 0' in lines
+    assert 'vmtool_canary_right{name="b"}' not in lines
 
 
 def test_promtool_accepts_the_rules_and_each_question_of_the_dashboard(programs: Path, tmp_path: Path) -> None:

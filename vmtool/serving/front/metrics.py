@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 
 from vmtool.serving.front.clients import Clients
 from vmtool.serving.front.engine import Engine
+from vmtool.serving.front.engine_metrics import readable
 
 # Of vLLM's: it has some 100 KiB.
 MOST_BYTES, SECONDS = 768 << 10, 5.0
@@ -21,7 +22,7 @@ MOST_BYTES, SECONDS = 768 << 10, 5.0
 MOST_ROWS = 5000
 BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 ABORTED = 499
-KV_CACHE = re.compile(rb"^vllm:(?:kv|gpu)_cache_usage_perc(?:\{[^}\n]{0,500}\})? ([0-9.eE+-]{1,30})$", re.MULTILINE)
+KV_CACHE = re.compile(rb"^vllm:(?:kv|gpu)_cache_usage_perc(?:\{[^\n]{0,500}\})? ([0-9.eE+-]{1,30})$", re.MULTILINE)
 
 
 class Metrics(Collector):
@@ -98,7 +99,7 @@ class Metrics(Collector):
                     text += piece
                     if len(text) > MOST_BYTES:
                         return b""
-                return bytes(text).rstrip(b"\n") + b"\n" if text and reply.status == 200 else b""
+                return readable(bytes(text)) if reply.status == 200 else b""
         except (OSError, TimeoutError):
             return b""
 
