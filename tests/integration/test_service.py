@@ -159,11 +159,31 @@ def test_what_is_killed_is_brought_back_and_proven_anew(vmtool: Vmtool, running:
 
 def test_fifty_kills_of_the_shim_in_a_row_leave_nothing_over(vmtool: Vmtool, running: Path, watched: object) -> None:
     before = {key: value for key, value in footprint().items() if key != "leases"}
+    took = []
     for _ in range(50):
         since = time.time()
         os.kill(shim(running), signal.SIGKILL)
         until(lambda since=since: "brought-back" in happened(vmtool, since), "it is not brought back")
+        took.append(time.time() - since)
+    print(f"back after {min(took):.1f} to {max(took):.1f} s, {sum(took) / len(took):.1f} s on average")
+    claims = {claim["id"]: claim["verdict"] for claim in vmtool("status", "enduring", "--json").json["claims"]}
+    assert claims.pop("tee") == "failed"
+    assert "failed" not in claims.values()
     assert {key: value for key, value in footprint().items() if key != "leases"} == before
+
+
+def test_without_its_private_containerd_it_serves_on_and_the_next_command_starts_that(vmtool: Vmtool, running: Path,
+                                                                                     watched: object) -> None:
+    since, before = time.time(), first_process(running)
+    kill_containerd(vmtool)
+    time.sleep(3)
+    assert health() == 200
+    assert vmtool("chat", "enduring", "What is confidential computing?").out
+    vmtool("stop", "enduring")
+    vmtool("start", "enduring")
+    assert health() == 200
+    assert first_process(running) != before
+    assert "died" not in happened(vmtool, since)
 
 
 @pytest.mark.parametrize("point", ["bring-back", "starting", "started"])
