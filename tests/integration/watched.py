@@ -60,29 +60,35 @@ class Fleet:
 
     def add(self, name: str, **body: object) -> Path:
         """One that runs, launched by this vmtool."""
-        paths = Paths(self.state.instance(name))
-        (paths.directory / "log").mkdir(parents=True)
-        paths.key.parent.mkdir()
-        paths.canary.parent.mkdir()
-        paths.key.write_text("k" * 32 + "\n")
-        paths.log.write_text("")
-        server = Server("127.0.0.1", self.port, paths.network)
-        record = InstanceRecord(name, "d", "runc", "none", "i", "m", "/nowhere.sock", True, "127.0.0.1", self.port,
-                                "/n", str(paths.network / "result.json"), 1 << 30)
-        paths.record.write_text(record_text(record))
-        paths.spec.write_text(json.dumps({
-            "apiVersion": "vmtool/v1", "kind": "Runtime", "metadata": {"name": name}, "spec": {
-                "runtime": {"handler": "runc"}, "allow_unconfidential": True, "image": "vmtool/none",
-                "model": {"name": "m", "path": "/nowhere"},
-                "restart": {"policy": "on-failure", "backoff": 1.0, "limit": 10}, **body}}))
-        plan = Plan(f"instance {name}", paths.directory, (Step("wait", (
-            AwaitHealth(server, paths.pidfile, paths.log, 100.0),
-            AskCanary(server, paths.key, "m", "Why?", "So.", "exact", paths.canary, 10.0))),))
-        (paths.directory / "plan.json").write_text(json.dumps(to_json(plan)))
-        shutil.copy(JOURNAL, paths.directory / "journal.jsonl")
+        directory = write_instance(self.state, name, self.port, **body)
         child = self.processes[name] = subprocess.Popen(["sleep", "3600"])
-        paths.pidfile.write_text(f"{child.pid} {processes.start_time(child.pid)}\n")
-        return paths.directory
+        (directory / "container.pid").write_text(f"{child.pid} {processes.start_time(child.pid)}\n")
+        return directory
+
+
+def write_instance(state: State, name: str, port: int, **body: object) -> Path:
+    """The directory of one that was launched by this vmtool; its process is yet to be named."""
+    paths = Paths(state.instance(name))
+    (paths.directory / "log").mkdir(parents=True)
+    paths.key.parent.mkdir()
+    paths.canary.parent.mkdir()
+    paths.key.write_text("k" * 32 + "\n")
+    paths.log.write_text("")
+    server = Server("127.0.0.1", port, paths.network)
+    record = InstanceRecord(name, "d", "runc", "none", "i", "m", "/nowhere.sock", True, "127.0.0.1", port,
+                            "/n", str(paths.network / "result.json"), 1 << 30)
+    paths.record.write_text(record_text(record))
+    paths.spec.write_text(json.dumps({
+        "apiVersion": "vmtool/v1", "kind": "Runtime", "metadata": {"name": name}, "spec": {
+            "runtime": {"handler": "runc"}, "allow_unconfidential": True, "image": "vmtool/none",
+            "model": {"name": "m", "path": "/nowhere"},
+            "restart": {"policy": "on-failure", "backoff": 1.0, "limit": 10}, **body}}))
+    plan = Plan(f"instance {name}", paths.directory, (Step("wait", (
+        AwaitHealth(server, paths.pidfile, paths.log, 100.0),
+        AskCanary(server, paths.key, "m", "Why?", "So.", "exact", paths.canary, 10.0))),))
+    (paths.directory / "plan.json").write_text(json.dumps(to_json(plan)))
+    shutil.copy(JOURNAL, paths.directory / "journal.jsonl")
+    return paths.directory
 
 
 @contextlib.contextmanager
