@@ -172,6 +172,20 @@ def test_fifty_kills_of_the_shim_in_a_row_leave_nothing_over(vmtool: Vmtool, run
     assert {key: value for key, value in footprint().items() if key != "leases"} == before
 
 
+def test_garbage_is_a_failure_and_a_new_start_mends_it(vmtool: Vmtool, running: Path) -> None:
+    since = time.time()
+    vmtool("exec", "enduring", "--", "touch", "/tmp/garbage")
+    with subprocess.Popen(vmtool.argv("watch", "--canary-every", "1"), stderr=subprocess.DEVNULL,
+                          stdin=subprocess.DEVNULL) as watch:
+        brought_back(vmtool, running, since)
+        watch.kill()
+    quiet(vmtool)
+    wanted = ["canary-wrong", "canary-wrong", "restart", "stopping", "stopped", "bring-back", "starting", "started",
+              "canary", "brought-back"]
+    assert [name for name in happened(vmtool, since) if name in wanted] == wanted
+    assert "garbage" not in vmtool("chat", "enduring", "What is confidential computing?").out
+
+
 def test_without_its_private_containerd_it_serves_on_and_the_next_command_starts_that(vmtool: Vmtool, running: Path,
                                                                                      watched: object) -> None:
     since, before = time.time(), first_process(running)

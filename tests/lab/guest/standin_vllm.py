@@ -16,6 +16,8 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 NVIDIA = "0x10de"
+# While it is there, so is garbage in every answer.
+GARBAGE = Path("/tmp/garbage")
 PARSERS = ("hermes", "mistral", "pythonic")
 
 
@@ -58,7 +60,8 @@ class Answers(BaseHTTPRequestHandler):
         if asked.get("stream"):
             self._stream(int(asked.get("max_tokens", 1)))
             return
-        message = {"role": "assistant", "content": self.answer or seen()}
+        answer = "garbage" if GARBAGE.exists() else self.answer or seen()
+        message = {"role": "assistant", "content": answer}
         choice = {"index": 0, "finish_reason": "stop", "message": message}
         self._send({"object": "chat.completion", "choices": [choice]})
 
