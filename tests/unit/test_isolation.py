@@ -51,6 +51,7 @@ OF_ITS_ORDER = "in the TMPDIR that the plan gave the worker"
 LOOKERS = {
     "host/processes.py": "programs in the fixed PATH",
     "host/uninterruptible.py": "libc, which every process has loaded", "host/clone.py": "likewise",
+    "host/bounded_log.py": "likewise",
     "host/isolate.py": "the environment, to clean it",
     "cache.py": "the cleaned environment: where the cache is; `check_owner` looks at it",
     "paths.py": "the cleaned environment: where the state is; `check_owner` looks at it",
