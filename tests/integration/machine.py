@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,3 +113,17 @@ def command(pid: str) -> str:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
     except OSError:
         return ""
+
+
+def until(true: Callable[[], object], what: str, seconds: float = 120) -> None:
+    """Look until it is true; `what` is what is wrong when it never is."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, what
+        time.sleep(0.05)
+
+
+def health(port: int) -> int:
+    """The status of /health at a published port; 0 when there is no answer."""
+    return int(output("curl", "-s", "-m", "5", "-o", "/dev/null", "-w", "%{http_code}",
+                      f"http://127.0.0.1:{port}/health") or 0)

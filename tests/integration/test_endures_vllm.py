@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.conftest import VLLM, MakeSpec
-from tests.integration.machine import Vmtool, footprint
-from tests.integration.test_service import health, until
+from tests.integration.machine import Vmtool, footprint, health, until
 from vmtool.serving.events import read_events
 
 # Each start of vLLM takes half a minute.

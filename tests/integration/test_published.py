@@ -8,8 +8,7 @@ import socket
 import ssl
 import subprocess
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ import openai
 import pytest
 
 from tests.integration.conftest import MakeSpec
-from tests.integration.machine import Vmtool, footprint
+from tests.integration.machine import Vmtool, footprint, until
 from tests.integration.serving.certificates import issue
 from tests.integration.serving.prometheus import promtool, reading
 from vmtool.tls.authority import certificate_path
@@ -261,10 +260,3 @@ def test_files_of_one_s_own_and_clients_with_a_certificate(vmtool: Vmtool, make_
     finally:
         vmtool("rm", "--yes", "mutual")
     assert footprint() == before
-
-
-def until(true: Callable[[], bool], what: str, seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, what
-        time.sleep(0.05)

@@ -10,13 +10,14 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.integration.conftest import MakeSpec
-from tests.integration.machine import Vmtool, footprint, kill_containerd
+from tests.integration.machine import Vmtool, footprint, health, kill_containerd, until
 from vmtool.paths import State
 from vmtool.serving.events import read_events
 
@@ -49,26 +50,13 @@ def engines(directory: Path) -> list[int]:
     return found
 
 
-def health(port: int = PORT) -> int:
-    done = subprocess.run(["curl", "-s", "-m", "5", "-o", "/dev/null", "-w", "%{http_code}",
-                           f"http://127.0.0.1:{port}/health"], capture_output=True, text=True, timeout=30, check=False)
-    return int(done.stdout or 0)
-
-
-def until(true: Any, what: str, seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, what
-        time.sleep(0.05)
-
-
 def test_a_server_that_is_killed_twenty_times_is_restarted_with_the_key_it_had(vmtool: Vmtool, running: Path) -> None:
     pid = (running / "container.pid").read_text()
     started = time.monotonic()
     for _ in range(20):
         [engine] = engines(running)
         os.kill(engine, signal.SIGKILL)
-        until(lambda engine=engine: engines(running) not in ([], [engine]) and health() == 200, "it does not come back")
+        until(partial(back, running, engine), "it does not come back")
         assert vmtool("chat", "enduring", "What is confidential computing?").out
     took = time.monotonic() - started
     print(f"20 crashes in {took:.1f} s")
@@ -85,6 +73,11 @@ def test_a_server_that_is_killed_twenty_times_is_restarted_with_the_key_it_had(v
     inside = vmtool("exec", "enduring", "--", "sh", "-c", look).out
     assert inside.splitlines()[:-1] == [], "neither shared memory nor a key is left in a file"
     assert int(inside.splitlines()[-1]) <= 6
+
+
+def back(directory: Path, dead: int) -> bool:
+    """Whether another server than that one answers."""
+    return engines(directory) not in ([], [dead]) and health(PORT) == 200
 
 
 def restarted(vmtool: Vmtool) -> list[int]:
@@ -136,9 +129,13 @@ def shim(directory: Path) -> int:
     return int(status.partition("PPid:")[2].split()[0])
 
 
+def is_back(vmtool: Vmtool, since: float) -> bool:
+    return "brought-back" in happened(vmtool, since)
+
+
 def brought_back(vmtool: Vmtool, directory: Path, since: float) -> None:
     until(lambda: "brought-back" in happened(vmtool, since), "it is not brought back")
-    assert health() == 200
+    assert health(PORT) == 200
     assert vmtool("chat", "enduring", "What is confidential computing?").out
     claims = {claim["id"]: claim["verdict"] for claim in vmtool("status", "enduring", "--json").json["claims"]}
     assert claims.pop("tee") == "failed"
@@ -163,7 +160,7 @@ def test_fifty_kills_of_the_shim_in_a_row_leave_nothing_over(vmtool: Vmtool, run
     for _ in range(50):
         since = time.time()
         os.kill(shim(running), signal.SIGKILL)
-        until(lambda since=since: "brought-back" in happened(vmtool, since), "it is not brought back")
+        until(partial(is_back, vmtool, since), "it is not brought back")
         took.append(time.time() - since)
     print(f"back after {min(took):.1f} to {max(took):.1f} s, {sum(took) / len(took):.1f} s on average")
     claims = {claim["id"]: claim["verdict"] for claim in vmtool("status", "enduring", "--json").json["claims"]}
@@ -191,11 +188,11 @@ def test_without_its_private_containerd_it_serves_on_and_the_next_command_starts
     since, before = time.time(), first_process(running)
     kill_containerd(vmtool)
     time.sleep(3)
-    assert health() == 200
+    assert health(PORT) == 200
     assert vmtool("chat", "enduring", "What is confidential computing?").out
     vmtool("stop", "enduring")
     vmtool("start", "enduring")
-    assert health() == 200
+    assert health(PORT) == 200
     assert first_process(running) != before
     assert "died" not in happened(vmtool, since)
 
@@ -210,7 +207,7 @@ def test_a_kill_of_watch_at_any_point_loses_nothing(vmtool: Vmtool, running: Pat
         until(lambda: point in happened(vmtool, since), f"no event {point}")
         first.kill()
     with subprocess.Popen(vmtool.argv("watch"), stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL) as second:
-        until(lambda: health() == 200, "it does not come back")
+        until(lambda: health(PORT) == 200, "it does not come back")
         until(lambda: vmtool("ps", "--json").json["instances"][0]["state"] == "running", "it does not run")
         second.kill()
     assert happened(vmtool, since).count("started") == 1
@@ -227,7 +224,7 @@ def test_a_stop_is_a_stop_and_a_start_begins_anew(vmtool: Vmtool, running: Path,
     time.sleep(15)
     assert happened(vmtool, since).count("bring-back") == count, "it is left as the person left it"
     vmtool("start", "enduring")
-    assert health() == 200
+    assert health(PORT) == 200
     since = time.time()
     os.kill(first_process(running), signal.SIGKILL)
     brought_back(vmtool, running, since)

@@ -9,13 +9,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.integration.machine import Vmtool
+from tests.integration.machine import Vmtool, until
 from tests.integration.watched import Fleet, fleet
 from vmtool.paths import State
 from vmtool.watch.plan import unit_of, unit_text
@@ -40,13 +39,6 @@ def watching(instances: Fleet, *options: str) -> Iterator[subprocess.Popen[str]]
             if watch.poll() is None:
                 watch.terminate()
                 assert watch.wait(20) == 0
-
-
-def until(true: Callable[[], bool], what: str, seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, what
-        time.sleep(0.05)
 
 
 def events(directory: Path) -> list[dict[str, object]]:

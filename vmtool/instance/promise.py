@@ -29,7 +29,7 @@ def kept_if_given_up(instance: Instance) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        instance.paths.stopped.unlink(missing_ok=True)
+        files.remove(instance.paths.stopped)
         raise
 
 

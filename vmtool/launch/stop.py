@@ -4,40 +4,42 @@ from __future__ import annotations
 
 import time
 
-import click
-
 from vmtool.cli.apply_plan import authorise, logged_host, working_host
 from vmtool.cli.output import Progress
 from vmtool.endpoint.actions import Drain
 from vmtool.errors import VmtoolError
-from vmtool.foreign import parse_json, read_regular
+from vmtool.foreign import parse_json
 from vmtool.host import locks
 from vmtool.host.event_log import record
+from vmtool.host.local import LocalMachine
 from vmtool.instance.instance import Instance, Paths, subject_of
 from vmtool.launch.pipeline import launcher_of
+from vmtool.machine import Reader
 from vmtool.paths import State
 from vmtool.plan import Plan, Step
 
 # Seconds that answers may take to end; an upgrade, where nobody waits for anything, gives them more.
 DRAIN = 30.0
-LARGEST = 16 << 20
 
 
-def drain_instance(state: State, instance: Instance, seconds: float | None, by: str) -> None:
+def drain_instance(state: State, instance: Instance, seconds: float | None, by: str) -> int:
     """Let it answer nothing new, and wait until what it answers has come to its end.
 
     Args:
         seconds: how long at most; None for what its spec says.
+
+    Returns:
+        How many answers were not over by then.
     """
     if not instance.serves or not instance.known().manage:
-        return
-    seconds = usual_drain(instance.paths) if seconds is None else seconds
+        return 0
+    seconds = usual_drain(LocalMachine(), instance.paths) if seconds is None else seconds
     paths, directory = instance.paths, instance.paths.directory
     drain = Drain(instance.known().managed, paths.manager, paths.pidfile, seconds, close=True)
     title = f"let its answers come to their end, at most {seconds:.0f} s"
     authorise(Plan(subject_of(instance.name), directory, (Step(title, (drain,) if seconds else (), waits_only=True),)))
     if not seconds:
-        return
+        return 0
     progress, started = Progress(), time.monotonic()
     progress.step(title)
     try:
@@ -49,14 +51,14 @@ def drain_instance(state: State, instance: Instance, seconds: float | None, by: 
         progress.close()
     if left:
         record(directory, "cut-off", by=by, answers=left, after=seconds)
-        click.echo(f"{left} answers are cut off", err=True)
+    return left
 
 
-def usual_drain(paths: Paths) -> float:
+def usual_drain(reader: Reader, paths: Paths) -> float:
     """What the spec says; a damaged one keeps nobody from stopping it."""
     try:
-        return float(parse_json(read_regular(paths.spec, LARGEST))["spec"]["timeouts"]["drain"])
-    except (OSError, ValueError, LookupError, TypeError, VmtoolError):
+        return float(parse_json(reader.text(str(paths.spec)) or "{}")["spec"]["timeouts"]["drain"])
+    except (ValueError, LookupError, TypeError):
         return DRAIN
 
 

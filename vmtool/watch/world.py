@@ -114,8 +114,8 @@ class LocalWorld:
 
     def _keep_canary(self, reply: Reply) -> None:
         """For `vmtool metrics`: the evidence of the launch stays what it was."""
-        directory = self.state.instance(reply.name)
-        if reply.what == "ask-canary" and reply.result in ("good", "bad") and directory.exists():
+        host, directory = self.host, self.state.instance(reply.name)
+        if reply.what == "ask-canary" and reply.result in ("good", "bad") and host.exists(str(directory)):
             with contextlib.suppress(OSError):  # such as a full disk
                 files.write(Paths(directory).watched_canary, json.dumps({"right": reply.result == "good"}) + "\n")
 

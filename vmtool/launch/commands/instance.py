@@ -100,7 +100,7 @@ def stop_command(state: State, name: str, drain: float | None, grace: float, aga
     if not (again or unproven):
         instance = withdraw(state, instance)
         with kept_if_given_up(instance):
-            drain_instance(state, instance, drain, f"vmtool stop {name}")
+            _drain(state, instance, drain, f"vmtool stop {name}")
     if instance.pid is None:
         click.echo(f"{name} does not run: {instance.state}", err=True)
         return
@@ -127,7 +127,7 @@ def rm_command(state: State, name: str, drain: float | None, yes: bool) -> None:
         click.confirm(f"{name} is {instance.state}. Remove it?", abort=True)
     if started_by_watch(state, instance):
         withdraw(state, instance)
-    drain_instance(state, instance, drain, f"vmtool rm {name}")
+    _drain(state, instance, drain, f"vmtool rm {name}")
     directory = instance.paths.directory
     try:
         remove(state, directory, f"vmtool rm {name}",
@@ -135,6 +135,11 @@ def rm_command(state: State, name: str, drain: float | None, yes: bool) -> None:
     except Damaged as error:
         raise explained(machine, state, name, error) from error
     click.echo(f"removed {name}", err=True)
+
+
+def _drain(state: State, instance: Instance, seconds: float | None, by: str) -> None:
+    if left := drain_instance(state, instance, seconds, by):
+        click.echo(f"{left} answers are cut off", err=True)
 
 
 def running(state: State, name: str) -> Instance:
