@@ -60,7 +60,7 @@ def output(*argv: str) -> str:
 
 def kill_containerd(tool: Vmtool) -> None:
     """End its private containerd as a restart of the machine does."""
-    for pid in output("pgrep", "-f", f"^containerd --config {tool.state}/").split():
+    for pid in output("pgrep", "-f", f"^[^ ]*containerd --config {tool.state}/").split():
         os.kill(int(pid), signal.SIGKILL)
 
 

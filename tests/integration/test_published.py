@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import signal
 import socket
 import ssl
 import subprocess
@@ -189,9 +190,9 @@ def test_stop_lets_answers_end_and_refuses_what_is_new(endpoint: Endpoint) -> No
 
 @pytest.mark.slow
 def test_a_stop_that_is_given_up_leaves_it_as_it_was(endpoint: Endpoint) -> None:
-    """By Ctrl-C, or a kill: within half a minute it takes requests again."""
+    """By Ctrl-C, the end of a terminal, or a kill: within half a minute it takes requests again."""
     with endpoint.client(endpoint.key) as client:
-        for number, kept in ((2, True), (9, False)):
+        for number, kept in ((signal.SIGTERM, True), (signal.SIGKILL, False)):
             stream = Stream(client, 300)
             with subprocess.Popen(endpoint.vmtool.argv("stop", NAME), stderr=subprocess.DEVNULL) as stop:
                 until(lambda: endpoint.health == '{"status": "stopping"}', "it takes requests")

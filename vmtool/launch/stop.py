@@ -9,7 +9,7 @@ from vmtool.cli.output import Progress
 from vmtool.endpoint.actions import Drain
 from vmtool.errors import VmtoolError
 from vmtool.foreign import parse_json
-from vmtool.host import locks
+from vmtool.host import locks, signals
 from vmtool.host.event_log import record
 from vmtool.host.local import LocalMachine
 from vmtool.instance.instance import Instance, Paths, subject_of
@@ -44,7 +44,7 @@ def drain_instance(state: State, instance: Instance, seconds: float | None, by: 
     progress.step(title)
     try:
         # Not the host's lock, which others wait for.
-        with locks.Lock(state.lock(directory), by), logged_host(directory, progress.note) as host:
+        with signals.interrupting(), locks.Lock(state.lock(directory), by), logged_host(directory, progress.note) as host:
             left = drain.wait(host)
         progress.done(time.monotonic() - started)
     finally:
