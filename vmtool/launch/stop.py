@@ -44,7 +44,8 @@ def drain_instance(state: State, instance: Instance, seconds: float | None, by: 
     progress.step(title)
     try:
         # Not the host's lock, which others wait for.
-        with signals.interrupting(), locks.Lock(state.lock(directory), by), logged_host(directory, progress.note) as host:
+        with (signals.interrupting(), locks.Lock(state.lock(directory), by),
+              logged_host(directory, progress.note) as host):
             left = drain.wait(host)
         progress.done(time.monotonic() - started)
     finally:
