@@ -8,9 +8,8 @@ from typing import Any
 
 import yaml
 
-from vmtool.attest.reference import TEES
+from vmtool.attest.reference import MEASURED, TEES
 from vmtool.cli.output import printable
-from vmtool.connect.policy import MEASURED
 from vmtool.errors import NotReady
 from vmtool.spec.runtime import Body
 from vmtool.tee.table import NONE

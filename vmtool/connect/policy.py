@@ -8,18 +8,12 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from vmtool import documents
-from vmtool.attest.reference import NO_REFERENCE, TEES, Reference, sections
+from vmtool.attest.reference import MEASURED, NO_REFERENCE, TEES, Reference, sections
 from vmtool.errors import Refused
 from vmtool.schema import HostPath, Strict
 from vmtool.spec.load import validated
-from vmtool.tee.snp import SNP
-from vmtool.tee.tdx import TDX
-from vmtool.tee.virtcca import VIRTCCA
 
-# What must be given of each kind, or any guest with such a processor or firmware would pass.
-TPM, NVIDIA = "tpm", "nvidia"
-MEASURED = {SNP.name: ("measurement",), TDX.name: ("mrtd", "rtmr1", "rtmr2"), "cca": ("rim",), VIRTCCA.name: ("rim",),
-            TPM: ("pcrs",)}
+NVIDIA = "nvidia"
 EXAMPLE = "docs/attestation.md shows whole ones; vmtool connect --make-policy SPEC writes one"
 
 

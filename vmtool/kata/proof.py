@@ -6,6 +6,9 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from vmtool.attest.tee_claims import tee_claim
+from vmtool.attest.tee_files import files_of
+from vmtool.attest.workers import ask_server
 from vmtool.claims import Claim
 from vmtool.foreign import parse_toml
 from vmtool.instance.instance import Instance, InstanceRecord
@@ -34,9 +37,19 @@ def guest_claims(reader: Reader, instance: Instance, record: InstanceRecord, *,
     unchanged, settings = _configuration(reader, instance, record)
     machine, argv = qemu_claims(reader, record, sandbox_name(instance.unit), instance.pid)
     commandline = parse_arguments(argv).plain.get("append", "") if argv else ""
-    asked = view_claims(reader, record, commandline) if whole else not_asked(record)
+    asked = _asked(reader, instance, record, commandline) if whole else not_asked(record)
     files = (unchanged, *_base(reader, record), *_image(reader, settings, argv, commandline, whole=whole))
     return (*machine, *files, *asked)
+
+
+def _asked(reader: Reader, instance: Instance, record: InstanceRecord, commandline: str) -> Iterator[Claim]:
+    """The guest's own word; and evidence of its TEE, which alone is more than that."""
+    for claim in view_claims(reader, record, commandline):
+        if claim.id == "guest.tee" and record.confidential:
+            order = ask_server.Order(record.server, files_of(instance.paths, record.tee))
+            yield tee_claim(reader, claim, order, record.tee)
+        else:
+            yield claim
 
 
 def _configuration(reader: Reader, instance: Instance, record: InstanceRecord) -> tuple[Claim, Mapping[str, Any]]:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from vmtool import plan as p
 from vmtool.attest.measure.guest import MeasuredGuest
+from vmtool.attest.plan import plan_tee_reference
+from vmtool.attest.tee_files import files_of
 from vmtool.claims import Claim
 from vmtool.containerd.endpoint import awake
 from vmtool.errors import NotReady
@@ -33,7 +35,7 @@ from vmtool.qemu.actions import ExpectTee, KillQemu
 from vmtool.spec.runtime import Spec
 from vmtool.stage.container import GuestPart, plan_container, plan_key, signal_task
 from vmtool.stage.launch import Launch, Launcher
-from vmtool.tee.table import tee_of
+from vmtool.tee.table import NONE, tee_of
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,8 @@ class KataLauncher(Launcher):
     def steps(self, launch: Launch) -> Iterator[Step]:
         guest: Guest = launch.made
         yield plan_configuration(launch, guest)
+        if launch.body.runtime.tee != NONE:
+            yield plan_tee_reference(self.measured(launch), launch.name, files_of(launch.paths, guest.request.tee))
         # Whatever became of the shim, no QEMU is left; the devices are released after it.
         end = (KillQemu(sandbox_name(launch.unit), guest.request.assets.qemu),)
         yield plan_container(launch, GuestPart(guest.environment, guest.nodes, launch.paths.kata, guest.seconds, end))

@@ -194,6 +194,12 @@ def write_reference(call: Call) -> Output:
     return make(call, call.order["out"], call.order["kernel"], call.order["initrd"])
 
 
+def compute_reference(call: Call) -> Output:
+    """The same, of a guest in a TEE; what is not there is named in the file."""
+    files = [call.order["guest"][name] for name in ("firmware", "kernel", "initrd")]
+    return make(call, call.order["out"], *(file for file in files if file and call.machine.tree.find(file)))
+
+
 def workload_disk(call: Call) -> Output:
     """The cache's disk, made once, and its link."""
     order, machine = call.order, call.machine
@@ -227,5 +233,6 @@ WORKERS: Mapping[str, Program] = {
     "rootfs.metadata.compare_lock": compare_lock, "rootfs.boot.make_initramfs": make_initramfs,
     "rootfs.boot.append_initramfs": make_initramfs, "rootfs.grow.grow_in_place": grow_in_place,
     "rootfs.grow.roll_back": roll_back, "libvirt.write_reference": write_reference,
+    "attest.compute_reference": compute_reference,
     "libvirt.add_verity": add_verity, "libvirt.workload_disk": workload_disk,
 }

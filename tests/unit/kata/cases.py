@@ -22,7 +22,8 @@ FILES = ["/opt/kata/bin/qemu-system-x86_64-snp-experimental", f"{ASSETS}/vmlinuz
          "/opt/kata/share/ovmf/AMDSEV.fd", "/opt/kata/bin/qemu-system-x86_64", f"{ASSETS}/vmlinux.container",
          "/opt/kata/libexec/virtiofsd",
          f"{ASSETS}/kata-containers-confidential.img", f"{ASSETS}/kata-containers.img", "/g.img", "/g.kernel"]
-RECORD = InstanceRecord("chat", "d", "kata", "snp", "i", "m", "/c", True, "127.0.0.1", 8000, "/n", "/r", 1,
+RECORD = InstanceRecord("chat", "d", "kata", "snp", "i", "m", "/c", True, "127.0.0.1", 8000, "/n",
+                        "/i/chat/net/r.json", 1,
                         details={"program": FILES[0], "kernel": f"{ASSETS}/vmlinuz.container",
                                  "configuration": hashlib.sha256(b"text").hexdigest()})
 

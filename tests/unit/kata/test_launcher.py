@@ -38,6 +38,7 @@ def test_the_table_of_contents() -> None:
     assert titles[5:] == [
         "render the configuration for Kata 3.30: configuration-qemu-snp.toml of Kata 3.30 for x86_64 with 4 changes; "
         "the lint says: security.measured-root, security.shared-fs",
+        "work out what the guest's evidence of snp must show",
         "start the container with kata",
         "look whether the guest really runs in snp",
         "verify what was started, before it gets the key",
@@ -70,7 +71,7 @@ def test_the_look_comes_before_anything_waits() -> None:
     made = plan()
     [look] = [action for action in actions(made) if isinstance(action, ExpectTee)]
     assert (look.name, look.tee, look.program) == ("sandbox-chat", "snp", "/opt/kata/bin/qemu-system-x86_64")
-    assert [step.waits_only for step in made.steps] == [False] * 10 + [True] * 3
+    assert [step.waits_only for step in made.steps] == [False] * 11 + [True] * 3
     assert "sandbox-chat" in "\n".join(plan_lines(made))
 
 

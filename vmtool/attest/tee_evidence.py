@@ -1,0 +1,54 @@
+"""What is kept of the evidence of a launch's own guest."""
+
+from __future__ import annotations
+
+import base64
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from vmtool.attest.facts import read_file
+from vmtool.attest.reference import read_reference, sections
+from vmtool.attest.server.answer import ServerEvidence
+from vmtool.attest.tee_files import ANSWER, COLLATERAL, REFERENCE, Files
+from vmtool.errors import Refused
+from vmtool.machine import Host
+
+MOST_FILES = 64
+NOT_COMPUTED = "# not computed: "
+
+
+def keep_answer(host: Host, files: Files, data: bytes, answer: ServerEvidence) -> None:
+    """Write evidence of a TEE to the instance's, with the collateral that it is verified with, and print all that the
+    claim rests on.
+
+    Raises:
+        Refused: a file is none.
+    """
+    collateral = _collateral(host, files.collateral)
+    if answer.evidence:
+        host.write(files.evidence / ANSWER, data.decode())
+        for name, content in collateral.items():
+            host.write(files.evidence / COLLATERAL / name, content)
+    print(json.dumps({
+        "at": datetime.now(UTC).isoformat(timespec="seconds"), "nonce": answer.nonce.hex(), "key": answer.key.hex(),
+        "answer": data.decode(), **_expected(host, files), "collateral": {
+            name: base64.b64encode(content).decode() for name, content in collateral.items()}}))
+
+
+def _collateral(host: Host, directory: Path) -> dict[str, bytes]:
+    names = host.names(str(directory)) if host.exists(str(directory)) else ()
+    if len(names) > MOST_FILES:
+        raise Refused(f"{directory}: {len(names)} files, of which {MOST_FILES} are read at most")
+    return {name: read_file(host, directory / name) for name in names}
+
+
+def _expected(host: Host, files: Files) -> dict[str, Any]:
+    path = files.evidence / REFERENCE
+    reference = read_reference(path)
+    text = read_file(host, path).decode()
+    missing = [line.removeprefix(NOT_COMPUTED) for line in text.splitlines() if line.startswith(NOT_COMPUTED)]
+    values = getattr(reference, files.tee).model_dump(mode="json", exclude_unset=True) if (
+        files.tee in sections(reference)) else {}
+    return {"expected": values, "missing": missing}

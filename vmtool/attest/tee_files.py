@@ -1,0 +1,30 @@
+"""Which files of a launch its guest's evidence is compared with, and kept in; the verifiers are not loaded here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from vmtool.instance.instance import Paths
+
+# Among an instance's evidence; what is in the folder goes into bundles as well.
+REFERENCE, ANSWER, COLLATERAL = "tee-reference.yaml", "tee.json", "collateral"
+
+
+@dataclass(frozen=True)
+class Files:
+    """Where they are.
+
+    Args:
+        tee: of the launch; evidence: the instance's directory of it.
+        collateral: the host's directory of certificates, revocation lists and makers' collateral; it need not be there.
+    """
+
+    tee: str
+    evidence: Path
+    collateral: Path
+
+
+def files_of(paths: Paths, tee: str) -> Files:
+    """Those of an instance."""
+    return Files(tee, paths.evidence, paths.directory.parents[1] / COLLATERAL)

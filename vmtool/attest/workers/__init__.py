@@ -1,0 +1,1 @@
+"""Programs of their own: what evidence must show, and asking a server for it."""
