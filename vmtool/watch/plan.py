@@ -44,11 +44,13 @@ def plan_install(state: State, *, installed: str) -> Plan:
 def unit_text(state: State) -> str:
     """The unit's file."""
     words = python("-m", "vmtool", "--state-dir", str(state.root), "watch")
+    # Without its mount the state directory would seem to be empty at boot.
     return render_template("watch/vmtool-watch.service", root=str(state.root).replace("%", "%%"),
-                           command=" ".join(map(quoted, words)))
+                           mounts=quoted(str(state.root)), command=" ".join(
+                               quoted(word).replace("$", "$$") for word in words))
 
 
 def quoted(word: str) -> str:
-    """One word of ExecStart= (systemd.service(5), systemd.syntax(7))."""
-    safe = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
+    """One word of a unit's line (systemd.syntax(7)); where variables are replaced, $ is yet to be doubled."""
+    safe = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
     return f'"{safe}"' if safe != word or set(word) & set(" \t\'") else word

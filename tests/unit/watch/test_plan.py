@@ -23,9 +23,16 @@ def test_the_unit_starts_this_vmtool_and_leaves_what_that_starts_alone() -> None
     parser.optionxform = str  # type: ignore[assignment,method-assign]
     parser.read_string(unit_text(State(Path("/s"))))
     assert shlex.split(parser["Service"]["ExecStart"])[1:] == ["-I", "-m", "vmtool", "--state-dir", "/s", "watch"]
+    assert parser["Unit"]["RequiresMountsFor"] == "/s", "at boot it waits for the disk"
     assert parser["Service"]["KillMode"] == "process", "containerd and its shims are in its control group"
     assert parser["Service"]["Restart"] == "always"
     assert parser["Install"]["WantedBy"] == "multi-user.target"
+
+
+def test_what_systemd_would_replace_in_a_path_is_written_so_that_it_is_not() -> None:
+    lines = unit_text(State(Path("/50%/$HOME it"))).splitlines()
+    assert 'RequiresMountsFor="/50%%/$HOME it"' in lines
+    assert any(line.startswith("ExecStart=") and '"/50%%/$$HOME it"' in line for line in lines)
 
 
 def test_what_is_installed_is_installed_once() -> None:
@@ -38,7 +45,7 @@ def test_what_is_installed_is_installed_once() -> None:
 
 
 @pytest.mark.parametrize(("word", "written"), [
-    ("/s", "/s"), ("/a b", '"/a b"'), ("/50%", '"/50%%"'), ("$HOME", '"$$HOME"'), ('a"b', '"a\\"b"'),
+    ("/s", "/s"), ("/a b", '"/a b"'), ("/50%", '"/50%%"'), ("$HOME", "$HOME"), ('a"b', '"a\\"b"'),
     ("it's", '"it\'s"')])
 def test_a_word_is_written_as_systemd_reads_it(word: str, written: str) -> None:
     assert quoted(word) == written
