@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -20,9 +23,10 @@ from tests.integration.serving.floods import GET, POST
 from tests.integration.serving.run_front import KEY
 from vmtool.serving.access_list import parse
 from vmtool.serving.evidence.binding import PATH
-from vmtool.serving.front import Engine, Front, Limits
+from vmtool.serving.front import Engine, Front, Limits, door
 from vmtool.serving.front.arrivals import Arrival
 from vmtool.serving.front.connection import Connection
+from vmtool.serving.front.crowd import Crowd, Peer
 from vmtool.serving.front.server import listen
 from vmtool.serving.listening import listening_socket
 
@@ -169,3 +173,40 @@ def test_one_turn_has_one_event_of_peers_without_a_key(scene: Callable[[Attack],
             await scene(one)
 
     asyncio.run(run())
+
+
+class Exhausted(socket.socket):
+    """A listening socket for whose connections there are no descriptors."""
+
+    calls, left = 0, False
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        self.calls += 1
+        if not self.left:
+            raise OSError(errno.EMFILE, "too many open files")
+        return super().accept()
+
+
+def test_without_descriptors_nothing_is_tried_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door, "PAUSE_SECONDS", 0.05)
+
+    async def run() -> None:
+        with Exhausted(socket.AF_INET, socket.SOCK_STREAM) as listening:
+            listening.bind(("127.0.0.1", 0))
+            listening.listen()
+            crowd: Crowd[Peer] = Crowd(Limits())
+            with socket.create_connection(listening.getsockname()):
+                handler = cast(Any, SimpleNamespace(handle=None))
+                task = asyncio.create_task(listen(handler, listening, Limits(), None, crowd))
+                while not listening.calls:
+                    await asyncio.sleep(0)
+                for _ in range(20):
+                    await asyncio.sleep(0)
+                assert listening.calls == 1
+                listening.left = True
+                while not len(crowd):
+                    await asyncio.sleep(0.01)
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(asyncio.wait_for(run(), 30))
