@@ -153,6 +153,7 @@ def test_a_revoked_token_s_stream_ends_at_once_and_a_new_certificate_ends_none(e
 
 
 def test_prometheus_scrapes_the_published_port(endpoint: Endpoint, programs: Path, tmp_path: Path) -> None:
+    assert endpoint.vmtool("chat", NAME, "Why?").out
     scraper = endpoint.directory / "secret" / "metrics-key"
     assert endpoint.curl("--cacert", str(endpoint.ca), port=METRICS, path="/metrics").stdout.startswith('{"error"')
     (tmp_path / "header").write_text(f"Authorization: Bearer {scraper.read_text()}")
@@ -167,30 +168,26 @@ def test_prometheus_scrapes_the_published_port(endpoint: Endpoint, programs: Pat
 
 
 def test_stop_lets_answers_end_and_refuses_what_is_new(endpoint: Endpoint) -> None:
-    """A stream comes to its end, or is cut off after --drain; afterwards it is started for the next test."""
+    """A stream comes to its end, or is cut off after --drain. It stays stopped for the next test."""
     with endpoint.client(endpoint.key) as client:
-        whole = Stream(client, 150)
-        with subprocess.Popen(endpoint.vmtool.argv("stop", NAME), stderr=subprocess.DEVNULL) as stop:
+        whole, cut = Stream(client, 100), Stream(client, 5000)
+        with subprocess.Popen(endpoint.vmtool.argv("stop", NAME, "--drain", "5"), stderr=subprocess.PIPE,
+                              text=True) as stop:
             until(lambda: endpoint.health == '{"status": "stopping"}', "it takes requests")
             with pytest.raises(openai.InternalServerError) as error:
                 client.models.list()
-            assert (error.value.status_code, error.value.response.headers["retry-after"]) == (503, "30")
-            assert whole.result() == (150, "")
-            assert stop.wait(60) == 0
-        endpoint.vmtool("start", NAME)
-        cut = Stream(client, 5000)
-        err = endpoint.vmtool("stop", NAME, "--drain", "1").err
-        assert "1 answers are cut off" in err
-        assert cut.result()[1]
+            _, err = stop.communicate(timeout=60)
+        assert (error.value.status_code, error.value.response.headers["retry-after"]) == (503, "30")
+        assert (whole.result(), bool(cut.result()[1])) == ((100, ""), True)
+        assert (stop.returncode, "1 answers are cut off" in err) == (0, True), err
     events = [json.loads(line) for line in endpoint.vmtool("events", NAME, "--json").out.splitlines()]
-    [one] = [event for event in events if event["event"] == "cut-off"]
-    assert one["answers"] == 1
-    endpoint.vmtool("start", NAME)
+    assert [event["answers"] for event in events if event["event"] == "cut-off"] == [1]
 
 
 @pytest.mark.slow
 def test_a_stop_that_is_given_up_leaves_it_as_it_was(endpoint: Endpoint) -> None:
     """By Ctrl-C, the end of a terminal, or a kill: within half a minute it takes requests again."""
+    endpoint.vmtool("start", NAME)
     with endpoint.client(endpoint.key) as client:
         for number, kept in ((signal.SIGTERM, True), (signal.SIGKILL, False)):
             stream = Stream(client, 300)
