@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +37,8 @@ def evidence(state: State, server: str, output: Path, nonce: str | None, as_json
         raise click.UsageError("--json needs -o FILE: the answer itself goes to stdout otherwise")
     require_packages(SERVER_PACKAGES, "connect")
     given = parse_server_nonce(nonce)
+    import asyncio  # the other commands of `vmtool attest` speak to nobody
+
     from vmtool.launch.commands.find_server import find_server
 
     place = find_server(state, server, plain=True)
