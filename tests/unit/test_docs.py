@@ -171,3 +171,10 @@ def test_the_package_carries_license_and_readme() -> None:
     assert (metadata["license"], metadata["license_files"]) == ("Apache-2.0", "LICENSE")
     assert "Apache License\n                           Version 2.0" in (d.ROOT / "LICENSE").read_text()
     assert metadata["long_description"] == "file: README.md"
+
+
+def test_each_alert_is_explained_to_whom_it_wakes() -> None:
+    alerts = re.findall(r"alert: (\w+)", (d.ROOT / "templates" / "metrics" / "alerts.j2").read_text())
+    page = (d.ROOT / "docs" / "service.md").read_text()
+    assert len(alerts) > 5
+    assert [alert for alert in alerts if f"`{alert}`" not in page] == []
