@@ -9,9 +9,11 @@ from datetime import datetime
 from typing import Any
 
 from vmtool import plan as p
-from vmtool.attest.tee_files import COLLATERAL
+from vmtool.attest.tee_files import COLLATERAL, files_of
+from vmtool.attest.workers import ask_server
 from vmtool.claims import Claim
 from vmtool.foreign import parse_json
+from vmtool.instance.instance import Instance, InstanceRecord
 from vmtool.machine import Reader
 
 NAME = "guest.tee"
@@ -19,6 +21,17 @@ SECONDS = 60.0
 # Without these nothing is verified; makers give them to whoever asks.
 NEEDS = {"snp": "the chip's VCEK or VLEK (certificate of AMD's KDS), where the host gives none along",
          "tdx": "Intel's collateral for the platform, JSON as dcap-qvl has it"}
+
+
+def launch_claim(reader: Reader, instance: Instance, record: InstanceRecord, said: Claim) -> Claim:
+    """The claim of a launch: where a TEE was asked for, its own endpoint is asked for evidence.
+
+    Args:
+        said: as `tee_claim`.
+    """
+    if not record.confidential:
+        return said
+    return tee_claim(reader, said, ask_server.Order(record.server, files_of(instance.paths, record.tee)), record.tee)
 
 
 def tee_claim(reader: Reader, said: Claim, order: Any, tee: str) -> Claim:

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from vmtool import plan as p
+from vmtool.attest.tee_claims import NAME as TEE
+from vmtool.attest.tee_claims import launch_claim
 from vmtool.claims import WORD, Claim
 from vmtool.instance.instance import Instance, InstanceRecord
 from vmtool.libvirt.initramfs_files import DISKS
@@ -41,7 +43,9 @@ def domain_claims(reader: Reader, instance: Instance, record: InstanceRecord, *,
     description = text or ""
     report = parse_report(_ask(reader, instance, record))
     return (*machine_claims(reader, record, instance.pid), unchanged_claim(path, text, record.details["configuration"]),
-            *_image(reader, description, whole=whole), *guest_claims(report, record, description),
+            *_image(reader, description, whole=whole),
+            *(launch_claim(reader, instance, record, claim) if whole and claim.id == TEE else claim
+              for claim in guest_claims(report, record, description)),
             *([measured_claim(reader, instance, record, whole=whole)] if "tpm" in record.details else []))
 
 

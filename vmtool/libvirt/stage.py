@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from vmtool.attest.measure.guest import MeasuredGuest
+from vmtool.attest.plan import plan_tee_reference
+from vmtool.attest.tee_files import files_of
 from vmtool.claims import Claim
 from vmtool.facts.cpu import read_cpu
 from vmtool.facts.kvm import read_kvm
@@ -34,7 +36,7 @@ from vmtool.serving.gateway import GATEWAY
 from vmtool.spec.runtime import Spec
 from vmtool.stage.container import server_command
 from vmtool.stage.launch import Launch, Launcher
-from vmtool.tee.table import tee_of
+from vmtool.tee.table import NONE, tee_of
 
 
 class LibvirtLauncher(Launcher):
@@ -84,6 +86,8 @@ class LibvirtLauncher(Launcher):
     def steps(self, launch: Launch) -> Iterator[Step]:
         spec, made, directory = launch.spec, launch.made, launch.directory
         yield steps.plan_initrd(spec, made, server_command(launch, key=KEY, host=GATEWAY))
+        if (tee := launch.body.runtime.tee) != NONE:
+            yield plan_tee_reference(self.measured(launch), launch.name, files_of(launch.paths, tee))
         if launch.body.runtime.libvirt.tpm:
             yield steps.plan_reference(self.measured(launch), launch.name, directory)
         yield steps.plan_domain(spec, made, launch.network, launch.netns, directory)

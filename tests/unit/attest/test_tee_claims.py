@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import json
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from tests.unit.attest import make_firmware
 from tests.unit.attest.cases import request
 from tests.unit.bundle.cases import appraised, forged, launched, unproven
 from tests.unit.connect.cases import KEY, NONCE
+from tests.unit.kata.cases import RECORD
 from vmtool.attest.measure import launch_digest as launch_digests
 from vmtool.attest.measure.guest import MeasuredGuest
 from vmtool.attest.measure.launch_digest import launch_digest
@@ -34,7 +36,7 @@ from vmtool.endpoint.client import Server
 from vmtool.engine.worker import do_order
 from vmtool.errors import VmtoolError
 from vmtool.host.local import LocalHost
-from vmtool.instance.instance import Paths
+from vmtool.instance.instance import Instance, Paths
 from vmtool.machine import Output, Reader, Trust
 from vmtool.serving.evidence.binding import NO_KEY
 from vmtool.serving.evidence.collect import document
@@ -173,6 +175,26 @@ def test_without_a_computed_measurement_no_report_proves_it(paths: Paths, tmp_pa
     assert (found.verdict, "sev-snp-measure" in found.evidence) == ("not-checked", True), "and the launch went on"
     (paths.evidence / "tee-reference.yaml").unlink()
     assert claim(paths, monkeypatch, booted(guest(tmp_path))).verdict == "not-checked"
+
+
+@pytest.mark.parametrize("handler", ["kata", "libvirt"])
+def test_a_launch_asks_its_own_endpoint_only_with_proof(handler: str) -> None:
+    """And no other machine than the one with the worker knows more than the guest's own word."""
+    module = importlib.import_module(f"vmtool.{handler}.proof")
+    look = module.domain_claims if handler == "libvirt" else module.guest_claims
+    details = {**RECORD.details, "rendered": "/i/chat/kata/configuration.toml", "channel": "/c.sock"}
+    record = replace(RECORD, handler=handler, details=details)
+    instance = Instance("chat", Paths(Path("/i/chat")), record, "running", 9)
+    for whole in (False, True):
+        reader = ObservingReader(Proc({}))
+        [found] = [each for each in look(reader, instance, record, whole=whole) if each.id == "guest.tee"]
+        assert found.verdict == "not-checked"
+        assert any("attest.ask_server" in " ".join(key) for key in reader.answers) == whole
+        assert ("it gave no evidence: not within 60 s" in found.evidence) == whole
+    plain = replace(record, tee="none")
+    reader = ObservingReader(Proc({}))
+    look(reader, replace(instance, record=plain), plain, whole=True)
+    assert not any("attest.ask_server" in " ".join(key) for key in reader.answers)
 
 
 def test_evidence_of_another_tee_fails_and_the_guests_own_word_counts(paths: Paths, tmp_path: Path,

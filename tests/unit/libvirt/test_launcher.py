@@ -54,9 +54,10 @@ def written(made: Plan, name: str = "domain.xml") -> str:
 def test_the_table_of_contents() -> None:
     titles = [step.title for step in plan(wish("snp", 1)).steps]
     assert titles[3] == "make the guest's disks: workload and model"
-    assert titles[-11:] == [
+    assert titles[-12:] == [
         "bind 0000:81:00.0 to vfio-pci",
         "make the guest's initramfs",
+        "work out what the guest's evidence of snp must show",
         "start the domain vmtool-chat (qemu:///system)",
         "look whether the guest really runs in snp",
         "verify what was started, before it gets the key",

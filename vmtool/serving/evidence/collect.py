@@ -46,14 +46,23 @@ def collect(bound: bytes, guest: Guest | None = None) -> Collected | None:
 
 
 def _by_device(collectors: Iterable[tuple[str, Collector]], guest: Guest, bound: bytes) -> Collected | None:
+    """By the first that gives any: a process may have the right to one interface of its TEE, and not to another.
+
+    Raises:
+        NotCollected: why the first that is there gives none, when no other does.
+    """
+    failed: list[NotCollected] = []
     for path, ask in collectors:
         if guest.exists(path):
             try:
-                found = ask(guest, bound)
+                if found := ask(guest, bound):
+                    return found
+            except NotCollected as error:
+                failed.append(error)
             except (OSError, ValueError, IndexError) as error:
-                raise NotCollected(f"{path}: {getattr(error, 'strerror', None) or error}") from error
-            if found:
-                return found
+                failed.append(NotCollected(f"{path}: {getattr(error, 'strerror', None) or error}"))
+    if failed:
+        raise failed[0]
     return None
 
 

@@ -128,6 +128,14 @@ def test_a_kernel_with_configfs_and_no_provider_is_asked_by_its_device() -> None
     assert (found := collect(BOUND, guest)) and found.kind == "virtcca"
 
 
+def test_where_one_interface_is_denied_another_of_the_tee_is_asked() -> None:
+    denied: Any = lambda data: (_ for _ in ()).throw(fails(errno.EACCES))  # noqa: E731
+    found = collect(BOUND, FakeGuest("sev_guest", denied, devices={sev_guest.DEVICE: sev_guest_device(report)}))
+    assert found and found.evidence == report(report_data(BOUND))
+    with pytest.raises(NotCollected, match="tsm/report: Permission denied"):
+        collect(BOUND, FakeGuest("sev_guest", denied, devices={sev_guest.DEVICE: firmware_fails}))
+
+
 def test_a_tee_is_preferred_to_a_tpm() -> None:
     guest = FakeGuest("sev_guest", report, tpm=lambda command: b"")
     assert (found := collect(BOUND, guest)) and found.kind == "snp"
