@@ -41,7 +41,7 @@ class Account:
         if self.first and self.meter.events:
             self.first()
             self.first = None
-        if self.client.budgets:
+        if self.meter.events and self.client.budgets:  # a stream may be long; else the end comes at once
             self._charge()
 
     def close(self) -> None:
