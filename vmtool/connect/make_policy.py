@@ -17,6 +17,8 @@ from vmtool.tee.table import NONE
 HEAD = "apiVersion: vmtool/v1\nkind: ConnectPolicy\n"
 CA = ("# The server's certificate is of vmtool's CA. Without a TEE this tells whether it is the right server:\n"
       "# vmtool ca export > vmtool-ca.pem\n# ca: vmtool-ca.pem\n")
+GPUS = ("# The launch passes on GPUs. To require evidence of NVIDIA's as well, name the RIMs of their driver\n"
+        "# and VBIOS in `collateral: [...]`, and add to `reference`:\n#   nvidia: {{count: {}}}\n")
 Values = Mapping[str, Mapping[str, Any]]
 
 
@@ -43,5 +45,7 @@ def policy_text(path: Path, body: Body, values: Values, missing: Mapping[str, st
     loose = "" if tee != NONE else "allow_unconfidential: true\n"
     # Of a TPM beside a TEE nothing is asked: a server shows one kind of evidence.
     kept = {name: found for name, found in reference.items() if tee == NONE or name == tee}
+    given = body.resources.accelerators
+    gpus = GPUS.format(len(given.bdf) or given.count) if tee != NONE and (given.bdf or given.count) else ""
     shown = yaml.safe_dump({"reference": kept}, sort_keys=False) if kept else ""
-    return f"# Of {printable(path.name)}, {what}.\n{HEAD}{loose}{CA if body.tls.source == 'ca' else ''}{shown}"
+    return f"# Of {printable(path.name)}, {what}.\n{HEAD}{loose}{CA if body.tls.source == 'ca' else ''}{gpus}{shown}"

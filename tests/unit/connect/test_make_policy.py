@@ -43,6 +43,16 @@ def test_the_values_of_a_tee_become_its_policy(tmp_path: Path) -> None:
     assert "vmtool ca export > vmtool-ca.pem" in text
 
 
+def test_gpus_of_a_launch_in_a_tee_are_counted_in_a_remark(tmp_path: Path) -> None:
+    made = body(tmp_path, "kata, tee: snp")
+    assert "nvidia" not in policy_text(Path("spec.yaml"), made, SNP, {})
+    passed = made.resources.accelerators.model_copy(update={"count": 2})
+    with_gpus = made.model_copy(update={"resources": made.resources.model_copy(update={"accelerators": passed})})
+    text = policy_text(Path("spec.yaml"), with_gpus, SNP, {})
+    assert "#   nvidia: {count: 2}\n" in text and not policy(tmp_path, text).expects_devices
+    assert policy(tmp_path, text + "  nvidia: {count: 2}\n").expects_devices
+
+
 def test_without_a_tee_it_says_so(tmp_path: Path) -> None:
     text = policy_text(Path("spec.yaml"), body(tmp_path, "runc", "none"), {}, {})
     assert policy(tmp_path, text).allow_unconfidential

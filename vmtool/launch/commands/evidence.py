@@ -98,3 +98,5 @@ def _show(place: Place, answer: ServerEvidence, output: Path, as_json: bool) -> 
     if answer.evidence:
         click.echo(f"verify: {check}", err=aside)
         click.echo("        with --reference FILE of what it must show; else any guest of that kind passes", err=aside)
+    if answer.kind == "tdx":
+        click.echo("        and --collateral FILE, Intel's for its platform; else nothing is proven", err=aside)
