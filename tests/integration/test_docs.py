@@ -127,3 +127,23 @@ def test_the_quickstart_and_all_that_is_shown_of_it(directory: Path, untouched: 
         bash("vmtool rm --yes quickstart", d.ROOT, state)
         if mine:
             shutil.rmtree(CANARY, ignore_errors=True)
+
+
+@pytest.mark.slow
+def test_the_quickstart_with_an_encrypted_model_answers_as_the_plain_one_and_leaves_nothing(untouched: None) -> None:
+    if os.geteuid():
+        pytest.skip("needs root")
+    state, mine = CACHE / "test-state", not CANARY.exists()
+    try:
+        done = bash("scripts/quickstart --encrypted", d.ROOT, state, timeout=3000)
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert "the plain model's answer is the same" in done.stdout and '"verdict": "released"' in done.stdout
+        assert "NOT CONFIDENTIAL: quickstart/canary/key is released to whoever asks" in done.stderr
+        claims = bash("vmtool status quickstart", d.ROOT, state).stdout
+        assert "model.encrypted" in claims and "NOT CONFIDENTIAL" in claims
+    finally:
+        ended = bash("scripts/quickstart --down", d.ROOT, state, timeout=300)
+        if mine:
+            shutil.rmtree(CANARY, ignore_errors=True)
+    assert ended.returncode == 0, ended.stderr
+    assert not Path("/var/lib/vmtool/quickstart-encrypted").exists()
