@@ -102,7 +102,7 @@ def broker(launched: Vmtool, encrypted: Encrypted, tmp_path: Path) -> Iterator[B
 
 def test_a_broker_releases_the_key_to_the_container_that_this_host_never_gives_one(
         launched: Vmtool, encrypted: Encrypted, broker: Broker, make_spec: MakeSpec) -> None:
-    """With a stand-in of vLLM. What the broker refuses, and that it is not there, is said with step and reason."""
+    """With a stand-in of vLLM. That the broker is not there is said with its address."""
     spec = make_spec("sealed", **broker.spec(encrypted))
     with broker.running():
         launched("run", spec)
@@ -112,12 +112,18 @@ def test_a_broker_releases_the_key_to_the_container_that_this_host_never_gives_o
         assert "evidence is by the sample attester, which proves nothing" in launched("logs", "sealed").out
         assert_nowhere(launched, encrypted)
         launched("rm", "--yes", "sealed")
-        other = make_spec("sealed", **broker.spec(encrypted, "demo/other/key"))
-        refused = launched("run", other, status=4).err
-        assert "the encrypted model is refused: no key for the model came: resource: the broker refused" in refused
-        assert "PluginInternalError: there is no such resource, or it cannot be read" in refused
     gone = launched("run", spec, status=4).err
     assert f"no key for the model came: auth: https://{broker.address}:8443: Connection refused" in gone
+
+
+@pytest.mark.slow
+def test_what_a_broker_refuses_is_said_with_step_and_reason(launched: Vmtool, encrypted: Encrypted, broker: Broker,
+                                                            make_spec: MakeSpec) -> None:
+    with broker.running():
+        other = make_spec("sealed", **broker.spec(encrypted, "demo/other/key"))
+        refused = launched("run", other, status=4).err
+    assert "the encrypted model is refused: no key for the model came: resource: the broker refused" in refused
+    assert "PluginInternalError: there is no such resource, or it cannot be read" in refused
 
 
 @pytest.mark.slow
