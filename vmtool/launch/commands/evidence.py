@@ -12,6 +12,7 @@ from vmtool.cli.output import print_json, printable
 from vmtool.errors import VerificationFailed, shell_word
 from vmtool.host.files import write_output
 from vmtool.paths import State
+from vmtool.tee.tdx import TDX
 
 if TYPE_CHECKING:
     from vmtool.attest.server.answer import ServerEvidence
@@ -98,5 +99,5 @@ def _show(place: Place, answer: ServerEvidence, output: Path, as_json: bool) -> 
     if answer.evidence:
         click.echo(f"verify: {check}", err=aside)
         click.echo("        with --reference FILE of what it must show; else any guest of that kind passes", err=aside)
-    if answer.kind == "tdx":
+    if answer.kind == TDX.name:
         click.echo("        and --collateral FILE, Intel's for its platform; else nothing is proven", err=aside)
