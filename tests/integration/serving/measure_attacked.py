@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import signal
 import socket
 import statistics
 import subprocess
@@ -12,7 +13,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.integration.serving.processes import Serving, until
+from tests.integration.serving.processes import Serving, serving, until
+from tests.integration.serving.run_turns import MARK
 
 Connect = Callable[[], socket.socket]
 ATTACKS, REQUESTS = 5, 300
@@ -96,3 +98,25 @@ def measure_attacked(one: Serving, engine: Connect, proxied: Connect, port: int,
                f"x); the attacker, of lowest priority, opened {rate:.0f} a second and used {100 * used:.0f} % of a "
                "core")
     yield f"the front's memory: {one.memory() >> 20} MiB at most"
+
+
+def measure_turns(directory: Path) -> Iterator[str]:
+    """What one turn of the front's loop takes of a processor: nobody waits less, and another load changes it little."""
+    directory.mkdir()
+    with serving(directory, runner=f"{__package__}.run_turns") as one:
+        def turns() -> tuple[float, float]:
+            before = one.log().count(MARK)
+            one.front.send_signal(signal.SIGUSR1)
+            until(lambda: one.log().count(MARK) > before, "the front does not tell its turns")
+            longest, most = one.log().rpartition(MARK)[2].split()[:2]
+            return 1000 * float(longest), 1000 * float(most)
+
+        turns()
+        latencies(one.connect, one.chat(), 1000)
+        calm, calm_most = turns()
+        with attacked(one.port):
+            turns()
+            latencies(one.connect, one.chat(), 1000)
+            during, most = turns()
+    yield (f"CPU of a turn of the front's loop, p99: {calm:.2f} ms before the attack, {during:.2f} during "
+           f"({during / calm:.2f}x); the longest {calm_most:.2f} and {most:.2f}")
