@@ -1,6 +1,6 @@
 """What all tests share: the slow ones' switch, the lanes, the list of tests that must really run, and what did not run.
 
-With `-n 2` the tests run in two processes, and this runs in those and in the one that reports: what the report needs
+With `-n` the tests run in several processes, and this runs in those and in the one that reports: what the report needs
 travels in `user_properties`.
 """
 

@@ -78,5 +78,6 @@ def test_what_looks_at_the_whole_machine_is_in_one_lane() -> None:
 
 def test_lanes_come_first_and_within_them_nothing_changes() -> None:
     tests = ["tests/unit/b.py::z", "tests/integration/test_rootfs.py::b", "tests/lab/test_lab.py::c",
-             "tests/integration/test_run.py::e", "tests/integration/test_rootfs.py::a", "tests/unit/a.py::y"]
-    assert sorted(tests, key=rank) == [tests[3], tests[1], tests[4], tests[2], tests[0], tests[5]]
+             "tests/integration/test_run.py::e", "tests/integration/test_rootfs.py::a", "tests/unit/a.py::y",
+             "tests/integration/test_watch.py::w"]
+    assert sorted(tests, key=rank) == [tests[3], tests[1], tests[4], tests[6], tests[2], tests[0], tests[5]]
