@@ -223,6 +223,9 @@ class Host(DeviceReader, Protocol):
                 deadline: float, trust: Trust | None = None) -> tuple[int, str]:
         """An HTTP answer's status and text (at most 1 MiB); status 0 and the reason when there is none."""
 
+    def shown_certificate(self, host: str, port: int, *, deadline: float) -> bytes:
+        """The certificate that a server of TLS shows, as PEM, believed by nobody yet; empty when none is shown."""
+
     def stream(self, method: str, url: str, *, headers: Mapping[str, str] = {}, body: bytes | None = None,
                deadline: float, trust: Trust | None = None
                ) -> contextlib.AbstractContextManager[tuple[int, Iterator[str]]]:

@@ -118,6 +118,9 @@ class FakeHost(LocalHost):
                 deadline: float, trust: Trust | None = None) -> tuple[int, str]:
         return 0, "connection refused"
 
+    def shown_certificate(self, host: str, port: int, *, deadline: float) -> bytes:
+        return b""
+
     def stream(self, method: str, url: str, *, headers: Mapping[str, str] = {}, body: bytes | None = None,
                deadline: float, trust: Trust | None = None
                ) -> contextlib.AbstractContextManager[tuple[int, Iterator[str]]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from vmtool.access.tokens import read_tokens
 from vmtool.plan.action import Action
-from vmtool.serving.access_list import digest_of
+from vmtool.serving.access_list import OWN_KEY, digest_of
 
 if TYPE_CHECKING:
     from vmtool.machine import Host
@@ -27,7 +27,8 @@ class WriteAccess(Action):
         key: file with the API keys; tokens: file with the named tokens, which need not be there.
         manager: file with the key of whoever may change the list; scraper: of whoever may read the metrics.
         path: the file that is written.
-        tls: directory with certificate.pem, key.pem and, when clients must have one too, clients.pem.
+        tls: directory with certificate.pem and key.pem, or with own-key when the front makes its own; and, when clients
+            must have one too, clients.pem.
     """
 
     key: Path
@@ -44,7 +45,8 @@ class WriteAccess(Action):
             for name, file in (("manager", self.manager), ("scraper", self.scraper)))
         further = "".join(f" [ ! -e {shlex.quote(str(file))} ] || {_der(word)} {shlex.quote(str(file))};"
                           for file, word in self._encoded())
-        return (f"{{ awk 1 {key}; [ ! -e {tokens} ] || awk 1 {tokens}; {digests}{further} }} | "
+        own = f" [ ! -e {shlex.quote(str(self.tls / OWN_KEY))} ] || echo {OWN_KEY};" if self.tls else ""
+        return (f"{{ awk 1 {key}; [ ! -e {tokens} ] || awk 1 {tokens}; {digests}{further}{own} }} | "
                 f"install -m 0400 /dev/stdin {path}")
 
     def do(self, host: Host) -> None:
@@ -54,6 +56,8 @@ class WriteAccess(Action):
             lines.append(f"{name} sha256:{digest_of(host.read(path).splitlines()[0]).hex()}".encode())
         for file, word in self._encoded():
             lines += _encoded(word, host.read(file)) if host.exists(str(file)) else []
+        if self.tls and host.exists(str(self.tls / OWN_KEY)):
+            lines.append(OWN_KEY.encode())
         host.write(self.path, b"".join(line + b"\n" for line in lines), mode=0o400)
 
     def _encoded(self) -> tuple[tuple[Path, str], ...]:

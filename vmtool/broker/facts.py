@@ -117,6 +117,8 @@ class _Reading:
         tls = self.spec.tls
         if tls.clients:
             raise ValueError("guests have no certificates: what they show is evidence")
+        if tls.in_guest:
+            raise ValueError("guests know the broker by its certificate: source: ca, or files")
         if tls.source == "ca":
             if self.issue is None:
                 raise ValueError("there is no CA of vmtool's own here")

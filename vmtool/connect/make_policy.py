@@ -19,6 +19,8 @@ CA = ("# The server's certificate is of vmtool's CA. Without a TEE this tells wh
       "# vmtool ca export > vmtool-ca.pem\n# ca: vmtool-ca.pem\n")
 GPUS = ("# The launch passes on GPUs. To require evidence of NVIDIA's as well, name the RIMs of their driver\n"
         "# and VBIOS in `collateral: [...]`, and add to `reference`:\n#   nvidia: {{count: {}}}\n")
+HELD = ("# The TLS key is made on its host and handed over: whoever runs that host can read what is sent all the "
+        "same.\n# spec.tls.source: guest has the endpoint make it.\n")
 Values = Mapping[str, Mapping[str, Any]]
 
 
@@ -48,4 +50,6 @@ def policy_text(path: Path, body: Body, values: Values, missing: Mapping[str, st
     given = body.resources.accelerators
     gpus = GPUS.format(len(given.bdf) or given.count) if tee != NONE and (given.bdf or given.count) else ""
     shown = yaml.safe_dump({"reference": kept}, sort_keys=False) if kept else ""
-    return f"# Of {printable(path.name)}, {what}.\n{HEAD}{loose}{CA if body.tls.source == 'ca' else ''}{gpus}{shown}"
+    held = HELD if tee != NONE and not body.tls.in_guest else ""
+    remarks = f"{CA if body.tls.source == 'ca' else ''}{gpus}"
+    return f"# Of {printable(path.name)}, {what}.\n{held}{HEAD}{loose}{remarks}{shown}"

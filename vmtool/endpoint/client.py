@@ -63,13 +63,22 @@ def address_of(host: Host, server: Server) -> Address:
     Raises:
         VmtoolError: the result file is absent or has no address.
     """
-    address = server.host
-    if not address:
-        try:
-            address = parse_json(host.read(server.result))["ips"][0]["address"].partition("/")[0]
-        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-            raise VmtoolError(f"{server.result}: has no address of the container") from error
-    return Address(f"http{'s' if server.trust else ''}://{address}:{server.port}", server.trust)
+    return Address(f"http{'s' if server.trust else ''}://{host_of(host, server)}:{server.port}", server.trust)
+
+
+def host_of(host: Host, server: Server) -> str:
+    """The address alone.
+
+    Raises:
+        VmtoolError: as `address_of`.
+    """
+    if server.host:
+        return server.host
+    try:
+        found: str = parse_json(host.read(server.result))["ips"][0]["address"].partition("/")[0]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise VmtoolError(f"{server.result}: has no address of the container") from error
+    return found
 
 
 def ask(host: Host, url: Address, key: Path, model: str, prompt: str, *, deadline: float,

@@ -32,6 +32,23 @@ def request(method: str, url: str, headers: Mapping[str, str], body: bytes | Non
         return 0, _reason(error)
 
 
+def shown_certificate(host: str, port: int, deadline: float) -> bytes:
+    """The certificate that a server shows, as PEM; empty when it shows none within `deadline` seconds."""
+    try:
+        with socket.create_connection((host, port), deadline) as plain, unknown_server().wrap_socket(plain) as shown:
+            return ssl.DER_cert_to_PEM_cert(shown.getpeercert(binary_form=True) or b"").encode()
+    except OSError:
+        return b""
+
+
+def unknown_server() -> ssl.SSLContext:
+    """A context that takes any certificate of TLS 1.3: what it is worth is found out otherwise."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version, context.check_hostname = ssl.TLSVersion.TLSv1_3, False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
 @contextlib.contextmanager
 def stream(method: str, url: str, headers: Mapping[str, str], body: bytes | None, deadline: float,
            trust: Trust | None = None) -> Iterator[tuple[int, Iterator[str]]]:

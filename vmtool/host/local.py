@@ -188,6 +188,11 @@ class LocalHost(LocalMachine):
 
         return http.request(method, url, headers, body, deadline, trust)
 
+    def shown_certificate(self, host: str, port: int, *, deadline: float) -> bytes:
+        from vmtool.host import http
+
+        return http.shown_certificate(host, port, deadline)
+
     def stream(self, method: str, url: str, *, headers: Mapping[str, str] = {}, body: bytes | None = None,
                deadline: float, trust: Trust | None = None
                ) -> contextlib.AbstractContextManager[tuple[int, Iterator[str]]]:

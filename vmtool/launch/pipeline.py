@@ -21,7 +21,7 @@ from vmtool.stage.launch import Launch, Launcher, Stage, digest
 from vmtool.stage.model import ModelStage
 from vmtool.stage.network import NetworkStage
 from vmtool.stage.server import CanaryStage, HealthStage
-from vmtool.stage.tls import TlsStage
+from vmtool.stage.tls import OwnKeyStage, TlsStage
 
 if TYPE_CHECKING:
     from vmtool.doctor.host import HostFacts
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 # Before the launcher's own part, and after it.
 BEFORE: tuple[Stage, ...] = (ModelStage(), EncryptionStage(), FilesStage(), ImageStage(), NetworkStage(),
                              DevicesStage(), TlsStage())
-AFTER: tuple[Stage, ...] = (HealthStage(), CanaryStage())
+AFTER: tuple[Stage, ...] = (OwnKeyStage(), HealthStage(), CanaryStage())
 STAGES = (*BEFORE, *AFTER)
 # Handler -> module below vmtool with its LAUNCHER, imported when it is asked for.
 LAUNCHERS = {"runc": "runc.stage", "kata": "kata.stage", "libvirt": "libvirt.stage"}

@@ -20,8 +20,7 @@ def read_metrics(host: Host, instance: Instance) -> InstanceFacts:
             if asked is None or when > asked:
                 canary, asked = bool(parse_json(host.read(path))["right"]), when
     with suppress(OSError, ValueError, ModuleNotFoundError):
-        from vmtool.tls.given import read_certificates
+        from vmtool.tls.renew import ends as end_of_certificate
 
-        shown = read_certificates(host.read(instance.paths.tls / "certificate.pem"))[0]
-        ends = shown.not_valid_after_utc.timestamp()
+        ends = end_of_certificate(host, instance).timestamp()
     return InstanceFacts(instance.name, instance.serves, canary, asked, ends)

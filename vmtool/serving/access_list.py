@@ -7,6 +7,7 @@ Each line is an API key, or one of
     scraper sha256:DIGEST
     certificate BASE64            of the DER; the front's own first, then those that lead to its CA
     certificate-key BASE64
+    own-key                       instead of those two: the front makes its key, and a certificate with it
     client-ca BASE64              whose certificates clients must have; one line for each
 
 A token is known by its digest only. Blank lines and lines with # in front are left out. Small, since the entrypoint
@@ -31,6 +32,7 @@ LIMIT = re.compile(r"[1-9][0-9]{0,8}")
 DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 OWN = (b"manager", b"scraper")
 ENCODED = (b"certificate", b"certificate-key", b"client-ca")
+OWN_KEY = "own-key"
 MOST_CERTIFICATES = 20
 LIMITS = ("requests", "tokens", "streams")
 
@@ -61,11 +63,16 @@ class AccessToken:
 
 @dataclass(frozen=True)
 class Certificates:
-    """What the front shows, and whose certificates it asks its clients for; all as DER."""
+    """What the front shows, and whose certificates it asks its clients for; all as DER.
+
+    Args:
+        own: the front makes chain and key by itself; they are empty here.
+    """
 
     chain: tuple[bytes, ...]
     key: bytes
     clients: tuple[bytes, ...] = ()
+    own: bool = False
 
 
 @dataclass(frozen=True)
@@ -110,6 +117,7 @@ def parse(data: bytes, where: str) -> AccessList:
     tokens: list[AccessToken] = []
     own: dict[bytes, bytes] = {}
     encoded: dict[bytes, list[bytes]] = {name: [] for name in ENCODED}
+    own_key = False
     for number, line in _lines(data):
         words = line.split()
         try:
@@ -119,14 +127,16 @@ def parse(data: bytes, where: str) -> AccessList:
                 own[words[0]] = _digest(words[1].decode("latin-1"))
             elif words[0] in encoded:
                 encoded[words[0]].append(_decoded(words))
+            elif words == [OWN_KEY.encode()]:
+                own_key = True
             else:
                 keys.append(_key(line, len(keys)))
         except ValueError as error:
             raise ValueError(f"{where}, line {number}: {error}") from None
     if not keys:
         raise ValueError(f"{where}: no API key in it")
-    return AccessList(_distinct([*keys, *tokens], where), own.get(b"manager", b""), _certificates(encoded, where),
-                      own.get(b"scraper", b""))
+    return AccessList(_distinct([*keys, *tokens], where), own.get(b"manager", b""),
+                      _certificates(encoded, own_key, where), own.get(b"scraper", b""))
 
 
 def parse_tokens(data: bytes, where: str) -> tuple[AccessToken, ...]:
@@ -182,11 +192,13 @@ def _decoded(words: list[bytes]) -> bytes:
         raise ValueError(f"{words[0].decode()} needs one word in base64") from None
 
 
-def _certificates(encoded: dict[bytes, list[bytes]], where: str) -> Certificates | None:
+def _certificates(encoded: dict[bytes, list[bytes]], own_key: bool, where: str) -> Certificates | None:
     chain, keys, clients = (tuple(encoded[name]) for name in ENCODED)
-    if not (chain or keys or clients):
+    if own_key and not chain and not keys and len(clients) <= MOST_CERTIFICATES:
+        return Certificates((), b"", clients, own=True)
+    if not (chain or keys or clients or own_key):
         return None
-    if not chain or len(keys) != 1 or max(len(chain), len(clients)) > MOST_CERTIFICATES:
+    if own_key or not chain or len(keys) != 1 or max(len(chain), len(clients)) > MOST_CERTIFICATES:
         raise ValueError(f"{where}: a certificate has one key, and at most {MOST_CERTIFICATES} that lead to its CA")
     return Certificates(chain, keys[0], clients)
 

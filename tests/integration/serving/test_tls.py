@@ -11,10 +11,12 @@ from pathlib import Path
 import openai
 import pytest
 
-from tests.integration.serving.certificates import issue, lines, trusting
+from tests.integration.serving.certificates import issue, line, lines, trusting
 from tests.integration.serving.floods import FLOODS, MOST_MEMORY, enough_descriptors
 from tests.integration.serving.processes import Serving, serving, until
 from tests.integration.serving.run_front import KEY, MANAGER, MANAGERS_LINE
+from vmtool.host.http import request, shown_certificate, unknown_server
+from vmtool.machine import Trust
 from vmtool.tls.authority import certificate_path
 
 HELLO = bytes.fromhex("16030100c8010000c40303")
@@ -174,3 +176,42 @@ def test_a_client_that_goes_ends_its_request(front: Serving) -> None:
         connection.sendall(front.chat(hang=50))
         until(lambda: "begun" in front.events(), "the engine has no request")
     until(lambda: "given up" in front.events(), "the engine works for nobody")
+
+
+def own_key(directory: Path) -> contextlib.AbstractContextManager[Serving]:
+    """A front that makes its key, known by what it shows first, as the worker learns it."""
+    (directory / "list").write_text("own-key\n")
+    return serving(directory, more=directory / "list", secure=unknown_server())
+
+
+def test_a_key_that_the_front_has_made_is_another_one_at_each_start_and_stays_while_it_runs(tmp_path: Path) -> None:
+    seen = []
+    for number in range(2):
+        (tmp_path / str(number)).mkdir()
+        with own_key(tmp_path / str(number)) as one:
+            shown = shown_certificate("127.0.0.1", one.port, 10.0)
+            (one.directory / "trusted.pem").write_bytes(shown)
+            trust = Trust(one.directory)
+            asked = request("GET", f"https://127.0.0.1:{one.port}/v1/models", {"Authorization": f"Bearer {KEY}"}, None,
+                            10.0, trust)
+            assert asked[0] == 200
+            # Another list, as after `vmtool token add`, keeps the key; one that somebody else has is refused.
+            assert change(one, "own-key\n") == 200
+            assert change(one, lines(issue(tmp_path / "ca"))) == 422
+            assert shown_certificate("127.0.0.1", one.port, 10.0) == shown
+            seen.append(shown)
+    assert seen[0] != seen[1] and all(seen)
+    assert request("GET", f"https://127.0.0.1:{one.port}/health", {}, None, 2.0, trust)[0] == 0
+
+
+def test_clients_of_a_front_with_its_own_key_need_a_certificate_when_it_asks_for_one(tmp_path: Path) -> None:
+    mine = issue(tmp_path / "ca", "me", client=True)
+    context = unknown_server()
+    (tmp_path / "client.pem").write_bytes(mine.certificate + mine.key)
+    context.load_cert_chain(tmp_path / "client.pem")
+    (tmp_path / "list").write_text("own-key\n" + line("client-ca", certificate_path(tmp_path / "ca").read_bytes()))
+    with serving(tmp_path, more=tmp_path / "list", secure=context) as one:
+        assert one.ask("GET", "/v1/models")[0] == 200
+        stranger = Serving(one.port, one.front, one.engine, one.directory, 0, unknown_server())
+        with contextlib.suppress(OSError):
+            assert stranger.ask("GET", "/v1/models")[0] == 0, "it was let in"

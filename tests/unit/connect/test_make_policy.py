@@ -73,3 +73,10 @@ def test_what_is_missing_is_named_with_its_reason(tmp_path: Path) -> None:
     with pytest.raises(NotReady) as refused:
         policy_text(Path("spec.yaml"), body(tmp_path, "kata, tee: snp", "none"), SNP, {})
     assert [each.partition(":")[0] for each in refused.value.details] == ["spec.tls"]
+
+
+@pytest.mark.parametrize(("source", "held"), [("ca", True), ("guest", False)])
+def test_who_has_the_key_of_a_tees_endpoint_is_told(tmp_path: Path, source: str, held: bool) -> None:
+    text = policy_text(Path("spec.yaml"), body(tmp_path, "kata, tee: snp", source), SNP, {})
+    assert policy(tmp_path, text).expects == "snp"
+    assert ("whoever runs that host can read" in text) is held

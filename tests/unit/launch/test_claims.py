@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -120,3 +121,12 @@ def test_a_container_in_another_namespace_fails() -> None:
 
 def test_a_dead_container_fails() -> None:
     assert verdicts(Proc(FILES), pid=None) == {"process.running": "failed", "canary": "proven"}
+
+
+@pytest.mark.parametrize(("files", "words"), [({}, "spec.tls.source: guest"),
+                                              ({"/i/a/secret/tls/own-key": ""}, "given to nobody")])
+def test_who_has_the_key_of_tls_is_told_and_proven_by_nothing_here(files: dict[str, str], words: str) -> None:
+    instance = Instance("a", Paths(Path("/i/a")), dataclasses.replace(RECORD, tls=True), "running", 7, JournalState())
+    [claim] = [each for each in read_claims(Proc(FILES | files), instance) if each.id == "tls.key"]
+    assert claim.verdict == "not-checked"
+    assert words in claim.evidence

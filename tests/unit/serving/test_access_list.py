@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from vmtool.serving.access_list import MOST_TOKENS, AccessToken, digest_of, parse, parse_tokens, read_access
+from vmtool.serving.access_list import (
+    MOST_TOKENS,
+    AccessToken,
+    Certificates,
+    digest_of,
+    parse,
+    parse_tokens,
+    read_access,
+)
 
 A, B = "sha256:" + "a" * 64, "sha256:" + "b" * 64
 KEY = "k" * 16
@@ -60,3 +68,15 @@ def test_a_file_of_tokens_has_nothing_else(text: str) -> None:
 
 def test_no_tokens_are_no_mistake() -> None:
     assert parse_tokens(b"# none yet\n\n", "x") == ()
+
+
+def test_a_front_that_makes_its_key_is_given_none() -> None:
+    own = parse(f"{KEY}\nown-key\nclient-ca QUJD\n".encode(), "x").certificates
+    assert own == Certificates((), b"", (b"ABC",), own=True)
+
+
+@pytest.mark.parametrize("text", ["own-key\ncertificate QUJD\ncertificate-key QUJD\n", "own-key\ncertificate QUJD\n",
+                                  "own-key\ncertificate-key QUJD\n"])
+def test_nobody_else_s_key_is_taken_beside_its_own(text: str) -> None:
+    with pytest.raises(ValueError, match="a certificate has one key"):
+        parse(f"{KEY}\n{text}".encode(), "x")

@@ -228,6 +228,7 @@ CASES = {
     "launch runc, an encrypted model": Case(with_key, ENCRYPTED, LEFT),
     "launch runc, with TLS": Case(host, launch(runc.wish(tls={"source": "ca"})), LEFT | {
         r"files .*/state/ca(/ca\.(pem|key))?": "the CA, for all instances"}),
+    "launch runc, with a TLS key of its own": Case(host, launch(runc.wish(tls={"source": "guest"})), LEFT),
     "launch runc, a model of a hub": Case(host, HUB, LEFT | {r"files .*/hub": "the cache of the hub's models"}),
     "launch kata": Case(with_guests("sandbox-chat", "snp", program="/opt/kata/bin/qemu-system-x86_64"),
                         launch_kata(kata.wish()), LEFT),

@@ -67,9 +67,3 @@ def is_loopback(host: str) -> bool:
         return host == LOOPBACK[0]
 
 
-def plain_context() -> ssl.SSLContext:
-    """TLS 1.3 with whatever key the server has: what it is worth, its evidence says."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version, context.check_hostname = ssl.TLSVersion.TLSv1_3, False
-    context.verify_mode = ssl.CERT_NONE
-    return context

@@ -6,6 +6,8 @@ import asyncio
 import asyncio.sslproto
 import base64
 import contextlib
+import dataclasses
+import datetime
 import os
 import ssl
 import textwrap
@@ -18,6 +20,10 @@ if TYPE_CHECKING:
     from vmtool.serving.front.connection import Connection
 
 
+# Of a certificate that the front makes: clocks differ, and it is never renewed.
+BACK, LASTS = datetime.timedelta(days=1), datetime.timedelta(days=3650)
+
+
 class Tls:
     """What the listeners show, and whom they ask for a certificate of theirs.
 
@@ -25,10 +31,11 @@ class Tls:
         key: the digest of the public key that new connections see.
 
     Raises:
-        ValueError: the certificate does not fit its key, or something is no certificate.
+        ValueError: the certificate does not fit its key, something is no certificate, or no key can be made.
     """
 
-    def __init__(self, shown: Certificates) -> None:
+    def __init__(self, asked: Certificates) -> None:
+        shown = make_own(asked) if asked.own else asked
         self.shown, self.key = shown, key_digest(shown.chain[0])
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.minimum_version = ssl.TLSVersion.TLSv1_3
@@ -45,10 +52,14 @@ class Tls:
         """From now on new connections see this certificate; those that are there keep theirs.
 
         Raises:
-            ValueError: as the constructor, or whose certificates are taken would change.
+            ValueError: as the constructor; or whose certificates are taken would change, or who has the key.
         """
+        if shown.own != self.shown.own:
+            raise ValueError("whether the key is made in here is settled at the start")
         if set(shown.clients) != set(self.shown.clients):
             raise ValueError("another CA of the clients takes a new start")
+        if shown.own:
+            return
         _load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), shown)  # a pair that does not fit must not replace half of one
         key = key_digest(shown.chain[0])
         _load(self.context, shown)
@@ -106,6 +117,31 @@ class EncryptedConnection(asyncio.sslproto.SSLProtocol):
             base._call_eof_received()
             base._start_shutdown()
 
+
+
+def make_own(asked: Certificates) -> Certificates:
+    """A key that is nowhere but in this process, with a certificate that it signs itself: clients know it by its
+    digest, which evidence is bound to. It has no end that would come while it serves.
+
+    Raises:
+        ValueError: this image has no cryptography.
+    """
+    try:
+        from cryptography import x509
+        from cryptography.hazmat.primitives import hashes, serialization
+        from cryptography.hazmat.primitives.asymmetric import ec
+    except ModuleNotFoundError as error:
+        raise ValueError(f"no key of TLS can be made in here: this image has no Python package {error.name}") from None
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.datetime.now(datetime.UTC)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "a key made by this endpoint")])
+    certificate = (
+        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+        .serial_number(x509.random_serial_number()).not_valid_before(now - BACK).not_valid_after(now + LASTS)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256()))
+    der = key.private_bytes(serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return dataclasses.replace(asked, chain=(certificate.public_bytes(serialization.Encoding.DER),), key=der)
 
 
 def _load(context: ssl.SSLContext, shown: Certificates) -> None:

@@ -1,7 +1,8 @@
 """Makes ready what the front of an instance shows, and what vmtool itself needs to ask it: a worker.
 
-In the order's directory: certificate.pem and key.pem; clients.pem, the CAs whose certificates the front asks for;
-client.pem, vmtool's own certificate for that; trusted.pem and public.pem, by which vmtool knows the front.
+In the order's directory: certificate.pem and key.pem, or own-key when the front makes its own; clients.pem, the CAs
+whose certificates the front asks for; client.pem, vmtool's own certificate for that; trusted.pem and public.pem, by
+which vmtool knows the front.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from cryptography.x509 import Certificate
 from vmtool.errors import Refused
 from vmtool.foreign import parse_json
 from vmtool.machine import Host
+from vmtool.serving.access_list import OWN_KEY
 from vmtool.tls.authority import CA_DAYS, certificate_path, read_authority
 from vmtool.tls.given import check_dates, read_certificates, read_pair
 
@@ -30,6 +32,7 @@ class Order:
         ca: directory of vmtool's CA; directory: of the instance's files.
         names: of a certificate of that CA; `result` is the CNI result with the container's address, one more.
         certificate, key: a person's files instead; clients: of a CA whose certificates clients must have.
+        in_guest: the front makes its own key.
         keeps: whether vmtool shall know the front by the certificate of before as well: until it has the new one.
     """
 
@@ -41,20 +44,24 @@ class Order:
     key: Path | None = None
     clients: Path | None = None
     keeps: bool = False
+    in_guest: bool = False
 
 
 def run(order: Order, host: Host) -> None:
     """Do it."""
     now = datetime.datetime.now(datetime.UTC)
     host.make_dir(order.directory)
+    if order.clients:
+        _write_clients(order, host, now)
+    if order.in_guest:
+        host.write(order.directory / OWN_KEY, b"")
+        return
     chain, key = _given(order, host, now) if order.certificate else _issued(order, host, now)
     old = host.read(order.directory / "trusted.pem") if order.keeps else b""
     new = chain[0].public_bytes(PEM)
     host.write(order.directory / "trusted.pem", new + b"".join(each for each in [old] if new not in old))
     host.write(order.directory / "public.pem", chain[0].public_key().public_bytes(
         PEM, serialization.PublicFormat.SubjectPublicKeyInfo))
-    if order.clients:
-        _write_clients(order, host, now)
     host.write(order.directory / "key.pem", key, mode=0o400)
     host.write(order.directory / "certificate.pem", b"".join(each.public_bytes(PEM) for each in chain))
 
