@@ -18,11 +18,12 @@ import pytest
 from tests.fakes.kinds import KINDS
 from tests.unit.sweeps import gpu, image, launch, models, net, rootfs, watch
 from tests.unit.sweeps.engine import Case, Sweep, do, undo
-from vmtool.engine import apply
+from vmtool.engine import apply, journal_lines
 from vmtool.machine import Host
 from vmtool.paths import State
 from vmtool.plan import Action, WriteFile
 
+pytestmark = pytest.mark.thorough
 CASES: dict[str, Case] = {**net.CASES, **gpu.CASES, **launch.CASES, **image.CASES, **models.CASES,
                           **rootfs.CASES, **watch.CASES}
 
@@ -34,6 +35,7 @@ def no_waiting_for_disks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(apply, "to_json", lambda plan: {})  # plan.json is for people
     split = functools.cache(shlex.split)
     monkeypatch.setattr(shlex, "split", lambda line: list(split(line)))
+    monkeypatch.setattr(journal_lines, "_record", functools.cache(journal_lines._record))  # nobody changes one
     monkeypatch.setattr(secrets, "token_hex", lambda size: "5e" * size)
 
 

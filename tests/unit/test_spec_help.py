@@ -51,6 +51,7 @@ def merged(base: Any, change: Any) -> Any:
     return base | {name: merged(base.get(name), value) for name, value in change.items()}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("key", KEYS, ids=[key.path for key in KEYS])
 def test_every_key_is_explained_and_its_example_is_read(key: Key, tmp_path: Path) -> None:
     """A key without a line under `Args:` of its model's docstring, or without an example, fails here."""

@@ -63,6 +63,7 @@ def test_collateral_is_required_and_may_be_several_files() -> None:
     assert is_accepted(vector(QUOTE), request(vector("tdx/collateral-90c06f-2026.json"), vector(COLLATERAL), at=AT))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["pck_crl_issuer_chain", "root_ca_crl", "pck_crl", "tcb_info_issuer_chain", "tcb_info",
                                   "tcb_info_signature", "qe_identity_issuer_chain", "qe_identity",
                                   "qe_identity_signature"])

@@ -71,6 +71,7 @@ FORMS: tuple[Callable[[bytes], bytes], ...] = (
 
 
 @pytest.mark.parametrize("form", range(len(FORMS)))
+@pytest.mark.thorough
 @pytest.mark.parametrize("secret", [KEY, SECRETS["manager-key"], SECRETS["metrics-key"],
                                     "MIGHsecretsecretsecretsecret"])
 @pytest.mark.parametrize("member", ["facts.json", "net/result.json", "evidence/canary.json"])

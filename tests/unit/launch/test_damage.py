@@ -210,6 +210,7 @@ def test_unharmed_every_command_does_what_it_says(place: Place) -> None:
     assert codes == [0, 0, 0, 0, 2, 2]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("harm", HARMS)
 @pytest.mark.parametrize("file", [f"{INSTANCE}/{name}" for name in VITAL])
 def test_a_vital_file_that_is_damaged_is_told_and_the_instance_can_be_removed(place: Place, file: str,

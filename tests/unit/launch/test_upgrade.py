@@ -64,6 +64,7 @@ def asked(machine: FakeMachine) -> int:
     return machine.request("GET", "http://127.0.0.1:8000/health", deadline=1.0)[0]
 
 
+@pytest.mark.thorough
 def test_clients_are_served_at_every_moment_and_after_a_kill_exactly_one_is_left(sweep: Sweep) -> None:
     machine, made = sweep.fresh()
     assert (serving(machine), asked(machine)) == (["a"], 200)

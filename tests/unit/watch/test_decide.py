@@ -327,6 +327,7 @@ def go_on(host: Simulated, watch: Watch, until: float, step: float = 10.0) -> Wa
     return watch
 
 
+@pytest.mark.thorough
 def test_a_week_of_eleven_instances() -> None:
     """Each dies once a day at its own hour; the host boots on the fourth day; a person stops i07 on the third. From the
     sixth day on i05 cannot be started for ten minutes each time, and i08 for an hour."""

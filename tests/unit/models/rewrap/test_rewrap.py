@@ -118,6 +118,7 @@ class Killed(BaseException):
     """Ends a worker where SIGKILL would."""
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("call", ["rename", "fsync", "pwrite", "unlink", "fchmod"])
 def test_within_a_worker_too(tmp_path: Path, call: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before each call that changes the disk, of all workers in turn."""
