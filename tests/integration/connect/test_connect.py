@@ -36,10 +36,11 @@ from tests.integration.serving.processes import Serving, everything, parse, serv
 from tests.integration.serving.run_front import KEY
 from vmtool.attest.request import Collateral, Roots
 from vmtool.attest.server.errors import NotVerified
-from vmtool.attest.server.place import Place, plain_context
+from vmtool.attest.server.place import Place
 from vmtool.connect.policy import read_policy
 from vmtool.connect.serve import Checker
 from vmtool.connect.verify import Trusted
+from vmtool.host.http import unknown_server
 from vmtool.tls.authority import certificate_path
 
 CHAT = "/v1/chat/completions"
@@ -237,7 +238,7 @@ def test_what_is_no_evidence_is_refused(tmp_path: Path, name: str) -> None:
     pieces, reason = HOSTILE[name]
     wanted = read_policy(written(tmp_path, UNCONFIDENTIAL))
     with hostile(tmp_path, lambda head: pieces) as there, pytest.raises(NotVerified) as refusal:
-        place = Place("127.0.0.1", int(there.rpartition(":")[2]), plain_context())
+        place = Place("127.0.0.1", int(there.rpartition(":")[2]), unknown_server())
         asyncio.run(Checker(place, wanted, lambda: Trusted(Roots({}), Collateral()))())
     assert reason in refusal.value.message
     assert refusal.value.code == 4

@@ -5,10 +5,10 @@ from __future__ import annotations
 import ssl
 from pathlib import Path
 
-from vmtool.attest.server.place import Place, is_loopback, parse_url, plain_context
+from vmtool.attest.server.place import Place, is_loopback, parse_url
 from vmtool.endpoint.client import Server, address_of
 from vmtool.errors import Refused
-from vmtool.host.http import known_server
+from vmtool.host.http import known_server, unknown_server
 from vmtool.host.local import LocalHost
 from vmtool.launch.commands.instance import running
 from vmtool.paths import NAME, State
@@ -42,7 +42,7 @@ def find_server(state: State, server: str, *, ca: Path | None = None, plain: boo
         except (OSError, ssl.SSLError) as error:
             raise Refused(f"{ca}: no certificate of a CA: {getattr(error, 'strerror', error)}") from error
         context.minimum_version = ssl.TLSVersion.TLSv1_3
-    return Place(host, port, context or plain_context(), vouched=context is not None)
+    return Place(host, port, context or unknown_server(), vouched=context is not None)
 
 
 def _check_plain(server: str, host: str, *, plain: bool) -> None:
