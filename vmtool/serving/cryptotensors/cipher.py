@@ -10,7 +10,6 @@ import os
 from collections.abc import Callable, Iterator
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
 from vmtool.serving.cryptotensors.errors import Untrusted
@@ -18,8 +17,6 @@ from vmtool.serving.cryptotensors.header import IV, TAG, Encrypted, Header, Tens
 from vmtool.serving.cryptotensors.jwk import ALGORITHMS, MasterKey
 
 CHACHA = "chacha20poly1305"
-# Bytes at a time: it stays in the processor's cache.
-PIECE = 2 << 20
 
 
 def aead(algorithm: str, key: bytes | bytearray) -> AESGCM | ChaCha20Poly1305:
@@ -72,34 +69,27 @@ def spans(tensor: Tensor, chunk: int) -> Iterator[tuple[int, int, int]]:
 def scratch_size(header: Header) -> int:
     """Bytes that `decrypt_chunk` needs beside its buffer."""
     largest = max(each.size for each in header.tensors)
-    return min(header.chunk, largest) + TAG if header.algorithm == CHACHA else min(PIECE, header.chunk, largest)
+    return min(header.chunk, largest) + TAG
 
 
 def decrypt_chunk(algorithm: str, key: bytes | bytearray, each: Encrypted, number: int,
-                  read: Callable[[memoryview, int], None], scratch: memoryview, into: memoryview) -> None:
+                  read: Callable[[memoryview], None], scratch: memoryview, into: memoryview) -> None:
     """Decrypt a chunk into a buffer of its size; what it holds afterwards counts only if nothing was raised.
 
+    In one call, which leaves the interpreter to other threads; decrypting piece by piece does not.
+
     Args:
-        read: fills a buffer with the chunk's bytes from an offset.
+        read: fills a buffer with the chunk's bytes.
         scratch: of `scratch_size`; it is used again and again, since memory that is touched for the first time costs
             more than the cipher.
 
     Raises:
         Untrusted: the tag is wrong. cryptography leaves the plaintext in the buffer then.
     """
-    tag = each.tags[number * TAG:(number + 1) * TAG]
+    sealed = scratch[:len(into) + TAG]
+    read(sealed[:len(into)])
+    sealed[len(into):] = each.tags[number * TAG:(number + 1) * TAG]
     try:
-        if algorithm == CHACHA:
-            sealed = scratch[:len(into) + TAG]
-            read(sealed[:len(into)], 0)
-            sealed[len(into):] = tag
-            ChaCha20Poly1305(key).decrypt_into(nonce(each.base_iv, number), sealed, None, into)
-            return
-        context = Cipher(algorithms.AES(key), modes.GCM(nonce(each.base_iv, number), tag)).decryptor()
-        for start in range(0, len(into), PIECE):
-            piece = scratch[:min(PIECE, len(into) - start)]
-            read(piece, start)
-            context.update_into(piece, into[start:start + len(piece)])
-        context.finalize()
+        aead(algorithm, key).decrypt_into(nonce(each.base_iv, number), sealed, None, into)
     except InvalidTag:
         raise Untrusted("its bytes were changed, or are another file's") from None

@@ -21,8 +21,8 @@ from vmtool.serving.cryptotensors.jwk import MasterKey, Signer
 
 # The field before a header: its length, little endian.
 LENGTH = 8
-# That decrypt at once.
-MOST_THREADS = 8
+# That decrypt at once, and the bytes that they work in: another's file can have chunks of up to 64 MiB.
+MOST_THREADS, MOST_SCRATCH = 8, 128 << 20
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,9 @@ class EncryptedFile:
 
     def scratch(self) -> list[memoryview]:
         """What `read_into` works in: one for each thread."""
-        threads = min(MOST_THREADS, len(os.sched_getaffinity(0)))
-        return [memoryview(bytearray(cipher.scratch_size(self.header))) for _ in range(threads)]
+        size = cipher.scratch_size(self.header)
+        threads = max(1, min(MOST_THREADS, len(os.sched_getaffinity(0)), MOST_SCRATCH // size))
+        return [memoryview(bytearray(size)) for _ in range(threads)]
 
     def read_into(self, tensor: Tensor, key: bytes | bytearray, buffer: memoryview,
                   scratch: Sequence[memoryview]) -> None:
@@ -74,8 +75,8 @@ class EncryptedFile:
         """Some chunks of it. Reading and decrypting leave the interpreter to other threads."""
         each, place = self.header.encrypted[tensor.name], self.start + tensor.start
         for number, start, end in spans:
-            def read(piece: memoryview, offset: int, start: int = start) -> None:
-                read_exactly(self.descriptor, piece, place + start + offset)
+            def read(piece: memoryview, start: int = start) -> None:
+                read_exactly(self.descriptor, piece, place + start)
 
             cipher.decrypt_chunk(self.header.algorithm, key, each, number, read, scratch, buffer[start:end])
 
