@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from vmtool.serving.cryptotensors.errors import Untrusted
@@ -76,12 +77,24 @@ def load_tensors(bundle: Bundle, wanted: Callable[[str], bool] = lambda name: Tr
 
 def _of_file(file: EncryptedFile, keys: list[bytearray], buffers: Buffers) -> Iterator[tuple[str, torch.Tensor]]:
     scratch = file.scratch()
+
+    def decrypt(tensor: Tensor, key: bytearray, buffer: bytearray) -> bytearray:
+        file.read_into(tensor, key, memoryview(buffer)[:tensor.size], scratch)
+        return buffer
+
+    def begin(number: int) -> Future[bytearray]:
+        tensor = file.header.tensors[number]
+        return ahead.submit(decrypt, tensor, keys[number], buffers.take(tensor.size))
+
     try:
-        for tensor, key in zip(file.header.tensors, keys, strict=True):
-            buffer = buffers.take(tensor.size)
-            file.read_into(tensor, key, memoryview(buffer)[:tensor.size], scratch)
-            yield tensor.name, as_torch(tensor, buffer)
-            del buffer
+        # One thread, which decrypts the next tensor while the loader copies this one; its end waits for it.
+        with ThreadPoolExecutor(1) as ahead:
+            coming = [begin(0)] if keys else []
+            for number, tensor in enumerate(file.header.tensors):
+                buffer = coming.pop().result()
+                coming += [begin(number + 1)] if number + 1 < len(keys) else []
+                yield tensor.name, as_torch(tensor, buffer)
+                del buffer
     finally:
         for key in keys:
             wipe(key)
