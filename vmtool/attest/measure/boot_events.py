@@ -22,7 +22,7 @@ def load_options(cmdline: str, *, initrd: bool) -> bytes:
 
 
 def stub_events(cmdline: str, initrd: bytes | None) -> tuple[bytes, ...]:
-    """What the stub measures, in its order: into register 9 of a TPM (Linux 5.16), else into RTMR2 (6.9)."""
+    """What the stub measures, in its order: into register 9 of a TPM (Linux 5.17), else into RTMR2 (6.9)."""
     options = load_options(cmdline, initrd=initrd is not None)
     return (options,) if initrd is None else (options, initrd)
 
