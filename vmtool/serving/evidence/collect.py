@@ -33,14 +33,18 @@ def collect(bound: bytes, guest: Guest | None = None) -> Collected | None:
     Raises:
         NotCollected: why it does not.
     """
-    asked = guest or LocalGuest()
-    if found := _by_device(TEES, asked, bound):
-        return found
-    note = ""
+    asked, failed, note = guest or LocalGuest(), None, ""
+    try:
+        if found := _by_device(TEES, asked, bound):
+            return found
+    except NotCollected as error:
+        failed = error
     if answering := asked.agent():
         if found := agent.collect(answering, bound):
             return found
         note = agent.passed_over(answering)
+    if failed:
+        raise failed
     found = _by_device(TPMS, asked, bound)
     return replace(found, note=note) if found else Collected(NONE, b"", note=note) if note else None
 

@@ -74,6 +74,17 @@ def test_a_device_is_asked_first_and_a_tpm_last() -> None:
     assert found and (found.kind, agent.asked) == ("snp", [BOUND])
 
 
+def test_where_the_device_is_denied_the_agent_is_asked() -> None:
+    def denied(data: bytes) -> bytes:
+        raise fails(errno.EACCES)
+
+    found = collect(BOUND, FakeGuest("sev_guest", denied, answering=FakeAgent()))
+    assert found and found.evidence != b""
+    for agent in (None, FakeAgent("sample")):
+        with pytest.raises(NotCollected, match="Permission denied"):
+            collect(BOUND, FakeGuest("sev_guest", denied, answering=agent, tpm=lambda command: b""))
+
+
 @pytest.mark.parametrize(("tee", "why"), [
     ("sample", "of the kind 'sample', whose evidence proves nothing"), ("", "attests nothing"),
     ("az-snp-vtpm", "of the kind 'az-snp-vtpm', which is unknown here")])
