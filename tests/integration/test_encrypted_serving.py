@@ -113,7 +113,7 @@ def test_a_broker_releases_the_key_to_the_container_that_this_host_never_gives_o
         assert_nowhere(launched, encrypted)
         launched("rm", "--yes", "sealed")
     gone = launched("run", spec, status=4).err
-    assert f"no key for the model came: auth: https://{broker.address}:8443: Connection refused" in gone
+    assert f"no key for the model came from its broker: auth: https://{broker.address}:8443: Connection refused" in gone
 
 
 @pytest.mark.slow
@@ -122,7 +122,7 @@ def test_what_a_broker_refuses_is_said_with_step_and_reason(launched: Vmtool, en
     with broker.running():
         other = make_spec("sealed", **broker.spec(encrypted, "demo/other/key"))
         refused = launched("run", other, status=4).err
-    assert "the encrypted model is refused: no key for the model came: resource: the broker refused" in refused
+    assert "is refused: no key for the model came from its broker: resource: the broker refused" in refused
     assert "PluginInternalError: there is no such resource, or it cannot be read" in refused
 
 

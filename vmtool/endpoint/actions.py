@@ -16,6 +16,7 @@ from vmtool.errors import ProgramFailed, VerificationFailed, VmtoolError
 from vmtool.plan.action import Action
 from vmtool.plan.programs import private_file
 from vmtool.serving.events import read_events
+from vmtool.serving.kbs.errors import NO_KEY
 
 if TYPE_CHECKING:
     from vmtool.machine import Host
@@ -63,9 +64,11 @@ def ended_early(last: list[str], log: Path) -> VmtoolError:
     """
     refused = [event for event in read_events("\n".join(last)) if event["event"] in REFUSED]
     if refused:
-        what = REFUSED[refused[-1]["event"]]
-        return VerificationFailed(f"{what}: {str(refused[-1].get('why'))[:500]}", details=last,
-                                  hint="docs/encrypted-models.md says what is checked")
+        what, why = REFUSED[refused[-1]["event"]], str(refused[-1].get("why"))[:500]
+        # Of a broker's refusal the guest learns the type alone.
+        hint = ("docs/key-broker.md says what each refusal means, and the broker's audit file has the reason"
+                if why.startswith(NO_KEY) else "docs/encrypted-models.md says what is checked")
+        return VerificationFailed(f"{what}: {why}", details=last, hint=hint)
     return ProgramFailed("the container ended before it was healthy", details=last, log=str(log))
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+# How the entrypoint's log begins, and an operator's error goes on.
+NO_KEY = "no key for the model came from its broker"
+
 
 class KeyNotReleased(Exception):
     """No key: at which step, why, and what may help. Without any secret."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from vmtool.serving.cryptotensors.errors import Untrusted
 from vmtool.serving.kbs.attesters import find_attester
 from vmtool.serving.kbs.broker_source import BrokerSource
-from vmtool.serving.kbs.errors import KeyNotReleased
+from vmtool.serving.kbs.errors import NO_KEY, KeyNotReleased
 from vmtool.serving.kbs.exchange import fetch
 from vmtool.serving.kbs.guest_agent import find_agent
 from vmtool.serving.kbs.http_calls import HttpServer
@@ -38,7 +38,7 @@ class ReleasedKey:
         try:
             return await _beside(lambda: read_key(self.source, self.say))
         except KeyNotReleased as error:
-            raise Untrusted(f"no key for the model came: {error}") from None
+            raise Untrusted(f"{NO_KEY}: {error}") from None
 
 
 async def _beside(work: Callable[[], bytes]) -> bytes:
