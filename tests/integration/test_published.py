@@ -199,7 +199,7 @@ def test_a_stop_that_is_given_up_leaves_it_as_it_was(endpoint: Endpoint) -> None
             assert stream.result() == (300, "")
             until(lambda: endpoint.health == '{"status": "ok"}', "it stays closed")
             assert client.models.list().data
-    endpoint.vmtool("run", endpoint.vmtool.state / "instances" / NAME / "spec.json")
+    assert "runs already" in endpoint.vmtool("start", NAME).out, "which makes the promise anew"
     assert not (endpoint.directory / "stopped").exists()
 
 
