@@ -170,8 +170,8 @@ def test_without_interrupt_remapping_a_bound_device_would_be_of_no_use(boot: Boo
 def test_a_real_gpu_in_a_virtual_machine_is_refused_with_all_that_keeps_it_there(boot: Boot, state: State) -> None:
     """The host is a recording of a real H200, and these are the lines that vmtool printed there."""
     assert problems(refused(boot, state, "h200-vm", ("0000:00:06.0",))) == [
-        "the IOMMU is off: there are no IOMMU groups (this host is itself a virtual machine: give it a virtual IOMMU, or "
-        "use a bare machine)",
+        "the IOMMU is off: there are no IOMMU groups (this host is itself a virtual machine: give it a virtual IOMMU, "
+        "or use a bare machine)",
         "the kernel 6.18.44 has no vfio-pci module (install the kernel's modules package, or build it with "
         "CONFIG_VFIO_PCI)",
         "0000:00:06.0 is kept in use by NVIDIA's persistence mode (nvidia-smi -i 0000:00:06.0 -pm 0, or "
