@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -155,8 +156,7 @@ def test_what_is_killed_is_brought_back_and_proven_anew(vmtool: Vmtool, running:
 
 
 def test_fifty_kills_of_the_shim_in_a_row_leave_nothing_over(vmtool: Vmtool, running: Path, watched: object) -> None:
-    before = {key: value for key, value in footprint().items() if key != "leases"}
-    took = []
+    before, took = touched(), []
     for _ in range(50):
         since = time.time()
         os.kill(shim(running), signal.SIGKILL)
@@ -166,7 +166,13 @@ def test_fifty_kills_of_the_shim_in_a_row_leave_nothing_over(vmtool: Vmtool, run
     claims = {claim["id"]: claim["verdict"] for claim in vmtool("status", "enduring", "--json").json["claims"]}
     assert claims.pop("tee") == "failed"
     assert "failed" not in claims.values()
-    assert {key: value for key, value in footprint().items() if key != "leases"} == before
+    assert touched() == before
+
+
+def touched() -> str:
+    """What a launch touches, without the names that are new each time: of a pair's end, and of the server's socket."""
+    found = {key: value for key, value in footprint().items() if key != "leases"}
+    return re.sub(r"veth\w+|/tmp/vllm-\w+", "*", json.dumps(found, indent=1))
 
 
 def test_garbage_is_a_failure_and_a_new_start_mends_it(vmtool: Vmtool, running: Path) -> None:
