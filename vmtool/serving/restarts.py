@@ -17,7 +17,8 @@ class RestartPolicy:
     """What is asked for.
 
     Args:
-        policy: "on-failure" starts again what died; "always" also what ended well; "no" nothing.
+        policy: "on-failure" and "always" start again what ended without being told to, whatever its exit status;
+            "no" nothing.
         backoff: seconds before the first start of a row; each further one waits twice as long, `LONGEST_WAIT` at most.
         limit: starts in a row, without a steady time between them, before it is given up.
     """
@@ -63,7 +64,8 @@ class Restarts:
         self.proven = self.proven or served is not None
         if served is not None and served >= STEADY_SECONDS:
             self.row = 0
-        wanted = self.policy.policy == "always" or (self.policy.policy == "on-failure" and code != 0)
+        # Nobody has told it to end, and vLLM ends with 0 when its engine core was killed.
+        wanted = self.policy.policy != "no"
         if not self.proven or not wanted or self.row >= self.policy.limit:
             return None
         wait = self.policy.wait(self.row)

@@ -179,7 +179,7 @@ def test_a_server_that_never_answered_is_not_tried_again(tmp_path: Path, options
 
 
 @pytest.mark.parametrize(("policy", "status", "again"), [
-    ("no", 1, False), ("on-failure", 0, False), ("on-failure", 3, True), ("always", 0, True)])
+    ("no", 1, False), ("on-failure", 0, True), ("on-failure", 3, True), ("always", 0, True)])
 def test_the_policy_says_after_which_end(tmp_path: Path, policy: str, status: int, again: bool) -> None:
     with guest(tmp_path, "--restart", policy, "--restart-backoff", "0") as one:
         first = one.engine()

