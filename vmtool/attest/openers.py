@@ -35,8 +35,9 @@ def open_tdx(data: bytes) -> Evidence:
 def open_device(data: bytes) -> Evidence:
     from vmtool.attest.nvidia.claims import TITLE, Presented, appraise_device
     from vmtool.attest.nvidia.evidence import LABEL
+    from vmtool.attest.nvidia.report import is_gpu
 
-    return Evidence(LABEL, TITLE, partial(appraise_device, LABEL, Presented(data, ())), is_gpu=True)
+    return Evidence(LABEL, TITLE, partial(appraise_device, LABEL, Presented(data, ())), is_gpu(data))
 
 
 def open_rim(data: bytes) -> Evidence:

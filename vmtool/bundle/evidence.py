@@ -9,6 +9,7 @@ from vmtool.attest.appraisal import Appraisal, describe, refused
 from vmtool.attest.evidence import Evidence
 from vmtool.attest.recognise import UnknownEvidence, appraise_piece, appraise_pieces, recognise
 from vmtool.attest.request import Request
+from vmtool.attest.server.answer import OVER_ANSWER
 from vmtool.attest.sort_collateral import sort_collateral
 from vmtool.bundle.chain import launch_root_of
 from vmtool.bundle.contents import CLAIMS, EVIDENCE
@@ -57,5 +58,7 @@ def _binding(members: Mapping[str, bytes], pieces: Sequence[Evidence], request: 
 
 
 def _proves(appraisal: Appraisal) -> bool:
+    """What a server answers to anybody's nonce says nothing of a launch, also when that nonce is its digest."""
     proven = {claim.id for claim in appraisal.claims if claim.verdict == "proven"}
-    return appraisal.verified and {f"{appraisal.label}.{name}" for name in BINDING} <= proven
+    answered = any(claim.id == f"{appraisal.label}.{OVER_ANSWER}" for claim in appraisal.claims)
+    return appraisal.verified and not answered and {f"{appraisal.label}.{name}" for name in BINDING} <= proven

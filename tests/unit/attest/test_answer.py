@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shlex
@@ -13,6 +14,7 @@ from click.testing import Result
 
 from tests.fakes.snp_signer import MEASUREMENT, signer
 from tests.fakes.typed import typed
+from tests.unit.attest.make_nvidia import DRIVER_RIM, Device
 from tests.unit.connect.cases import KEY, NONCE, answer
 from vmtool.attest.request import Roots
 from vmtool.attest.server import fetch
@@ -63,6 +65,8 @@ def test_the_answer_is_over_its_nonce_and_key_by_the_servers_own_certificates(tm
         "chain", "dates", "revocation", "generation", "key-binding", "signature", "tcb", "tcb-floor")]),
     (lambda: answer(kind="tdx"), NONCE, ["evidence.format"]),
     (lambda: answer(certificates="AAAA"), NONCE, ["evidence.format"]),
+    (lambda: answer(kind="rim", evidence=base64.b64encode(DRIVER_RIM).decode()), NONCE, ["evidence.format"]),
+    (lambda: answer(kind="nvidia", evidence=base64.b64encode(Device().report()).decode()), NONCE, ["evidence.format"]),
     (lambda: answer(more=1), NONCE, ["evidence.format"]),
     (lambda: answer(version=3), NONCE, ["evidence.format"]),
     (lambda: answer(nonce="00"), NONCE, ["evidence.format"]),

@@ -7,6 +7,9 @@ import json
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
+from cryptography.hazmat.primitives.serialization import Encoding
 from signxml.algorithms import SignatureMethod
 
 from tests.unit.attest.cases import FLIPS, NOW, flipped, index, is_accepted, needs_vectors, request, unproven, vector
@@ -25,7 +28,10 @@ from tests.unit.attest.make_nvidia import (
     resource,
     rim,
 )
+from vmtool.attest.recognise import recognise
 
+# Of the group that the base point makes (FIPS 186-4, D.1.2).
+P384_ORDER = 0xffffffffffffffffffffffffffffffffffffffffffffffffc7634d81f4372ddf581a0db248b0a77aecec196accc52973
 H100, SWITCH = "nvidia/gpu-h100-evidence.json", "nvidia/nvswitch-ls10-evidence.json"
 TEXT, CHAIN = "nvidia/hopperAttestationReport.txt", "nvidia/hopperCertChain.txt"
 RIM = "nvidia/Driver_RIM_test_no_gpu.swidtag"
@@ -176,3 +182,38 @@ def test_no_value_of_a_public_manifest_can_be_edited() -> None:
     places = (*range(0, end, 211), *range(end, len(data), 83))
     accepted = [place for place, changed in flipped(data, places) if is_accepted(changed, asked)]
     assert {data[place:place + 1] for place in accepted} <= {b"\n"}
+
+
+def signed_otherwise(certificate: x509.Certificate) -> x509.Certificate:
+    """The same with the other of the two signatures by ECDSA that are right: r and n - s."""
+    r, s = decode_dss_signature(certificate.signature)
+    signature = b"\0" + encode_dss_signature(r, P384_ORDER - s)
+    der, signed = certificate.public_bytes(Encoding.DER), certificate.tbs_certificate_bytes
+    start = der.index(signed) + len(signed)
+    body = signed + der[start:start + 2 + der[start + 1]] + b"\3" + bytes((len(signature),)) + signature
+    return x509.load_der_x509_certificate(b"\x30\x82" + len(body).to_bytes(2) + body)
+
+
+def test_one_gpu_is_one_however_its_certificate_is_written() -> None:
+    device = Device()
+    leaf = signed_otherwise(device.issued.certificate)
+    leaf.verify_directly_issued_by(ROOT.certificate)
+    again = device.item() | {"certificate": base64.b64encode(leaf.public_bytes(Encoding.PEM) + ROOT.pem).decode()}
+    asked = request(DRIVER_RIM, VBIOS_RIM, nonce=NONCE, roots=ROOTS)
+    assert is_accepted(json.dumps([again]).encode(), asked), "it is as good as the other"
+    assert not is_accepted(json.dumps([device.item(), again]).encode(), asked)
+
+
+@needs_vectors
+def test_a_switch_alone_is_no_gpu() -> None:
+    report = from_item(json.loads(vector(SWITCH))[0]["evidence"])
+    assert not next(recognise(report)).is_gpu
+    assert next(recognise(from_item(json.loads(vector(H100))[0]["evidence"]))).is_gpu
+
+
+def from_item(text: str) -> bytes:
+    """As the SDK writes a report: in base64, or in hexadecimal digits."""
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        return base64.b64decode(text)

@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from tests.fakes.snp_signer import MEASUREMENT as GENUINE
+from tests.fakes.snp_signer import signer
 from tests.unit.attest.cases import needs_vectors, request, vector
 from tests.unit.attest.make_snp import Changes, authorities, make
 from tests.unit.bundle.cases import appraised, forged, launched, unproven
-from vmtool.attest.request import Request
+from tests.unit.connect.cases import NOW, answer
+from vmtool.attest.request import Request, Roots
 from vmtool.bundle.archive import unpack
 from vmtool.bundle.chain import launch_root_of
 
@@ -59,6 +62,18 @@ def test_evidence_over_what_was_launched_says_whose_the_bundle_is(tmp_path: Path
     assert appraised(data, request(**expected))["bundle"].claims[-1].verdict == "not-checked", "of no trusted maker"
     other = launched(tmp_path, {"net/more": b"{}", REPORT: report, VCEK: vcek}).bundle()
     assert appraised(other, asked(**expected))["bundle"].claims[-1].verdict == "not-checked", "of another launch"
+
+
+def test_what_a_server_answers_to_anybody_says_nothing_of_a_launch(tmp_path: Path) -> None:
+    """Whoever asks a genuine server with the launch's digest as the nonce gets evidence over it, without a key."""
+    found = launched(tmp_path)
+    root = bytes.fromhex(launch_root_of(unpack(found.bundle())))
+    (found.instance.paths.directory / "evidence/answer.json").write_bytes(answer(root))
+    genuine = request(roots=Roots({"amd-turin.pem": signer().roots}), snp={"measurement": GENUINE.hex()}, at=NOW)
+    shown = appraised(found.bundle(), genuine)
+    assert {claim.verdict for claim in shown["snp"].claims if claim.id in ("snp.binding", "snp.measurement")} == {
+        "proven"}
+    assert shown["bundle"].claims[-1].verdict == "not-checked"
 
 
 def test_evidence_that_is_damaged_is_named(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
 from vmtool.attest.certificates import load_certificates
 from vmtool.attest.cursor import require
 from vmtool.attest.evidence import Evidence
@@ -29,7 +31,10 @@ def read_devices(value: Any) -> Iterator[Evidence]:
     """
     require(isinstance(value, list) and 0 < len(value) <= MOST_DEVICES, f"no list of 1 to {MOST_DEVICES} devices")
     devices = [_device(item) for item in value]
-    require(len({device.chain[0] for device in devices}) == len(devices), "a device is listed twice")
+    # A certificate can be written in several ways; the key in it is one device's, and the same each time.
+    keys = {device.chain[0].public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+            for device in devices}
+    require(len(keys) == len(devices), "a device is listed twice")
     for number, device in enumerate(devices):
         label = f"{LABEL}{number}"
         yield Evidence(label, TITLE, partial(appraise_device, label, device), device.architecture != SWITCH)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from vmtool.attest.appraisal import NotProven
 from vmtool.attest.cursor import Cursor, require
 
 VERSION, REQUEST, RESPONSE = 0x11, 0xe0, 0x60
@@ -92,3 +93,11 @@ def _opaque(data: bytes) -> dict[int, bytes]:
         require(kind not in found, f"field {kind} of the opaque data occurs twice")
         found[kind] = cursor.take(size)
     return found
+
+
+def is_gpu(data: bytes) -> bool:
+    """Whether it is a GPU's report, and no switch's; one that is odd is nobody's."""
+    try:
+        return bool(parse_gpu_report(data).driver)
+    except (NotProven, ValueError):
+        return False

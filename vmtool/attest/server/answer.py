@@ -19,12 +19,19 @@ from vmtool.attest.request import Collateral, Request
 from vmtool.attest.server.errors import NotVerified
 from vmtool.attest.sort_collateral import sort_collateral
 from vmtool.serving.evidence.binding import DIGEST, NO_KEY, NONCE, VERSION, WITH_DEVICES, bind
+from vmtool.tee.snp import SNP
+from vmtool.tee.tdx import TDX
+from vmtool.tee.virtcca import VIRTCCA
 
 MEMBERS = frozenset({"version", "nonce", "key", "kind", "evidence", "certificates", "note"})
 FORMS = {VERSION: MEMBERS, WITH_DEVICES: MEMBERS | {"devices"}}
 # By these it is told from other JSON with evidence.
 MARKS = frozenset({"version", "nonce", "kind", "evidence"})
 NONE = "none"
+# Kinds of evidence of a guest. A manifest, or a device's report alone, says nothing of the server.
+GUESTS = frozenset({SNP.name, TDX.name, "cca", VIRTCCA.name, "tpm"})
+# The claim that the evidence is over the answer's own nonce and key.
+OVER_ANSWER = "binding"
 
 
 class NoTee(NotProven):
@@ -123,6 +130,7 @@ def open_answer(answer: ServerEvidence, recognise: Callable[[bytes], Iterator[Ev
     """
     if answer.kind == NONE:
         raise NoTee(f"the server runs in no TEE: nothing is proven; it says: {answer.note[:200]}")
+    require(answer.kind in GUESTS, f"{answer.kind[:20]!r} is no kind of evidence of a guest")
     presented = sort_collateral([("the certificates that the server presents", answer.certificates)]
                                 if answer.certificates else [])
     require(not presented.problems, "; ".join(presented.problems))
@@ -151,7 +159,8 @@ class _Bound:
         fresh = appraise(self.piece.label, self.piece.title, [
             ("freshness", lambda: request.fresh("nonce", answer.nonce))])
         name = f"{self.piece.label}.freshness"
-        claims = tuple(replace(claim, id=f"{self.piece.label}.binding", evidence=self._binding(claim.evidence))
+        require(any(claim.id == name for claim in inner.claims), "nothing of it is over a nonce")
+        claims = tuple(replace(claim, id=f"{self.piece.label}.{OVER_ANSWER}", evidence=self._binding(claim.evidence))
                        if claim.id == name else claim for claim in inner.claims)
         return replace(inner, claims=(*claims, *fresh.claims), optional=inner.optional | fresh.optional)
 
