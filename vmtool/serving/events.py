@@ -10,7 +10,7 @@ from typing import Any
 # The engine may have left a line of its own unfinished, so it stands at the end of a line, not at its beginning.
 _LINE = re.compile(r"vmtool +\d+\.\d\d s  event (\{.{1,2000}\})$", re.MULTILINE)
 NAMES = ("server-died", "server-restarted", "server-given-up", "model-opened", "model-refused",
-         "not-hardened")
+         "not-hardened", "tls-key")
 
 
 def event_text(at: float, event: str, **values: object) -> str:

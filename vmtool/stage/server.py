@@ -16,6 +16,13 @@ from vmtool.stage.timeouts import canary_deadline, start_deadline
 from vmtool.stage.vllm_claims import vllm_claims
 
 
+def health_deadline(launch: Launch) -> float:
+    """Seconds until the server must be healthy: what the person or the spec says, or what memory and model justify."""
+    body = launch.body
+    computed = start_deadline(body.resources.memory, launch.model_size, launch.record.confidential)
+    return launch.timeout or body.timeouts.start or computed * launch.launcher.slowdown(launch)
+
+
 class HealthStage(Stage):
     """Waits for the server, as long as memory and model size justify."""
 
@@ -26,9 +33,7 @@ class HealthStage(Stage):
                               place="spec.vllm.args")
 
     def steps(self, launch: Launch) -> Iterator[Step]:
-        record, server, paths, body = launch.record, launch.server, launch.paths, launch.body
-        computed = start_deadline(body.resources.memory, launch.model_size, record.confidential)
-        deadline = launch.timeout or body.timeouts.start or computed * launch.launcher.slowdown(launch)
+        server, paths, body, deadline = launch.server, launch.paths, launch.body, health_deadline(launch)
         yield Step(f"wait until the server is healthy, at most {deadline:.0f} s",
                    (AwaitHealth(server, paths.pidfile, paths.log, deadline),
                     *((ReadServer(server, paths.key, paths.log, paths.server),) if body.model.engine == "vllm"

@@ -11,6 +11,7 @@ from vmtool.instance.instance import Instance
 from vmtool.machine import Reader
 from vmtool.serving.access_list import OWN_KEY
 from vmtool.stage.launch import Launch, Stage
+from vmtool.stage.server import health_deadline
 
 HELD_HERE = ("made on this host and handed over: whoever runs this host can read what clients send, whatever evidence "
              "is bound to it; spec.tls.source: guest")
@@ -44,4 +45,4 @@ class OwnKeyStage(Stage):
         if launch.body.tls.in_guest:
             from vmtool.tls.plan import plan_own_key
 
-            yield plan_own_key(launch.server, launch.paths)
+            yield plan_own_key(launch.server, launch.paths, health_deadline(launch))

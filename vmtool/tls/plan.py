@@ -12,8 +12,6 @@ from vmtool.paths import State
 from vmtool.spec.runtime import Body
 from vmtool.tls.workers import learn, prepare
 
-# The front listens before the engine is there, within seconds; a guest may be emulated.
-SECONDS = 300.0
 OWN = ("localhost", "127.0.0.1", "::1")
 
 
@@ -35,8 +33,8 @@ def plan_certificate(state: State, body: Body, paths: Paths) -> p.Step:
                   (*([p.MakeDir(state.ca)] if issued else []), ready), undo=(p.Remove(paths.tls),))
 
 
-def plan_own_key(server: Server, paths: Paths) -> p.Step:
+def plan_own_key(server: Server, paths: Paths, deadline: float) -> p.Step:
     """Learn the key that the endpoint has made: from now on vmtool knows it by that one."""
-    order = learn.Order(server.host, server.port, server.result, paths.tls, paths.pidfile, paths.log, SECONDS)
+    order = learn.Order(server.host, server.port, server.result, paths.tls, paths.pidfile, paths.log, deadline)
     return p.Step("learn the TLS key that the endpoint has made", (
-        p.run_worker(order, deadline=SECONDS + 10),), waits_only=True)
+        p.run_worker(order, deadline=deadline + 10),), waits_only=True)

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from vmtool.serving.front.connection import Connection
 
 
-# Of a certificate that the front makes: clocks differ, and it is never renewed.
-BACK, LASTS = datetime.timedelta(days=1), datetime.timedelta(days=3650)
+# Of a certificate that the front makes: it is known by its key, whatever a guest's clock says, and never renewed.
+BEGINS = datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)
+ENDS = datetime.datetime(9999, 12, 31, 23, 59, 59, tzinfo=datetime.UTC)
 
 
 class Tls:
@@ -121,7 +122,7 @@ class EncryptedConnection(asyncio.sslproto.SSLProtocol):
 
 def make_own(asked: Certificates) -> Certificates:
     """A key that is nowhere but in this process, with a certificate that it signs itself: clients know it by its
-    digest, which evidence is bound to. It has no end that would come while it serves.
+    digest, which evidence is bound to.
 
     Raises:
         ValueError: this image has no cryptography.
@@ -132,11 +133,11 @@ def make_own(asked: Certificates) -> Certificates:
         from cryptography.hazmat.primitives.asymmetric import ec
     except ModuleNotFoundError as error:
         raise ValueError(f"no key of TLS can be made in here: this image has no Python package {error.name}") from None
-    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.datetime.now(datetime.UTC)
+    key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "a key made by this endpoint")])
     certificate = (
         x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-        .serial_number(x509.random_serial_number()).not_valid_before(now - BACK).not_valid_after(now + LASTS)
+        .serial_number(x509.random_serial_number()).not_valid_before(BEGINS).not_valid_after(ENDS)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
         .sign(key, hashes.SHA256()))
