@@ -8,6 +8,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -83,8 +84,12 @@ def serving(directory: Path, *networks: str, engine: bool = True, health: int = 
         for each in (free, other):
             each.bind(("127.0.0.1", 0))
         port, manage_port = free.getsockname()[1], other.getsockname()[1]
-    upstream = str(directory / "engine.sock")
     with contextlib.ExitStack() as ending:
+        # The path of a socket has at most 107 characters, which pytest's directories can have alone.
+        short = Path(ending.enter_context(tempfile.TemporaryDirectory(prefix="vmt-"))) / "to"
+        short.symlink_to(directory)
+        upstream = str(short / "engine.sock")
+
         def start(log: str, *words: str) -> subprocess.Popen[bytes]:
             output = ending.enter_context((directory / log).open("wb"))
             process = subprocess.Popen([sys.executable, "-m", *words], stdout=output, stderr=output)
@@ -98,9 +103,14 @@ def serving(directory: Path, *networks: str, engine: bool = True, health: int = 
         front = start("front", runner, upstream, str(port), str(manage_port), json.dumps(limits),
                       str(more or "-"), *networks)
         one = Serving(port, front, behind, directory, manage_port, secure)
-        until(lambda: answers(one, health), "the front does not answer")
+        until(lambda: answers(one, health) or has_ended(behind), "the front does not answer")
+        assert not has_ended(behind), (directory / "engine.output").read_text()
         yield one
         assert front.poll() is None, f"the front has ended: {one.log()}"
+
+
+def has_ended(process: subprocess.Popen[bytes] | None) -> bool:
+    return process is not None and process.poll() is not None
 
 
 def answers(one: Serving, status: int) -> bool:
