@@ -31,6 +31,7 @@ class Signer:
 
     vcek: Issued
     roots: bytes
+    ark: Issued | None = None
 
     def report(self, data: bytes, *changes: tuple[int, bytes]) -> bytes:
         """A report with this REPORT_DATA, and bytes at other places."""
@@ -69,4 +70,4 @@ def signer() -> Signer:
                   *((f"{AMD}.3.{number}", bytes((2, 1, version))) for number, version in TURIN_TCB.items())]
     vcek = issue("SEV-VCEK", ask, Form(authority=False, extensions=extensions, serial=9, first=FIRST, last=LAST),
                  key=ec.generate_private_key(ec.SECP384R1()))
-    return Signer(vcek, ark.pem + ask.pem)
+    return Signer(vcek, ark.pem + ask.pem, ark)

@@ -17,6 +17,10 @@ class NotProven(Exception):
     """Why a check fails."""
 
 
+class Outdated(NotProven):
+    """What is needed for a check is of another time: nothing is proven by it, and nothing contradicts."""
+
+
 class NotChecked(Exception):
     """Why a check that is required could not be made: something is missing."""
 
@@ -104,7 +108,7 @@ def _run(id: str, check: Callable[[], str]) -> tuple[Claim, bool]:
         return Claim(id, "proven", check()), True
     except NotRequested as reason:
         return Claim(id, "not-checked", str(reason)), False
-    except NotChecked as reason:
+    except (NotChecked, Outdated) as reason:
         return Claim(id, "not-checked", str(reason)), True
     except BaseException as error:
         return Claim(id, "failed", describe(error)), True

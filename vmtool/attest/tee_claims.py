@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -84,7 +84,7 @@ def judge_answer(text: str, tee: str, said: Claim) -> Claim:
     claims = {claim.id: claim for each in appraisals for claim in each.claims}
     wrong = [claims[name] for each in appraisals for name in each.unproven]
     if wrong or claims[f"{tee}.measurement"].verdict != "proven":
-        return _unproven(wrong, tee, said)
+        return _unproven(wrong, tee, said, found.get("ignored", ()))
     return Claim(NAME, "proven", f"a verified report over a fresh nonce and the endpoint's TLS key sha256:"
                  f"{answer.key.hex()} shows {claims[f'{tee}.measurement'].evidence}, as computed before the start")
 
@@ -101,11 +101,16 @@ def _request(found: Mapping[str, Any], tee: str) -> Any:
                    Reference.model_validate({tee: found["expected"]}), bytes.fromhex(found["nonce"]))
 
 
-def _unproven(wrong: list[Claim], tee: str, said: Claim) -> Claim:
-    """Failed when something contradicts; what only lacks a file is not checked."""
+def _unproven(wrong: list[Claim], tee: str, said: Claim, ignored: Sequence[str]) -> Claim:
+    """Failed when something contradicts; what only lacks a file is not checked.
+
+    Args:
+        ignored: files in the place of such ones, and why they are none.
+    """
     if failed := "; ".join(f"{claim.id}: {claim.evidence}" for claim in wrong if claim.verdict == "failed"):
         return Claim(NAME, "failed", f"its evidence does not prove it: {failed[:600]}")
     why = "; ".join(dict.fromkeys(claim.evidence for claim in wrong))
+    beside = f"; ignored there: {'; '.join(map(str, ignored))[:300]}" if ignored else ""
     return replace(said, evidence=f"{said.evidence}; its evidence was not verified: {why[:300]}; what may be missing "
                                   f"is {NEEDS.get(tee, 'a root of trust')}: a file in the state directory's "
-                                  f"{COLLATERAL}/")
+                                  f"{COLLATERAL}/{beside}")

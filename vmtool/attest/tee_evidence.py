@@ -11,6 +11,7 @@ from typing import Any
 from vmtool.attest.facts import read_file
 from vmtool.attest.reference import read_reference, sections
 from vmtool.attest.server.answer import ServerEvidence
+from vmtool.attest.sort_collateral import sort_collateral
 from vmtool.attest.tee_files import ANSWER, COLLATERAL, REFERENCE, Files
 from vmtool.errors import Refused
 from vmtool.machine import Host
@@ -26,7 +27,7 @@ def keep_answer(host: Host, files: Files, data: bytes, answer: ServerEvidence) -
     Raises:
         Refused: a file is none.
     """
-    collateral = _collateral(host, files.collateral)
+    collateral, ignored = _collateral(host, files.collateral)
     if answer.evidence:
         host.write(files.evidence / ANSWER, data.decode())
         for name, content in collateral.items():
@@ -34,14 +35,26 @@ def keep_answer(host: Host, files: Files, data: bytes, answer: ServerEvidence) -
     print(json.dumps({
         "at": datetime.now(UTC).isoformat(timespec="seconds"), "nonce": answer.nonce.hex(), "key": answer.key.hex(),
         "answer": data.decode(), **_expected(host, files), "collateral": {
-            name: base64.b64encode(content).decode() for name, content in collateral.items()}}))
+            name: base64.b64encode(content).decode() for name, content in collateral.items()}, "ignored": ignored}))
 
 
-def _collateral(host: Host, directory: Path) -> dict[str, bytes]:
+def _collateral(host: Host, directory: Path) -> tuple[dict[str, bytes], list[str]]:
+    """The files by name, and why others are none: a note that lies there contradicts nothing."""
     names = host.names(str(directory)) if host.exists(str(directory)) else ()
     if len(names) > MOST_FILES:
         raise Refused(f"{directory}: {len(names)} files, of which {MOST_FILES} are read at most")
-    return {name: read_file(host, directory / name) for name in names}
+    found, ignored = {}, []
+    for name in names:
+        try:
+            data = read_file(host, directory / name)
+        except Refused as error:
+            ignored.append(error.message)
+            continue
+        if problems := sort_collateral([(name, data)]).problems:
+            ignored += problems
+        else:
+            found[name] = data
+    return found, ignored
 
 
 def _expected(host: Host, files: Files) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import io
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from tests.fakes.proc import Proc
 from tests.fakes.snp_signer import signer
 from tests.unit.attest import make_firmware
 from tests.unit.attest.cases import request
+from tests.unit.attest.make_certificates import Form, issue, revoke
 from tests.unit.bundle.cases import appraised, forged, launched, unproven
 from tests.unit.connect.cases import KEY, NONCE
 from tests.unit.kata.cases import RECORD
@@ -161,6 +163,44 @@ def test_certificates_of_the_host_are_used_and_kept(paths: Paths, tmp_path: Path
     (tmp_path / COLLATERAL / "vcek.der").write_bytes(signer().vcek.der)
     assert claim(paths, monkeypatch, booted(guest(tmp_path), table=b"")).verdict == "proven"
     assert (paths.evidence / COLLATERAL / "vcek.der").read_bytes() == signer().vcek.der
+
+
+def bring(tmp_path: Path, **files: bytes) -> None:
+    """Files in the host's directory of collateral."""
+    (tmp_path / COLLATERAL).mkdir()
+    for name, data in files.items():
+        (tmp_path / COLLATERAL / name).write_bytes(data)
+
+
+def test_what_is_no_collateral_contradicts_nothing(paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+                                                   ) -> None:
+    bring(tmp_path, README=b"put certificates here\n", gitkeep=b"")
+    (tmp_path / COLLATERAL / "old").mkdir()
+    assert claim(paths, monkeypatch, booted(guest(tmp_path))).verdict == "proven"
+    found = claim(paths, monkeypatch, booted(guest(tmp_path), table=b""))
+    assert found.verdict == "not-checked"
+    assert "README: " in found.evidence and "gitkeep" in found.evidence
+
+
+def test_other_certificates_of_the_host_hide_no_right_one(paths: Paths, tmp_path: Path,
+                                                          monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as a TPM's CA, and the VCEKs of another processor and of the firmware before an update."""
+    other = issue("SEV-VCEK", None, Form(authority=False))
+    bring(tmp_path, tpm=issue("TPM CA").der, a_vcek=other.der)
+    assert claim(paths, monkeypatch, booted(guest(tmp_path))).verdict == "proven"
+    (tmp_path / COLLATERAL / "b_vcek").write_bytes(signer().vcek.der)
+    assert claim(paths, monkeypatch, booted(guest(tmp_path), table=b"")).verdict == "proven"
+
+
+def test_a_revocation_list_that_has_expired_is_a_missing_one(paths: Paths, tmp_path: Path,
+                                                             monkeypatch: pytest.MonkeyPatch) -> None:
+    ark, first, last = signer().ark, datetime(2021, 1, 1, tzinfo=UTC), datetime(2021, 2, 1, tzinfo=UTC)
+    assert ark
+    bring(tmp_path, crl=revoke(ark, first=first, last=last))
+    found = claim(paths, monkeypatch, booted(guest(tmp_path)))
+    assert (found.verdict, "has expired" in found.evidence) == ("not-checked", True), found
+    (tmp_path / COLLATERAL / "crl").write_bytes(revoke(ark, 77, first=first, last=last))
+    assert claim(paths, monkeypatch, booted(guest(tmp_path))).verdict == "failed", "what is revoked stays so"
 
 
 def test_without_a_computed_measurement_no_report_proves_it(paths: Paths, tmp_path: Path,

@@ -170,7 +170,5 @@ class _Bound:
 
 
 def with_presented(collateral: Collateral, presented: Collateral) -> Collateral:
-    """Certificates that the server presents are used when nobody brings others; they lead to a root or to nothing."""
-    if collateral.certificates:
-        return collateral
-    return replace(collateral, certificates=presented.certificates)
+    """With the certificates that the server presents as well; they lead to a root or to nothing."""
+    return replace(collateral, certificates=tuple(dict.fromkeys((*collateral.certificates, *presented.certificates))))

@@ -7,9 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
-from cryptography.hazmat.primitives.hashes import SHA384
 
 from vmtool.attest.appraisal import (
     Appraisal,
@@ -30,6 +27,7 @@ from vmtool.attest.snp.chain import (
     verify_tcb,
 )
 from vmtool.attest.snp.report import Report, parse_report
+from vmtool.attest.snp.signature import select_signer, verify_signature
 from vmtool.tee.snp import SNP
 
 # Guest policy (AMD 56860, table 10). Bits above the known ones must be zero.
@@ -71,7 +69,7 @@ class _Checks:
 
     @cached_property
     def chain(self) -> SnpChain:
-        return find_chain(self.presented, self.request.roots.certificates("amd-"))
+        return find_chain(select_signer(self.presented, self.report), self.request.roots.certificates("amd-"))
 
     def revocation(self) -> str:
         return verify_unrevoked(self.chain.certificates, self.request.collateral.crls, self.request.at)
@@ -90,8 +88,7 @@ class _Checks:
 
     def signature(self) -> str:
         require(self.report.algorithm == 1, f"signature algorithm {self.report.algorithm} is unknown")
-        encoded = encode_dss_signature(self.report.r, self.report.s)
-        signing_key(self.chain).verify(encoded, self.report.signed, ec.ECDSA(SHA384()))
+        verify_signature(signing_key(self.chain), self.report)
         return "ECDSA P-384 with SHA-384"
 
     def tcb_floor(self) -> str:

@@ -17,6 +17,7 @@ from vmtool.attest.appraisal import (
     NotChecked,
     NotProven,
     NotRequested,
+    Outdated,
     appraise,
     compare_padded,
     describe,
@@ -88,7 +89,8 @@ class _Checks:
                 return verify_quote(self.data, text, self.request)
             except BaseException as error:
                 reasons.append(describe(error))
-        raise NotProven("; ".join(reasons))
+        outdated = all(_is_outdated(text, self.request.at) for text in collateral)
+        raise (Outdated if outdated else NotProven)("; ".join(reasons))
 
     def field(self, name: str) -> bytes:
         return bytes.fromhex(self.verified.fields[name])
@@ -127,6 +129,15 @@ class _Checks:
         if expected is None:
             raise NotRequested(f"{self.field(name).hex()}; nothing to compare with: --reference")
         return compare_padded(what, self.field(name), expected)
+
+
+def _is_outdated(collateral: str, at: datetime) -> bool:
+    """Whether Intel made it for another time: then it contradicts no quote."""
+    try:
+        info = parse_json(parse_json(collateral)["tcb_info"])
+        return not datetime.fromisoformat(info["issueDate"]) <= at <= datetime.fromisoformat(info["nextUpdate"])
+    except Exception:
+        return False
 
 
 def verify_pem(text: bytes, request: Request) -> str:
