@@ -14,9 +14,9 @@ from vmtool.broker.audit import Audit
 from vmtool.broker.facts import read_release
 from vmtool.broker.view import show_release
 from vmtool.errors import VmtoolError, system_error
-from vmtool.host.local import LocalMachine
+from vmtool.host.local import LocalHost, LocalMachine
 from vmtool.paths import State
-from vmtool.tls.authority import Pair
+from vmtool.tls.authority import Authority, Pair, find_authority, make_authority
 from vmtool.tls.own import own_authority
 
 
@@ -30,7 +30,8 @@ def serve_command(state: State, config: Path, listen: str | None, check: bool) -
     require_packages()
 
     def issue(names: Sequence[str]) -> Pair:
-        return own_authority(state, "vmtool key serve").issue(names, datetime.now(UTC))
+        now = datetime.now(UTC)
+        return (_look_at_authority(state, now) if check else own_authority(state, "vmtool key serve")).issue(names, now)
 
     release = read_release(LocalMachine(), config, listen, issue)
     if check:
@@ -47,3 +48,11 @@ def serve_command(state: State, config: Path, listen: str | None, check: bool) -
     except OSError as error:
         raise system_error(error, f"{release.address[0]}:{release.address[1]}") from error
     click.echo("stopped", err=True)
+
+
+def _look_at_authority(state: State, now: datetime) -> Authority:
+    """The CA without making one: a check changes nothing."""
+    found = find_authority(LocalHost(), state.ca)
+    if found is None:
+        click.echo(f"vmtool's own CA is not there yet: it will be made in {state.ca}", err=True)
+    return found or make_authority(now)

@@ -71,9 +71,25 @@ def read_authority(host: Host, directory: Path, now: datetime.datetime) -> Autho
     Raises:
         VmtoolError: its files are damaged, or one of them is missing.
     """
+    found = find_authority(host, directory)
+    if found is None:
+        found = make_authority(now)
+        host.make_dir(directory)
+        # The key first: a certificate that is there has a key.
+        host.write(directory / "ca.key", _key_pem(found.key))
+        host.write(certificate_path(directory), _pem(found.certificate))
+    return found
+
+
+def find_authority(host: Host, directory: Path) -> Authority | None:
+    """The CA of a directory; None when there is none yet.
+
+    Raises:
+        VmtoolError: as `read_authority`.
+    """
     paths = certificate_path(directory), directory / "ca.key"
     if not any(_is_there(host, path) for path in paths):
-        _make(host, directory, now)
+        return None
     try:
         certificate = x509.load_pem_x509_certificate(host.read(paths[0]))
         key = serialization.load_pem_private_key(host.read(paths[1]), None)
@@ -109,7 +125,8 @@ def _is_there(host: Host, path: Path) -> bool:
     return True
 
 
-def _make(host: Host, directory: Path, now: datetime.datetime) -> None:
+def make_authority(now: datetime.datetime) -> Authority:
+    """A new CA, in memory alone."""
     key, name = ec.generate_private_key(ec.SECP256R1()), _name("vmtool's CA")
     end = now + datetime.timedelta(days=CA_DAYS)
     certificate = (
@@ -118,10 +135,7 @@ def _make(host: Host, directory: Path, now: datetime.datetime) -> None:
         .add_extension(_usage(key_cert_sign=True), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256()))
-    host.make_dir(directory)
-    # The key first: a certificate that is there has a key.
-    host.write(directory / "ca.key", _key_pem(key))
-    host.write(certificate_path(directory), _pem(certificate))
+    return Authority(certificate, key)
 
 
 def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, begin: datetime.datetime,

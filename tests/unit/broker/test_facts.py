@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,8 @@ from vmtool.broker.facts import read_release
 from vmtool.broker.rates import Rates
 from vmtool.cli.main import vmtool
 from vmtool.errors import Refused
-from vmtool.host.local import LocalMachine
-from vmtool.tls.authority import Pair
+from vmtool.host.local import LocalHost, LocalMachine
+from vmtool.tls.authority import Pair, read_authority
 
 SNP = {"measurement": "22" * 48}
 
@@ -120,6 +121,16 @@ def test_the_check_shows_what_would_be_released_to_whom(tmp_path: Path) -> None:
     assert shown.exit_code == 0, shown.output
     assert "NO PROOF" in shown.output and "snp, a GPU, signer s-1" in shown.output
     assert not (tmp_path / "audit.jsonl").exists()
+
+
+def test_the_check_makes_no_authority(tmp_path: Path) -> None:
+    path, words = write_config(tmp_path, tls={"source": "ca"}), ["--state-dir", str(tmp_path / "state")]
+    shown = CliRunner().invoke(vmtool, [*words, "key", "serve", str(path), "--check"])
+    assert shown.exit_code == 0, shown.output
+    assert "is not there yet" in shown.output and "https://" in shown.output
+    assert not (tmp_path / "state").exists()
+    read_authority(LocalHost(), tmp_path / "state" / "ca", datetime.now(UTC))
+    assert "is not there yet" not in CliRunner().invoke(vmtool, [*words, "key", "serve", str(path), "--check"]).output
 
 
 def test_the_audit_file_is_private_and_no_other_thing(tmp_path: Path) -> None:
