@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import click
 
 from vmtool.attest.options import SERVER_PACKAGES, parse_server_nonce, require_packages
 from vmtool.cli.output import print_json, printable
+from vmtool.cli.streams import harmless
 from vmtool.errors import VerificationFailed, shell_word
 from vmtool.host.files import write_output
 from vmtool.paths import State
@@ -45,7 +47,7 @@ def evidence(state: State, server: str, output: Path, nonce: str | None, as_json
     place = find_server(state, server, plain=True)
     data, answer = asyncio.run(_ask(place, given))
     if output == STDOUT:
-        click.echo(data, nl=False)
+        click.echo(harmless(data) if sys.stdout.isatty() else data.encode(), nl=False)
     else:
         write_output(output, data)
     _show(place, answer, output, as_json)
