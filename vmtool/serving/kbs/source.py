@@ -48,8 +48,8 @@ async def _beside(work: Callable[[], bytes]) -> bytes:
 
     def run() -> None:
         try:
-            found: bytes | Exception = work()
-        except Exception as error:  # whatever it is, it is raised where the result is waited for
+            found: bytes | BaseException = work()
+        except BaseException as error:  # whatever it is, also a panic of a library in Rust: it is raised in the waiting task
             found = error
         with contextlib.suppress(RuntimeError):  # nobody waits any more: the loop is closed
             loop.call_soon_threadsafe(_finish, done, found)
@@ -59,10 +59,10 @@ async def _beside(work: Callable[[], bytes]) -> bytes:
     return found
 
 
-def _finish(done: asyncio.Future[bytes], found: bytes | Exception) -> None:
+def _finish(done: asyncio.Future[bytes], found: bytes | BaseException) -> None:
     if done.cancelled():
         return
-    if isinstance(found, Exception):
+    if isinstance(found, BaseException):
         done.set_exception(found)
     else:
         done.set_result(found)
