@@ -9,6 +9,8 @@ from typing import Literal, get_args
 Verdict = Literal["proven", "failed", "not-checked"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
+# That the guest runs in its TEE: by evidence, which comes over the network.
+GUEST_TEE = "guest.tee"
 # A guest's own word is weaker than an attestation: whoever made another guest can have it say the same.
 WORD = "the guest says (not attested): "
 

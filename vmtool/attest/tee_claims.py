@@ -11,12 +11,12 @@ from typing import Any
 from vmtool import plan as p
 from vmtool.attest.tee_files import COLLATERAL, files_of
 from vmtool.attest.workers import ask_server
-from vmtool.claims import Claim
+from vmtool.claims import GUEST_TEE, Claim
 from vmtool.foreign import parse_json
 from vmtool.instance.instance import Instance, InstanceRecord
 from vmtool.machine import Reader
 
-NAME = "guest.tee"
+NAME = GUEST_TEE
 SECONDS = 60.0
 # Without these nothing is verified; makers give them to whoever asks.
 NEEDS = {"snp": "the chip's VCEK or VLEK (certificate of AMD's KDS), where the host gives none along",

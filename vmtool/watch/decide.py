@@ -53,7 +53,7 @@ def _down(now: float, seen: Seen, memory: Memory, free: bool) -> Decision:
     promised = memory.promised or seen.state == "stopped"
     memory = replace(memory, promised=promised and seen.policy.policy != "no")
     if memory.run:
-        memory = replace(memory, run="", next_try=None, sick=None, mute=None, wrong=0, unproven=0)
+        memory = replace(memory, run="", next_try=None, sick=None, mute=None, unasked=None, wrong=0, unproven=0)
         return _next(now, seen, memory, Act("note", "died", "its process is gone"))
     if not memory.promised or memory.given_up:
         return memory, ()

@@ -60,8 +60,16 @@ def check_claims(now: float, seen: Seen, memory: Memory) -> Decision:
         return memory, ()
     memory = replace(memory, due_claims=now + seen.pace.claims)
     if seen.claims == "good":
-        return replace(memory, unproven=0), ()
-    memory = replace(memory, unproven=memory.unproven + 1, due_claims=now + min(AGAIN, seen.pace.claims))
+        again = memory.unasked is not None
+        return replace(memory, unproven=0, unasked=None), (Act("note", "proven-again"),) if again else ()
+    memory = replace(memory, due_claims=now + min(AGAIN, seen.pace.claims))
+    if seen.claims == "unanswered":
+        since = now if memory.unasked is None else memory.unasked
+        if now - since >= seen.patience:
+            return memory, (Act("end", "ended", f"strict: not proven for {now - since:.0f} s: {seen.why}"),)
+        first = memory.unasked is None
+        return replace(memory, unasked=since), (Act("note", "claims-unanswered", seen.why),) if first else ()
+    memory = replace(memory, unproven=memory.unproven + 1)
     note = Act("note", "unproven", seen.why)
     if memory.unproven < TIMES:
         return memory, (note,)

@@ -81,7 +81,7 @@ class Memory:
     Args:
         tries: starts in a row, none of which led to a steady time.
         next_try, due_*: on the clock of `decide`.
-        sick, mute: since when it is without health, and without an answer to the canary.
+        sick, mute, unasked: since when it is without health, without an answer to the canary, and without evidence.
         wrong, unproven: bad results in a row.
     """
 
@@ -97,6 +97,7 @@ class Memory:
     due_certificate: float = 0.0
     sick: float | None = None
     mute: float | None = None
+    unasked: float | None = None
     wrong: int = 0
     unproven: int = 0
     noted: str = ""

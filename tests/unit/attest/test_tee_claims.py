@@ -27,7 +27,7 @@ from vmtool.attest.measure.guest import MeasuredGuest
 from vmtool.attest.measure.launch_digest import launch_digest
 from vmtool.attest.request import Roots
 from vmtool.attest.server import fetch
-from vmtool.attest.server.errors import NotVerified
+from vmtool.attest.server.errors import NotNow, NotVerified
 from vmtool.attest.server.fetch import Answered
 from vmtool.attest.tee_claims import tee_claim
 from vmtool.attest.tee_files import ANSWER, COLLATERAL, files_of
@@ -201,6 +201,22 @@ def test_a_revocation_list_that_has_expired_is_a_missing_one(paths: Paths, tmp_p
     assert (found.verdict, "has expired" in found.evidence) == ("not-checked", True), found
     (tmp_path / COLLATERAL / "crl").write_bytes(revoke(ark, 77, first=first, last=last))
     assert claim(paths, monkeypatch, booted(guest(tmp_path))).verdict == "failed", "what is revoked stays so"
+
+
+def test_an_endpoint_that_others_keep_busy_is_asked_again(paths: Paths, tmp_path: Path,
+                                                           monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ask_server, "PAUSE", 0.0)
+    good, busy = booted(guest(tmp_path)), [NotNow("status 429"), NotNow("status 503")]
+
+    def ask(bound: bytes) -> Collected | None:
+        if busy:
+            raise busy.pop()
+        return good(bound)
+
+    assert claim(paths, monkeypatch, ask).verdict == "proven"
+    monkeypatch.setattr(ask_server, "SECONDS", 0.0)
+    found = claim(paths, monkeypatch, NotNow("status 429"))
+    assert found.verdict == "not-checked" and "429" in found.evidence
 
 
 def test_without_a_computed_measurement_no_report_proves_it(paths: Paths, tmp_path: Path,

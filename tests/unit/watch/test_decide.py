@@ -222,6 +222,19 @@ def test_what_cannot_be_proven_twice_ends_a_strict_instance() -> None:
     assert "image.digest" in acts[-1].why
 
 
+def test_evidence_that_does_not_come_ends_a_strict_instance_only_when_it_lasts() -> None:
+    """Any peer can keep an endpoint busy for a while."""
+    silent = replace(RUNS, strict=True, claims="unanswered", why="status 429")
+    memory, acts = decide(1.0, silent, settled())
+    assert kinds(acts) == ["claims-unanswered"]
+    memory, acts = decide(11.0, silent, memory)
+    assert acts == ()
+    again, acts = decide(12.0, replace(silent, claims="good"), memory)
+    assert (kinds(acts)[0], again.unasked) == ("proven-again", None)
+    assert memory.due_claims == 11.0 + AGAIN
+    assert [act.what for act in decide(601.0, silent, memory)[1]] == ["end"]
+
+
 @dataclass
 class Simulated:
     """A host with instances that die when the test says so; a command takes its time, and vmtool may be killed.

@@ -94,6 +94,15 @@ def test_claims_must_stay_as_they_were_at_the_start(output: Output | None, resul
     assert why in reason
 
 
+@pytest.mark.parametrize(("output", "result"), [
+    (document(image_digest="proven", guest_tee="not-checked"), "unanswered"),
+    (document(image_digest="proven", guest_tee="failed"), "bad"), (document(image_digest="proven"), "bad"),
+    (document(image_digest="not-checked", guest_tee="not-checked"), "bad"),
+    (document(image_digest="proven", guest_tee="proven"), "good")])
+def test_evidence_that_did_not_come_is_no_contradiction(output: Output, result: str) -> None:
+    assert ask(Answering(output=output), "ask-claims", proven=frozenset({"image.digest", "guest.tee"}))[0] == result
+
+
 def test_a_question_is_asked_once_at_a_time() -> None:
     questions = Questions(State(Path("/s")), Answering())
     questions.pool.shutdown()

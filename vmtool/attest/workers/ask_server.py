@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from vmtool.attest.options import SERVER_PACKAGES, require_packages
 from vmtool.attest.tee_files import Files
@@ -11,6 +13,13 @@ from vmtool.endpoint.client import Server, address_of
 from vmtool.errors import NotReady
 from vmtool.host.http import known_server
 from vmtool.machine import Host
+
+if TYPE_CHECKING:
+    from vmtool.attest.server.fetch import Answered
+
+
+# Seconds of asking, within those that the worker has; and between two questions.
+SECONDS, PAUSE = 50.0, 2.0
 
 
 @dataclass(frozen=True)
@@ -37,5 +46,27 @@ def run(order: Order, host: Host) -> None:
         raise NotReady("the endpoint speaks no TLS: there is no key that evidence could be bound to",
                        hint="launch it with spec.tls: vmtool spec explain spec.tls")
     _, name, port = parse_url(str(address_of(host, order.server)))
-    found = asyncio.run(fetch.fetch(Place(name, port, known_server(order.server.trust), vouched=True)))
+    place = Place(name, port, known_server(order.server.trust), vouched=True)
+    found = asyncio.run(_patiently(lambda: fetch.fetch(place)))
     keep_answer(host, order.files, found.data, answered(found.data, found.nonce, found.key))
+
+
+async def _patiently(ask: Callable[[], Awaitable[Answered]]) -> Answered:
+    """What it answers in the end: others, who may have no key, ask it too, and have it busy.
+
+    Raises:
+        NotNow: it has nothing within the time, as it said last.
+    """
+    from vmtool.attest.server.errors import NotNow
+
+    busy = NotNow(f"it gives no evidence within {SECONDS:.0f} s")
+    try:
+        async with asyncio.timeout(SECONDS):
+            while True:
+                try:
+                    return await ask()
+                except NotNow as error:
+                    busy = error
+                await asyncio.sleep(PAUSE)
+    except TimeoutError:
+        raise busy from None
