@@ -31,7 +31,12 @@ def launch_claim(reader: Reader, instance: Instance, record: InstanceRecord, sai
     """
     if not record.confidential:
         return said
-    return tee_claim(reader, said, ask_server.Order(record.server, files_of(instance.paths, record.tee)), record.tee)
+    return tee_claim(reader, said, order_of(instance, record), record.tee)
+
+
+def order_of(instance: Instance, record: InstanceRecord) -> ask_server.Order:
+    """The question for its evidence."""
+    return ask_server.Order(record.server, files_of(instance.paths, record.tee))
 
 
 def tee_claim(reader: Reader, said: Claim, order: Any, tee: str) -> Claim:

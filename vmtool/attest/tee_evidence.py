@@ -1,4 +1,4 @@
-"""What is kept of the evidence of a launch's own guest."""
+"""The evidence of a launch's own guest, as the worker that asked for it prints it and as it is kept."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vmtool.attest.facts import read_file
 from vmtool.attest.reference import read_reference, sections
 from vmtool.attest.server.answer import ServerEvidence
 from vmtool.attest.sort_collateral import sort_collateral
-from vmtool.attest.tee_files import ANSWER, COLLATERAL, REFERENCE, Files
+from vmtool.attest.tee_files import REFERENCE, Files
 from vmtool.errors import Refused
 from vmtool.machine import Host
 
@@ -20,18 +20,13 @@ MOST_FILES = 64
 NOT_COMPUTED = "# not computed: "
 
 
-def keep_answer(host: Host, files: Files, data: bytes, answer: ServerEvidence) -> None:
-    """Write evidence of a TEE to the instance's, with the collateral that it is verified with, and print all that the
-    claim rests on.
+def print_answer(host: Host, files: Files, data: bytes, answer: ServerEvidence) -> None:
+    """Print all that the claim rests on.
 
     Raises:
         Refused: a file is none.
     """
     collateral, ignored = _collateral(host, files.collateral)
-    if answer.evidence:
-        host.write(files.evidence / ANSWER, data.decode())
-        for name, content in collateral.items():
-            host.write(files.evidence / COLLATERAL / name, content)
     print(json.dumps({
         "at": datetime.now(UTC).isoformat(timespec="seconds"), "nonce": answer.nonce.hex(), "key": answer.key.hex(),
         "answer": data.decode(), **_expected(host, files), "collateral": {

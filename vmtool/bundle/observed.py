@@ -57,6 +57,11 @@ class ObservingReader:
     def run(self, argv: tuple[str, ...], deadline: float = 10.0) -> Output | None:
         return self._once(("run", question(argv)), partial(self.machine.run, argv, deadline))
 
+    def answered(self, argv: tuple[str, ...]) -> Output | None:
+        """What a program has answered; None when it was not asked, or did not."""
+        found: Output | None = self.answers.get(("run", question(argv)))
+        return found
+
     def udev(self, path: str, deadline: float = 2.0) -> Mapping[str, str]:
         return self._once(("udev", path), lambda: dict(self.machine.udev(path, deadline)))
 

@@ -43,14 +43,18 @@ class RequireClaims(Action):
                 "[ $? -eq 1 ]")
 
     def do(self, host: Host) -> None:
+        from vmtool.bundle.observed import ObservingReader
         from vmtool.launch.claims import read_claims, read_claims_before_key  # they know the pipeline, which knows this
+        from vmtool.launch.keep_answer import keep_answer
 
         instance = read_starting(host, Paths(self.directory, self.slot))
         record = instance.known()
         if self.moment == "key":
             require_before_key(record, read_claims_before_key(host, instance))
             return
-        claims = read_claims(host, instance, whole=True)
+        observed = ObservingReader(host)
+        claims = read_claims(observed, instance, whole=True)
+        keep_answer(host, observed, instance)
         digests = dict(evidence_digests(instance.paths, record))
         host.write(instance.paths.proof, evidence_text(record, claims, digests, time.time()))
         require_wish(record, claims)

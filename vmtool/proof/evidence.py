@@ -7,7 +7,7 @@ import json
 import os
 import stat
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from vmtool.claims import Claim, unmet
@@ -39,8 +39,12 @@ def evidence_text(record: InstanceRecord, claims: Sequence[Claim], digests: Mapp
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
-def keep_evidence(state: State, instance: Instance, claims: Sequence[Claim], doing: str) -> Path:
+def keep_evidence(state: State, instance: Instance, claims: Sequence[Claim], doing: str,
+                  keep: Callable[[], None] = lambda: None) -> Path:
     """Write the claims to the instance's evidence/proof.json, in the place of an earlier look's.
+
+    Args:
+        keep: writes what else the look has seen; called under the instance's lock.
 
     Raises:
         NotReady: another vmtool is at work on the instance.
@@ -50,6 +54,7 @@ def keep_evidence(state: State, instance: Instance, claims: Sequence[Claim], doi
     with locks.Lock(state.lock(directory), doing):
         if not directory.is_dir():
             raise VmtoolError(f"{instance.name} was removed in the meantime", hint="vmtool ps")
+        keep()
         digests = dict(evidence_digests(instance.paths, instance.known()))
         files.write(path, evidence_text(instance.known(), claims, digests, time.time()))
     return path

@@ -39,6 +39,7 @@ from vmtool.engine.worker import do_order
 from vmtool.errors import VmtoolError
 from vmtool.host.local import LocalHost
 from vmtool.instance.instance import Instance, Paths
+from vmtool.launch.keep_answer import keep_answer
 from vmtool.machine import Output, Reader, Trust
 from vmtool.serving.evidence.binding import NO_KEY
 from vmtool.serving.evidence.collect import document
@@ -99,6 +100,14 @@ def booted(of: MeasuredGuest, *changes: tuple[int, bytes], table: bytes | None =
                                    signer().table if table is None else table)
 
 
+def kept(paths: Paths, monkeypatch: pytest.MonkeyPatch, ask: Ask | BaseException, **more: Any) -> Claim:
+    """A look that keeps what it has seen."""
+    record, reader = replace(RECORD, tls=True), ObservingReader(Workers())
+    found = claim(paths, monkeypatch, ask, server=record.server, reader=reader, **more)
+    keep_answer(LocalHost(), reader, Instance("a", paths, record, "running", 9))
+    return found
+
+
 def claim(paths: Paths, monkeypatch: pytest.MonkeyPatch, ask: Ask | BaseException, *, server: Server = TLS,
           tee: str = "snp", key: bytes = KEY, said: Claim = SAID, reader: Reader | None = None) -> Claim:
     async def fetched(*given: object) -> Answered:
@@ -112,7 +121,7 @@ def claim(paths: Paths, monkeypatch: pytest.MonkeyPatch, ask: Ask | BaseExceptio
 
 def test_a_report_of_the_computed_guest_proves_it(paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
                                                   ) -> None:
-    found = claim(paths, monkeypatch, booted(guest(tmp_path)))
+    found = kept(paths, monkeypatch, booted(guest(tmp_path)))
     assert (found.id, found.verdict) == ("guest.tee", "proven"), found
     assert launch_digest(guest(tmp_path)).hex() in found.evidence and KEY.hex() in found.evidence
     assert json.loads((paths.evidence / ANSWER).read_text())["kind"] == "snp"
@@ -152,16 +161,25 @@ def test_what_gives_no_evidence_is_not_checked_with_the_reason(paths: Paths, tmp
             (claim(paths, monkeypatch, booted(guest(tmp_path), table=b"")), "VCEK")):
         assert (found.verdict, why in found.evidence) == ("not-checked", True), found
         assert found.evidence.startswith(SAID.evidence)
-    (paths.evidence / ANSWER).unlink()
-    claim(paths, monkeypatch, lambda bound: None)
-    assert not (paths.evidence / ANSWER).exists(), "that there is none is no evidence for a bundle"
+    assert not (paths.evidence / ANSWER).exists(), "a look that keeps nothing, such as watch's, writes nothing"
+
+
+def test_of_an_earlier_look_no_evidence_stays(paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bring(tmp_path, vcek=signer().vcek.der, README=b"put certificates here")
+    nothing: tuple[Ask | BaseException, ...] = (lambda bound: None, NotVerified("status 503"))
+    for after in nothing:
+        kept(paths, monkeypatch, booted(guest(tmp_path)))
+        assert (paths.evidence / ANSWER).exists()
+        assert [path.name for path in (paths.evidence / COLLATERAL).iterdir()] == ["vcek"]
+        kept(paths, monkeypatch, after)
+        assert not (paths.evidence / ANSWER).exists() and not (paths.evidence / COLLATERAL).exists()
 
 
 def test_certificates_of_the_host_are_used_and_kept(paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
                                                     ) -> None:
     (tmp_path / COLLATERAL).mkdir()
     (tmp_path / COLLATERAL / "vcek.der").write_bytes(signer().vcek.der)
-    assert claim(paths, monkeypatch, booted(guest(tmp_path), table=b"")).verdict == "proven"
+    assert kept(paths, monkeypatch, booted(guest(tmp_path), table=b"")).verdict == "proven"
     assert (paths.evidence / COLLATERAL / "vcek.der").read_bytes() == signer().vcek.der
 
 
@@ -261,13 +279,13 @@ def test_evidence_of_another_tee_fails_and_the_guests_own_word_counts(paths: Pat
 
 
 def test_it_is_verified_again_out_of_a_bundle(paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    claim(paths, monkeypatch, booted(guest(tmp_path)))
-    kept = (paths.evidence / ANSWER).read_bytes()
+    kept(paths, monkeypatch, booted(guest(tmp_path)))
+    data_of_answer = (paths.evidence / ANSWER).read_bytes()
     trusting = request(roots=Roots({"amd-turin.pem": signer().roots}))
-    data = launched(tmp_path / "other", {f"evidence/{ANSWER}": kept}).bundle()
+    data = launched(tmp_path / "other", {f"evidence/{ANSWER}": data_of_answer}).bundle()
     assert unproven(data, trusting) == []
     assert appraised(data, trusting)["snp"].title == f"AMD SEV-SNP (evidence/{ANSWER})"
-    changed = kept.replace(KEY.hex().encode(), KEY[::-1].hex().encode())
+    changed = data_of_answer.replace(KEY.hex().encode(), KEY[::-1].hex().encode())
     assert unproven(forged(data, lambda members: members.update({f"evidence/{ANSWER}": changed})), trusting) == [
         "bundle.files", "snp.binding"]
 

@@ -40,7 +40,7 @@ def run(order: Order, host: Host) -> None:
     from vmtool.attest.server import fetch
     from vmtool.attest.server.answer import answered
     from vmtool.attest.server.place import Place, parse_url
-    from vmtool.attest.tee_evidence import keep_answer
+    from vmtool.attest.tee_evidence import print_answer
 
     if not order.server.trust:
         raise NotReady("the endpoint speaks no TLS: there is no key that evidence could be bound to",
@@ -48,7 +48,7 @@ def run(order: Order, host: Host) -> None:
     _, name, port = parse_url(str(address_of(host, order.server)))
     place = Place(name, port, known_server(order.server.trust), vouched=True)
     found = asyncio.run(_patiently(lambda: fetch.fetch(place)))
-    keep_answer(host, order.files, found.data, answered(found.data, found.nonce, found.key))
+    print_answer(host, order.files, found.data, answered(found.data, found.nonce, found.key))
 
 
 async def _patiently(ask: Callable[[], Awaitable[Answered]]) -> Answered:

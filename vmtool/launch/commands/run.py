@@ -6,10 +6,12 @@ import sys
 import time
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import click
 
+from vmtool.bundle.observed import ObservingReader
 from vmtool.claims import Claim
 from vmtool.cli.apply_plan import apply_plan
 from vmtool.cli.numbers import Seconds
@@ -17,11 +19,12 @@ from vmtool.cli.output import print_json
 from vmtool.errors import VmtoolError
 from vmtool.facts.recording import RecordingReader
 from vmtool.host import event_log
-from vmtool.host.local import LocalMachine
+from vmtool.host.local import LocalHost, LocalMachine
 from vmtool.instance.instance import Paths
 from vmtool.instance.read import read_instance
 from vmtool.launch.claims import read_claims
 from vmtool.launch.facts import read_launch
+from vmtool.launch.keep_answer import keep_answer
 from vmtool.launch.pipeline import plan_launch
 from vmtool.paths import State
 from vmtool.plan import Plan, plan_lines, to_json
@@ -104,8 +107,10 @@ def show_summary(state: State, name: str, plan: Plan, seconds: float) -> None:
         note_canary(instance.paths, claims)
     else:
         instance.paths.stopped.unlink(missing_ok=True)  # of a stop that was killed before it ended anything
-        claims = read_claims(LocalMachine(), instance, whole=True)
-        keep_evidence(state, instance, claims, f"vmtool run {name}")
+        observed = ObservingReader(LocalMachine())
+        claims = read_claims(observed, instance, whole=True)
+        keep_evidence(state, instance, claims, f"vmtool run {name}",
+                      partial(keep_answer, LocalHost(), observed, instance))
     took = f"ready after {seconds:.1f} s" if plan.changes else "runs already"
     click.echo(f"{name} {took}" + (f" at {record.server.shell()}/v1" if record.host else ""))
     show_claims(claims)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import click
@@ -12,12 +13,13 @@ from vmtool.bundle.observed import ObservingReader
 from vmtool.claims import Claim
 from vmtool.cli.output import print_json, print_table
 from vmtool.errors import Refused, shell_word
-from vmtool.host.local import LocalMachine
+from vmtool.host.local import LocalHost, LocalMachine
 from vmtool.instance.instance import Instance
 from vmtool.instance.read import read_beside
 from vmtool.launch.claims import read_claims, read_claims_before_key
 from vmtool.launch.commands.damage import explained, read_known
 from vmtool.launch.commands.ps import as_row, row_json
+from vmtool.launch.keep_answer import keep_answer
 from vmtool.paths import State
 from vmtool.proof.evidence import keep_evidence
 from vmtool.proof.requirements import require_before_key, require_wish
@@ -46,7 +48,8 @@ def status_command(state: State, name: str, proof: bool, before_key: bool, besid
                   else read_claims(reader, instance, whole=proof))
     written: dict[str, str] = {}
     if proof and instance.record:
-        written["evidence"] = str(keep_evidence(state, instance, claims, f"vmtool status {name}"))
+        written["evidence"] = str(keep_evidence(
+            state, instance, claims, f"vmtool status {name}", partial(keep_answer, LocalHost(), reader, instance)))
     if output:
         written |= _bundle(state, instance, reader, output)
     if as_json:

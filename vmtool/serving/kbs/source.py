@@ -49,7 +49,7 @@ async def _beside(work: Callable[[], bytes]) -> bytes:
     def run() -> None:
         try:
             found: bytes | BaseException = work()
-        except BaseException as error:  # whatever it is, also a panic of a library in Rust: it is raised in the waiting task
+        except BaseException as error:  # also a panic of a library in Rust; raised in the waiting task
             found = error
         with contextlib.suppress(RuntimeError):  # nobody waits any more: the loop is closed
             loop.call_soon_threadsafe(_finish, done, found)
