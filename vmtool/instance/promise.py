@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Iterator
 
@@ -21,16 +22,6 @@ ABORTED_WITHIN = 600.0
 def mark_stopped(instance: Instance) -> None:
     """From now on only a person starts it again."""
     files.write(instance.paths.stopped, "")
-
-
-@contextlib.contextmanager
-def kept_if_given_up(instance: Instance) -> Iterator[None]:
-    """When what follows the mark is given up, such as by Ctrl-C, it goes on as it was promised."""
-    try:
-        yield
-    except BaseException:
-        files.remove(instance.paths.stopped)
-        raise
 
 
 def started_by_watch(state: State, instance: Instance) -> bool:
@@ -73,3 +64,34 @@ def withdraw(state: State, instance: Instance) -> Instance:
         time.sleep(0.2)
     mark_stopped(instance)  # that start may have taken the mark for one of before
     return instance
+
+
+class Withdrawal:
+    """A promise that is being taken back: given up before it is final, it holds again.
+
+    Args:
+        instance: as it is, and once it is withdrawn as it is then.
+    """
+
+    def __init__(self, instance: Instance) -> None:
+        self.instance = instance
+        # What another command has marked, such as a `stop` that waits for the answers, is not given back by this one.
+        self.ours = not os.path.lexists(instance.paths.stopped)
+
+    def finish(self) -> None:
+        """From now on it is final, also when another command gave its own up meanwhile."""
+        mark_stopped(self.instance)
+        self.ours = False
+
+
+@contextlib.contextmanager
+def withdrawing(state: State, instance: Instance) -> Iterator[Withdrawal]:
+    """Withdraw; when what follows is given up before it is final, such as by Ctrl-C, the promise holds again."""
+    withdrawal = Withdrawal(instance)
+    try:
+        withdrawal.instance = withdraw(state, instance)
+        yield withdrawal
+    except BaseException:
+        if withdrawal.ours:
+            files.remove(instance.paths.stopped)
+        raise

@@ -21,7 +21,7 @@ from vmtool.host import processes
 from vmtool.host.bounded_log import TAIL
 from vmtool.host.local import LocalMachine
 from vmtool.instance.instance import Instance, subject_of
-from vmtool.instance.promise import kept_if_given_up, mark_stopped, started_by_watch, withdraw
+from vmtool.instance.promise import mark_stopped, started_by_watch, withdraw, withdrawing
 from vmtool.instance.read import read_instance
 from vmtool.launch.commands.damage import explained, read_known, require_gone
 from vmtool.launch.pipeline import launcher_of
@@ -98,9 +98,10 @@ def stop_command(state: State, name: str, drain: float | None, grace: float, aga
     logs stay until `rm`. Nobody but `start` or `run` starts it again."""
     instance = read_known(LocalMachine(), state, name)
     if not (again or unproven):
-        instance = withdraw(state, instance)
-        with kept_if_given_up(instance):
+        with withdrawing(state, instance) as withdrawal:
+            instance = withdrawal.instance
             _drain(state, instance, drain, f"vmtool stop {name}")
+            withdrawal.finish()
     if instance.pid is None:
         click.echo(f"{name} does not run: {instance.state}", err=True)
         return
@@ -126,7 +127,7 @@ def rm_command(state: State, name: str, drain: float | None, yes: bool) -> None:
             raise Refused(f"{name} is {instance.state}", hint=f"vmtool rm --yes {name}")
         click.confirm(f"{name} is {instance.state}. Remove it?", abort=True)
     if started_by_watch(state, instance):
-        withdraw(state, instance)
+        instance = withdraw(state, instance)
     _drain(state, instance, drain, f"vmtool rm {name}")
     directory = instance.paths.directory
     try:

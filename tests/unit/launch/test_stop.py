@@ -1,0 +1,107 @@
+"""Stopping: who takes the promise back, what is given back, and what is answered until the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+from tests.fakes.host import FakeHost
+from tests.fakes.typed import typed
+from tests.unit.launch.cases import RECORD, instance
+from vmtool.cli import apply_plan
+from vmtool.endpoint import client
+from vmtool.engine import transactions
+from vmtool.errors import NotReady
+from vmtool.host import locks
+from vmtool.instance import promise
+from vmtool.launch import stop
+from vmtool.launch.commands import instance as commands
+from vmtool.paths import State
+
+
+class Front:
+    """An instance that serves, whose front answers the host, and the host."""
+
+    def __init__(self, tmp_path: Path, patch: pytest.MonkeyPatch) -> None:
+        self.state = State(tmp_path / "state")
+        self.directory = self.state.instance("a")
+        (self.directory / "log").mkdir(parents=True)
+        self.left = [0]  # requests that are answered, at each time that it is closed; the last again and again
+        self.asked: list[str] = []
+        self.meanwhile: Callable[[], None] = lambda: None
+        host = self.host = FakeHost()
+        host.alive = {4242: "1"}
+        self.instance = replace(instance(self.directory), record=replace(RECORD, manage=9464))
+        self.instance.paths.pidfile.write_text("4242\n")
+        patch.setattr(commands, "read_known", lambda machine, state, name: self.instance)
+        patch.setattr(commands, "require_gone", lambda *words: None)
+        patch.setattr(promise, "read_instance", lambda state, name: self.instance)
+        patch.setattr(client, "drain", self.close)
+        patch.setattr(apply_plan, "LocalHost", lambda *words: host)
+        patch.setattr(stop, "launcher_of", lambda handler: self)
+
+    def close(self, host: object, server: object, key: object, *, close: bool) -> int:
+        self.asked.append("close")
+        self.meanwhile()
+        return self.left.pop(0) if len(self.left) > 1 else self.left[0]
+
+    def end_politely(self, state: object, instance: object) -> tuple[Front, ...]:
+        return (self,)
+
+    def end_by_force(self, instance: object) -> tuple[Front, ...]:
+        return ()
+
+    def do(self, host: FakeHost) -> None:
+        self.asked.append("end")
+        host.alive.clear()
+
+    @property
+    def marked(self) -> bool:
+        return self.instance.paths.stopped.exists()
+
+    def typed(self, *words: str) -> Result:
+        return typed(self.state.root, *words)
+
+
+@pytest.fixture
+def front(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Front:
+    monkeypatch.setitem(locks.Lock.__init__.__kwdefaults__, "wait", 0.0)
+    monkeypatch.setattr(transactions, "WAIT", 0.0)
+    return Front(tmp_path, monkeypatch)
+
+
+def test_a_second_stop_that_is_refused_leaves_the_mark_of_the_first(front: Front) -> None:
+    promise.mark_stopped(front.instance)
+    with locks.Lock(front.state.lock(front.directory), "vmtool stop a"):
+        assert isinstance(front.typed("stop", "a").exception, NotReady)
+    assert front.marked
+
+
+def test_what_is_given_up_holds_again(front: Front) -> None:
+    with locks.Lock(front.state.lock(front.directory), "vmtool token add a"):
+        assert isinstance(front.typed("stop", "a").exception, NotReady)
+    assert not front.marked
+    assert front.asked == []
+
+
+def test_it_is_marked_at_its_end_also_when_another_gave_up_its_own(front: Front) -> None:
+    front.meanwhile = lambda: front.instance.paths.stopped.unlink(missing_ok=True)
+    assert front.typed("stop", "a").exit_code == 0
+    assert front.asked[-1] == "end"
+    assert front.marked
+
+
+def test_rm_of_what_watch_has_just_started_lets_its_answers_end(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
+    starting = replace(front.instance, state="starting", pid=None)
+    monkeypatch.setattr(commands, "read_known", lambda machine, state, name: starting)
+    looks = [True, True, False]
+    for module in (commands, promise):
+        monkeypatch.setattr(module, "started_by_watch", lambda state, one: looks.pop(0))
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    assert front.typed("rm", "--yes", "a").exit_code == 0
+    assert front.asked
+    assert not front.directory.exists()
