@@ -57,10 +57,16 @@ def apply_and_explain(state: State, directory: Path, doing: str, make: Callable[
 
 
 def remove(state: State, directory: Path, doing: str,
-           check: Callable[[list[str]], None] = lambda problems: None) -> None:
-    """Undo everything of a subject, then remove its directory, with progress; `check` as in `engine.transactions`."""
+           check: Callable[[list[str]], None] = lambda problems: None,
+           first: Callable[[Host], None] = lambda host: None) -> None:
+    """Undo everything of a subject, then remove its directory, with progress; `check` and `first` as in
+    `engine.transactions`."""
+    def begin() -> None:
+        with logged_host(directory) as host:
+            first(host)
+
     with _at_work(doing) as progress:
-        transactions.remove(state, directory, doing, progress, check=check)
+        transactions.remove(state, directory, doing, progress, check=check, first=begin)
 
 
 def adopt(state: State, directory: Path, subject: str, found: Sequence[Step], why: str,

@@ -76,10 +76,12 @@ def recover(state: State, directory: Path, monitor: apply.Monitor, *, on: apply.
 
 
 def remove(state: State, directory: Path, doing: str, monitor: apply.Monitor, *,
-           check: Callable[[list[str]], None] = lambda problems: None, on: apply.MakeHost | None = None) -> None:
+           check: Callable[[list[str]], None] = lambda problems: None, first: Callable[[], None] = lambda: None,
+           on: apply.MakeHost | None = None) -> None:
     """Undo everything, then remove the directory.
 
     Args:
+        first: called when the locks are held.
         check: whether all is gone; it is given what could not be undone, and raises what says that something is there.
 
     Raises:
@@ -88,6 +90,7 @@ def remove(state: State, directory: Path, doing: str, monitor: apply.Monitor, *,
     """
     with working_on(state, directory, doing):
         hooks.authorise(undo_plan(directory, Journal(directory).replay()))
+        first()
         problems = apply.undo(directory, monitor, on=on)
         if not problems and Journal(directory).replay().entries:  # of the other of two, of which one was to replace it
             problems = apply.undo(directory, monitor, on=on)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from vmtool.cli.apply_plan import authorise, logged_host, working_host
 from vmtool.cli.output import Progress
@@ -14,7 +17,7 @@ from vmtool.host.event_log import record
 from vmtool.host.local import LocalMachine
 from vmtool.instance.instance import Instance, Paths, subject_of
 from vmtool.launch.pipeline import launcher_of
-from vmtool.machine import Reader
+from vmtool.machine import Host, Reader
 from vmtool.paths import State
 from vmtool.plan import Plan, Step
 
@@ -22,37 +25,59 @@ from vmtool.plan import Plan, Step
 DRAIN = 30.0
 
 
-def drain_instance(state: State, instance: Instance, seconds: float | None, by: str) -> int:
+@dataclass(frozen=True)
+class Drained:
+    """An instance that has had its time to answer, as long as nothing is new.
+
+    Args:
+        drain: for the seconds that are left of that time; None when nothing is waited for.
+    """
+
+    directory: Path
+    drain: Drain | None
+    seconds: float
+    by: str
+
+    def close(self, host: Host) -> int:
+        """Once nothing but its end follows: a lock may have been waited for until its front was open again. Close it,
+        and give what is new the time that is left.
+
+        Returns:
+            How many answers are not over by then.
+        """
+        left = self.drain.wait(host) if self.drain else 0
+        if left:
+            record(self.directory, "cut-off", by=self.by, answers=left, after=self.seconds)
+        return left
+
+
+def drain_instance(state: State, instance: Instance, seconds: float | None, by: str) -> Drained:
     """Let it answer nothing new, and wait until what it answers has come to its end.
 
     Args:
         seconds: how long at most; None for what its spec says.
-
-    Returns:
-        How many answers were not over by then.
     """
-    if not instance.serves or not instance.known().manage:
-        return 0
-    seconds = usual_drain(LocalMachine(), instance.paths) if seconds is None else seconds
     paths, directory = instance.paths, instance.paths.directory
+    if not instance.serves or not instance.known().manage:
+        return Drained(directory, None, 0.0, by)
+    seconds = usual_drain(LocalMachine(), paths) if seconds is None else seconds
     drain = Drain(instance.known().managed, paths.manager, paths.pidfile, seconds, close=True)
     title = f"let its answers come to their end, at most {seconds:.0f} s"
     authorise(Plan(subject_of(instance.name), directory, (Step(title, (drain,) if seconds else (), waits_only=True),)))
     if not seconds:
-        return 0
+        return Drained(directory, None, 0.0, by)
     progress, started = Progress(), time.monotonic()
     progress.step(title)
     try:
         # Not the host's lock, which others wait for.
         with (signals.interrupting(), locks.Lock(state.lock(directory), by),
               logged_host(directory, progress.note) as host):
-            left = drain.wait(host)
+            drain.do(host)
         progress.done(time.monotonic() - started)
     finally:
         progress.close()
-    if left:
-        record(directory, "cut-off", by=by, answers=left, after=seconds)
-    return left
+    left = max(0.0, seconds - (time.monotonic() - started))
+    return Drained(directory, replace(drain, deadline=left), seconds, by)
 
 
 def usual_drain(reader: Reader, paths: Paths) -> float:
@@ -63,9 +88,13 @@ def usual_drain(reader: Reader, paths: Paths) -> float:
         return DRAIN
 
 
-def stop_instance(state: State, instance: Instance, grace: float, *, by: str = "vmtool stop") -> None:
+def stop_instance(state: State, instance: Instance, grace: float, *, by: str = "vmtool stop",
+                  last: Callable[[Host], None] = lambda host: None) -> None:
     """SIGTERM to the container's first process, SIGKILL after `grace` seconds; a guest of libvirt's is asked to power
     off, and destroyed.
+
+    Args:
+        last: called when the locks are held and the signals follow.
 
     Raises:
         VmtoolError: the process lives on.
@@ -75,6 +104,7 @@ def stop_instance(state: State, instance: Instance, grace: float, *, by: str = "
     plan = Plan(subject_of(instance.name), directory, (Step("end the process", politely), Step("by force", by_force)))
     pid = instance.pid or 0
     with working_host(state, plan, f"{by} {instance.name}") as host:
+        last(host)
         record(directory, "stopping", by=by)
         started = host.start_time(pid)
         for actions, wait in ((politely, grace), (by_force, 10.0)):

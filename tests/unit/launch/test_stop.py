@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +16,8 @@ from tests.unit.launch.cases import RECORD, instance
 from vmtool.cli import apply_plan
 from vmtool.endpoint import client
 from vmtool.engine import transactions
-from vmtool.errors import NotReady
-from vmtool.host import locks
+from vmtool.errors import Interrupted, NotReady
+from vmtool.host import event_log, locks
 from vmtool.instance import promise
 from vmtool.launch import stop
 from vmtool.launch.commands import instance as commands
@@ -69,7 +70,7 @@ class Front:
 
 @pytest.fixture
 def front(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Front:
-    monkeypatch.setitem(locks.Lock.__init__.__kwdefaults__, "wait", 0.0)
+    monkeypatch.setattr(locks.Lock.__init__, "__kwdefaults__", {"wait": 0.0})
     monkeypatch.setattr(transactions, "WAIT", 0.0)
     return Front(tmp_path, monkeypatch)
 
@@ -105,3 +106,41 @@ def test_rm_of_what_watch_has_just_started_lets_its_answers_end(front: Front, mo
     assert front.typed("rm", "--yes", "a").exit_code == 0
     assert front.asked
     assert not front.directory.exists()
+
+
+def test_what_waits_for_the_host_and_is_refused_holds_again(front: Front) -> None:
+    with locks.Lock(front.state.host_lock, "vmtool image import x"):
+        assert isinstance(front.typed("stop", "a").exception, NotReady)
+    assert front.asked == ["close"]
+    assert not front.marked
+
+
+def test_until_the_first_signal_ctrl_c_leaves_it_as_it_was(front: Front) -> None:
+    def interrupt() -> None:
+        if len(front.asked) == 2:
+            signal.raise_signal(signal.SIGTERM)
+
+    front.meanwhile = interrupt
+    assert isinstance(front.typed("stop", "a").exception, Interrupted)
+    assert front.asked == ["close"] * 2
+    assert not front.marked
+
+
+@pytest.mark.parametrize("words", [("stop", "a"), ("rm", "--yes", "a")], ids=["stop", "rm"])
+def test_its_front_is_closed_again_once_the_host_is_its_own(front: Front, words: tuple[str, ...]) -> None:
+    """It may have waited for that until the front was open: what came in between gets the time that is left."""
+    held = list[bool]()
+    front.left, front.meanwhile = [0, 2, 0], lambda: held.append(locks.is_held(front.state.host_lock))
+    result = front.typed(*words)
+    assert result.exit_code == 0
+    assert front.asked[:3] == ["close"] * 3
+    assert held == [False, True, True]
+    assert "cut off" not in result.stderr
+
+
+def test_what_is_not_over_in_the_time_that_is_left_is_said(front: Front) -> None:
+    front.left = [0, 2]
+    result = front.typed("stop", "a", "--drain", "5")
+    assert "2 answers are cut off" in result.stderr
+    assert 4 < front.host.clock < 6
+    assert [event["answers"] for event in event_log.read(front.directory) if event["event"] == "cut-off"] == [2]

@@ -7,6 +7,8 @@ import os
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import click
@@ -17,7 +19,7 @@ from vmtool.cli.streams import harmless
 from vmtool.containerd.container import exec_argv
 from vmtool.errors import Damaged, Refused, VmtoolError
 from vmtool.foreign import open_file
-from vmtool.host import processes
+from vmtool.host import processes, signals
 from vmtool.host.bounded_log import TAIL
 from vmtool.host.local import LocalMachine
 from vmtool.instance.instance import Instance, subject_of
@@ -25,7 +27,8 @@ from vmtool.instance.promise import mark_stopped, started_by_watch, withdraw, wi
 from vmtool.instance.read import read_instance
 from vmtool.launch.commands.damage import explained, read_known, require_gone
 from vmtool.launch.pipeline import launcher_of
-from vmtool.launch.stop import drain_instance, stop_instance
+from vmtool.launch.stop import Drained, drain_instance, stop_instance
+from vmtool.machine import Host
 from vmtool.paths import State
 from vmtool.plan import Plan, Run, Step
 
@@ -97,21 +100,36 @@ def stop_command(state: State, name: str, drain: float | None, grace: float, aga
     """End an instance's process, once it has answered what it was asked; what is new gets 503. Its network, files and
     logs stay until `rm`. Nobody but `start` or `run` starts it again."""
     instance = read_known(LocalMachine(), state, name)
-    if not (again or unproven):
-        with withdrawing(state, instance) as withdrawal:
-            instance = withdrawal.instance
-            _drain(state, instance, drain, f"vmtool stop {name}")
-            withdrawal.finish()
-    if instance.pid is None:
-        click.echo(f"{name} does not run: {instance.state}", err=True)
+    by_watch = again or unproven
+    if not (_end(state, instance, grace, "vmtool watch") if by_watch else _stop(state, instance, drain, grace)):
         return
-    try:
-        stop_instance(state, instance, grace, by="vmtool watch" if again or unproven else "vmtool stop")
-    except Damaged as error:
-        raise explained(LocalMachine(), state, name, error) from error
     if unproven:
         mark_stopped(instance)
     click.echo(f"stopped {name}; start it again with: vmtool start {name}; remove it with: vmtool rm {name}", err=True)
+
+
+def _stop(state: State, instance: Instance, drain: float | None, grace: float) -> bool:
+    """Take the promise back, and end it; whether it ran."""
+    with signals.interrupting(), withdrawing(state, instance) as withdrawal:
+        drained = drain_instance(state, withdrawal.instance, drain, f"vmtool stop {instance.name}")
+
+        def last(host: Host) -> None:
+            _close(drained, host)
+            withdrawal.finish()
+
+        return _end(state, withdrawal.instance, grace, "vmtool stop", last)
+
+
+def _end(state: State, instance: Instance, grace: float, by: str,
+         last: Callable[[Host], None] = lambda host: None) -> bool:
+    if instance.pid is None:
+        click.echo(f"{instance.name} does not run: {instance.state}", err=True)
+        return False
+    try:
+        stop_instance(state, instance, grace, by=by, last=last)
+    except Damaged as error:
+        raise explained(LocalMachine(), state, instance.name, error) from error
+    return True
 
 
 @click.command()
@@ -128,18 +146,18 @@ def rm_command(state: State, name: str, drain: float | None, yes: bool) -> None:
         click.confirm(f"{name} is {instance.state}. Remove it?", abort=True)
     if started_by_watch(state, instance):
         instance = withdraw(state, instance)
-    _drain(state, instance, drain, f"vmtool rm {name}")
+    drained = drain_instance(state, instance, drain, f"vmtool rm {name}")
     directory = instance.paths.directory
     try:
         remove(state, directory, f"vmtool rm {name}",
-               lambda problems: require_gone(machine, state, directory, problems))
+               lambda problems: require_gone(machine, state, directory, problems), partial(_close, drained))
     except Damaged as error:
         raise explained(machine, state, name, error) from error
     click.echo(f"removed {name}", err=True)
 
 
-def _drain(state: State, instance: Instance, seconds: float | None, by: str) -> None:
-    if left := drain_instance(state, instance, seconds, by):
+def _close(drained: Drained, host: Host) -> None:
+    if left := drained.close(host):
         click.echo(f"{left} answers are cut off", err=True)
 
 
