@@ -1,7 +1,8 @@
 """What has happened to an instance, for who looks later: JSON lines in a file of bounded size, and the file before it.
 
 The journal says what must be undone; this says what was, and nothing is decided by it. What happens inside, such as the
-restart of a server, stands in the guest's log (`vmtool.serving.events`) and is taken over when that log is removed.
+restart of a server, stands in the guest's log (`vmtool.serving.events`) and is taken over when that log is removed, to
+files of its own: what nobody attests takes no place of what the host saw.
 """
 
 from __future__ import annotations
@@ -20,13 +21,16 @@ from vmtool.foreign import open_file, parse_json
 from vmtool.paths import SLOTS
 from vmtool.serving.events import read_events
 
-NAME, BEFORE = "events.jsonl", "events.1.jsonl"
+# What the host saw, and what guests said; each with the file before it.
+NAME, GUEST = "events.jsonl", "guest-events.jsonl"
 GUEST_LOG = Path("log") / "guest.log"
 GUEST_LOGS = tuple(slot / GUEST_LOG for slot in map(Path, SLOTS))
 LARGEST = 1 << 20
-# Of the guest's log, which it writes as it likes: bytes at its end that are read, and events that are taken.
+# Of the guest's log, which it writes as it likes: bytes at its end that are read, events that are shown, and bytes that
+# are taken over at a time.
 GUEST_BYTES = 16 << 20
 GUEST_MOST = 1000
+GUEST_KEPT = 64 << 10
 
 Recorded = dict[str, Any]
 
@@ -40,11 +44,11 @@ def record(directory: Path, event: str, source: str = "vmtool", **values: object
     append(directory, [{"at": round(time.time(), 3), "event": event, "source": source, **values}])
 
 
-def append(directory: Path, events: Iterable[Recorded]) -> None:
+def append(directory: Path, events: Iterable[Recorded], name: str = NAME) -> None:
     """Append events; a full file takes the place of the one before it."""
     data = "".join(f"{json.dumps(event)}\n" for event in events).encode()
     with contextlib.suppress(OSError):
-        descriptor = _open(directory / NAME)
+        descriptor = _open(directory / name, len(data))
         try:
             # A line that a power loss cut ends here.
             size = os.fstat(descriptor).st_size
@@ -63,13 +67,13 @@ def read(directory: Path) -> list[Recorded]:
 def collect(directory: Path) -> None:
     """Take over what the guest's log says: it is about to be removed."""
     if new := [*_unknown(of_guest(directory), recorded(directory))]:
-        append(directory, new)
+        append(directory, _newest(new, GUEST_KEPT), GUEST)
 
 
 def recorded(directory: Path) -> Iterator[Recorded]:
     """What was written down here."""
-    for name in (BEFORE, NAME):
-        for line in _tail(directory / name, 2 * LARGEST).splitlines():
+    for path in (path for name in (GUEST, NAME) for path in (_before(directory / name), directory / name)):
+        for line in _tail(path, 2 * LARGEST).splitlines():
             with contextlib.suppress(ValueError):
                 event = parse_json(line)
                 if isinstance(event, dict) and isinstance(event.get("at"), int | float) and "event" in event:
@@ -82,22 +86,38 @@ def of_guest(directory: Path) -> list[Recorded]:
     return [{**event, "source": "guest"} for event in read_events(text)][-GUEST_MOST:]
 
 
+def _newest(events: Iterable[Recorded], size: int) -> list[Recorded]:
+    """Of events, oldest first, the last ones, of so many bytes."""
+    kept = list[Recorded]()
+    for event in reversed([*events]):
+        size -= len(json.dumps(event)) + 1
+        if size < 0:
+            break
+        kept.append(event)
+    return kept[::-1]
+
+
+def _before(path: Path) -> Path:
+    return path.with_suffix(".1.jsonl")
+
+
 def _unknown(events: Iterable[Recorded], known: Iterable[Recorded]) -> Iterator[Recorded]:
     seen = {json.dumps(event, sort_keys=True) for event in known}
     return (event for event in events if json.dumps(event, sort_keys=True) not in seen)
 
 
-def _open(path: Path) -> int:
-    """The file to append to, locked; a new one when it is full. No directory is made: after `rm` there is none."""
+def _open(path: Path, more: int) -> int:
+    """The file to append so many bytes to, locked; a new one when it would be too long. No directory is made: after
+    `rm` there is none."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             found = os.fstat(descriptor)
-            if found.st_size < LARGEST and _is(path, found):
+            if (not found.st_size or found.st_size + more < LARGEST) and _is(path, found):
                 return descriptor
             if _is(path, found):
-                os.rename(path, path.with_name(BEFORE))
+                os.rename(path, _before(path))
         except BaseException:
             os.close(descriptor)
             raise
