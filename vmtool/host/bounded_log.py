@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -45,6 +46,9 @@ def _free(descriptor: int, start: int, end: int) -> None:
     end -= end % 4096
     libc = ctypes.CDLL(None, use_errno=True)
     libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
-    if end > start and libc.fallocate(descriptor, PUNCH_HOLE | KEEP_SIZE, start, end - start):
+    if end <= start or not libc.fallocate(descriptor, PUNCH_HOLE | KEEP_SIZE, start, end - start):
+        return
+    # Whatever else keeps it from that may be over at the next look.
+    if ctypes.get_errno() in (errno.EOPNOTSUPP, errno.ENOSYS):
         # A file system without holes: whoever appends goes on after what was said first.
         os.ftruncate(descriptor, start)

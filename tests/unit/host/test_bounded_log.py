@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -48,14 +49,30 @@ def test_a_small_one_a_missing_one_and_what_is_no_file_are_left_alone(tmp_path: 
     assert taken(tmp_path / "other") >= 2000 * KIB
 
 
-def test_on_a_file_system_without_holes_the_beginning_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def fallocate_fails(patch: pytest.MonkeyPatch, number: int) -> None:
     def fallocate(*words: int) -> int:
+        ctypes.set_errno(number)
         return -1
 
+    patch.setattr(ctypes, "CDLL", lambda *words, **more: SimpleNamespace(fallocate=fallocate))
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EINTR, errno.EIO, errno.EPERM, errno.ETXTBSY])
+def test_what_cannot_be_freed_just_now_loses_nothing(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(b"first\n" + b"x" * (1000 * KIB) + b"last\n")
+    fallocate_fails(monkeypatch, number)
+    bounded_log.bound(path)
+    assert path.read_bytes().endswith(b"last\n")
+    assert path.stat().st_size == 1000 * KIB + 11
+
+
+def test_on_a_file_system_without_holes_the_beginning_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "log"
     with path.open("ab", buffering=0) as writer:
         writer.write(b"first\n" + b"x" * (1000 * KIB))
-        monkeypatch.setattr(ctypes, "CDLL", lambda *words, **more: SimpleNamespace(fallocate=fallocate))
+        fallocate_fails(monkeypatch, errno.EOPNOTSUPP)
         assert bounded_log.bound(path)
         writer.write(b"last\n")
     assert path.stat().st_size == 64 * KIB + 5
