@@ -17,6 +17,8 @@ from vmtool.instance.instance import Instance
 from vmtool.machine import Host, Reader
 
 HEALTH_SECONDS = 2.0
+# What a front says of itself.
+HEALTH = ("ok", "starting", "restarting", "not answering", "stopping")
 # Of the guest's log: the end, in which vLLM's newest report is; it makes one each 10 s while it has something to do.
 LOG_END = 256 << 10
 REPORT_SECONDS = 25.0
@@ -46,7 +48,7 @@ class Load:
     """One instance now.
 
     Args:
-        health: "ok", "starting", "restarting", "not answering", or "no answer"; None when it does not run.
+        health: one of `HEALTH`, or "no answer"; None when it does not run.
         restarts: of its server and of itself, since it was launched by a person.
         uptime, cpu: seconds since its start, and of processor time since then.
         memory, memory_limit: bytes.
@@ -99,7 +101,7 @@ def read_health(host: Host, instance: Instance) -> str:
         said = parse_json(text).get("status") if status in (200, 503) else None
     except (ValueError, AttributeError):
         said = None
-    return said if said in ("ok", "starting", "restarting", "not answering") else "no answer"
+    return said if said in HEALTH else "no answer"
 
 
 def read_report(reader: Reader, instance: Instance, now: float) -> Report | None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import Result
@@ -19,7 +21,7 @@ from vmtool.engine import transactions
 from vmtool.errors import Interrupted, NotReady
 from vmtool.host import event_log, locks
 from vmtool.instance import promise
-from vmtool.launch import stop
+from vmtool.launch import load_facts, stop
 from vmtool.launch.commands import instance as commands
 from vmtool.paths import State
 
@@ -144,3 +146,14 @@ def test_what_is_not_over_in_the_time_that_is_left_is_said(front: Front) -> None
     assert "2 answers are cut off" in result.stderr
     assert 4 < front.host.clock < 6
     assert [event["answers"] for event in event_log.read(front.directory) if event["event"] == "cut-off"] == [2]
+
+
+@pytest.mark.parametrize(("said", "shown"), [
+    ("stopping", "stopping"), ("restarting", "restarting"), ("anything", "no answer")])
+def test_its_health_meanwhile_is_what_its_front_says(
+        front: Front, monkeypatch: pytest.MonkeyPatch, said: str, shown: str) -> None:
+    """As in `vmtool top`."""
+    address = SimpleNamespace(trust=None)
+    monkeypatch.setattr(load_facts, "address_of", lambda host, server: address)
+    monkeypatch.setattr(front.host, "request", lambda *words, **more: (503, json.dumps({"status": said})))
+    assert load_facts.read_health(front.host, front.instance) == shown
