@@ -14,7 +14,9 @@ from vmtool.metrics.host_text import InstanceFacts
 def read_metrics(host: Host, instance: Instance) -> InstanceFacts:
     """Its facts; what cannot be read is not known."""
     canary, asked, ends = None, None, None
-    for path in (instance.paths.canary, instance.paths.watched_canary):
+    paths = instance.paths
+    # What watch was told is of an earlier launch, where this one asks no question.
+    for path in (paths.canary, paths.watched_canary) if host.exists(str(paths.canary)) else ():
         with suppress(OSError, ValueError, LookupError, TypeError):
             when = os.stat(path).st_mtime
             if asked is None or when > asked:

@@ -58,6 +58,7 @@ def plan_clearing(earlier: Instance, *, again: Again = "") -> p.Step:
     """
     kept, paths = p.Remove(earlier.paths.key.parent) if again else None, earlier.paths
     undo = tuple(action for entry in reversed(earlier.journal.standing) for action in entry.undo if action != kept)
-    old = (paths.log, paths.pidfile, paths.evidence, paths.stopped, *(() if again == "watch" else (paths.watch,)))
+    old = (paths.log, paths.pidfile, paths.evidence, paths.watched_canary, paths.stopped,
+           *(() if again == "watch" else (paths.watch,)))
     return p.Step("clear what the earlier launch left", undo + tuple(p.Remove(path) for path in old), undo,
                   clears_previous=True)

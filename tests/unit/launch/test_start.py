@@ -103,6 +103,7 @@ def test_only_a_person_takes_the_count_of_tries_away() -> None:
         lines = [action.shell() for action in plan_clearing(earlier, again=again).actions]  # type: ignore[arg-type]
         assert sum("watch.json" in line for line in lines) == count
         assert any(line.endswith("/stopped") for line in lines)
+        assert any(line.endswith("/watch-canary.json") for line in lines), "of a launch that may ask nothing now"
 
 
 @pytest.mark.parametrize(("again", "kept"), [("", False), ("person", True), ("watch", True)])
