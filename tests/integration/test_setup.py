@@ -104,3 +104,17 @@ def test_without_the_extras_a_launch_lives_from_its_plan_to_its_end(words: str, 
                           cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert "Python package" not in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("fails", ["ps", "net"])
+def test_the_quickstart_removes_nothing_when_it_cannot_look(checkout: Path, fails: str) -> None:
+    """And says so: what cannot be seen may be there."""
+    script = checkout / "scripts" / "quickstart"
+    script.write_text((ROOT / "scripts" / "quickstart").read_text().replace("/var/lib/vmtool", f"{checkout}/state"))
+    script.chmod(0o755)
+    (checkout / ".venv" / "bin" / "vmtool").write_text(
+        f'#!/bin/sh\necho "$@" >> "{checkout}/calls"\n[ "$1" != {fails} ] || {{ echo "cannot look" >&2; exit 3; }}\n')
+    ended = subprocess.run([script, "--down"], timeout=60, capture_output=True, text=True, stdin=subprocess.DEVNULL,
+                           check=False)
+    assert (ended.returncode, ended.stderr) == (3, "cannot look\n")
+    assert (checkout / "calls").read_text().split("\n")[-2].startswith(fails), "the last that it did"
