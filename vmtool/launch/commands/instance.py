@@ -32,6 +32,8 @@ from vmtool.machine import Host
 from vmtool.paths import State
 from vmtool.plan import Plan, Run, Step
 
+# Bytes that are shown of a line that began before what is looked at.
+LONG_LINE = 64 << 10
 DRAIN = click.option("--drain", type=Seconds(0), help="Seconds that its answers may take to end; what is not over by "
                      "then is cut off [spec.timeouts.drain, or 30].")
 
@@ -54,9 +56,12 @@ def logs_command(state: State, name: str, follow: bool, lines: int, host_side: b
 
 def _show(path: Path, lines: int, follow: bool, state: State, instance: Instance) -> None:
     opened = open_file(path)
+    size = os.fstat(opened.fileno()).st_size
     # Of a long one the middle may be gone, and nobody wants to read all of it.
-    if opened.seek(max(0, os.fstat(opened.fileno()).st_size - TAIL)):
+    if opened.seek(max(0, size - TAIL)):
         opened.readline()
+        if opened.tell() >= size:  # one line without an end
+            opened.seek(max(0, size - LONG_LINE))
     with io.TextIOWrapper(opened, encoding="utf-8", errors="replace") as file:
         for line in deque(file, maxlen=lines):
             click.echo(line, nl=False)
