@@ -164,7 +164,7 @@ OWN = {
     "vmtool/rendering.py": "files of the package", "vmtool/kata/keys.py": "files of the package",
     "vmtool/spec/kata_releases.py": "files of the package", "vmtool/spec/commands.py": "files of the package",
     "vmtool/instance/instance.py": "the state directory", "vmtool/proof/evidence.py": "the state directory",
-    "vmtool/launch/commands/instance.py": "the state directory",
+    "vmtool/launch/commands/logs.py": "the state directory",
     "vmtool/spec/facts.py": "the state directory", "vmtool/watch/facts.py": "the state directory",
     "vmtool/libvirt/workers/workload_disk.py": "the state directory",
     "vmtool/kata/install.py": "a file below /etc, just parsed",

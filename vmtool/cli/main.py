@@ -26,7 +26,7 @@ COMMANDS = {
     "run": ("launch.commands.run", "Start the runtime of a spec and prove that it answers."),
     "ps": ("launch.commands.ps", "List the instances."),
     "status": ("launch.commands.status", "Look at an instance now: what is proven, what was not checked."),
-    "logs": ("launch.commands.instance", "Show what an instance wrote."),
+    "logs": ("launch.commands.logs", "Show what an instance wrote."),
     "events": ("launch.commands.events", "Show what has happened to an instance."),
     "top": ("launch.commands.top", "Watch the instances: load, memory, restarts, GPUs."),
     "exec": ("launch.commands.instance", "Run a command inside an instance."),

@@ -8,7 +8,7 @@ import pytest
 
 from tests.fakes.typed import typed
 from tests.unit.launch.cases import instance
-from vmtool.launch.commands import instance as commands
+from vmtool.launch.commands import logs
 
 
 @pytest.mark.parametrize(("text", "shown"), [
@@ -17,10 +17,10 @@ from vmtool.launch.commands import instance as commands
     ids=["lines", "a line without an end", "one long line", "a short one", "an empty one"])
 def test_of_a_long_log_the_end_is_shown_also_of_one_without_lines(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, shown: str) -> None:
-    monkeypatch.setattr(commands, "TAIL", 80)
-    monkeypatch.setattr(commands, "LONG_LINE", 10)
+    monkeypatch.setattr(logs, "TAIL", 80)
+    monkeypatch.setattr(logs, "LONG_LINE", 10)
     one = instance(tmp_path / "a")
     one.paths.log.parent.mkdir(parents=True)
     one.paths.log.write_text(text)
-    monkeypatch.setattr(commands, "read_known", lambda machine, state, name: one)
+    monkeypatch.setattr(logs, "read_known", lambda machine, state, name: one)
     assert typed(tmp_path, "logs", "a").stdout == shown

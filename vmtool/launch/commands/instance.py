@@ -1,15 +1,11 @@
-"""Commands on one instance: logs, exec, stop, rm."""
+"""Commands on one instance: exec, stop, rm."""
 
 from __future__ import annotations
 
-import io
 import os
 import sys
-import time
-from collections import deque
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import click
 
@@ -18,13 +14,10 @@ from vmtool.cli.numbers import Seconds
 from vmtool.cli.streams import harmless
 from vmtool.containerd.container import exec_argv
 from vmtool.errors import Damaged, Refused, VmtoolError
-from vmtool.foreign import open_file
 from vmtool.host import processes, signals
-from vmtool.host.bounded_log import TAIL
 from vmtool.host.local import LocalMachine
 from vmtool.instance.instance import Instance, subject_of
 from vmtool.instance.promise import mark_stopped, started_by_watch, withdraw, withdrawing
-from vmtool.instance.read import read_instance
 from vmtool.launch.commands.damage import explained, read_known, require_gone
 from vmtool.launch.pipeline import launcher_of
 from vmtool.launch.stop import Drained, drain_instance, stop_instance
@@ -32,47 +25,8 @@ from vmtool.machine import Host
 from vmtool.paths import State
 from vmtool.plan import Plan, Run, Step
 
-# Bytes that are shown of a line that began before what is looked at.
-LONG_LINE = 64 << 10
 DRAIN = click.option("--drain", type=Seconds(0), help="Seconds that its answers may take to end; what is not over by "
                      "then is cut off [spec.timeouts.drain, or 30].")
-
-
-@click.command()
-@click.argument("name")
-@click.option("-f", "--follow", is_flag=True, help="Go on until the instance ends or Ctrl-C.")
-@click.option("-n", "--lines", type=click.IntRange(min=0), default=200, show_default=True, help="Of each log.")
-@click.option("--host", "host_side", is_flag=True, help="What vmtool did on the host, with every command's output.")
-@click.pass_obj
-def logs_command(state: State, name: str, follow: bool, lines: int, host_side: bool) -> None:
-    """Show what an instance wrote; of one that never wrote anything, what vmtool did."""
-    instance = read_known(LocalMachine(), state, name)
-    host_log = instance.paths.directory / "log" / "host.log"
-    path = host_log if host_side or not instance.paths.log.exists() else instance.paths.log
-    if not path.exists():
-        raise VmtoolError(f"{name} has written nothing yet", hint=f"vmtool status {name}")
-    _show(path, lines, follow, state, instance)
-
-
-def _show(path: Path, lines: int, follow: bool, state: State, instance: Instance) -> None:
-    opened = open_file(path)
-    size = os.fstat(opened.fileno()).st_size
-    # Of a long one the middle may be gone, and nobody wants to read all of it.
-    if opened.seek(max(0, size - TAIL)):
-        opened.readline()
-        if opened.tell() >= size:  # one line without an end
-            opened.seek(max(0, size - LONG_LINE))
-    with io.TextIOWrapper(opened, encoding="utf-8", errors="replace") as file:
-        for line in deque(file, maxlen=lines):
-            click.echo(line, nl=False)
-        while follow:
-            text = file.read()
-            click.echo(text, nl=False)
-            if not text:
-                now = read_instance(state, instance.name)
-                if now.pid is None and now.state != "starting":
-                    return
-                time.sleep(0.2)
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
