@@ -29,16 +29,17 @@ class Arrival:
 
     Attributes:
         until: when it is ended.
-        first: what it has sent.
+        first: what it has sent, but for blank lines before a head.
+        size: of all that it has sent.
         entering: the door gives it to a protocol, which takes its place in the crowd.
     """
 
-    __slots__ = ("address", "door", "entering", "first", "host", "sock", "until")
+    __slots__ = ("address", "door", "entering", "first", "host", "size", "sock", "until")
 
     def __init__(self, door: Door, sock: socket.socket, host: str) -> None:
         self.door, self.sock, self.host, self.address = door, sock, host, address_group(host)
         self.until, self.entering = door.loop.time() + door.limits.keyless_seconds, False
-        self.first = bytearray()
+        self.first, self.size = bytearray(), 0
 
     def overdue(self, now: float) -> bool:
         return now > self.until
@@ -62,25 +63,35 @@ class Arrival:
             return
         except OSError:
             data = b""
+        seen = len(self.first)
         self.first += data
+        self.size += len(data)
         if not data:
             self.drop()
-        elif self.door.begun(self.first):
+        elif self.door.begun(self.first, seen):
             self.entering = True
             self.door.enter(self)
-        elif len(self.first) > self.door.limits.head:
+        elif self.size > self.door.limits.head:
             with contextlib.suppress(OSError):
                 self.sock.send(TOO_LONG)
             self.drop()
 
 
-def head_begun(first: bytearray) -> bool:
-    """Whether a request's head is whole; what is no HTTP is not waited for."""
-    text = first.lstrip(b"\r\n")
-    return bool(text) and (not text[:1].isalpha() or BLANK_LINE.search(text) is not None)
+def head_begun(first: bytearray, seen: int) -> bool:
+    """Whether a request's head is whole; what is no HTTP is not waited for.
+
+    It may come byte by byte, so only what is new is looked at.
+
+    Args:
+        first: what has come; blank lines before the head are taken out of it.
+        seen: how many bytes of it this was asked about before.
+    """
+    if not seen:
+        del first[:len(first) - len(first.lstrip(b"\r\n"))]
+    return bool(first) and (not first[:1].isalpha() or BLANK_LINE.search(first, max(0, seen - 2)) is not None)
 
 
-def hello_begun(first: bytearray) -> bool:
+def hello_begun(first: bytearray, _: int) -> bool:
     """Whether the first record of TLS is whole; what is no handshake is not waited for."""
     if first[0] != HANDSHAKE:
         return True

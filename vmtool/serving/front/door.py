@@ -32,12 +32,13 @@ class Door:
     """Accepts connections, one in each turn of the event loop, and gives one peer without a key its turn.
 
     Args:
-        begun: whether so much has come that a protocol can begin with it, or refuse it.
+        begun: whether so much has come that a protocol can begin with it, or refuse it; asked with all that has come,
+            and how much of it was there when it was asked last.
         protocol: made for an arrival of which that is true.
     """
 
     def __init__(self, listening: socket.socket, crowd: Crowd[Peer], limits: Limits,
-                 begun: Callable[[bytearray], bool], protocol: Callable[[Arrival], asyncio.BaseProtocol]) -> None:
+                 begun: Callable[[bytearray, int], bool], protocol: Callable[[Arrival], asyncio.BaseProtocol]) -> None:
         self.listening, self.crowd, self.limits = listening, crowd, limits
         self.begun, self.protocol = begun, protocol
         self.loop = asyncio.get_running_loop()
