@@ -22,6 +22,7 @@ class App(asyncio.Protocol):
     """In the place of aiohttp's part, with what the part below asks of it."""
 
     limits, wire, key = Limits(), SimpleNamespace(is_closing=lambda: False), b""
+    full: Any = None
 
     def __init__(self) -> None:
         self.data, self.ended = b"", 0

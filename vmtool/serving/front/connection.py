@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from aiohttp import web
 
@@ -32,14 +32,14 @@ class Connection(web.RequestHandler):
         arrival: what it was until now, and what it has sent.
     """
 
-    __slots__ = ("address", "arrival", "crowd", "host", "inflow", "key", "limits", "raw", "request", "until",
+    __slots__ = ("address", "arrival", "crowd", "full", "host", "inflow", "key", "limits", "raw", "request", "until",
                  "waits", "wire")
 
     def __init__(self, server: web.Server, crowd: Crowd[Peer], limits: Limits, arrival: Arrival) -> None:
         # Idle connections are ended by `overdue`, hence aiohttp's own time is longer. The socket has its options.
         super().__init__(server, loop=asyncio.get_running_loop(), keepalive_timeout=2 * limits.idle_seconds,
                          lingering_time=LINGER_SECONDS, tcp_keepalive=False, logger=SILENT,
-                         access_log=None, auto_decompress=False)  # type: ignore[arg-type]
+                         access_log=None, auto_decompress=False, read_bufsize=limits.buffered)  # type: ignore[arg-type]
         self.crowd, self.limits, self.arrival = crowd, limits, arrival
         self.address, self.host, self.until = arrival.address, arrival.host, arrival.until
         self.key = NO_KEY  # the digest of the TLS key that this peer has seen
@@ -47,6 +47,8 @@ class Connection(web.RequestHandler):
         self.raw: asyncio.Transport | None = None
         self.wire: asyncio.Transport | None = None
         self.waits = False
+        # Whether TLS has stopped reading until aiohttp takes more; it goes on by itself.
+        self.full: Callable[[], bool] = bool
         self.inflow = Inflow(limits.head)
         self.request: web.BaseRequest | None = None
 
@@ -86,7 +88,8 @@ class Connection(web.RequestHandler):
     def _take_turn(self) -> None:
         self.waits = False
         self.arrival.door.forget(self.arrival.sock)
-        if self.raw and not (self.raw is self.transport and (self._reading_paused or self._buffer_paused)):
+        taken = not (self._reading_paused or self._buffer_paused) if self.raw is self.transport else not self.full()
+        if self.raw and taken:
             self.raw.resume_reading()
 
     def _resume_transport_reading(self) -> None:

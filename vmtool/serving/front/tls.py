@@ -79,6 +79,10 @@ class EncryptedConnection(asyncio.sslproto.SSLProtocol):
             loop, connection, tls.context, None, server_side=True, ssl_handshake_timeout=limits.keyless_seconds,  # type: ignore[arg-type]
             ssl_shutdown_timeout=limits.closing_seconds)
         self.connection, self.tls = connection, tls
+        base = cast(Any, self)  # typeshed leaves out what asyncio has for itself
+        # What waits in here unread while aiohttp takes nothing; asyncio's own number is 256 KiB.
+        base._set_read_buffer_limits(high=limits.buffered)
+        connection.full = lambda: base._ssl_reading_paused
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         wire = cast(asyncio.Transport, transport)
@@ -104,9 +108,13 @@ class EncryptedConnection(asyncio.sslproto.SSLProtocol):
         super().buffer_updated(nbytes)
         self.connection.wait_turn()
 
+    def _control_ssl_reading(self) -> None:
+        super()._control_ssl_reading()  # type: ignore[misc]  # it may have it read again, out of turn
+        self.connection.wait_turn()
+
     def _do_read__copied(self) -> None:
         # As asyncio's, but for its last read, of nothing: OpenSSL's word for that is a third of what a request costs.
-        base = cast(Any, self)  # typeshed leaves out what asyncio has for itself
+        base = cast(Any, self)
         engine, incoming, chunks = base._sslobj, base._incoming, list[bytes]()
         with contextlib.suppress(ssl.SSLWantReadError, ssl.SSLSyscallError):
             chunks.append(engine.read(self.max_size))
