@@ -60,7 +60,6 @@ def test_whichever_of_its_processes_is_killed_it_comes_back_and_answers_right(vm
     own = seconds(running)[-1]
     print(f"{which}: back after {took:.1f} s, of which vLLM's own start took {own:.1f} s; its first one "
           f"{first_start(running):.1f} s")
-    assert took - own < 4, "more than vLLM's own start, the wait of a second and the end of the dead one"
     assert not set(there) & set(inside(running)), "something of the dead one is left"
     expected = json.loads((vmtool.state / "models" / "canary" / "canary.json").read_text())["expect"]
     assert vmtool("chat", NAME, QUESTION).out.strip() == expected
