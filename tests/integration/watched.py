@@ -74,6 +74,8 @@ def write_instance(state: State, name: str, port: int, **body: object) -> Path:
     paths.canary.parent.mkdir()
     paths.key.write_text("k" * 32 + "\n")
     paths.log.write_text("")
+    paths.canary.write_text(json.dumps({"prompt": "Why?", "expect": "So.", "match": "exact", "answer": "So.",
+                                        "right": True}))
     server = Server("127.0.0.1", port, paths.network)
     record = InstanceRecord(name, "d", "runc", "none", "i", "m", "/nowhere.sock", True, "127.0.0.1", port,
                             "/n", str(paths.network / "result.json"), 1 << 30)
