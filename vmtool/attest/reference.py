@@ -151,11 +151,11 @@ class Reference(Strict):
     launch: LaunchReference = defaults(LaunchReference)
 
 
-# Kinds of evidence that say who can read the guest's memory; a TPM says only what was booted.
 TPM = "tpm"
 # What must be given of each kind, or any guest with such a processor or firmware would pass.
 MEASURED = {SNP.name: ("measurement",), TDX.name: ("mrtd", "rtmr1", "rtmr2"), "cca": ("rim",), VIRTCCA.name: ("rim",),
             TPM: ("pcrs",)}
+# Kinds of evidence that say who can read the guest's memory; a TPM says only what was booted.
 TEES = frozenset(MEASURED) - {TPM}
 
 

@@ -16,7 +16,6 @@ from vmtool.foreign import parse_json
 from vmtool.instance.instance import Instance, InstanceRecord
 from vmtool.machine import Reader
 
-NAME = GUEST_TEE
 SECONDS = 60.0
 # Without these nothing is verified; makers give them to whoever asks.
 NEEDS = {"snp": "the chip's VCEK or VLEK (certificate of AMD's KDS), where the host gives none along",
@@ -77,7 +76,7 @@ def judge_answer(text: str, tee: str, said: Claim) -> Claim:
         if answer.kind == NONE:
             return replace(said, evidence=f"{said.evidence}; its endpoint has no evidence: {answer.note[:200]}")
         if answer.kind != tee or not any(answer.key):
-            return Claim(NAME, "failed", f"its evidence is of {answer.kind[:20]}, not of {tee} over a TLS key")
+            return Claim(GUEST_TEE, "failed", f"its evidence is of {answer.kind[:20]}, not of {tee} over a TLS key")
         if missing := [key for key in MEASURED[tee] if not expected.get(key)]:
             return replace(said, evidence=f"{said.evidence}; {tee}.{missing[0]} was not computed before the start: "
                                           + "; ".join(found["missing"])[:300])
@@ -85,12 +84,12 @@ def judge_answer(text: str, tee: str, said: Claim) -> Claim:
     except ImportError:
         raise
     except BaseException as error:
-        return Claim(NAME, "failed", f"no evidence of a TEE: {describe(error)}")
+        return Claim(GUEST_TEE, "failed", f"no evidence of a TEE: {describe(error)}")
     claims = {claim.id: claim for each in appraisals for claim in each.claims}
     wrong = [claims[name] for each in appraisals for name in each.unproven]
     if wrong or claims[f"{tee}.measurement"].verdict != "proven":
         return _unproven(wrong, tee, said, found.get("ignored", ()))
-    return Claim(NAME, "proven", f"a verified report over a fresh nonce and the endpoint's TLS key sha256:"
+    return Claim(GUEST_TEE, "proven", f"a verified report over a fresh nonce and the endpoint's TLS key sha256:"
                  f"{answer.key.hex()} shows {claims[f'{tee}.measurement'].evidence}, as computed before the start")
 
 
@@ -113,7 +112,7 @@ def _unproven(wrong: list[Claim], tee: str, said: Claim, ignored: Sequence[str])
         ignored: files in the place of such ones, and why they are none.
     """
     if failed := "; ".join(f"{claim.id}: {claim.evidence}" for claim in wrong if claim.verdict == "failed"):
-        return Claim(NAME, "failed", f"its evidence does not prove it: {failed[:600]}")
+        return Claim(GUEST_TEE, "failed", f"its evidence does not prove it: {failed[:600]}")
     why = "; ".join(dict.fromkeys(claim.evidence for claim in wrong))
     beside = f"; ignored there: {'; '.join(map(str, ignored))[:300]}" if ignored else ""
     return replace(said, evidence=f"{said.evidence}; its evidence was not verified: {why[:300]}; what may be missing "

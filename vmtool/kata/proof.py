@@ -6,9 +6,8 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from vmtool.attest.tee_claims import NAME as TEE
 from vmtool.attest.tee_claims import launch_claim
-from vmtool.claims import Claim
+from vmtool.claims import GUEST_TEE, Claim
 from vmtool.foreign import parse_toml
 from vmtool.instance.instance import Instance, InstanceRecord
 from vmtool.kata.guest_claims import not_asked, view_claims
@@ -44,7 +43,7 @@ def guest_claims(reader: Reader, instance: Instance, record: InstanceRecord, *,
 def _asked(reader: Reader, instance: Instance, record: InstanceRecord, commandline: str) -> Iterator[Claim]:
     """The guest's own word; and evidence of its TEE, which alone is more than that."""
     for claim in view_claims(reader, record, commandline):
-        yield launch_claim(reader, instance, record, claim) if claim.id == TEE else claim
+        yield launch_claim(reader, instance, record, claim) if claim.id == GUEST_TEE else claim
 
 
 def _configuration(reader: Reader, instance: Instance, record: InstanceRecord) -> tuple[Claim, Mapping[str, Any]]:

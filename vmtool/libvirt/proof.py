@@ -10,9 +10,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from vmtool import plan as p
-from vmtool.attest.tee_claims import NAME as TEE
 from vmtool.attest.tee_claims import launch_claim
-from vmtool.claims import WORD, Claim
+from vmtool.claims import GUEST_TEE, WORD, Claim
 from vmtool.instance.instance import Instance, InstanceRecord
 from vmtool.libvirt.initramfs_files import DISKS
 from vmtool.libvirt.launch_domain import domain_name
@@ -44,7 +43,7 @@ def domain_claims(reader: Reader, instance: Instance, record: InstanceRecord, *,
     report = parse_report(_ask(reader, instance, record))
     return (*machine_claims(reader, record, instance.pid), unchanged_claim(path, text, record.details["configuration"]),
             *_image(reader, description, whole=whole),
-            *(launch_claim(reader, instance, record, claim) if whole and claim.id == TEE else claim
+            *(launch_claim(reader, instance, record, claim) if whole and claim.id == GUEST_TEE else claim
               for claim in guest_claims(report, record, description)),
             *([measured_claim(reader, instance, record, whole=whole)] if "tpm" in record.details else []))
 

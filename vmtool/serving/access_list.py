@@ -194,13 +194,12 @@ def _decoded(words: list[bytes]) -> bytes:
 
 def _certificates(encoded: dict[bytes, list[bytes]], own_key: bool, where: str) -> Certificates | None:
     chain, keys, clients = (tuple(encoded[name]) for name in ENCODED)
-    if own_key and not chain and not keys and len(clients) <= MOST_CERTIFICATES:
-        return Certificates((), b"", clients, own=True)
     if not (chain or keys or clients or own_key):
         return None
-    if own_key or not chain or len(keys) != 1 or max(len(chain), len(clients)) > MOST_CERTIFICATES:
+    fits = not (chain or keys) if own_key else chain and len(keys) == 1
+    if not fits or max(len(chain), len(clients)) > MOST_CERTIFICATES:
         raise ValueError(f"{where}: a certificate has one key, and at most {MOST_CERTIFICATES} that lead to its CA")
-    return Certificates(chain, keys[0], clients)
+    return Certificates(chain, b"".join(keys), clients, own_key)
 
 
 def _digest(text: str) -> bytes:

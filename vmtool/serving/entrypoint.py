@@ -96,7 +96,7 @@ async def serve(arguments: Arguments, upstream: Path) -> int:
     try:
         with contextlib.closing(listening):
             front = make_front(arguments, access, upstream)
-            if front.tls and access.certificates and access.certificates.own:
+            if front.tls and front.tls.shown.own:
                 say(event_text(time.time(), "tls-key", digest=front.tls.key.hex()))
             serving = asyncio.create_task(run_front(front, listening, managed, access, arguments))
             keeping = asyncio.create_task(supervisor.keep(front.engine))

@@ -84,12 +84,12 @@ def _evidence(guest: MeasuredGuest) -> Iterator[Value]:
         yield from _tdx(guest)
     if guest.tee == VIRTCCA.name:
         yield (VIRTCCA.name, "rim"), lambda: _not("the device tree that QEMU makes for the guest is measured too, and "
-                                                "openEuler's QEMU alone knows it")
+                                                  "openEuler's QEMU alone knows it")
     if guest.tpm:
         yield from ((("tpm", "pcrs", BANK, number), make) for number, make in registers(guest))
     if guest.tee == NONE and not guest.tpm:
         yield ("evidence",), lambda: _not("neither TEE nor TPM: nothing of this guest is measured, so no evidence "
-                                             "can be compared")
+                                          "can be compared")
 
 
 def _tdx(guest: MeasuredGuest) -> Iterator[Value]:
@@ -97,9 +97,9 @@ def _tdx(guest: MeasuredGuest) -> Iterator[Value]:
     for key in ("mrconfigid", "mrowner"):
         yield (TDX.name, key), bytes(48).hex
     yield (TDX.name, "rtmr0"), lambda: _not("QEMU's tables of the machine are measured into it, which differ with each "
-                                          "version of QEMU")
+                                            "version of QEMU")
     yield (TDX.name, "rtmr1"), lambda: _not("QEMU fills in the kernel's header before it is measured, which differs "
-                                          "with each version of QEMU")
+                                            "with each version of QEMU")
     yield (TDX.name, "rtmr2"), lambda: _rtmr2(guest)
     yield (TDX.name, "rtmr3"), lambda: _not("programs in the guest extend it, not its boot")
 

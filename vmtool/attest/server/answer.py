@@ -14,14 +14,11 @@ from vmtool.attest.appraisal import Appraisal, NotProven, appraise, describe
 from vmtool.attest.cursor import require
 from vmtool.attest.evidence import Evidence
 from vmtool.attest.foreign_json import from_base64, mapping, parse_json, text
-from vmtool.attest.reference import MOST_DEVICES
+from vmtool.attest.reference import MEASURED, MOST_DEVICES
 from vmtool.attest.request import Collateral, Request
 from vmtool.attest.server.errors import NotVerified
 from vmtool.attest.sort_collateral import sort_collateral
 from vmtool.serving.evidence.binding import DIGEST, NO_KEY, NONCE, VERSION, WITH_DEVICES, bind
-from vmtool.tee.snp import SNP
-from vmtool.tee.tdx import TDX
-from vmtool.tee.virtcca import VIRTCCA
 
 MEMBERS = frozenset({"version", "nonce", "key", "kind", "evidence", "certificates", "note"})
 FORMS = {VERSION: MEMBERS, WITH_DEVICES: MEMBERS | {"devices"}}
@@ -29,7 +26,7 @@ FORMS = {VERSION: MEMBERS, WITH_DEVICES: MEMBERS | {"devices"}}
 MARKS = frozenset({"version", "nonce", "kind", "evidence"})
 NONE = "none"
 # Kinds of evidence of a guest. A manifest, or a device's report alone, says nothing of the server.
-GUESTS = frozenset({SNP.name, TDX.name, "cca", VIRTCCA.name, "tpm"})
+GUESTS = frozenset(MEASURED)
 # The claim that the evidence is over the answer's own nonce and key.
 OVER_ANSWER = "binding"
 

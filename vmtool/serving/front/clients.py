@@ -104,10 +104,9 @@ class Client:
             raise Denied(429, f"this token has {self.token.streams} answers at once; wait for one to end",
                          {"Retry-After": "1"})
         for name, budget in self.budgets.items():
-            if budget.level() < 1:
-                wait = str(math.ceil(budget.wait()))
+            if wait := budget.wait():
                 raise Denied(429, f"this token has {budget.limit} {name} in a minute, and they are used; try again in "
-                             f"{wait} s", {"Retry-After": wait})
+                             f"{math.ceil(wait)} s", {"Retry-After": str(math.ceil(wait))})
         if requests := self.budgets.get("requests"):
             requests.take(1)
 

@@ -127,7 +127,6 @@ class EncryptedConnection(asyncio.sslproto.SSLProtocol):
             base._start_shutdown()
 
 
-
 def make_own(asked: Certificates) -> Certificates:
     """A key that is nowhere but in this process, with a certificate that it signs itself: clients know it by its
     digest, which evidence is bound to.
