@@ -1,4 +1,4 @@
-"""A guest whose measurement by real hardware is public."""
+"""Guests whose measurement by real hardware is public."""
 
 from __future__ import annotations
 
@@ -15,3 +15,11 @@ CMDLINE = (
     "systemd.mask=systemd-networkd.service systemd.mask=systemd-networkd.socket scsi_mod.scan=none "
     "agent.launch_process_timeout=6 cgroup_no_v1=all systemd.unified_cgroup_hierarchy=1")
 RTMR2 = "b595f9f179d8b699d1420000d36c1fba82e9853545e719caa6ddbb82fa2041a23b4459876af4a253a1c20c5956529b9a"
+
+# Guests that QEMU booted from a kernel, with the digest of the kernel's event in the log beside the quote, and RTMR1 of
+# that quote (published with the tests of a platform's verifier, 2026-04).
+BOOTED = [{"qemu": "8.2.2",
+           "kernel": "ac7e632dcf5cd2a1fe5c1f41f4d9b8219570e64ed3c61038fdbf25404e6f542f"
+                     "fd57f276bc5076307efaf882e6d64177",
+           "rtmr1": "2023546e7f3b9d1228e274f70c44d481162540f8452544520a796a52f0687970"
+                    "9b81a824a26792a7822327504b0d2aee"}]

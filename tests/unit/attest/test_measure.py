@@ -12,14 +12,15 @@ from typing import Any
 import pytest
 
 from tests.unit.attest import make_firmware
-from tests.unit.attest.genuine_guest import CMDLINE, RTMR2
+from tests.unit.attest.genuine_guest import BOOTED, CMDLINE, RTMR2
 from vmtool.attest.measure.authenticode import measured_parts
-from vmtool.attest.measure.boot_events import extend, stub_events
+from vmtool.attest.measure.boot_events import CALLING, LEAVING, SEPARATOR, extend, extend_digests, stub_events
 from vmtool.attest.measure.compute import compute
 from vmtool.attest.measure.guest import MeasuredGuest, NotComputed
 from vmtool.attest.measure.launch_digest import launch_digest
 from vmtool.attest.measure.mrtd import compute_mrtd
 from vmtool.attest.measure.reference_text import reference_text
+from vmtool.attest.measure.trust_domain import start_logs
 from vmtool.attest.reference import read_reference, sections
 
 
@@ -45,8 +46,33 @@ def test_rtmr2_of_a_genuine_quote() -> None:
     assert extend(stub_events(CMDLINE, None), hashlib.sha384).hex() == RTMR2
 
 
+@pytest.mark.parametrize("booted", BOOTED, ids=lambda booted: booted["qemu"])
+def test_rtmr1_of_genuine_quotes(booted: dict[str, str]) -> None:
+    """The events after the kernel's are those of any kernel: with its digest they lead to the quote's value."""
+    anywhere = next(start_logs(make_firmware.linux()))
+    assert anywhere[1:] == tuple(hashlib.sha384(event).digest() for event in (CALLING, SEPARATOR, *LEAVING))
+    log = (bytes.fromhex(booted["kernel"]), *anywhere[1:])
+    assert extend_digests(log, hashlib.sha384).hex() == booted["rtmr1"]
+
+
+def test_rtmr1_of_each_form_of_the_kernel_and_of_each_age_of_the_firmware(guest: MeasuredGuest) -> None:
+    values = compute(as_tee(guest, "tdx")).values["tdx"]["rtmr1"]
+    assert len(values) == len(set(values)) == 4
+    later, earlier = start_logs(make_firmware.linux())
+    assert set(later) - set(earlier) == {hashlib.sha384(SEPARATOR).digest()}
+    for log in (later, earlier):
+        assert extend_digests(log, hashlib.sha384).hex() in values, "as it is"
+
+
+@pytest.mark.parametrize("change", [{"cmdline": "vga=791"}, {"machine": "microvm"}, {"kernel": None}])
+def test_without_rtmr1_no_kernel_is_expected_so_nothing_of_tdx_is(guest: MeasuredGuest, change: dict[str, Any]) -> None:
+    made = compute(as_tee(guest, "tdx", **change))
+    assert "tdx" not in made.values
+    assert made.missing["tdx.rtmr1"]
+
+
 @pytest.mark.parametrize(("tee", "tpm", "keys"), [
-    ("snp", False, {"snp.measurement"}), ("tdx", False, {"tdx.rtmr2"}), ("none", True, {"tpm.pcrs"}),
+    ("snp", False, {"snp.measurement"}), ("tdx", False, {"tdx.rtmr1", "tdx.rtmr2"}), ("none", True, {"tpm.pcrs"}),
 ])
 @pytest.mark.parametrize("part", ["cmdline", "kernel", "initrd"])
 def test_each_byte_changes_the_values_and_nothing_else_does(guest: MeasuredGuest, tee: str, tpm: bool, keys: set[str],
@@ -69,8 +95,7 @@ def test_each_byte_changes_the_values_and_nothing_else_does(guest: MeasuredGuest
         path.write_bytes(data[:-1] + bytes((data[-1] ^ 1,)))
         after = values(asked)
     changed = {key for key in before if before[key] != after[key]}
-    # TDX: the kernel is in a register that is not computed.
-    assert changed == (keys if tee != "tdx" or part != "kernel" else set())
+    assert changed == (keys if tee != "tdx" else {"tdx.rtmr1" if part == "kernel" else "tdx.rtmr2"})
     if tpm:
         registers = {number for number, value in before["tpm.pcrs"]["sha256"].items()  # type: ignore[index]
                      if value != after["tpm.pcrs"]["sha256"][number]}  # type: ignore[index]

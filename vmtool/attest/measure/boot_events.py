@@ -12,6 +12,8 @@ from vmtool.attest.measure.authenticode import measured_parts
 
 Hash = Callable[[bytes], Any]
 CALLING, SEPARATOR = b"Calling EFI Application from Boot Option", bytes(4)
+# In a TD measured into the kernel's register, in a TPM into register 5.
+LEAVING = b"Exit Boot Services Invocation", b"Exit Boot Services Returned with Success"
 # OVMF's own word, by which the stub asks it for the initrd.
 INITRD_WORD = " initrd=initrd"
 

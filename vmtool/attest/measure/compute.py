@@ -9,11 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from vmtool.attest.measure.boot_events import extend, stub_events
 from vmtool.attest.measure.guest import MeasuredGuest, NotComputed, content
 from vmtool.attest.measure.launch_digest import launch_digest
 from vmtool.attest.measure.mrtd import compute_mrtd
 from vmtool.attest.measure.software_tpm import BANK, STUB, registers
+from vmtool.attest.measure.trust_domain import rtmr1, rtmr2
+from vmtool.attest.reference import MEASURED
 from vmtool.tee.snp import SNP
 from vmtool.tee.table import NONE
 from vmtool.tee.tdx import TDX
@@ -23,7 +24,7 @@ from vmtool.tee.virtcca import VIRTCCA
 Value = tuple[tuple[str | int, ...], Callable[[], Any]]
 UNSET = bytes(32)
 # Without these values the others of their section say nothing of what was booted, and none is given.
-NEEDED = {SNP.name: ("measurement",), TDX.name: ("mrtd", "rtmr2"), "tpm": (f"pcrs.{BANK}.{STUB}",)}
+NEEDED = {SNP.name: MEASURED[SNP.name], TDX.name: MEASURED[TDX.name], "tpm": (f"pcrs.{BANK}.{STUB}",)}
 
 
 @dataclass(frozen=True)
@@ -98,17 +99,9 @@ def _tdx(guest: MeasuredGuest) -> Iterator[Value]:
         yield (TDX.name, key), bytes(48).hex
     yield (TDX.name, "rtmr0"), lambda: _not("QEMU's tables of the machine are measured into it, which differ with each "
                                             "version of QEMU")
-    yield (TDX.name, "rtmr1"), lambda: _not("QEMU fills in the kernel's header before it is measured, which differs "
-                                            "with each version of QEMU")
-    yield (TDX.name, "rtmr2"), lambda: _rtmr2(guest)
+    yield (TDX.name, "rtmr1"), lambda: rtmr1(guest)
+    yield (TDX.name, "rtmr2"), lambda: rtmr2(guest)
     yield (TDX.name, "rtmr3"), lambda: _not("programs in the guest extend it, not its boot")
-
-
-def _rtmr2(guest: MeasuredGuest) -> str:
-    if guest.kernel is None:
-        raise NotComputed("the image's own boot loader measures what it starts")
-    initrd = content(guest.initrd, "initrd") if guest.initrd else None
-    return extend(stub_events(guest.known_cmdline(), initrd), hashlib.sha384).hex()
 
 
 def _not(reason: str) -> Any:

@@ -58,6 +58,26 @@ class MeasuredGuest:
             raise NotComputed(self.unknown)
         return self.cmdline
 
+    def known_kernel(self) -> bytes:
+        """The kernel that QEMU hands to the firmware.
+
+        Raises:
+            NotComputed: it hands none, or it cannot be read.
+        """
+        if self.kernel is None:
+            raise NotComputed("the image's own boot loader measures what it starts")
+        return content(self.kernel, "kernel")
+
+    def known_initrd(self) -> bytes | None:
+        """The initrd beside that kernel; None for none.
+
+        Raises:
+            NotComputed: there is no such kernel, or it cannot be read.
+        """
+        if self.kernel is None:
+            raise NotComputed("the image's own boot loader measures what it starts")
+        return content(self.initrd, "initrd") if self.initrd else None
+
 
 def content(path: Path | None, what: str) -> bytes:
     """A file that is measured.

@@ -1,7 +1,8 @@
 """A kernel as QEMU hands it to the firmware (hw/i386, x86_load_linux; Linux, Documentation/arch/x86/boot.rst).
 
-QEMU fills in the setup header as boot loaders do, and OVMF measures the image with it. From QEMU 10.0 and edk2 of 2025
-on, and in a TEE, the firmware gets the file as it is: both are the same kernel.
+QEMU fills in the setup header as boot loaders do, and OVMF measures the image with it. The firmware gets the file as it
+is from QEMU 10.0 and edk2 of 2025 on, in SEV always, and in every TEE from QEMU 10.2 on (a7542a38): both are the same
+kernel.
 """
 
 from __future__ import annotations
@@ -26,6 +27,12 @@ SPLITS = {"q35": (0xb0000000, 0x80000000), "pc": (0xe0000000, 0xc0000000)}
 MACHINE = re.compile(r"pc-(q35|i440fx)-(?!1\.)")
 # It appends a random seed to the kernel (removed in 7.2.1 and 8.0).
 SEEDED = ("7.2", "7.2.0")
+
+
+def kernel_forms(guest: MeasuredGuest) -> Iterator[bytes]:
+    """As `handed_kernels`, of the guest's own files."""
+    initrd = guest.known_initrd()
+    return handed_kernels(guest, guest.known_kernel(), None if initrd is None else len(initrd))
 
 
 def handed_kernels(guest: MeasuredGuest, kernel: bytes, initrd: int | None) -> Iterator[bytes]:
