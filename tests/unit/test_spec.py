@@ -67,7 +67,7 @@ def test_a_policy_of_no_restart_needs_no_quotes(tmp_path: Path, word: str) -> No
 
 def test_a_dead_server_is_started_again_unless_the_spec_says_otherwise(tmp_path: Path) -> None:
     """The entrypoint does so by itself: an image of an older vmtool knows no such option."""
-    assert read(tmp_path, GOOD).spec.restart.asked == RestartPolicy("on-failure", 1.0, 10)
+    assert read(tmp_path, GOOD).spec.restart.asked == RestartPolicy("always", 1.0, 10)
     assert read(tmp_path, GOOD).spec.restart.words == ()
 
 

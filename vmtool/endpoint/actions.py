@@ -99,11 +99,12 @@ class Drain(Action):
     def do(self, host: Host) -> None:
         self.wait(host)
 
-    def wait(self, host: Host) -> int:
-        """Do it; how many were left when time was over."""
-        end, left = host.now() + self.deadline, 0
-        while host.living(self.pidfile) and (left := client.drain(host, self.server, self.key, close=self.close)):
-            if host.now() >= end:
+    def wait(self, host: Host) -> int | None:
+        """Do it; how many were left when time was over, None of a front that does not answer."""
+        end = host.now() + self.deadline
+        while host.living(self.pidfile):
+            left = client.drain(host, self.server, self.key, close=self.close)
+            if not left or host.now() >= end:
                 return left
             what = "answers" if self.close else "connections"
             host.note(f"{left} {what}, for at most {end - host.now():.0f} s")

@@ -147,10 +147,10 @@ def managed(host: Host, url: Address, manager: Path, path: str, *, deadline: flo
         raise VmtoolError(f"{url} answered something that is no JSON", details=[text[:200]]) from error
 
 
-def drain(host: Host, server: Server, manager: Path, *, close: bool = False) -> int:
-    """Let a front take leave of its clients; how many connections are left. With `close` it answers nothing new, and
-    its requests are counted. One of an earlier vmtool cannot: of it the requests are counted that it answers. Of one
-    that does not answer none is left."""
+def drain(host: Host, server: Server, manager: Path, *, close: bool = False) -> int | None:
+    """Let a front take leave of its clients; how many connections are left, None when it does not answer. With `close`
+    it answers nothing new, and its requests are counted. One of an earlier vmtool cannot: of it the requests are
+    counted that it answers."""
     path, counted = ("/close", "requests") if close else ("/drain", "connections")
     try:
         url = address_of(host, server)
@@ -158,9 +158,9 @@ def drain(host: Host, server: Server, manager: Path, *, close: bool = False) -> 
                                     trust=url.trust)
         if status == 404:
             return sum(int(token["in_flight"]) for token in managed(host, url, manager, "/access")["tokens"])
-        return int(parse_json(text)[counted]) if status == 200 else 0
+        return int(parse_json(text)[counted]) if status == 200 else None
     except (VmtoolError, ValueError, LookupError, TypeError):
-        return 0
+        return None
 
 
 def models(host: Host, url: Address, key: Path, *, deadline: float) -> Any:

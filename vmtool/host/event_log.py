@@ -73,7 +73,7 @@ def collect(directory: Path) -> None:
 def recorded(directory: Path) -> Iterator[Recorded]:
     """What was written down here."""
     for path in (path for name in (GUEST, NAME) for path in (_before(directory / name), directory / name)):
-        for line in _tail(path, 2 * LARGEST).splitlines():
+        for line in tail(path, 2 * LARGEST).splitlines():
             with contextlib.suppress(ValueError):
                 event = parse_json(line)
                 if isinstance(event, dict) and isinstance(event.get("at"), int | float) and "event" in event:
@@ -82,7 +82,7 @@ def recorded(directory: Path) -> Iterator[Recorded]:
 
 def of_guest(directory: Path) -> list[Recorded]:
     """What the guest's log says, unattested; the newest ones."""
-    text = "\n".join(_tail(directory / log, GUEST_BYTES) for log in GUEST_LOGS)
+    text = "\n".join(tail(directory / log, GUEST_BYTES) for log in GUEST_LOGS)
     return [{**event, "source": "guest"} for event in read_events(text)][-GUEST_MOST:]
 
 
@@ -132,7 +132,7 @@ def _is(path: Path, found: os.stat_result) -> bool:
         return False
 
 
-def _tail(path: Path, size: int) -> str:
+def tail(path: Path, size: int) -> str:
     """The end of a file; empty when it is absent."""
     try:
         with open_file(path) as file:

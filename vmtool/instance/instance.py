@@ -102,7 +102,7 @@ class Paths:
 
     @property
     def stopped(self) -> Path:
-        """There when it was stopped on purpose: nothing but a person starts it again."""
+        """There when it was stopped on purpose: nothing but a person starts it again. See `promise.is_stopped`."""
         return self.directory / "stopped"
 
     @property

@@ -8,8 +8,8 @@ import time
 from collections.abc import Iterator
 
 from vmtool.errors import VmtoolError
-from vmtool.host import files, locks
-from vmtool.instance.instance import Instance
+from vmtool.host import daemons, files, locks, processes
+from vmtool.instance.instance import Instance, Paths
 from vmtool.instance.read import read_instance
 from vmtool.paths import State
 
@@ -22,6 +22,22 @@ ABORTED_WITHIN = 600.0
 def mark_stopped(instance: Instance) -> None:
     """From now on only a person starts it again."""
     files.write(instance.paths.stopped, "")
+
+
+def mark_stopping(instance: Instance) -> None:
+    """The same, as long as this process lives: one that is killed before the end of what it stops has stopped nothing.
+    The mark of another command stays what it is."""
+    if not is_stopped(instance.paths):
+        files.write(instance.paths.stopped, f"{os.getpid()} {processes.start_time(os.getpid())}\n")
+
+
+def is_stopped(paths: Paths) -> bool:
+    """Whether only a person starts it again."""
+    try:
+        final = not paths.stopped.stat().st_size
+    except OSError:
+        return False
+    return final or daemons.living(paths.stopped) is not None
 
 
 def started_by_watch(state: State, instance: Instance) -> bool:
@@ -58,11 +74,11 @@ def withdraw(state: State, instance: Instance) -> Instance:
     if instance.state == "starting" and not started_by_watch(state, instance):
         raise VmtoolError(f"{instance.name} is starting",
                           hint="end the `vmtool run` that starts it: it undoes everything")
-    mark_stopped(instance)
+    mark_stopping(instance)
     end = time.monotonic() + ABORTED_WITHIN
     while started_by_watch(state, instance := read_instance(state, instance.name)) and time.monotonic() < end:
         time.sleep(0.2)
-    mark_stopped(instance)  # that start may have taken the mark for one of before
+    mark_stopping(instance)  # that start may have taken the mark for one of before
     return instance
 
 
@@ -76,7 +92,7 @@ class Withdrawal:
     def __init__(self, instance: Instance) -> None:
         self.instance = instance
         # What another command has marked, such as a `stop` that waits for the answers, is not given back by this one.
-        self.ours = not os.path.lexists(instance.paths.stopped)
+        self.ours = not is_stopped(instance.paths)
 
     def finish(self) -> None:
         """From now on it is final, also when another command gave its own up meanwhile."""
@@ -86,11 +102,13 @@ class Withdrawal:
 
 @contextlib.contextmanager
 def withdrawing(state: State, instance: Instance) -> Iterator[Withdrawal]:
-    """Withdraw; when what follows is given up before it is final, such as by Ctrl-C, the promise holds again."""
+    """Withdraw; when what follows is given up before it is final, such as by Ctrl-C or a kill, the promise holds
+    again."""
     withdrawal = Withdrawal(instance)
     try:
         withdrawal.instance = withdraw(state, instance)
         yield withdrawal
+        withdrawal.finish()
     except BaseException:
         if withdrawal.ours:
             files.remove(instance.paths.stopped)

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import click
+
 from vmtool.cli.apply_plan import authorise, logged_host, working_host
 from vmtool.cli.output import Progress
 from vmtool.endpoint.actions import Drain
@@ -43,9 +45,9 @@ class Drained:
         and give what is new the time that is left.
 
         Returns:
-            How many answers are not over by then.
+            How many answers are not over by then, as far as it is known.
         """
-        left = self.drain.wait(host) if self.drain else 0
+        left = self.drain.wait(host) or 0 if self.drain else 0
         if left:
             record(self.directory, "cut-off", by=self.by, answers=left, after=self.seconds)
         return left
@@ -58,26 +60,43 @@ def drain_instance(state: State, instance: Instance, seconds: float | None, by: 
         seconds: how long at most; None for what its spec says.
     """
     paths, directory = instance.paths, instance.paths.directory
-    if not instance.serves or not instance.known().manage:
-        return Drained(directory, None, 0.0, by)
+    at_once = Drained(directory, None, 0.0, by)
+    if not instance.serves:
+        return at_once
     seconds = usual_drain(LocalMachine(), paths) if seconds is None else seconds
+    if seconds and not instance.known().manage:
+        warn(f"an earlier vmtool started {instance.name}, whose front cannot wait")
+        seconds = 0.0
     drain = Drain(instance.known().managed, paths.manager, paths.pidfile, seconds, close=True)
     title = f"let its answers come to their end, at most {seconds:.0f} s"
     authorise(Plan(subject_of(instance.name), directory, (Step(title, (drain,) if seconds else (), waits_only=True),)))
     if not seconds:
-        return Drained(directory, None, 0.0, by)
+        return at_once
+    started = time.monotonic()
+    if _wait(state, directory, drain, title, by) is None:
+        warn(f"the front of {instance.name} does not answer this host")
+        return at_once
+    left = max(0.0, seconds - (time.monotonic() - started))
+    return Drained(directory, replace(drain, deadline=left), seconds, by)
+
+
+def _wait(state: State, directory: Path, drain: Drain, title: str, by: str) -> int | None:
+    """With progress, and not under the host's lock, which others wait for."""
     progress, started = Progress(), time.monotonic()
     progress.step(title)
     try:
-        # Not the host's lock, which others wait for.
         with (signals.interrupting(), locks.Lock(state.lock(directory), by),
               logged_host(directory, progress.note) as host):
-            drain.do(host)
+            left = drain.wait(host)
         progress.done(time.monotonic() - started)
+        return left
     finally:
         progress.close()
-    left = max(0.0, seconds - (time.monotonic() - started))
-    return Drained(directory, replace(drain, deadline=left), seconds, by)
+
+
+def warn(why: str) -> None:
+    """It is stopped all the same: a front that hangs must not keep a person from it."""
+    click.secho(f"warning: {why}: what it is answering is cut off", fg="yellow", err=True)
 
 
 def usual_drain(reader: Reader, paths: Paths) -> float:

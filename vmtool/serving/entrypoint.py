@@ -5,8 +5,9 @@ engine that dies is started again (`--restart`), while the front stays up with t
 
     python3 -m vmtool.serving.entrypoint --model DIR --served-model-name NAME --api-key-file FILE [-- VLLM_ARGUMENTS]
 
-Exit status: 0 stopped by SIGTERM or SIGINT, 1 vLLM died (too often) or the front could not listen, 2 wrong arguments, 3
-the container is not hardened as it was asked for, 4 an encrypted model is not its owner's or its key does not open it.
+Exit status: 0 stopped by SIGTERM or SIGINT, or vLLM ended as `--restart` takes for no failure, 1 vLLM died (too often)
+or the front could not listen, 2 wrong arguments, 3 the container is not hardened as it was asked for, 4 an encrypted
+model is not its owner's or its key does not open it.
 """
 
 from __future__ import annotations
@@ -109,7 +110,7 @@ async def serve(arguments: Arguments, upstream: Path) -> int:
     finally:
         await supervisor.stop(arguments.grace)
     say("stopped" if stop.is_set() else ended)
-    return 0 if stop.is_set() else 1
+    return 0 if stop.is_set() or supervisor.finished else 1
 
 
 async def unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:

@@ -9,7 +9,9 @@ from typing import Any
 
 # The engine may have left a line of its own unfinished, so it stands at the end of a line, not at its beginning.
 _LINE = re.compile(r"vmtool +\d+\.\d\d s  event (\{.{1,2000}\})$", re.MULTILINE)
-NAMES = ("server-died", "server-restarted", "server-given-up", "model-opened", "model-refused",
+# The server has ended with 0, and `spec.restart` takes that for its end.
+FINISHED = "server-ended"
+NAMES = ("server-died", "server-restarted", "server-given-up", FINISHED, "model-opened", "model-refused",
          "not-hardened", "tls-key")
 
 

@@ -17,15 +17,20 @@ class RestartPolicy:
     """What is asked for.
 
     Args:
-        policy: "on-failure" and "always" start again what ended without being told to, whatever its exit status;
-            "no" nothing.
+        policy: "always" starts again whatever ended without being told to, "on-failure" what did not end with exit
+            status 0, "no" nothing.
         backoff: seconds before the first start of a row; each further one waits twice as long, `LONGEST_WAIT` at most.
         limit: starts in a row, without a steady time between them, before it is given up.
     """
 
-    policy: Policy = "on-failure"
+    # vLLM ends with 0 when its engine core was killed: "on-failure" would take that for its end.
+    policy: Policy = "always"
     backoff: float = 1.0
     limit: int = 10
+
+    def wants(self, code: int) -> bool:
+        """Whether what ended with that exit status, negative for a signal, is started again."""
+        return self.policy == "always" or (self.policy == "on-failure" and code != 0)
 
     def wait(self, row: int) -> float:
         """Seconds before the start that follows on so many in a row."""
@@ -64,9 +69,7 @@ class Restarts:
         self.proven = self.proven or served is not None
         if served is not None and served >= STEADY_SECONDS:
             self.row = 0
-        # Nobody has told it to end, and vLLM ends with 0 when its engine core was killed.
-        wanted = self.policy.policy != "no"
-        if not self.proven or not wanted or self.row >= self.policy.limit:
+        if not self.proven or not self.policy.wants(code) or self.row >= self.policy.limit:
             return None
         wait = self.policy.wait(self.row)
         self.row += 1

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vmtool.serving.child import Child, clear_files, describe
-from vmtool.serving.events import event_text
+from vmtool.serving.events import FINISHED, event_text
 from vmtool.serving.restarts import RestartPolicy, Restarts
 
 if TYPE_CHECKING:
@@ -30,6 +30,9 @@ class Supervisor:
         say: receives lines for the log.
         environment: the engine's, whole; None for this process's own.
         agent: gives the workers of each engine the keys of an encrypted model.
+
+    Attributes:
+        finished: it has come to an end that is no failure, as its policy counts.
     """
 
     def __init__(self, name: str, command: tuple[str, ...], socket: Path, policy: RestartPolicy,
@@ -40,6 +43,7 @@ class Supervisor:
         self.restarts = Restarts(policy)
         self.took = 0.0
         self.started = 0.0
+        self.finished = False
         self.child = self.start()
 
     def start(self) -> Child:
@@ -63,9 +67,10 @@ class Supervisor:
             how = describe(self.child.status)
             if left := await self.child.clear():
                 self.say(f"{len(left)} processes of {self.name} survive SIGKILL")
-            wait = self.restarts.next_wait(os.waitstatus_to_exitcode(self.child.status), served)
+            code = os.waitstatus_to_exitcode(self.child.status)
+            wait = self.restarts.next_wait(code, served)
             if wait is None:
-                return self._end(how)
+                return self._end(how, code)
             self.say(event_text(time.time(), "server-died", how=how, served=round(served or 0.0, 1),
                                 restart=self.restarts.total, row=self.restarts.row, wait=wait))
             self.say(f"{self.name} died: {how}; it is started again in {wait:g} s")
@@ -104,7 +109,11 @@ class Supervisor:
             self.say(event_text(time.time(), "server-restarted", restart=self.restarts.total,
                                 seconds=round(self.took, 2)))
 
-    def _end(self, how: str) -> str:
+    def _end(self, how: str, code: int) -> str:
+        if self.restarts.proven and not code and self.restarts.policy.policy == "on-failure":
+            self.finished = True
+            self.say(event_text(time.time(), FINISHED, how=how))
+            return f"{self.name} ended: {how}, which is no failure"
         if self.restarts.total:
             self.say(event_text(time.time(), "server-given-up", how=how, row=self.restarts.row))
         tries = f" after {self.restarts.row} restarts in a row" if self.restarts.row else ""

@@ -14,7 +14,7 @@ class Restart(Strict):
     """When a server that has died is started again: inside by its front, and by `vmtool watch` the whole instance.
 
     Args:
-        policy: on-failure and always when it ended without being told to, no never; e.g. `always`
+        policy: always whatever its exit status, on-failure unless that is 0, no never; e.g. `on-failure`
         backoff: seconds before the first start; each further one in a row waits twice as long, 300 at most; e.g. `5`
         limit: starts in a row, none of which led to five steady minutes, before it is given up; e.g. `3`
     """

@@ -51,10 +51,11 @@ def _half_upgraded(now: float, memory: Memory) -> Decision:
 def _down(now: float, seen: Seen, memory: Memory, free: bool) -> Decision:
     """It does not run."""
     promised = memory.promised or seen.state == "stopped"
-    memory = replace(memory, promised=promised and seen.policy.policy != "no")
+    memory = replace(memory, promised=promised and seen.policy.policy != "no" and not seen.finished)
     if memory.run:
         memory = replace(memory, run="", next_try=None, sick=None, mute=None, unasked=None, wrong=0, unproven=0)
-        return _next(now, seen, memory, Act("note", "died", "its process is gone"))
+        return _next(now, seen, memory, Act("note", "finished", "its server ended with 0, which is no failure")
+                     if seen.finished else Act("note", "died", "its process is gone"))
     if not memory.promised or memory.given_up:
         return memory, ()
     if memory.next_try is None:

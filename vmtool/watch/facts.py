@@ -11,14 +11,18 @@ from typing import Any
 from vmtool.endpoint.actions import AskCanary, AwaitHealth
 from vmtool.errors import VmtoolError
 from vmtool.foreign import parse_json, read_regular
+from vmtool.host import event_log
 from vmtool.instance.instance import Instance, Paths
-from vmtool.instance.promise import started_by_watch
+from vmtool.instance.promise import is_stopped, started_by_watch
 from vmtool.instance.read import read_instance, refreshed
 from vmtool.paths import NAME, State
 from vmtool.plan import Action, action_from_json
+from vmtool.serving.events import FINISHED, read_events
 from vmtool.serving.restarts import POLICIES, USUAL, RestartPolicy
 
 LARGEST = 16 << 20
+# Of the workload's log: its last event is at its end.
+LAST = 64 << 10
 PATIENCE = 900.0
 NEVER = RestartPolicy("no")
 
@@ -47,6 +51,7 @@ class Watched:
     Args:
         run: names its process; empty when it does not run.
         withdrawn: a person has stopped it. ours: a watch is starting it.
+        finished: see `Seen`.
     """
 
     instance: Instance
@@ -54,6 +59,7 @@ class Watched:
     run: str
     withdrawn: bool
     ours: bool
+    finished: bool
 
 
 @dataclass
@@ -74,7 +80,8 @@ class Instances:
             directory = self.state.instance(name)
             instance, promise = self._known(name, directory)
             yield Watched(instance, promise, f"{instance.pid} {_text(instance.paths.pidfile)}" if instance.pid else "",
-                          instance.paths.stopped.exists(), started_by_watch(self.state, instance))
+                          is_stopped(instance.paths), started_by_watch(self.state, instance),
+                          not instance.pid and promise.policy.policy == "on-failure" and finished(instance.paths))
 
     def _known(self, name: str, directory: Path) -> tuple[Instance, Promise]:
         marks = tuple(_mark(directory / each) for each in ("journal.jsonl", "instance.json", "spec.json"))
@@ -112,6 +119,12 @@ def read_promise(paths: Paths) -> Promise:
         # The last one is asked where clients ask.
         promise, canary=next((one for one in reversed(actions) if isinstance(one, AskCanary)), None),
         patience=next((2 * one.deadline for one in actions if isinstance(one, AwaitHealth)), PATIENCE))
+
+
+def finished(paths: Paths) -> bool:
+    """Whether the newest of the workload's own events is its end without a failure."""
+    said = [event["event"] for event in read_events(event_log.tail(paths.log, LAST))]
+    return said[-1:] == [FINISHED]
 
 
 def _proven(paths: Paths) -> frozenset[str]:

@@ -55,6 +55,7 @@ class Seen:
         lost: of its GPUs, what the kernel reports now.
         pace: how often it is asked.
         tls: it shows a certificate, which ends one day.
+        finished: its server has come to an end that is no failure, by its policy.
     """
 
     state: str
@@ -72,6 +73,7 @@ class Seen:
     lost: tuple[str, ...] = ()
     pace: Pace = USUAL_PACE
     tls: bool = False
+    finished: bool = False
 
 
 @dataclass(frozen=True)

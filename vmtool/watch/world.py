@@ -110,7 +110,7 @@ class LocalWorld:
             instance.state)
         return Seen("starting" if job else state, one.run, withdrawn, one.ours or bool(job), promise.policy,
                     promise.strict, promise.canary is not None, promise.patience, lost=lost, pace=self.pace,
-                    tls=bool(instance.record and instance.record.tls))
+                    tls=bool(instance.record and instance.record.tls), finished=one.finished)
 
     def _keep_canary(self, reply: Reply) -> None:
         """For `vmtool metrics`: the evidence of the launch stays what it was."""

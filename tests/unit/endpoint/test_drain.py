@@ -51,10 +51,11 @@ def test_what_is_left_when_time_is_over_is_said() -> None:
     assert 5 <= front.time < 6
 
 
-@pytest.mark.parametrize("front", [
-    Front((200, {"requests": 3}), lives=False), Front((0, "refused")), Front((200, [])), Front((401, {}))])
-def test_of_one_that_does_not_answer_nothing_is_waited_for(front: Front) -> None:
-    assert Drain(SERVER, Path("/key"), Path("/pid"), 5, close=True).wait(front.host()) == 0
+@pytest.mark.parametrize(("front", "left"), [
+    (Front((200, {"requests": 3}), lives=False), 0), (Front((0, "refused")), None), (Front((200, [])), None),
+    (Front((401, {})), None)])
+def test_of_one_that_does_not_answer_nothing_is_waited_for_and_nothing_is_known(front: Front, left: int | None) -> None:
+    assert Drain(SERVER, Path("/key"), Path("/pid"), 5, close=True).wait(front.host()) == left
     assert front.time == 0
 
 

@@ -12,6 +12,7 @@ from tests.fakes.launches import launched
 from tests.unit.launch.cases import STATE, facts, instance, plan, wish
 from vmtool.engine.journal import Entry, JournalState
 from vmtool.errors import VmtoolError
+from vmtool.host import processes
 from vmtool.instance import promise
 from vmtool.instance.instance import Instance
 from vmtool.launch.commands import damage
@@ -86,6 +87,7 @@ def test_who_stops_what_watch_starts_waits_for_its_end(tmp_path: Path, monkeypat
     monkeypatch.setattr(promise, "started_by_watch", is_ours)
     monkeypatch.setattr(promise, "read_instance", lambda state, name: ended)
     monkeypatch.setattr("time.sleep", lambda seconds: None)
+    monkeypatch.setattr(processes, "start_time", lambda pid: "7")
     assert promise.withdraw(State(tmp_path), starting) is ended
     assert (directory / "stopped").exists()
 

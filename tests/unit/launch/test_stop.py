@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,7 +20,7 @@ from vmtool.cli import apply_plan
 from vmtool.endpoint import client
 from vmtool.engine import transactions
 from vmtool.errors import Interrupted, NotReady
-from vmtool.host import event_log, locks
+from vmtool.host import event_log, locks, processes
 from vmtool.instance import promise
 from vmtool.launch import load_facts, stop
 from vmtool.launch.commands import instance as commands
@@ -33,7 +34,8 @@ class Front:
         self.state = State(tmp_path / "state")
         self.directory = self.state.instance("a")
         (self.directory / "log").mkdir(parents=True)
-        self.left = [0]  # requests that are answered, at each time that it is closed; the last again and again
+        # Requests that are answered, at each time that it is closed, the last again and again; None: no answer.
+        self.left: list[int | None] = [0]
         self.asked: list[str] = []
         self.meanwhile: Callable[[], None] = lambda: None
         host = self.host = FakeHost()
@@ -44,10 +46,11 @@ class Front:
         patch.setattr(commands, "require_gone", lambda *words: None)
         patch.setattr(promise, "read_instance", lambda state, name: self.instance)
         patch.setattr(client, "drain", self.close)
+        patch.setattr(processes, "start_time", lambda pid: "7" if pid == os.getpid() else None)
         patch.setattr(apply_plan, "LocalHost", lambda *words: host)
         patch.setattr(stop, "launcher_of", lambda handler: self)
 
-    def close(self, host: object, server: object, key: object, *, close: bool) -> int:
+    def close(self, host: object, server: object, key: object, *, close: bool) -> int | None:
         self.asked.append("close")
         self.meanwhile()
         return self.left.pop(0) if len(self.left) > 1 else self.left[0]
@@ -64,7 +67,7 @@ class Front:
 
     @property
     def marked(self) -> bool:
-        return self.instance.paths.stopped.exists()
+        return promise.is_stopped(self.instance.paths)
 
     def typed(self, *words: str) -> Result:
         return typed(self.state.root, *words)
@@ -146,6 +149,46 @@ def test_what_is_not_over_in_the_time_that_is_left_is_said(front: Front) -> None
     assert "2 answers are cut off" in result.stderr
     assert 4 < front.host.clock < 6
     assert [event["answers"] for event in event_log.read(front.directory) if event["event"] == "cut-off"] == [2]
+
+
+@pytest.mark.parametrize("words", [("stop", "a"), ("rm", "--yes", "a")], ids=["stop", "rm"])
+def test_a_front_that_does_not_answer_is_said_and_keeps_nobody_from_it(front: Front, words: tuple[str, ...]) -> None:
+    front.left = [None]
+    result = front.typed(*words)
+    assert result.exit_code == 0
+    assert "warning: the front of a does not answer this host: what it is answering is cut off" in result.stderr
+    assert front.asked == (["close", "end"] if words[0] == "stop" else ["close"]), "nobody waits for it twice"
+
+
+def test_one_of_an_earlier_vmtool_cannot_wait_and_that_is_said(front: Front) -> None:
+    front.instance = replace(front.instance, record=replace(RECORD, manage=0))
+    result = front.typed("stop", "a")
+    assert "warning: an earlier vmtool started a, whose front cannot wait" in result.stderr
+    assert front.asked == ["end"]
+
+
+def test_a_stop_that_is_killed_leaves_the_promise(front: Front) -> None:
+    """Whatever moment it is: its mark counts as long as it lives, or once the signals follow."""
+    seen = list[tuple[bool, bool]]()
+
+    def look() -> None:
+        mark = front.instance.paths.stopped
+        alive, left = front.marked, mark.read_text()
+        mark.write_text(left.replace(" 7", " 6"))  # of a process that was killed
+        seen.append((alive, front.marked))
+        mark.write_text(left)
+
+    front.meanwhile = look
+    assert front.typed("stop", "a").exit_code == 0
+    assert seen == [(True, False)] * 2
+    assert front.instance.paths.stopped.read_text() == ""
+    assert front.marked
+
+
+def test_what_does_not_run_is_stopped_for_good(front: Front) -> None:
+    front.instance = replace(front.instance, pid=None, state="stopped")
+    assert "a does not run: stopped" in front.typed("stop", "a").stderr
+    assert front.instance.paths.stopped.read_text() == ""
 
 
 @pytest.mark.parametrize(("said", "shown"), [

@@ -30,11 +30,16 @@ def test_a_steady_time_begins_a_new_row() -> None:
 
 
 @pytest.mark.parametrize(("policy", "code", "again"), [
-    ("on-failure", 1, True), ("on-failure", -9, True), ("on-failure", 0, True),
+    ("on-failure", 1, True), ("on-failure", -9, True), ("on-failure", 0, False),
     ("always", 0, True), ("always", -11, True), ("no", 1, False), ("no", 0, False)])
 def test_the_policy_and_the_exit_status_decide(policy: str, code: int, again: bool) -> None:
     restarts = Restarts(RestartPolicy(policy))  # type: ignore[arg-type]
     assert (restarts.next_wait(code, 10.0) is not None) == again
+
+
+def test_who_says_nothing_has_it_brought_back_whatever_its_exit_status() -> None:
+    """vLLM ends with 0 when its engine core was killed."""
+    assert Restarts(RestartPolicy()).next_wait(0, 10.0) == 1
 
 
 def test_what_never_answered_is_not_started_again() -> None:

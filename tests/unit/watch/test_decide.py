@@ -48,6 +48,19 @@ def test_after_a_boot_what_was_launched_is_brought_back_without_a_memory() -> No
     assert kinds(decide(1.0, Seen("stopped"), memory)[1]) == ["bring-back"]
 
 
+def test_what_ended_without_a_failure_is_left_alone_also_by_the_next_watch() -> None:
+    """`on-failure`, and its server ended with 0; a person's start makes the promise anew."""
+    ended = Seen("stopped", policy=RestartPolicy("on-failure"), finished=True)
+    memory, acts = decide(10.0, ended, settled())
+    assert kinds(acts) == ["finished"]
+    for again in (memory, Memory(), Memory(promised=True)):
+        for now in (20.0, 1e3, 1e6):
+            again, acts = decide(now, ended, again)
+            assert acts == ()
+        assert not again.promised
+    assert decide(2e6, replace(RUNS, run="2 1"), memory)[0].promised
+
+
 @pytest.mark.parametrize("state", ["stopped", "failed", "interrupted", "kept", "running"])
 def test_what_a_person_stopped_is_left_alone(state: str) -> None:
     memory = Memory(promised=True, tries=3, run="1 100", next_try=0.0)

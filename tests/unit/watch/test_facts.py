@@ -9,11 +9,12 @@ import pytest
 
 from tests.unit.launch.cases import actions, plan, wish
 from vmtool.endpoint.actions import AskCanary, AwaitHealth
-from vmtool.host import daemons
+from vmtool.host import daemons, processes
 from vmtool.instance.instance import Instance, Paths
 from vmtool.instance.read import read_instance
 from vmtool.paths import State
 from vmtool.plan import to_json
+from vmtool.serving.events import event_text
 from vmtool.serving.restarts import RestartPolicy
 from vmtool.watch import facts
 from vmtool.watch.facts import PATIENCE, Instances, read_promise
@@ -138,3 +139,32 @@ def test_what_was_written_down_holds_for_this_boot_and_a_promise_beyond_it(
     assert world.load("a") == Memory(True, 2, False)
     world.save("gone", Memory())
     assert not (directory.parent / "gone").exists()
+
+
+@pytest.mark.parametrize(("policy", "events", "ended"), [
+    ("on-failure", ("server-ended",), True), ("on-failure", ("server-died", "server-restarted"), False),
+    ("on-failure", ("server-ended", "server-died"), False), ("on-failure", (), False),
+    ("always", ("server-ended",), False)])
+def test_an_end_without_a_failure_is_what_the_workload_says_last(
+        directory: Path, monkeypatch: pytest.MonkeyPatch, policy: str, events: tuple[str, ...], ended: bool) -> None:
+    """It says so of itself alone, and could have ended anyway."""
+    write(directory, "spec.json", {"spec": {"restart": {"policy": policy, "backoff": 1, "limit": 1}}})
+    log = Paths(directory).log
+    log.parent.mkdir()
+    log.write_text("".join(f"vmtool  1.00 s  {event_text(1.0, event, how='exit status 0')}\n" for event in events) +
+                   "vmtool  2.00 s  vLLM ended: exit status 0\n")
+    pids: list[int | None] = [4242, None]
+    monkeypatch.setattr(daemons, "living", lambda pidfile, certain=False: pids.pop(0))
+    seen = Instances(State(directory.parents[1]))
+    assert [one.finished for _ in range(2) for one in seen.read()] == [False, ended]
+
+
+@pytest.mark.parametrize(("mark", "withdrawn"), [
+    ("", True), ("4242 7\n", True), ("4242 6\n", False), ("4243 7\n", False), ("nonsense", False)])
+def test_the_mark_of_a_command_that_was_killed_counts_for_nothing(
+        directory: Path, monkeypatch: pytest.MonkeyPatch, mark: str, withdrawn: bool) -> None:
+    monkeypatch.setattr(processes, "start_time", lambda pid: "7" if pid == 4242 else None)
+    write(directory, "spec.json", {"spec": RESTART})
+    (directory / "stopped").write_text(mark)
+    [one] = Instances(State(directory.parents[1])).read()
+    assert one.withdrawn == withdrawn

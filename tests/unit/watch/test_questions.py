@@ -41,7 +41,7 @@ class Answering(FakeHost):
 
 
 def watched(**promise: Any) -> Watched:
-    return Watched(instance(Path("/s/instances/a")), Promise(**promise), "1 100", False, False)
+    return Watched(instance(Path("/s/instances/a")), Promise(**promise), "1 100", False, False, False)
 
 
 def ask(host: Answering, what: str, **promise: Any) -> tuple[str, str]:

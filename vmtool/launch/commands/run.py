@@ -106,7 +106,7 @@ def show_summary(state: State, name: str, plan: Plan, seconds: float) -> None:
         claims = read_evidence(instance)
         note_canary(instance.paths, claims)
     else:
-        instance.paths.stopped.unlink(missing_ok=True)  # of a stop that was killed before it ended anything
+        instance.paths.stopped.unlink(missing_ok=True)  # of a stop whose last act was killed: it runs, and is promised
         observed = ObservingReader(LocalMachine())
         claims = read_claims(observed, instance, whole=True)
         keep_evidence(state, instance, claims, f"vmtool run {name}",

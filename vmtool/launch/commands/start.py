@@ -8,6 +8,7 @@ import click
 
 from vmtool.cli.apply_plan import apply_plan
 from vmtool.errors import Refused, VmtoolError
+from vmtool.instance.promise import is_stopped
 from vmtool.instance.read import read_instance
 from vmtool.launch.commands.run import TIMEOUT, make_launch, note_canary, show_summary
 from vmtool.paths import State
@@ -29,7 +30,7 @@ def start_command(state: State, name: str, timeout: float | None, by_watch: bool
 
     def make() -> Plan:
         # Under the lock: a person who stops it just now is faster, or waits for the end of this.
-        if by_watch and instance.paths.stopped.exists():
+        if by_watch and is_stopped(instance.paths):
             raise Refused(f"{name} was stopped", hint=f"vmtool start {name}")
         return make_launch(state, spec, timeout, again="watch" if by_watch else "person")
 
