@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from vmtool.errors import Refused
@@ -32,11 +33,22 @@ def living(pidfile: Path, *, certain: bool = False) -> int | None:
     return int(pid)
 
 
+def write_own(pidfile: Path) -> None:
+    """Name this process in it."""
+    files.write(pidfile, f"{os.getpid()} {processes.start_time(os.getpid())}\n")
+
+
+def is_marked(mark: Path) -> bool:
+    """Whether a mark counts: an empty one does for good, one that names a process as long as that lives."""
+    try:
+        final = not mark.stat().st_size
+    except OSError:
+        return False
+    return final or living(mark, certain=True) is not None
+
+
 def start(argv: Sequence[str], pidfile: Path, log: Path) -> None:
     """Start a program in a session of its own."""
-    def write_pidfile() -> None:
-        # In the child, before exec: a vmtool killed right now still leaves a pid file that `recover` can follow.
-        files.write(pidfile, f"{os.getpid()} {processes.start_time(os.getpid())}\n")
-
     with open(log, "ab") as output:
-        processes.start(argv, subprocess.DEVNULL, output, output, before=write_pidfile)
+        # In the child, before exec: a vmtool killed right now still leaves a pid file that `recover` can follow.
+        processes.start(argv, subprocess.DEVNULL, output, output, before=partial(write_own, pidfile))

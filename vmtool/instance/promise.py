@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Iterator
 
 from vmtool.errors import VmtoolError
-from vmtool.host import daemons, files, locks, processes
+from vmtool.host import daemons, files, locks
 from vmtool.instance.instance import Instance, Paths
 from vmtool.instance.read import read_instance
 from vmtool.paths import State
@@ -28,16 +27,12 @@ def mark_stopping(instance: Instance) -> None:
     """The same, as long as this process lives: one that is killed before the end of what it stops has stopped nothing.
     The mark of another command stays what it is."""
     if not is_stopped(instance.paths):
-        files.write(instance.paths.stopped, f"{os.getpid()} {processes.start_time(os.getpid())}\n")
+        daemons.write_own(instance.paths.stopped)
 
 
 def is_stopped(paths: Paths) -> bool:
     """Whether only a person starts it again."""
-    try:
-        final = not paths.stopped.stat().st_size
-    except OSError:
-        return False
-    return final or daemons.living(paths.stopped) is not None
+    return daemons.is_marked(paths.stopped)
 
 
 def started_by_watch(state: State, instance: Instance) -> bool:

@@ -7,8 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import click
-
 from vmtool.cli.apply_plan import authorise, logged_host, working_host
 from vmtool.cli.output import Progress
 from vmtool.endpoint.actions import Drain
@@ -33,12 +31,15 @@ class Drained:
 
     Args:
         drain: for the seconds that are left of that time; None when nothing is waited for.
+        problem: why it could not be asked to wait. It is stopped all the same: a front that hangs must not keep a
+            person from it.
     """
 
     directory: Path
     drain: Drain | None
     seconds: float
     by: str
+    problem: str = ""
 
     def close(self, host: Host) -> int:
         """Once nothing but its end follows: a lock may have been waited for until its front was open again. Close it,
@@ -65,8 +66,7 @@ def drain_instance(state: State, instance: Instance, seconds: float | None, by: 
         return at_once
     seconds = usual_drain(LocalMachine(), paths) if seconds is None else seconds
     if seconds and not instance.known().manage:
-        warn(f"an earlier vmtool started {instance.name}, whose front cannot wait")
-        seconds = 0.0
+        return replace(at_once, problem=f"an earlier vmtool started {instance.name}, whose front cannot wait")
     drain = Drain(instance.known().managed, paths.manager, paths.pidfile, seconds, close=True)
     title = f"let its answers come to their end, at most {seconds:.0f} s"
     authorise(Plan(subject_of(instance.name), directory, (Step(title, (drain,) if seconds else (), waits_only=True),)))
@@ -74,8 +74,7 @@ def drain_instance(state: State, instance: Instance, seconds: float | None, by: 
         return at_once
     started = time.monotonic()
     if _wait(state, directory, drain, title, by) is None:
-        warn(f"the front of {instance.name} does not answer this host")
-        return at_once
+        return replace(at_once, problem=f"the front of {instance.name} does not answer this host")
     left = max(0.0, seconds - (time.monotonic() - started))
     return Drained(directory, replace(drain, deadline=left), seconds, by)
 
@@ -92,11 +91,6 @@ def _wait(state: State, directory: Path, drain: Drain, title: str, by: str) -> i
         return left
     finally:
         progress.close()
-
-
-def warn(why: str) -> None:
-    """It is stopped all the same: a front that hangs must not keep a person from it."""
-    click.secho(f"warning: {why}: what it is answering is cut off", fg="yellow", err=True)
 
 
 def usual_drain(reader: Reader, paths: Paths) -> float:

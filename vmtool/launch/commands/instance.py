@@ -70,7 +70,7 @@ def stop_command(state: State, name: str, drain: float | None, grace: float, aga
 def _stop(state: State, instance: Instance, drain: float | None, grace: float) -> bool:
     """Take the promise back, and end it; whether it ran."""
     with signals.interrupting(), withdrawing(state, instance) as withdrawal:
-        drained = drain_instance(state, withdrawal.instance, drain, f"vmtool stop {instance.name}")
+        drained = _drain(state, withdrawal.instance, drain, "stop")
 
         def last(host: Host) -> None:
             _close(drained, host)
@@ -105,7 +105,7 @@ def rm_command(state: State, name: str, drain: float | None, yes: bool) -> None:
         click.confirm(f"{name} is {instance.state}. Remove it?", abort=True)
     if started_by_watch(state, instance):
         instance = withdraw(state, instance)
-    drained = drain_instance(state, instance, drain, f"vmtool rm {name}")
+    drained = _drain(state, instance, drain, "rm")
     directory = instance.paths.directory
     try:
         remove(state, directory, f"vmtool rm {name}",
@@ -113,6 +113,13 @@ def rm_command(state: State, name: str, drain: float | None, yes: bool) -> None:
     except Damaged as error:
         raise explained(machine, state, name, error) from error
     click.echo(f"removed {name}", err=True)
+
+
+def _drain(state: State, instance: Instance, drain: float | None, verb: str) -> Drained:
+    drained = drain_instance(state, instance, drain, f"vmtool {verb} {instance.name}")
+    if drained.problem:
+        click.echo(f"warning: {drained.problem}: what it is answering is cut off", err=True)
+    return drained
 
 
 def _close(drained: Drained, host: Host) -> None:
