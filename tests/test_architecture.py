@@ -249,6 +249,15 @@ def engine(house: House) -> Iterator[str]:
             yield f"{module.name} imports {target}"
 
 
+def records(house: House) -> Iterator[str]:
+    """Frozen dataclasses are those of frozen.py, which are quick to load; the guest has the standard library."""
+    yield from (f"{module.name} imports {target}" for module in house.values()
+                if module.room != "serving" and module.name != "frozen"
+                for target, taken in module.imports if (target, taken) == ("dataclasses", "dataclass")
+                and any(ast.unparse(by) == "dataclass(frozen=True)" for node in ast.walk(module.tree)
+                        if isinstance(node, ast.ClassDef) for by in node.decorator_list))
+
+
 def names(house: House) -> Iterator[str]:
     """A class that another room uses has a name that no other class of the house has."""
     places: dict[str, set[str]] = defaultdict(set)
@@ -263,7 +272,8 @@ def names(house: House) -> Iterator[str]:
 
 
 RULES: tuple[Rule, ...] = (
-    floors, packages, homes, actions, programs, purity, files, effects, guest, commands, engine, names)
+    floors, packages, homes, actions, programs, purity, files, effects, guest, commands, engine, records,
+    names)
 
 
 @pytest.fixture(scope="module")
@@ -299,6 +309,8 @@ def test_the_house_keeps_its_rules(house: House, rule: Rule) -> None:
     (guest, "serving/front.py", "import yaml", "serving.front imports yaml"),
     (commands, "net/facts.py", "import click", "net.facts imports click"),
     (engine, "net/commands.py", "from vmtool.engine import apply", "net.commands imports engine.apply"),
+    (records, "net/facts.py", "from dataclasses import dataclass\n@dataclass(frozen=True)\nclass Net: ...",
+     "net.facts imports dataclasses"),
     (names, "net/facts.py", "class Wish: ...\nclass Own: ...", "Wish: gpu.facts, net.facts"),
 ], ids=lambda value: getattr(value, "__name__", None))
 def test_a_rule_sees_what_breaks_it(tmp_path: Path, rule: Rule, path: str, text: str, violation: str) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
+
+from vmtool.frozen import dataclass
 
 # As Debian, Go and OCI name them, and so recipes and manifests of images do.
 DebianName = Literal["amd64", "arm64"]

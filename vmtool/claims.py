@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Literal, get_args
+
+from vmtool.frozen import dataclass
 
 Verdict = Literal["proven", "failed", "not-checked"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)

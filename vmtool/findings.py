@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Literal, get_args
 
 from vmtool.errors import NotReady, Refused, VmtoolError
+from vmtool.frozen import dataclass
 
 Level = Literal["ok", "note", "warn", "fail", "not-checked"]
 Fault = Literal["input", "host"]

@@ -9,11 +9,11 @@ import contextlib
 import shlex
 import signal
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self
 
 from vmtool.errors import ProgramFailed
+from vmtool.frozen import dataclass
 
 Pairs = tuple[tuple[str, str], ...]
 # The environment variable that names a program's descriptor for a report, see `Host.work`.

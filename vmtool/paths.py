@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool.errors import NotReady, Refused
+from vmtool.frozen import dataclass
 
 DEFAULT = "/var/lib/vmtool"
 # Also a host name label (RFC 1123), a containerd identifier and a part of a file name, hence so narrow.

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vmtool.access.tokens import read_tokens
+from vmtool.frozen import dataclass
 from vmtool.plan.action import Action
 from vmtool.serving.access_list import OWN_KEY, digest_of
 

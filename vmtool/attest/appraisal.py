@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from vmtool.claims import Claim
 from vmtool.errors import Interrupted, VmtoolError
+from vmtool.frozen import dataclass
 
 # The name of a claim, and what proves it: it returns what was seen, and raises when it is not so.
 Check = tuple[str, Callable[[], str]]

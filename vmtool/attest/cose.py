@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
@@ -12,6 +10,7 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 from vmtool.attest.appraisal import NotProven
 from vmtool.attest.cbor import TEXT, decode, encode_octets
 from vmtool.attest.cursor import require
+from vmtool.frozen import dataclass
 
 SIGN1 = 18
 ALGORITHM = 1

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from vmtool.attest.appraisal import Appraisal
 from vmtool.attest.request import Request
+from vmtool.frozen import dataclass
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from vmtool.attest.cursor import require
 from vmtool.attest.foreign_json import mapping, parse_json, text
+from vmtool.frozen import dataclass
 
 CURVES: dict[str, type[ec.EllipticCurve]] = {"P-256": ec.SECP256R1, "P-384": ec.SECP384R1, "P-521": ec.SECP521R1}
 MEMBERS = frozenset({"kty", "crv", "x", "y", "alg", "use", "kid", "key_ops"})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from cryptography import x509
@@ -12,6 +11,7 @@ from vmtool.attest.appraisal import Check, NotChecked, NotRequested, compare_pad
 from vmtool.attest.certificates import load_certificates, verify_dates, verify_unrevoked
 from vmtool.attest.cursor import require
 from vmtool.attest.reference import NO_REFERENCE, Reference
+from vmtool.frozen import dataclass
 
 CERTIFICATE_FILES, KEY_FILES = (".pem",), (".jwk", ".json")
 

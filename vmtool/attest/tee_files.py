@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
+from vmtool.frozen import dataclass
 from vmtool.instance.instance import Paths
 
 # Among an instance's evidence; what is in the folder goes into bundles as well.

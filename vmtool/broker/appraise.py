@@ -6,7 +6,6 @@ import base64
 import hmac
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -17,6 +16,7 @@ from vmtool.attest.request import Request
 from vmtool.broker.digests import device_digest, report_digest
 from vmtool.broker.init_data import InitData
 from vmtool.broker.release import ReleaseRules, Rule
+from vmtool.frozen import dataclass
 from vmtool.serving.cryptotensors.errors import Untrusted
 from vmtool.serving.cryptotensors.jwk import strict_json
 from vmtool.serving.kbs.attesters import SAMPLE

@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from vmtool.foreign import parse_toml
+from vmtool.frozen import dataclass
 from vmtool.serving.cryptotensors.errors import Untrusted
 
 FILE = "vmtool.toml"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool.attest.reference import Reference
 from vmtool.attest.request import Collateral, Roots
 from vmtool.broker.spec import LimitsSpec, ReleasePolicy
+from vmtool.frozen import dataclass
 from vmtool.serving.access_list import Certificates
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from itertools import zip_longest
 
 from vmtool.attest.appraisal import NotProven
 from vmtool.attest.cursor import require
 from vmtool.bundle.contents import CHAIN, SCHEMA, in_order, launched
+from vmtool.frozen import dataclass
 
 
 @dataclass(frozen=True)

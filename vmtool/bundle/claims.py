@@ -6,7 +6,7 @@ import calendar
 import hashlib
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from vmtool.attest.appraisal import Appraisal, Check, NotRequested, appraise, describe
 from vmtool.attest.cursor import require
@@ -15,6 +15,7 @@ from vmtool.bundle.contents import APART, CLAIMS, REFERENCE, SPEC, check_order
 from vmtool.bundle.journal_claims import verify_journal, verify_plan
 from vmtool.bundle.opened import OpenedBundle
 from vmtool.claims import Claim, unmet
+from vmtool.frozen import dataclass
 from vmtool.proof.evidence import evidence_text
 from vmtool.spec.runtime import Spec
 from vmtool.stage.launch import digest as digest_of

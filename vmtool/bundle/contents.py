@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from vmtool.attest.bundle_form import FIRST
 from vmtool.attest.cursor import require
 from vmtool.bundle.archive import names_in_order
+from vmtool.frozen import dataclass
 
 SCHEMA = "vmtool/bundle/v1"
 HEAD, CHAIN, OBSERVED = FIRST, "digests.jsonl", "observed.json"

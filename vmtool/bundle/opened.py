@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -13,6 +12,7 @@ from vmtool.bundle.contents import CLAIMS, HEAD, OBSERVED, RECORD, SCHEMA, Head
 from vmtool.bundle.observed import ReplayingReader
 from vmtool.claims import VERDICTS, Claim
 from vmtool.foreign import parse_json
+from vmtool.frozen import dataclass
 from vmtool.instance.instance import Instance, InstanceRecord, Paths
 from vmtool.machine import Reader
 from vmtool.paths import NAME

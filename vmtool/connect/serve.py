@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -18,6 +17,7 @@ from vmtool.connect.policy import Policy
 from vmtool.connect.proxy import Proxy
 from vmtool.connect.verify import Trusted, Verified, verify
 from vmtool.errors import Interrupted, NotReady
+from vmtool.frozen import dataclass
 from vmtool.serving.front.server import listen
 from vmtool.serving.listening import listening_socket
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from vmtool.attest.appraisal import Appraisal, describe
@@ -14,6 +13,7 @@ from vmtool.attest.request import Collateral, Request, Roots
 from vmtool.attest.server.answer import NONE, ServerEvidence, answered, open_answer
 from vmtool.attest.server.errors import NotVerified
 from vmtool.connect.policy import Policy
+from vmtool.frozen import dataclass
 
 # What evidence of each kind must prove besides: that it is new, of this key, and of that guest.
 NEEDED = ("freshness", "binding", "measurement")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import shlex
 import signal
 import struct
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vmtool.containerd.shims import read_shims
 from vmtool.errors import NotReady, VmtoolError
+from vmtool.frozen import dataclass
 from vmtool.machine import check
 from vmtool.plan.action import Action
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 import fnmatch
 import posixpath
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from vmtool.containerd.daemon_facts import MAIN, read_daemon
 from vmtool.foreign import parse_toml
+from vmtool.frozen import dataclass
 from vmtool.machine import Reader
 
 IMPORTED = "/etc/containerd/conf.d"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool.containerd.actions import DeleteLeases, DeleteTask, LimitPids, RemoveCgroup, WriteZone
 from vmtool.containerd.endpoint import NAMESPACE, Endpoint
 from vmtool.containerd.leases import LeaseMark
+from vmtool.frozen import dataclass
 from vmtool.plan import Action, Remove, Run
 from vmtool.serving.hardening import PROFILES, SHM, Profile
 

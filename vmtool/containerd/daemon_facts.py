@@ -6,9 +6,9 @@ from __future__ import annotations
 import itertools
 import posixpath
 import re
-from dataclasses import dataclass
 
 from vmtool.facts.process import user_of
+from vmtool.frozen import dataclass
 from vmtool.machine import Reader
 
 MAIN = "/etc/containerd/config.toml"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
+from vmtool.frozen import dataclass
 from vmtool.paths import State
 from vmtool.plan import Action, MakeDir, Remove, StartDaemon, Step, StopDaemon, WriteFile
 

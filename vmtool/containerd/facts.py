@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from vmtool.containerd.daemon_facts import ADDRESS
+from vmtool.frozen import dataclass
 from vmtool.machine import Reader
 
 SHIM = "containerd-shim-runc-v2"

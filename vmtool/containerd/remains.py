@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from vmtool.containerd.actions import CGROUPS
 from vmtool.containerd.container import cgroup_of
 from vmtool.containerd.endpoint import NAMESPACE, SYSTEM, Endpoint, private_endpoint
 from vmtool.containerd.shims import read_shims
+from vmtool.frozen import dataclass
 from vmtool.machine import Reader
 from vmtool.paths import State
 

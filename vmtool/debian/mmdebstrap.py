@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Literal
 
+from vmtool.frozen import dataclass
 from vmtool.isolation import private
 
 NO_RECOMMENDS, NO_TRANSLATIONS = 'APT::Install-Recommends "false"', 'Acquire::Languages "none"'

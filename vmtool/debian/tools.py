@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool import plan as p
@@ -17,6 +16,7 @@ from vmtool.cache import Cache
 from vmtool.debian.mmdebstrap import NO_RECOMMENDS, NO_TRANSLATIONS, Bootstrap
 from vmtool.errors import NotReady
 from vmtool.facts.cpu import read_is_root
+from vmtool.frozen import dataclass
 from vmtool.machine import Reader
 
 SUITE = "trixie"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import fnmatch
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vmtool.errors import Refused
 from vmtool.foreign import parse_json, read_regular
+from vmtool.frozen import dataclass
 
 SCHEMA = "vmtool/v1"
 KIND = "doctor"

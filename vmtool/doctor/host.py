@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool.containerd.facts import ContainerdFacts, RuncFacts, read_containerd, read_runc
@@ -10,6 +9,7 @@ from vmtool.facts.cpu import CpuFacts, read_cpu, read_is_root
 from vmtool.facts.kernel import KernelFacts, read_kernel
 from vmtool.facts.kvm import PROBE, KvmFacts, read_kvm
 from vmtool.facts.memory import CgroupFacts, DiskFacts, MemoryFacts, read_cgroups, read_disk, read_memory
+from vmtool.frozen import dataclass
 from vmtool.gpu.iommu import IommuFacts, read_iommu
 from vmtool.kata.shims import KataFacts, read_kata
 from vmtool.libvirt.installed import HypervisorFacts, read_hypervisor

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from vmtool.endpoint.answers import Answer
 from vmtool.endpoint.client import Server
 from vmtool.endpoint.vllm_report import MARK
 from vmtool.errors import ProgramFailed, VerificationFailed, VmtoolError
+from vmtool.frozen import dataclass
 from vmtool.plan.action import Action
 from vmtool.plan.programs import private_file
 from vmtool.serving.events import read_events

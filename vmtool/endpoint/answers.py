@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from vmtool.errors import VmtoolError
 from vmtool.foreign import parse_text_json
+from vmtool.frozen import dataclass
 
 WHOLE = ("stop", "")
 TOKENS = "it reached the limit of tokens (max_model_len, or max_new_tokens of the model's generation_config.json)"

@@ -6,13 +6,14 @@ import itertools
 import json
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vmtool.endpoint.answers import Answer, error_text, events, join, read_answer
 from vmtool.errors import VmtoolError
 from vmtool.foreign import parse_json, parse_text_json
+from vmtool.frozen import dataclass
 from vmtool.machine import Trust
 
 if TYPE_CHECKING:

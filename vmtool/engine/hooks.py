@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from vmtool.frozen import dataclass
 from vmtool.plan import Plan
 
 Moment = Literal["before", "after"]

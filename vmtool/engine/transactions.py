@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool.engine import apply, hooks
 from vmtool.engine.journal import NAME, Journal, JournalState
 from vmtool.errors import Damaged, VmtoolError
+from vmtool.frozen import dataclass
 from vmtool.host import files, locks
 from vmtool.paths import NAME as INSTANCE
 from vmtool.paths import State

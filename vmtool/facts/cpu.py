@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
+from vmtool.frozen import dataclass
 from vmtool.machine import Reader
 
 # Implementer codes of the Arm architecture reference manual (MIDR_EL1), as /proc/cpuinfo prints them.

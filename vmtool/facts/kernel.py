@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from vmtool.frozen import dataclass
 from vmtool.machine import Reader
 
 # The options that vmtool's findings look at; a whole configuration has thousands.

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from vmtool.facts.cpu import CpuFacts
 from vmtool.foreign import parse_json
+from vmtool.frozen import dataclass
 from vmtool.isolation import python
 from vmtool.machine import Reader
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 
+from vmtool.frozen import dataclass
 from vmtool.machine import Reader
 
 CGROUP = "/sys/fs/cgroup"

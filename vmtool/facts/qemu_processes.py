@@ -10,9 +10,9 @@ from __future__ import annotations
 import itertools
 import posixpath
 import re
-from dataclasses import dataclass
 
 from vmtool.facts.process import lineage, user_of
+from vmtool.frozen import dataclass
 from vmtool.machine import Reader
 
 # Whom distributions let libvirt run QEMU as, and where that is configured.

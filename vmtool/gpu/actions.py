@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import shlex
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from vmtool.errors import VerificationFailed, VmtoolError
+from vmtool.frozen import dataclass
 from vmtool.gpu import sysfs_writes, vfio_in_use
 from vmtool.gpu.workers import prove
 from vmtool.machine import DeviceWrite, Pairs

@@ -9,8 +9,9 @@ from __future__ import annotations
 import importlib.util
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from vmtool.frozen import dataclass
 from vmtool.gpu.device_types import has_cc_mode, kind_of
 from vmtool.gpu.pci import BDF, PciDevice
 from vmtool.isolation import python

@@ -6,8 +6,8 @@ Classes are compared exactly: 0x0680 is "other bridge" to the PCI code book, and
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
+from vmtool.frozen import dataclass
 from vmtool.gpu.pci import PciDevice
 
 NVIDIA, AMD, INTEL, HABANA, HUAWEI = 0x10DE, 0x1002, 0x8086, 0x1DA3, 0x19E5

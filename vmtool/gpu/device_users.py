@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
+from vmtool.frozen import dataclass
 from vmtool.gpu.framebuffers import Framebuffer
 from vmtool.gpu.pci import BDF
 from vmtool.machine import DeviceReader, Reader

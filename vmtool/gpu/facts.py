@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from vmtool.facts.cpu import read_cpu, read_is_root
 from vmtool.facts.kernel import read_kernel
+from vmtool.frozen import dataclass
 from vmtool.gpu.device_users import SHARED, Console, Holder, read_consoles, read_holders, read_nodes
 from vmtool.gpu.framebuffers import Framebuffer, read_framebuffers
 from vmtool.gpu.host_critical import HostCriticalDevice, read_host_critical

@@ -8,8 +8,8 @@ below none: then /proc/iomem tells whose memory it is in.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
+from vmtool.frozen import dataclass
 from vmtool.gpu.pci import BDF
 from vmtool.machine import Reader
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from vmtool.frozen import dataclass
 from vmtool.gpu.pci import BDF
 from vmtool.machine import Reader
 

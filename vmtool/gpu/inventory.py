@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from vmtool.frozen import dataclass
 from vmtool.gpu.device_types import is_accelerator, memory_of
 from vmtool.gpu.pci import PciDetails, PciDevice, read_details, read_pci
 from vmtool.gpu.saved_state import GpuSavedState, read_claims, read_hung, read_proofs, read_records

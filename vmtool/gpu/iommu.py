@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from vmtool.architecture import ARM64
 from vmtool.facts.cpu import CpuFacts
 from vmtool.facts.kernel import KernelFacts
+from vmtool.frozen import dataclass
 from vmtool.machine import Reader
 
 PARAMETERS = ("iommu", "intel_iommu", "amd_iommu", "iommu.passthrough", "iommu.strict", "arm_smmu.disable_bypass",

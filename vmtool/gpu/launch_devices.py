@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from vmtool.errors import NotReady
 from vmtool.findings import Finding, refuse
+from vmtool.frozen import dataclass
 from vmtool.gpu.check import choose
 from vmtool.gpu.facts import GpuFacts
 from vmtool.gpu.inventory import Inventory

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Iterable, Mapping
-from dataclasses import dataclass
 
+from vmtool.frozen import dataclass
 from vmtool.machine import DeviceReader, Reader
 
 DEVICES = "/sys/bus/pci/devices"

@@ -6,9 +6,9 @@ Never new_id, which is for all devices of a model at once and for the future; Do
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from vmtool.frozen import dataclass
 from vmtool.gpu.actions import AwaitVfioNodes, AwaitVfioUnused, ExpectDriver, ProveVfio, WriteSysfs
 from vmtool.gpu.check import check_bind
 from vmtool.gpu.facts import GpuFacts

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
+from vmtool.frozen import dataclass
 from vmtool.gpu.pci import PciDetails, PciDevice
 from vmtool.machine import Reader
 from vmtool.paths import State

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from vmtool.findings import Finding, host_lacks, wrong_input
+from vmtool.frozen import dataclass
 from vmtool.gpu.device_types import is_accelerator, kind_of, type_of
 from vmtool.gpu.facts import GpuFacts
 from vmtool.gpu.inventory import Inventory

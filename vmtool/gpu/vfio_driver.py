@@ -7,9 +7,9 @@ PCI_ID_F_VFIO_DRIVER_OVERRIDE).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from vmtool.frozen import dataclass
 from vmtool.gpu.pci import PciDevice
 from vmtool.gpu.vfio_facts import VfioFacts
 

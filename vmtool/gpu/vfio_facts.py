@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from vmtool.frozen import dataclass
 from vmtool.gpu.iommu import GROUPS, read_dma_entries
 from vmtool.gpu.pci import DRIVERS
 from vmtool.machine import Reader

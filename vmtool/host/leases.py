@@ -13,10 +13,10 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool.errors import NotReady
+from vmtool.frozen import dataclass
 from vmtool.host import safe_open
 
 # Seconds for processes of a vmtool that was killed to be gone.

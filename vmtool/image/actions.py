@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vmtool.containerd.endpoint import Endpoint
 from vmtool.errors import ProgramFailed, VerificationFailed
+from vmtool.frozen import dataclass
 from vmtool.image.listing import parse_listing
 from vmtool.machine import check, is_full
 from vmtool.plan.action import Action

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import tarfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from vmtool.errors import Refused
 from vmtool.foreign import BoundedFile, open_file, parse_json
+from vmtool.frozen import dataclass
 from vmtool.image.reference import full_reference
 
 MAX_MEMBERS = 10_000

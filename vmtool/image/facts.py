@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool.cache import Cache, checksum
@@ -15,6 +14,7 @@ from vmtool.facts.cpu import read_is_root
 from vmtool.facts.memory import read_disk
 from vmtool.facts.superseded import superseded
 from vmtool.foreign import read_regular
+from vmtool.frozen import dataclass
 from vmtool.image.recipe import Recipe, base_digest, serving_files
 from vmtool.image.wheels import compare_wheels, file_digest
 from vmtool.machine import Reader

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool.containerd.endpoint import Endpoint
 from vmtool.errors import VmtoolError
+from vmtool.frozen import dataclass
 from vmtool.host.daemons import living
 from vmtool.image.listing import parse_listing
 from vmtool.machine import Reader

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from vmtool.frozen import dataclass
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 

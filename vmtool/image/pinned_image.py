@@ -7,13 +7,13 @@ checked is what the plan names, what the container is made from, and what the ru
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
 from vmtool.architecture import architecture_of
 from vmtool.containerd.endpoint import Endpoint
 from vmtool.foreign import parse_json
+from vmtool.frozen import dataclass
 from vmtool.image.installed import ImportedImage, blob_path, current_digests, read_records, recorded_digests
 from vmtool.image.listing import DIGEST
 from vmtool.image.reference import full_reference, split_digest

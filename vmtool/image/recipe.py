@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from vmtool import documents
 from vmtool.architecture import KNOWN
 from vmtool.errors import Refused
 from vmtool.foreign import read_regular
+from vmtool.frozen import dataclass
 from vmtool.paths import NAME
 from vmtool.quantity import parse_size_with_unit
 from vmtool.rendering import shipped

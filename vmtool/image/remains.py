@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool.containerd.endpoint import Endpoint
 from vmtool.containerd.remains import endpoints, is_kept_for
+from vmtool.frozen import dataclass
 from vmtool.image.installed import LISTING, RECORD, current_digests, images_dir, read_records, recorded_digests
 from vmtool.image.reference import slug_of
 from vmtool.machine import Reader

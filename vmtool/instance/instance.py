@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from vmtool.containerd.endpoint import Endpoint
 from vmtool.endpoint.client import Server
 from vmtool.engine.journal import JournalState
 from vmtool.errors import Damaged, VmtoolError
+from vmtool.frozen import dataclass
 from vmtool.host.event_log import GUEST_LOG
 from vmtool.machine import Trust
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
+from vmtool.frozen import dataclass
 from vmtool.kata.base import QEMU, Base
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from vmtool.frozen import dataclass
 from vmtool.kata.document import parse, sections
 from vmtool.machine import Reader
 from vmtool.spec.kata_releases import Release

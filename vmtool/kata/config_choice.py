@@ -7,8 +7,8 @@ pkg/katautils/config.go; Rust: load_config of runtime-rs). `kata-runtime check` 
 from __future__ import annotations
 
 import posixpath
-from dataclasses import dataclass
 
+from vmtool.frozen import dataclass
 from vmtool.machine import Reader
 
 ETC = "/etc/kata-containers/configuration.toml"

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Any
 
 from vmtool.errors import Refused
 from vmtool.foreign import read_regular
+from vmtool.frozen import dataclass
 from vmtool.kata.spelling import Spelling
 from vmtool.kata.toml_lines import DEPTH, KeyPath, is_deep, key_lines
 from vmtool.rendering import to_toml_key

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import posixpath
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vmtool.errors import NotReady
 from vmtool.facts.cpu import CpuFacts, read_cpu
 from vmtool.facts.memory import MemoryFacts, read_memory
+from vmtool.frozen import dataclass
 from vmtool.kata.assets import Assets
 from vmtool.kata.config_choice import resolve
 from vmtool.kata.shims import RUST, KataFacts, KataShim, read_kata

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from vmtool.architecture import AMD64
+from vmtool.frozen import dataclass
 from vmtool.kata.base import PREFIX, known_base
 from vmtool.rendering import to_toml
 from vmtool.spec.kata_releases import HYPERVISORS, Release, releases

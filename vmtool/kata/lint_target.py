@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import posixpath
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vmtool.errors import NotReady, Refused
+from vmtool.frozen import dataclass
 from vmtool.kata.config_choice import choose_named
 from vmtool.kata.lint.target import HostView
 from vmtool.machine import Reader

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from vmtool.errors import NotReady, VmtoolError
 from vmtool.findings import Finding, failing
+from vmtool.frozen import dataclass
 from vmtool.kata.base import Base
 from vmtool.kata.change import Change, apply_changes, by_place
 from vmtool.kata.changes import plan_changes

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from vmtool.frozen import dataclass
 from vmtool.kata.assets import Assets, assets_of
 from vmtool.kata.base import MIB, Base
 from vmtool.qemu.timeouts import create_seconds, dial_seconds

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from vmtool.architecture import AMD64
 from vmtool.findings import Finding
+from vmtool.frozen import dataclass
 from vmtool.kata.base import Base, installed_base, known_base
 from vmtool.kata.check import check_host, check_request, check_shim
 from vmtool.kata.facts import GuestFacts, Target, read_guest, read_target

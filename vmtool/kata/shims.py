@@ -5,11 +5,12 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from vmtool.architecture import ARM64
 from vmtool.containerd.config_facts import ContainerdRuntime, read_runtimes
 from vmtool.containerd.daemon_facts import read_daemon
+from vmtool.frozen import dataclass
 from vmtool.kata.config_choice import ConfigChoice, choose_config, default_paths, resolve
 from vmtool.machine import Reader
 from vmtool.tee.virtcca import VIRTCCA

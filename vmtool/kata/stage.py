@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool import plan as p
@@ -16,6 +15,7 @@ from vmtool.containerd.endpoint import awake
 from vmtool.errors import NotReady
 from vmtool.facts.qemu_processes import read_qemu
 from vmtool.findings import Finding, failing, from_error
+from vmtool.frozen import dataclass
 from vmtool.gpu.check_machine import check_mappings
 from vmtool.gpu.launch_devices import Backend, Selection, device_paths
 from vmtool.image.check import check_user

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import shlex
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from vmtool.frozen import dataclass
 from vmtool.instance.instance import Paths
 from vmtool.instance.read import read_starting
 from vmtool.plan.action import Action

@@ -6,12 +6,12 @@ import re
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 from vmtool.endpoint.client import address_of
 from vmtool.errors import VmtoolError
 from vmtool.facts.cgroup import read_cgroup
 from vmtool.foreign import parse_json
+from vmtool.frozen import dataclass
 from vmtool.host import event_log
 from vmtool.instance.instance import Instance
 from vmtool.machine import Host, Reader

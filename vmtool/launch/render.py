@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from vmtool.doctor.host import HostFacts
 from vmtool.errors import Refused, VmtoolError
 from vmtool.findings import failing, refuse
+from vmtool.frozen import dataclass
 from vmtool.launch.check import check_launch
 from vmtool.launch.pipeline import stages_of
 from vmtool.libvirt.facts import DomainFacts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from vmtool.cli.apply_plan import authorise, logged_host, working_host
@@ -12,6 +12,7 @@ from vmtool.cli.output import Progress
 from vmtool.endpoint.actions import Drain
 from vmtool.errors import VmtoolError
 from vmtool.foreign import parse_json
+from vmtool.frozen import dataclass
 from vmtool.host import locks, signals
 from vmtool.host.event_log import record
 from vmtool.host.local import LocalMachine

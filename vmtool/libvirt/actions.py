@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vmtool.frozen import dataclass
 from vmtool.libvirt import guest_agent
 from vmtool.plan.action import Action
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import re
 import uuid
-from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool.architecture import AMD64, architecture_of
+from vmtool.frozen import dataclass
 from vmtool.tee.table import tee_of
 
 # Only a name for what is derived from it: the same instance has the same domain on every host.

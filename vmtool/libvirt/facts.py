@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool.architecture import BY_DEBIAN, BY_MACHINE
@@ -12,6 +11,7 @@ from vmtool.errors import Refused, VmtoolError
 from vmtool.facts.cpu import CpuFacts
 from vmtool.facts.kvm import KvmFacts
 from vmtool.findings import Finding, from_error, host_lacks, lines, wrong_input
+from vmtool.frozen import dataclass
 from vmtool.libvirt.installed import HypervisorFacts, has_iommufd
 from vmtool.machine import Reader
 from vmtool.models.facts import ModelFacts

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from vmtool.facts.kernel import read_kernel
+from vmtool.frozen import dataclass
 from vmtool.machine import Reader
 
 SOCKET = "/run/libvirt/libvirt-sock"

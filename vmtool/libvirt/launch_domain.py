@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool import plan as p
+from vmtool.frozen import dataclass
 from vmtool.instance.instance import Paths
 from vmtool.libvirt.domain import Disk, Domain, Kernel, Nic, Port, kernel_words, mac_of, machine_of, tpm_of
 from vmtool.libvirt.facts import DomainFacts, GuestImage

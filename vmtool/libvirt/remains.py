@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from vmtool.containerd.endpoint import Endpoint
 from vmtool.containerd.remains import endpoints
 from vmtool.facts.qemu_processes import QemuProcess, read_qemu
+from vmtool.frozen import dataclass
 from vmtool.libvirt.launch_domain import DomainPaths
 from vmtool.machine import Reader
 from vmtool.paths import State

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+
+from vmtool.frozen import dataclass
 
 ABOUT = {"vmtool_instance_running": "Whether its process lives.",
          "vmtool_canary_right": "Whether the newest answer to the canary's question was right.",

@@ -7,10 +7,10 @@ import platform
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool.errors import ProgramMissing, Refused, VmtoolError
+from vmtool.frozen import dataclass
 
 # Seconds for one delivery, with the exporter's own tries in it: a collector that hangs costs that much.
 DEADLINE = 10.0

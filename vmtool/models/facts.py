@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import posixpath
 import re
-from dataclasses import dataclass
 
 from vmtool.errors import shell_word
+from vmtool.frozen import dataclass
 from vmtool.machine import Reader
 from vmtool.models.weights import broken, json_object, missing_shards, pointers
 from vmtool.qemu.processes import real_path

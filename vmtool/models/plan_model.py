@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool import plan as p
@@ -12,6 +11,7 @@ from vmtool.containerd.endpoint import Endpoint, awake, plan_containerd
 from vmtool.containerd.leases import lease_mark
 from vmtool.errors import Refused
 from vmtool.findings import refuse
+from vmtool.frozen import dataclass
 from vmtool.image.actions import ExpectDigest
 from vmtool.image.check import check_image, check_user
 from vmtool.image.pinned_image import PinnedImage

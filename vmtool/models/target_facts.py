@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool.foreign import parse_json
+from vmtool.frozen import dataclass
 from vmtool.machine import Reader
 from vmtool.serving.convert_gguf import MADE_FROM
 from vmtool.serving.train_canary import PAIRS

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vmtool.frozen import dataclass
 from vmtool.net import chains, firewall_rules, plugin_exec
 from vmtool.plan.action import Action
 from vmtool.plan.programs import Run, private_file

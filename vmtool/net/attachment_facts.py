@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool.errors import VmtoolError
+from vmtool.frozen import dataclass
 from vmtool.machine import Reader
 from vmtool.net.cni_result import Address, address_of
 from vmtool.net.iproute import read_objects

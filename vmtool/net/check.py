@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from vmtool.findings import Finding, host_lacks, refuse, wrong_input
+from vmtool.frozen import dataclass
 from vmtool.net import check_subnet
 from vmtool.net import subnet as subnets
 from vmtool.net.conflist import VERSIONS

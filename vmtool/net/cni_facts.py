@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from vmtool.foreign import parse_json
+from vmtool.frozen import dataclass
 from vmtool.machine import Reader
 
 CONFIGURATIONS = "/etc/cni/net.d"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
 
 from vmtool.errors import VmtoolError
 from vmtool.foreign import parse_json
+from vmtool.frozen import dataclass
 
 
 @dataclass(frozen=True)

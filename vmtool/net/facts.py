@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from vmtool.frozen import dataclass
 from vmtool.machine import Reader
 from vmtool.net.cni_facts import Conflist, Lease, Plugins, read_conflists, read_leases, read_plugins
 from vmtool.net.iproute import read_objects

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
+from vmtool.frozen import dataclass
 from vmtool.net.iptables import rule_words
 from vmtool.net.network import Network
 from vmtool.spec.published_port import Publish

@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from vmtool.frozen import dataclass
 from vmtool.machine import Reader
 
 TABLES = ("nat", "filter", "raw")

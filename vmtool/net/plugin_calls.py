@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool import plan as p
+from vmtool.frozen import dataclass
 from vmtool.net.actions import CallPlugin
 from vmtool.net.network import result_path
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from vmtool.frozen import dataclass
 from vmtool.machine import Reader
 from vmtool.net.cni_facts import read_leases
 from vmtool.net.facts import read_attachments, read_networks

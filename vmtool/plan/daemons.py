@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shlex
 import signal
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vmtool.errors import ProgramFailed
+from vmtool.frozen import dataclass
 from vmtool.plan.action import Action
 
 if TYPE_CHECKING:

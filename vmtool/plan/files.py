@@ -5,11 +5,11 @@ from __future__ import annotations
 import itertools
 import secrets
 import shlex
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vmtool.errors import VmtoolError
+from vmtool.frozen import dataclass
 from vmtool.plan.action import Action
 
 if TYPE_CHECKING:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vmtool.errors import VerificationFailed
+from vmtool.frozen import dataclass
 from vmtool.machine import Pairs, check
 from vmtool.plan.action import Action
 

@@ -3,9 +3,10 @@ action must be harmless when the thing that it removes is not there (yet, or any
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
+from vmtool.frozen import dataclass
 from vmtool.plan.action import Action
 
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import shlex
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vmtool.errors import ProgramFailed
+from vmtool.frozen import dataclass
 from vmtool.isolation import python
 from vmtool.machine import Pairs, check
 from vmtool.plan.action import Action, to_json

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from vmtool import plan as p
 from vmtool.claims import Claim
+from vmtool.frozen import dataclass
 from vmtool.machine import Reader
 from vmtool.rootfs.format.workers import digest
 from vmtool.rootfs.metadata.manifest_values import read_manifest_values

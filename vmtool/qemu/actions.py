@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import shlex
 import signal
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vmtool.errors import VerificationFailed, VmtoolError
 from vmtool.facts.qemu_processes import QemuProcess, read_qemu
+from vmtool.frozen import dataclass
 from vmtool.plan.action import Action
 from vmtool.qemu.claims import vm_claims
 from vmtool.qemu.processes import opened_devices, real_path

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from vmtool.foreign import parse_json
+from vmtool.frozen import dataclass
 
 Properties = dict[str, str]
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from vmtool.errors import Refused
 from vmtool.foreign import parse_json
+from vmtool.frozen import dataclass
 from vmtool.tee.virtcca import VIRTCCA
 
 ROWS = Path(__file__).with_name("kata_rows")

@@ -6,7 +6,6 @@ import re
 import types
 import typing
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +13,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from vmtool.frozen import dataclass
 from vmtool.schema import Size
 from vmtool.spec.runtime import Spec
 from vmtool.spec.vllm import Args

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
+
+from vmtool.frozen import dataclass
 
 LOOPBACK = "127.0.0.1"
 _FORM = re.compile(r"(?:(?:(?P<ip>[^:/]*):)?(?P<host>[0-9]+):)?(?P<container>[0-9]+)(?:/(?P<protocol>\w+))?")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool import plan as p
@@ -10,6 +9,7 @@ from vmtool.access.give import write_access
 from vmtool.containerd import container as c
 from vmtool.containerd.endpoint import awake
 from vmtool.containerd.leases import lease_mark
+from vmtool.frozen import dataclass
 from vmtool.instance.instance import InstanceRecord
 from vmtool.net.network import netns_path
 from vmtool.plan import Run

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,6 +13,7 @@ from vmtool.claims import Claim
 from vmtool.containerd.endpoint import Endpoint
 from vmtool.endpoint.client import Server
 from vmtool.findings import Finding
+from vmtool.frozen import dataclass
 from vmtool.image.pinned_image import PinnedImage
 from vmtool.instance.instance import Instance, InstanceRecord, Paths, subject_of, unit_of
 from vmtool.machine import DeviceReader, Reader

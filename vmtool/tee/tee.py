@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vmtool.architecture import Architecture
+from vmtool.frozen import dataclass
 
 if TYPE_CHECKING:
     from vmtool.facts.cpu import CpuFacts

@@ -9,7 +9,6 @@ from __future__ import annotations
 import datetime
 import ipaddress
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
@@ -18,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from vmtool.errors import NotReady, VmtoolError
+from vmtool.frozen import dataclass
 from vmtool.machine import Host
 
 CA_DAYS, LEAF_DAYS = 3650, 90

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Any
 
 from vmtool.endpoint.actions import AskCanary, AwaitHealth
 from vmtool.errors import VmtoolError
 from vmtool.foreign import parse_json, read_regular
+from vmtool.frozen import dataclass
 from vmtool.host import event_log
 from vmtool.instance.instance import Instance, Paths
 from vmtool.instance.promise import is_stopped, started_by_watch
@@ -62,7 +64,7 @@ class Watched:
     finished: bool
 
 
-@dataclass
+@dataclasses.dataclass
 class Instances:
     """All of them, with what was read of each kept as long as its files stay the same."""
 

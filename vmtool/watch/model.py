@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
+from vmtool.frozen import dataclass
 from vmtool.serving.restarts import USUAL, RestartPolicy
 
 

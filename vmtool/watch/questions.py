@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from queue import SimpleQueue
 
 from vmtool.claims import GUEST_TEE, Claim, unmet
 from vmtool.endpoint.client import address_of
 from vmtool.errors import VmtoolError
 from vmtool.foreign import parse_json
+from vmtool.frozen import dataclass
 from vmtool.machine import Host
 from vmtool.paths import State
 from vmtool.plan.workers import question

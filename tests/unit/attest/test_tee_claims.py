@@ -69,7 +69,7 @@ class Workers(Proc):
 def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
     """An instance whose reference values are of a guest with this firmware, kernel, initramfs and command line."""
     monkeypatch.setattr("vmtool.attest.facts.read_roots", lambda *given: Roots({"amd-turin.pem": signer().roots}))
-    monkeypatch.setattr(ask_server, "known_server", lambda trust: None)
+    monkeypatch.setattr("vmtool.host.http.known_server", lambda trust: None)
     found = Paths(tmp_path / "instances" / "a")
     found.evidence.mkdir(parents=True)
     reference(found, guest(tmp_path))
@@ -146,7 +146,7 @@ def test_a_report_that_is_not_as_it_must_be_fails(paths: Paths, tmp_path: Path, 
 def test_a_report_that_nobody_trusted_signed_fails(paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
                                                    ) -> None:
     monkeypatch.undo()
-    monkeypatch.setattr(ask_server, "known_server", lambda trust: None)
+    monkeypatch.setattr("vmtool.host.http.known_server", lambda trust: None)
     assert claim(paths, monkeypatch, booted(guest(tmp_path))).verdict == "failed", "the roots that come with vmtool"
 
 

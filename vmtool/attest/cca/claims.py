@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from vmtool.attest.appraisal import (
     Appraisal,
@@ -22,6 +21,7 @@ from vmtool.attest.cursor import require
 from vmtool.attest.platform_keys import PlatformKey, load_platform_keys
 from vmtool.attest.reference import CcaReference
 from vmtool.attest.request import Request, require_one_of
+from vmtool.frozen import dataclass
 
 NAME, TITLE = "cca", "Arm CCA"
 

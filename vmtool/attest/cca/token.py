@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from vmtool.attest.cbor import decode
 from vmtool.attest.cose import PublicKey, Sign1, load_key, parse_sign1
 from vmtool.attest.cursor import require
+from vmtool.frozen import dataclass
 
 TOKEN = 399
 PLATFORM, REALM = 44234, 44241

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -20,6 +19,7 @@ from vmtool.attest.cursor import require
 from vmtool.attest.find_chain import find_path
 from vmtool.attest.foreign_json import mapping, octets
 from vmtool.attest.request import Request
+from vmtool.frozen import dataclass
 from vmtool.tee.virtcca import VIRTCCA
 
 # Logs by their name, with their parts where they have some.

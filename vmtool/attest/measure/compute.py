@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from vmtool.attest.measure.mrtd import compute_mrtd
 from vmtool.attest.measure.software_tpm import BANK, STUB, registers
 from vmtool.attest.measure.trust_domain import rtmr1, rtmr2
 from vmtool.attest.reference import MEASURED
+from vmtool.frozen import dataclass
 from vmtool.tee.snp import SNP
 from vmtool.tee.table import NONE
 from vmtool.tee.tdx import TDX

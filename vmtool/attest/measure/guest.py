@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from vmtool.errors import VmtoolError
 from vmtool.foreign import read_regular
+from vmtool.frozen import dataclass
 
 # Of a firmware, a kernel or an initramfs.
 LARGEST = 1 << 30

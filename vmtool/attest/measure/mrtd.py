@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from vmtool.attest.appraisal import NotProven
 from vmtool.attest.cursor import Cursor
 from vmtool.attest.measure.guest import NotComputed
 from vmtool.attest.measure.ovmf import table_entry
+from vmtool.frozen import dataclass
 
 METADATA = "e47a6535-984a-4798-865e-4685a7bf8ec2"
 SIGNATURE, VERSION = b"TDVF", 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
 from cryptography import x509
@@ -17,6 +16,7 @@ from vmtool.attest.cursor import require
 from vmtool.attest.find_chain import find_path
 from vmtool.attest.nvidia.report import FWID, MODE, PROTECTED_PCIE, GpuReport, parse_gpu_report
 from vmtool.attest.request import Request
+from vmtool.frozen import dataclass
 
 TITLE = "NVIDIA device"
 # TCG DICE, TcbInfo of one layer: its value ends with the SHA-384 of the device's firmware (FWID).

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from vmtool.attest.appraisal import NotProven
 from vmtool.attest.cursor import Cursor, require
+from vmtool.frozen import dataclass
 
 VERSION, REQUEST, RESPONSE = 0x11, 0xe0, 0x60
 # All blocks, with a signature.

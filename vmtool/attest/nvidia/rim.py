@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from cryptography import x509
@@ -18,6 +17,7 @@ from vmtool.attest.cursor import require
 from vmtool.attest.find_chain import find_path
 from vmtool.attest.foreign_json import from_base64
 from vmtool.attest.request import Request
+from vmtool.frozen import dataclass
 
 NAME, TITLE = "rim", "NVIDIA reference manifest"
 SWID = "{http://standards.iso.org/iso/19770/-2/2015/schema.xsd}"

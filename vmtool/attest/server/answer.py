@@ -7,7 +7,7 @@ must be over the nonce and the key that stand beside it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from vmtool.attest.appraisal import Appraisal, NotProven, appraise, describe
@@ -18,6 +18,7 @@ from vmtool.attest.reference import MEASURED, MOST_DEVICES
 from vmtool.attest.request import Collateral, Request
 from vmtool.attest.server.errors import NotVerified
 from vmtool.attest.sort_collateral import sort_collateral
+from vmtool.frozen import dataclass
 from vmtool.serving.evidence.binding import DIGEST, NO_KEY, NONCE, VERSION, WITH_DEVICES, bind
 
 MEMBERS = frozenset({"version", "nonce", "key", "kind", "evidence", "certificates", "note"})

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from vmtool.attest.server.dial import dialled
 from vmtool.attest.server.errors import NotNow, NotVerified
 from vmtool.attest.server.place import Place
+from vmtool.frozen import dataclass
 from vmtool.serving.evidence.binding import NONCE, PATH
 from vmtool.serving.front.pool import written
 from vmtool.serving.front.upstream import Upstream

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import ssl
-from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from vmtool.errors import Refused
+from vmtool.frozen import dataclass
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 PATHS = ("", "/", "/v1", "/v1/")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
@@ -12,6 +11,7 @@ from vmtool.attest.appraisal import NotChecked
 from vmtool.attest.certificates import common_name, issuer_name, require_leaf, verify_chain
 from vmtool.attest.cursor import require
 from vmtool.attest.snp.report import PRODUCTS, Product, Report
+from vmtool.frozen import dataclass
 
 # The name of a signing key's certificate, by the kind that the report names; and how its issuer's name begins.
 KINDS = {0: ("SEV-VCEK", "SEV-"), 1: ("SEV-VLEK", "SEV-VLEK-")}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
 from cryptography import x509
@@ -28,6 +27,7 @@ from vmtool.attest.snp.chain import (
 )
 from vmtool.attest.snp.report import Report, parse_report
 from vmtool.attest.snp.signature import select_signer, verify_signature
+from vmtool.frozen import dataclass
 from vmtool.tee.snp import SNP
 
 # Guest policy (AMD 56860, table 10). Bits above the known ones must be zero.

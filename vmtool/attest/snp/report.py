@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from vmtool.attest.cursor import require
+from vmtool.frozen import dataclass
 from vmtool.serving.kbs.snp_json import NUMBER, SIGNED, SIZE, TCB, TURIN_TCB
 
 VERSIONS = (2, 3, 4, 5)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from typing import Any
@@ -27,6 +26,7 @@ from vmtool.attest.cursor import require
 from vmtool.attest.foreign_json import parse_json
 from vmtool.attest.request import Request, require_one_of
 from vmtool.attest.tdx.quote import QuoteForm, check_form
+from vmtool.frozen import dataclass
 from vmtool.tee.tdx import TDX
 
 # Bit 0 of the TD's attributes; bits 1 to 7 are under debugging too (Intel TDX module ABI, ATTRIBUTES).

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from vmtool.attest.cursor import Cursor, require
+from vmtool.frozen import dataclass
 
 ECDSA_P256, TDX = 2, 0x81
 HEADER = 48

@@ -6,7 +6,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from cryptography import x509
@@ -22,6 +21,7 @@ from vmtool.attest.request import Request
 from vmtool.attest.tpm.credential import SECRET, make_credential
 from vmtool.attest.tpm.evidence_json import parse_evidence
 from vmtool.attest.tpm.structures import parse_public
+from vmtool.frozen import dataclass
 from vmtool.records import record_of, record_text
 
 # An EK's certificate names the TPM there, and is critical when its subject is empty.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -26,6 +25,7 @@ from vmtool.attest.tpm.structures import (
     parse_quote,
     verify_signature,
 )
+from vmtool.frozen import dataclass
 
 LABEL, TITLE = "tpm", "TPM 2.0"
 

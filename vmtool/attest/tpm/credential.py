@@ -10,7 +10,6 @@ import hashlib
 import hmac
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from cryptography.hazmat.decrepit.ciphers.modes import CFB
@@ -20,6 +19,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 
 from vmtool.attest.appraisal import NotProven
 from vmtool.attest.cose import PublicKey
+from vmtool.frozen import dataclass
 
 # The form in which tpm2_makecredential writes it, and tpm2_activatecredential reads it.
 MAGIC = bytes.fromhex("badcc0de00000001")

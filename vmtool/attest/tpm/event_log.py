@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from vmtool.attest.cursor import Cursor, require
+from vmtool.frozen import dataclass
 from vmtool.serving.evidence.tpm_commands import PCRS
 
 NO_ACTION = 3

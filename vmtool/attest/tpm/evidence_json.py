@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from cryptography import x509
@@ -12,6 +11,7 @@ from vmtool.attest.certificates import load_certificates
 from vmtool.attest.cursor import require
 from vmtool.attest.foreign_json import from_base64, mapping, text
 from vmtool.attest.tpm.event_log import BANKS
+from vmtool.frozen import dataclass
 
 MEMBERS = frozenset({"quote", "signature", "ak_public", "ak_certificate", "ek_certificate", "activated", "pcrs",
                      "event_log"})

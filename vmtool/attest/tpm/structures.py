@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from cryptography.hazmat.primitives import hashes
@@ -14,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from vmtool.attest.appraisal import NotProven
 from vmtool.attest.cose import PublicKey
 from vmtool.attest.cursor import Cursor, require
+from vmtool.frozen import dataclass
 from vmtool.serving.evidence.tpm_commands import PCRS
 
 GENERATED, QUOTE = b"\xffTCG", 0x8018

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vmtool.attest.options import SERVER_PACKAGES, require_packages
 from vmtool.attest.tee_files import Files
 from vmtool.endpoint.client import Server, address_of
 from vmtool.errors import NotReady
-from vmtool.host.http import known_server
+from vmtool.frozen import dataclass
 from vmtool.machine import Host
 
 if TYPE_CHECKING:
@@ -37,10 +35,14 @@ def run(order: Order, host: Host) -> None:
         NotReady: it speaks no TLS, or a library is missing. Unreachable, NotVerified: it gives no evidence.
     """
     require_packages(SERVER_PACKAGES, "connect")
+    # A plan has the order; only who asks needs what asking takes.
+    import asyncio
+
     from vmtool.attest.server import fetch
     from vmtool.attest.server.answer import answered
     from vmtool.attest.server.place import Place, parse_url
     from vmtool.attest.tee_evidence import print_answer
+    from vmtool.host.http import known_server
 
     if not order.server.trust:
         raise NotReady("the endpoint speaks no TLS: there is no key that evidence could be bound to",
@@ -57,6 +59,8 @@ async def _patiently(ask: Callable[[], Awaitable[Answered]]) -> Answered:
     Raises:
         NotNow: it has nothing within the time, as it said last.
     """
+    import asyncio
+
     from vmtool.attest.server.errors import NotNow
 
     busy = NotNow(f"it gives no evidence within {SECONDS:.0f} s")

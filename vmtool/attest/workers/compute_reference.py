@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool.attest.measure.compute import Computed, compute
 from vmtool.attest.measure.guest import MeasuredGuest
 from vmtool.attest.measure.reference_text import reference_text
 from vmtool.errors import VmtoolError
+from vmtool.frozen import dataclass
 from vmtool.machine import Host
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool.errors import VerificationFailed
+from vmtool.frozen import dataclass
 from vmtool.gpu import sysfs_writes
 from vmtool.gpu.framebuffers import OWN_REGION
 from vmtool.gpu.proof import IN_USE, verify_vfio

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from vmtool.frozen import dataclass
 from vmtool.gpu.vfio_in_use import devices_in_use
 from vmtool.machine import Host
 

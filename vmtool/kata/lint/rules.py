@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 from vmtool.findings import Level
+from vmtool.frozen import dataclass
 from vmtool.spec.kata_releases import Release
 
 # What Kata does: refuses the file, refuses the VM, changes a value or ignores it without a word; or nothing, and it is

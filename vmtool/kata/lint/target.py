@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from vmtool.architecture import AMD64, KNOWN
 from vmtool.findings import Finding, Level
+from vmtool.frozen import dataclass
 from vmtool.kata.assets import is_placeholder
 from vmtool.kata.base import AGENT, FACTORY, IMAGE, QEMU, RUNTIME
 from vmtool.kata.document import Document

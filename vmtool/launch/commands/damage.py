@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool.cli.apply_plan import journal_damage, replay
 from vmtool.errors import Damaged, Refused, VmtoolError
+from vmtool.frozen import dataclass
 from vmtool.instance.instance import Instance, Paths, subject_of
 from vmtool.instance.process import search_process
 from vmtool.instance.read import read_instance

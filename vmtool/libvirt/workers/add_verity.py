@@ -6,10 +6,10 @@ dm-verity's hash tree is appended to the disk, whose own part is what it was.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool.errors import ProgramFailed, VmtoolError
+from vmtool.frozen import dataclass
 from vmtool.libvirt.verity_table import table_line
 from vmtool.libvirt.workers.fixed_times import fix_times
 from vmtool.machine import Host

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from vmtool.frozen import dataclass
 from vmtool.libvirt.workers import domains
 from vmtool.machine import Host
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 import json
 import secrets
-from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool.attest.reference import read_reference
 from vmtool.attest.tpm.ask import NONCE, evidence_of
+from vmtool.frozen import dataclass
 from vmtool.libvirt.actions import GuestRequest
 from vmtool.libvirt.guest_agent import ask
 from vmtool.machine import Host

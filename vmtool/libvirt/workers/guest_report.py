@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
+from vmtool.frozen import dataclass
 from vmtool.libvirt.actions import GuestRequest
 from vmtool.libvirt.guest_agent import ask
 from vmtool.machine import Host

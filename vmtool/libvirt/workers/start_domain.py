@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
-from dataclasses import dataclass
 from pathlib import Path
 
+from vmtool.frozen import dataclass
 from vmtool.libvirt.workers import domains
 from vmtool.machine import Host
 

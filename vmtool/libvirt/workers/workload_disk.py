@@ -10,10 +10,10 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool.errors import ProgramFailed, VerificationFailed
+from vmtool.frozen import dataclass
 from vmtool.libvirt.initramfs_files import DRIVER
 from vmtool.libvirt.verity_table import MAKE_DISK, MAKE_ENV
 from vmtool.libvirt.workers.add_verity import append_hash_tree

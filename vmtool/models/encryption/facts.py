@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool.errors import Refused
 from vmtool.facts.memory import read_disk
 from vmtool.foreign import read_regular
+from vmtool.frozen import dataclass
 from vmtool.machine import Reader
 from vmtool.models.encryption.progress import Done, SourceState, read_done
 from vmtool.serving.cryptotensors.errors import Untrusted

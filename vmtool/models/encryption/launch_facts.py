@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool.errors import Refused, shell_word
+from vmtool.frozen import dataclass
 from vmtool.machine import Reader
 from vmtool.spec.encryption import Encryption
 

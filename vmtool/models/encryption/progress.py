@@ -6,11 +6,11 @@ A second `vmtool model encrypt` of the same source goes on where the first one e
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool.errors import Refused
 from vmtool.foreign import read_regular
+from vmtool.frozen import dataclass
 from vmtool.host import files
 from vmtool.records import record_of, record_text
 from vmtool.serving.cryptotensors.manifest import SignedFile

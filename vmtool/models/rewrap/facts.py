@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool.errors import Refused
 from vmtool.facts.memory import read_disk
+from vmtool.frozen import dataclass
 from vmtool.machine import Reader
 from vmtool.models.encryption.inspect import inspect_model, open_manifest
 from vmtool.models.encryption.progress import Done, SourceState, read_done

@@ -11,10 +11,10 @@ import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool.errors import VerificationFailed
+from vmtool.frozen import dataclass
 from vmtool.host import files
 from vmtool.machine import Host
 

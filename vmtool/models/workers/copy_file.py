@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
+from vmtool.frozen import dataclass
 from vmtool.host import files
 from vmtool.host.safe_open import open_regular
 from vmtool.machine import Host

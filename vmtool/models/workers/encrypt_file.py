@@ -12,10 +12,11 @@ import hashlib
 import os
 import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from vmtool.errors import Refused
+from vmtool.frozen import dataclass
 from vmtool.host import files
 from vmtool.machine import Host
 from vmtool.models.encryption.keys import read_master, read_signer

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool.errors import NotReady, shell_word
+from vmtool.frozen import dataclass
 from vmtool.host import files
 from vmtool.host.clone import exchange
 from vmtool.machine import Host

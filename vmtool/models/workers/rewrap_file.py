@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from vmtool.errors import Refused
 from vmtool.foreign import read_regular
+from vmtool.frozen import dataclass
 from vmtool.host import files
 from vmtool.host.clone import clone, copy_range
 from vmtool.machine import Host

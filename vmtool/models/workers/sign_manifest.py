@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool.errors import Refused
 from vmtool.foreign import read_regular
+from vmtool.frozen import dataclass
 from vmtool.host import files
 from vmtool.machine import Host
 from vmtool.models.encryption.keys import read_signer

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool.errors import Refused
+from vmtool.frozen import dataclass
 from vmtool.rootfs.inspect.tree import Tree
 from vmtool.rootfs.recipe.models import Debian
 

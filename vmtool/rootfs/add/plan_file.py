@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool import plan as p
 from vmtool.debian.tools import Tools
 from vmtool.errors import NotReady, Refused, shell_word
+from vmtool.frozen import dataclass
 from vmtool.rootfs.build.replace_files import plan_replace_image
 from vmtool.rootfs.build.workers import insert_file, write_headers
 from vmtool.rootfs.format.image_file import ImageFile, manifest_path

@@ -5,12 +5,12 @@ The new image has the old one's layout, size and file-system UUID, and is next t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool import plan as p
 from vmtool.debian.tools import Tools
 from vmtool.errors import NotReady, Refused
+from vmtool.frozen import dataclass
 from vmtool.rootfs.add.plan_file import check_writable
 from vmtool.rootfs.add.workers import ext4_to_tar
 from vmtool.rootfs.build.plan import MKE2FS

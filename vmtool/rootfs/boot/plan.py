@@ -6,12 +6,12 @@ of QEMU's that has no name. A line of the report has a mark, which nothing else 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool import plan as p
 from vmtool.architecture import AMD64, BY_DEBIAN, BY_MACHINE
 from vmtool.debian.tools import Tools
+from vmtool.frozen import dataclass
 from vmtool.rootfs.boot.check import AGENT, MARK
 from vmtool.rootfs.boot.workers import append_initramfs, make_initramfs
 from vmtool.rootfs.format.image_file import ImageFile

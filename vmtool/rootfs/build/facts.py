@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from vmtool.debian.tools import tools_dir
 from vmtool.facts.cpu import read_is_root
 from vmtool.facts.memory import read_disk
 from vmtool.facts.superseded import superseded
+from vmtool.frozen import dataclass
 from vmtool.machine import Reader
 from vmtool.plan import Pairs
 from vmtool.rootfs.build.store import FILES, Store

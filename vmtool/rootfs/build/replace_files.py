@@ -6,10 +6,10 @@ directory goes atomically: before it, the undo leads to the old files, after it 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool import plan as p
+from vmtool.frozen import dataclass
 from vmtool.rootfs.format.image_file import manifest_path, undo_file_path
 from vmtool.rootfs.metadata.workers import rewrite_manifest
 

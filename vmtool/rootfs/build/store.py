@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool.cache import Cache
+from vmtool.frozen import dataclass
 
 # What every file is dated that has no older date of its own: 2025-06-15, as container images have it.
 EPOCH = 1750000000

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from vmtool.errors import Refused
+from vmtool.frozen import dataclass
 from vmtool.rootfs.format.superblock import PLACE, SIZE
 
 _INCOMPAT_64BIT, _SPARSE_SUPER = 0x80, 0x1

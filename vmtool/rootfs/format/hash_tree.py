@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
+from vmtool.frozen import dataclass
 from vmtool.rootfs.format.sparse import next_data
 
 BLOCK = 4096

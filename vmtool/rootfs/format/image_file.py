@@ -13,10 +13,10 @@ import os
 import stat
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool.errors import Refused
+from vmtool.frozen import dataclass
 from vmtool.machine import Reader
 from vmtool.rootfs.format.signatures import is_cpio, recognise
 from vmtool.rootfs.format.superblock import Superblock, parse_superblock

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, Literal
 
+from vmtool.frozen import dataclass
 from vmtool.rootfs.format.hash_tree import BLOCK, tree_blocks
 from vmtool.rootfs.format.image_file import DAX_PLACE, DAX_SIGNATURE, MIB, SECTOR
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import struct
 import uuid
-from dataclasses import dataclass
+
+from vmtool.frozen import dataclass
 
 PLACE, SIZE = 1024, 1024
 MAGIC = 0xEF53

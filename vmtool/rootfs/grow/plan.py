@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vmtool import plan as p
 from vmtool.debian.tools import Tools
 from vmtool.errors import NotReady, Refused, shell_word
+from vmtool.frozen import dataclass
 from vmtool.quantity import parse_size
 from vmtool.rootfs.build.replace_files import plan_replace_image
 from vmtool.rootfs.format.image_file import ImageFile, manifest_path

@@ -15,12 +15,12 @@ import json
 import os
 import struct
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from vmtool.errors import NotReady, Refused, shell_word
 from vmtool.foreign import parse_json
+from vmtool.frozen import dataclass
 from vmtool.host import files, locks, safe_open
 from vmtool.rootfs.format.image_file import undo_file_path
 

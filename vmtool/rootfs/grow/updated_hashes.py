@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from vmtool.errors import Refused
+from vmtool.frozen import dataclass
 from vmtool.rootfs.format.digest import PIECE, content, piece_digest, piece_digests
 from vmtool.rootfs.format.hash_tree import BLOCK, DIGEST, Verity, leaves, lowest_level, tree_blocks, tree_over
 from vmtool.rootfs.format.layout import Geometry

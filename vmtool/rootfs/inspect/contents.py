@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from vmtool.findings import Finding, finding
+from vmtool.frozen import dataclass
 from vmtool.rootfs.inspect.kata_requirements import HOOKS, check_hooks, check_kata, check_toolkit
 from vmtool.rootfs.inspect.tree import Tree, resolve
 

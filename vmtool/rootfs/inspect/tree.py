@@ -9,12 +9,12 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from vmtool.debian.tools import Tools
 from vmtool.errors import NotReady, shell_word
+from vmtool.frozen import dataclass
 from vmtool.machine import Reader
 from vmtool.rootfs.format.image_file import ImageFile
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from vmtool.debian.tools import Tools
 from vmtool.findings import Finding, finding
+from vmtool.frozen import dataclass
 from vmtool.machine import Reader
 from vmtool.rootfs.format.digest import content_digest, sha256
 from vmtool.rootfs.format.hash_tree import BLOCK, hash_tree

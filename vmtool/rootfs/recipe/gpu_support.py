@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from vmtool.errors import Refused
+from vmtool.frozen import dataclass
 from vmtool.gpu.device_types import MODELS, NVIDIA, kind_of
 from vmtool.gpu.pci import read_pci
 from vmtool.machine import Reader

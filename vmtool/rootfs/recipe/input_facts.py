@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vmtool.debian.tools import PACKAGES, SUITE
 from vmtool.foreign import open_file
+from vmtool.frozen import dataclass
 from vmtool.rendering import shipped
 from vmtool.rootfs.recipe.load import input_files
 from vmtool.rootfs.recipe.models import Recipe

@@ -7,7 +7,6 @@ anybody else, its evidence says.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -18,6 +17,7 @@ from vmtool.endpoint import client
 from vmtool.endpoint.actions import ended_early
 from vmtool.endpoint.client import Server
 from vmtool.errors import ProgramFailed, VerificationFailed
+from vmtool.frozen import dataclass
 from vmtool.machine import Host
 from vmtool.serving.events import read_events
 from vmtool.serving.evidence.binding import key_digest

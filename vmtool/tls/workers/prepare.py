@@ -8,7 +8,6 @@ which vmtool knows the front.
 from __future__ import annotations
 
 import datetime
-from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
@@ -16,6 +15,7 @@ from cryptography.x509 import Certificate
 
 from vmtool.errors import Refused
 from vmtool.foreign import parse_json
+from vmtool.frozen import dataclass
 from vmtool.machine import Host
 from vmtool.serving.access_list import OWN_KEY
 from vmtool.tls.authority import CA_DAYS, certificate_path, read_authority

@@ -13,10 +13,10 @@ import stat
 import struct
 import tarfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool.errors import Refused
+from vmtool.frozen import dataclass
 from vmtool.machine import Host
 from vmtool.rootfs.format.superblock import PLACE, SIZE, parse_superblock
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool.errors import Refused
+from vmtool.frozen import dataclass
 from vmtool.machine import Host
 from vmtool.rootfs.add.workers.guestfs import GuestTree, mount, opened
 from vmtool.rootfs.add.workers.guestfs_kernel import GuestKernel, prepare

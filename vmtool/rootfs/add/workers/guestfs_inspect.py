@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from vmtool.errors import Refused
+from vmtool.frozen import dataclass
 from vmtool.machine import Host
 from vmtool.rootfs.add.workers.guestfs import GuestTree, mount, opened
 from vmtool.rootfs.add.workers.guestfs_kernel import GuestKernel, prepare

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool.errors import NotReady, shell_word
+from vmtool.frozen import dataclass
 from vmtool.machine import Host, check
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import shutil
 import stat
 import tarfile
-from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool.foreign import open_file
+from vmtool.frozen import dataclass
 from vmtool.machine import Host
 from vmtool.rootfs.build.workers import cpio
 

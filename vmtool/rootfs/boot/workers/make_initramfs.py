@@ -7,10 +7,10 @@ import stat
 import tarfile
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool.errors import Refused
+from vmtool.frozen import dataclass
 from vmtool.machine import Host, check
 from vmtool.rootfs.build.workers import cpio
 from vmtool.rootfs.inspect.tree import ImageTree, tree_at

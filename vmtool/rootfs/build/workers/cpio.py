@@ -9,10 +9,10 @@ from __future__ import annotations
 import gzip
 import stat
 import tarfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from vmtool.frozen import dataclass
 from vmtool.machine import Host
 
 _TYPES = {tarfile.REGTYPE: stat.S_IFREG, tarfile.DIRTYPE: stat.S_IFDIR, tarfile.SYMTYPE: stat.S_IFLNK,

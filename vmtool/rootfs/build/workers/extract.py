@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
+from vmtool.frozen import dataclass
 from vmtool.machine import Host
 from vmtool.rootfs.format.sparse import copy_sparse
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import stat
-from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool.errors import ProgramFailed
+from vmtool.frozen import dataclass
 from vmtool.machine import Host
 
 

@@ -12,11 +12,11 @@ import json
 import posixpath
 import tarfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vmtool.errors import Refused
+from vmtool.frozen import dataclass
 from vmtool.machine import Host
 from vmtool.rootfs.build.workers import accounts, enable_units
 from vmtool.rootfs.recipe.layer import Overlay

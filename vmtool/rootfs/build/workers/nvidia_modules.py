@@ -9,10 +9,10 @@ import os
 import re
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool.errors import ProgramFailed, Refused
+from vmtool.frozen import dataclass
 from vmtool.machine import Host
 from vmtool.rootfs.build.store import EPOCH
 from vmtool.rootfs.build.workers.driver_archive import kernel_of, pack, unpack

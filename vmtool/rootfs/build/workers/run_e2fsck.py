@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from vmtool.frozen import dataclass
 from vmtool.machine import Host, check
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
+from vmtool.frozen import dataclass
 from vmtool.machine import Host
 from vmtool.rootfs.format.hash_tree import Verity, hash_tree
 from vmtool.rootfs.format.layout import Geometry, headers

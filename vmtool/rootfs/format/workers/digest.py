@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from vmtool.frozen import dataclass
 from vmtool.machine import Host
 from vmtool.rootfs.format.digest import content_digest, sha256
 

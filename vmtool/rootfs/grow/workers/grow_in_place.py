@@ -9,12 +9,12 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vmtool.errors import NotReady, Refused, system_error
 from vmtool.foreign import parse_json, read_regular
+from vmtool.frozen import dataclass
 from vmtool.host import leases, safe_open
 from vmtool.machine import Host, check
 from vmtool.rootfs.format.block_groups import read_metadata

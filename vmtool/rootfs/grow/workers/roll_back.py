@@ -7,11 +7,11 @@ change good. Going back may be interrupted too, and started again.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool.errors import Refused, shell_word, system_error
 from vmtool.foreign import read_regular
+from vmtool.frozen import dataclass
 from vmtool.host import leases, safe_open
 from vmtool.machine import Host
 from vmtool.rootfs.format.image_file import manifest_path

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool.errors import VmtoolError
+from vmtool.frozen import dataclass
 from vmtool.machine import Host
 from vmtool.rootfs.metadata import packages as package_list
 from vmtool.rootfs.metadata.lock_file import differences, read_lock

@@ -5,10 +5,10 @@ The image is refused when it is not what the old files still promise.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from vmtool.errors import Refused
+from vmtool.frozen import dataclass
 from vmtool.machine import Host
 from vmtool.rootfs.format.digest import read_content, sha256
 from vmtool.rootfs.metadata import packages as package_list

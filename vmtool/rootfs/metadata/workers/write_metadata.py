@@ -6,12 +6,12 @@ The image is refused when it is not what was asked for.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vmtool.errors import Refused
 from vmtool.foreign import parse_json
+from vmtool.frozen import dataclass
 from vmtool.machine import Host
 from vmtool.rootfs.format.digest import read_content, sha256
 from vmtool.rootfs.inspect.kata_requirements import TOOLKIT_LEAST, is_safe
