@@ -14,6 +14,7 @@ from vmtool.gpu.iommu import IommuFacts, read_iommu
 from vmtool.kata.shims import KataFacts, read_kata
 from vmtool.libvirt.installed import HypervisorFacts, read_hypervisor
 from vmtool.machine import HostReader, Reader
+from vmtool.net.cni_facts import version_questions
 from vmtool.net.facts import NetworkFacts, read_network
 from vmtool.paths import State
 from vmtool.tee.facts import TeeFacts, read_tee
@@ -57,7 +58,8 @@ def slow_questions(reader: Reader, cpu: CpuFacts, guests: bool) -> tuple[tuple[s
     """The programs that take longest to say something, and that nothing else looks for: a `containerd --version` that
     runs meanwhile could be taken for the daemon."""
     found = map(reader.which, ("ctr", "runc", *((f"qemu-system-{cpu.arch}", "virsh") if guests else ())))
-    return (*((PROBE,) if guests else ()), *((program, "--version") for program in found if program))
+    return (*((PROBE,) if guests else ()), *((program, "--version") for program in found if program),
+            *version_questions(reader))
 
 
 def _read(reader: Reader, cpu: CpuFacts, state_root: Path, guests: bool) -> HostFacts:
