@@ -1,8 +1,8 @@
 """Which tests may run beside which others, when `scripts/test` runs them in several processes.
 
-A lane's tests run one after the other, in the order in which they were collected. Everything that looks at the whole
-machine (namespaces, links, iptables, processes, mounts) is in one lane; what only makes files or starts emulated
-machines runs beside it.
+A lane's tests run one after the other, in the order in which they were collected. Everything that changes the machine
+itself (links, iptables, containers) and looks whether it is afterwards as before is in one lane. Beside it runs what
+only makes files, starts emulated machines, or is in namespaces of its own (tests/integration/apart.py).
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from __future__ import annotations
 HOST, LAB, ROOTFS = "host", "lab", "rootfs"
 # Beginnings of test ids. The guest images have one cache, which a build locks, and share those that were built.
 LANES = (("tests/lab/", LAB), ("tests/integration/test_rootfs", ROOTFS), ("tests/integration/", HOST))
-# Of those for the host: they start nothing, and look at nothing, that others would find or disturb.
+# Of those for the host: they leave nothing, and look at nothing, that others would find or disturb. The longest first.
 ANYWHERE = tuple(f"tests/integration/{name}.py" for name in (
-    "connect/test_connect", "connect/test_tpm",
-    "test_chat", "test_device_writes", "test_encrypted_models", "test_fuzz_evidence",
-    "test_isolation", "test_kata_cli", "test_libvirt_xml",
-    "test_setup", "test_torch_index", "test_watch", "serving/test_certificates", "serving/test_front",
-    "serving/test_held", "serving/test_metrics", "serving/test_otlp", "serving/test_tls", "serving/test_tokens"))
-# The longest first, so that no lane is left over at the end; what waits more than it works beside them; the lab after
-# those, since its parts may still be made.
-ORDER = (HOST, ROOTFS, *ANYWHERE, LAB)
+    "test_image", "test_net", "test_watch", "serving/test_tls", "test_isolation", "test_leases",
+    "serving/test_held", "serving/test_certificates", "serving/test_tokens", "serving/test_metrics", "test_libvirt_xml",
+    "test_shell_lines_net", "test_setup", "test_encrypted_models", "serving/test_restarts", "test_chat",
+    "connect/test_connect", "connect/test_tpm", "test_broker", "serving/test_turns", "test_kata_cli",
+    "test_torch_index", "test_tpm_quotes", "test_device_writes", "test_fuzz_evidence", "serving/test_front",
+    "serving/test_key_agent", "serving/test_piles", "serving/test_leave", "serving/test_otlp"))
+# The longest first, so that no lane is left over at the end; the lab not at once, since its parts may still be made.
+ORDER = (HOST, ROOTFS, *ANYWHERE[:2], LAB, *ANYWHERE[2:])
 
 
 def lane_of(nodeid: str) -> str:

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.integration.apart import NAMES, leave_the_machines
 from tests.integration.kills import Pace
 from tests.integration.machine import Vmtool, footprint, kill_containerd
 from tests.integration.standin_image import standin_image
@@ -51,6 +52,13 @@ def guest_builds() -> Iterator[None]:
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     with guest_builds() if lane_of(item.nodeid) == ROOTFS else contextlib.nullcontext():
         return (yield)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def marked() -> None:
+    """What this process starts is told from what other test processes start."""
+    if not os.geteuid():
+        leave_the_machines(NAMES)
 
 
 @pytest.fixture(scope="session")

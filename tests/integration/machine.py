@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.integration.apart import other_test_processes, started_by_others
+
 VMTOOL = str(Path(sys.executable).with_name("vmtool"))
 OURS = re.compile(r"^\S*(containerd|containerd-shim-runc-v2|runc|ctr) |vllm\.entrypoints|vmtool\.serving|^/usr/lib/cni"
                   r"|guest=vmtool-")
@@ -86,9 +88,12 @@ def footprint() -> dict[str, Any]:
 
 
 def processes_now() -> dict[str, str]:
-    """Pid -> command line of what looks like ours; not of another checkout, which others may use at the same time."""
-    return {pid: argv for pid in os.listdir("/proc") if pid.isdigit() for argv in [command(pid)]
-            if OURS.search(argv) and not (".venv/bin/python" in argv and sys.prefix not in argv)}
+    """Pid -> command line of what looks like ours; not of another checkout, which others may use at the same time, and
+    not of the tests that run beside these."""
+    found = {pid: argv for pid in os.listdir("/proc") if pid.isdigit() for argv in [command(pid)]
+             if OURS.search(argv) and not (".venv/bin/python" in argv and sys.prefix not in argv)}
+    others = other_test_processes() if found else set()
+    return {pid: argv for pid, argv in found.items() if not started_by_others(pid, others)}
 
 
 def processes_that_stay() -> dict[str, str]:

@@ -24,6 +24,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.apart import apart
 from tests.integration.machine import Vmtool, command
 from vmtool.cache import Cache
 from vmtool.containerd.endpoint import Endpoint, private_endpoint, start_daemon
@@ -98,7 +99,7 @@ class Workshop:
 def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
     if os.geteuid() or not shutil.which("buildah") or not shutil.which("mmdebstrap"):
         pytest.skip("needs root, buildah and mmdebstrap")
-    with pytest.MonkeyPatch.context() as patch:
+    with apart(), pytest.MonkeyPatch.context() as patch:
         made = Workshop(tmp_path_factory.mktemp("workshop"))
         patch.setenv("VMTOOL_CACHE", str(made.cache.root))
         yield made

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.apart import apart
 from tests.integration.kills import held
 from tests.integration.machine import Vmtool, output
 from tests.integration.standin_image import add_blob, archive
@@ -29,6 +30,13 @@ from vmtool.plan import StopDaemon
 pytestmark = pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("ctr"), reason="needs root and containerd")
 # Bytes of a layer.
 SIZE = 8 << 20
+
+
+@pytest.fixture(scope="module", autouse=True)
+def beside() -> Iterator[None]:
+    """Its containerds are nobody else's to see."""
+    with apart():
+        yield
 
 
 @pytest.fixture

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.integration.apart import LINKS, apart
 from tests.integration.kills import Pace, machine_states
-from tests.integration.machine import output
+from tests.integration.machine import COUNTERS, output
 from tests.integration.nethost import ADDRESS, NEIGHBOUR, PLUGINS, NetHost
 
 PODMAN = {"cniVersion": "1.0.0", "name": "podman", "type": "bridge", "bridge": "cni-podman0", "isGateway": True,
@@ -22,15 +23,28 @@ MAPPED = {"cniVersion": "1.0.0", "name": "podman", "type": "portmap", "runtimeCo
     {"hostPort": 9443, "containerPort": 443, "protocol": "tcp"}]}}
 
 
-@pytest.fixture
-def host() -> Iterator[NetHost]:
+@pytest.fixture(scope="module", autouse=True)
+def beside() -> Iterator[None]:
+    """The machine around the inner hosts is one that nobody else changes."""
     if os.geteuid() or not os.path.exists(f"{PLUGINS}/bridge"):
         pytest.skip("needs root and containernetworking-plugins")
-    real = output("ip", "-br", "link"), output("cat", "/proc/sys/net/ipv4/ip_forward")
+    with apart(LINKS):
+        yield
+
+
+def around() -> tuple[str, ...]:
+    """What an inner host must leave alone of the machine around it."""
+    return (output("ip", "-br", "link"), output("cat", "/proc/sys/net/ipv4/ip_forward"),
+            COUNTERS.sub("", output("iptables-save")),
+            str(sorted(os.listdir("/run/netns") if os.path.isdir("/run/netns") else ())))
+
+
+@pytest.fixture
+def host() -> Iterator[NetHost]:
+    before = around()
     with NetHost() as inner:
         yield inner
-    assert not any(name in output("ip", "-br", "link") for name in ("vmt-alpha", "vmt-beta", "cni-podman0"))
-    assert output("cat", "/proc/sys/net/ipv4/ip_forward") == real[1]
+    assert around() == before
 
 
 def podman(host: NetHost) -> None:

@@ -18,7 +18,8 @@ import pytest
 from tests.fakes.kinds import KINDS
 from tests.unit.sweeps import gpu, image, launch, models, net, rootfs, watch
 from tests.unit.sweeps.engine import Case, Sweep, do, undo
-from vmtool.engine import apply, journal_lines
+from tests.unit.sweeps.remembered import Remembered
+from vmtool.engine import apply, journal_file, journal_state
 from vmtool.machine import Host
 from vmtool.paths import State
 from vmtool.plan import Action, WriteFile
@@ -35,7 +36,9 @@ def no_waiting_for_disks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(apply, "to_json", lambda plan: {})  # plan.json is for people
     split = functools.cache(shlex.split)
     monkeypatch.setattr(shlex, "split", lambda line: list(split(line)))
-    monkeypatch.setattr(journal_lines, "_record", functools.cache(journal_lines._record))  # nobody changes one
+    remembered = Remembered()
+    monkeypatch.setattr(journal_file, "parse_lines", remembered.parse_lines)
+    monkeypatch.setattr(journal_state, "action_from_json", remembered.action_from_json)
     monkeypatch.setattr(secrets, "token_hex", lambda size: "5e" * size)
 
 

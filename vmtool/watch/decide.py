@@ -86,7 +86,8 @@ def _running(now: float, seen: Seen, memory: Memory) -> Decision:
                         due_health=now + seen.pace.health, due_canary=now + seen.pace.canary,
                         due_claims=now + seen.pace.claims, due_certificate=memory.due_certificate)
         acts += [Act("note", "brought-back")] if back else []
-    memory = replace(memory, next_try=None)
+    if memory.next_try is not None:
+        memory = replace(memory, next_try=None)
     if memory.tries and now - memory.since >= STEADY_SECONDS:
         memory = replace(memory, tries=0)
     for look in (check_devices, check_health, check_canary, check_claims):
