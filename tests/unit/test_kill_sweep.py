@@ -20,6 +20,7 @@ from tests.unit.sweeps import gpu, image, launch, models, net, rootfs, watch
 from tests.unit.sweeps.engine import Case, Sweep, do, undo
 from tests.unit.sweeps.remembered import Remembered
 from vmtool.engine import apply, journal_file, journal_state
+from vmtool.engine.journal_lines import parse_lines
 from vmtool.machine import Host
 from vmtool.paths import State
 from vmtool.plan import Action, WriteFile
@@ -52,6 +53,17 @@ def directory() -> Iterator[Path]:
 @pytest.fixture
 def sweep(case: str, directory: Path) -> Sweep:
     return Sweep(CASES[case], State(directory / "state"))
+
+
+def test_what_is_remembered_of_journals_is_what_would_be_read() -> None:
+    """Of two that part on their way, whole and cut short."""
+    remembered = Remembered()
+    for last in ("applied", "failed"):
+        lines, data = parse_lines(b"", "gpu/x"), b""
+        for event in ("plan", "step", last, "clean"):
+            data += lines.next_line({"event": event}).encode()
+            for each in (data, data[:-1], data[:-9]):
+                assert remembered.parse_lines(each, "gpu/x") == parse_lines(each, "gpu/x")
 
 
 # The steps of these are in other cases as well.
