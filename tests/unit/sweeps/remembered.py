@@ -18,7 +18,7 @@ class Remembered:
     """
 
     known: dict[tuple[str, int, bytes], Lines] = field(default_factory=dict)
-    actions: dict[int, tuple[dict[str, Any], Action]] = field(default_factory=dict)
+    read: dict[int, tuple[dict[str, Any], Action]] = field(default_factory=dict)
 
     def parse_lines(self, data: bytes, subject: str) -> Lines:
         *lines, tail = data.split(b"\n")
@@ -38,9 +38,9 @@ class Remembered:
 
     def action_from_json(self, record: dict[str, Any]) -> Action:
         """A line's records are the same objects each time."""
-        if id(record) not in self.actions:
-            self.actions[id(record)] = record, action_from_json(record)
-        return self.actions[id(record)][1]
+        if id(record) not in self.read:
+            self.read[id(record)] = record, action_from_json(record)
+        return self.read[id(record)][1]
 
 
 def copied(lines: Lines) -> Lines:
