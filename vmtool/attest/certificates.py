@@ -5,17 +5,16 @@ from __future__ import annotations
 import hashlib
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from itertools import pairwise
 from typing import TypeVar
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtensionOID, NameOID
 
-from vmtool.attest.appraisal import NotChecked, NotProven, NotRequested, Outdated
+from vmtool.attest.appraisal import NotProven
 from vmtool.attest.cursor import require
 
 PEM = b"-----BEGIN CERTIFICATE-----"
@@ -154,42 +153,3 @@ def verify_dates(chain: Sequence[x509.Certificate], at: datetime) -> str:
                                      f"{last:%Y-%m-%d %H:%M}, not at {at:%Y-%m-%d %H:%M}")
     until = min(certificate.not_valid_after_utc for certificate in chain)
     return f"valid at {at:%Y-%m-%dT%H:%M:%SZ}, until {until:%Y-%m-%d}"
-
-
-def verify_unrevoked(chain: Sequence[x509.Certificate], crls: Sequence[x509.CertificateRevocationList],
-                     at: datetime) -> str:
-    """No certificate of the chain is on its issuer's revocation list.
-
-    Raises:
-        NotRequested: no list was given at all.
-        NotChecked: none of them is of an issuer of the chain.
-        NotProven: a certificate is revoked, or a list is not its issuer's.
-        Outdated: a list is of another time; that contradicts nothing.
-    """
-    if not crls:
-        raise NotRequested("no revocation list given: --collateral CRL")
-    seen: list[str] = []
-    other: list[str] = []
-    for certificate, issuer in pairwise((*chain, chain[-1])):
-        for crl in (crl for crl in crls if crl.issuer == issuer.subject):
-            key = issuer.public_key()
-            require(isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey) and crl.is_signature_valid(key),
-                    f"the revocation list is not signed by {common_name(issuer)}")
-            require(crl.get_revoked_certificate_by_serial_number(certificate.serial_number) is None,
-                    f"{common_name(certificate)} is revoked")
-            other += _outdated(crl, issuer, at)
-            seen.append(f"{common_name(certificate)} is not revoked as of {(at - crl.last_update_utc).days} days ago")
-    if other:
-        raise Outdated("; ".join(other))
-    if not seen:
-        raise NotChecked("the revocation lists are of other issuers")
-    return ", ".join(seen)
-
-
-def _outdated(crl: x509.CertificateRevocationList, issuer: x509.Certificate, at: datetime) -> Iterator[str]:
-    """Why a list is not of that time."""
-    name, until = common_name(issuer), crl.next_update_utc
-    if crl.last_update_utc > at:
-        yield f"the revocation list of {name} is from the future ({crl.last_update_utc})"
-    if until is None or at > until:
-        yield f"the revocation list of {name} has expired ({until})"

@@ -26,10 +26,10 @@ def open_virtcca(value: Any) -> Evidence:
     return Evidence(VIRTCCA.name, VIRTCCA.title, partial(appraise_virtcca, value))
 
 
-def open_tdx(data: bytes) -> Evidence:
+def open_tdx(data: bytes, log: bytes = b"") -> Evidence:
     from vmtool.attest.tdx.claims import appraise_tdx
 
-    return Evidence(TDX.name, TDX.title, partial(appraise_tdx, data))
+    return Evidence(TDX.name, TDX.title, partial(appraise_tdx, data, log))
 
 
 def open_device(data: bytes) -> Evidence:
@@ -59,14 +59,12 @@ def open_snp(data: bytes) -> Evidence:
 
 
 def open_snp_json(value: Any) -> Evidence:
-    from vmtool.attest.certificates import load_certificates
     from vmtool.attest.snp.claims import appraise_snp
     from vmtool.attest.snp.evidence_json import KEYS, certificates_of, rebuild_report
 
     def appraise(request: Request) -> Appraisal:
         document = mapping(value, "the evidence", KEYS)
-        presented = [certificate for data in certificates_of(document.get("cert_chain"))
-                     for certificate in load_certificates(data)]
+        presented = tuple(certificates_of(document.get("cert_chain")))
         return appraise_snp(SNP.name, rebuild_report(document["attestation_report"]), presented, request)
 
     return Evidence(SNP.name, SNP.title, appraise)

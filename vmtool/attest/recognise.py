@@ -133,9 +133,8 @@ def _from_json(value: Any) -> Iterator[Evidence]:
     elif isinstance(value, dict) and "quote" in value:
         fields = mapping(value, "the evidence", frozenset({"quote", "cc_eventlog"}))
         require(fields["quote"] is not None, "the quote is missing")
-        quote, *_ = [from_base64(fields[name], name) for name in ("quote", "cc_eventlog")
-                     if fields.get(name) is not None]
-        yield openers.open_tdx(quote)
+        yield openers.open_tdx(*(from_base64(fields[name], name) for name in ("quote", "cc_eventlog")
+                                 if fields.get(name) is not None))
     elif isinstance(value, dict) and "dev_cert" in value:
         yield openers.open_virtcca(value)
     else:

@@ -8,9 +8,10 @@ from datetime import datetime
 from cryptography import x509
 
 from vmtool.attest.appraisal import Check, NotChecked, NotRequested, compare_padded
-from vmtool.attest.certificates import load_certificates, verify_dates, verify_unrevoked
+from vmtool.attest.certificates import load_certificates, verify_dates
 from vmtool.attest.cursor import require
 from vmtool.attest.reference import NO_REFERENCE, Reference
+from vmtool.attest.revocation import verify_unrevoked
 from vmtool.frozen import dataclass
 
 CERTIFICATE_FILES, KEY_FILES = (".pem",), (".jwk", ".json")

@@ -11,6 +11,7 @@ from vmtool.attest.certificates import PEM, PEM_CRL, load_certificates, load_crl
 from vmtool.attest.cursor import require
 from vmtool.attest.request import Collateral
 from vmtool.attest.snp.certificate_table import is_table, read_table
+from vmtool.attest.tdx.collateral import read_collateral
 
 
 class _Sorter:
@@ -30,7 +31,8 @@ class _Sorter:
                 (self.certificates.extend(load_certificates(item)) if kind == "certificate"
                  else self.crls.append(load_crl(item)))
         elif start == b"{":
-            self.tdx.append(data.decode())
+            read_collateral(text := data.decode())
+            self.tdx.append(text)
         elif start == b"<":
             self.rims.append(data)
         elif PEM_CRL in data:

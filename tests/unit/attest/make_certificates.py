@@ -48,6 +48,8 @@ class Form:
     last: datetime = NOW + timedelta(days=30)
     hashed: hashes.SHA256 | hashes.SHA384 = field(default_factory=hashes.SHA384)
     may_sign: bool = True
+    may_list: bool = True
+    usages: Sequence[x509.ExtensionType] = ()
     serial: int = 5
     extensions: Sequence[tuple[str, bytes]] = ()
     critical: bool = False
@@ -68,7 +70,9 @@ def certify(common: str, issuer: tuple[x509.Name, Any], form: Form, public: Any)
         usage = dict.fromkeys(("content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
                                "encipher_only", "decipher_only"), False)
         builder = builder.add_extension(x509.BasicConstraints(True, form.path_length), True).add_extension(
-            x509.KeyUsage(digital_signature=True, key_cert_sign=form.may_sign, crl_sign=True, **usage), True)
+            x509.KeyUsage(digital_signature=True, key_cert_sign=form.may_sign, crl_sign=form.may_list, **usage), True)
+    for usage_of_key in form.usages:
+        builder = builder.add_extension(usage_of_key, False)
     for oid, value in form.extensions:
         builder = builder.add_extension(x509.UnrecognizedExtension(x509.ObjectIdentifier(oid), value), form.critical)
     scheme = PSS if isinstance(signer, rsa.RSAPrivateKey) else None

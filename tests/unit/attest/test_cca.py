@@ -186,6 +186,23 @@ def test_values_of_virtcca_are_a_section_of_their_own() -> None:
     assert unproven(Made().virtcca(), request(roots=ROOTS, virtcca={"rim": "01" * 32})) == []
 
 
+# Without the platform's part.
+ALONE = Made(guest=DEVICE.key, key_octets=spki(DEVICE.key), platform=None)
+
+
+@pytest.mark.parametrize(("made", "reference", "wrong"), [
+    (Made(), {"implementation": "03" * 32, "software": ["05" * 32]}, []),
+    (Made(), {"implementation": "04" * 32}, ["virtcca.platform"]),
+    (Made(), {"software": ["06" * 32]}, ["virtcca.platform"]),
+    (Made(platform={2395: 0x4000}), {}, ["virtcca.debug"]), (Made(platform={2395: 0x30ff}), {}, []),
+    (ALONE, {}, []), (ALONE, {"software": ["05" * 32]}, ["virtcca.platform"]),
+])
+def test_the_platform_of_virtcca_is_compared_as_that_of_cca(made: Made, reference: dict[str, Any],
+                                                            wrong: list[str]) -> None:
+    expected = {"virtcca": {"rim": "01" * 32} | reference}
+    assert unproven(made.virtcca(), request(roots=ROOTS, nonce=NONCE, **expected)) == wrong
+
+
 @FLIPS
 def test_no_byte_of_virtccas_token_can_be_changed(mask: int, step: int) -> None:
     token, device = Made().token(), list(DEVICE.der)

@@ -9,13 +9,15 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtensionOID
 
 from tests.unit.attest import make_der
 from tests.unit.attest.cases import NOW, needs_vectors, vector
 from tests.unit.attest.make_certificates import Form, Issued, issue, revoke
 from vmtool.attest.appraisal import NotChecked, NotProven, NotRequested
 from vmtool.attest.certificates import load_certificates, load_crl, require_leaf, verify_chain, verify_dates
-from vmtool.attest.certificates import verify_unrevoked as unrevoked
+from vmtool.attest.revocation import verify_unrevoked as unrevoked
 
 ROOT = issue("root")
 CA = issue("ca", ROOT, Form(path_length=0, serial=6))
@@ -85,6 +87,36 @@ def test_a_current_list_without_the_certificate_proves_it() -> None:
 def test_a_list_that_refuses(crl: bytes, reason: str) -> None:
     with pytest.raises(NotProven, match=reason):
         unrevoked(GOOD, [load_crl(crl)], NOW)
+
+
+def partial(oid: x509.ObjectIdentifier, value: bytes, *, critical: bool) -> bytes:
+    """A list of the CA's that says of itself to be of a part of the certificates."""
+    builder = x509.CertificateRevocationListBuilder().issuer_name(CA.certificate.subject).last_update(
+        NOW - timedelta(days=3)).next_update(NOW + timedelta(days=3)).add_extension(
+            x509.UnrecognizedExtension(oid, value), critical)
+    return builder.sign(CA.key, hashes.SHA384()).public_bytes(Encoding.DER)
+
+
+@pytest.mark.parametrize("oid", [ExtensionOID.DELTA_CRL_INDICATOR, x509.ObjectIdentifier("1.2.3")])
+def test_a_list_of_a_part_of_the_certificates_proves_nothing(oid: x509.ObjectIdentifier) -> None:
+    with pytest.raises(NotProven, match="not of all its certificates"):
+        unrevoked(GOOD, [load_crl(partial(oid, b"\2\1\1", critical=True))], NOW)
+
+
+def test_a_list_of_users_certificates_alone_proves_nothing() -> None:
+    scope = x509.IssuingDistributionPoint(None, None, True, False, None, False, False)
+    builder = x509.CertificateRevocationListBuilder().issuer_name(CA.certificate.subject).last_update(
+        NOW - timedelta(days=3)).next_update(NOW + timedelta(days=3)).add_extension(scope, critical=True)
+    crl = load_crl(builder.sign(CA.key, hashes.SHA384()).public_bytes(Encoding.DER))
+    with pytest.raises(NotProven, match=r"not of all its certificates: 2\.5\.29\.28"):
+        unrevoked(GOOD, [crl], NOW)
+
+
+def test_an_issuer_that_may_not_sign_lists() -> None:
+    ca = issue("ca", ROOT, Form(may_list=False))
+    leaf = issue("leaf", ca, Form(authority=False))
+    with pytest.raises(NotProven, match="ca may not sign revocation lists"):
+        unrevoked(chain(leaf, ca, ROOT), [load_crl(revoke(ca))], NOW)
 
 
 RSA_ROOT = issue("root", key=rsa.generate_private_key(65537, 2048))

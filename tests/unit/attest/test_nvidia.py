@@ -174,6 +174,19 @@ def test_both_manifests_are_needed_and_none_may_be_revoked() -> None:
         "nvidia0.revocation"]
 
 
+def test_two_manifests_of_one_version_are_none() -> None:
+    """The last one would take the place of the other."""
+    loose = rim("600.1", resource(0, GOLDEN[1], b"\x09" * 48))
+    for given in ((DRIVER_RIM, loose), (loose, DRIVER_RIM)):
+        assert unproven(Device().json(), request(*given, VBIOS_RIM, roots=ROOTS)) == ["nvidia0.measurement"]
+    assert unproven(Device().json(), request(DRIVER_RIM, DRIVER_RIM, VBIOS_RIM, roots=ROOTS)) == [], "the same file"
+
+
+def test_an_authority_signs_no_manifest() -> None:
+    signed = rim("600.1", resource(0, GOLDEN[1]), signer=issue("RIM CA", RIM_ROOT))
+    assert "nvidia0.measurement" in unproven(Device().json(), request(signed, VBIOS_RIM, roots=ROOTS))
+
+
 @needs_vectors
 def test_no_value_of_a_public_manifest_can_be_edited() -> None:
     """Nor anything of its signature and certificates, but the line breaks in them."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.unit.attest.cases import (
     FLIPS,
@@ -26,8 +27,10 @@ from tests.unit.attest.cases import (
 )
 from tests.unit.attest.make_certificates import revoke
 from tests.unit.attest.make_snp import Changes, authorities, make
+from vmtool.attest.certificates import common_name, load_certificates
 from vmtool.attest.request import Request
 from vmtool.attest.snp.chain import find_chain, verify_snp_chain
+from vmtool.attest.snp.evidence_json import kind_of
 
 MILAN = ("snp/milan-vcek-report.bin", "snp/milan-vcek.der")
 REPORT_DATA = bytes.fromhex("ec6c52d7533cc2c4f45be7849cf112ab82b2009fe7bd43e71ed08c14400ad7e2")
@@ -224,6 +227,24 @@ def test_each_field_of_the_agents_json_has_its_type() -> None:
         assert not is_accepted(encode(document | {"cert_chain": [certificate | {"cert_type": odd}]}), asked), odd
     for odd in ODD[1:]:
         assert odd == [] or not is_accepted(encode(document | {"cert_chain": odd}), asked), odd
+
+
+@needs_vectors
+def test_a_certificate_is_what_it_is_called() -> None:
+    document, asked = json.loads(vector(JSON)), request()
+    [vcek] = document["cert_chain"]
+    assert vcek["cert_type"] == "VCEK"
+    authorities = load_certificates(vector("snp/genoa_ask_ark_asvk.pem"))
+    called = {common_name(each): kind_of(common_name(each)) for each in authorities}
+    assert called == {"SEV-Genoa": "ASK", "ARK-Genoa": "ARK", "SEV-VLEK-Genoa": "ASK"}
+    more = [{"cert_type": called[common_name(each)], "data": list(each.public_bytes(Encoding.DER))}
+            for each in authorities]
+    assert is_accepted(encode(document | {"cert_chain": [vcek, *more]}), asked)
+    for kind in ("ASK", "ARK", "VLEK"):
+        assert not is_accepted(encode(document | {"cert_chain": [vcek | {"cert_type": kind}]}), asked), kind
+    for item in more:
+        for kind in {"ASK", "ARK", "VCEK", "VLEK"} - {item["cert_type"]}:
+            assert not is_accepted(encode(document | {"cert_chain": [vcek, item | {"cert_type": kind}]}), asked)
 
 
 def same(odd: Any, value: Any) -> bool:

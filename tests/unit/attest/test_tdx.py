@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,9 @@ from tests.unit.attest.cases import FLIPS, flipped, index, is_accepted, needs_ve
 from tests.unit.attest.make_certificates import issue
 from vmtool.attest.recognise import appraise_file
 from vmtool.attest.request import Request, Roots
+from vmtool.attest.tdx import claims
+from vmtool.attest.tdx.quote import check_form
+from vmtool.attest.tdx.verify import Verified
 
 pytestmark = needs_vectors
 QUOTE, COLLATERAL, AT = "tdx/quote-b0c06f.bin", "tdx/collateral-b0c06f-2025.json", "2025-06-20T00:00:00Z"
@@ -89,6 +93,48 @@ def test_a_key_of_the_collateral_that_occurs_twice() -> None:
     text = vector(COLLATERAL)
     twice = b'{"tcb_info": "{}",' + text.lstrip()[1:]
     assert not is_accepted(vector(QUOTE), request(twice, at=AT))
+
+
+@pytest.mark.parametrize(("more", "why"), [
+    ({"more": ""}, "unknown keys: more"), ({"tcb_info": None}, "tcb_info is no text"),
+    ({"pck_certificate_chain": ""}, ""), ({"pck_certificate_chain": 7}, "no text")])
+def test_collateral_has_its_own_parts_and_no_others(more: dict[str, Any], why: str) -> None:
+    """A part that nobody knows, nobody checks."""
+    changed = json.dumps(json.loads(vector(COLLATERAL)) | more).encode()
+    found = appraise_file(vector(QUOTE), request(changed, at=AT))
+    assert any(claim.verdict == "failed" and why in claim.evidence for each in found for claim in each.claims), found
+
+
+@pytest.mark.parametrize(("of", "accepted"), [("tdx/quote-b0c06f.bin", True), ("tdx/quote-v5-90c06f.bin", False)])
+def test_collateral_with_the_chain_of_a_platforms_key_is_of_that_platform(of: str, accepted: bool) -> None:
+    chain = check_form(vector(of)).certificates.decode()
+    given = json.dumps(json.loads(vector(COLLATERAL)) | {"pck_certificate_chain": chain}).encode()
+    assert is_accepted(vector(QUOTE), request(given, at=AT)) == accepted
+    assert is_accepted(vector(QUOTE), request(given.replace(json.dumps(chain).encode(), b"null"), at=AT))
+
+
+def test_of_several_files_of_collateral_the_newest_evaluation_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An older one by which the platform was up to date helps nobody, whoever gave it along, in whatever place."""
+    genuine = claims.verify_quote(vector(QUOTE), vector(COLLATERAL).decode(), good())
+    older, newer = vector(COLLATERAL), vector(COLLATERAL) + b" "
+
+    def verify(data: bytes, text: str, asked: Request) -> Verified:
+        number = genuine.tcb_info["tcbEvaluationDataNumber"]
+        return genuine if text == older.decode() else replace(
+            genuine, status="OutOfDate", tcb_info=dict(genuine.tcb_info) | {"tcbEvaluationDataNumber": number + 1})
+
+    monkeypatch.setattr(claims, "verify_quote", verify)
+    for given in ((older, newer), (newer, older)):
+        assert unproven(vector(QUOTE), request(*given, at=AT)) == ["tdx.tcb"]
+    assert unproven(vector(QUOTE), request(older, at=AT)) == []
+
+
+def test_an_event_log_beside_a_quote_is_not_called_proven() -> None:
+    for log, shown in ((None, "no event log"), (base64.b64encode(b"any").decode(), "not replayed: 3 bytes")):
+        evidence = json.dumps({"quote": base64.b64encode(vector(QUOTE)).decode(), "cc_eventlog": log}).encode()
+        [claim] = [claim for each in appraise_file(evidence, good()) for claim in each.claims
+                   if claim.id == "tdx.event-log"]
+        assert (claim.verdict, shown in claim.evidence) == ("not-checked", True), claim
 
 
 def test_another_root_is_not_trusted() -> None:

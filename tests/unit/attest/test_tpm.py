@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from tests.unit.attest.cases import FLIPS, NOW, flipped, is_accepted, request, unproven
 from tests.unit.attest.make_certificates import Form, issue, revoke
 from tests.unit.attest.make_tpm import ATTRIBUTES, EVENTS, KEY, NONCE, Tpm, log, name, public, registers
 from vmtool.attest.request import Request, Roots
+from vmtool.attest.tpm.challenge import AK_USAGE, EK_USAGE
 
 ROOT = issue("TPM Root")
 ROOTS = Roots({"tpm-maker.pem": ROOT.pem})
@@ -68,6 +71,23 @@ def test_a_key_with_a_certificate_of_a_maker() -> None:
                   issue("AK", issue("TPM Root"), Form(authority=False), key=KEY)):
         assert unproven(Tpm(certificate=other.pem).json(), request(roots=ROOTS)) == ["tpm.key-binding"]
     assert unproven(Tpm().json(), request(roots=ROOTS)) == ["tpm.key-binding"], "neither certificate nor enrolled"
+
+
+NO_SIGNATURES = x509.KeyUsage(**dict.fromkeys((
+    "digital_signature", "content_commitment", "data_encipherment", "key_agreement", "key_cert_sign", "crl_sign",
+    "encipher_only", "decipher_only"), False), key_encipherment=True)
+
+
+@pytest.mark.parametrize(("usages", "wrong"), [
+    ([x509.ExtendedKeyUsage([AK_USAGE])], []), ([x509.ExtendedKeyUsage([EK_USAGE, AK_USAGE])], []),
+    ([x509.ExtendedKeyUsage([EK_USAGE])], ["tpm.key-binding"]),
+    ([x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])], ["tpm.key-binding"]),
+    ([NO_SIGNATURES], ["tpm.key-binding"]), ([NO_SIGNATURES, x509.ExtendedKeyUsage([AK_USAGE])], ["tpm.key-binding"]),
+])
+def test_a_makers_certificate_of_another_use_makes_no_attestation_key(usages: list[Any], wrong: list[str]) -> None:
+    """Nobody signs what the public area says of a key: a key of software could be called a restricted one."""
+    leaf = issue("key", ROOT, Form(authority=False, usages=usages), key=KEY)
+    assert unproven(Tpm(certificate=leaf.pem).json(), request(roots=ROOTS, nonce=NONCE)) == wrong
 
 
 @FLIPS

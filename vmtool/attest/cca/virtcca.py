@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from vmtool.attest.appraisal import Appraisal, Check, NotRequested, appraise
-from vmtool.attest.cca.claims import realm_checks
+from vmtool.attest.cca.claims import realm_checks, verify_lifecycle, verify_platform
 from vmtool.attest.cca.token import Token, parse_token
 from vmtool.attest.certificates import load_certificates, require_leaf, verify_chain
 from vmtool.attest.cose import PublicKey, verify_sign1
@@ -58,6 +58,8 @@ class _Checks:
         yield "chain", self.verify_chain
         yield from self.request.chain_checks(lambda: self.chain)
         yield "platform-signature", self.platform_signature
+        yield "debug", self.lifecycle
+        yield "platform", self.platform
         yield from realm_checks(self.token.realm, self.token.platform, self.request, self.request.reference.virtcca)
         yield "event-log", self.event_log
 
@@ -80,6 +82,19 @@ class _Checks:
         require(_spki(self.token.realm.key) == _spki(key),
                 "the platform's part is absent, and the guest's key is not the device's")
         return "the guest's key is the device's own"
+
+    def lifecycle(self) -> str:
+        if self.token.platform is None:
+            raise NotRequested("without the platform's part nothing says it")
+        return verify_lifecycle(self.token.platform)
+
+    def platform(self) -> str:
+        """Who expects values of the platform does not take a token that leaves its part out."""
+        expected = self.request.reference.virtcca
+        if self.token.platform is None:
+            require(expected.implementation is None and not expected.software, "the platform's part is absent")
+            raise NotRequested("the platform's part is absent")
+        return verify_platform(self.token.platform, expected)
 
     def _device_key(self) -> PublicKey:
         key = self.device.public_key()

@@ -131,8 +131,9 @@ class _Checks:
 
         if not self.request.collateral.rims:
             raise NotRequested("no reference manifests given: --collateral RIM")
-        rims = {rim.version.upper(): rim for rim in (verify_rim(data, self.request)
-                                                     for data in self.request.collateral.rims)}
+        found = [verify_rim(data, self.request) for data in dict.fromkeys(self.request.collateral.rims)]
+        rims = {rim.version.upper(): rim for rim in found}
+        require(len(rims) == len(found), f"several manifests are of one version: given are {', '.join(rims)}")
         golden: dict[int, tuple[bytes, ...]] = {}
         for version in filter(None, (self.report.driver, self.report.vbios)):
             require(version.upper() in rims, f"no manifest is for version {version}: given are {', '.join(rims)}")

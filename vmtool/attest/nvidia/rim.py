@@ -12,11 +12,12 @@ from signxml.algorithms import DigestAlgorithm, SignatureMethod
 from signxml.verifier import SignatureConfiguration, XMLVerifier
 
 from vmtool.attest.appraisal import Appraisal, NotChecked, NotRequested, appraise
-from vmtool.attest.certificates import load_certificates, verify_chain, verify_dates, verify_unrevoked
+from vmtool.attest.certificates import load_certificates, require_leaf, verify_chain, verify_dates
 from vmtool.attest.cursor import require
 from vmtool.attest.find_chain import find_path
 from vmtool.attest.foreign_json import from_base64
 from vmtool.attest.request import Request
+from vmtool.attest.revocation import verify_unrevoked
 from vmtool.frozen import dataclass
 
 NAME, TITLE = "rim", "NVIDIA reference manifest"
@@ -63,6 +64,7 @@ def verify_rim(data: bytes, request: Request) -> Rim:
     require(bool(presented), "the manifest has no certificate")
     chain = find_path(presented[0], presented[1:], request.roots.certificates("nvidia-rim"))
     require(set(presented) <= set(chain), "a certificate of the manifest is not of its signer's chain")
+    require_leaf(chain[0])
     verify_chain(chain)
     verify_dates(chain, request.at)
     with contextlib.suppress(NotChecked, NotRequested):

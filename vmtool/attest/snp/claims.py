@@ -14,9 +14,10 @@ from vmtool.attest.appraisal import (
     appraise,
     compare_padded,
 )
-from vmtool.attest.certificates import verify_dates, verify_unrevoked
+from vmtool.attest.certificates import verify_dates
 from vmtool.attest.cursor import require
 from vmtool.attest.request import Request, require_one_of
+from vmtool.attest.revocation import verify_unrevoked
 from vmtool.attest.snp.chain import (
     SnpChain,
     find_chain,

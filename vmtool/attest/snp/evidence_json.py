@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from cryptography import x509
+
+from vmtool.attest.certificates import common_name, load_certificates
 from vmtool.attest.cursor import require
 from vmtool.attest.foreign_json import mapping, number, octets, text
 from vmtool.serving.kbs.snp_json import (
@@ -25,8 +28,10 @@ from vmtool.serving.kbs.snp_json import (
 
 FIELDS = frozenset({*NUMBERS, *LATER_NUMBERS, *OCTETS, *TCBS, *VERSIONS, "signature"})
 KEYS = frozenset({"attestation_report", "cert_chain"})
-# What they are is in them; here they are only named.
-CERTIFICATES = ("ARK", "ASK", "VCEK", "VLEK")
+# How the common names of certificates begin, by what the evidence calls them; the longest that fits is theirs.
+CERTIFICATES = {"ARK": "ARK-", "ASK": "SEV-", "VCEK": "SEV-VCEK", "VLEK": "SEV-VLEK"}
+# The intermediate of VLEKs, which is an ASK as well.
+ASVK = "SEV-VLEK-"
 
 
 def rebuild_report(value: object) -> bytes:
@@ -68,8 +73,12 @@ def _tcb(value: object, name: str) -> bytes:
     return bytes(tcb)
 
 
-def certificates_of(value: object) -> Iterator[bytes]:
-    """The certificates that came with the report; none when there is no chain."""
+def certificates_of(value: object) -> Iterator[x509.Certificate]:
+    """The certificates that came with the report; none when there is no chain.
+
+    Raises:
+        NotProven: one is called something else than it is.
+    """
     if value is None:
         return
     if not isinstance(value, list):
@@ -79,4 +88,12 @@ def certificates_of(value: object) -> Iterator[bytes]:
         entry = mapping(item, "cert_chain", frozenset({"cert_type", "data"}))
         kind = text(entry.get("cert_type"), "cert_type")
         require(kind in CERTIFICATES, f"a certificate of the unknown type {kind[:20]!r}")
-        yield octets(entry.get("data"), "data")
+        for certificate in load_certificates(octets(entry.get("data"), "data")):
+            require(kind == kind_of(common_name(certificate)), f"a {common_name(certificate)[:40]!r} is called {kind}")
+            yield certificate
+
+
+def kind_of(name: str) -> str:
+    """What evidence calls a certificate of that common name; empty for one that is none of AMD's."""
+    fitting = [kind for kind, start in CERTIFICATES.items() if name.startswith(start)]
+    return "ASK" if name.startswith(ASVK) else max(fitting, key=lambda kind: len(CERTIFICATES[kind]), default="")

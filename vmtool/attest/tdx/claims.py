@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import datetime
 from functools import cached_property
-from typing import Any
-
-import dcap_qvl
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from vmtool.attest.appraisal import (
     Appraisal,
@@ -21,43 +17,35 @@ from vmtool.attest.appraisal import (
     compare_padded,
     describe,
 )
-from vmtool.attest.certificates import load_certificates, verify_chain, verify_dates
 from vmtool.attest.cursor import require
-from vmtool.attest.foreign_json import parse_json
 from vmtool.attest.request import Request, require_one_of
 from vmtool.attest.tdx.quote import QuoteForm, check_form
+from vmtool.attest.tdx.verify import Verified, is_outdated, verify_pem, verify_quote
 from vmtool.frozen import dataclass
 from vmtool.tee.tdx import TDX
 
 # Bit 0 of the TD's attributes; bits 1 to 7 are under debugging too (Intel TDX module ABI, ATTRIBUTES).
 DEBUG = 0xff
-CHAINS = ("pck_crl_issuer_chain", "tcb_info_issuer_chain", "qe_identity_issuer_chain")
 REGISTERS = ("rtmr0", "rtmr1", "rtmr2", "rtmr3")
 
 
-@dataclass(frozen=True)
-class Verified:
-    """What dcap-qvl has verified: the report's fields, the status of its firmware, the collateral's own values."""
-
-    fields: Mapping[str, Any]
-    status: str
-    advisories: tuple[str, ...]
-    tcb_info: Mapping[str, Any]
-
-
-def appraise_tdx(data: bytes, request: Request) -> Appraisal:
+def appraise_tdx(data: bytes, log: bytes, request: Request) -> Appraisal:
     """Check a quote against collateral of Intel.
+
+    Args:
+        log: of the guest's events; empty for none.
 
     Raises:
         NotProven: it is no quote.
     """
-    return appraise(TDX.name, TDX.title, _Checks(data, check_form(data), request).all())
+    return appraise(TDX.name, TDX.title, _Checks(data, check_form(data), log, request).all())
 
 
 @dataclass(frozen=True)
 class _Checks:
     data: bytes
     form: QuoteForm
+    log: bytes
     request: Request
 
     def all(self) -> Iterator[Check]:
@@ -77,19 +65,22 @@ class _Checks:
         yield "host-data", lambda: self._padded("MRCONFIGID", "mr_config_id", reference.mrconfigid)
         yield "owner", lambda: self._padded("MROWNER", "mr_owner", reference.mrowner)
         yield "module", lambda: require_one_of("MRSEAM", self.field("mr_seam"), reference.mrseam)
+        yield "event-log", self.event_log
 
     @cached_property
     def verified(self) -> Verified:
         collateral = self.request.collateral.tdx
         if not collateral:
             raise NotChecked("Intel's collateral for this platform is not there: --collateral FILE")
-        reasons = []
+        reasons, found = [], []
         for text in collateral:
             try:
-                return verify_quote(self.data, text, self.request)
+                found.append(verify_quote(self.data, text, self.request))
             except BaseException as error:
                 reasons.append(describe(error))
-        outdated = all(_is_outdated(text, self.request.at) for text in collateral)
+        if found:  # whoever gives an older one along gains nothing by it
+            return max(found, key=lambda each: each.age)
+        outdated = all(is_outdated(text, self.request.at) for text in collateral)
         raise (Outdated if outdated else NotProven)("; ".join(reasons))
 
     def field(self, name: str) -> bytes:
@@ -125,46 +116,10 @@ class _Checks:
         require(not attributes[0] & DEBUG, f"TD attributes {attributes.hex()} allow debugging")
         return f"TD attributes {attributes.hex()}: no debugging"
 
+    def event_log(self) -> str:
+        raise NotRequested(f"not replayed: {len(self.log)} bytes" if self.log else "no event log was presented")
+
     def _padded(self, what: str, name: str, expected: bytes | None) -> str:
         if expected is None:
             raise NotRequested(f"{self.field(name).hex()}; nothing to compare with: --reference")
         return compare_padded(what, self.field(name), expected)
-
-
-def _is_outdated(collateral: str, at: datetime) -> bool:
-    """Whether Intel made it for another time: then it contradicts no quote."""
-    try:
-        info = parse_json(parse_json(collateral)["tcb_info"])
-        return not datetime.fromisoformat(info["issueDate"]) <= at <= datetime.fromisoformat(info["nextUpdate"])
-    except Exception:
-        return False
-
-
-def verify_pem(text: bytes, request: Request) -> str:
-    """A chain that ends with Intel's root, and nothing else.
-
-    Raises:
-        NotProven: it does not.
-    """
-    chain = load_certificates(text)
-    require(chain[-1] in request.roots.certificates("intel-sgx"), "the chain does not end with Intel's root")
-    return f"{verify_chain(chain)}; {verify_dates(chain, request.at)}"
-
-
-def verify_quote(data: bytes, collateral: str, request: Request) -> Verified:
-    """Verify a quote with one file of collateral.
-
-    Raises:
-        Exception: it is not genuine, or the collateral is of another platform or time.
-    """
-    values = parse_json(collateral)
-    for name in CHAINS:
-        verify_pem(values[name].encode(), request)
-    [root] = request.roots.certificates("intel-sgx")
-    report = dcap_qvl.verify_with_root_ca(data, dcap_qvl.QuoteCollateralV3.from_json(collateral),
-                                          root.public_bytes(Encoding.DER), int(request.at.timestamp()))
-    [(kind, fields)] = parse_json(report.to_json())["report"].items()
-    require(kind.startswith("TD"), f"the report is of kind {kind}, not TDX")
-    # A report of version 1.5 has that of 1.0 inside.
-    return Verified({**fields.pop("base", {}), **fields}, report.status, tuple(report.advisory_ids),
-                    parse_json(values["tcb_info"]))

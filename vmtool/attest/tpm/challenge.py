@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtensionOID
 
 from vmtool.attest.appraisal import NotProven
-from vmtool.attest.certificates import fingerprint, require_leaf, verify_chain, verify_dates
+from vmtool.attest.certificates import common_name, fingerprint, require_leaf, verify_chain, verify_dates
 from vmtool.attest.cose import PublicKey
 from vmtool.attest.cursor import require
 from vmtool.attest.find_chain import find_path
@@ -28,6 +28,8 @@ from vmtool.records import record_of, record_text
 CRITICAL = frozenset({ExtensionOID.SUBJECT_ALTERNATIVE_NAME})
 # tcg-kp-EKCertificate: without it any certificate of the maker would do.
 EK_USAGE = x509.ObjectIdentifier("2.23.133.8.1")
+# tcg-kp-AIKCertificate.
+AK_USAGE = x509.ObjectIdentifier("2.23.133.8.3")
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,20 @@ def verify_endorsement(chain: Sequence[x509.Certificate]) -> str:
     usages = [item.value for item in chain[0].extensions if isinstance(item.value, x509.ExtendedKeyUsage)]
     require(any(EK_USAGE in usage for usage in usages), "the certificate is not one of an endorsement key")
     return verify_chain(chain, CRITICAL)
+
+
+def require_attestation_key(certificate: x509.Certificate) -> None:
+    """A certificate that limits its key's use has signing among it, and attestation: what the public area says of a key
+    is not signed, so any other key that the same makers certify would do.
+
+    Raises:
+        NotProven: it is of another use.
+    """
+    for value in (item.value for item in certificate.extensions):
+        require(not isinstance(value, x509.KeyUsage) or value.digital_signature,
+                f"{common_name(certificate)}: its key is not for signatures")
+        require(not isinstance(value, x509.ExtendedKeyUsage) or AK_USAGE in value,
+                f"{common_name(certificate)} is not one of an attestation key")
 
 
 def verify_activation(challenge: Challenge, certificate: x509.Certificate, key: bytes, activated: bytes) -> None:

@@ -15,7 +15,12 @@ from vmtool.attest.cursor import require
 from vmtool.attest.find_chain import find_path
 from vmtool.attest.request import Request
 from vmtool.attest.tpm.booted import what_differs
-from vmtool.attest.tpm.challenge import read_challenge, verify_activation, verify_endorsement
+from vmtool.attest.tpm.challenge import (
+    read_challenge,
+    require_attestation_key,
+    verify_activation,
+    verify_endorsement,
+)
 from vmtool.attest.tpm.event_log import BANKS, SIZES, Event, parse_log, replay
 from vmtool.attest.tpm.evidence_json import Presented, Registers, parse_evidence
 from vmtool.attest.tpm.structures import (
@@ -87,6 +92,7 @@ class _Checks:
 
     def certified(self) -> str:
         require_leaf(self.chain[0])
+        require_attestation_key(self.chain[0])
         certified = self.chain[0].public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         require(certified == self.key.key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
                 "the certificate is of another key")

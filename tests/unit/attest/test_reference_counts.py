@@ -1,0 +1,59 @@
+"""Each value that a file of reference values may have is compared: another one than is shown lets nothing pass."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.unit.attest import make_cca, make_nvidia, make_tpm
+from tests.unit.attest.cases import is_accepted, needs_vectors, request, vector
+from tests.unit.attest.make_snp import Changes, authorities, make
+from tests.unit.attest.test_cca import CCA, PLATFORM
+from tests.unit.attest.test_tdx import AT, COLLATERAL, QUOTE
+from vmtool.attest.reference import Reference
+
+OTHER = "ab" * 48
+CCA_WRONG = {"rim": OTHER[:64], "rem": [OTHER[:64]] * 4, "personalization": "01", "implementation": OTHER[:64],
+             "software": [OTHER[:64]]}
+# What the evidence below does not show; of each section all fields, by their names.
+WRONG: dict[str, dict[str, Any]] = {
+    "snp": {"measurement": OTHER, "host_data": "01", "min_tcb": {"microcode": 255}, "max_vmpl": 0, "allow_smt": False,
+            "product": "Milan"},
+    "tdx": {"mrtd": OTHER, "rtmr0": OTHER, "rtmr1": OTHER, "rtmr2": OTHER, "rtmr3": OTHER, "mrseam": OTHER,
+            "mrconfigid": "01", "mrowner": "01", "tcb_status": ["OutOfDate"], "min_evaluation": 1 << 20},
+    "cca": CCA_WRONG, "virtcca": CCA_WRONG,
+    "nvidia": {"count": 2, "driver": "1", "vbios": "1", "protected_pcie": False},
+    "tpm": {"keys": [OTHER], "pcrs": {"sha256": {4: OTHER[:64]}}},
+}
+# What passes without the value: nothing is shown that a default refuses.
+RIGHT: dict[str, dict[str, Any]] = {"snp": {"max_vmpl": 1}, "tpm": {"keys": [make_tpm.name(make_tpm.KEY)]}}
+
+
+def shown(section: str) -> tuple[bytes, dict[str, Any]]:
+    """Good evidence, and what a request for it has."""
+    if section == "snp":
+        report, vcek = make(Changes(report=((0x30, b"\1"),)))
+        return report, {"collateral": [vcek], "roots": authorities()[2]}
+    if section == "tdx":
+        return vector(QUOTE), {"collateral": [vector(COLLATERAL)], "at": AT}
+    return {"cca": (make_cca.Made(platform_key=PLATFORM).token(), {"roots": CCA}),
+            "virtcca": (make_cca.Made().virtcca(), {"roots": make_cca.ROOTS}),
+            "nvidia": (make_nvidia.Device().json(), {"roots": make_nvidia.ROOTS}),
+            "tpm": (make_tpm.Tpm().json(), {})}[section]
+
+
+@needs_vectors
+@pytest.mark.parametrize("section", WRONG)
+def test_each_value_is_compared(section: str) -> None:
+    assert WRONG[section].keys() == Reference.model_fields[section].annotation.model_fields.keys()  # type: ignore[union-attr]
+    evidence, given = shown(section)
+    collateral = given.pop("collateral", [])
+    right = RIGHT.get(section, {})
+    assert is_accepted(evidence, request(*collateral, **given, **{section: right}))
+    for name, value in WRONG[section].items():
+        assert not is_accepted(evidence, request(*collateral, **given, **{section: right | {name: value}})), name
+
+
+def test_each_section_is_there() -> None:
+    assert WRONG.keys() == Reference.model_fields.keys() - {"api_version", "kind", "launch"}
