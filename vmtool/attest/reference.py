@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer, ValidationError
 
-from vmtool import documents
 from vmtool.errors import Refused
 from vmtool.schema import Strict, defaults
 from vmtool.tee.snp import SNP
@@ -173,6 +172,8 @@ def read_reference(path: Path) -> Reference:
     Raises:
         Refused: every mistake at once, with its place.
     """
+    from vmtool import documents  # YAML is slow to import, and most evidence comes without such a file
+
     document = documents.read(path)
     problems = {place: str(problem) for place, problem in document.problems.items()}
     try:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
-
-from cryptography import x509
+from typing import TYPE_CHECKING
 
 from vmtool.attest.appraisal import Check, NotChecked, NotRequested, compare_padded
-from vmtool.attest.certificates import load_certificates, verify_dates
 from vmtool.attest.cursor import require
 from vmtool.attest.reference import NO_REFERENCE, Reference
-from vmtool.attest.revocation import verify_unrevoked
 from vmtool.frozen import dataclass
+
+if TYPE_CHECKING:  # a bundle without evidence is verified without it
+    from cryptography import x509
 
 CERTIFICATE_FILES, KEY_FILES = (".pem",), (".jwk", ".json")
 
@@ -33,6 +33,8 @@ class Roots:
         Raises:
             NotChecked: there are none.
         """
+        from vmtool.attest.certificates import load_certificates
+
         files = [data for name, data in self.files.items()
                  if name.startswith(prefix) and name.endswith(CERTIFICATE_FILES)]
         if not files:
@@ -101,6 +103,9 @@ class Request:
         Args:
             chain: gives it; what it raises is the reason of both.
         """
+        from vmtool.attest.certificates import verify_dates
+        from vmtool.attest.revocation import verify_unrevoked
+
         yield "dates", lambda: verify_dates(chain(), self.at)
         yield "revocation", lambda: verify_unrevoked(chain(), self.collateral.crls, self.at)
 

@@ -199,8 +199,8 @@ ALONE = Made(guest=DEVICE.key, key_octets=spki(DEVICE.key), platform=None)
 ])
 def test_the_platform_of_virtcca_is_compared_as_that_of_cca(made: Made, reference: dict[str, Any],
                                                             wrong: list[str]) -> None:
-    expected = {"virtcca": {"rim": "01" * 32} | reference}
-    assert unproven(made.virtcca(), request(roots=ROOTS, nonce=NONCE, **expected)) == wrong
+    asked = request(roots=ROOTS, nonce=NONCE, virtcca={"rim": "01" * 32} | reference)
+    assert unproven(made.virtcca(), asked) == wrong
 
 
 @FLIPS

@@ -15,7 +15,7 @@ from vmtool.attest.recognise import appraise_file
 from vmtool.attest.request import Request, Roots
 from vmtool.attest.tdx import claims
 from vmtool.attest.tdx.quote import check_form
-from vmtool.attest.tdx.verify import Verified
+from vmtool.attest.tdx.verify import Verified, verify_quote
 
 pytestmark = needs_vectors
 QUOTE, COLLATERAL, AT = "tdx/quote-b0c06f.bin", "tdx/collateral-b0c06f-2025.json", "2025-06-20T00:00:00Z"
@@ -115,7 +115,7 @@ def test_collateral_with_the_chain_of_a_platforms_key_is_of_that_platform(of: st
 
 def test_of_several_files_of_collateral_the_newest_evaluation_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     """An older one by which the platform was up to date helps nobody, whoever gave it along, in whatever place."""
-    genuine = claims.verify_quote(vector(QUOTE), vector(COLLATERAL).decode(), good())
+    genuine = verify_quote(vector(QUOTE), vector(COLLATERAL).decode(), good())
     older, newer = vector(COLLATERAL), vector(COLLATERAL) + b" "
 
     def verify(data: bytes, text: str, asked: Request) -> Verified:
