@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.unit.attest import make_cca, make_nvidia, make_tpm
 from tests.unit.attest.cases import is_accepted, needs_vectors, request, vector
 from tests.unit.attest.make_snp import Changes, authorities, make
-from tests.unit.attest.test_cca import CCA, PLATFORM
-from tests.unit.attest.test_tdx import AT, COLLATERAL, QUOTE
 from vmtool.attest.reference import Reference
+from vmtool.attest.request import Roots
 
+PLATFORM = ec.generate_private_key(ec.SECP384R1())
 OTHER = "ab" * 48
 CCA_WRONG = {"rim": OTHER[:64], "rem": [OTHER[:64]] * 4, "personalization": "01", "implementation": OTHER[:64],
              "software": [OTHER[:64]]}
@@ -36,8 +37,10 @@ def shown(section: str) -> tuple[bytes, dict[str, Any]]:
         report, vcek = make(Changes(report=((0x30, b"\1"),)))
         return report, {"collateral": [vcek], "roots": authorities()[2]}
     if section == "tdx":
-        return vector(QUOTE), {"collateral": [vector(COLLATERAL)], "at": AT}
-    return {"cca": (make_cca.Made(platform_key=PLATFORM).token(), {"roots": CCA}),
+        return vector("tdx/quote-b0c06f.bin"), {"collateral": [vector("tdx/collateral-b0c06f-2025.json")],
+                                                "at": "2025-06-20T00:00:00Z"}
+    return {"cca": (make_cca.Made(platform_key=PLATFORM).token(), {
+                "roots": Roots({"cca-test.jwk": make_cca.jwk(PLATFORM)})}),
             "virtcca": (make_cca.Made().virtcca(), {"roots": make_cca.ROOTS}),
             "nvidia": (make_nvidia.Device().json(), {"roots": make_nvidia.ROOTS}),
             "tpm": (make_tpm.Tpm().json(), {})}[section]
