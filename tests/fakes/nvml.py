@@ -60,6 +60,16 @@ class Gpu:
     size: int | None = None
 
 
+class Settings(ctypes.Structure):
+    """nvmlSystemConfComputeSettings_v1_t."""
+
+    _fields_ = [(name, ctypes.c_uint) for name in ("version", "environment", "ccFeature", "devToolsMode",
+                                                   "multiGpuMode")]
+
+    def __init__(self) -> None:
+        super().__init__(version=0x1000014)
+
+
 @dataclass
 class FakeNvml:
     """The module; each GPU's handle is itself."""
@@ -68,6 +78,9 @@ class FakeNvml:
     init: int | None = None
     confidential: int = 1
     developer: int = 0
+    multi_gpu: int = 0
+    settings_status: int = 0
+    c_nvmlSystemConfComputeSettings_v1_t: type[Settings] = Settings  # noqa: N815
     asked: list[str] = field(default_factory=list)
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
@@ -95,6 +108,12 @@ class FakeNvml:
 
     def _SystemGetConfComputeState(self) -> SimpleNamespace:  # noqa: N802
         return SimpleNamespace(environment=1, ccFeature=self.confidential, devToolsMode=self.developer)
+
+    def _SystemGetConfComputeSettings(self, pointer: Any) -> int:  # noqa: N802
+        found = ctypes.cast(pointer, ctypes.POINTER(Settings)).contents
+        assert found.version == 0x1000014, "NVML refuses any other"
+        found.ccFeature, found.devToolsMode, found.multiGpuMode = self.confidential, self.developer, self.multi_gpu
+        return self.settings_status
 
     def _DeviceGetCount(self) -> int:  # noqa: N802
         return len(self.gpus)

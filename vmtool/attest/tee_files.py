@@ -18,13 +18,15 @@ class Files:
     Args:
         tee: of the launch; evidence: the instance's directory of it.
         collateral: the host's directory of certificates, revocation lists and makers' collateral; it need not be there.
+        key: the instance's API key, with which nobody without one can keep its host from asking.
     """
 
     tee: str
     evidence: Path
     collateral: Path
+    key: Path
 
 
 def files_of(paths: Paths, tee: str) -> Files:
     """Those of an instance."""
-    return Files(tee, paths.evidence, paths.directory.parents[1] / COLLATERAL)
+    return Files(tee, paths.evidence, paths.directory.parents[1] / COLLATERAL, paths.key)

@@ -13,7 +13,7 @@ import pytest
 
 from tests.integration.serving.attacked import Attack, attack
 from tests.integration.serving.certificates import issue, lines
-from tests.integration.serving.floods import KEYED
+from tests.integration.serving.floods import BEARER, KEYED
 from vmtool.serving.evidence.binding import PATH
 from vmtool.serving.front import connection as front_connection
 from vmtool.serving.front.connection import Connection
@@ -28,8 +28,8 @@ LENGTH = b"Content-Length: %d\r\n\r\n" % len(BODY)
 class Peer:
     """One that sends as fast as it is taken, and what the front has of it."""
 
-    def __init__(self, one: Attack) -> None:
-        self.one, self.sock = one, one.peers[0]
+    def __init__(self, one: Attack, number: int = 0) -> None:
+        self.one, self.sock = one, one.peers[number]
         self.sock.setblocking(False)
 
     async def asks(self, sent: bytes) -> Connection:
@@ -97,6 +97,20 @@ def test_what_comes_while_a_request_waits_is_not_piled_up(scene: Callable[[Peer]
             assert await scene(Peer(one)) <= 5 * one.front.limits.buffered
 
     asyncio.run(run())
+
+
+def test_who_shows_a_key_is_answered_when_all_questions_without_one_are_used_up(tmp_path: Path) -> None:
+    """So peers that ask for evidence without end do not keep the host from asking for it."""
+    async def run() -> None:
+        async with attack(tmp_path, "", peers=2) as one:
+            one.done.set()
+            one.front.evidence.all.take(one.front.limits.evidence)
+            for number, (key, status) in enumerate(((b"", b"429"), (BEARER.encode(), b"200"))):
+                peer = Peer(one, number)
+                peer.sock.send(EVIDENCE + key + b"\r\n")
+                assert (await peer.received()).startswith(b"HTTP/1.1 " + status)
+
+    asyncio.run(asyncio.wait_for(run(), 60))
 
 
 # There is no engine here.

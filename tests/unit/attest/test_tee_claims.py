@@ -110,7 +110,7 @@ def kept(paths: Paths, monkeypatch: pytest.MonkeyPatch, ask: Ask | BaseException
 
 def claim(paths: Paths, monkeypatch: pytest.MonkeyPatch, ask: Ask | BaseException, *, server: Server = TLS,
           tee: str = "snp", key: bytes = KEY, said: Claim = SAID, reader: Reader | None = None) -> Claim:
-    async def fetched(*given: object) -> Answered:
+    async def fetched(*given: object, **headers: object) -> Answered:
         if isinstance(ask, BaseException):
             raise ask
         return Answered(json.dumps(document(NONCE, key, ask)).encode(), NONCE, KEY)
@@ -125,6 +125,24 @@ def test_a_report_of_the_computed_guest_proves_it(paths: Paths, tmp_path: Path, 
     assert (found.id, found.verdict) == ("guest.tee", "proven"), found
     assert launch_digest(guest(tmp_path)).hex() in found.evidence and KEY.hex() in found.evidence
     assert json.loads((paths.evidence / ANSWER).read_text())["kind"] == "snp"
+
+
+def test_the_host_asks_with_its_key_so_that_nobody_keeps_it_from_asking(paths: Paths, monkeypatch: pytest.MonkeyPatch
+                                                                         ) -> None:
+    asked: list[dict[str, str]] = []
+
+    async def fetched(place: object, *, headers: dict[str, str]) -> Answered:
+        asked.append(headers)
+        raise NotVerified("no evidence")
+
+    monkeypatch.setattr(fetch, "fetch", fetched)
+    for key in ("", "sk-1234\n"):
+        if key:
+            paths.key.parent.mkdir(parents=True)
+            paths.key.write_text(key)
+        said = tee_claim(Workers(), SAID, ask_server.Order(TLS, files_of(paths, "snp")), "snp")
+        assert "no evidence" in said.evidence
+    assert asked == [{}, {"Authorization": "Bearer sk-1234"}]
 
 
 @pytest.mark.parametrize("change", [{"cmdline": "quieT"}, {"vcpus": 2}, {"initrd": None}])

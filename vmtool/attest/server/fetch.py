@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from vmtool.attest.server.dial import dialled
 from vmtool.attest.server.errors import NotNow, NotVerified
@@ -15,6 +16,7 @@ from vmtool.serving.front.pool import written
 from vmtool.serving.front.upstream import Upstream
 
 MOST, SECONDS, BUFFERED = 1 << 20, 30.0, 64 << 10
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 # A server that says so is asked again later.
 BUSY = (429, 500, 502, 503, 504)
 
@@ -28,11 +30,12 @@ class Answered:
     key: bytes
 
 
-async def fetch(place: Place, nonce: bytes | None = None) -> Answered:
+async def fetch(place: Place, nonce: bytes | None = None, headers: Mapping[str, str] = NO_HEADERS) -> Answered:
     """Ask once, on a connection of its own.
 
     Args:
         nonce: 32 bytes; None for new random ones.
+        headers: with the key of whoever has one.
 
     Raises:
         Unreachable: it is not there. NotNow: it is busy, too slow, or breaks off.
@@ -40,7 +43,8 @@ async def fetch(place: Place, nonce: bytes | None = None) -> Answered:
     """
     nonce = nonce or secrets.token_bytes(NONCE)
     async with dialled(place, BUFFERED) as (made, key):
-        head, _ = written("GET", f"{PATH}?nonce={nonce.hex()}", place.authority, {"Accept": "application/json"})
+        head, _ = written("GET", f"{PATH}?nonce={nonce.hex()}", place.authority,
+                          {"Accept": "application/json", **headers})
         try:
             async with asyncio.timeout(SECONDS):
                 await made.send(head, ())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from vmtool.attest.options import SERVER_PACKAGES, require_packages
 from vmtool.attest.tee_files import Files
-from vmtool.endpoint.client import Server, address_of
+from vmtool.endpoint.client import Server, address_of, authorization
 from vmtool.errors import NotReady
 from vmtool.frozen import dataclass
 from vmtool.machine import Host
@@ -49,7 +49,8 @@ def run(order: Order, host: Host) -> None:
                        hint="launch it with spec.tls: vmtool spec explain spec.tls")
     _, name, port = parse_url(str(address_of(host, order.server)))
     place = Place(name, port, known_server(order.server.trust), vouched=True)
-    found = asyncio.run(_patiently(lambda: fetch.fetch(place)))
+    shown = authorization(host, order.files.key) if host.exists(str(order.files.key)) else {}
+    found = asyncio.run(_patiently(lambda: fetch.fetch(place, headers=shown)))
     print_answer(host, order.files, found.data, answered(found.data, found.nonce, found.key))
 
 

@@ -6,6 +6,7 @@ The binding is in GPU images only, and NVML comes with the driver: without one o
 from __future__ import annotations
 
 import base64
+import ctypes
 import importlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ BINDING = "pynvml"
 ARCHITECTURES = {9: "HOPPER", 10: "BLACKWELL"}
 # NVML_ERROR_DRIVER_NOT_LOADED and NVML_ERROR_LIBRARY_NOT_FOUND: there is no GPU of NVIDIA's in here.
 NO_DRIVER = (9, 12)
+# NVML_CC_SYSTEM_MULTIGPU_PROTECTED_PCIE.
+PROTECTED_PCIE = 1
 # Of the form in which NVIDIA's SDK writes a device's evidence.
 VERSION = "1.0"
 
@@ -79,7 +82,19 @@ def _not_confidential(nvml: Any) -> str:
     state = nvml.nvmlSystemGetConfComputeState()
     if state.devToolsMode:
         return "its confidential mode is the developer mode, which protects nothing"
-    return "" if state.ccFeature else "it is not in confidential mode"
+    return "" if state.ccFeature or _protects_pcie(nvml) else "it is not in confidential mode"
+
+
+def _protects_pcie(nvml: Any) -> bool:
+    """Whether several GPUs are in the protected PCIe mode, in which each makes reports while the confidential mode is
+    off. An older binding or driver knows nothing of it."""
+    try:
+        settings = nvml.c_nvmlSystemConfComputeSettings_v1_t()
+        # The binding hands on what it is given, and NVML's status back.
+        status = nvml.nvmlSystemGetConfComputeSettings(ctypes.byref(settings))
+    except Exception:
+        return False
+    return status == 0 and settings.multiGpuMode == PROTECTED_PCIE
 
 
 def _ask(nvml: Any, index: int, bound: bytes, driver: str) -> Mapping[str, str] | str:

@@ -36,17 +36,18 @@ class GuestEvidence:
                  ask_devices: Callable[[bytes], Devices] = collect_devices) -> None:
         self.limits, self.ask, self.ask_devices = limits, ask, ask_devices
         self.all = Budget(limits.evidence, clock)
-        self.addresses = Budgets(limits.evidence_per_address, clock)
+        self.addresses, self.clients = (Budgets(limits.evidence_per_address, clock) for _ in range(2))
         self.turn, self.waiting = asyncio.Lock(), 0
         self.done = threading.Event()
         self.done.set()
 
-    async def respond(self, query: str, address: str, key: bytes) -> web.Response:
+    async def respond(self, query: str, address: str, key: bytes, client: str = "") -> web.Response:
         """The answer to one request.
 
         Args:
             query: of the request's target.
             key: the digest of the TLS key that the peer has seen.
+            client: name of the API key that it shows; empty without one, which will do.
 
         Raises:
             Denied: it is no such request, too many come, or the device gives nothing.
@@ -54,7 +55,7 @@ class GuestEvidence:
         asked = QUERY.fullmatch(query)
         if not asked:
             raise Denied(400, "ask with ?nonce= and 64 hexadecimal digits in lower case, new ones each time")
-        self._admit(address)
+        self._admit(address, client)
         self.waiting += 1
         try:
             async with asyncio.timeout(self.limits.evidence_seconds), self.turn:
@@ -66,15 +67,16 @@ class GuestEvidence:
         finally:
             self.waiting -= 1
 
-    def _admit(self, address: str) -> None:
-        """Within the budgets; who has used up his own takes nothing of the others'."""
-        own = self.addresses.of(address)
-        for budget in (own, self.all):
+    def _admit(self, address: str, client: str) -> None:
+        """Within the budgets; who has used up his own takes nothing of the others'. Those with a key have theirs apart:
+        whoever has none cannot keep the host from asking."""
+        budgets = (self.clients.of(client),) if client else (self.addresses.of(address), self.all)
+        for budget in budgets:
             if wait := budget.wait():
                 raise Denied(429, "evidence is asked for too often", {"Retry-After": str(math.ceil(wait))})
-        if self.waiting >= self.limits.evidence_waiting:
+        if self.waiting >= self.limits.evidence_waiting and not client:
             raise Busy(503, "others wait for evidence; try again")
-        for budget in (own, self.all):
+        for budget in budgets:
             budget.take(1)
 
     async def _collected(self, nonce: bytes, key: bytes) -> Mapping[str, object]:

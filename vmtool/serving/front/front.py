@@ -91,10 +91,9 @@ class Front:
                 await request.writer.drain()
                 check_form(request)
                 check_peer(connection.host, self.allow_from)
-                if match and not match.route.keyed:
-                    await self._turn()
-                    return connection.one_by_one(await self._without_key(request, connection, match))
                 client = self.clients.by_digest.get(shown_digest(request))
+                if match and not match.route.keyed:
+                    return connection.one_by_one(await self._open(request, connection, match, client))
                 if not client:
                     raise no_key()
                 connection.show_key()
@@ -119,12 +118,19 @@ class Front:
         async with self.keyless:
             await asyncio.sleep(0)
 
-    async def _without_key(self, request: web.BaseRequest, connection: Connection, match: Match) -> web.Response:
+    async def _open(self, request: web.BaseRequest, connection: Connection, match: Match, client: Client | None
+                    ) -> web.Response:
+        """What needs no key; who shows one all the same is not among those who have none."""
+        if client:
+            connection.show_key()
+        else:
+            await self._turn()
         if match.route.path == EVIDENCE:
             query = request.message.path.partition("?")[2]
             # What the guest's device needs is not this peer's slowness.
             connection.until = asyncio.get_running_loop().time() + self.limits.evidence_seconds
-            return await self.evidence.respond(query, connection.address, connection.key)
+            return await self.evidence.respond(query, connection.address, connection.key,
+                                               client.token.name if client else "")
         return await self._health()
 
     async def _health(self) -> web.Response:

@@ -53,6 +53,16 @@ def test_a_real_gpu_that_is_not_in_confidential_mode() -> None:
     assert collect_devices(BOUND, real) == Devices(notes=("GPU 0 gives no evidence: it is not in confidential mode",))
 
 
+@pytest.mark.parametrize(("multi_gpu", "status", "shown"), [(1, 0, 2), (0, 0, 0), (2, 0, 0), (1, 3, 0)])
+def test_gpus_under_protected_pcie_make_reports_though_the_confidential_mode_is_off(multi_gpu: int, status: int,
+                                                                                    shown: int) -> None:
+    nvml = FakeNvml([Gpu(), Gpu()], confidential=0, multi_gpu=multi_gpu, settings_status=status)
+    found = collect_devices(BOUND, nvml)
+    assert (len(found.evidence), len(found.notes)) == (shown, 2 - shown)
+    developer = FakeNvml([Gpu()], confidential=0, multi_gpu=multi_gpu, developer=1)
+    assert "developer mode" in collect_devices(BOUND, developer).notes[0]
+
+
 def test_one_that_refuses_does_not_hide_the_others() -> None:
     found = collect_devices(BOUND, gpus(Gpu(refuses=fake.NOT_SUPPORTED), Device()))
     assert (len(found.evidence), found.notes) == (1, ("GPU 0 gives no evidence: Not Supported",))

@@ -22,13 +22,13 @@ KEY = b"k" * 32
 LIMITS = replace(Limits(), evidence=10, evidence_per_address=4, evidence_waiting=2, evidence_seconds=20.0)
 
 
-def statuses(evidence: GuestEvidence, *addresses: str) -> list[int]:
+def statuses(evidence: GuestEvidence, *addresses: str, client: str = "") -> list[int]:
     """Of requests one after the other."""
     async def ask() -> list[int]:
         found = []
         for address in addresses:
             try:
-                found.append((await evidence.respond(NONCE, address, KEY)).status)
+                found.append((await evidence.respond(NONCE, address, KEY, client)).status)
             except Denied as denied:
                 found.append(denied.status)
         return found
@@ -64,6 +64,20 @@ def test_an_address_has_its_share_and_takes_nothing_of_the_others() -> None:
     assert statuses(evidence, *"bbcdefg") == [200] * 6 + [429], "all together have theirs"
     now[0] = 60.0
     assert statuses(evidence, *"aaaaa") == [200] * 4 + [429]
+
+
+def test_who_has_a_key_is_not_kept_from_asking_by_those_who_have_none() -> None:
+    evidence = GuestEvidence(LIMITS, nothing, lambda: 0.0)
+    statuses(evidence, *"abcdefghijklmnop")
+    assert statuses(evidence, "z") == [429], "all without one have used theirs up"
+    assert statuses(evidence, *["a"] * 5, client="default") == [200] * 4 + [429], "it has its own share"
+    assert statuses(evidence, "a", client="other") == [200]
+
+
+def test_a_full_queue_has_room_for_who_has_a_key() -> None:
+    evidence = GuestEvidence(LIMITS, nothing)
+    evidence.waiting = LIMITS.evidence_waiting
+    assert (statuses(evidence, "a"), statuses(evidence, "a", client="default")) == ([503], [200])
 
 
 def test_addresses_without_end_take_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
