@@ -57,7 +57,7 @@ def sign(vcek: Issued, changes: tuple[tuple[int, bytes], ...]) -> bytes:
     report = bytearray(SIZE)
     fields = {0: (5).to_bytes(4, "little"), 8: (0x30000).to_bytes(8, "little"), 0x34: b"\1", 0x50: b"\x11" * 64,
               0x90: b"\x22" * 48, 0xc0: b"\x33" * 32, 0x180: bytes((1, 2, 3, 4, 0, 0, 0, 5)), 0x188: b"\x1a\x02",
-              0x1a0: CHIP}
+              0x1a0: CHIP, 0x1f0: bytes((1, 2, 3, 4, 0, 0, 0, 5))}
     for place, data in (*fields.items(), *changes):
         report[place:place + len(data)] = data
     r, s = decode_dss_signature(vcek.key.sign(bytes(report[:SIGNED]), ec.ECDSA(hashes.SHA384())))

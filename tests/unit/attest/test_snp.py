@@ -181,6 +181,17 @@ def test_each_field_of_a_report_and_its_certificate_counts(changes: Changes, wro
     assert made(changes) == wrong
 
 
+@pytest.mark.parametrize(("launched", "wrong"), [
+    (bytes((1, 2, 3, 4, 0, 0, 0, 5)), []), (bytes((1, 2, 3, 4, 0, 0, 0, 4)), ["snp.tcb-floor"]),
+    (bytes(8), ["snp.tcb-floor"]),
+    (bytes((9, 9, 9, 9, 0, 0, 0, 9)), [])])
+def test_the_floor_is_also_of_the_firmware_that_launched_the_guest(launched: bytes, wrong: list[str]) -> None:
+    """A host launches a guest by firmware with a hole, and updates it before the guest reports."""
+    changes = Changes(report=((0x1f0, launched),))
+    assert made(changes, snp={"min_tcb": {"fmc": 1, "bootloader": 2, "tee": 3, "snp": 4, "microcode": 5}}) == wrong
+    assert made(changes) == [], "without a floor nothing is compared"
+
+
 def test_revocation_and_its_lists() -> None:
     ark, ask, _ = authorities()
     assert made(Changes(), revoke(ark)) == []

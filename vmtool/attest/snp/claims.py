@@ -93,12 +93,14 @@ class _Checks:
         return "ECDSA P-384 with SHA-384"
 
     def tcb_floor(self) -> str:
-        floor, reported = self.request.reference.snp.min_tcb, self.report.tcb(self.chain.product)
+        """Of the firmware that reports, and of the one that launched the guest: an update mends no guest of before."""
+        floor, product = self.request.reference.snp.min_tcb, self.chain.product
         if not floor:
             raise NotRequested("no floor given: --reference")
-        for part, least in floor.items():
-            require(part in reported, f"{self.chain.product.name} has no {part}")
-            require(reported[part] >= least, f"{part} is {reported[part]}, at least {least} is required")
+        for when, found in (("", self.report.tcb(product)), (" at its launch", self.report.tcb_at_launch(product))):
+            for part, least in floor.items():
+                require(part in found, f"{product.name} has no {part}")
+                require(found[part] >= least, f"{part} is {found[part]}{when}, at least {least} is required")
         return "at least " + " ".join(f"{part}={least}" for part, least in floor.items())
 
     def policy(self) -> str:

@@ -51,6 +51,7 @@ class Report:
     measurement: bytes
     host_data: bytes
     reported_tcb: bytes
+    launch_tcb: bytes
     family: int
     model: int
     chip_id: bytes
@@ -72,6 +73,10 @@ class Report:
         """The security versions of the reported firmware."""
         return {part: self.reported_tcb[byte] for part, byte in product.tcb.items()}
 
+    def tcb_at_launch(self, product: Product) -> dict[str, int]:
+        """Those of the firmware that launched the guest: the host may have updated it since."""
+        return {part: self.launch_tcb[byte] for part, byte in product.tcb.items()}
+
 
 def parse_report(data: bytes) -> Report:
     """Read a report.
@@ -91,5 +96,5 @@ def parse_report(data: bytes) -> Report:
     require(not any(padding), "bytes after the numbers of the signature are not zero")
     return Report(
         version, number(8, 8), number(0x30, 4), number(0x34, 4), number(0x48, 4), data[0x50:0x90], data[0x90:0xc0],
-        data[0xc0:0xe0], data[0x180:0x188], data[0x188], data[0x189], data[0x1a0:0x1e0], data[:SIGNED],
-        number(SIGNED, USED), number(second, USED))
+        data[0xc0:0xe0], data[0x180:0x188], data[0x1f0:0x1f8], data[0x188], data[0x189], data[0x1a0:0x1e0],
+        data[:SIGNED], number(SIGNED, USED), number(second, USED))
