@@ -112,3 +112,12 @@ def test_an_event_log_that_is_damaged(damaged: bytes) -> None:
 
 def test_a_startup_locality_begins_register_0() -> None:
     assert NOW and unproven(Tpm(log=log(locality=0)).json(), enrolled()) == []
+
+
+@pytest.mark.parametrize("before", [((0, 8, b"what never ran"),), ((0, 3, b"StartupLocality\0\0"),)])
+def test_a_log_does_not_begin_register_0_again(before: tuple[tuple[int, int, bytes], ...]) -> None:
+    """What stands before a second beginning would be in the log, and in no register."""
+    again = (*before, (0, 3, b"StartupLocality\0\0"), *EVENTS)
+    assert unproven(Tpm(log=log(again)).json(), enrolled()) == ["tpm.event-log"]
+    elsewhere = ((4, 0x80000003, b"kernel"), (0, 3, b"StartupLocality\0\0"), EVENTS[0], *EVENTS[2:])
+    assert unproven(Tpm(log=log(elsewhere)).json(), enrolled()) == [], "register 0 had not begun"

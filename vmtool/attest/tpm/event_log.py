@@ -70,15 +70,20 @@ def replay(events: tuple[Event, ...], bank: str) -> dict[int, bytes]:
     """The registers of one bank that the events lead to. Those from 17 to 22 start with ones, the others with zeros.
 
     Raises:
-        NotProven: an event has no digest of that bank.
+        NotProven: an event has no digest of that bank, or the log begins a register twice.
     """
     algorithm, hashed = BANKS[bank]
     size = SIZES[algorithm]
     registers = {number: (b"\xff" if 17 <= number <= 22 else b"\0") * size for number in range(PCRS)}
+    begun = False
     for event in events:
+        starts = event.kind == NO_ACTION and event.data.startswith(LOCALITY) and len(event.data) == len(LOCALITY) + 1
+        # Else what the log has before it would be nothing that is in the register.
+        require(not (starts and begun), "the log begins register 0 twice")
+        begun = begun or starts or (event.kind != NO_ACTION and event.register == 0)
+        if starts:
+            registers[0] = bytes(size - 1) + event.data[-1:]
         if event.kind == NO_ACTION:
-            if event.data.startswith(LOCALITY) and len(event.data) == len(LOCALITY) + 1:
-                registers[0] = bytes(size - 1) + event.data[-1:]
             continue
         require(algorithm in event.digests, f"an event of register {event.register} has no digest of {bank}")
         registers[event.register] = hashed(registers[event.register] + event.digests[algorithm]).digest()
