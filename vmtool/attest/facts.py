@@ -9,6 +9,7 @@ from pathlib import Path
 from vmtool.attest.bundle_form import MOST_BYTES, is_bundle
 from vmtool.attest.request import CERTIFICATE_FILES, KEY_FILES, Roots
 from vmtool.errors import Refused, VmtoolError, shell_word
+from vmtool.foreign import read_regular
 from vmtool.machine import Reader
 
 MAX_BYTES = 8 << 20
@@ -27,7 +28,7 @@ DIGESTS = {
 
 
 def read_file(reader: Reader, path: Path, most: int = MAX_BYTES) -> bytes:
-    """A file's content.
+    """A file's content; of an empty one nothing, which whoever checks it refuses.
 
     Raises:
         Refused: it is absent, no regular file, or too large.
@@ -35,8 +36,10 @@ def read_file(reader: Reader, path: Path, most: int = MAX_BYTES) -> bytes:
     piece = reader.piece(str(path), 0, most + 1)
     if piece is None:
         raise Refused(f"{path}: no such file")
+    if piece.size and not piece.data:
+        raise Refused(f"{path}: unreadable or not a regular file", hint=f"ls -l {shell_word(path)}")
     if not piece.data:
-        raise Refused(f"{path}: empty, unreadable or not a regular file", hint=f"ls -l {shell_word(path)}")
+        return read_regular(path, 0)  # a pipe has no size either, and is refused there
     if len(piece.data) > most:
         raise Refused(f"{path}: larger than {most >> 20} MiB")
     return piece.data

@@ -92,6 +92,8 @@ def recognise_alone(data: bytes) -> Iterator[Evidence]:
     Raises:
         UnknownEvidence: it is of no known kind.
     """
+    if not data:
+        raise UnknownEvidence("it is empty")
     start = data.lstrip()[:1]
     if start in (b"{", b"["):
         yield from _from_json(parse_json(data))

@@ -13,7 +13,8 @@ import pytest
 
 from tests.integration.serving.attacked import Attack, attack
 from tests.integration.serving.certificates import issue, lines
-from tests.integration.serving.floods import BEARER, KEYED
+from tests.integration.serving.floods import KEYED
+from tests.integration.serving.processes import BEARER
 from vmtool.serving.evidence.binding import PATH
 from vmtool.serving.front import connection as front_connection
 from vmtool.serving.front.connection import Connection

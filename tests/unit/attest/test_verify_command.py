@@ -106,6 +106,15 @@ def test_input_that_is_none_is_refused(tmp_path: Path, words: tuple[str, ...], m
     assert message in str(result.exception)
 
 
+def test_what_is_empty_is_no_evidence_and_no_collateral(tmp_path: Path) -> None:
+    """As whatever else was cut off: its verdict is negative, whatever the file was named as."""
+    (tmp_path / "empty").write_bytes(b"")
+    for words in ((tmp_path / "empty",), (here(REPORT), "--collateral", tmp_path / "empty"),
+                  (here(REPORT), "--collateral", here(VCEK), "--challenge", tmp_path / "empty")):
+        error = verify(tmp_path, *words).exception
+        assert isinstance(error, VerificationFailed), error
+
+
 def test_a_pipe_is_not_waited_for_and_a_large_file_not_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     assert isinstance(verify(tmp_path, tmp_path / "pipe").exception, Refused)

@@ -94,7 +94,7 @@ def _protects_pcie(nvml: Any) -> bool:
         status = nvml.nvmlSystemGetConfComputeSettings(ctypes.byref(settings))
     except Exception:
         return False
-    return status == 0 and settings.multiGpuMode == PROTECTED_PCIE
+    return bool(status == 0 and settings.multiGpuMode == PROTECTED_PCIE)
 
 
 def _ask(nvml: Any, index: int, bound: bytes, driver: str) -> Mapping[str, str] | str:
