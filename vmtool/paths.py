@@ -63,6 +63,11 @@ class State:
         return self.root / "locks" / "host"
 
     @property
+    def watch_lock(self) -> Path:
+        """Held by the `vmtool watch` that keeps the instances."""
+        return self.root / "locks" / "watch"
+
+    @property
     def instances(self) -> Path:
         return self.root / "instances"
 

@@ -46,8 +46,10 @@ def _write(path: Path, data: bytes | str, mode: int, uid: int | None, put: Calla
             file.flush()
             os.fsync(file.fileno())
         put(temporary, path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and not error.filename:  # of a write, such as on a full disk
+            error.filename = str(path)
         raise
     sync_directory(path.parent)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import time
@@ -37,8 +38,9 @@ class Lock:
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             self._acquire(descriptor)
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{self.doing} (pid {os.getpid()})\n".encode(), 0)
+            with contextlib.suppress(OSError):  # a full disk: it is held all the same, by nobody knows whom
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, f"{self.doing} (pid {os.getpid()})\n".encode(), 0)
         except BaseException:
             os.close(descriptor)
             raise

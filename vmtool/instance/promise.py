@@ -26,8 +26,12 @@ def mark_stopped(instance: Instance) -> None:
 def mark_stopping(instance: Instance) -> None:
     """The same, as long as this process lives: one that is killed before the end of what it stops has stopped nothing.
     The mark of another command stays what it is."""
-    if not is_stopped(instance.paths):
+    if is_stopped(instance.paths):
+        return
+    try:
         daemons.write_own(instance.paths.stopped)
+    except OSError:
+        mark_stopped(instance)  # of no length: a full disk keeps nobody from stopping what fills it
 
 
 def is_stopped(paths: Paths) -> bool:

@@ -60,9 +60,9 @@ def renew_command(state: State, names: tuple[str, ...], force: bool) -> None:
     Made for a timer: without NAMES all that are due."""
     failed: list[str] = []
     found = [read_instance(state, name) for name in names] if names else _with_tls(state)
+    if not found:
+        click.echo("no instance that runs speaks TLS", err=True)
     for one in found:
-        if one.state != "running" or not one.known().tls:
-            raise VmtoolError(f"{one.name} does not run, or speaks no TLS", hint=f"vmtool status {one.name}")
         try:
             click.echo(f"{one.name}: {_renew(state, one, force)}", err=True)
         except VmtoolError as error:
@@ -73,6 +73,8 @@ def renew_command(state: State, names: tuple[str, ...], force: bool) -> None:
 
 def _renew(state: State, instance: Instance, force: bool) -> str:
     """What became of it, in words."""
+    if instance.state != "running" or not instance.known().tls:
+        raise VmtoolError("does not run" if instance.state != "running" else "speaks no TLS")
     if not force and not is_due(LocalHost(), instance, datetime.datetime.now(datetime.UTC)):
         return "not due"
     step = plan_certificate(state, read_own_spec(instance.paths.spec).spec, instance.paths)

@@ -38,7 +38,7 @@ def watch_command(state: State, install: bool, uninstall: bool, dry_run: bool, h
     if install or uninstall:
         change_service(state, install, dry_run)
         return
-    with locks.Lock(state.root / "locks" / "watch", "vmtool watch"):
+    with locks.Lock(state.watch_lock, "vmtool watch"):
         try:
             with signals.interrupting():
                 watch(LocalWorld(state, Pace(health_every, canary_every, claims_every)))

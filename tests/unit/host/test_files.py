@@ -38,8 +38,9 @@ def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.M
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="No space left") as error:
         files.write(path, "new")
+    assert error.value.filename == str(path), "whose disk it is must be said"
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["file"]
 

@@ -135,6 +135,11 @@ def test_the_command_shows_lines_for_a_person_and_for_a_program(directory: Path)
     assert "there is no instance" in str(typed(directory.parents[1], "events", "b").exception)
 
 
+def test_where_nothing_has_happened_that_is_said(directory: Path) -> None:
+    shown = typed(directory.parents[1], "events", "a")
+    assert (shown.stdout, shown.stderr) == ("", "nothing has happened to a yet\n")
+
+
 def test_a_launch_and_a_failed_one_are_events(directory: Path) -> None:
     """Whatever is applied to an instance; what the guest said before is kept first, since a launch removes its log."""
     state, log = State(directory.parents[1]), directory / event_log.GUEST_LOG

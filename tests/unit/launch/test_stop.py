@@ -20,7 +20,7 @@ from vmtool.cli import apply_plan
 from vmtool.endpoint import client
 from vmtool.engine import transactions
 from vmtool.errors import Interrupted, NotReady
-from vmtool.host import event_log, locks, processes
+from vmtool.host import daemons, event_log, locks, processes
 from vmtool.instance import promise
 from vmtool.launch import load_facts, stop
 from vmtool.launch.commands import instance as commands
@@ -183,6 +183,23 @@ def test_a_stop_that_is_killed_leaves_the_promise(front: Front) -> None:
     assert seen == [(True, False)] * 2
     assert front.instance.paths.stopped.read_text() == ""
     assert front.marked
+
+
+def test_a_full_disk_keeps_nobody_from_stopping_what_fills_it(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files can be made and locks be held, but not a byte can be written."""
+    def full(descriptor: int, data: bytes, offset: int = 0) -> int:
+        raise OSError(28, "No space left on device")
+
+    def no_bytes(path: Path) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(daemons, "write_own", no_bytes)
+    monkeypatch.setattr(os, "pwrite", full)
+    front.meanwhile = lambda: seen.append(front.marked)
+    seen = list[bool]()
+    assert front.typed("stop", "a").exit_code == 0
+    assert seen == [True, True]
+    assert front.asked[-1] == "end"
 
 
 def test_what_does_not_run_is_stopped_for_good(front: Front) -> None:

@@ -31,6 +31,8 @@ def events_command(state: State, name: str, follow: bool, lines: int, as_json: b
         raise VmtoolError(f"there is no instance {name!r}", hint="vmtool ps")
     following = _Following(directory)
     known = following.new()
+    if not known:
+        click.echo(f"nothing has happened to {name} yet", err=True)
     for event in known[len(known) - lines:] if lines < len(known) else known:
         show_event(event, as_json)
     while follow and directory.is_dir():

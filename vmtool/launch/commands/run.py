@@ -18,7 +18,7 @@ from vmtool.cli.numbers import Seconds
 from vmtool.cli.output import print_json
 from vmtool.errors import VmtoolError
 from vmtool.facts.recording import RecordingReader
-from vmtool.host import event_log
+from vmtool.host import event_log, locks
 from vmtool.host.local import LocalHost, LocalMachine
 from vmtool.instance.instance import Paths
 from vmtool.instance.read import read_instance
@@ -119,3 +119,6 @@ def show_summary(state: State, name: str, plan: Plan, seconds: float) -> None:
     require_wish(record, claims)
     click.echo(f"key:  {instance.paths.key}")
     click.echo(f'next: vmtool chat {name} "..."   vmtool status {name}   vmtool rm {name}')
+    if not locks.is_held(state.watch_lock):
+        click.echo("nothing brings it back when its container dies or the host boots, or bounds its logs, until this "
+                   "runs: vmtool watch", err=True)
