@@ -141,7 +141,7 @@ def _undo_all(title: str, plan: Plan, lock: locks.Lock, monitor: Monitor, on: Ma
         return [lost.message]
 
 
-def undo(directory: Path, monitor: Monitor, *, on: MakeHost | None = None) -> list[str]:
+def undo(directory: Path, monitor: Monitor, *, recorded: bool = True, on: MakeHost | None = None) -> list[str]:
     """Undo every step that the journal in `directory` records, newest first; of two transactions those of the one that
     is not to stay.
 
@@ -149,12 +149,15 @@ def undo(directory: Path, monitor: Monitor, *, on: MakeHost | None = None) -> li
     sees it. Every undo action is tried, also after another has failed (what `stops_undo` or `needs_undone` is the
     exception). A step is marked as undone only when all of its actions worked, so that a later call finds the rest.
 
+    Args:
+        recorded: what is undone and could not be recorded counts as a problem; not where the journal goes next.
+
     Returns:
         What could not be undone, a line each; empty when nothing is left.
     """
     journal = Journal(directory, undoing=True)
     replayed = journal.replay()
-    problems: list[str] = []
+    problems, unrecorded = list[str](), list[str]()
     with open_log(directory) as log, signals.waiting():
         host = (on or LocalHost)(log, lambda text: None)
         for entry in reversed(replayed.next_undo):
@@ -165,10 +168,10 @@ def undo(directory: Path, monitor: Monitor, *, on: MakeHost | None = None) -> li
             failures = _undo_entry(entry.undo, host)
             problems += [f"{entry.title}: {failure}" for failure in failures]
             if not failures:
-                problems += _record(journal, entry.title, "undone", step=entry.number)
-    if not problems and replayed.state != "none" and not replayed.retired:
-        problems += _record(journal, "everything", "clean")
-    return problems
+                unrecorded += _record(journal, entry.title, "undone", step=entry.number)
+    if not problems and not unrecorded and replayed.state != "none" and not replayed.retired:
+        unrecorded += _record(journal, "everything", "clean")
+    return problems + (unrecorded if recorded else [])
 
 
 def _record(journal: Journal, what: str, event: str, **values: int) -> list[str]:

@@ -89,11 +89,14 @@ def remove(state: State, directory: Path, doing: str, monitor: apply.Monitor, *,
         Damaged: what is to be undone is not known.
     """
     with working_on(state, directory, doing):
-        hooks.authorise(undo_plan(directory, Journal(directory).replay()))
+        replayed = Journal(directory).replay()
+        hooks.authorise(undo_plan(directory, replayed))
         first()
-        problems = apply.undo(directory, monitor, on=on)
-        if not problems and Journal(directory).replay().entries:  # of the other of two, of which one was to replace it
-            problems = apply.undo(directory, monitor, on=on)
+        two = bool(replayed.previous or replayed.retired)  # one of which was to replace the other
+        # A full disk keeps nobody from removing what fills it: a kill before the journal goes undoes it once more.
+        problems = apply.undo(directory, monitor, recorded=two, on=on)
+        if two and not problems:
+            problems = apply.undo(directory, monitor, recorded=False, on=on)
         if problems:
             check(problems)
             raise VmtoolError(f"{directory.name}: not everything could be removed, and nothing of it is forgotten",

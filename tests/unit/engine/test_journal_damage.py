@@ -137,6 +137,18 @@ def test_a_full_disk_leaves_a_line_that_the_next_record_replaces(whole: Path, mo
     assert Journal(whole.parent).replay().state == "clean"
 
 
+def test_a_full_disk_keeps_nobody_from_removing_what_fills_it(state: State, whole: Path, tmp_path: Path,
+                                                              monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(journal: Journal, event: str, **values: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Journal, "write", full)
+    assert "that could not be recorded" in apply.undo(whole.parent, Quiet())[0], "where the journal stays it counts"
+    transactions.remove(state, whole.parent, "vmtool rm a", Quiet())
+    assert not (tmp_path / "one").exists()
+    assert not whole.parent.exists()
+
+
 def test_nothing_is_added_to_a_damaged_journal(whole: Path) -> None:
     whole.write_bytes(whole.read_bytes().replace(b"make two", b"make twn"))
     before = whole.read_bytes()
