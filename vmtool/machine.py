@@ -109,10 +109,7 @@ class HostReader(Reader, Protocol):
     """A reader for a look at the whole machine."""
 
     def beside(self, programs: Sequence[tuple[str, ...]]) -> contextlib.AbstractContextManager[None]:
-        """Inside, these programs may already run beside each other, each until `run` is asked for its output.
-
-        What they print must fit into a pipe, and they may hold nothing that others wait for.
-        """
+        """Inside, these programs may already run beside each other, each until `run` is asked for its output."""
 
 
 class DeviceReader(HostReader, Protocol):

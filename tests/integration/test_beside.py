@@ -34,9 +34,8 @@ def test_what_nobody_asked_for_is_ended_with_the_block() -> None:
     begun = time.monotonic()
     with pytest.raises(ZeroDivisionError), machine.beside((WAITS,)):
         assert machine._beside is not None
-        [child] = machine._beside.running.values()
-        assert child.stdout is not None
-        assert int(child.stdout.readline()) == child.pid
+        [program] = machine._beside.running.values()
+        child = program.child
         raise ZeroDivisionError
     with pytest.raises(ProcessLookupError):
         os.kill(child.pid, 0)
@@ -44,11 +43,23 @@ def test_what_nobody_asked_for_is_ended_with_the_block() -> None:
     assert time.monotonic() - begun < 60
 
 
+def test_one_that_says_much_waits_for_no_reader() -> None:
+    """It may hold a lock that another one waits for, who is asked first."""
+    machine, ours, theirs = LocalMachine(), *os.pipe()
+    much = ("sh", "-c", f"head -c 1000000 /dev/zero; echo done > /proc/{os.getpid()}/fd/{theirs}")
+    with machine.beside((much,)):
+        assert os.read(ours, 5) == b"done\n", "nobody has asked for it"
+        found = machine.run(much)
+    assert found and len(found.out) == 1000000
+    os.close(ours)
+    os.close(theirs)
+
+
 def test_one_that_does_not_end_has_no_output_and_is_ended() -> None:
     machine = LocalMachine()
     with machine.beside((WAITS,)):
         assert machine._beside is not None
-        [child] = machine._beside.running.values()
+        child = next(iter(machine._beside.running.values())).child
         assert machine.run(WAITS, deadline=0.1) is None
     with pytest.raises(ProcessLookupError):
         os.kill(child.pid, 0)

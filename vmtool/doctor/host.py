@@ -14,8 +14,7 @@ from vmtool.gpu.iommu import IommuFacts, read_iommu
 from vmtool.kata.shims import KataFacts, read_kata
 from vmtool.libvirt.installed import HypervisorFacts, read_hypervisor
 from vmtool.machine import HostReader, Reader
-from vmtool.net.cni_facts import version_questions
-from vmtool.net.facts import NetworkFacts, read_network
+from vmtool.net.facts import NetworkFacts, network_questions, read_network
 from vmtool.paths import State
 from vmtool.tee.facts import TeeFacts, read_tee
 
@@ -50,16 +49,16 @@ def read_host(reader: HostReader, state_root: Path | str, guests: bool = True) -
             QEMU and libvirt are unknown.
     """
     cpu = read_cpu(reader)
-    with reader.beside(slow_questions(reader, cpu, guests)):
+    with reader.beside(questions(reader, cpu, guests)):
         return _read(reader, cpu, Path(state_root), guests)
 
 
-def slow_questions(reader: Reader, cpu: CpuFacts, guests: bool) -> tuple[tuple[str, ...], ...]:
+def questions(reader: Reader, cpu: CpuFacts, guests: bool) -> tuple[tuple[str, ...], ...]:
     """The programs that take longest to say something, and that nothing else looks for: a `containerd --version` that
     runs meanwhile could be taken for the daemon."""
     found = map(reader.which, ("ctr", "runc", *((f"qemu-system-{cpu.arch}", "virsh") if guests else ())))
     return (*((PROBE,) if guests else ()), *((program, "--version") for program in found if program),
-            *version_questions(reader))
+            *network_questions(reader))
 
 
 def _read(reader: Reader, cpu: CpuFacts, state_root: Path, guests: bool) -> HostFacts:

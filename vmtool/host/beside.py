@@ -3,22 +3,48 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Sequence
+from subprocess import DEVNULL
 from types import TracebackType
-from typing import Self
+from typing import IO, Self
 
 from vmtool.errors import ProgramMissing
+from vmtool.frozen import dataclass
 from vmtool.host import processes
 from vmtool.machine import Output
 
 Argv = tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Running:
+    """A program, and what it has printed so far: files without a name, so that it never waits for a reader, who might
+    be waiting for another that waits for what this one holds (xtables' lock)."""
+
+    child: processes.Child
+    out: IO[bytes]
+    err: IO[bytes]
+
+    def end(self, argv: Argv, deadline: float) -> Output:
+        """Wait for its end; see `processes.finish`."""
+        status = processes.finish(self.child, argv, deadline).status
+        out, err = (os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0).decode(errors="replace")
+                    for file in (self.out, self.err))
+        return Output(status, out, err)
+
+    def close(self) -> None:
+        """Nobody wants to know."""
+        processes.end_group(self.child)
+        self.out.close()
+        self.err.close()
+
+
 class Beside:
     """Programs that are started at once; what nobody asked for until the end of the block is ended there."""
 
     def __init__(self, programs: Sequence[Argv]) -> None:
-        self.running: dict[Argv, processes.Child] = {}
+        self.running: dict[Argv, Running] = {}
         self.programs = programs
 
     def __enter__(self) -> Self:
@@ -26,17 +52,14 @@ class Beside:
             stack.push(self)
             for argv in dict.fromkeys(self.programs):
                 with contextlib.suppress(ProgramMissing):
-                    self.running[argv] = processes.start_question(argv)
+                    self.running[argv] = _started(argv)
             stack.pop_all()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
                  ) -> None:
-        for child in self.running.values():
-            processes.end_group(child)
-            for stream in (child.stdout, child.stderr):
-                if stream:
-                    stream.close()
+        for program in self.running.values():
+            program.close()
         self.running.clear()
 
     def output(self, argv: Argv, deadline: float) -> Output | None:
@@ -45,5 +68,16 @@ class Beside:
         Raises:
             ProgramFailed: it does not end within `deadline` seconds from now.
         """
-        child = self.running.pop(argv, None)
-        return processes.finish(child, argv, deadline) if child else None
+        program = self.running.pop(argv, None)
+        if program is None:
+            return None
+        with contextlib.closing(program):
+            return program.end(argv, deadline)
+
+
+def _started(argv: Argv) -> Running:
+    with contextlib.ExitStack() as files:
+        out, err = (files.enter_context(os.fdopen(os.memfd_create("vmtool-answer"), "w+b")) for _ in range(2))
+        program = Running(processes.start(argv, DEVNULL, out, err), out, err)
+        files.pop_all()
+    return program

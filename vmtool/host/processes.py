@@ -102,16 +102,7 @@ def finish(child: Child, argv: Sequence[str], deadline: float, stdin: bytes | No
     except BaseException:
         end_group(child)
         raise
-    return Output(child.returncode, (out or b"").decode(errors="replace"), err.decode(errors="replace"))
-
-
-def start_question(argv: Sequence[str]) -> Child:
-    """Start a program that only prints; it dies with vmtool. `finish` waits for it.
-
-    Raises:
-        ProgramMissing: there is no such program.
-    """
-    return start(argv, subprocess.DEVNULL, subprocess.PIPE, subprocess.PIPE)
+    return Output(child.returncode, (out or b"").decode(errors="replace"), (err or b"").decode(errors="replace"))
 
 
 def run_reporting(argv: Sequence[str], stdin: bytes, *, deadline: float, env: Sequence[tuple[str, str]] = (),

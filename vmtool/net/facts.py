@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from vmtool.frozen import dataclass
 from vmtool.machine import Reader
-from vmtool.net.cni_facts import Conflist, Lease, Plugins, read_conflists, read_leases, read_plugins
+from vmtool.net.cni_facts import Conflist, Lease, Plugins, read_conflists, read_leases, read_plugins, version_questions
 from vmtool.net.iproute import read_objects
-from vmtool.net.iptables import Chain, Published, read_iptables
+from vmtool.net.iptables import Chain, Published, iptables_questions, read_iptables
 from vmtool.net.network import MARKER, RECORD, Attachment, Network, attachment_of, network_of
 from vmtool.paths import State
 
 NO_PLUGINS = Plugins()
+LINKS = ("ip", "-j", "link", "show")
+BRIDGES = (*LINKS, "type", "bridge")
+ROUTES = ("ip", "-j", "route", "show", "table", "all")
+ADDRESSES = ("ip", "-j", "addr")
+LISTENERS = ("ss", "-Htln")
 
 
 @dataclass(frozen=True)
@@ -76,17 +81,22 @@ class NetworkFacts:
         return next((network for network in self.ours if network.name == name), None)
 
 
+def network_questions(reader: Reader) -> tuple[tuple[str, ...], ...]:
+    """The programs that `read_network` runs."""
+    return (*iptables_questions(), LINKS, BRIDGES, ROUTES, ADDRESSES, LISTENERS, *version_questions(reader))
+
+
 def read_network(reader: Reader, state: State | None = None) -> NetworkFacts:
     """Read everything; what cannot be read is empty. Without `state`, vmtool's own networks are left out."""
     # The chains before vmtool's networks: a network that appears in between then owns the chains it made.
     iptables = read_iptables(reader)
     ours = read_networks(reader, state) if state else ()
     rooms = [str(state.network(network.name)) for network in ours] if state else []
-    links = [item for item in read_objects(reader, "ip", "-j", "link", "show") if "ifname" in item]
+    links = [item for item in read_objects(reader, *LINKS) if "ifname" in item]
     return NetworkFacts(
         routes=_routes(reader), addresses=_addresses(reader),
         links=tuple((str(item["ifname"]), str(item.get("master", ""))) for item in links),
-        bridges=tuple(str(item["ifname"]) for item in read_objects(reader, "ip", "-j", "link", "show", "type", "bridge")
+        bridges=tuple(str(item["ifname"]) for item in read_objects(reader, *BRIDGES)
                       if "ifname" in item),
         conflists=read_conflists(reader), leases=read_leases(reader, "/var/lib/cni/networks"),
         netns=reader.names("/var/run/netns"), plugins=read_plugins(reader), iptables=iptables.answers,
@@ -118,19 +128,19 @@ def read_attachments(reader: Reader, state: State, network: str) -> tuple[Attach
 
 def _routes(reader: Reader) -> tuple[Route, ...]:
     found = (Route(str(item["dst"]), str(item.get("dev", item.get("type", ""))))
-             for item in read_objects(reader, "ip", "-j", "route", "show", "table", "all") if "dst" in item)
+             for item in read_objects(reader, *ROUTES) if "dst" in item)
     return tuple(route for route in found if route.dst != "default" and ":" not in route.dst)
 
 
 def _addresses(reader: Reader) -> tuple[HostAddress, ...]:
     return tuple(HostAddress(str(link.get("ifname", "")), f"{item['local']}/{item.get('prefixlen', 32)}")
-                 for link in read_objects(reader, "ip", "-j", "addr") for item in link.get("addr_info", ())
+                 for link in read_objects(reader, *ADDRESSES) for item in link.get("addr_info", ())
                  if item.get("family") == "inet" and "local" in item)
 
 
 def _listeners(reader: Reader) -> tuple[Listener, ...]:
     """From `ss -Htln`: State Recv-Q Send-Q Local:Port Peer:Port. An address may carry %device."""
-    output = reader.run(("ss", "-Htln"))
+    output = reader.run(LISTENERS)
     found = []
     for line in output.out.splitlines() if output else ():
         ip, _, port = (line.split() + [""] * 4)[3].rpartition(":")

@@ -42,9 +42,14 @@ class Iptables:
     forward_policy: str = ""
 
 
+def iptables_questions() -> tuple[tuple[str, ...], ...]:
+    """The programs that list the tables, in the order of `TABLES`."""
+    return tuple(("iptables", "-w", "-t", table, "-S") for table in TABLES)
+
+
 def read_iptables(reader: Reader) -> Iptables:
     """Ask for each table; without counters, so that the answer is the same twice."""
-    outputs = {table: reader.run(("iptables", "-w", "-t", table, "-S")) for table in TABLES}
+    outputs = {table: reader.run(argv) for table, argv in zip(TABLES, iptables_questions(), strict=True)}
     lines = [(table, line) for table, output in outputs.items() if output and output.status == 0
              for line in output.out.splitlines()]
     policies = [line.split()[2] for table, line in lines if table == "filter" and line.startswith("-P FORWARD ")]
