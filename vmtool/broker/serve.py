@@ -21,6 +21,7 @@ from vmtool.serving.front.log import BoundedLog, Warnings
 from vmtool.serving.front.server import listen
 from vmtool.serving.front.tls import Tls
 from vmtool.serving.listening import listening_socket
+from vmtool.serving.turns import run
 
 
 def serve(release: ReleaseRules, say: Callable[[str], None]) -> None:
@@ -31,7 +32,7 @@ def serve(release: ReleaseRules, say: Callable[[str], None]) -> None:
         ValueError: the certificate does not fit its key.
     """
     with contextlib.closing(listening_socket(release.address)) as listening:
-        asyncio.run(_serve(release, listening, say))
+        run(_serve(release, listening, say))
 
 
 async def _serve(release: ReleaseRules, listening: Any, say: Callable[[str], None]) -> None:

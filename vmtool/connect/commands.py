@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +18,7 @@ from vmtool.errors import Interrupted, Refused, shell_word
 from vmtool.host.local import LocalHost
 from vmtool.launch.commands.find_server import find_server
 from vmtool.paths import State
+from vmtool.serving import turns
 
 if TYPE_CHECKING:
     from vmtool.connect.verify import Trusted, Verified
@@ -60,7 +60,7 @@ def connect_command(state: State, server: str | None, policy_file: Path | None, 
     place = find_server(state, server, ca=policy.ca, plain=policy.allow_unconfidential and not policy.ca)
     token = authorization(LocalHost(), token_file) if token_file else {}
     try:
-        asyncio.run(_connect(place, policy, address, token, exposed=expose, check_only=check, as_json=as_json))
+        turns.run(_connect(place, policy, address, token, exposed=expose, check_only=check, as_json=as_json))
     except Interrupted:
         click.echo("stopped", err=True)
 

@@ -24,6 +24,7 @@ from vmtool.serving.front.relay import forward
 from vmtool.serving.front.rooms import Bodies
 from vmtool.serving.front.routes import Match, find, methods
 from vmtool.serving.front.upstream import Upstream
+from vmtool.serving.turns import Share
 
 KEYS = ("Authorization", "X-Api-Key")
 # The front ends a connection that has waited for 75 s.
@@ -60,7 +61,7 @@ class Proxy:
 
     def __init__(self, place: Place, limits: Limits, token: dict[str, str], *, exposed: bool = False) -> None:
         self.place, self.limits, self.token, self.exposed = place, limits, token, exposed
-        self.bodies, self.running = Bodies(limits), set[Connection]()
+        self.bodies, self.running, self.share = Bodies(limits), set[Connection](), Share()
         self.pool = self._pool()
         self.keeper: Keeper
 
@@ -85,7 +86,7 @@ class Proxy:
                 check_form(request)
                 if not self.exposed:
                     check_local(request)
-                connection.show_key()
+                connection.show_key(self.share)
                 with self._place(connection):
                     return await self._answer(request, connection, find(request.method, request.message.path))
             except Denied as denied:
@@ -102,7 +103,7 @@ class Proxy:
         with self.bodies.body() as body:
             await go_on(request)
             await body.read(request)
-            asked = self.pool.ask(match.route.method, match.target, headers, body)
+            asked = self.pool.ask(match.route.method, match.target, headers, body, self.share)
             return await forward(request, connection, asked, Unmetered(), self.limits, self._explain)
 
     def _key(self, request: web.BaseRequest) -> tuple[str, ...]:

@@ -34,6 +34,7 @@ from vmtool.serving.hardening import PROFILES, missing, read_inside
 from vmtool.serving.koalavault import translated
 from vmtool.serving.listening import listening_socket
 from vmtool.serving.supervisor import Supervisor
+from vmtool.serving.turns import run
 
 if TYPE_CHECKING:
     from vmtool.serving.encrypted.prepare import EncryptedModel
@@ -54,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
         return NOT_HARDENED
     directory = Path(tempfile.mkdtemp(prefix="vllm-"))  # mode 0700
     try:
-        return asyncio.run(serve(arguments, directory / "vllm.sock"))
+        return run(serve(arguments, directory / "vllm.sock"))
     except (OSError, ValueError) as error:
         say(f"cannot start: {error}")
         return 1

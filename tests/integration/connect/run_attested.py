@@ -7,7 +7,6 @@ measurement), hang, or fail.
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import time
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 from tests.fakes.snp_signer import load
 from tests.fakes.tee_guest import FakeGuest
 from tests.integration.serving.run_front import run
+from vmtool.serving import turns
 from vmtool.serving.evidence.collect import collect
 from vmtool.serving.evidence.collected import Collected
 from vmtool.serving.evidence.guest import NotCollected
@@ -47,4 +47,4 @@ class Guest:
 
 
 if __name__ == "__main__":
-    asyncio.run(run(*sys.argv[1:], ask_guest=Guest(Path(sys.argv[1]).parent).ask))
+    turns.run(run(*sys.argv[1:], ask_guest=Guest(Path(sys.argv[1]).parent).ask))

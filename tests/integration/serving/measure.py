@@ -18,7 +18,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.integration.serving.certificates import issue, lines, trusting
-from tests.integration.serving.measure_attacked import Connect, cpu, latencies, measure_attacked, measure_turns, p99
+from tests.integration.serving.measure_attacked import (
+    Connect,
+    cpu,
+    latencies,
+    measure_attacked,
+    measure_holders,
+    measure_turns,
+    p99,
+)
 from tests.integration.serving.processes import Serving, serving, until
 from tests.integration.serving.run_front import KEY
 from vmtool.serving.access_list import digest_of
@@ -130,6 +138,7 @@ def measure(directory: Path) -> Iterator[str]:
         yield from _secured(one, request)
         yield from measure_attacked(one, engine, proxied, port, request)
     yield from measure_turns(directory / "turns")
+    yield from measure_holders(directory / "holders")
 
 
 def _costs(one: Serving, engine: Connect, proxied: Connect, request: bytes) -> Iterator[str]:

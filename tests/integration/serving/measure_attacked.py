@@ -13,11 +13,15 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from tests.integration.serving.holder import KINDS
 from tests.integration.serving.processes import Serving, serving, until
+from tests.integration.serving.run_front import OTHER
 from tests.integration.serving.run_turns import MARK
 
 Connect = Callable[[], socket.socket]
 ATTACKS, REQUESTS = 5, 300
+# Of another key, and nothing that the engine has a part in.
+OTHERS = f"GET /none HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {OTHER}\r\n\r\n".encode()
 
 
 def exchange(connection: socket.socket, request: bytes) -> None:
@@ -104,19 +108,51 @@ def measure_turns(directory: Path) -> Iterator[str]:
     """What one turn of the front's loop takes of a processor: nobody waits less, and another load changes it little."""
     directory.mkdir()
     with serving(directory, runner=f"{__package__}.run_turns") as one:
-        def turns() -> tuple[float, float]:
-            before = one.log().count(MARK)
-            one.front.send_signal(signal.SIGUSR1)
-            until(lambda: one.log().count(MARK) > before, "the front does not tell its turns")
-            longest, most = one.log().rpartition(MARK)[2].split()[:2]
-            return 1000 * float(longest), 1000 * float(most)
-
-        turns()
+        turns(one)
         latencies(one.connect, one.chat(), 1000)
-        calm, calm_most = turns()
+        calm, calm_most = turns(one)
         with attacked(one.port):
-            turns()
+            turns(one)
             latencies(one.connect, one.chat(), 1000)
-            during, most = turns()
+            during, most = turns(one)
     yield (f"CPU of a turn of the front's loop, p99: {calm:.2f} ms before the attack, {during:.2f} during "
            f"({during / calm:.2f}x); the longest {calm_most:.2f} and {most:.2f}")
+
+
+def turns(one: Serving) -> tuple[float, float]:
+    """Milliseconds of CPU of its turns since the last time: p99 and the longest."""
+    before = one.log().count(MARK)
+    one.front.send_signal(signal.SIGUSR1)
+    until(lambda: one.log().count(MARK) > before, "the front does not tell its turns")
+    longest, most = one.log().rpartition(MARK)[2].split()[:2]
+    return 1000 * float(longest), 1000 * float(most)
+
+
+def measure_holders(directory: Path) -> Iterator[str]:
+    """What the front does for others while a client with another key waits, when one key asks as much as it may."""
+    directory.mkdir()
+    for kind in KINDS:
+        (directory / kind).mkdir()
+        with serving(directory / kind, runner=f"{__package__}.run_turns") as one, subprocess.Popen(
+                [sys.executable, "-m", f"{__package__}.holder", str(one.port), kind],
+                stdout=subprocess.PIPE) as holder:
+            try:
+                assert holder.stdout and holder.stdout.readline()
+                turns(one)
+                costs = sorted(waited(one))
+                longest, most = turns(one)
+            finally:
+                holder.kill()
+            yield (f"beside a key that holds it by {kind}: CPU of the front while another waits p50 "
+                   f"{1000 * statistics.median(costs):.2f} ms p99 {1000 * p99(costs):.2f}; of a turn p99 "
+                   f"{longest:.2f}, the longest {most:.2f}; {one.memory() >> 20} MiB")
+
+
+def waited(one: Serving) -> Iterator[float]:
+    """The front's CPU between a request and its answer."""
+    with one.connect() as connection:
+        for _ in range(REQUESTS):
+            before = cpu(one.front.pid)
+            exchange(connection, OTHERS)
+            yield cpu(one.front.pid) - before
+            time.sleep(0.002)

@@ -54,9 +54,7 @@ class Serving:
 
     def chat(self, **asked: float) -> bytes:
         """The bytes of a chat request with a key."""
-        body = json.dumps(asked)
-        return (f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\n{BEARER}Content-Type: application/json\r\n"
-                f"Content-Length: {len(body)}\r\n\r\n{body}").encode()
+        return chat(**asked)
 
     def memory(self) -> int:
         """The front's resident bytes at their highest."""
@@ -73,6 +71,13 @@ class Serving:
     def open_connections(self) -> int:
         """How many descriptors the front has."""
         return len(list(Path(f"/proc/{self.front.pid}/fd").iterdir()))
+
+
+def chat(**asked: float) -> bytes:
+    """The bytes of a chat request with a key."""
+    body = json.dumps(asked)
+    return (f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\n{BEARER}Content-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n{body}").encode()
 
 
 @contextlib.contextmanager

@@ -7,7 +7,6 @@ LIST is a file with further lines of who may ask, or "-".
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import json
 import sys
@@ -15,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vmtool.serving import front as f
+from vmtool.serving import turns
 from vmtool.serving.access_list import digest_of, parse
 from vmtool.serving.entrypoint import say
 from vmtool.serving.evidence.collect import collect
@@ -40,4 +40,4 @@ async def run(socket: str, port: str, manage_port: str, limits: str, more: str, 
 
 
 if __name__ == "__main__":
-    asyncio.run(run(*sys.argv[1:]))
+    turns.run(run(*sys.argv[1:]))

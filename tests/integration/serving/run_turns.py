@@ -14,25 +14,26 @@ import sys
 import time
 
 from tests.integration.serving.run_front import run
+from vmtool.serving import turns
 
 MARK = "turns "
 
 
-class Loop(asyncio.SelectorEventLoop):
+class Loop(turns.Loop):
     """asyncio's, with a clock that stands still while it waits."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.turns: list[float] = []
+        self.taken: list[float] = []
 
     def _run_once(self) -> None:
         began = time.thread_time()
         super()._run_once()  # type: ignore[misc]
-        self.turns.append(time.thread_time() - began)
+        self.taken.append(time.thread_time() - began)
 
     def tell(self) -> None:
-        print(f"{MARK}{statistics.quantiles(self.turns, n=100)[98]} {max(self.turns)}", flush=True)
-        self.turns.clear()
+        print(f"{MARK}{statistics.quantiles(self.taken, n=100)[98]} {max(self.taken)}", flush=True)
+        self.taken.clear()
 
 
 async def measured(*words: str) -> None:
@@ -43,5 +44,4 @@ async def measured(*words: str) -> None:
 
 
 if __name__ == "__main__":
-    with asyncio.Runner(loop_factory=Loop) as runner:
-        runner.run(measured(*sys.argv[1:]))
+    turns.run(measured(*sys.argv[1:]), Loop)

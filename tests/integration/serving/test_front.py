@@ -15,6 +15,7 @@ import pytest
 from tests.integration.serving.processes import BEARER, Serving, everything, parse, serving, until
 from tests.integration.serving.run_front import KEY, OTHER
 from vmtool.serving import front as f
+from vmtool.serving import turns
 from vmtool.serving.access_list import parse as parse_access
 from vmtool.serving.front.routes import ROUTES
 from vmtool.serving.listening import listening_socket
@@ -242,5 +243,5 @@ def test_whoever_reads_that_it_listens_can_connect(tmp_path: Path) -> None:
         await asyncio.wait(tasks)
 
     tasks = list[asyncio.Task[None]]()
-    asyncio.run(run())
+    turns.run(run())
     assert said == [f"the front listens on 127.0.0.1:{address[1]}"]

@@ -3,7 +3,6 @@ an answer."""
 
 from __future__ import annotations
 
-import asyncio
 import http.client
 import json
 import math
@@ -15,6 +14,7 @@ from aiohttp import web
 
 from tests.integration.serving.processes import serving, until
 from tests.integration.serving.run_front import KEY, MANAGER
+from vmtool.serving import turns
 from vmtool.serving.front.arrivals import LEAVING_SECONDS, Arrival
 from vmtool.serving.front.connection import Connection
 from vmtool.serving.front.crowd import Crowd, Peer
@@ -93,4 +93,4 @@ def test_what_waits_is_ended_in_a_while_and_what_is_answered_is_not() -> None:
             connection.leave(100.0)
         return waits.until, answered.until
 
-    assert asyncio.run(scene()) == (100.0 + LEAVING_SECONDS, math.inf)
+    assert turns.run(scene()) == (100.0 + LEAVING_SECONDS, math.inf)

@@ -12,6 +12,7 @@ import pytest
 
 from tests.integration.serving.certificates import issue, lines, trusting
 from tests.integration.serving.run_front import KEY
+from vmtool.serving import turns
 from vmtool.serving.access_list import Certificates, parse
 from vmtool.serving.front.connection import Connection
 from vmtool.serving.front.limits import Limits
@@ -128,4 +129,4 @@ def test_what_comes_within_tls(scene: Any, tmp_path: Path) -> None:
     async def run() -> None:
         await scene(Peers(tmp_path))
 
-    asyncio.run(run())
+    turns.run(run())

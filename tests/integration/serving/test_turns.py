@@ -19,6 +19,7 @@ import pytest
 from tests.integration.serving.attacked import PEERS, Attack, attack
 from tests.integration.serving.certificates import issue, lines
 from tests.integration.serving.floods import GET, POST
+from vmtool.serving import turns
 from vmtool.serving.evidence.binding import PATH
 from vmtool.serving.front import Limits, door
 from vmtool.serving.front.crowd import Crowd, Peer
@@ -89,7 +90,7 @@ def test_one_turn_has_one_event_of_peers_without_a_key(scene: Callable[[Attack],
         async with attack(tmp_path, lines(issue(tmp_path / "ca")) if scene is pieces_within_tls else "") as one:
             await scene(one)
 
-    asyncio.run(run())
+    turns.run(run())
 
 
 class Exhausted(socket.socket):
@@ -126,4 +127,4 @@ def test_without_descriptors_nothing_is_tried_again_and_again(monkeypatch: pytes
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
 
-    asyncio.run(asyncio.wait_for(run(), 30))
+    turns.run(asyncio.wait_for(run(), 30))

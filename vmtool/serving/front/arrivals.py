@@ -34,12 +34,12 @@ class Arrival:
         entering: the door gives it to a protocol, which takes its place in the crowd.
     """
 
-    __slots__ = ("address", "door", "entering", "first", "host", "size", "sock", "until")
+    __slots__ = ("address", "descriptor", "door", "entering", "first", "host", "size", "sock", "until")
 
     def __init__(self, door: Door, sock: socket.socket, host: str) -> None:
         self.door, self.sock, self.host, self.address = door, sock, host, address_group(host)
         self.until, self.entering = door.loop.time() + door.limits.keyless_seconds, False
-        self.first, self.size = bytearray(), 0
+        self.first, self.size, self.descriptor = bytearray(), 0, sock.fileno()
 
     def overdue(self, now: float) -> bool:
         return now > self.until
@@ -52,8 +52,7 @@ class Arrival:
         """End it now; one that is entering finds that it has no place any more."""
         self.door.crowd.leave(self)
         if not self.entering:
-            self.door.forget(self.sock)
-            self.sock.close()
+            self.door.forget(self)
 
     def read(self) -> None:
         """Something has come, or its end."""

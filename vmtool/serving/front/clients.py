@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from vmtool.serving.access_list import AccessList, AccessToken
 from vmtool.serving.front.denied import Denied
+from vmtool.serving.turns import Share
 
 if TYPE_CHECKING:
     from vmtool.serving.front.connection import Connection
@@ -78,10 +79,10 @@ class Usage:
 
 
 class Client:
-    """A key or token that may ask."""
+    """A key or token that may ask, with a share of the event loop for all its connections and their answers."""
 
     def __init__(self, token: AccessToken, clock: Callable[[], float] = time.monotonic) -> None:
-        self.clock, self.usage = clock, Usage()
+        self.clock, self.usage, self.share = clock, Usage(), Share()
         self.running: set[Connection] = set()
         self.limit(token)
 
@@ -122,7 +123,7 @@ class Client:
             (limit, remaining, reset), level = HEADERS[name], budget.level()
             shown[limit] = str(budget.limit)
             shown[remaining] = str(max(0, math.floor(level)))
-            shown[reset] = duration((budget.limit - level) * 60 / budget.limit)
+            shown[reset] = duration(budget.wait(budget.limit))
         return shown
 
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from aiohttp import web
 
@@ -16,6 +16,7 @@ from vmtool.serving.front.crowd import Crowd, Peer
 from vmtool.serving.front.denied import Denied
 from vmtool.serving.front.inflow import Inflow
 from vmtool.serving.front.limits import Limits
+from vmtool.serving.turns import Share, running
 
 # What a peer still sends of a body that nobody wants is read for that long, so that it sees the answer.
 LINGER_SECONDS = 2.0
@@ -32,8 +33,7 @@ class Connection(web.RequestHandler):
         arrival: what it was until now, and what it has sent.
     """
 
-    __slots__ = ("address", "arrival", "crowd", "full", "host", "inflow", "key", "limits", "raw", "request", "until",
-                 "waits", "wire")
+    __slots__ = ("address", "arrival", "crowd", "host", "inflow", "key", "limits", "request", "share", "until", "wire")
 
     def __init__(self, server: web.Server, crowd: Crowd[Peer], limits: Limits, arrival: Arrival) -> None:
         # Idle connections are ended by `overdue`, hence aiohttp's own time is longer. The socket has its options.
@@ -43,18 +43,15 @@ class Connection(web.RequestHandler):
         self.crowd, self.limits, self.arrival = crowd, limits, arrival
         self.address, self.host, self.until = arrival.address, arrival.host, arrival.until
         self.key = NO_KEY  # the digest of the TLS key that this peer has seen
-        # What the peer's bytes come by, and what is sent by: with TLS these are two.
-        self.raw: asyncio.Transport | None = None
         self.wire: asyncio.Transport | None = None
-        self.waits = False
-        # Whether TLS has stopped reading until aiohttp takes more; it goes on by itself.
-        self.full: Callable[[], bool] = bool
+        # With whom it shares its turns: those without a key, or those with the key that it has shown last.
+        self.share = arrival.door.share
         self.inflow = Inflow(limits.head)
         self.request: web.BaseRequest | None = None
 
     def enter(self, wire: asyncio.Transport) -> None:
         """The peer has a transport; with TLS its handshake is yet to come."""
-        self.raw = self.wire = wire
+        self.wire = wire
         if not self.crowd.replace(self.arrival, self):
             wire.abort()
 
@@ -76,26 +73,8 @@ class Connection(web.RequestHandler):
     def gone(self) -> None:
         """The peer is there no more."""
         self.crowd.leave(self)
-        self.arrival.door.forget(self.arrival.sock)
-
-    def wait_turn(self) -> None:
-        """Without a key it is read again when its turn comes."""
-        if self.raw and self in self.crowd.keyless and not self.raw.is_closing():
-            self.waits = True
-            self.raw.pause_reading()
-            self.arrival.door.watch(self.arrival.sock, self._take_turn)
-
-    def _take_turn(self) -> None:
-        self.waits = False
-        self.arrival.door.forget(self.arrival.sock)
-        taken = not (self._reading_paused or self._buffer_paused) if self.raw is self.transport else not self.full()
-        if self.raw and taken:
-            self.raw.resume_reading()
-
-    def _resume_transport_reading(self) -> None:
-        # aiohttp has room again for what comes; without TLS it means the same transport.
-        if not (self.waits and self.raw is self.transport):
-            super()._resume_transport_reading()
+        running().share(self.arrival.descriptor, None)
+        self.wire = None
 
     def data_received(self, data: bytes) -> None:
         if not data or self.inflow.fits(data):
@@ -104,7 +83,6 @@ class Connection(web.RequestHandler):
                 self.drop()
             elif self.request:
                 self._check_body(self.request)
-            self.wait_turn()
         elif self.wire:
             if self.request is None:
                 self.wire.write(TOO_LONG)
@@ -142,12 +120,20 @@ class Connection(web.RequestHandler):
         """A next request is not wanted: what waits for one is ended in a while, since one may be on its way."""
         self.until = min(self.until, now + LEAVING_SECONDS) if self.request is None else self.until
 
-    def show_key(self) -> None:
-        """The request being answered has a valid key: now its own deadlines count, and it is read at any time."""
-        if self.waits:
-            self._take_turn()
+    def show_key(self, share: Share) -> None:
+        """The request being answered has a valid key: now its own deadlines count, and its turns are that key's."""
+        self._join(share)
         self.crowd.serve(self)
         self.until = math.inf
+
+    def show_none(self) -> None:
+        """It has none, or one that is not valid any more."""
+        self._join(self.arrival.door.share)
+
+    def _join(self, share: Share) -> None:
+        self.share = share
+        if self.wire:
+            running().share(self.arrival.descriptor, share)
 
     def one_by_one(self, response: web.Response) -> web.Response:
         """Without a key nobody is served several requests at once: the first answer is the last."""

@@ -1,13 +1,11 @@
-"""Where peers come in: all that have shown no key together get one event in each turn of the event loop.
+"""Where peers come in: all that have shown no key have one share of the event loop, in time that is to spare.
 
-However many they are, they hold up nobody who has one. They wait in an epoll of their own, of which Linux gives the
-ready ones in turns.
+However many they are, they hold up nobody who has one.
 """
 
 from __future__ import annotations
 
 import asyncio
-import select
 import socket
 from collections.abc import Callable
 from typing import Protocol, cast
@@ -15,6 +13,7 @@ from typing import Protocol, cast
 from vmtool.serving.front.arrivals import Arrival
 from vmtool.serving.front.crowd import Crowd, Peer
 from vmtool.serving.front.limits import Limits
+from vmtool.serving.turns import Share, running
 
 # When there are no descriptors or no memory for one more.
 PAUSE_SECONDS = 1.0
@@ -29,7 +28,10 @@ class Entered(Protocol):
 
 
 class Door:
-    """Accepts connections, one in each turn of the event loop, and gives one peer without a key its turn.
+    """Accepts connections, one in a turn of the event loop, and reads of one peer without a key.
+
+    Attributes:
+        share: of all that have shown no key; there is another of those that have yet to be accepted.
 
     Args:
         begun: whether so much has come that a protocol can begin with it, or refuse it; asked with all that has come,
@@ -42,18 +44,18 @@ class Door:
         self.listening, self.crowd, self.limits = listening, crowd, limits
         self.begun, self.protocol = begun, protocol
         self.loop = asyncio.get_running_loop()
-        self.ready, self.waiting = select.epoll(), dict[int, Callable[[], None]]()
+        self.share, self.turns = Share(spare=True), running()
+        self.turns.share(listening.fileno(), Share(spare=True))
         self.pause: asyncio.TimerHandle | None = None
         self.entering: set[asyncio.Task[None]] = set()
 
     def open(self) -> None:
-        self.loop.add_reader(self.ready, self._turn)
         self.loop.add_reader(self.listening, self._accept)
 
     def close(self) -> None:
-        """Accept no more, end those that have sent nothing whole, and read no others without a key."""
+        """Accept no more, and end those that have sent nothing whole."""
         self.loop.remove_reader(self.listening)
-        self.loop.remove_reader(self.ready)
+        self.turns.share(self.listening.fileno(), None)
         if self.pause:
             self.pause.cancel()
         for peer in self.crowd:
@@ -61,20 +63,15 @@ class Door:
                 peer.drop()
         self.listening.close()
 
-    def watch(self, sock: socket.socket, read: Callable[[], None]) -> None:
-        """Call this in its turn, whenever something has come."""
-        if sock.fileno() not in self.waiting:
-            self.ready.register(sock, select.EPOLLIN)
-        self.waiting[sock.fileno()] = read
-
-    def forget(self, sock: socket.socket) -> None:
-        """It is not looked at any more; harmless when it was not."""
-        if self.waiting.pop(sock.fileno(), None):
-            self.ready.unregister(sock)
+    def forget(self, arrival: Arrival) -> None:
+        """End it."""
+        self.loop.remove_reader(arrival.descriptor)
+        self.turns.share(arrival.descriptor, None)
+        arrival.sock.close()
 
     def enter(self, arrival: Arrival) -> None:
         """It has begun as a client does."""
-        self.forget(arrival.sock)
+        self.loop.remove_reader(arrival.descriptor)
         task = self.loop.create_task(self._enter(arrival))
         self.entering.add(task)
         task.add_done_callback(self.entering.discard)
@@ -84,16 +81,12 @@ class Door:
             wire, protocol = await self.loop.connect_accepted_socket(lambda: self.protocol(arrival), arrival.sock)
         except OSError:  # it went before it was there
             self.crowd.leave(arrival)
-            arrival.sock.close()
+            self.forget(arrival)
             return
         # The transport has read nothing yet: what it reads comes in the loop's next turn at the earliest.
         first, arrival.first = bytes(arrival.first), bytearray()
         if not wire.is_closing():
             cast(Entered, protocol).begin(first)
-
-    def _turn(self) -> None:
-        for descriptor, _ in self.ready.poll(0, 1):
-            self.waiting[descriptor]()
 
     def _accept(self) -> None:
         try:
@@ -106,6 +99,7 @@ class Door:
             return
         sock.setblocking(False)
         arrival = Arrival(self, sock, peer[0])
-        self.watch(sock, arrival.read)
+        self.turns.share(arrival.descriptor, self.share)
+        self.loop.add_reader(arrival.descriptor, arrival.read)
         if leaver := self.crowd.admit(arrival):
             leaver.drop()

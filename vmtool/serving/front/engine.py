@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from vmtool.serving.front.denied import Denied
 from vmtool.serving.front.pool import NotUp, Pool
 from vmtool.serving.front.upstream import Upstream
 
@@ -60,6 +61,14 @@ class Engine(Pool):
     def retry_after(self) -> str:
         """Seconds after which to ask again: what OpenAI's clients take from the header of that name, up to a minute."""
         return str(min(60, max(1, math.ceil(self.expected - time.monotonic()))))
+
+    def explain(self, error: Exception, seconds: float) -> Denied:
+        """What a client is told when there is no answer, which was waited for that long."""
+        if isinstance(error, TimeoutError):
+            return Denied(504, f"no answer within {seconds:.0f} s")
+        if isinstance(error, NotUp):
+            return Denied(503, f"the server is {self.phase}: see /health", {"Retry-After": self.retry_after()})
+        return Denied(502, "the server broke off", {"Retry-After": "1"})
 
     async def models(self) -> list[dict[str, Any]]:
         """What it says that it serves.

@@ -56,7 +56,6 @@ class Front:
         self.evidence = GuestEvidence(limits, ask_guest, ask_devices=ask_devices)
         self.metrics = Metrics(self.clients, engine, metric_names)
         self.crowd: Crowd[Peer] = Crowd(limits)
-        self.keyless = asyncio.Lock()
         with_key, without = limits.log_lines
         self.log, self.log_denied = BoundedLog(log, with_key, "requests"), BoundedLog(log, without, "denied requests")
 
@@ -96,7 +95,8 @@ class Front:
                     return connection.one_by_one(await self._open(request, connection, match, client))
                 if not client:
                     raise no_key()
-                connection.show_key()
+                connection.show_key(client.share)
+                await client.share.turn()
                 response = await self._answer(request, connection, match, client, began)
                 connection.last(response)
                 status = response.status
@@ -104,7 +104,8 @@ class Front:
             except Denied as denied:
                 status = denied.status
                 if not client:
-                    await self._turn()
+                    connection.show_none()
+                await connection.share.turn()
                 return denied_response(request, connection, denied, client)
             finally:
                 if not match or match.route.keyed:
@@ -113,18 +114,12 @@ class Front:
                     self.metrics.count(str(shown), client.token.name if client else "", status, taken)
                     (self.log if client else self.log_denied)(f"{shown} {status or 'aborted'} {taken:.3f} s")
 
-    async def _turn(self) -> None:
-        """Without a key one is answered after the other, with those who have one between."""
-        async with self.keyless:
-            await asyncio.sleep(0)
-
     async def _open(self, request: web.BaseRequest, connection: Connection, match: Match, client: Client | None
                     ) -> web.Response:
         """What needs no key; who shows one all the same is not among those who have none."""
         if client:
-            connection.show_key()
-        else:
-            await self._turn()
+            connection.show_key(client.share)
+        await connection.share.turn()
         if match.route.path == EVIDENCE:
             query = request.message.path.partition("?")[2]
             # What the guest's device needs is not this peer's slowness.
@@ -154,10 +149,11 @@ class Front:
                 await go_on(request)
                 await body.read(request)
                 size = len(body.data)
-                asked = self.engine.ask(match.route.method, match.target, headers, body)
+                asked = self.engine.ask(match.route.method, match.target, headers, body, client.share)
                 account = Account(client, size, lambda: self.metrics.first.labels(str(match.route)).observe(
                     time.monotonic() - began))
-                return await forward(request, connection, asked, account, self.limits, self._explain)
+                return await forward(request, connection, asked, account, self.limits,
+                                     lambda error: self.engine.explain(error, self.limits.engine_seconds))
 
     async def _model(self, name: str, client: Client) -> web.Response:
         """One model of the list: vLLM has no route for it, and OpenAI's clients ask for it."""
@@ -165,22 +161,11 @@ class Front:
             async with asyncio.timeout(self.limits.engine_seconds):
                 entries = await self.engine.models()
         except (OSError, ValueError):
-            raise self._not_up() from None
+            raise self.engine.explain(NotUp(), self.limits.engine_seconds) from None
         for entry in entries:
             if entry.get("id") == name:
                 return answer(200, entry, client.headers())
         raise Denied(404, f"there is no model {name!r} here; GET /v1/models lists them")
-
-    def _explain(self, error: Exception) -> Denied:
-        if isinstance(error, TimeoutError):
-            return Denied(504, f"no answer within {self.limits.engine_seconds:.0f} s")
-        if isinstance(error, NotUp):
-            return self._not_up()
-        return Denied(502, "the server broke off", {"Retry-After": "1"})
-
-    def _not_up(self) -> Denied:
-        return Denied(503, f"the server is {self.engine.phase}: see /health",
-                      {"Retry-After": self.engine.retry_after()})
 
 
 def denied_response(request: web.BaseRequest, connection: Connection, denied: Denied,

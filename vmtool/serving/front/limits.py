@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 
 # Descriptors beside those of connections: the log, the loop's own, the engine's socket, a few to spare.
 SPARE = 64
+# Its own, and the epoll of its key's share.
+PER_CONNECTION = 2
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class Limits:
 
 def fitting(limits: Limits) -> Limits:
     """The limits that this process can keep: its descriptor limit is raised, and where it cannot be, they shrink."""
-    wanted = limits.connections + limits.requests + SPARE
+    wanted = PER_CONNECTION * limits.connections + limits.requests + SPARE
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     unlimited = resource.RLIM_INFINITY
     if soft != unlimited and soft < wanted:
@@ -80,5 +82,5 @@ def shrunk(limits: Limits, descriptors: int) -> Limits:
     rest = descriptors - SPARE
     if rest < 8:
         raise ValueError(f"a limit of {descriptors} open files is too low: at least {SPARE + 8} are needed (ulimit -n)")
-    share = rest / (limits.connections + limits.requests)
+    share = rest / (PER_CONNECTION * limits.connections + limits.requests)
     return replace(limits, connections=int(limits.connections * share), requests=max(1, int(limits.requests * share)))

@@ -29,6 +29,7 @@ from vmtool.serving.front.form import check_form
 from vmtool.serving.front.front import Front
 from vmtool.serving.front.limits import Limits
 from vmtool.serving.front.rooms import Bodies
+from vmtool.serving.turns import Share
 
 LIMITS_HERE = Limits(connections=64, keyless_per_address=32, body=1 << 20, small_body=1 << 20, requests=8)
 # Scrapes at once, and how long one may take; the text in pieces of that size.
@@ -48,7 +49,7 @@ class Manage:
                  scrape_from: Iterable[Network] = (), say: Callable[[str], None] = print) -> None:
         self.front, self.access, self.allow_from, self.say = front, access, tuple(allow_from), say
         self.scrape_from = (*self.allow_from, *scrape_from)
-        self.bodies, self.scraping = Bodies(LIMITS_HERE), 0
+        self.bodies, self.scraping, self.share = Bodies(LIMITS_HERE), 0, Share()
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
@@ -60,7 +61,7 @@ class Manage:
                 scrapes = request.message.path == "/metrics"
                 check_peer(connection.host, self.scrape_from if scrapes else self.allow_from)
                 self._check_key(request, scrapes=scrapes)
-                connection.show_key()
+                connection.show_key(self.share)
                 return await (self._metrics(request, connection) if scrapes else self._answer(request))
             except Denied as denied:
                 response = denied.response()

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 
 from vmtool.serving.front.rooms import RequestBody
 from vmtool.serving.front.upstream import Upstream
+from vmtool.serving.turns import Share
 
 PIECE = 64 << 10
 
@@ -26,7 +27,7 @@ class Pool:
     """
 
     def __init__(self, dial: Callable[[], Awaitable[Upstream]], host: str, keep: float) -> None:
-        self.dial, self.host, self.keep = dial, host, keep
+        self.dial, self.host, self.keep, self.share = dial, host, keep, Share()
         # With the moment from which each was idle; the newest is taken first.
         self.idle: list[tuple[float, Upstream]] = []
 
@@ -38,13 +39,17 @@ class Pool:
 
     @contextlib.asynccontextmanager
     async def ask(self, method: str, target: str, headers: Mapping[str, str] | None = None,
-                  body: RequestBody | None = None) -> AsyncIterator[Upstream]:
+                  body: RequestBody | None = None, share: Share | None = None) -> AsyncIterator[Upstream]:
         """One request: the answer as soon as its headers are there. It is ended when it is not taken to its end.
+
+        Args:
+            share: whose turns the answer takes.
 
         Raises:
             NotUp: nobody listens. ConnectionError: it broke off.
         """
         connection = await self._connection()
+        connection.serve(share or self.share)
         try:
             head, pieces = written(method, target, self.host, headers or {}, body)
             await connection.send(head, pieces)

@@ -82,7 +82,6 @@ class EncryptedConnection(asyncio.sslproto.SSLProtocol):
         base = cast(Any, self)  # typeshed leaves out what asyncio has for itself
         # What waits in here unread while aiohttp takes nothing; asyncio's own number is 256 KiB.
         base._set_read_buffer_limits(high=limits.buffered)
-        connection.full = lambda: base._ssl_reading_paused
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         wire = cast(asyncio.Transport, transport)
@@ -103,14 +102,6 @@ class EncryptedConnection(asyncio.sslproto.SSLProtocol):
     def connection_lost(self, exc: BaseException | None) -> None:
         self.connection.gone()
         super().connection_lost(exc)
-
-    def buffer_updated(self, nbytes: int) -> None:
-        super().buffer_updated(nbytes)
-        self.connection.wait_turn()
-
-    def _control_ssl_reading(self) -> None:
-        super()._control_ssl_reading()  # type: ignore[misc]  # it may have it read again, out of turn
-        self.connection.wait_turn()
 
     def _do_read__copied(self) -> None:
         # As asyncio's, but for its last read, of nothing: OpenSSL's word for that is a third of what a request costs.

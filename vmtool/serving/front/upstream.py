@@ -12,6 +12,8 @@ from typing import cast
 
 import httptools
 
+from vmtool.serving.turns import Share, running
+
 # vLLM's own answers have some ten headers.
 MOST_HEAD = 64 << 10
 BODYLESS = (204, 304)
@@ -31,6 +33,7 @@ class Upstream(asyncio.Protocol):
     def __init__(self, buffered: int) -> None:
         self.buffered = buffered
         self.transport: asyncio.Transport
+        self.descriptor: int | None = None
         self.error: Exception | None = None
         self.waiter: asyncio.Future[None] | None = None
         self.writable = asyncio.Event()
@@ -71,6 +74,9 @@ class Upstream(asyncio.Protocol):
         if self.begun and self.length < 0 and not self.chunked and exc is None:
             self.whole = True  # an answer without a length lasts as long as its connection
         self._fail(BrokenOff("the connection was ended"))
+        if self.descriptor is not None:
+            running().share(self.descriptor, None)
+            self.descriptor = None
         self.writable.set()
         self._wake()
 
@@ -121,6 +127,12 @@ class Upstream(asyncio.Protocol):
         self.whole = True
 
     # What the front calls.
+
+    def serve(self, share: Share) -> None:
+        """The next answer is for somebody of this share."""
+        if self.open:
+            self.descriptor = self.transport.get_extra_info("socket").fileno()
+            running().share(self.descriptor, share)
 
     async def send(self, head: bytes, pieces: Iterable[bytes]) -> None:
         """Ask, and wait until the answer's headers are there.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import socket
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -27,7 +26,8 @@ class Door:
     def enter(self, _: Arrival) -> None:
         self.entered += 1
 
-    def forget(self, _: socket.socket) -> None: ...
+    def forget(self, arrival: Arrival) -> None:
+        arrival.sock.close()
 
 
 class Sock:
@@ -35,6 +35,9 @@ class Sock:
 
     def __init__(self) -> None:
         self.data, self.sent, self.closed = b"", b"", False
+
+    def fileno(self) -> int:
+        return -1
 
     def recv(self, _: int) -> bytes:
         return self.data

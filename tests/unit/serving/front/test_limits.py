@@ -18,7 +18,7 @@ from vmtool.serving.front.rooms import Bodies, Requests
 
 
 @pytest.mark.parametrize(("soft", "hard", "left"), [
-    (1024, 1 << 20, 1600), (1024, resource.RLIM_INFINITY, 1600), (resource.RLIM_INFINITY, resource.RLIM_INFINITY, None),
+    (1024, 1 << 20, 2624), (1024, resource.RLIM_INFINITY, 2624), (resource.RLIM_INFINITY, resource.RLIM_INFINITY, None),
     (4096, 4096, None), (256, 1024, 1024), (1024, 1024, None),
 ])
 def test_the_descriptor_limit_is_raised_and_else_the_limits_shrink(
@@ -28,8 +28,8 @@ def test_the_descriptor_limit_is_raised_and_else_the_limits_shrink(
     monkeypatch.setattr(resource, "setrlimit", lambda _, pair: now.__setitem__(slice(None), pair))
     fitted = li.fitting(li.Limits())
     assert now == [left or soft, hard]
-    assert now[0] == resource.RLIM_INFINITY or fitted.connections + fitted.requests + li.SPARE <= now[0]
-    if now[0] == resource.RLIM_INFINITY or now[0] >= 1600:
+    assert now[0] == resource.RLIM_INFINITY or 2 * fitted.connections + fitted.requests + li.SPARE <= now[0]
+    if now[0] == resource.RLIM_INFINITY or now[0] >= 2624:
         assert fitted == li.Limits()
 
 
