@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from vmtool.attest.appraisal import Appraisal
+from vmtool.attest.measure.init_data import PLACES, fitted
 from vmtool.attest.recognise import appraise_file
 from vmtool.attest.reference import NO_REFERENCE, Reference, sections
 from vmtool.attest.request import Request
@@ -38,6 +39,7 @@ class Presented:
         primary: evidence of the guest, as JSON values.
         additional: evidence of its devices, as the JSON text that was sent; empty for none.
         nonce: the session's, as it was sent; jwk: the guest's key. Evidence is bound to both.
+        challenge: that the guest's TPM was given, as it was kept; None without one.
     """
 
     tee: str
@@ -46,6 +48,7 @@ class Presented:
     nonce: str
     jwk: Mapping[str, str]
     init_data: InitData | None
+    challenge: bytes | None = None
 
 
 def reasons_against(presented: Presented, rule: Rule, release: ReleaseRules, at: datetime) -> tuple[str, ...]:
@@ -70,7 +73,9 @@ def _guest(presented: Presented, rule: Rule, release: ReleaseRules, at: datetime
     except Untrusted as error:
         yield str(error)
         return
-    request = Request(release.roots, at, release.collateral, reference, digest)
+    # Keys that are enrolled are the only ones; else the TPM's maker vouches for one, by the answer to the challenge.
+    challenge = None if reference.tpm.keys else presented.challenge
+    request = Request(release.roots, at, release.collateral, reference, digest, challenge)
     found = appraise_file(json.dumps(presented.primary).encode(), request)
     yield from _unproven(found, lambda label: label == presented.tee, (FRESH, MEASURED))
 
@@ -129,13 +134,13 @@ def _bound(reference: Reference, presented: Presented) -> Reference:
     Raises:
         Untrusted: the values ask for another one.
     """
-    place = InitData.PLACES.get(presented.tee)
+    place = PLACES.get(presented.tee)
     if presented.init_data is None or place is None:
         return reference
     name, size = place
     section = getattr(reference, presented.tee)
-    digest, expected = presented.init_data.digest[:size].ljust(size, b"\0"), getattr(section, name)
-    if expected is not None and expected.ljust(size, b"\0") != digest:
+    digest, expected = fitted(presented.init_data.digest, size), getattr(section, name)
+    if expected is not None and fitted(expected, size) != digest:
         raise Untrusted(f"the init data is not that of {presented.tee}.{name}")
     return Reference.model_validate({presented.tee: section.model_copy(update={name: digest})})
 

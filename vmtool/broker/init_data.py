@@ -1,45 +1,26 @@
-"""Init data: what a host gives its guest, in TOML, and the guest's evidence is bound to by its digest.
-
-vmtool looks into its file `vmtool.toml`, in which the guest's owner names the model and who signed it:
-
-    version = "0.1.0"
-    algorithm = "sha384"
-    [data]
-    "vmtool.toml" = '''
-    model = "llama"
-    signer = "signer-0123456789abcdef"
-    '''
-"""
+"""The init data that a guest sends along: its digest must be in the evidence, and vmtool's own file names a model."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
+from vmtool.attest.measure.init_data import FILE
 from vmtool.foreign import parse_toml
 from vmtool.frozen import dataclass
 from vmtool.serving.cryptotensors.errors import Untrusted
 
-FILE = "vmtool.toml"
 ALGORITHMS = ("sha256", "sha384", "sha512")
 MOST = 256 << 10
 
 
 @dataclass(frozen=True)
 class InitData:
-    """The text's digest, and what vmtool's own file in it says.
-
-    Attributes:
-        PLACES: where evidence has the digest, by its kind: the reference's key, and its bytes.
-    """
+    """The text's digest, and what vmtool's own file in it says."""
 
     digest: bytes
     values: Mapping[str, str]
-
-    PLACES: ClassVar[Mapping[str, tuple[str, int]]] = {
-        "snp": ("host_data", 32), "tdx": ("mrconfigid", 48), "cca": ("personalization", 64),
-        "virtcca": ("personalization", 64)}
 
 
 def read_init_data(value: Any) -> InitData | None:

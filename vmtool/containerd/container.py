@@ -39,7 +39,7 @@ class Container:
         binds: (host path, path inside), read-only.
         netns: path of a network namespace; None for one with nothing but a loopback.
         devices: device files to pass on, such as /dev/vfio/81.
-        config: Kata configuration file that the shim shall read.
+        config: Kata configuration file that the shim shall read; annotations: for it.
         keyed: whether `hand_over` brings it keys.
         profile: what it may not do.
     """
@@ -56,6 +56,7 @@ class Container:
     netns: Path | None = None
     devices: tuple[Path, ...] = ()
     config: Path | None = None
+    annotations: tuple[tuple[str, str], ...] = ()
     keyed: bool = False
     profile: Profile = PROFILES["strict"]
 
@@ -86,6 +87,8 @@ def run_argv(endpoint: Endpoint, container: Container, *options: str) -> tuple[s
         words += ["--with-ns", f"network:{container.netns}"]
     for device in container.devices:
         words += ["--device", str(device)]
+    for name, value in container.annotations:
+        words += ["--annotation", f"{name}={value}"]
     if container.config:
         words += ["--runtime-config-path", str(container.config)]
     return endpoint.ctr(*words, container.image, container.name, *container.command)

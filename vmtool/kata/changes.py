@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from vmtool.attest.measure.init_data import ALLOWS_INIT_DATA
 from vmtool.kata.base import AGENT, IMAGE, QEMU, RUNTIME, Base
 from vmtool.kata.change import Change
 from vmtool.kata.kernel_params import change_kernel_params
@@ -145,6 +146,7 @@ def _timeouts(request: KataRequest, base: Base) -> Iterator[Change]:
 
 def _host(request: KataRequest) -> Iterator[Change]:
     """What somebody outside of the guest may do to it."""
-    yield Change(QEMU, "enable_annotations", list(request.kata.annotations), "what a pod's author may change",
+    allowed = (*request.kata.annotations, *([ALLOWS_INIT_DATA] if request.takes_init_data else ()))
+    yield Change(QEMU, "enable_annotations", list(dict.fromkeys(allowed)), "what a pod's author may change",
                  f"{SPEC}.annotations" if request.kata.annotations else "")
     yield Change(RUNTIME, "pod_resource_api_sock", "", "outside of Kubernetes there is no kubelet to ask for devices")

@@ -17,11 +17,11 @@ from vmtool.tee.snp import SNP
 SNP_MODEL = "EPYC-v4"
 
 
-def measured_guest(request: KataRequest, made: Rendering, image: str) -> MeasuredGuest:
+def measured_guest(request: KataRequest, made: Rendering, image: str, init_data: str = "") -> MeasuredGuest:
     """The guest that the shim would start.
 
     Args:
-        image: digest of the workload's.
+        image: digest of the workload's; init_data: the text that it is made with.
     """
     qemu = made.values[QEMU]
     cmdline, unknown = None, ""
@@ -38,4 +38,4 @@ def measured_guest(request: KataRequest, made: Rendering, image: str) -> Measure
         tee=request.tee, architecture=request.arch, firmware=file("firmware"), kernel=file("kernel"),
         initrd=file("initrd"), cmdline=cmdline, unknown=unknown, vcpus=request.vcpus, memory=request.memory << 20,
         machine=str(qemu.get("machine_type") or ""), signature=MODELS[SNP_MODEL] if request.tee == SNP.name else None,
-        image=image, root_hashes={"root": root_hash} if root_hash else {})
+        image=image, root_hashes={"root": root_hash} if root_hash else {}, init_data=init_data)

@@ -7,7 +7,7 @@ from vmtool.kata.assets import Assets, assets_of
 from vmtool.kata.base import MIB, Base
 from vmtool.qemu.timeouts import create_seconds, dial_seconds
 from vmtool.spec.kata import KataSpec
-from vmtool.spec.kata_releases import Release
+from vmtool.spec.kata_releases import INIT_DATA, Release
 from vmtool.spec.runtime import Body
 from vmtool.tee.table import NONE
 
@@ -62,6 +62,13 @@ class KataRequest:
         """How a device is passed on: by its legacy "group" or by "iommufd"."""
         wanted = self.kata.vfio
         return wanted if wanted != "auto" else self.release.confidential_vfio if self.confidential else "group"
+
+    @property
+    def takes_init_data(self) -> bool:
+        """Whether it is made with init data: in a TEE, which binds its evidence to it, and for an encrypted model,
+        whose key may be released for that model alone."""
+        return (self.confidential and self.body.model.encryption is not None
+                and self.release.version >= INIT_DATA and not self.release.virtcca)
 
     @property
     def injection(self) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vmtool import plan as p
 from vmtool.attest.measure.guest import MeasuredGuest
+from vmtool.attest.measure.init_data import init_data_text
 from vmtool.attest.plan import plan_tee_reference
 from vmtool.attest.tee_files import files_of
 from vmtool.claims import Claim
@@ -95,7 +96,12 @@ class KataLauncher(Launcher):
         from vmtool.kata.measured import measured_guest  # launches have no need of it
 
         found: KataRequestFacts = launch.guest
-        return measured_guest(found.request, render(found.request), launch.image.digest)
+        return measured_guest(found.request, render(found.request), launch.image.digest, self.init_data(launch))
+
+    def init_data(self, launch: Launch) -> str:
+        found: KataRequestFacts = launch.guest
+        return init_data_text(launch.body.model.name, launch.encrypted.kid) if (
+            launch.encrypted and found.request.takes_init_data) else ""
 
     def steps(self, launch: Launch) -> Iterator[Step]:
         guest: Guest = launch.made
@@ -104,7 +110,8 @@ class KataLauncher(Launcher):
             yield plan_tee_reference(self.measured(launch), launch.name, files_of(launch.paths, guest.request.tee))
         # Whatever became of the shim, no QEMU is left; the devices are released after it.
         end = (KillQemu(sandbox_name(launch.unit), guest.request.assets.qemu),)
-        yield plan_container(launch, GuestPart(guest.environment, guest.nodes, launch.paths.kata, guest.seconds, end))
+        yield plan_container(launch, GuestPart(guest.environment, guest.nodes, launch.paths.kata, guest.seconds, end,
+                                              self.init_data(launch)))
         yield plan_check(launch, guest)
 
     def hand_over(self, launch: Launch) -> Iterator[Step]:

@@ -94,7 +94,9 @@ def parse(argv: Sequence[str]) -> Arguments:
     parser.add_argument("--model-signer", type=_signer, metavar="KEY:NAME", help="who signed the encrypted model")
     parser.add_argument("--model-key-resource", type=resource_name, metavar="NAME", help="its key's name at a broker")
     parser.add_argument("--model-key-broker", default="", metavar="URL", help="the broker's address")
-    parser.add_argument("--model-key-ca", type=_pem, default="", metavar="BASE64", help="PEM of the broker's CAs")
+    parser.add_argument("--model-key-ca", type=_base64, default="", metavar="BASE64", help="PEM of the broker's CAs")
+    parser.add_argument("--model-key-init-data", type=_base64, default="", metavar="BASE64", help="what the broker is "
+                        "told that the guest was made with")
     parser.add_argument("--allow-unconfidential", action="store_true", help="ask the broker without any proof")
     parser.add_argument("--restart", choices=POLICIES, default=USUAL.policy, help="when a dead server is started again")
     parser.add_argument("--restart-backoff", type=_seconds, default=USUAL.backoff, metavar="SECONDS")
@@ -120,7 +122,8 @@ def parse(argv: Sequence[str]) -> Arguments:
 
 def _source(known: argparse.Namespace) -> BrokerSource | None:
     return known.model_key_resource and BrokerSource(known.model_key_resource, known.model_key_broker,
-                                                     known.model_key_ca, known.allow_unconfidential)
+                                                     known.model_key_ca, known.allow_unconfidential,
+                                                     known.model_key_init_data)
 
 
 def refusal(extra: Sequence[str], allowed: Collection[str] = ()) -> str:
@@ -164,7 +167,7 @@ def _split(argv: Sequence[str]) -> tuple[list[str], str, list[str]]:
     return words[:at], "--", words[at + 1:]
 
 
-def _pem(text: str) -> str:
+def _base64(text: str) -> str:
     return base64.b64decode(text, validate=True).decode("ascii")
 
 

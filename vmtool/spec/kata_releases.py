@@ -20,7 +20,7 @@ GPU, PATCHED = "+gpu", f"-{VIRTCCA.name}"
 USUAL = "4.1"
 HYPERVISORS = "hypervisor.*"
 # Settings and behaviour that came with a release, or that one was the last to have.
-IOMMUFD, EROFS, STRICT_ENVIRONMENT, TOML_1_1 = (3, 26), (3, 31), (4, 0), (3, 30)
+IOMMUFD, EROFS, STRICT_ENVIRONMENT, TOML_1_1, INIT_DATA = (3, 26), (3, 31), (4, 0), (3, 30), (3, 30)
 LAST_CONFIG_PATH = (3, 30)
 
 

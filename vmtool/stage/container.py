@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 
 from vmtool import plan as p
 from vmtool.access.give import write_access
+from vmtool.attest.measure.init_data import ANNOTATION, init_data_annotation
 from vmtool.containerd import container as c
 from vmtool.containerd.endpoint import awake
 from vmtool.containerd.leases import lease_mark
@@ -33,6 +35,7 @@ class GuestPart:
         config: file that the shim shall read; None for runc.
         seconds: that `ctr run` may take.
         end: after the container's removal: what makes sure that no virtual machine is left.
+        init_data: the text that it is made with; empty for none.
     """
 
     environment: tuple[tuple[str, str], ...] = ()
@@ -40,6 +43,7 @@ class GuestPart:
     config: Path | None = None
     seconds: float = 120.0
     end: tuple[p.Action, ...] = ()
+    init_data: str = ""
 
 
 def plan_container(launch: Launch, guest: GuestPart) -> p.Step:
@@ -60,6 +64,7 @@ def plan_container(launch: Launch, guest: GuestPart) -> p.Step:
         writable=((hub, HUB),) if fetched else (),
         env=(*guest.environment, *(HUB_ENV if fetched else ()), *body.vllm.env.items()),
         netns=netns_path(launch.netns), devices=guest.nodes, config=guest.config, profile=body.hardening.chosen,
+        annotations=((ANNOTATION, init_data_annotation(guest.init_data)),) if guest.init_data else (),
     )
     return p.Step(
         f"start the container with {body.runtime.handler}",
@@ -117,7 +122,7 @@ def _hardening_words(launch: Launch) -> tuple[str, ...]:
     asked for. The usual one is proven from outside, and an image of an earlier vmtool cannot check it."""
     body, signer = launch.body, launch.encrypted.signer if launch.encrypted else ""
     checked = body.model.encryption or body.hardening != Hardening()
-    return (*(("--hardening", body.hardening.chosen.name) if checked and body.runtime.handler != "libvirt" else ()),
+    return (*(("--hardening", body.hardening.chosen.name) if checked else ()),
             *(("--model-signer", signer) if signer else ()), *_broker_words(launch))
 
 
@@ -130,7 +135,9 @@ def _broker_words(launch: Launch) -> tuple[str, ...]:
     place = ("--model-key-broker", broker.url) if broker.url else ()
     ca = ("--model-key-ca", launch.encrypted.ca) if launch.encrypted and launch.encrypted.ca else ()
     sample = ("--allow-unconfidential",) if launch.body.runtime.tee == NONE else ()
-    return ("--model-key-resource", broker.resource, *place, *ca, *sample)
+    text = launch.launcher.init_data(launch)
+    init_data = ("--model-key-init-data", base64.b64encode(text.encode()).decode()) if text else ()
+    return ("--model-key-resource", broker.resource, *place, *ca, *init_data, *sample)
 
 
 def signal_task(record: InstanceRecord, signal: str) -> Run:

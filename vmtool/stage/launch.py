@@ -235,6 +235,10 @@ class Launcher(Stage):
         """What is verified before the workload gets its keys."""
         yield from self.claims(reader, instance, whole=False)
 
+    def init_data(self, launch: Launch) -> str:
+        """The text that its guest is made with, and that its TEE binds evidence to; empty for none."""
+        return ""
+
     def measured(self, launch: Launch) -> MeasuredGuest | None:
         """What of its guest is measured; None when it makes none. Its files are there after `measured_files`."""
         return None

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vmtool.attest.measure.guest import MeasuredGuest, NotComputed, content
+from vmtool.attest.measure.init_data import init_data_value
 from vmtool.attest.measure.launch_digest import launch_digest
 from vmtool.attest.measure.mrtd import compute_mrtd
 from vmtool.attest.measure.software_tpm import BANK, STUB, registers
@@ -22,7 +23,6 @@ from vmtool.tee.virtcca import VIRTCCA
 
 # Keys of the file from its section on, and what computes the value.
 Value = tuple[tuple[str | int, ...], Callable[[], Any]]
-UNSET = bytes(32)
 # Without these values the others of their section say nothing of what was booted, and none is given.
 NEEDED = {SNP.name: MEASURED[SNP.name], TDX.name: MEASURED[TDX.name], "tpm": (f"pcrs.{BANK}.{STUB}",)}
 
@@ -80,7 +80,7 @@ def _digest(path: Path, what: str) -> str:
 def _evidence(guest: MeasuredGuest) -> Iterator[Value]:
     if guest.tee == SNP.name:
         yield (SNP.name, "measurement"), lambda: launch_digest(guest).hex()
-        yield (SNP.name, "host_data"), UNSET.hex
+        yield (SNP.name, "host_data"), init_data_value(guest.init_data, SNP.name).hex
     if guest.tee == TDX.name:
         yield from _tdx(guest)
     if guest.tee == VIRTCCA.name:
@@ -95,8 +95,8 @@ def _evidence(guest: MeasuredGuest) -> Iterator[Value]:
 
 def _tdx(guest: MeasuredGuest) -> Iterator[Value]:
     yield (TDX.name, "mrtd"), lambda: compute_mrtd(content(guest.firmware, "firmware")).hex()
-    for key in ("mrconfigid", "mrowner"):
-        yield (TDX.name, key), bytes(48).hex
+    yield (TDX.name, "mrconfigid"), init_data_value(guest.init_data, TDX.name).hex
+    yield (TDX.name, "mrowner"), bytes(48).hex
     yield (TDX.name, "rtmr0"), lambda: _not("QEMU's tables of the machine are measured into it, which differ with each "
                                             "version of QEMU")
     yield (TDX.name, "rtmr1"), lambda: rtmr1(guest)

@@ -31,6 +31,7 @@ class MeasuredGuest:
         memory: bytes.
         machine: QEMU's type; qemu: its version, empty when unknown.
         image: digest of the workload's container image; root_hashes: of its disks, by their names.
+        init_data: the text that it is made with; empty for none.
     """
 
     tee: str
@@ -44,6 +45,7 @@ class MeasuredGuest:
     machine: str
     tpm: bool = False
     unknown: str = ""
+    init_data: str = ""
     qemu: str = ""
     signature: Signature | None = None
     image: str = ""

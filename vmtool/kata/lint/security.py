@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from vmtool.attest.measure.init_data import ALLOWS_INIT_DATA
 from vmtool.findings import Finding
 from vmtool.kata.lint.target import AGENT, QEMU, RUNTIME, LintTarget
 from vmtool.tee.snp import SNP
@@ -13,7 +14,7 @@ DEBUG_PARAMS = ("agent.log=debug", "agent.log=trace", "systemd.debug-shell", "sy
 # A pod's author could change what is booted or measured with these; others only cost resources.
 DANGEROUS = ("path", "kernel", "image", "initrd", "firmware", "kernel_params", "kernel_verity_params", "jailer_path",
              "virtio_fs_daemon", "virtio_fs_extra_args", "guest_hook_path", "ctlpath", "file_mem_backend",
-             "enable_debug", "cc_init_data", "vhost_user_store_path", "entropy_source",
+             "enable_debug", ALLOWS_INIT_DATA, "vhost_user_store_path", "entropy_source",
              # What these say goes onto QEMU's command line as it is.
              "machine_accelerators", "cpu_features")
 # Of a regular expression. One with more than anchors is not tried out: that could take for ever.
@@ -62,8 +63,9 @@ def _consoles(target: LintTarget) -> Iterator[Finding]:
 
 
 def _annotations(target: LintTarget) -> Iterator[Finding]:
+    bound = (ALLOWS_INIT_DATA,) if target.confidential else ()  # its digest is in the guest's evidence
     open_ = [word or "everything, by an empty word" for word in target.words(QEMU, "enable_annotations")
-             if _is_open(word)]
+             if word not in bound and _is_open(word)]
     if open_:
         yield target.finding("security.annotations", QEMU, "enable_annotations", f"a pod's author may set "
                               f"{', '.join(open_)[:120]}", "write enable_annotations = []")

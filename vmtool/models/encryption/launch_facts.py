@@ -33,6 +33,11 @@ class EncryptedModelFacts:
     problems: tuple[tuple[str, str, str], ...] = ()
     ca: str = ""
 
+    @property
+    def kid(self) -> str:
+        """The name of the owner's key."""
+        return self.signer.partition(":")[2]
+
 
 def read_encrypted(reader: Reader, directory: Path, encryption: Encryption) -> EncryptedModelFacts:
     """Look at the model's manifest, its signer and its key; the key's bytes are kept nowhere."""

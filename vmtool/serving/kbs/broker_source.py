@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 # Of api-server-rest, which Confidential Containers' guests have.
 HUB = "http://127.0.0.1:8006"
@@ -18,7 +17,7 @@ class BrokerSource:
         url: the broker's address; empty when only the guest's data hub is asked, which knows its own.
         ca: the only CAs that the broker's certificate may lead to, as PEM.
         allow_unconfidential: take the sample attester where there is no other.
-        init_data: TOML file that the host gave the guest, and the guest's evidence is bound to.
+        init_data: TOML text that the host gave the guest, and the guest's evidence is bound to; empty for none.
         seconds: that each call may take.
         hub: address of the guest's own services.
     """
@@ -27,6 +26,6 @@ class BrokerSource:
     url: str = ""
     ca: str = ""
     allow_unconfidential: bool = False
-    init_data: Path | None = None
+    init_data: str = ""
     seconds: float = 30.0
     hub: str = HUB

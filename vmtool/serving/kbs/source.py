@@ -7,7 +7,6 @@ import contextlib
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from vmtool.serving.cryptotensors.errors import Untrusted
 from vmtool.serving.kbs.attesters import find_attester
@@ -82,11 +81,4 @@ def read_key(source: BrokerSource, say: Callable[[str], None]) -> bytes:
         raise KeyNotReleased("data hub", f"nothing gives resources at {source.hub}", "name a broker by its address")
     attester = find_attester(agent, allow_unconfidential=source.allow_unconfidential)
     say(f"{source.url} is asked for the key {source.resource}; evidence is by {attester.title}")
-    return fetch(HttpServer(source.url, source.ca, source.seconds), source.resource, attester, _text(source.init_data))
-
-
-def _text(path: Path | None) -> str:
-    try:
-        return path.read_text() if path else ""
-    except (OSError, ValueError) as error:
-        raise KeyNotReleased("init data", f"{path}: {error}") from None
+    return fetch(HttpServer(source.url, source.ca, source.seconds), source.resource, attester, source.init_data)

@@ -241,12 +241,6 @@ def test_the_sample_attester_is_never_a_fallback(tmp_path: Path) -> None:
     assert find_attester(broken, allow_unconfidential=True, reports=TsmReports(FakeGuest())).tee == "snp"
 
 
-def test_init_data_that_cannot_be_read_ends_it(hub: dict[str, Answer], tmp_path: Path) -> None:
-    with pytest.raises(KeyNotReleased, match="init data"):
-        read_key(BrokerSource(NAME, "http://localhost", allow_unconfidential=True, init_data=tmp_path / "absent"),
-                 print)
-
-
 def test_no_two_exchanges_have_one_key() -> None:
     first, second = Lying(), Lying()
     fetch(first, NAME, SAMPLE)
