@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 import click
@@ -29,9 +30,12 @@ def serve_command(state: State, config: Path, listen: str | None, check: bool) -
     """Release keys to guests that prove what they run in, as CONFIG says, until Ctrl-C."""
     require_packages()
 
+    @cache
+    def authority() -> Authority:
+        return _look_at_authority(state, datetime.now(UTC)) if check else own_authority(state, "vmtool key serve")
+
     def issue(names: Sequence[str]) -> Pair:
-        now = datetime.now(UTC)
-        return (_look_at_authority(state, now) if check else own_authority(state, "vmtool key serve")).issue(names, now)
+        return authority().issue(names, datetime.now(UTC))
 
     release = read_release(LocalMachine(), config, listen, issue)
     if check:

@@ -90,7 +90,8 @@ class _Reading:
             lines = [self.document.line(place, problem) for place, problem in self.problems.items()]
             raise Refused(f"{self.document.path}: {len(lines)} problem{'s' if len(lines) > 1 else ''}", details=lines,
                           hint=DOCS)
-        return ReleaseRules(address, certificates, self._at(spec.audit), roots, collateral, spec.limits, rules)
+        return ReleaseRules(address, certificates, self._at(spec.audit), roots, collateral, spec.limits, rules,
+                            lambda: self._certificates(address[0]))
 
     def _tried(self, place: documents.Place, read: Callable[[], T], instead: T) -> T:
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from vmtool.attest.reference import Reference
@@ -28,6 +28,7 @@ class ReleaseRules:
     Args:
         rules: by the resource's name.
         certificates: None for plain HTTP.
+        renewed: the certificates as they are by now: issued anew, or read again. Raises as `read_release`.
     """
 
     address: tuple[str, int]
@@ -37,3 +38,4 @@ class ReleaseRules:
     collateral: Collateral
     limits: LimitsSpec
     rules: Mapping[str, Rule]
+    renewed: Callable[[], Certificates | None] = lambda: None

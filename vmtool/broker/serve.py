@@ -16,12 +16,17 @@ from vmtool.broker.handler import LIMITS, BrokerHandler
 from vmtool.broker.rates import Rates
 from vmtool.broker.release import ReleaseRules
 from vmtool.broker.sessions import Sessions
+from vmtool.errors import VmtoolError
+from vmtool.serving.access_list import Certificates
 from vmtool.serving.front.limits import fitting
 from vmtool.serving.front.log import BoundedLog, Warnings
 from vmtool.serving.front.server import listen
 from vmtool.serving.front.tls import Tls
 from vmtool.serving.listening import listening_socket
 from vmtool.serving.turns import run
+
+# Seconds after which the certificate is looked at again: a day of the 90 that one of vmtool's CA is good for.
+RENEWED_EACH = 86_400.0
 
 
 def serve(release: ReleaseRules, say: Callable[[str], None]) -> None:
@@ -44,6 +49,7 @@ async def _serve(release: ReleaseRules, listening: Any, say: Callable[[str], Non
                           Audit(release.audit))
     handler = BrokerHandler(decisions, Rates(limits.requests_per_minute, time.monotonic), say)
     tls = Tls(release.certificates) if release.certificates else None
+    renewing = asyncio.create_task(renew(tls, release.renewed, say)) if tls else None
     complaints = Warnings(BoundedLog(say, 1.0, "warnings"))
     logging.getLogger().addHandler(complaints)
     serving = asyncio.create_task(listen(handler, listening, fitting(LIMITS), tls,
@@ -54,9 +60,23 @@ async def _serve(release: ReleaseRules, listening: Any, say: Callable[[str], Non
         if serving.done():
             serving.result()
     finally:
-        serving.cancel()
-        await asyncio.gather(serving, return_exceptions=True)
+        working = [serving, *([renewing] if renewing else [])]
+        for each in working:
+            each.cancel()
+        await asyncio.gather(*working, return_exceptions=True)
         logging.getLogger().removeHandler(complaints)
+
+
+async def renew(tls: Tls, renewed: Callable[[], Certificates | None], say: Callable[[str], None],
+                each: float = RENEWED_EACH) -> None:
+    """Show the certificate as it is by now, without end: one of vmtool's CA is issued anew, files are read again."""
+    while True:
+        await asyncio.sleep(each)
+        try:
+            if certificates := await asyncio.to_thread(renewed):
+                tls.change(certificates)
+        except (VmtoolError, OSError, ValueError) as error:
+            say(f"the certificate stays as it was: {error}")
 
 
 def _tell(release: ReleaseRules, say: Callable[[str], None]) -> None:

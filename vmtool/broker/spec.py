@@ -88,7 +88,7 @@ class BrokerSpec(Strict):
         kind: of the file
         listen: address and port; beyond this machine only with tls
         tls: the broker's certificate: source files with certificate and key; or ca, one of vmtool's own CA, anew at
-            each start, for names and the address
+            each start and each day, for names and the address
         audit: file that gets a line for each decision; it is only ever appended to; e.g. `./audit.jsonl`
         roots: directory with roots of trust; those that come with vmtool when left out
         collateral: certificates, revocation lists, Intel's collateral, NVIDIA's RIMs
