@@ -14,11 +14,13 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.fakes.tee_guest import FakeGuest
 from tests.integration.connect.software_tpm import swtpm
 from tests.integration.machine import Vmtool
 from tests.integration.serving.certificates import issue, trusting
@@ -53,9 +55,9 @@ class Broker:
     """
 
     def __init__(self, directory: Path, *, tls: bool = True, policies: Mapping[str, Mapping[str, Any]] | None = None,
-                 **limits: int) -> None:
+                 roots: str | None = None, **limits: int) -> None:
         self.directory, self.port = directory, free_port()
-        more: dict[str, Any] = {"limits": limits} if limits else {}
+        more: dict[str, Any] = ({"limits": limits} if limits else {}) | {"roots": roots}
         if tls:
             pair = issue(directory / "ca")
             (directory / "broker.pem").write_bytes(pair.certificate)
@@ -121,6 +123,49 @@ def test_a_key_is_released_to_a_tpm_that_booted_what_was_enrolled_and_to_no_othe
     why = [str(line.get("why")) for line in audited(broker.config) if line["verdict"] == "refused"]
     assert [word in text for word, text in zip(
         ("the policy asks for tpm", "tpm.freshness", "tpm.measurement"), why, strict=True)] == [True] * 3, why
+
+
+def test_a_tpm_that_nobody_enrolled_is_known_by_its_makers_certificate(tmp_path: Path) -> None:
+    """Real TPM code, certified as libvirt has it certified: by swtpm_setup."""
+    roots, state = tmp_path / "roots", tmp_path / "tpm"
+    roots.mkdir()
+    state.mkdir()
+    maker = certified(tmp_path, state)
+    with swtpm(state) as guest, swtpm_of_nobody(tmp_path) as other:
+        attester, stranger = (find_attester(None, allow_unconfidential=True, reports=TsmReports(each))
+                              for each in (guest, other))
+        register = attester.primary(bytes(48))["pcrs"]["sha256"]["4"]
+        write_reference(tmp_path, tpm={"pcrs": {"sha256": {4: register}}})
+        broker = Broker(tmp_path, policies={NAME: {"tee": ["tpm"], "reference": "tpm.yaml"}}, roots="roots")
+        (roots / "tpm-maker.pem").write_bytes(maker)
+        with broker.running():
+            server = HttpServer(broker.url, broker.ca)
+            assert fetch(server, NAME, attester) == SECRET
+            for liar in (stranger, replace(stranger, introduction=attester.introduction),
+                         replace(stranger, introduction=attester.introduction, responded=attester.responded)):
+                with pytest.raises(KeyNotReleased):
+                    fetch(server, NAME, liar)
+
+
+def certified(directory: Path, state: Path) -> bytes:
+    """A TPM with a certificate of an own CA of swtpm_localca; that CA."""
+    ca = directory / "localca"
+    ca.mkdir()
+    (directory / "ca.conf").write_text("".join(f"{name} = {ca}/{file}\n" for name, file in (
+        ("statedir", ""), ("signingkey", "signkey.pem"), ("issuercert", "issuercert.pem"), ("certserial", "serial"))))
+    (directory / "options").write_text("--platform-manufacturer m --platform-version 1 --platform-model m\n")
+    (directory / "setup.conf").write_text(
+        f"create_certs_tool = /usr/bin/swtpm_localca\ncreate_certs_tool_config = {directory}/ca.conf\n"
+        f"create_certs_tool_options = {directory}/options\nactive_pcr_banks = sha256\n")
+    subprocess.run(["swtpm_setup", "--tpm2", "--tpmstate", state, "--createek", "--create-ek-cert", "--config",
+                    directory / "setup.conf"], check=True, capture_output=True, timeout=60)
+    return b"".join((ca / name).read_bytes() for name in ("issuercert.pem", "swtpm-localca-rootca-cert.pem"))
+
+
+def swtpm_of_nobody(directory: Path) -> contextlib.AbstractContextManager[FakeGuest]:
+    """One without any certificate."""
+    (directory / "nobody").mkdir()
+    return swtpm(directory / "nobody")
 
 
 def extend_command(register: int, event: bytes) -> bytes:

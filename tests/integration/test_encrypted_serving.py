@@ -15,29 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from tests.integration.conftest import IMAGE, VLLM, MakeSpec
+from tests.integration.key_broker import RESOURCE, Broker, Encrypted
 from tests.integration.kills import signalled
 from tests.integration.machine import Vmtool
 from tests.unit.models.encryption.make import Owner
 from vmtool.containerd.container import KEY
 
 QUESTION = "What is confidential computing?"
-
-
-class Encrypted:
-    """The canary model, encrypted, with the keys of its owner."""
-
-    def __init__(self, directory: Path, vmtool: Vmtool, plain: Path) -> None:
-        # The container's user reads the model by a bind mount; the keys are root's.
-        self.path = directory / "model"
-        self.owner = Owner(directory)
-        vmtool("model", "encrypt", plain, "-o", self.path, "--key", self.owner.key, "--sign", self.owner.sign)
-
-    def model(self, **changes: Any) -> dict[str, Any]:
-        return {"name": "canary", "path": str(self.path), "encryption": {
-            "signer": str(self.owner.sign), "key": {"file": str(self.owner.key)}}} | changes
 
 
 @pytest.fixture(scope="module")
@@ -51,51 +37,9 @@ def launched(vmtool: Vmtool, untouched: None) -> Iterator[Vmtool]:
     vmtool("rm", "--yes", "sealed", status=None)
 
 
-RESOURCE = "demo/canary/key"
-
-
-class Broker:
-    """The embedded broker at the gateway of a network of `vmtool net add`, as docs/key-broker.md has it.
-
-    Args:
-        key: file with the key that it releases, to whoever asks.
-    """
-
-    def __init__(self, vmtool: Vmtool, directory: Path, key: Path) -> None:
-        self.vmtool, self.directory = vmtool, directory
-        vmtool("net", "add", "broker")
-        self.address = vmtool("net", "show", "broker", "--json").json["network"]["gateway"]
-        (directory / "ca.pem").write_text(vmtool("ca", "export").out)
-        (directory / "broker.yaml").write_text(yaml.safe_dump({
-            "apiVersion": "vmtool/v1", "kind": "Broker", "listen": f"{self.address}:8443", "tls": {"source": "ca"},
-            "audit": "audit.jsonl", "allow_unconfidential": True,
-            "resources": {RESOURCE: {"file": str(key), "policy": {"tee": ["sample"]}}}}))
-
-    @contextlib.contextmanager
-    def running(self) -> Iterator[subprocess.Popen[str]]:
-        with subprocess.Popen(self.vmtool.argv("key", "serve", self.directory / "broker.yaml"),
-                              stderr=subprocess.PIPE, text=True) as child:
-            try:
-                assert child.stderr and "the broker listens on https://" in child.stderr.readline()
-                assert f"NOT CONFIDENTIAL: {RESOURCE}" in child.stderr.readline()
-                yield child
-            finally:
-                child.kill()
-
-    def spec(self, encrypted: Encrypted, resource: str = RESOURCE) -> dict[str, Any]:
-        """What a spec says of it."""
-        key = {"resource": resource, "url": f"https://{self.address}:8443", "ca": str(self.directory / "ca.pem")}
-        return {"network": {"name": "broker"}, "model": encrypted.model(encryption={
-            "signer": str(encrypted.owner.sign), "key": {"broker": key}})}
-
-    def decisions(self) -> list[tuple[str, str]]:
-        lines = map(json.loads, (self.directory / "audit.jsonl").read_text().splitlines())
-        return [(each["step"], each["verdict"]) for each in lines if each["step"] != "start"]
-
-
 @pytest.fixture
 def broker(launched: Vmtool, encrypted: Encrypted, tmp_path: Path) -> Iterator[Broker]:
-    yield Broker(launched, tmp_path, encrypted.owner.key)
+    yield Broker(launched, tmp_path, {RESOURCE: (encrypted.owner.key, {"tee": ["sample"]})})
     launched("rm", "--yes", "sealed", status=None)
     launched("net", "del", "broker")
 

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.conftest import IMAGE, MakeSpec, guest_builds
+from tests.integration.key_broker import RESOURCE, Broker, Encrypted
 from tests.integration.kills import killed, planned, until_health
 from tests.integration.libvirt_daemons import SOCKET, libvirt_daemons
 from tests.integration.machine import Vmtool, footprint, kill_containerd, output
@@ -25,8 +27,10 @@ from vmtool.serving.train_canary import PAIRS
 
 NAME = "guest"
 PORT = 18471
-# Its firmware measures what it boots.
-MEASURED: dict[str, object] = {"tpm": True, "firmware": "/usr/share/OVMF/OVMF_CODE.fd"}
+# Its firmware measures what it boots, and that the root hashes of its disks.
+MEASURED: dict[str, object] = {"tpm": True, "firmware": "/usr/share/OVMF/OVMF_CODE.fd", "verity": True}
+# Who certifies the TPMs that swtpm_setup makes on this host.
+TPM_MAKER = Path("/var/lib/swtpm-localca")
 
 
 @pytest.fixture(scope="module")
@@ -108,14 +112,52 @@ def measured(vmtool: Vmtool, reference: str, status: int) -> str:
     return f"{claim['verdict']}: {claim['evidence']}"
 
 
-@pytest.mark.usefixtures("nothing_left")
-def test_the_image_boots_serves_and_is_proven(vmtool: Vmtool, make_guest: MakeGuest, model: Path, image: Path) -> None:
+class TpmBroker(Broker):
+    """Releases a model's key to a guest whose TPM shows the boot of a reference, and another one to another boot."""
+
+    def __init__(self, vmtool: Vmtool, directory: Path, encrypted: Encrypted) -> None:
+        key = encrypted.owner.key
+        super().__init__(vmtool, directory, {
+            RESOURCE: (key, {"tee": ["tpm"], "reference": "right.yaml"}),
+            "demo/other/key": (key, {"tee": ["tpm"], "reference": "other.yaml"})}, roots="roots")
+        (directory / "roots").mkdir()
+        if not TPM_MAKER.joinpath("issuercert.pem").exists():
+            subprocess.run(["swtpm_setup", "--tpm2", "--tpmstate", directory, "--create-ek-cert"], check=True,
+                           timeout=60)
+        (directory / "roots" / "tpm-local.pem").write_bytes(b"".join(
+            (TPM_MAKER / name).read_bytes() for name in ("issuercert.pem", "swtpm-localca-rootca-cert.pem")))
+        self.guest = self.spec(encrypted)
+
+    def release_to(self, right: str, other: str) -> None:
+        """By these references."""
+        (self.directory / "right.yaml").write_text(right)
+        (self.directory / "other.yaml").write_text(other)
+
+
+@pytest.fixture
+def broker(vmtool: Vmtool, nothing_left: None, model: Path, tmp_path: Path) -> Iterator[TpmBroker]:
+    yield TpmBroker(vmtool, tmp_path, Encrypted(tmp_path, vmtool, model))
+    if (vmtool.state / "instances" / NAME).exists():
+        vmtool("rm", "--yes", NAME)
+    vmtool("net", "del", "broker")
+
+
+def test_the_image_boots_serves_an_encrypted_model_and_is_proven(
+        vmtool: Vmtool, make_guest: MakeGuest, model: Path, image: Path, broker: TpmBroker) -> None:
+    """The model's key goes to the quote of the guest's TPM: the entrypoint in the guest asks the broker."""
     kernel = with_one_byte_changed(image.with_name(f"{image.name}.vmlinuz"))
     other = vmtool("attest", "reference", make_guest(PORT, libvirt=MEASURED | {
-        "kernel": str(kernel), "kernel_params": ["other=1"]}, vllm={"env": {"OMP_NUM_THREADS": "1"}})).out
-    spec = make_guest(PORT, libvirt=MEASURED)
+        "kernel": str(kernel), "kernel_params": ["other=1"]}, **broker.guest | {
+            "vllm": {"env": {"OMP_NUM_THREADS": "1"}}})).out
+    spec = make_guest(PORT, libvirt=MEASURED, **broker.guest)
     reference = vmtool("attest", "reference", spec).out
-    vmtool("run", spec, timeout=900)
+    broker.release_to(reference, other)
+    with broker.running():
+        vmtool("run", spec, timeout=900)
+    granted, released = broker.audited()
+    assert (granted["step"], granted["verdict"], granted["tee"]) == ("attest", "granted", "tpm")
+    assert granted["resources"] == [released["resource"]] == [RESOURCE], "a guest that booted something else"
+    assert "evidence is by the TPM (/dev/tpmrm0)" in vmtool("logs", NAME).out
     status = vmtool("status", NAME, "--proof", "--json").json
     claims = {claim["id"]: claim["verdict"] for claim in status["claims"]}
     assert claims.pop("vm.kvm") in ("proven", "not-checked")  # emulated where KVM runs no guests
@@ -124,6 +166,7 @@ def test_the_image_boots_serves_and_is_proven(vmtool: Vmtool, make_guest: MakeGu
         "vm.kernel": "proven", "vm.program": "proven", "image.bytes": "proven", "configuration.unchanged": "proven",
         "guest.tee": "not-checked", "guest.cmdline": "proven", "guest.root-read-only": "proven",
         "guest.measured": "proven", "workload.hardening": "proven", "image.digest": "proven", "canary": "proven",
+        "guest.disks": "proven", "model.signature": "proven", "model.encrypted": "proven",
         "vllm.arguments": "not-checked",
         "vllm.powers": "not-checked"}
     canary = json.loads((model / "canary.json").read_text())
@@ -168,16 +211,35 @@ def test_a_guest_that_booted_something_else_fails(vmtool: Vmtool, make_guest: Ma
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("nothing_left")
-def test_a_guest_that_verifies_its_disks_serves_a_model(vmtool: Vmtool, make_guest: MakeGuest,
-                                                        small_server: dict[str, object]) -> None:
-    vmtool("run", make_guest(PORT, libvirt={"verity": True}, **small_server), timeout=900)
-    assert "transformers answers" in vmtool("logs", NAME).out
-    claims = {claim["id"]: claim for claim in vmtool("status", NAME, "--json").json["claims"]}
-    assert claims["guest.disks"]["verdict"] == "proven", claims["guest.disks"]
-    for question, answer in PAIRS[:3]:
-        assert vmtool("chat", NAME, question).out.strip() == answer
-    vmtool("rm", "--yes", NAME)
+def test_a_guest_that_verifies_its_disks_serves_an_encrypted_model(vmtool: Vmtool, make_guest: MakeGuest,
+                                                                  broker: TpmBroker) -> None:
+    """By the server on transformers, which really decrypts it: the answers are the plain model's."""
+    sealed = broker.guest | {"image": IMAGE}
+    sealed["model"] = sealed["model"] | {"engine": "transformers"}
+    spec = make_guest(PORT, libvirt=MEASURED, **sealed)
+    reference = vmtool("attest", "reference", spec).out
+    broker.release_to(reference, reference)
+    with broker.running():
+        vmtool("run", spec, timeout=900)
+        assert "transformers answers" in vmtool("logs", NAME).out
+        claims = {claim["id"]: claim for claim in vmtool("status", NAME, "--json").json["claims"]}
+        assert claims["guest.disks"]["verdict"] == claims["model.encrypted"]["verdict"] == "proven", claims
+        for question, answer in PAIRS[:3]:
+            assert vmtool("chat", NAME, question).out.strip() == answer
+        vmtool("rm", "--yes", NAME)
+
+
+@pytest.mark.slow
+def test_a_guest_that_booted_something_else_gets_no_key(vmtool: Vmtool, make_guest: MakeGuest,
+                                                       broker: TpmBroker) -> None:
+    reference = vmtool("attest", "reference", make_guest(PORT, libvirt=MEASURED, **broker.guest)).out
+    broker.release_to(reference, reference)
+    with broker.running():
+        failed = vmtool("run", make_guest(PORT, libvirt=MEASURED | {"kernel_params": ["other=1"]}, **broker.guest),
+                        status=4, timeout=900)
+    assert "no key for the model came from its broker: attest: the broker refused: AttestationError" in failed.err
+    [refused] = broker.audited()
+    assert refused["verdict"] == "refused" and "tpm.measurement" in str(refused["why"]), refused
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from vmtool.broker.appraise import Presented, reasons_against
 from vmtool.broker.audit import Audit
 from vmtool.broker.facts import read_resource
 from vmtool.broker.init_data import read_init_data
+from vmtool.broker.introduction import challenge_tpm, introduction_of
 from vmtool.broker.refusals import KbsRefusal, attestation_error
 from vmtool.broker.release import ReleaseRules, Rule
 from vmtool.broker.sessions import Session, Sessions
@@ -38,8 +39,8 @@ class Decisions:
     def __init__(self, release: ReleaseRules, sessions: Sessions, audit: Audit) -> None:
         self.release, self.sessions, self.audit = release, sessions, audit
 
-    def challenge(self, address: str, body: bytes) -> Session:
-        """Open a session.
+    def challenge(self, address: str, body: bytes) -> tuple[Session, Any]:
+        """Open a session; with it, what the guest says of its TPM: see `introduce`. None when it says nothing.
 
         Raises:
             KbsRefusal: another version, an unknown TEE, or no room.
@@ -55,7 +56,17 @@ class Decisions:
         session = self.sessions.begin(address, tee)
         if session is None:
             raise KbsRefusal("RateLimited", "too many sessions", status=503)
-        return session
+        return session, introduction_of(values)
+
+    def introduce(self, session: Session, introduction: Any) -> dict[str, str]:
+        """The challenge for the key of a guest's TPM; empty when there is none, as for one that is enrolled."""
+        try:
+            given, session.challenge = challenge_tpm(introduction, self.release, datetime.now(UTC))
+        except Untrusted as error:
+            self.audit.note("auth", "not-challenged", session.name, address=session.address, tee=session.tee,
+                            why=str(error)[:300])
+            return {}
+        return given
 
     def attest(self, session: Session, body: bytes) -> str:
         """Judge evidence; the token, which nobody signs: the session's cookie is what counts.
@@ -141,6 +152,6 @@ def _presented(session: Session, values: dict[str, Any]) -> tuple[Presented, Pub
         key = public_key(runtime["tee-pubkey"])
         evidence["additional_evidence"].encode()
         return Presented(session.tee, evidence["primary_evidence"], evidence["additional_evidence"], session.nonce,
-                         runtime["tee-pubkey"], read_init_data(values.get("init-data"))), key
+                         runtime["tee-pubkey"], read_init_data(values.get("init-data")), session.challenge), key
     except ValueError as error:
         raise attestation_error(str(error)) from None

@@ -72,7 +72,9 @@ class BrokerHandler:
             self._check_rate(address)
             if (request.method, path) == ("POST", f"{PREFIX}/auth"):
                 step = "auth"
-                return self._challenged(self.decisions.challenge(address, await self._body(request)))
+                session, introduced = self.decisions.challenge(address, await self._body(request))
+                more = await self._judged(partial(self.decisions.introduce, session, introduced)) if introduced else {}
+                return self._challenged(session, more)
             if (request.method, path) == ("POST", f"{PREFIX}/attest"):
                 step, session = "attest", self._session(request, self.decisions.sessions.answer)
                 return await self._attested(session, await self._body(request))
@@ -133,9 +135,9 @@ class BrokerHandler:
         except OSError as error:
             self.say(f"{error.filename or 'the audit file'}: {error.strerror}")
 
-    def _challenged(self, session: Session) -> web.Response:
+    def _challenged(self, session: Session, more: dict[str, str]) -> web.Response:
         ends = datetime.now(UTC) + timedelta(seconds=self.decisions.sessions.seconds)
-        return answer(200, {"nonce": session.nonce, "extra-params": ""}, {
+        return answer(200, {"nonce": session.nonce, "extra-params": more or ""}, {
             "Set-Cookie": f"{COOKIE}={session.name}; Expires={ends:%a, %d %b %Y %H:%M:%S} GMT"})
 
     def _refused(self, refusal: KbsRefusal) -> web.Response:

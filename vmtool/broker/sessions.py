@@ -23,6 +23,7 @@ class Session:
         ends: when, by the clock of the sessions.
         key: the guest's, once its evidence was accepted; else None.
         granted: names of the resources that it may have.
+        challenge: that its TPM was given, as it is kept until the answer; None without one.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Session:
     ends: float
     key: PublicKey | None = None
     granted: frozenset[str] = frozenset()
+    challenge: bytes | None = None
 
 
 class Sessions:

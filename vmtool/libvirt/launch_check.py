@@ -31,6 +31,7 @@ def check_domain(spec: Spec, facts: DomainFacts) -> Iterator[Finding]:
         yield wrong_input("libvirt.command-line", f"the guest's kernel command line has {size} bytes with them, and "
                           f"Linux cuts it off after {LONGEST}", place="spec.runtime.libvirt.kernel_params")
     yield from _verity(body, facts)
+    yield from _encrypted(body)
     if body.runtime.libvirt.tpm and not facts.swtpm:
         yield host_lacks("libvirt.swtpm", "swtpm and swtpm_setup are not installed, which are the guest's TPM",
                          "apt-get install swtpm swtpm-tools", "spec.runtime.libvirt.tpm")
@@ -54,6 +55,23 @@ def _verity(body: Body, facts: DomainFacts) -> Iterator[Finding]:
     if not facts.dmsetup:
         yield host_lacks("libvirt.dmsetup", f"dmsetup and veritysetup for {facts.architecture} are not installed, "
                          "which the guest's verified disks need", "apt-get install dmsetup cryptsetup-bin")
+
+
+def _encrypted(body: Body) -> Iterator[Finding]:
+    """What an encrypted model takes here: its key comes from a broker, to a quote of the guest's TPM."""
+    if body.model.encryption is None:
+        return
+    broker, place = body.model.encryption.key.broker, "spec.model.encryption.key"
+    if broker is None or broker.url is None:
+        yield wrong_input("libvirt.key", "a libvirt guest has its model's key from a broker that it reaches by an "
+                          "address: no file of this host goes into it, and there is no data hub in it",
+                          "write broker: with resource, url and ca, or handler: kata", place=place)
+    if body.runtime.tee != "none":
+        yield wrong_input("libvirt.key.tee", f"the workload of a libvirt guest cannot ask {body.runtime.tee} for "
+                          "evidence yet, which a broker wants", "write handler: kata", place="spec.runtime.tee")
+    elif body.runtime.libvirt.tpm and not is_verified(body):
+        yield wrong_input("libvirt.key.verity", "without it the guest's TPM shows nothing of its disks, whose programs "
+                          "get the model's key", "write verity: true", place="spec.runtime.libvirt.verity")
 
 
 def _command_line(spec: Spec, facts: DomainFacts) -> int:

@@ -22,9 +22,6 @@ class EncryptionStage(Stage):
     def check(self, launch: Launch) -> Iterator[Finding]:
         for key, text, hint in launch.encrypted.problems if launch.encrypted else ():
             yield wrong_input("launch.encrypted", text, hint, place=f"spec.model.{key}")
-        if launch.encrypted and launch.body.runtime.handler == "libvirt":
-            yield wrong_input("launch.encrypted", "a libvirt guest is not given the key of a model yet",
-                              "write handler: kata, or runc", place="spec.model.encryption.key")
         chosen, handler = launch.body.hardening.chosen, launch.body.runtime.handler
         if chosen.name != "strict" and (handler == "libvirt" or (chosen.host_ipc and handler != "runc")):
             yield wrong_input("launch.hardening", f"{chosen.name} is a profile of containers, and a guest of {handler} "

@@ -85,8 +85,9 @@ class InProcess(HttpServer):
     def answered(self, path: str, body: bytes, cookie: str) -> tuple[Any, dict[str, str]]:
         """As the handler does over HTTP."""
         if path == f"{PREFIX}/auth":
-            session = self.decisions.challenge("192.0.2.1", body)
-            return {"nonce": session.nonce, "extra-params": ""}, {COOKIE: session.name}
+            session, introduced = self.decisions.challenge("192.0.2.1", body)
+            more = self.decisions.introduce(session, introduced) if introduced else {}
+            return {"nonce": session.nonce, "extra-params": more or ""}, {COOKIE: session.name}
         sessions = self.decisions.sessions
         found = sessions.answer(cookie) if path == f"{PREFIX}/attest" else sessions.use(cookie)
         if found is None:

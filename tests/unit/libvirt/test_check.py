@@ -26,6 +26,11 @@ def gpu(machine: str, **more: Any) -> Spec:
     return wish("none", 1, libvirt={"machine": machine}, **more)
 
 
+def encrypted(key: dict[str, Any], tee: str = "none", **libvirt: Any) -> Spec:
+    return wish(tee, libvirt=libvirt, model=LOCAL | {"encryption": {"signer": "/s.jwk", "key": key}})
+
+
+BROKER = {"broker": {"resource": "a/b/c", "url": "https://kbs:8443", "ca": "/ca.pem"}}
 IMAGE = facts().known()
 # What is wrong; the spec; the host; whose fault it is; what is told. Nothing else may be told.
 BAD: list[tuple[str, Spec, DomainFacts, type[VmtoolError], str]] = [
@@ -81,6 +86,14 @@ BAD: list[tuple[str, Spec, DomainFacts, type[VmtoolError], str]] = [
      "spec.runtime.libvirt.image: /i/rootfs.img has no root hash"),
     ("no tool for verified disks", wish(libvirt={"verity": True}), facts(dmsetup=""), NotReady,
      "dmsetup and veritysetup for x86_64 are not installed"),
+    ("a key from a file", encrypted({"file": "/k.jwk"}), facts(), Refused,
+     "spec.model.encryption.key: a libvirt guest has its model's key from a broker that it reaches by an address"),
+    ("a key from a data hub", encrypted({"broker": {"resource": "a/b/c"}}), facts(), Refused,
+     "there is no data hub in it (write broker: with resource, url and ca, or handler: kata)"),
+    ("a key for a TEE", encrypted(BROKER, "virtcca"), facts("virtcca"), Refused,
+     "spec.runtime.tee: the workload of a libvirt guest cannot ask virtcca for evidence yet"),
+    ("a key for disks that are not measured", encrypted(BROKER, tpm=True, firmware="/f"), facts(swtpm=True), Refused,
+     "spec.runtime.libvirt.verity: without it the guest's TPM shows nothing of its disks"),
     ("no such device", wish(resources={"accelerators": {"bdf": ["0000:99:00.0"]}}), facts(), Refused,
      "0000:99:00.0"),
 ]

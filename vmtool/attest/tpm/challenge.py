@@ -54,10 +54,15 @@ def challenge_for(value: Any, request: Request) -> tuple[bytes, str]:
         NotChecked: no such makers are known.
     """
     presented = parse_evidence(value)
-    key = parse_public(presented.key)
-    key.require_restricted()
     require(bool(presented.endorsement), "it has no certificate of the endorsement key (ek_certificate)")
-    first, *more = presented.endorsement
+    return challenge_of(presented.key, presented.endorsement, request)
+
+
+def challenge_of(public: bytes, certificates: Sequence[x509.Certificate], request: Request) -> tuple[bytes, str]:
+    """As `challenge_for`, of an attestation key's public part, and of an EK's certificate with its intermediates."""
+    key = parse_public(public)
+    key.require_restricted()
+    first, *more = certificates
     chain = find_path(first, (*more, *request.collateral.certificates), request.roots.certificates("tpm-"))
     verify_endorsement(chain)
     verify_dates(chain, request.at)

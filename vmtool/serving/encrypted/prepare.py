@@ -44,7 +44,7 @@ async def prepare(arguments: Arguments, directory: Path, say: Callable[[str], No
     """The model, if it is its owner's and its key opens it; else None, and the log says why.
 
     Args:
-        directory: this user's alone; the files in clear come below it.
+        directory: this user's alone, in memory; the files in clear and the agent's socket come below it.
         source: where the master key comes from; the file that was handed over, unless it is another.
     """
     began, chosen = time.monotonic(), source or HandedOver(arguments.key_file.parent / HANDED)
@@ -68,7 +68,7 @@ async def prepare(arguments: Arguments, directory: Path, say: Callable[[str], No
                    seconds=round(time.monotonic() - began, 3)))
     packed = bundle.pack()
     wipe(bundle.keys)
-    agent = KeyAgent(arguments.key_file.parent / "model-keys.sock", packed, worker_count(arguments.vllm), say,
+    agent = KeyAgent(directory / "model-keys.sock", packed, worker_count(arguments.vllm), say,
                      again=arguments.restart.policy != "no", itself=arguments.engine == "transformers")
     return EncryptedModel(view, environment(os.environ, agent.path), agent)
 

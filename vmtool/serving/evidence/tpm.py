@@ -33,15 +33,15 @@ def collect(guest: Guest, bound: bytes) -> Collected:
         NotCollected: the TPM refuses. OSError: the kernel does.
     """
     with guest.session(DEVICE) as ask:
-        created = _answer(ask, key_command())
-        handle, public = created[:4], _first(created[8:])
+        created = answered(ask, key_command())
+        handle, public = created[:4], first(created[8:])
         try:
-            answer = _answer(ask, quote_command(handle, bound, REGISTERS))[4:]
+            answer = answered(ask, quote_command(handle, bound, REGISTERS))[4:]
             registers = {number: value for start in (0, 8)
                          for number, value in _registers(ask, range(start, start + 8)).items()}
         finally:
-            _answer(ask, command(FLUSH, b"", handle))
-    quote, signature = _first(answer), answer[2 + len(_first(answer)):]
+            answered(ask, command(FLUSH, b"", handle))
+    quote, signature = first(answer), answer[2 + len(first(answer)):]
     parts = {"quote": quote, "signature": signature[:_signature_size(signature)], "ak_public": sized(public)}
     if log := _log(guest):
         parts["event_log"] = log
@@ -50,7 +50,7 @@ def collect(guest: Guest, bound: bytes) -> Collected:
         "pcrs": {"sha256": {str(number): value.hex() for number, value in registers.items()}}}).encode())
 
 
-def _answer(ask: Ask, asked: bytes) -> bytes:
+def answered(ask: Ask, asked: bytes) -> bytes:
     """The answer's handles and parameters."""
     for _ in range(TRIES):
         answer = ask(asked)
@@ -66,10 +66,10 @@ def _answer(ask: Ask, asked: bytes) -> bytes:
 
 
 def _registers(ask: Ask, numbers: range) -> dict[int, bytes]:
-    answer = _answer(ask, command(READ_REGISTERS, b"", selection(numbers)))
+    answer = answered(ask, command(READ_REGISTERS, b"", selection(numbers)))
     # updateCounter, the selection as granted, then a list of digests.
     digests = answer[4 + len(selection(numbers)):]
-    values = [_first(digests[at:]) for at in range(4, 4 + int.from_bytes(digests[:4], "big") * 34, 34)]
+    values = [first(digests[at:]) for at in range(4, 4 + int.from_bytes(digests[:4], "big") * 34, 34)]
     if len(values) != len(numbers):
         raise NotCollected(f"{DEVICE}: it has no SHA-256 registers {numbers.start} to {numbers.stop - 1}")
     return dict(zip(numbers, values, strict=True))
@@ -77,11 +77,11 @@ def _registers(ask: Ask, numbers: range) -> dict[int, bytes]:
 
 def _signature_size(data: bytes) -> int:
     """Of a TPMT_SIGNATURE by ECDSA; the answer's session follows it."""
-    first = len(_first(data[4:]))
-    return 4 + 2 + first + 2 + len(_first(data[6 + first:]))
+    size = len(first(data[4:]))
+    return 4 + 2 + size + 2 + len(first(data[6 + size:]))
 
 
-def _first(data: bytes) -> bytes:
+def first(data: bytes) -> bytes:
     """The content of the TPM2B that it begins with."""
     size = int.from_bytes(data[:2], "big")
     if len(data) < 2 + size:

@@ -26,9 +26,13 @@ def sized(data: bytes) -> bytes:
     return struct.pack(">H", len(data)) + data
 
 
-def command(code: int, handles: bytes, rest: bytes) -> bytes:
-    """A whole command; `rest` begins with the session, where there is one."""
-    tag = SESSIONS if rest.startswith(EMPTY_PASSWORD) else NO_SESSIONS
+def command(code: int, handles: bytes, rest: bytes, *, sessions: bool | None = None) -> bytes:
+    """A whole command.
+
+    Args:
+        sessions: whether `rest` begins with sessions; None for what it shows: the one with the empty password.
+    """
+    tag = SESSIONS if (rest.startswith(EMPTY_PASSWORD) if sessions is None else sessions) else NO_SESSIONS
     return struct.pack(">HII", tag, 10 + len(handles) + len(rest), code) + handles + rest
 
 

@@ -46,9 +46,11 @@ def fetch(server: HttpServer, resource: str, attester: Attester, init_data: str 
     server.check()
     key = new_key()
     jwk = jwk_of(key.public_key())
-    nonce, session = _challenge(server, attester.tee)
+    nonce, session, said = _challenge(server, attester)
     additional = attester.additional(device_data(nonce, jwk))
     evidence = attester.primary(report_data(nonce, jwk, additional))
+    if more := attester.responded(said):
+        evidence = {**evidence, **more}
     body: dict[str, Any] = {
         "runtime-data": {"nonce": nonce, "tee-pubkey": jwk},
         "tee-evidence": {"primary_evidence": evidence, "additional_evidence": additional}}
@@ -63,23 +65,25 @@ def fetch(server: HttpServer, resource: str, attester: Attester, init_data: str 
         raise KeyNotReleased("resource", f"the broker's answer is not to be trusted: {error}") from None
 
 
-def _challenge(server: HttpServer, tee: str) -> tuple[str, str]:
-    """(nonce, session)."""
+def _challenge(server: HttpServer, attester: Attester) -> tuple[str, str, dict[str, Any]]:
+    """(nonce, session, what the broker said to the attester's introduction)."""
     answer = _ok("auth", server.call("auth", "POST", f"{PREFIX}/auth", {
-        "version": VERSION, "tee": tee, "extra-params": {"supported-hash-algorithms": HASHES}}))
+        "version": VERSION, "tee": attester.tee,
+        "extra-params": {"supported-hash-algorithms": HASHES, **attester.introduction()}}))
     try:
         challenge = answer.json("the challenge")
         nonce, more = challenge.get("nonce"), challenge.get("extra-params")
         decode(nonce, NONCE, "the challenge's nonce")
     except Untrusted as error:
         raise KeyNotReleased("auth", str(error)) from None
-    chosen = more.get("selected-hash-algorithm", "sha384") if isinstance(more, dict) else "sha384"
+    said = more if isinstance(more, dict) else {}
+    chosen = said.get("selected-hash-algorithm", "sha384")
     if chosen != "sha384":
         raise KeyNotReleased("auth", f"the broker wants evidence over {printable(str(chosen), 40)}, not SHA-384")
     session = answer.cookies.get(COOKIE, "")
     if not _SESSION.fullmatch(session):
         raise KeyNotReleased("auth", f"the answer has no cookie {COOKIE}")
-    return str(nonce), session
+    return str(nonce), session, said
 
 
 def _ok(step: str, answer: Answer) -> Answer:

@@ -58,7 +58,7 @@ def test_the_engine_gets_a_view_and_a_way_to_the_agent_but_no_key(scene: Scene) 
     assert found
     assert not scene.handed.exists(), "the file with the key is gone as soon as it was read"
     assert os.listdir(found.view) == ["config.json"] and found.view.stat().st_mode & 0o077 == 0
-    assert found.environment[AGENT] == str(scene.directory / "secret" / "model-keys.sock")
+    assert found.environment[AGENT] == str(scene.directory / "own" / "model-keys.sock")
     assert found.environment["VLLM_PLUGINS"] == "vmtool_cryptotensors"
     assert str(PLUGINS) in found.environment["PYTHONPATH"].split(":")
     assert found.agent.workers == 2

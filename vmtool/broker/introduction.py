@@ -1,0 +1,44 @@
+"""A guest's TPM that introduces its attestation key: the challenge by which its maker's certificate vouches for it."""
+
+from __future__ import annotations
+
+import base64
+from datetime import datetime
+from typing import Any
+
+from vmtool.attest.appraisal import describe
+from vmtool.attest.certificates import load_certificates
+from vmtool.attest.foreign_json import from_base64, mapping
+from vmtool.attest.request import Request
+from vmtool.attest.tpm.challenge import challenge_of
+from vmtool.broker.release import ReleaseRules
+from vmtool.serving.cryptotensors.errors import Untrusted
+from vmtool.serving.kbs.attesters import TPM
+
+# Of base64: a key's public part, and a certificate with its intermediates.
+MOST = 24 << 10
+_MEMBERS = frozenset({"ak_public", "ek_certificate"})
+
+
+def introduction_of(values: dict[str, Any]) -> Any:
+    """What a request for a challenge says of the guest's TPM; None when it says nothing."""
+    more = values.get("extra-params")
+    return more.get(TPM) if values.get("tee") == TPM and isinstance(more, dict) else None
+
+
+def challenge_tpm(introduction: Any, release: ReleaseRules, at: datetime) -> tuple[dict[str, str], bytes]:
+    """What the guest is answered, and the challenge as it is kept.
+
+    Raises:
+        Untrusted: there is none for it, and why. Its key may be enrolled.
+    """
+    try:
+        parts = {name: from_base64(text, name) for name, text in mapping(introduction, TPM, _MEMBERS).items()
+                 if isinstance(text, str) and len(text) <= MOST}
+        if set(parts) != _MEMBERS:
+            raise Untrusted(f"{TPM} has ak_public and ek_certificate")
+        given, kept = challenge_of(parts["ak_public"], load_certificates(parts["ek_certificate"]),
+                                   Request(release.roots, at, release.collateral))
+    except BaseException as error:
+        raise Untrusted(describe(error)) from None
+    return {TPM: base64.b64encode(given).decode()}, kept.encode()
