@@ -5,15 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from vmtool.errors import shell_word
 from vmtool.findings import Finding, host_lacks, wrong_input
 from vmtool.models.encryption.facts import EncryptionFacts, SourceFile
 from vmtool.serving.cryptotensors.manifest import FILE, WEIGHTS, is_clear
+
+# What a model's directory has in such a cache.
+CACHED = {"blobs", "snapshots"}
 
 
 def check_source(facts: EncryptionFacts, source: Path, target: Path) -> Iterator[Finding]:
     """Every reason not to."""
     if facts.files is None:
         yield wrong_input("model.source", f"{source}: not a directory that can be read")
+        return
+    if facts.overlaps:
+        yield wrong_input("model.target", f"{target}: is the model's own directory, or one is in the other: the "
+                          "encrypted model would take the place of the plain one", "choose another directory")
+        return
+    if {each.name for each in facts.files} >= CACHED:
+        yield wrong_input("model.cache", f"{source}: a model of a Hugging Face cache, which has one snapshot of it or "
+                          "several: name one of them", f"ls {shell_word(source / 'snapshots')}")
         return
     if not any(each.name.endswith(WEIGHTS) for each in facts.files):
         yield wrong_input("model.weights", f"{source}: no {WEIGHTS} file in it",

@@ -46,12 +46,14 @@ class EncryptionFacts:
         whole: the target has a manifest that the signer signed, it names the files that are there, and the key opens
             them.
         free: bytes free where the target comes.
+        overlaps: one directory is the other, or in it: what is encrypted would take the place of its source.
     """
 
     files: tuple[SourceFile, ...] | None
     foreign: tuple[str, ...]
     whole: bool
     free: int | None
+    overlaps: bool = False
 
 
 def read_encryption(reader: Reader, source: Path, target: Path, master: MasterKey, signer: Signer) -> EncryptionFacts:
@@ -65,7 +67,12 @@ def read_encryption(reader: Reader, source: Path, target: Path, master: MasterKe
     known = {NAME, *(each.name for each in files)}
     foreign = tuple(name for name in there if name not in known and not name.endswith((".vmtool-done", ".vmtool-new")))
     return EncryptionFacts(files, foreign, _whole(target, {each.name for each in files}, master, signer),
-                           read_disk(reader, str(target)).free)
+                           read_disk(reader, str(target)).free, _overlap(source, target))
+
+
+def _overlap(source: Path, target: Path) -> bool:
+    one, other = Path(os.path.realpath(source)), Path(os.path.realpath(target))
+    return one.is_relative_to(other) or other.is_relative_to(one)
 
 
 def _file(source: Path, name: str, target: Path, master: MasterKey, signer: Signer) -> SourceFile:

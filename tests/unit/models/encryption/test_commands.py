@@ -110,12 +110,24 @@ def test_a_manifest_of_somebody_else_is_refused(owner: Owner, tmp_path: Path) ->
     (lambda directory: (directory / "x.json").symlink_to("/etc/passwd"), "model.outside"),
     (lambda directory: [path.unlink() for path in directory.glob("*.safetensors")], "model.weights"),
     (lambda directory: shutil.rmtree(directory), "model.source"),
-], ids=["pickle", "code", "directory", "pipe", "link", "no weights", "absent"])
+    (lambda directory: directory.with_name("out").symlink_to(directory), "model.target"),
+    (lambda directory: [(directory / name).mkdir() for name in ("blobs", "refs", "snapshots")], "model.cache"),
+], ids=["pickle", "code", "directory", "pipe", "link", "no weights", "absent", "into itself", "a whole cache"])
 def test_what_cannot_be_encrypted(owner: Owner, tmp_path: Path, make: Callable[[Path], object], wrong: str) -> None:
     source, target = plain_model(tmp_path / "m"), tmp_path / "out"
     make(source)
     facts = read_encryption(Recorded({}), source, target, owner.master, owner.signer)
     assert [each.id for each in failing(check_source(facts, source, target))] == [wrong]
+
+
+@pytest.mark.parametrize(("source", "target"), [("m", "m"), ("m", "m/out"), ("m/in", "m"), ("m", "m/../m")])
+def test_a_model_is_never_encrypted_into_its_own_place(owner: Owner, tmp_path: Path, source: str, target: str) -> None:
+    """Its weights would be gone."""
+    (tmp_path / source).parent.mkdir(exist_ok=True)
+    plain_model(tmp_path / source)
+    facts = read_encryption(Recorded({}), tmp_path / source, tmp_path / target, owner.master, owner.signer)
+    [found] = failing(check_source(facts, tmp_path / source, tmp_path / target))
+    assert found.id == "model.target" and "would take the place of the plain one" in found.detail
 
 
 def test_a_hub_cache_is_read_through_its_links(owner: Owner, tmp_path: Path) -> None:
