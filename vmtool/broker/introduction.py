@@ -13,7 +13,7 @@ from vmtool.attest.request import Request
 from vmtool.attest.tpm.challenge import challenge_of
 from vmtool.broker.release import ReleaseRules
 from vmtool.serving.cryptotensors.errors import Untrusted
-from vmtool.serving.kbs.attesters import TPM
+from vmtool.serving.kbs.attesters import METADATA, TPM
 
 # Of base64: a key's public part, and a certificate with its intermediates.
 MOST = 24 << 10
@@ -22,8 +22,10 @@ _MEMBERS = frozenset({"ak_public", "ek_certificate"})
 
 def introduction_of(values: dict[str, Any]) -> Any:
     """What a request for a challenge says of the guest's TPM; None when it says nothing."""
-    more = values.get("extra-params")
-    return more.get(TPM) if values.get("tee") == TPM and isinstance(more, dict) else None
+    found: Any = values.get("extra-params") if values.get("tee") == TPM else None
+    for name in (METADATA, "primary_tee", "metadata"):
+        found = found.get(name) if isinstance(found, dict) else None
+    return found
 
 
 def challenge_tpm(introduction: Any, release: ReleaseRules, at: datetime) -> tuple[dict[str, str], bytes]:

@@ -60,9 +60,10 @@ def tpm(ek: Issued = EK, *, key: Any = KEY, shown: Issued = EK, introduced: obje
         secret = activate(ek.key, base64.b64decode(said["tpm"]), KEY_NAME)
         return {"ek_certificate": text(shown.pem), "activated": text(secret)}
 
-    own = {"tpm": {"ak_public": text(public(KEY)), "ek_certificate": text(shown.pem)}}
+    own = {"ak_public": text(public(KEY)), "ek_certificate": text(shown.pem)}
     return Attester("tpm", "", lambda digest: json.loads(Tpm(nonce=digest, key=key, **changes).json()),
-                    introduction=lambda: {"tpm": introduced} if introduced is not None else own, responded=responded)
+                    introduction=lambda: {"tee-metadata": {"primary_tee": {"tee": "tpm", "metadata": (
+                        own if introduced is None else introduced)}, "additional_tees": []}}, responded=responded)
 
 
 def test_its_maker_stands_for_it_and_each_session_has_a_challenge_of_its_own(tmp_path: Path) -> None:

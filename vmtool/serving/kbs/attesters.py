@@ -19,7 +19,7 @@ from vmtool.serving.kbs.errors import KeyNotReleased
 from vmtool.serving.kbs.guest_agent import GuestAgent
 from vmtool.serving.kbs.tsm import TsmReports
 
-SAMPLE, TPM = "sample", "tpm"
+SAMPLE, TPM, METADATA = "sample", "tpm", "tee-metadata"
 T = TypeVar("T")
 
 
@@ -79,8 +79,10 @@ def tpm_attester(guest: Guest) -> Attester:
 
 
 def _introduction(guest: Guest) -> dict[str, Any]:
+    """In the protocol's own place for what an attester says before it is challenged."""
     key, certificate = tpm_endorsement.introduction(guest)
-    return {TPM: {"ak_public": _text(key), "ek_certificate": _text(certificate)}} if certificate else {}
+    said = {"ak_public": _text(key), "ek_certificate": _text(certificate)}
+    return {METADATA: {"primary_tee": {"tee": TPM, "metadata": said}, "additional_tees": []}} if certificate else {}
 
 
 def _responded(guest: Guest, said: Mapping[str, Any]) -> dict[str, Any]:
