@@ -146,7 +146,9 @@ def _timeouts(request: KataRequest, base: Base) -> Iterator[Change]:
 
 def _host(request: KataRequest) -> Iterator[Change]:
     """What somebody outside of the guest may do to it."""
-    allowed = (*request.kata.annotations, *([ALLOWS_INIT_DATA] if request.takes_init_data else ()))
-    yield Change(QEMU, "enable_annotations", list(dict.fromkeys(allowed)), "what a pod's author may change",
+    allowed = list(request.kata.annotations)
+    if request.takes_init_data and ALLOWS_INIT_DATA not in allowed:
+        allowed.append(ALLOWS_INIT_DATA)
+    yield Change(QEMU, "enable_annotations", allowed, "what a pod's author may change",
                  f"{SPEC}.annotations" if request.kata.annotations else "")
     yield Change(RUNTIME, "pod_resource_api_sock", "", "outside of Kubernetes there is no kubelet to ask for devices")

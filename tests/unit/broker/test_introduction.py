@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -14,13 +14,13 @@ import pytest
 
 from tests.unit.attest.cases import NOW
 from tests.unit.attest.make_certificates import Issued
+from tests.unit.attest.make_endorsement import EK, MAKER, OTHER, OTHER_EK, activate
+from tests.unit.attest.make_endorsement import NAME as KEY_NAME
 from tests.unit.attest.make_tpm import KEY, Tpm, public, registers
-from tests.unit.attest.test_tpm_challenge import EK, MAKER, OTHER, OTHER_EK, activate
-from tests.unit.attest.test_tpm_challenge import NAME as KEY_NAME
 from tests.unit.broker.cases import NAME, SECRET, InProcess, audited, broker, write_config, write_reference
-from tests.unit.broker.test_decide import refused
 from vmtool.broker import decide
 from vmtool.serving.kbs.attesters import Attester
+from vmtool.serving.kbs.errors import KeyNotReleased
 from vmtool.serving.kbs.exchange import fetch
 
 
@@ -33,6 +33,12 @@ def today(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     monkeypatch.setattr(decide, "datetime", Then)
     yield
+
+
+def refused(call: Callable[[], object]) -> KeyNotReleased:
+    with pytest.raises(KeyNotReleased) as caught:
+        call()
+    return caught.value
 
 
 def text(data: bytes) -> str:
