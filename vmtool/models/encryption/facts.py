@@ -13,6 +13,7 @@ from vmtool.frozen import dataclass
 from vmtool.machine import Reader
 from vmtool.models.encryption.progress import Done, SourceState, read_done
 from vmtool.serving.cryptotensors.errors import Untrusted
+from vmtool.serving.cryptotensors.files import names_in
 from vmtool.serving.cryptotensors.jwk import MasterKey, Signer
 from vmtool.serving.cryptotensors.manifest import MAX_MANIFEST, NAME, read_manifest
 from vmtool.serving.cryptotensors.reader import opened
@@ -59,11 +60,11 @@ class EncryptionFacts:
 def read_encryption(reader: Reader, source: Path, target: Path, master: MasterKey, signer: Signer) -> EncryptionFacts:
     """Look at both directories. What was made with another key of the same name is not done."""
     try:
-        names = sorted(entry for entry in os.listdir(source) if not entry.startswith("."))
+        names = [entry for entry in names_in(source) if not entry.startswith(".")]
     except OSError:
         return EncryptionFacts(None, (), False, None)
     files = tuple(_file(source, name, target, master, signer) for name in names if name != NAME)
-    there = sorted(os.listdir(target)) if target.is_dir() else []
+    there = names_in(target) if target.is_dir() else []
     known = {NAME, *(each.name for each in files)}
     foreign = tuple(name for name in there if name not in known and not name.endswith((".vmtool-done", ".vmtool-new")))
     return EncryptionFacts(files, foreign, _whole(target, {each.name for each in files}, master, signer),

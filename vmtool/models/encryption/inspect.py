@@ -12,6 +12,7 @@ from vmtool.findings import Finding, finding
 from vmtool.foreign import read_regular
 from vmtool.host.safe_open import open_regular
 from vmtool.serving.cryptotensors.errors import Untrusted
+from vmtool.serving.cryptotensors.files import names_in
 from vmtool.serving.cryptotensors.jwk import MasterKey, Signer
 from vmtool.serving.cryptotensors.manifest import MAX_MANIFEST, NAME, ModelManifest, SignedFile, read_manifest
 from vmtool.serving.cryptotensors.reader import EncryptedFile, opened
@@ -50,7 +51,7 @@ def inspect_model(directory: Path, manifest: ModelManifest, signer: Signer, *, d
         else:
             yield finding("model.file", entry.name, "ok", said)
     known = {NAME, *(entry.name for entry in manifest.files)}
-    for name in sorted(set(os.listdir(directory)) - known):
+    for name in sorted(set(names_in(directory)) - known):
         yield finding("model.foreign", name, "fail", "its owner did not sign it", f"rm {shell_word(directory / name)}")
 
 

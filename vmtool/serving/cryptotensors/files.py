@@ -9,6 +9,19 @@ from pathlib import Path
 
 from vmtool.serving.cryptotensors.errors import Untrusted
 
+# ext4 makes this directory at the top of each of its file systems; a model's disk has it too.
+OF_EXT4 = "lost+found"
+
+
+def names_in(directory: Path) -> list[str]:
+    """What is in a directory, but for what is ext4's own.
+
+    Raises:
+        OSError: it cannot be listed.
+    """
+    return [name for name in sorted(os.listdir(directory)) if name != OF_EXT4 or not stat.S_ISDIR(
+        os.lstat(directory / name).st_mode)]
+
 
 def open_regular(path: Path) -> tuple[int, int]:
     """(descriptor, size in bytes) of a regular file that is no link; a pipe in its place makes nobody wait.

@@ -130,6 +130,15 @@ def test_a_model_is_never_encrypted_into_its_own_place(owner: Owner, tmp_path: P
     assert found.id == "model.target" and "would take the place of the plain one" in found.detail
 
 
+def test_a_disk_of_its_own_is_a_models_place(owner: Owner, tmp_path: Path) -> None:
+    source, target = plain_model(tmp_path / "m"), tmp_path / "out"
+    for directory in (source, target):
+        directory.mkdir(exist_ok=True)
+        (directory / "lost+found").mkdir()
+    facts = read_encryption(Recorded({}), source, target, owner.master, owner.signer)
+    assert not failing(check_source(facts, source, target))
+
+
 def test_a_hub_cache_is_read_through_its_links(owner: Owner, tmp_path: Path) -> None:
     model = tmp_path / "models--o--n"
     (model / "blobs").mkdir(parents=True)

@@ -49,6 +49,12 @@ def test_a_model_as_its_owner_made_it_is_opened(owner: Owner, model: Path, plain
     assert (bundle.view / "config.json").read_bytes() == (plain / "config.json").read_bytes()
 
 
+def test_a_model_on_a_disk_of_its_own_is_opened(owner: Owner, model: Path) -> None:
+    """As in a guest: ext4 has a directory of its own at the top of each file system."""
+    (model / "lost+found").mkdir(0o700)
+    assert len(opened(owner, model).files) == 2
+
+
 def test_what_the_workers_get_opens_this_model_and_is_not_the_master_key(owner: Owner, model: Path) -> None:
     bundle = opened(owner, model)
     packed = bundle.pack()
@@ -112,6 +118,7 @@ CHANGES: dict[str, Callable[[Path], object]] = {
     "a link for the configuration": replace_by("config.json", lambda path: path.symlink_to("/etc/hostname")),
     "weights in clear beside it": lambda model: plain_file(model / "model-00003.safetensors"),
     "code beside it": lambda model: (model / "modeling.py").write_text("x"),
+    "a file of the name of ext4's directory": lambda model: (model / "lost+found").write_text("x"),
     "a pipe beside it": lambda model: os.mkfifo(model / "more.json"),
     "a longer configuration": lambda model: (model / "config.json").write_bytes(
         (model / "config.json").read_bytes() + b" "),
