@@ -31,14 +31,15 @@ KEY = "/run/credentials/vmtool-workload.service/api-key"
 
 def guest_files(image: GuestImage, command: Sequence[str], env: Sequence[tuple[str, str]] = (), *,
                 devices: bool = False, dmsetup: str = "", tpm: bool = False,
-                shows_tpm: bool = False) -> dict[str, str]:
+                sealed: bool = False) -> dict[str, str]:
     """Name to text of every file; the image's own environment is added when the initramfs is made.
 
     Args:
         command: the workload's, as seen in its own root file system.
         env: the workload's, beside its image's.
         devices: whether it may see the guest's devices, GPUs that were passed on.
-        tpm: whether the agent answers with quotes of the guest's TPM; shows_tpm: whether the workload may ask it too.
+        tpm: whether the agent answers with quotes of the guest's TPM.
+        sealed: whether the model is encrypted: then the workload may ask the TPM too, for the model's key.
         dmsetup: of this machine, when the disks are verified; `NAME.verity` is then added for each other disk.
 
     Raises:
@@ -50,13 +51,13 @@ def guest_files(image: GuestImage, command: Sequence[str], env: Sequence[tuple[s
                              target=image.target, disks=DISKS, dmsetup=dmsetup, root_table=_root_table(image)),
         "agent.sh": render_template("libvirt/guest-agent.sh", agent=AGENT_PORT, log=LOG_PORT,
                                     nodes=[tee.guest_node for tee in BY_NAME.values()],
-                                    tpm=_tpm_commands() if tpm else None, shows_tpm=shows_tpm),
+                                    tpm=_tpm_commands() if tpm else None, shows_tpm=sealed and tpm),
         "vmtool-agent.service": render_template("libvirt/guest-agent.service"),
         "vmtool-ended.service": render_template("libvirt/guest-ended.service"),
         "vmtool-workload.service": render_template(
             "libvirt/guest-workload.service", command=" ".join(map(unit_word, ("/usr/bin/env", *command))),
             environment=[unit_word(f"{name}={value}", expands=False) for name, value in env], devices=devices,
-            driver=DRIVER, tpm=shows_tpm),
+            driver=DRIVER, tpm=sealed and tpm, sealed=sealed),
         "modules": "".join(f"{name}\n" for name in (*MODULES, *(VERITY_MODULES if dmsetup else ()))),
     }
 

@@ -28,7 +28,7 @@ from vmtool.qemu.actions import ExpectTee
 from vmtool.qemu.timeouts import dial_seconds
 from vmtool.rootfs.boot.workers import make_initramfs
 from vmtool.rootfs.inspect.tree import READERS
-from vmtool.spec.runtime import Body, Spec
+from vmtool.spec.runtime import Spec
 
 # libvirt inside vmtool's own process: no daemons beside it, and nothing to register with.
 EMBEDDED = """user = "root"
@@ -80,7 +80,7 @@ def plan_initrd(spec: Spec, made: LaunchDomain, command: tuple[str, ...]) -> p.S
     directory, facts, image, scratch = made.paths.directory, made.facts, made.image, made.paths.directory / "initrd.d"
     dmsetup = facts.dmsetup if is_verified(spec.spec) else ""
     files = guest_files(image, command, tuple(spec.spec.vllm.env.items()), devices=bool(made.devices), dmsetup=dmsetup,
-                        tpm=spec.spec.runtime.libvirt.tpm, shows_tpm=shows_tpm(spec.spec))
+                        tpm=spec.spec.runtime.libvirt.tpm, sealed=spec.spec.model.encryption is not None)
     created = ["environment", *(f"{name}.verity" for name in DISKS if dmsetup)]
     reader = facts.tools.argv(READERS[image.rootfs.holds])
     make = make_initramfs.Order(image.path, image.rootfs.holds, image.rootfs.start, facts.busybox or Path(), scratch,
@@ -101,11 +101,6 @@ def plan_reference(guest: MeasuredGuest, name: str, directory: Path) -> p.Step:
                                   guest.initrd or Path(), guest.known_cmdline(), guest.vcpus, guest.memory,
                                   guest.machine, guest.qemu, directory / "evidence" / REFERENCE)
     return p.Step("work out what the guest's TPM must show", (p.run_worker(order, deadline=300.0),))
-
-
-def shows_tpm(body: Body) -> bool:
-    """Whether the workload itself shows quotes of the guest's TPM: for the key of its model."""
-    return body.runtime.libvirt.tpm and body.model.encryption is not None
 
 
 def boot_seconds(spec: Spec, made: LaunchDomain) -> float:

@@ -71,11 +71,13 @@ def test_neither_the_name_nor_the_network_is_measured() -> None:
 
 def test_the_workload_reaches_the_tpm_when_its_models_key_is_released_to_it_and_no_other_device() -> None:
     image = facts().known()
-    plain, sealed = (guest_files(image, ("x",), tpm=True, shows_tpm=shows) for shows in (False, True))
+    plain, sealed = (guest_files(image, ("x",), tpm=True, sealed=shows) for shows in (False, True))
     unit = "vmtool-workload.service"
     assert "PrivateDevices=yes" in plain[unit] and "tpmrm0" not in plain[unit]
     assert "DevicePolicy=closed\nDeviceAllow=/dev/tpmrm0 rw\n" in sealed[unit]
     assert "PrivateDevices" not in sealed[unit]
+    assert ("PrivateIPC=yes" in plain[unit], "PrivateIPC=yes" in sealed[unit]) == (False, True)
+    assert "PrivateDevices=yes" in guest_files(image, ("x",), sealed=True)[unit], "no TPM"
     assert ("chmod 0666 /dev/tpmrm0" in plain["agent.sh"], "chmod 0666 /dev/tpmrm0" in sealed["agent.sh"]) == (
         False, True)
 
