@@ -7,15 +7,19 @@ minor version, and checks each against its source.
 from __future__ import annotations
 
 import functools
+import io
 import py_compile
+import subprocess
 import sys
 import tarfile
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.lab.images import CHECKOUT as INSIDE
 
 ROOT = Path(__file__).parents[2]
+FOLDERS = ("vmtool", "templates", "images")
 
 
 @functools.cache
@@ -28,10 +32,24 @@ def packed() -> bytes:
         return file.read()
 
 
-def pack(tar: tarfile.TarFile) -> None:
-    """Add the checkout, with its modules compiled for the guest's interpreter, to a tar."""
-    root = ROOT
-    for name in ("vmtool", "templates", "images"):
+def packed_commit(commit: str) -> bytes:
+    """The tree of an earlier commit, packed likewise."""
+    with tempfile.TemporaryDirectory() as directory, tempfile.TemporaryFile() as file:
+        names = [name for name in FOLDERS if subprocess.run(
+            ["git", "-C", ROOT, "cat-file", "-e", f"{commit}:{name}"], check=False, timeout=60).returncode == 0]
+        archive = ["git", "-C", ROOT, "archive", commit, *names]
+        tree = subprocess.run(archive, check=True, capture_output=True, timeout=60).stdout
+        with tarfile.open(fileobj=io.BytesIO(tree)) as tar:
+            tar.extractall(directory, filter="data")
+        with tarfile.open(fileobj=file, mode="w") as tar:
+            pack(tar, Path(directory), names)
+        file.seek(0)
+        return file.read()
+
+
+def pack(tar: tarfile.TarFile, root: Path = ROOT, names: Sequence[str] = FOLDERS) -> None:
+    """Add a checkout, with its modules compiled for the guest's interpreter, to a tar."""
+    for name in names:
         tar.add(root / name, name, filter=lambda info: None if info.name.endswith("__pycache__") else info)
     with tempfile.TemporaryDirectory() as scratch:
         for source in (root / "vmtool").rglob("*.py"):

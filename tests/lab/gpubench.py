@@ -1,9 +1,10 @@
-"""What `vmtool gpu bind` costs beside the same writes by hand and by driverctl: medians of one machine, one run.
+"""What `vmtool gpu bind` costs beside the same writes by hand, by driverctl, by an earlier vmtool: medians of one run.
 
-    .venv/bin/python -m tests.lab.gpubench [ROUNDS]
+    .venv/bin/python -m tests.lab.gpubench [ROUNDS [COMMIT]]
 
-All times are the guest's own clock around one command, under QEMU's emulation, where a process costs some fifty times
-what it costs on hardware: "beyond" is what vmtool takes beyond the start of an interpreter that imports click.
+With a commit, eight GPUs are bound in turns by that commit's vmtool and by this checkout's, and what the proof of the
+bind takes by itself is measured. All times are the guest's own clock around one command, under QEMU's emulation, where
+a process costs some fifty times what it costs on hardware: an interpreter that imports click is told beside them.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import statistics
 import sys
 from collections.abc import Callable
 
+from tests.lab.checkout import packed_commit
 from tests.lab.lab import prepare
 from tests.lab.topology import HGX
 from tests.lab.vm import LabVm
@@ -22,6 +24,17 @@ for bdf in {0}; do echo $bdf > /sys/bus/pci/devices/$bdf/driver/unbind; done
 for bdf in {0}; do echo $bdf > /sys/bus/pci/drivers_probe; done"""
 BACK = """for bdf in {0}; do echo > /sys/bus/pci/devices/$bdf/driver_override
 echo $bdf > /sys/bus/pci/devices/$bdf/driver/unbind; echo $bdf > /sys/bus/pci/drivers_probe; done"""
+BEFORE = "/opt/before"
+# The bind's last action, in a process that has imported everything before its clock starts.
+PROOF = """import os, sys, time
+from pathlib import Path
+from vmtool.gpu.workers import prove
+from vmtool.host.local import LocalHost
+order = prove.Order(tuple('/sys/bus/pci/devices/' + bdf for bdf in sys.argv[1:]), Path('/root/proofs'))
+with open(os.devnull, 'w') as log:
+    started = time.perf_counter()
+    prove.run(order, LocalHost(log))
+    print(time.perf_counter() - started)"""
 
 
 def timed(vm: LabVm, script: str) -> float:
@@ -41,28 +54,63 @@ def ways(vm: LabVm, bdfs: list[str]) -> dict[str, tuple[Callable[[], float], str
     }
 
 
-def main(rounds: int) -> None:
+def main(rounds: int, commit: str = "") -> None:
     """Print the table."""
     with LabVm(prepare(print), HGX) as vm:
         gpus = vm.vmtool("gpu", "list", "-o", "name").out.split()
         gpus = [bdf for bdf in gpus if "nvidia" in vm.sh(f"readlink /sys/bus/pci/devices/{bdf}/driver || :")]
         vm.sh("modprobe vfio-pci disable_idle_d3=1")
-        medians: dict[tuple[str, int], float] = {}
-        for count in (1, 8):
-            made = ways(vm, gpus[:count])
-            taken: dict[str, list[float]] = {name: [] for name in made}
-            for _ in range(rounds):
-                for name, (bind, back) in made.items():
-                    taken[name].append(bind())
-                    vm.sh(back, 300)
-            medians |= {(name, count): statistics.median(times) for name, times in taken.items()}
-        click = statistics.median(timed(vm, "python3 -c 'import click'") for _ in range(rounds))
-        listing = statistics.median(timed(vm, "vmtool gpu list --json > /dev/null") for _ in range(rounds))
-        for (name, count), seconds in medians.items():
-            print(f"bind {count} by {name:10} {seconds:6.2f} s")
-        print(f"vmtool: 8 against 1    {medians['vmtool', 8] / medians['vmtool', 1]:6.2f}")
-        print(f"import click           {click:6.2f} s; gpu list --json {listing:.2f} s, {listing / click:.2f} of it")
+        if commit:
+            against_commit(vm, gpus[:8], rounds, commit)
+        else:
+            against_others(vm, gpus, rounds)
+
+
+def against_commit(vm: LabVm, bdfs: list[str], rounds: int, commit: str) -> None:
+    """An earlier vmtool and this one in turns, over the same eight devices."""
+    unpack = f"rm -rf {BEFORE} && mkdir -p {BEFORE} && tar -x -C {BEFORE}"
+    vm.run(["sh", "-c", unpack], stdin=packed_commit(commit))
+    names = " ".join(bdfs)
+    # The checkout's own directory is named by a .pth file, and comes after PYTHONPATH.
+    tools = {"before": f"PYTHONPATH={BEFORE} python3 -m vmtool", "now": "python3 -m vmtool"}
+    where = {name: vm.sh(tool.removesuffix("-m vmtool") + "-c 'import vmtool; print(vmtool.__path__[0])'")
+             for name, tool in tools.items()}
+    print(f"before: {commit}; modules: {where}", flush=True)
+    taken: dict[str, list[float]] = {name: [] for name in (*tools, "list before", "list now", "proof")}
+    for _ in range(rounds):
+        for name, tool in tools.items():
+            taken[f"list {name}"].append(timed(vm, f"{tool} gpu list --json > /dev/null"))
+            taken[name].append(timed(vm, f"{tool} gpu bind {names} --yes"))
+            if name == "now":
+                taken["proof"].append(float(vm.run(["python3", "-c", PROOF, *bdfs], 120).out))
+            vm.sh(f"{tool} gpu release {names}", 300)
+        print({name: [round(each, 2) for each in times] for name, times in taken.items()}, flush=True)
+    medians = {name: statistics.median(times) for name, times in taken.items()}
+    for name, seconds in medians.items():
+        print(f"{name:12} {seconds:6.2f} s")
+    beyond = {name: medians[name] - medians[f"list {name}"] for name in tools}
+    print(f"bind of {len(bdfs)}: {medians['now'] - medians['before']:+.2f} s; beyond gpu list --json "
+          f"{beyond['now'] - beyond['before']:+.2f} s (wanted +0.5 s); of it the proof {medians['proof']:.2f} s")
+
+
+def against_others(vm: LabVm, gpus: list[str], rounds: int) -> None:
+    """One device and eight, by hand, by driverctl and by vmtool."""
+    medians: dict[tuple[str, int], float] = {}
+    for count in (1, 8):
+        made = ways(vm, gpus[:count])
+        taken: dict[str, list[float]] = {name: [] for name in made}
+        for _ in range(rounds):
+            for name, (bind, back) in made.items():
+                taken[name].append(bind())
+                vm.sh(back, 300)
+        medians |= {(name, count): statistics.median(times) for name, times in taken.items()}
+    click = statistics.median(timed(vm, "python3 -c 'import click'") for _ in range(rounds))
+    listing = statistics.median(timed(vm, "vmtool gpu list --json > /dev/null") for _ in range(rounds))
+    for (name, count), seconds in medians.items():
+        print(f"bind {count} by {name:10} {seconds:6.2f} s")
+    print(f"vmtool: 8 against 1    {medians['vmtool', 8] / medians['vmtool', 1]:6.2f}")
+    print(f"import click           {click:6.2f} s; gpu list --json {listing:.2f} s, {listing / click:.2f} of it")
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 3)
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 3, *sys.argv[2:3])

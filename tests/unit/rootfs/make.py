@@ -11,7 +11,7 @@ from vmtool.rootfs.format.layout import Geometry, fit, headers
 from vmtool.rootfs.metadata.manifest import Manifest, VerityPart
 
 FIELDS = {"first": (0x14, "<I"), "per_group": (0x20, "<I"), "revision": (0x4C, "<I"), "inode": (0x58, "<H"),
-          "descriptor": (0xFE, "<H")}
+          "descriptor": (0xFE, "<H"), "ro_compat": (0x64, "<I")}
 LUKS = b"LUKS\xba\xbe\x00\x02"
 EROFS = bytes(1024) + b"\xe2\xe1\xf5\xe0"
 MANIFEST = Manifest(name="x", recipe="a" * 64, architecture="amd64", layout="kata-dax", filesystem="ext4", size=1,

@@ -96,12 +96,14 @@ def test_no_bytes_are_too_odd_to_be_looked_at(data: bytes) -> None:
     assert isinstance(parse_label(data), str | list)
 
 
-@pytest.mark.parametrize(("options", "clean", "encrypted"), [
-    ({}, True, False), ({"state": 0}, False, False), ({"incompat": 0x84}, False, False),
-    ({"incompat": 0x10080}, True, True)])
-def test_a_superblock_tells_state_and_encryption(options: dict[str, int], clean: bool, encrypted: bool) -> None:
+@pytest.mark.parametrize(("options", "clean", "fixed"), [
+    ({}, True, ""), ({"state": 0}, False, ""), ({"incompat": 0x84}, False, ""),
+    ({"incompat": 0x10080}, True, "its files are encrypted (fscrypt)"),
+    ({"ro_compat": 0x200}, True, "its blocks are allocated in clusters (bigalloc)")])
+def test_a_superblock_says_its_state_and_what_keeps_it_from_growing(options: dict[str, int], clean: bool,
+                                                                    fixed: str) -> None:
     found = parse_superblock(superblock(5 << 40, **options))
-    assert found and (found.size, found.clean, found.encrypted) == (5 << 40, clean, encrypted)
+    assert found and (found.size, found.clean, found.fixed) == (5 << 40, clean, fixed)
 
 
 @pytest.mark.parametrize("data", [superblock(1 << 30, shift=7), superblock(0), superblock(1 << 30)[:1500]])

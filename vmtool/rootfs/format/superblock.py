@@ -12,10 +12,10 @@ MAGIC = 0xEF53
 _INCOMPAT_64BIT = 0x80
 _INCOMPAT_RECOVER, _INCOMPAT_ENCRYPT = 0x4, 0x10000
 _VALID = 1
-_RESIZE_INODE = 0x10
+_RESIZE_INODE, _BIGALLOC = 0x10, 0x200
 # With them the metadata is elsewhere or have more to them: sparse_super2, orphan_file (which resize2fs writes to);
 # meta_bg, a journal device, MMP; bigalloc.
-_ODD_COMPAT, _ODD_INCOMPAT, _ODD_RO = 0x200 | 0x1000, 0x10 | 0x8 | 0x100, 0x200
+_ODD_COMPAT, _ODD_INCOMPAT, _ODD_RO = 0x200 | 0x1000, 0x10 | 0x8 | 0x100, _BIGALLOC
 _DYNAMIC = 1
 _SMALLEST_BLOCK, _SMALLEST_GROUP = 1024, 256
 # Beyond that ext4's own limits are passed, so the bytes are no file system.
@@ -30,7 +30,7 @@ class Superblock:
         size: of the whole file system in bytes.
         free: bytes of free blocks.
         clean: it was unmounted, and no journal waits to be replayed.
-        encrypted: files in it may be encrypted by the kernel (fscrypt).
+        fixed: why it cannot grow, not even as a copy; empty when nothing speaks against it.
         largest: bytes to which it can grow with every block staying where it is; `size` or less when it cannot, 0 when
             that cannot be known from here: its features are others, or its numbers make no sense.
     """
@@ -41,7 +41,7 @@ class Superblock:
     uuid: str
     label: str
     clean: bool
-    encrypted: bool
+    fixed: str
     largest: int = 0
 
 
@@ -63,8 +63,16 @@ def parse_superblock(data: bytes) -> Superblock | None:
     label = raw[0x78:0x88].split(b"\0")[0].decode(errors="replace")
     return Superblock(block_size, blocks * block_size, min(free, blocks) * block_size,
                       str(uuid.UUID(bytes=raw[0x68:0x78])), label,
-                      bool(state & _VALID) and not incompat & _INCOMPAT_RECOVER, bool(incompat & _INCOMPAT_ENCRYPT),
+                      bool(state & _VALID) and not incompat & _INCOMPAT_RECOVER, _fixed(raw),
                       _largest(raw, blocks, block_size))
+
+
+def _fixed(raw: bytes) -> str:
+    """What resize2fs does not grow, or e2fsprogs cannot copy."""
+    incompat, ro_compat = struct.unpack_from("<II", raw, 0x60)
+    if incompat & _INCOMPAT_ENCRYPT:
+        return "its files are encrypted (fscrypt)"
+    return "its blocks are allocated in clusters (bigalloc)" if ro_compat & _BIGALLOC else ""
 
 
 def _largest(raw: bytes, blocks: int, block_size: int) -> int:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _OVERHEAD = 64
 # Of a file's name, in bytes: beside IMAGE lies .IMAGE.manifest.json.12345678.tmp for a moment, and a name has 255.
 _LONGEST_NAME = 220
+ANEW = "build a larger one instead, by `size` in its recipe: vmtool rootfs build RECIPE -o IMAGE"
 
 
 @dataclass(frozen=True)
@@ -132,13 +133,13 @@ def check_growable(image: ImageFile) -> None:
     if len(bytes(Path(image.path.name))) > _LONGEST_NAME:
         raise Refused(f"{image.path}: the name is too long for what is next to the image while it grows",
                       hint=f"rename the image: at most {_LONGEST_NAME} bytes")
-    if image.superblock and image.superblock.encrypted:
-        raise Refused(f"{image.path} cannot be grown: its files are encrypted (fscrypt)")
+    if image.superblock and image.superblock.fixed:
+        raise Refused(f"{image.path} cannot be grown: {image.superblock.fixed}", hint=ANEW)
     if "?" in str(image.path):
         raise Refused(f"{image.path}: e2fsprogs takes what follows a question mark as options", hint="rename the image")
     if image.rootfs.start != STARTS[image.kind]:
         raise Refused(f"{image.path} cannot be grown: partition 1 starts at byte {image.rootfs.start}, where Kata's "
-                      f"layout has it at {STARTS[image.kind]}")
+                      f"layout has it at {STARTS[image.kind]}", hint=ANEW)
 
 
 def _salt(facts: ResizeFacts) -> str:

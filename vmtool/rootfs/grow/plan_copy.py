@@ -20,19 +20,20 @@ def plan_filesystem(image: ImageFile, geometry: Geometry, tools: Tools, file: Pa
                      deadline=3600)
     else:
         copy = p.run_worker(extract.Order(image.path, rootfs.start, rootfs.size, file), deadline=3600)
-    check = p.run_worker(run_e2fsck.Order(tools.argv("e2fsck", "-fp", file)), deadline=3600)
+    place = shlex.quote(f"{image.path}?offset={rootfs.start}" if rootfs.start else str(image.path))
+    repair = f"the image is as it was; repair it by hand, then try again: e2fsck -f {place}"
+    check = p.run_worker(run_e2fsck.Order(tools.argv("e2fsck", "-fp", file), repair), deadline=3600)
     return p.Step(f"grow a copy of the file system: {why}", (
         p.Remove(file), copy, check,
-        p.Run(tools.argv("resize2fs", file, f"{geometry.size // 1024}K"), deadline=3600),
+        p.Run(tools.argv("resize2fs", file, f"{geometry.size // 1024}K"), deadline=3600, hint=repair),
         p.Run(("truncate", f"--size={geometry.size}", str(file))),
-        p.Run(tools.argv("e2fsck", "-fn", file), deadline=3600, hint=_hint(image, rootfs)),
+        p.Run(tools.argv("e2fsck", "-fn", file), deadline=3600, hint=_hint(place)),
     ), undo=(p.Remove(file),), waits_only=True)
 
 
-def _hint(image: ImageFile, rootfs: Extent) -> str:
+def _hint(place: str) -> str:
     """Of a file system beyond 32 GiB that resize2fs left with errors: its orphan_file is where that happens (LibreELEC
     issue 8099). Only the copy was grown."""
-    place = shlex.quote(f"{image.path}?offset={rootfs.start}" if rootfs.start else str(image.path))
     return ("the image is as it was; resize2fs can damage the orphan_file of a file system that grows beyond 32 GiB. "
             f"Remove that feature, then try again: tune2fs -O ^orphan_file {place} && e2fsck -fp {place}")
 

@@ -17,6 +17,7 @@ from vmtool.debian.tools import Tools
 from vmtool.errors import NotReady, Refused
 from vmtool.plan import plan_lines
 from vmtool.plan.workers import name_of
+from vmtool.rootfs.build.workers import run_e2fsck
 from vmtool.rootfs.format.image_file import MIB, read_image, undo_file_path
 from vmtool.rootfs.format.image_users import read_users
 from vmtool.rootfs.format.layout import fit
@@ -215,3 +216,21 @@ def test_what_helps_when_the_copy_was_not_found_clean(tmp_path: Path) -> None:
     check = plans.run(plans.step(plan, "grow a copy").actions, "-fn")
     where = f"'{path}?offset=3145728'"
     assert f"tune2fs -O ^orphan_file {where} && e2fsck -fp {where}" in check.hint
+
+
+def test_whatever_the_copy_fails_with_what_helps_is_said_of_the_image_itself(tmp_path: Path) -> None:
+    path = kata_dax(tmp_path / "i.img")
+    actions = plans.step(plan_resize(Path("/j"), facts(path), 4 * GIB, Tools(None), copy=True), "grow a copy").actions
+    where = f"'{path}?offset=3145728'"
+    [before] = plans.orders(actions, run_e2fsck)
+    for hint in (before["hint"], plans.run(actions, "resize2fs").hint):
+        assert hint.endswith(f"e2fsck -f {where}")
+
+
+@pytest.mark.parametrize("filesystem", [{"ro_compat": 0x200}, {"incompat": 0x10080}])
+def test_what_resize2fs_does_not_grow_is_refused_before_anything_is_copied(tmp_path: Path,
+                                                                           filesystem: dict[str, int]) -> None:
+    path = image(tmp_path / "i.img", fit("bare", GIB, verity=False), superblock(GIB, **filesystem))
+    with pytest.raises(Refused, match=r"cannot be grown: its (files|blocks) are") as refused:
+        lines(facts(path))
+    assert "vmtool rootfs build" in refused.value.hint

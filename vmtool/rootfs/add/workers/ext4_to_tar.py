@@ -15,7 +15,7 @@ import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from vmtool.errors import Refused
+from vmtool.errors import Refused, shell_word
 from vmtool.frozen import dataclass
 from vmtool.machine import Host
 from vmtool.rootfs.format.superblock import PLACE, SIZE, parse_superblock
@@ -50,7 +50,16 @@ def run(order: Order, host: Host) -> None:
     Raises:
         Refused: something in the file system is broken, or is not read here.
     """
-    convert(Ext4(order.image, order.start), order.out, [path.strip("/") for path in order.paths])
+    try:
+        convert(Ext4(order.image, order.start), order.out, [path.strip("/") for path in order.paths])
+    except BrokenFilesystem as error:
+        place = shell_word(f"{order.image}?offset={order.start}" if order.start else order.image)
+        raise Refused(f"{order.image}: {error.message}",
+                      hint=f"e2fsck -fn {place} shows what is wrong, and e2fsck -f {place} repairs it") from error
+
+
+class BrokenFilesystem(Refused):
+    """What e2fsck may repair."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +104,7 @@ class Ext4:
         if not found:
             raise Refused(f"{image}: no ext4 at byte {start}")
         if not found.clean:
-            raise Refused(f"{image}: the file system was not unmounted", hint="e2fsck -f puts it in order")
+            raise BrokenFilesystem("the file system was not unmounted")
         self.block_size, self.size = found.block_size, found.size
         self.maps = found.size // found.block_size
         raw = head[PLACE:]
@@ -117,7 +126,7 @@ class Ext4:
             Refused: they lie outside of it.
         """
         if at < 0 or at + length > self.size:
-            raise Refused(f"a place outside of the file system ({at})", hint="e2fsck -f shows more")
+            raise BrokenFilesystem(f"a place outside of the file system ({at})")
         data = os.pread(self.file, length, self.start + at)
         if len(data) != length:
             raise Refused("the file ends before the file system does")
@@ -131,7 +140,7 @@ class Ext4:
         """
         self.maps -= 1
         if self.maps < 0:
-            raise Refused("the maps of files are larger than the file system", hint="e2fsck -f shows more")
+            raise BrokenFilesystem("the maps of files are larger than the file system")
         return self.read(number * self.block_size, self.block_size)
 
     def inode(self, number: int) -> Inode:
@@ -160,7 +169,7 @@ class Ext4:
     def _extents(self, node: bytes, depth: int) -> Iterator[tuple[int, int, int]]:
         magic, count, _limit, level = struct.unpack_from("<HHHH", node)
         if magic != _EXTENT_MAGIC or level >= depth or 12 + 12 * count > len(node):
-            raise Refused("a broken tree of extents", hint="e2fsck -f shows more")
+            raise BrokenFilesystem("a broken tree of extents")
         for at in range(12, 12 + 12 * count, 12):
             if level:
                 low, high = struct.unpack_from("<IH", node, at + 4)
@@ -209,7 +218,7 @@ class Ext4:
         while at + 8 <= len(data):
             number, length, size, kind = struct.unpack_from("<IHBB", data, at)
             if length < 8 or at % self.block_size + length > self.block_size or 8 + size > length:
-                raise Refused(f"inode {inode.number}: a broken directory", hint="e2fsck -f shows more")
+                raise BrokenFilesystem(f"inode {inode.number}: a broken directory")
             name = data[at + 8:at + 8 + size]
             # Kind 0xDE is the block's checksum (metadata_csum).
             if number and kind != 0xDE and name not in (b".", b".."):
@@ -310,7 +319,7 @@ def walk(system: Ext4) -> Iterator[tuple[str, Inode]]:
         if not stat.S_ISDIR(inode.mode):
             continue
         if inode.number in entered or name.count("/") > _DEPTH:
-            raise Refused(f"/{name}: a directory that is in itself", hint="e2fsck -f shows more")
+            raise BrokenFilesystem(f"/{name}: a directory that is in itself")
         entered.add(inode.number)
         below = [(each, number) for each, number in system.entries(inode) if (name, each) != (".", LOST)]
         waiting += [(each if name == "." else f"{name}/{each}", system.inode(number))

@@ -8,13 +8,14 @@ from vmtool.machine import Host, check
 
 @dataclass(frozen=True)
 class Order:
-    """How it is called, with its arguments."""
+    """How it is called, with its arguments; and what helps when it does not repair."""
 
     argv: tuple[str, ...]
+    hint: str = ""
 
 
 def run(order: Order, host: Host) -> None:
     """Run it."""
     result = host.execute(order.argv, deadline=3600)
     if result.status != 1:
-        check(order.argv, result)
+        check(order.argv, result, order.hint)
