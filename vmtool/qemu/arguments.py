@@ -9,6 +9,7 @@ from vmtool.foreign import parse_json
 from vmtool.frozen import dataclass
 
 Properties = dict[str, str]
+OVERRIDING = ("set", "global", "readconfig")
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Arguments:
         accelerators: such as ("kvm",), in the order in which QEMU tries them.
         plain: every other option with its value; of a repeated one the last.
         monitors: properties of each -mon option.
+        overrides: what changes what other options say, wherever it stands: -set, -global and -readconfig, with values.
     """
 
     machine: Properties
@@ -29,6 +31,7 @@ class Arguments:
     accelerators: tuple[str, ...]
     plain: Properties
     monitors: tuple[Properties, ...] = ()
+    overrides: tuple[str, ...] = ()
 
     def object_of(self, kind: str) -> Properties | None:
         """The first object of a type."""
@@ -40,6 +43,7 @@ def parse_arguments(argv: Sequence[str]) -> Arguments:
     machine: Properties = {}
     objects, devices, monitors = [], [], []
     accelerators: list[str] = []
+    overrides: list[str] = []
     plain: Properties = {}
     for option, value in pairs(argv):
         if option in ("machine", "M"):
@@ -50,13 +54,16 @@ def parse_arguments(argv: Sequence[str]) -> Arguments:
             devices.append(properties(value))
         elif option == "mon":
             monitors.append(properties(value))
+        elif option in OVERRIDING:
+            overrides.append(f"{option} {value}")
         elif option == "accel":
             accelerators.append(properties(value).get("type", ""))
         else:
             plain[option] = value
     accelerators += ["kvm"] if "enable-kvm" in plain else []
     accelerators += [word for word in machine.get("accel", "").split(":") if word]
-    return Arguments(machine, tuple(objects), tuple(devices), tuple(accelerators), plain, tuple(monitors))
+    return Arguments(machine, tuple(objects), tuple(devices), tuple(accelerators), plain, tuple(monitors),
+                     tuple(overrides))
 
 
 def properties(text: str) -> Properties:

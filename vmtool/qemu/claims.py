@@ -40,8 +40,8 @@ def tee_claims(arguments: Arguments, tee: str) -> tuple[Claim, ...]:
     if tee == NONE:
         return (Claim("tee", "failed", "NOT CONFIDENTIAL: none was asked for; root on this host reads everything"),)
     known = BY_NAME[tee]
-    problem = _machine_kind(arguments, known) if known.qemu.kvm_type else (
-        _supported(arguments, known) or _debuggable(arguments, known.qemu))
+    problem = _overridden(arguments, known.qemu) or (_machine_kind(arguments, known) if known.qemu.kvm_type else (
+        _supported(arguments, known) or _debuggable(arguments, known.qemu)))
     machine = arguments.machine.get("type", "unknown machine")
     if problem:
         why = f"{tee} was asked for, but {problem} (machine {machine})"
@@ -50,6 +50,17 @@ def tee_claims(arguments: Arguments, tee: str) -> tuple[Claim, ...]:
     kind = f"kvm-type={arguments.machine['kvm-type']}, " if known.qemu.kvm_type else ""
     seen = f"QEMU was started with {kind}-object {known.qemu.object},id={made.get('id', '')} (machine {machine})"
     return Claim("tee", "not-checked", f"{seen}; {UNVERIFIED}"), Claim("vm.tee", "proven", seen)
+
+
+def _overridden(arguments: Arguments, tee: QemuTee) -> str:
+    """What could make another object or machine than the arguments say; libvirt and Kata set other things so."""
+    for word in arguments.overrides:
+        option, _, value = word.partition(" ")
+        what = properties(value).get("type") or value.partition(".")[0]
+        if option == "readconfig" or what == tee.object or (option == "set" and what in ("object", "machine")) or (
+                option == "global" and (what.endswith("machine") or "machine." in value)):
+            return f"-{word} changes what its arguments say"
+    return ""
 
 
 def _machine_kind(arguments: Arguments, tee: Tee) -> str:
@@ -87,9 +98,9 @@ def _accelerated(arguments: Arguments) -> Claim:
 
 
 def _debugging(arguments: Arguments) -> Claim:
-    """QEMU's own debugger and human monitors; QMP (mode=control) is how Kata and libvirt steer it."""
-    open_ = [f"-{name} {arguments.plain[name]}".strip() for name in ("gdb", "s", "monitor") if name in arguments.plain
-             and arguments.plain[name] != "none"]
+    """QEMU's own debugger, human monitors and its tests' access; QMP (mode=control) is how Kata and libvirt steer it."""
+    open_ = [f"-{name} {arguments.plain[name]}".strip() for name in ("gdb", "s", "monitor", "qtest")
+             if arguments.plain.get(name, "none") != "none"]
     open_ += [f"-mon mode={mode}" for item in arguments.monitors if (mode := item.get("mode", "readline")) != "control"]
     return Claim("vm.no-debugger", "failed" if open_ else "proven",
                  f"QEMU was started with {', '.join(open_)}" if open_ else "neither -gdb nor -monitor")

@@ -70,6 +70,22 @@ def test_what_looks_like_a_tee_and_is_none(name: str, tee: str, changes: dict[st
     assert message in claim.evidence
 
 
+@pytest.mark.parametrize("words", [
+    ("-set", "object.snp.policy=0xb0000"), ("--set", "machine.m.confidential-guest-support="),
+    ("-global", "sev-snp-guest.policy=0xb0000"), ("-global", "driver=sev-snp-guest,property=policy,value=0xb0000"),
+    ("-global", "pc-q35-9.2-machine.confidential-guest-support=x"), ("-readconfig", "/etc/other.cfg")])
+def test_what_changes_other_arguments_is_not_overlooked(words: tuple[str, ...]) -> None:
+    claim = tee_claim(parse_arguments([*argv("snp"), *words]), "snp")
+    assert (claim.verdict, words[1] in claim.evidence) == ("failed", True), words
+
+
+@pytest.mark.parametrize("words", [
+    ("-global", "ICH9-LPC.disable_s3=1"), ("-global", "kvm-pit.lost_tick_policy=discard"),
+    ("-set", "device.net0.x=1")])
+def test_what_libvirt_and_kata_set_so_is_no_contradiction(words: tuple[str, ...]) -> None:
+    assert tee_claim(parse_arguments([*argv("snp"), *words]), "snp").verdict == "not-checked"
+
+
 def test_without_a_wish_it_is_never_called_confidential() -> None:
     assert tee_claim(parse_arguments(argv("snp")), "none").verdict == "failed"
 
@@ -83,6 +99,7 @@ def test_all_claims_of_a_good_guest() -> None:
 @pytest.mark.parametrize(("words", "claim"), [
     (argv("snp-gpu", **{"accel=kvm": "accel=tcg"}), "vm.kvm"), (argv("snp-gpu", **{",accel=kvm": ""}), "vm.kvm"),
     ([*argv("snp-gpu"), "-s"], "vm.no-debugger"), ([*argv("snp-gpu"), "--gdb", "tcp::1234"], "vm.no-debugger"),
+    ([*argv("snp-gpu"), "-qtest", "unix:/q"], "vm.no-debugger"),
     ([*argv("snp-gpu"), "-monitor", "stdio"], "vm.no-debugger"), (argv("snp"), "vm.devices"),
     ([*argv("snp-gpu"), "-mon", "chardev=c,mode=readline"], "vm.no-debugger"),
     ([*argv("snp-gpu"), "-mon", "c", "-mon", "chardev=d,mode=control"], "vm.no-debugger"),
