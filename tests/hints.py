@@ -1,17 +1,24 @@
-"""Every hint of the product, collected from its code: what a person is told to type or to change."""
+"""Every hint of the product, collected from its code: what a person is told to type or to change.
+
+Collected are the texts that are given as a hint where it is made, those of the constants, local names and functions
+that are given as one, and every other text in which a command of vmtool's stands, whoever prints it.
+"""
 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tests.pages import ROOT
+from vmtool.cli.main import ALIASES, COMMANDS
 
 # Calls whose argument of this position is a hint.
 POSITIONS = {"wrong_input": 2, "host_lacks": 2, "finding": 4, "Finding": 4}
 # What stands in an f-string, where the text around it does not say.
 ANY = "X"
+COMMAND = re.compile(rf"\bvmtool ({'|'.join({**COMMANDS, **ALIASES})})\b|: +vmtool [a-z]")
 
 
 @dataclass(frozen=True)
@@ -24,12 +31,17 @@ class Hint:
 
 def collect() -> tuple[Hint, ...]:
     """All of them, by file and line."""
+    trees = {path: ast.parse(path.read_text()) for path in sorted((ROOT / "vmtool").rglob("*.py"))}
+    given = {path: {name for node in ast.walk(tree) for value in _values(node) for name in _names(value)}
+             for path, tree in trees.items()}
+    everywhere = set().union(*given.values())
     found = []
-    for path in sorted((ROOT / "vmtool").rglob("*.py")):
-        tree = ast.parse(path.read_text())
-        for node in ast.walk(tree):
-            for value in _values(node):
-                found += [Hint(f"{path.relative_to(ROOT)}:{value.lineno}", text) for text in _texts(value) if text]
+    for path, tree in trees.items():
+        named = [*(value for node in ast.walk(tree) for value in _named(node, given[path])),
+                 *(value for node in tree.body for value in _named(node, everywhere))]
+        for value in (*(value for node in ast.walk(tree) for value in _values(node)), *named, *_commands(tree)):
+            found += [Hint(f"{path.relative_to(ROOT)}:{value.lineno}", line.strip()) for text in _texts(value)
+                      for line in text.split("\n") if line.strip()]
     return tuple(dict.fromkeys(found))
 
 
@@ -42,6 +54,39 @@ def _values(node: ast.AST) -> Iterator[ast.expr]:
     elif isinstance(node, ast.Assign) and any(getattr(each, "id",
         "").lower().endswith("hint") for each in node.targets):
         yield node.value
+
+
+def _names(value: ast.expr) -> Iterator[str]:
+    """The constants, local names and functions that an expression can be the value of."""
+    if isinstance(value, ast.Call):
+        value = value.func
+    if isinstance(value, ast.IfExp):
+        yield from (*_names(value.body), *_names(value.orelse))
+    elif isinstance(value, ast.BoolOp):
+        yield from (name for each in value.values for name in _names(each))
+    elif isinstance(value, ast.Name | ast.Attribute):
+        yield value.id if isinstance(value, ast.Name) else value.attr
+
+
+def _named(node: ast.AST, names: set[str]) -> Iterator[ast.expr]:
+    """The values of what has one of these names: of a table each of its values, of a function what it returns."""
+    if isinstance(node, ast.Assign | ast.AnnAssign) and node.value:
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        if any(isinstance(each, ast.Name) and each.id in names for each in targets):
+            yield from node.value.values if isinstance(node.value, ast.Dict) else [node.value]
+    elif isinstance(node, ast.FunctionDef) and node.name in names:
+        yield from (each.value for each in ast.walk(node) if isinstance(each, ast.Return) and each.value)
+
+
+def _commands(tree: ast.Module) -> Iterator[ast.expr]:
+    """The texts with a line for vmtool in them that are neither a docstring nor a part of another text."""
+    inner = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr | ast.BinOp)
+             for part in ast.walk(node) if part is not node}
+    inner |= {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant | ast.JoinedStr | ast.BinOp) and id(node) not in inner and any(
+                COMMAND.search(text) for text in _texts(node)):
+            yield node
 
 
 def _texts(value: ast.expr) -> list[str]:

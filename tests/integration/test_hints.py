@@ -21,7 +21,8 @@ NOT_TYPED = {
     r"nvidia-smi ": "needs a GPU", r"driverctl ": "needs a device", r"qemu-img ": "of a file of the user's",
     r"virsh ": "needs a libvirt", r"containerd --version": "typed by doctor's own tests", r"ctr ": "needs a containerd",
     r"CNI_COMMAND=": "typed by the networks' tests", r"iptables -w": "needs rules of a network",
-    r"(dmesg|df) shows|mount it |convert the ": "a sentence",
+    r"(dmesg|df) (shows|tells)|mount it |convert the |reboot the |containerd knows ": "a sentence",
+    r"echo X > ": "changes a module of the host's kernel",
     r"grep |e2fsck|ls X|ls -l X|ip link show|df -h X|findmnt --target X": "of X only",
 }
 TYPED = ("getconf PAGESIZE", "free -b", "ip netns list", "ss -Htlnp", "ps -ef | grep qemu",

@@ -17,7 +17,7 @@ HINTS = collect()
 FOREIGN = {"--runtime-config-path", "--detailed", "--sort", "--target", "--now", "--format"}
 # Words after "vmtool" in a sentence about it.
 PROSE = {"anew", "as", "built", "itself", "knows", "runs", "bound"}
-STOP = re.compile(r"[;,()`|]| > | then\b")
+STOP = re.compile(r"[;,()`|]| > | then\b|:(?=\s|$)")
 
 
 def commands(command: click.Command) -> Iterator[click.Command]:

@@ -98,7 +98,7 @@ def _accelerated(arguments: Arguments) -> Claim:
 
 
 def _debugging(arguments: Arguments) -> Claim:
-    """QEMU's own debugger, human monitors and its tests' access; QMP (mode=control) is how Kata and libvirt steer it."""
+    """QEMU's own debugger, human monitors, its tests' access; QMP (mode=control) is how Kata and libvirt steer it."""
     open_ = [f"-{name} {arguments.plain[name]}".strip() for name in ("gdb", "s", "monitor", "qtest")
              if arguments.plain.get(name, "none") != "none"]
     open_ += [f"-mon mode={mode}" for item in arguments.monitors if (mode := item.get("mode", "readline")) != "control"]
