@@ -7,7 +7,6 @@ minor version, and checks each against its source.
 from __future__ import annotations
 
 import functools
-import io
 import py_compile
 import subprocess
 import sys
@@ -32,6 +31,7 @@ def packed() -> bytes:
         return file.read()
 
 
+@functools.cache
 def packed_commit(commit: str) -> bytes:
     """The tree of an earlier commit, packed likewise."""
     with tempfile.TemporaryDirectory() as directory, tempfile.TemporaryFile() as file:
@@ -39,8 +39,7 @@ def packed_commit(commit: str) -> bytes:
             ["git", "-C", ROOT, "cat-file", "-e", f"{commit}:{name}"], check=False, timeout=60).returncode == 0]
         archive = ["git", "-C", ROOT, "archive", commit, *names]
         tree = subprocess.run(archive, check=True, capture_output=True, timeout=60).stdout
-        with tarfile.open(fileobj=io.BytesIO(tree)) as tar:
-            tar.extractall(directory, filter="data")
+        subprocess.run(["tar", "-x", "-C", directory], input=tree, check=True, timeout=60)
         with tarfile.open(fileobj=file, mode="w") as tar:
             pack(tar, Path(directory), names)
         file.seek(0)

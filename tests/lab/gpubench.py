@@ -56,7 +56,7 @@ def ways(vm: LabVm, bdfs: list[str]) -> dict[str, tuple[Callable[[], float], str
 
 def main(rounds: int, commit: str = "") -> None:
     """Print the table."""
-    with LabVm(prepare(print), HGX) as vm:
+    with LabVm(prepare(print), HGX, restored=False) as vm:
         gpus = vm.vmtool("gpu", "list", "-o", "name").out.split()
         gpus = [bdf for bdf in gpus if "nvidia" in vm.sh(f"readlink /sys/bus/pci/devices/{bdf}/driver || :")]
         vm.sh("modprobe vfio-pci disable_idle_d3=1")

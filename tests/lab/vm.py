@@ -37,13 +37,15 @@ class LabVm:
     Args:
         from_boot: boot it even where a snapshot could be had.
         interactive: its console is our terminal.
+        restored: whether it is put back to where it began, for which it is saved at first.
         disks: further disks, raw and only read; such a machine is booted, since its snapshot would not have them.
     """
 
     def __init__(self, lab: Lab, topology: Topology, *, from_boot: bool = False, interactive: bool = False,
-                 disks: Sequence[Path] = ()) -> None:
+                 restored: bool = True, disks: Sequence[Path] = ()) -> None:
         self.lab, self.topology, self._disks = lab, topology, disks
         self._from_boot, self._interactive = from_boot or bool(disks), interactive
+        self._restored = restored and not interactive
         self._stack = contextlib.ExitStack()
         self._boot = ""
 
@@ -182,7 +184,7 @@ class LabVm:
         """The cache's snapshot, with the checkout of now."""
         self._wake()
         self.push_checkout()
-        if not self._interactive:
+        if self._restored:
             self.save(PUSHED)
 
     def _wake(self) -> None:

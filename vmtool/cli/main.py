@@ -69,6 +69,7 @@ def vmtool(ctx: click.Context, state_dir: str | None) -> None:
         check_owner(place)
     if ctx.invoked_subcommand not in STATELESS:
         ctx.obj.check_readable()
+    ctx.obj.check_apart()
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tests.unit.rootfs.make import EROFS, LUKS, image, kata_dax, superblock
 from vmtool.errors import Refused
+from vmtool.rootfs.add.workers.ext4_to_tar import Ext4
 from vmtool.rootfs.format.image_file import MIB, parse_label, read_image
 from vmtool.rootfs.format.layout import Kind, dax_info, fit
 from vmtool.rootfs.format.signatures import recognise
@@ -96,14 +97,14 @@ def test_no_bytes_are_too_odd_to_be_looked_at(data: bytes) -> None:
     assert isinstance(parse_label(data), str | list)
 
 
-@pytest.mark.parametrize(("options", "clean", "fixed"), [
-    ({}, True, ""), ({"state": 0}, False, ""), ({"incompat": 0x84}, False, ""),
-    ({"incompat": 0x10080}, True, "its files are encrypted (fscrypt)"),
-    ({"ro_compat": 0x200}, True, "its blocks are allocated in clusters (bigalloc)")])
-def test_a_superblock_says_its_state_and_what_keeps_it_from_growing(options: dict[str, int], clean: bool,
-                                                                    fixed: str) -> None:
+@pytest.mark.parametrize(("options", "clean", "encrypted", "clustered"), [
+    ({}, True, False, False), ({"state": 0}, False, False, False), ({"incompat": 0x84}, False, False, False),
+    ({"incompat": 0x10080}, True, True, False), ({"ro_compat": 0x200}, True, False, True)])
+def test_a_superblock_tells_state_encryption_and_clusters(options: dict[str, int], clean: bool, encrypted: bool,
+                                                          clustered: bool) -> None:
     found = parse_superblock(superblock(5 << 40, **options))
-    assert found and (found.size, found.clean, found.fixed) == (5 << 40, clean, fixed)
+    assert found and found.size == 5 << 40
+    assert (found.clean, found.encrypted, found.clustered) == (clean, encrypted, clustered)
 
 
 @pytest.mark.parametrize("data", [superblock(1 << 30, shift=7), superblock(0), superblock(1 << 30)[:1500]])
@@ -129,3 +130,12 @@ def test_the_dax_header_has_the_checksum_that_the_kernel_computes() -> None:
     high = sum(sum(words[:end]) & 0xFFFFFFFF for end in range(1, 1025)) & 0xFFFFFFFF
     assert stored == high << 32 | low
     assert block[:16] == b"NVDIMM_PFN_INFO\0"
+
+
+@pytest.mark.parametrize(("start", "place"), [(0, "{}"), (3 << 20, "'{}?offset=3145728'")])
+def test_what_e2fsck_may_repair_is_told_of_the_image_itself(tmp_path: Path, start: int, place: str) -> None:
+    image = tmp_path / "i.img"
+    image.write_bytes(bytes(start) + superblock(1 << 30, state=0))
+    with pytest.raises(Refused, match="was not unmounted") as refused:
+        Ext4(image, start)
+    assert refused.value.hint.endswith(f"e2fsck -f {place.format(image)} repairs it")

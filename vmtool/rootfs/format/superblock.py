@@ -30,7 +30,8 @@ class Superblock:
         size: of the whole file system in bytes.
         free: bytes of free blocks.
         clean: it was unmounted, and no journal waits to be replayed.
-        fixed: why it cannot grow, not even as a copy; empty when nothing speaks against it.
+        encrypted: files in it may be encrypted by the kernel (fscrypt).
+        clustered: its blocks are allocated in clusters (bigalloc), which resize2fs does not grow.
         largest: bytes to which it can grow with every block staying where it is; `size` or less when it cannot, 0 when
             that cannot be known from here: its features are others, or its numbers make no sense.
     """
@@ -41,7 +42,8 @@ class Superblock:
     uuid: str
     label: str
     clean: bool
-    fixed: str
+    encrypted: bool
+    clustered: bool
     largest: int = 0
 
 
@@ -63,16 +65,9 @@ def parse_superblock(data: bytes) -> Superblock | None:
     label = raw[0x78:0x88].split(b"\0")[0].decode(errors="replace")
     return Superblock(block_size, blocks * block_size, min(free, blocks) * block_size,
                       str(uuid.UUID(bytes=raw[0x68:0x78])), label,
-                      bool(state & _VALID) and not incompat & _INCOMPAT_RECOVER, _fixed(raw),
+                      bool(state & _VALID) and not incompat & _INCOMPAT_RECOVER, bool(incompat & _INCOMPAT_ENCRYPT),
+                      bool(struct.unpack_from("<I", raw, 0x64)[0] & _BIGALLOC),
                       _largest(raw, blocks, block_size))
-
-
-def _fixed(raw: bytes) -> str:
-    """What resize2fs does not grow, or e2fsprogs cannot copy."""
-    incompat, ro_compat = struct.unpack_from("<II", raw, 0x60)
-    if incompat & _INCOMPAT_ENCRYPT:
-        return "its files are encrypted (fscrypt)"
-    return "its blocks are allocated in clusters (bigalloc)" if ro_compat & _BIGALLOC else ""
 
 
 def _largest(raw: bytes, blocks: int, block_size: int) -> int:

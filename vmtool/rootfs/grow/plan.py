@@ -133,8 +133,9 @@ def check_growable(image: ImageFile) -> None:
     if len(bytes(Path(image.path.name))) > _LONGEST_NAME:
         raise Refused(f"{image.path}: the name is too long for what is next to the image while it grows",
                       hint=f"rename the image: at most {_LONGEST_NAME} bytes")
-    if image.superblock and image.superblock.fixed:
-        raise Refused(f"{image.path} cannot be grown: {image.superblock.fixed}", hint=ANEW)
+    if image.superblock and (image.superblock.encrypted or image.superblock.clustered):
+        why = "files are encrypted (fscrypt)" if image.superblock.encrypted else "blocks are in clusters (bigalloc)"
+        raise Refused(f"{image.path} cannot be grown: its {why}", hint=ANEW)
     if "?" in str(image.path):
         raise Refused(f"{image.path}: e2fsprogs takes what follows a question mark as options", hint="rename the image")
     if image.rootfs.start != STARTS[image.kind]:

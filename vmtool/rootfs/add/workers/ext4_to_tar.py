@@ -50,16 +50,7 @@ def run(order: Order, host: Host) -> None:
     Raises:
         Refused: something in the file system is broken, or is not read here.
     """
-    try:
-        convert(Ext4(order.image, order.start), order.out, [path.strip("/") for path in order.paths])
-    except BrokenFilesystem as error:
-        place = shell_word(f"{order.image}?offset={order.start}" if order.start else order.image)
-        raise Refused(f"{order.image}: {error.message}",
-                      hint=f"e2fsck -fn {place} shows what is wrong, and e2fsck -f {place} repairs it") from error
-
-
-class BrokenFilesystem(Refused):
-    """What e2fsck may repair."""
+    convert(Ext4(order.image, order.start), order.out, [path.strip("/") for path in order.paths])
 
 
 @dataclass(frozen=True)
@@ -98,13 +89,13 @@ class Ext4:
 
     def __init__(self, image: Path, start: int) -> None:
         self.file = os.open(image, os.O_RDONLY | os.O_CLOEXEC)
-        self.start = start
+        self.image, self.start = image, start
         head = os.pread(self.file, PLACE + SIZE, start)
         found = parse_superblock(head)
         if not found:
             raise Refused(f"{image}: no ext4 at byte {start}")
         if not found.clean:
-            raise BrokenFilesystem("the file system was not unmounted")
+            raise self.broken("the file system was not unmounted")
         self.block_size, self.size = found.block_size, found.size
         self.maps = found.size // found.block_size
         raw = head[PLACE:]
@@ -119,6 +110,12 @@ class Ext4:
     def close(self) -> None:
         os.close(self.file)
 
+    def broken(self, what: str) -> Refused:
+        """The error for what e2fsck may repair."""
+        place = shell_word(f"{self.image}?offset={self.start}" if self.start else self.image)
+        return Refused(f"{self.image}: {what}",
+                       hint=f"e2fsck -fn {place} shows what is wrong, e2fsck -f {place} repairs it")
+
     def read(self, at: int, length: int) -> bytes:
         """Bytes of the file system.
 
@@ -126,7 +123,7 @@ class Ext4:
             Refused: they lie outside of it.
         """
         if at < 0 or at + length > self.size:
-            raise BrokenFilesystem(f"a place outside of the file system ({at})")
+            raise self.broken(f"a place outside of the file system ({at})")
         data = os.pread(self.file, length, self.start + at)
         if len(data) != length:
             raise Refused("the file ends before the file system does")
@@ -140,7 +137,7 @@ class Ext4:
         """
         self.maps -= 1
         if self.maps < 0:
-            raise BrokenFilesystem("the maps of files are larger than the file system")
+            raise self.broken("the maps of files are larger than the file system")
         return self.read(number * self.block_size, self.block_size)
 
     def inode(self, number: int) -> Inode:
@@ -169,7 +166,7 @@ class Ext4:
     def _extents(self, node: bytes, depth: int) -> Iterator[tuple[int, int, int]]:
         magic, count, _limit, level = struct.unpack_from("<HHHH", node)
         if magic != _EXTENT_MAGIC or level >= depth or 12 + 12 * count > len(node):
-            raise BrokenFilesystem("a broken tree of extents")
+            raise self.broken("a broken tree of extents")
         for at in range(12, 12 + 12 * count, 12):
             if level:
                 low, high = struct.unpack_from("<IH", node, at + 4)
@@ -218,7 +215,7 @@ class Ext4:
         while at + 8 <= len(data):
             number, length, size, kind = struct.unpack_from("<IHBB", data, at)
             if length < 8 or at % self.block_size + length > self.block_size or 8 + size > length:
-                raise BrokenFilesystem(f"inode {inode.number}: a broken directory")
+                raise self.broken(f"inode {inode.number}: a broken directory")
             name = data[at + 8:at + 8 + size]
             # Kind 0xDE is the block's checksum (metadata_csum).
             if number and kind != 0xDE and name not in (b".", b".."):
@@ -319,7 +316,7 @@ def walk(system: Ext4) -> Iterator[tuple[str, Inode]]:
         if not stat.S_ISDIR(inode.mode):
             continue
         if inode.number in entered or name.count("/") > _DEPTH:
-            raise BrokenFilesystem(f"/{name}: a directory that is in itself")
+            raise system.broken(f"/{name}: a directory that is in itself")
         entered.add(inode.number)
         below = [(each, number) for each, number in system.entries(inode) if (name, each) != (".", LOST)]
         waiting += [(each if name == "." else f"{name}/{each}", system.inode(number))

@@ -1,0 +1,55 @@
+"""A state directory is one place: none is made within another one, or around one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.ondisk import typed
+from vmtool.host import locks
+from vmtool.paths import State
+
+
+def used(root: Path) -> Path:
+    """A state directory in which something was done."""
+    with locks.Lock(State(root).host_lock, "vmtool run chat"):
+        return root
+
+
+@pytest.mark.parametrize("inner", ["instances", "instances/chat", "instances/chat/secret/deep", "x", "networks/n"])
+def test_none_is_made_within_another_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inner: str) -> None:
+    outer = used(tmp_path / "outer")
+    for words in (["ps"], ["gpu", "list"], ["spec", "example", "runc"]):
+        done = typed(outer / inner, *words, patch=monkeypatch)
+        assert (done.code, f"is within another state directory, {outer}" in done.err) == (2, True), done
+        assert not (outer / inner).exists()
+    assert typed(tmp_path, *done.hint, patch=monkeypatch).code == 0
+
+
+@pytest.mark.parametrize("inner", ["a", "a/b", "instances/chat", "a/b/c"])
+def test_none_is_made_around_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inner: str) -> None:
+    used(tmp_path / "outer" / inner)
+    done = typed(tmp_path / "outer", "ps", patch=monkeypatch)
+    assert (done.code, f"is around another state directory, {tmp_path}/outer/{inner}" in done.err) == (2, True), done
+
+
+def test_a_link_into_another_one_is_within_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    outer = used(tmp_path / "outer")
+    (tmp_path / "link").symlink_to(outer / "instances")
+    assert State.at(str(tmp_path / "link")).root == outer / "instances"
+    with pytest.raises(Exception, match="within another state directory"):
+        State.at(str(tmp_path / "link")).check_apart()
+
+
+def test_those_that_are_so_already_go_on_and_neighbours_are_none(tmp_path: Path) -> None:
+    inner, outer = used(tmp_path / "s" / "inner"), used(tmp_path / "s")
+    for root in (inner, outer, tmp_path / "t", tmp_path / "s2"):
+        State(root).check_apart()
+
+
+def test_what_lies_far_below_is_not_looked_for_without_end(tmp_path: Path) -> None:
+    for number in range(50):
+        (tmp_path / f"{number}/a/b/c/d/e").mkdir(parents=True)
+    (tmp_path / "0" / "round").symlink_to(tmp_path)
+    State(tmp_path).check_apart()
