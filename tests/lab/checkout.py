@@ -36,8 +36,8 @@ def packed_commit(commit: str) -> bytes:
     """The tree of an earlier commit, packed likewise."""
     with tempfile.TemporaryDirectory() as directory, tempfile.TemporaryFile() as file:
         names = [name for name in FOLDERS if subprocess.run(
-            ["git", "-C", ROOT, "cat-file", "-e", f"{commit}:{name}"], check=False, timeout=60).returncode == 0]
-        archive = ["git", "-C", ROOT, "archive", commit, *names]
+            ["git", "-C", str(ROOT), "cat-file", "-e", f"{commit}:{name}"], check=False, timeout=60).returncode == 0]
+        archive = ["git", "-C", str(ROOT), "archive", commit, *names]
         tree = subprocess.run(archive, check=True, capture_output=True, timeout=60).stdout
         subprocess.run(["tar", "-x", "-C", directory], input=tree, check=True, timeout=60)
         with tarfile.open(fileobj=file, mode="w") as tar:
