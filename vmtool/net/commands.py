@@ -13,6 +13,7 @@ from vmtool.errors import Refused, VerificationFailed, VmtoolError
 from vmtool.host.local import LocalMachine
 from vmtool.net.facts import read_network
 from vmtool.net.live_findings import read_findings
+from vmtool.net.lost import require_gone
 from vmtool.net.network import Attachment, Network
 from vmtool.net.plan_add import plan_add
 from vmtool.net.plan_reset import plan_reset
@@ -134,9 +135,13 @@ def delete(state: State, name: str) -> None:
         if not has_undo(directory):
             raise VmtoolError(f"the journal of the network {name} is lost, so its undo is not known",
                               hint=f"vmtool net reset {name} writes it anew; then delete it")
-    elif not directory.is_dir():
-        raise VmtoolError(f"there is no network {name!r}", hint="vmtool net show")
-    remove(state, directory, f"vmtool net del {name}")
+    elif not has_undo(directory):
+        require_gone(state, name, f"there is no network {name!r} on record")
+        if not directory.is_dir():
+            raise VmtoolError(f"there is no network {name!r}", hint="vmtool net show")
+    undone = f"the network {name} was undone from its journal"
+    remove(state, directory, f"vmtool net del {name}",
+           check=lambda problems: require_gone(state, name, undone, problems))
     click.echo(f"the network {name} is removed", err=True)
 
 

@@ -1,0 +1,24 @@
+"""A network of `vmtool net add` that is on the machine, and of which no journal tells."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vmtool.errors import VmtoolError
+from vmtool.host.local import LocalMachine
+from vmtool.net.plan_removal import removal_of_network
+from vmtool.net.remains import read_network_remains
+from vmtool.paths import State
+
+
+def require_gone(state: State, name: str, why: str, problems: Sequence[str] = ()) -> None:
+    """Look whether anything of a network of `net add` is on the machine that no journal tells of.
+
+    Raises:
+        VmtoolError: something is.
+    """
+    remains = read_network_remains(LocalMachine(), state, "", name, name)
+    if found := list(removal_of_network(state, remains)):
+        raise VmtoolError(f"{why}, and something of it is still there",
+                          details=[*problems, *(f"on this machine: {step.title}" for step in found)],
+                          hint=f"vmtool recover --adopt networks/{name}")
