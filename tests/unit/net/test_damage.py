@@ -15,11 +15,18 @@ from tests.unit.sweeps import net
 from vmtool.host import processes
 from vmtool.paths import State
 
+
+def forget(path: Path) -> None:
+    """Nothing is left of it that says what was done, or what it is."""
+    for name in ("journal.jsonl", "network.json", "plan.json"):
+        (path / name).unlink()
+
+
 HARMS: dict[str, Callable[[Path], object]] = {
     "no journal": lambda path: (path / "journal.jsonl").unlink(),
     "no directory": shutil.rmtree,
     "no record": lambda path: (path / "network.json").unlink(),
-    "neither": lambda path: [(path / name).unlink() for name in ("journal.jsonl", "network.json", "plan.json")],
+    "neither": forget,
     "an empty journal": lambda path: (path / "journal.jsonl").write_bytes(b""),
     "half a journal": lambda path: os.truncate(path / "journal.jsonl", (path / "journal.jsonl").stat().st_size // 2),
     "a binary record": lambda path: (path / "network.json").write_bytes(bytes(range(256))),
