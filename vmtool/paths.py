@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
-from vmtool.errors import NotReady, Refused, shell_word
+from vmtool.errors import NotReady, Refused
 from vmtool.frozen import dataclass
 
 DEFAULT = "/var/lib/vmtool"
@@ -17,8 +15,6 @@ NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 # An upgrade launches the new one beside the old: each has a slot in the instance's directory, and the next upgrade
 # takes the other one again.
 SLOTS = ("", "b")
-# How deep below a new state directory another one is looked for, and in how many directories.
-DEEP, MANY = 3, 2000
 
 
 @dataclass(frozen=True)
@@ -94,22 +90,6 @@ class State:
                 raise NotReady(f"{path} is not readable for user {os.geteuid()}",
                                hint="become root, or name a state directory of your own with --state-dir") from error
 
-    def check_apart(self) -> None:
-        """Look whether a new state directory would be in another one, or around one: what each keeps there, and removes
-        with all below it, would be the other's. Two that are so already go on as they are.
-
-        Raises:
-            Refused: it would.
-        """
-        if self.host_lock.exists():
-            return
-        around = next((path for path in self.root.parents if State(path).host_lock.exists()), None)
-        inside = next((path for path in _below(self.root) if State(path).host_lock.exists()), None)
-        if other := around or inside:
-            raise Refused(f"{self.root} is {'within' if around else 'around'} another state directory, {other}",
-                          details=["use that one, or one beside it"],
-                          hint=f"vmtool --state-dir {shell_word(other)} ps")
-
     def instance(self, name: str) -> Path:
         """The directory of an instance."""
         return self.instances / checked_name(name, "an instance")
@@ -121,17 +101,6 @@ class State:
     def lock(self, directory: Path) -> Path:
         """The lock of an instance's or network's directory; outside of it, so that it outlives its removal."""
         return self.root / "locks" / f"{directory.parent.name}-{directory.name}"
-
-
-def _below(root: Path) -> Iterator[Path]:
-    """Directories below one, the nearest first."""
-    waiting = [(root, 0)]
-    for number, (directory, depth) in enumerate(waiting):
-        with contextlib.suppress(OSError), os.scandir(directory) as entries:
-            found = sorted(entry.path for entry in entries if entry.is_dir(follow_symlinks=False))
-            waiting += [(Path(path), depth + 1) for path in found[:MANY] if depth < DEEP and number < MANY]
-        if depth:
-            yield directory
 
 
 def checked_name(name: str, of: str) -> str:

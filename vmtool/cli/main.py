@@ -16,6 +16,7 @@ from vmtool.cli.lazy import LazyGroup
 from vmtool.cli.streams import harmless, safe_streams
 from vmtool.errors import FULL, NotReady, Refused, VmtoolError, system_error
 from vmtool.host.isolate import check_owner, isolate
+from vmtool.host.nested_state import check_apart
 from vmtool.paths import State
 
 # name -> (module below vmtool, the line of --help). The command in the module is named like the command.
@@ -69,7 +70,7 @@ def vmtool(ctx: click.Context, state_dir: str | None) -> None:
         check_owner(place)
     if ctx.invoked_subcommand not in STATELESS:
         ctx.obj.check_readable()
-    ctx.obj.check_apart()
+    check_apart(ctx.obj)
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from tests.fakes.ondisk import typed
 from vmtool.host import locks
+from vmtool.host.nested_state import check_apart
 from vmtool.paths import State
 
 
@@ -39,17 +40,17 @@ def test_a_link_into_another_one_is_within_it(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "link").symlink_to(outer / "instances")
     assert State.at(str(tmp_path / "link")).root == outer / "instances"
     with pytest.raises(Exception, match="within another state directory"):
-        State.at(str(tmp_path / "link")).check_apart()
+        check_apart(State.at(str(tmp_path / "link")))
 
 
 def test_those_that_are_so_already_go_on_and_neighbours_are_none(tmp_path: Path) -> None:
     inner, outer = used(tmp_path / "s" / "inner"), used(tmp_path / "s")
     for root in (inner, outer, tmp_path / "t", tmp_path / "s2"):
-        State(root).check_apart()
+        check_apart(State(root))
 
 
 def test_what_lies_far_below_is_not_looked_for_without_end(tmp_path: Path) -> None:
     for number in range(50):
         (tmp_path / f"{number}/a/b/c/d/e").mkdir(parents=True)
     (tmp_path / "0" / "round").symlink_to(tmp_path)
-    State(tmp_path).check_apart()
+    check_apart(State(tmp_path))

@@ -1,0 +1,42 @@
+"""Whether a state directory is within another one, or around one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from vmtool.errors import Refused, shell_word
+from vmtool.paths import State
+
+# How deep below a new state directory another one is looked for, and in how many directories.
+DEEP, MANY = 3, 2000
+
+
+def check_apart(state: State) -> None:
+    """Look whether a new state directory would be in another one, or around one: what each keeps there, and removes
+    with all below it, would be the other's. Two that are so already go on as they are.
+
+    Raises:
+        Refused: it would.
+    """
+    if state.host_lock.exists():
+        return
+    around = next((path for path in state.root.parents if State(path).host_lock.exists()), None)
+    inside = next((path for path in _below(state.root) if State(path).host_lock.exists()), None)
+    if other := around or inside:
+        raise Refused(f"{state.root} is {'within' if around else 'around'} another state directory, {other}",
+                      details=["use that one, or one beside it"],
+                      hint=f"vmtool --state-dir {shell_word(other)} ps")
+
+
+def _below(root: Path) -> Iterator[Path]:
+    """Directories below one, the nearest first."""
+    waiting = [(root, 0)]
+    for number, (directory, depth) in enumerate(waiting):
+        with contextlib.suppress(OSError), os.scandir(directory) as entries:
+            found = sorted(entry.path for entry in entries if entry.is_dir(follow_symlinks=False))
+            waiting += [(Path(path), depth + 1) for path in found[:MANY] if depth < DEEP and number < MANY]
+        if depth:
+            yield directory
