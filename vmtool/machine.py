@@ -36,10 +36,12 @@ class Trust:
     Args:
         directory: with trusted.pem (such certificates), public.pem (the newest one's key) and client.pem.
         own: whether client.pem is shown to the server.
+        ended: its certificate may have ended.
     """
 
     directory: Path
     own: bool = False
+    ended: bool = False
 
     @property
     def curl(self) -> tuple[str, ...]:

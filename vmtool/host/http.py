@@ -15,6 +15,8 @@ from vmtool.machine import Trust
 from vmtool.serving.bounded_sockets import BoundedSocket, BoundedTls
 
 MAX_ANSWER = 1 << 20
+# X509_V_FLAG_NO_CHECK_TIME of OpenSSL, for which Python has no name.
+NO_CHECK_TIME = ssl.VerifyFlags(0x200000)
 MAX_LINE = 1 << 20
 MAX_STREAM = 64 << 20
 # What http.client raises of an answer that is no HTTP; of sizes of chunks that are none it does not think.
@@ -65,10 +67,13 @@ def stream(method: str, url: str, headers: Mapping[str, str], body: bytes | None
 
 
 def known_server(trust: Trust) -> ssl.SSLContext:
-    """A context that takes the server's own certificate, unless it has ended, and no other that it has signed."""
+    """A context that takes the server's own certificate, which has not ended unless that is no matter, and no other
+    that it has signed."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version, context.check_hostname = ssl.TLSVersion.TLSv1_3, False
     context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
+    if trust.ended:
+        context.verify_flags |= NO_CHECK_TIME
     context.load_verify_locations(trust.directory / "trusted.pem")
     if trust.own:
         context.load_cert_chain(trust.directory / "client.pem")

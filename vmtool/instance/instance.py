@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import field, replace
 from pathlib import Path
 
 from vmtool.containerd.endpoint import Endpoint
@@ -200,7 +200,9 @@ class InstanceRecord:
     @property
     def managed(self) -> Server:
         """Where the front answers the host alone."""
-        return Server("", self.manage, Path(self.result), self.trust)
+        trust = self.trust
+        # Whoever gives it another certificate must reach it also when the one that it shows has ended.
+        return Server("", self.manage, Path(self.result), replace(trust, ended=True) if trust else None)
 
     @property
     def trust(self) -> Trust | None:

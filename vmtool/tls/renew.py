@@ -45,6 +45,8 @@ def is_due(host: Host, instance: Instance, now: datetime.datetime) -> bool:
         tls = read_own_spec(instance.paths.spec).spec.tls
         if tls.in_guest:
             return False
+        if len(read_certificates(host.read(instance.paths.tls / "trusted.pem"))) > 1:
+            return True  # one was made ready that the front has not taken
         if tls.certificate:
             return read_certificates(host.read(tls.certificate))[0] != shown
     except (ValueError, OSError, VmtoolError):

@@ -176,6 +176,27 @@ def test_watch_renews_it_in_time_and_no_connection_ends(place: Place) -> None:
     assert "renew-failed" not in events
 
 
+def test_one_that_has_ended_is_renewed_and_what_the_front_did_not_take_is_tried_again(place: Place) -> None:
+    """Clients refuse it, and so does chat; the host still gives the front another one."""
+    tool, directory = place
+    with served(place) as one:
+        ended = issue(tool.state / "ca", "localhost", "127.0.0.1", days=-0.0001)
+        tls = directory / "secret" / "tls"
+        for name, text in (("certificate.pem", ended.certificate), ("key.pem", ended.key),
+                           ("trusted.pem", ended.certificate + (tls / "trusted.pem").read_bytes())):
+            (tls / name).write_bytes(text)
+        tool("token", "apply", "a")
+        (tls / "trusted.pem").write_bytes(ended.certificate)
+        assert "certificate has expired" in tool("chat", "a", "Why?", status=1).err
+        (directory / "secret" / "manager-key").write_text("of-nobody-that-it-knows\n")
+        assert "did not take the list" in tool("ca", "renew", status=1).err
+        (directory / "secret" / "manager-key").write_text(f"{MANAGER}\n")
+        assert "a: renewed, until" in tool("ca", "renew").err
+        assert "a: not due" in tool("ca", "renew").err
+        assert tool("chat", "a", "Why?").out.startswith("word word")
+        assert one.ask("GET", "/v1/models")[0] == 200
+
+
 def test_killed_between_the_new_certificate_and_the_front_it_is_still_known(place: Place) -> None:
     tool, directory = place
     with served(place):
