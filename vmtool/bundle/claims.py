@@ -19,6 +19,7 @@ from vmtool.frozen import dataclass
 from vmtool.proof.evidence import evidence_text
 from vmtool.spec.runtime import Spec
 from vmtool.stage.launch import digest as digest_of
+from vmtool.stage.launch import earlier_digest
 
 LABEL, LAUNCH = "bundle", "launch"
 
@@ -73,7 +74,8 @@ class _Checks:
     def spec(self) -> str:
         spec = Spec.model_validate_json(self.opened.members[SPEC])
         require(spec.name == self.opened.record.name, f"{SPEC} is of {spec.name}")
-        require(digest_of(spec) == self.opened.record.digest, f"{SPEC} is not the one that was launched")
+        require(self.opened.record.digest in (digest_of(spec), earlier_digest(spec)),
+                f"{SPEC} is not the one that was launched")
         return f"sha256:{self.opened.record.digest}"
 
     def files(self) -> str:

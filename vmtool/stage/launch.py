@@ -282,3 +282,13 @@ def digest(spec: Spec) -> str:
         unsaid["runtime"] = {"libvirt": {"tpm"}}
     unsaid |= {name: True for name in LATER_SECTIONS if getattr(body, name) == type(body).model_fields[name].default}
     return hashlib.sha256(spec.model_dump_json(exclude={"spec": unsaid}).encode()).hexdigest()
+
+
+def earlier_digest(spec: Spec) -> str:
+    """The digest that an earlier vmtool kept of it: what said nothing of `restart.policy` was launched with on-failure
+    then, and says so."""
+    restart = spec.spec.restart
+    if restart.policy != "on-failure":
+        return digest(spec)
+    unsaid = restart.model_copy(update={"policy": type(restart).model_fields["policy"].default})
+    return digest(spec.model_copy(update={"spec": spec.spec.model_copy(update={"restart": unsaid})}))
