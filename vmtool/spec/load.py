@@ -151,7 +151,8 @@ def _spelled(spelling: str | Ambiguity, detail: ErrorDetails, problem: str) -> s
 def _other_type(word: str | None, value: Any, kind: str, wanted: str) -> str:
     """A value of another type than the key's; `word` is how it is written."""
     if value is None:
-        return f'has no value; write {wanted}, "null" for that very word, or leave the key out'
+        word = ', "null" for that very word,' if kind in ("string_type", "path_type") else ""
+        return f"has no value; write {wanted}{word} or leave the key out"
     if word is None:
         return f"must be {wanted}, not a {'list' if isinstance(value, list) else 'mapping'}"
     if kind in ("string_type", "path_type"):

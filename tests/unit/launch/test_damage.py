@@ -210,6 +210,24 @@ def test_unharmed_every_command_does_what_it_says(place: Place) -> None:
     assert codes == [0, 0, 0, 0, 2, 2]
 
 
+def test_what_killed_writes_left_everywhere_changes_no_answer(place: Place) -> None:
+    def leave() -> None:
+        place.fresh()
+        for directory in (place.root, *(path for path in place.root.rglob("*") if path.is_dir())):
+            for name in ("a", "journal.jsonl", "network.json", "host"):
+                (directory / f".{name}.00abcdef.tmp").write_bytes(b'{"half": ')
+
+    leave()
+    assert [place.type(*words).code for words in LOOKS] == [0] * (len(LOOKS) - 1) + [2]
+    codes = []
+    for words in CHANGES:
+        leave()
+        codes.append(place.type(*words).code)
+    assert codes == [0, 0, 0, 0, 2, 2]
+    leave()
+    place.gone()
+
+
 @pytest.mark.thorough
 @pytest.mark.parametrize("harm", HARMS)
 @pytest.mark.parametrize("file", [f"{INSTANCE}/{name}" for name in VITAL])
