@@ -9,11 +9,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import openai
 import pytest
 
 # The tests of the API, which share this module's instance.
 from tests.integration.api import *  # noqa: F403
 from tests.integration.conftest import CACHE, PARSERS, VLLM, MakeSpec
+from tests.integration.connect.running import HEAD, UNCONFIDENTIAL, connected
 from tests.integration.kills import held, released
 from tests.integration.machine import Vmtool, footprint
 from tests.integration.standin_image import add_blob, archive, real_image
@@ -157,6 +159,20 @@ def test_what_was_verified_on_the_way_is_typed_with_the_same_result(vmtool: Vmto
     places = [next(number for number, line in enumerate(lines) if word in line)
               for word in (" run --detach", "--before-key", "receive_keys", "--proof")]
     assert places == sorted(places)
+
+
+def test_connect_reaches_it_when_the_policy_allows_what_is_not_confidential(vmtool: Vmtool, running: object,
+                                                                              tmp_path: Path) -> None:
+    key = (vmtool.state / "instances" / "answers" / "secret" / "api-key").read_text().strip()
+    with connected(tmp_path, f"http://127.0.0.1:{PORT}", UNCONFIDENTIAL) as local:
+        assert (local.said["confidential"], local.said["evidence_kind"]) == (False, "none")
+        client = openai.OpenAI(base_url=local.url, api_key=key, max_retries=0)
+        said = client.chat.completions.create(model="canary", temperature=0, messages=[
+            {"role": "user", "content": QUESTION}])
+        assert (said.choices[0].message.content or "").strip() == expected(vmtool)
+    (tmp_path / "tee.yaml").write_text(f"{HEAD}reference: {{snp: {{measurement: '{'ab' * 48}'}}}}\n")
+    refused = vmtool("connect", "answers", "--policy", tmp_path / "tee.yaml", "--check", status=2).err
+    assert "there is no key that evidence could be bound to" in refused and "allow_unconfidential: true" in refused
 
 
 def test_a_bundle_of_it_is_checked_by_another_machine_and_has_none_of_its_secrets(
