@@ -173,7 +173,7 @@ def test_another_key_without_good_evidence_stays_refused(front: Serving) -> None
         for _ in range(3):
             status, message = ask(local)
             assert status == 502, message
-        until(lambda: "snp.freshness" in ask(local)[1], "it does not say why")
+        until(lambda: "snp.binding" in ask(local)[1], "it does not say why")
         assert front.events().count("begun") == begun
 
 
