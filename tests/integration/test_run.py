@@ -161,6 +161,7 @@ def test_what_was_verified_on_the_way_is_typed_with_the_same_result(vmtool: Vmto
     assert places == sorted(places)
 
 
+@pytest.mark.slow
 def test_connect_reaches_it_when_the_policy_allows_what_is_not_confidential(vmtool: Vmtool, running: object,
                                                                               tmp_path: Path) -> None:
     key = (vmtool.state / "instances" / "answers" / "secret" / "api-key").read_text().strip()
