@@ -7,6 +7,7 @@ that are given as one, and every other text in which a command of vmtool's stand
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ class Hint:
     text: str
 
 
+@functools.cache
 def collect() -> tuple[Hint, ...]:
     """All of them, by file and line."""
     trees = {path: ast.parse(path.read_text()) for path in sorted((ROOT / "vmtool").rglob("*.py"))}
