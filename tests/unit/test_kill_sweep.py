@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import ast
-import functools
 import os
 import secrets
-import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -35,8 +33,6 @@ def no_waiting_for_disks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Thousands of journals are written here, and no power is cut; and every key is the same."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     monkeypatch.setattr(apply, "to_json", lambda plan: {})  # plan.json is for people
-    split = functools.cache(shlex.split)
-    monkeypatch.setattr(shlex, "split", lambda line: list(split(line)))
     remembered = Remembered()
     monkeypatch.setattr(journal_file, "parse_lines", remembered.parse_lines)
     monkeypatch.setattr(journal_state, "action_from_json", remembered.action_from_json)

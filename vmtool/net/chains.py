@@ -83,7 +83,7 @@ fi"""
 def _foreign(rule: str, group: dict[str, str | None]) -> bool:
     """Whether a rule says that somebody uses the group: a rule in it, or a jump to it from a chain of theirs."""
     words = rule_words(rule)
-    if words[:1] != ["-A"]:
+    if words[:1] != ("-A",):
         return False
     chain, target = words[1], target_of(rule)
     if chain in group:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import shlex
 from collections.abc import Iterator
@@ -62,12 +63,16 @@ def read_iptables(reader: Reader) -> Iptables:
         forward_policy=policies[0] if policies else "")
 
 
-def rule_words(rule: str) -> list[str]:
-    """A rule's words; a rule that only iptables itself could take apart has none."""
+@functools.lru_cache(4096)
+def rule_words(rule: str) -> tuple[str, ...]:
+    """A rule's words; a rule that only iptables itself could take apart has none.
+
+    Each is asked for several times, and a host with many containers has thousands.
+    """
     try:
-        return shlex.split(rule)
+        return tuple(shlex.split(rule))
     except ValueError:
-        return []
+        return ()
 
 
 def target_of(rule: str) -> str:

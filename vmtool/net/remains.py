@@ -145,7 +145,7 @@ class _Look:
         ips = ips | {_value(words, "-s").partition("/")[0] for _, words in rules if own in _value(words, "--comment")}
         for table, words in rules:
             guards = _value(words, "--comment") == f"vmtool {name}/{self.container_id}"
-            forwards = words[1:2] == ["CNI-FORWARD"] and any(f"{ip}/32" in words for ip in ips if ip)
+            forwards = words[1:2] == ("CNI-FORWARD",) and any(f"{ip}/32" in words for ip in ips if ip)
             if guards or forwards:
                 yield ("iptables", "-w", "-t", table, "-D", *words[1:]), guards
 
@@ -154,5 +154,5 @@ def _comment(rule: str) -> str:
     return _value(rule_words(rule), "--comment")
 
 
-def _value(words: list[str], option: str) -> str:
+def _value(words: tuple[str, ...], option: str) -> str:
     return next((value for word, value in itertools.pairwise(words) if word == option), "")
