@@ -9,6 +9,7 @@ import functools
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -91,16 +92,17 @@ CHANGES = (("stop", "a"), ("rm", "a", "--yes"), ("run", "SPEC"), ("recover",), (
 
 
 @pytest.fixture(scope="module")
-def pristine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[OnDisk, Path]]:
-    """A launched instance, and a copy of its files."""
-    directory = tmp_path_factory.mktemp("damage")
-    state = State(directory / "state")
-    machine = launch.host(state)
-    do(state, machine, launch.RUNC(state, machine))
-    world = OnDisk(machine, state.root)
-    world.dump()
-    shutil.copytree(state.root, directory / "copy", symlinks=True)
-    yield world, directory / "copy"
+def pristine() -> Iterator[tuple[OnDisk, Path]]:
+    """A launched instance, and a copy of its files; in memory, if there is such a place."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as name:
+        directory = Path(name)
+        state = State(directory / "state")
+        machine = launch.host(state)
+        do(state, machine, launch.RUNC(state, machine))
+        world = OnDisk(machine, state.root)
+        world.dump()
+        shutil.copytree(state.root, directory / "copy", symlinks=True)
+        yield world, directory / "copy"
 
 
 @pytest.fixture
