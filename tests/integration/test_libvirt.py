@@ -220,7 +220,9 @@ def test_a_guest_that_booted_something_else_fails(vmtool: Vmtool, make_guest: Ma
     failed = measured(vmtool, reference, 4)
     assert failed.startswith("failed: tpm.measurement: "), failed
     assert named in failed
-    assert failed.count(" is another") + failed.count(" is not ") == 1, failed
+    # QEMU fills an initrd's size into the kernel's header, so that one of another size is in that register as well.
+    expected = 2 if "initrd" in named else 1
+    assert failed.count(" is another") + failed.count(" is not ") == expected, failed
     vmtool("rm", "--yes", NAME)
 
 
