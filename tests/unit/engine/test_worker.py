@@ -222,7 +222,7 @@ def test_a_short_order_is_a_line_and_a_long_one_a_line_for_each_value() -> None:
 def test_a_question_is_one_command_line() -> None:
     *start, name, order = p.question(run_e2fsck.Order(("e2fsck", "x y")))
     assert start == [sys.executable, "-I", "-m", "vmtool.engine.worker"]
-    assert (name, json.loads(order)) == ("rootfs.build.run_e2fsck", {"argv": ["e2fsck", "x y"]})
+    assert (name, json.loads(order)) == ("rootfs.build.run_e2fsck", {"argv": ["e2fsck", "x y"], "hint": ""})
 
 
 def test_all_workers_are_known() -> None:
