@@ -48,7 +48,8 @@ def test_a_broker_releases_the_key_to_the_container_that_this_host_never_gives_o
         launched: Vmtool, encrypted: Encrypted, broker: Broker, make_spec: MakeSpec) -> None:
     """With a stand-in of vLLM. That the broker is not there is said with its address."""
     spec = make_spec("sealed", **broker.spec(encrypted))
-    with broker.running():
+    with broker.running() as child:
+        assert child.stderr and f"NOT CONFIDENTIAL: {RESOURCE}" in child.stderr.readline()
         launched("run", spec)
         found = claims(launched)
         assert found["model.signature"][0] == found["model.encrypted"][0] == "proven"
