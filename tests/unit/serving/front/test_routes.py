@@ -18,6 +18,8 @@ README = (Path(__file__).parents[4] / "README.md").read_text()
     ("GET", "/v1/models/org/model%20x", "/v1/models/org/model%20x", "org/model x"),
     ("GET", "/v1/responses/resp_0a-1?stream=true&x=1", "/v1/responses/resp_0a-1?stream=true", "resp_0a-1"),
     ("POST", "/v1/responses/r/cancel", "/v1/responses/r/cancel", "r"),
+    ("GET", "/v1/responses/r?stream=true" + "&a" * 63, "/v1/responses/r?stream=true", "r"),
+    ("POST", "/v1/completions?a" + "&a" * 99, "/v1/completions", ""),
 ])
 def test_a_route_is_found_with_what_vllm_is_asked(method: str, target: str, asked: str, word: str) -> None:
     match = find(method, target)
@@ -30,6 +32,7 @@ def test_a_route_is_found_with_what_vllm_is_asked(method: str, target: str, aske
     ("GET", "/v1/responses/.."), ("GET", "/v1/responses/a/b"), ("GET", "/v1/responses/a%2fb"), ("GET", "/metrics"),
     ("GET", "/v1/responses/ä"), ("GET", "/v1/responses/a\n"), ("GET", "http://x/v1/models"), ("GET", ""), ("GET", "*"),
     ("get", "/v1/models"), ("GET", "/v1/responses/" + "a" * 129), ("POST", "/v1/responses/a/cancel/"),
+    ("GET", "/v1/responses/r?a" + "&a" * 64),
 ])
 def test_everything_else_is_no_route(method: str, target: str) -> None:
     assert find(method, target) is None
