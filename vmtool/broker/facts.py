@@ -14,11 +14,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from vmtool import documents
 from vmtool.attest.facts import read_files, read_roots
-from vmtool.attest.reference import Reference, read_reference, sections
+from vmtool.attest.reference import MEASURED, Reference, read_reference, sections
 from vmtool.attest.request import Collateral, Roots
 from vmtool.attest.sort_collateral import sort_collateral
 from vmtool.broker.release import ReleaseRules, Rule
-from vmtool.broker.spec import MEASURED, BrokerSpec, ReleasePolicy, ResourceSpec
+from vmtool.broker.spec import BrokerSpec, ReleasePolicy, ResourceSpec
 from vmtool.errors import Refused, VmtoolError, shell_word
 from vmtool.host.safe_open import open_regular
 from vmtool.machine import Reader
@@ -157,8 +157,8 @@ class _Reading:
             return None
         found = read_reference(self._at(policy.reference))
         for tee in policy.tee:
-            if not getattr(getattr(found, tee), MEASURED[tee]):
-                raise ValueError(f"{policy.reference} has no {tee}.{MEASURED[tee]}: any {tee} guest would get it")
+            if missing := [f"{tee}.{key}" for key in MEASURED[tee] if not getattr(getattr(found, tee), key)]:
+                raise ValueError(f"{policy.reference} has no {', '.join(missing)}: any such {tee} guest would get it")
         if "nvidia" in sections(found) and not policy.gpu:
             raise ValueError(f"{policy.reference} has values for nvidia, and the policy asks for no GPU: gpu: true")
         return found

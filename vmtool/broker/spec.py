@@ -15,8 +15,6 @@ TeeKind = Literal["snp", "tdx", "cca", "virtcca", "tpm", "sample"]
 ResourceName = Annotated[str, Field(pattern=f"^{RESOURCE.pattern}$")]
 # As in keys (cryptotensors.jwk.KID) and names of models.
 Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:@/+=-]{1,128}$")]
-# Of a reference file's section, what says which guest runs, and not only on what.
-MEASURED = {"snp": "measurement", "tdx": "mrtd", "cca": "rim", "virtcca": "rim", "tpm": "pcrs"}
 
 
 class ReleasePolicy(Strict):

@@ -40,11 +40,13 @@ def write_own(pidfile: Path) -> None:
 
 def is_marked(mark: Path) -> bool:
     """Whether a mark counts: an empty one does for good, one that names a process as long as that lives."""
+    if living(mark, certain=True) is not None:
+        return True
+    # Looked at last: one that names a process may become final meanwhile.
     try:
-        final = not mark.stat().st_size
+        return not mark.stat().st_size
     except OSError:
         return False
-    return final or living(mark, certain=True) is not None
 
 
 def start(argv: Sequence[str], pidfile: Path, log: Path) -> None:

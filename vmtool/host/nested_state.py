@@ -21,14 +21,19 @@ def check_apart(state: State) -> None:
     Raises:
         Refused: it would.
     """
-    if state.host_lock.exists():
+    if _is_one(state.root):
         return
-    around = next((path for path in state.root.parents if State(path).host_lock.exists()), None)
-    inside = next((path for path in _below(state.root) if State(path).host_lock.exists()), None)
+    around = next(filter(_is_one, state.root.parents), None)
+    inside = next(filter(_is_one, _below(state.root)), None)
     if other := around or inside:
         raise Refused(f"{state.root} is {'within' if around else 'around'} another state directory, {other}",
                       details=["use that one, or one beside it"],
                       hint=f"vmtool --state-dir {shell_word(other)} ps")
+
+
+def _is_one(directory: Path) -> bool:
+    """As far as this user may look: others' are root's alone."""
+    return os.path.exists(State(directory).host_lock)
 
 
 def _below(root: Path) -> Iterator[Path]:

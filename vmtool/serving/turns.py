@@ -70,6 +70,8 @@ class Turns(selectors.BaseSelector):
             return
         key = self.keys.get(descriptor)
         if key:
+            if share:
+                self._open(share)  # first: when there are no descriptors, everything is as it was
             self.unregister(descriptor)
         if share:
             self.shares[descriptor] = share
@@ -89,10 +91,8 @@ class Turns(selectors.BaseSelector):
         if key.fd in self.keys:
             raise KeyError(f"{key.fd} is registered already")
         share = self.shares.get(key.fd)
-        if share and not share.epoll:
-            share.epoll = select.epoll()
-            self.epolls[share.epoll.fileno()] = share
-            self.epoll.register(share.epoll, select.EPOLLIN)
+        if share:
+            self._open(share)
         self._epoll(key.fd).register(key.fd, _mask(events))
         self.keys[key.fd] = key
         if share:
@@ -151,6 +151,12 @@ class Turns(selectors.BaseSelector):
             if share.epoll:
                 share.epoll.close()
         self.epoll.close()
+
+    def _open(self, share: Share) -> None:
+        if not share.epoll:
+            share.epoll = select.epoll()
+            self.epolls[share.epoll.fileno()] = share
+            self.epoll.register(share.epoll, select.EPOLLIN)
 
     def _epoll(self, descriptor: int) -> Epoll:
         share = self.shares.get(descriptor)

@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 from tests.unit.attest.make_certificates import Form, issue
 from tests.unit.attest.make_tpm import KEY, name
 from vmtool.attest.request import Roots
-from vmtool.attest.tpm.credential import MAGIC, kdfa, template_of
+from vmtool.attest.tpm.credential import kdfa, template_of
+from vmtool.serving.evidence.tpm_endorsement import MAGIC
 
 MAKER = issue("TPM Maker")
 ROOTS = Roots({"tpm-maker.pem": MAKER.pem})

@@ -180,6 +180,8 @@ def test_two_manifests_of_one_version_are_none() -> None:
     for given in ((DRIVER_RIM, loose), (loose, DRIVER_RIM)):
         assert unproven(Device().json(), request(*given, VBIOS_RIM, roots=ROOTS)) == ["nvidia0.measurement"]
     assert unproven(Device().json(), request(DRIVER_RIM, DRIVER_RIM, VBIOS_RIM, roots=ROOTS)) == [], "the same file"
+    others = [rim("599.9", resource(0, GOLDEN[1], bytes([number] * 48))) for number in (1, 2)]
+    assert unproven(Device().json(), request(*others, DRIVER_RIM, VBIOS_RIM, roots=ROOTS)) == [], "of another version"
 
 
 def test_an_authority_signs_no_manifest() -> None:

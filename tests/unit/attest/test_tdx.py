@@ -115,18 +115,39 @@ def test_collateral_with_the_chain_of_a_platforms_key_is_of_that_platform(of: st
 
 def test_of_several_files_of_collateral_the_newest_evaluation_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     """An older one by which the platform was up to date helps nobody, whoever gave it along, in whatever place."""
-    genuine = verify_quote(vector(QUOTE), vector(COLLATERAL).decode(), good())
-    older, newer = vector(COLLATERAL), vector(COLLATERAL) + b" "
+    newer = evaluated(monkeypatch, 1, 1)
+    for given in ((OLDER, newer), (newer, OLDER)):
+        assert unproven(vector(QUOTE), request(*given, at=AT)) == ["tdx.tcb"]
+    assert unproven(vector(QUOTE), request(OLDER, at=AT)) == []
+
+
+def test_collateral_is_as_old_as_the_older_of_its_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are signed apart: beside a new one an old one helps nobody."""
+    mixed = evaluated(monkeypatch, 1, -1)
+    for given in ((OLDER, mixed), (mixed, OLDER)):
+        assert unproven(vector(QUOTE), request(*given, at=AT)) == []
+    number = verify_quote(vector(QUOTE), vector(COLLATERAL).decode(), good()).age[0]
+    assert unproven(vector(QUOTE), request(mixed, at=AT, tdx={"min_evaluation": number, "tcb_status": [
+        "UpToDate", "OutOfDate"]})) == ["tdx.tcb-floor"]
+
+
+OLDER = vector(COLLATERAL)
+
+
+def evaluated(monkeypatch: pytest.MonkeyPatch, tcb: int, qe: int) -> bytes:
+    """A file of collateral of other evaluations, by which the platform's firmware is out of date."""
+    genuine = verify_quote(vector(QUOTE), OLDER.decode(), good())
 
     def verify(data: bytes, text: str, asked: Request) -> Verified:
-        number = genuine.tcb_info["tcbEvaluationDataNumber"]
-        return genuine if text == older.decode() else replace(
-            genuine, status="OutOfDate", tcb_info=dict(genuine.tcb_info) | {"tcbEvaluationDataNumber": number + 1})
+        if text == OLDER.decode():
+            return genuine
+        parts = (dict(part) | {"tcbEvaluationDataNumber": part["tcbEvaluationDataNumber"] + more}
+                 for part, more in ((genuine.tcb_info, tcb), (genuine.qe_identity, qe)))
+        info, identity = parts
+        return replace(genuine, status="OutOfDate", tcb_info=info, qe_identity=identity)
 
     monkeypatch.setattr(claims, "verify_quote", verify)
-    for given in ((older, newer), (newer, older)):
-        assert unproven(vector(QUOTE), request(*given, at=AT)) == ["tdx.tcb"]
-    assert unproven(vector(QUOTE), request(older, at=AT)) == []
+    return OLDER + b" "
 
 
 def test_an_event_log_beside_a_quote_is_not_called_proven() -> None:

@@ -12,6 +12,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from tests.unit.attest.cases import FLIPS, NOW, flipped, is_accepted, request, unproven
 from tests.unit.attest.make_certificates import Form, issue, revoke
 from tests.unit.attest.make_tpm import ATTRIBUTES, EVENTS, KEY, NONCE, Tpm, log, name, public, registers
+from vmtool.attest.recognise import appraise_file
 from vmtool.attest.request import Request, Roots
 from vmtool.attest.tpm.challenge import AK_USAGE, EK_USAGE
 
@@ -23,8 +24,8 @@ GOOD = {"sha256": {4: registers()[4].hex(), 8: registers()[8].hex()}}
 CHANGED = (*EVENTS[:3], (8, 13, b"another command line"))
 
 
-def enrolled(key: Any = KEY, pcrs: Any = None, **more: Any) -> Request:
-    return request(**{"nonce": NONCE, "tpm": {"keys": [name(key)], "pcrs": pcrs or {}}} | more)
+def enrolled(*collateral: bytes, key: Any = KEY, pcrs: Any = None, **more: Any) -> Request:
+    return request(*collateral, **{"nonce": NONCE, "tpm": {"keys": [name(key)], "pcrs": pcrs or {}}} | more)
 
 
 @pytest.mark.parametrize(("tpm", "wrong"), [
@@ -56,8 +57,24 @@ def test_each_part_counts(tpm: Tpm, wrong: list[str]) -> None:
 
 @pytest.mark.parametrize("tpm", [Tpm(key=RSA), Tpm(key=RSA, scheme=0x14)], ids=["pss", "pkcs1"])
 def test_keys_of_rsa(tpm: Tpm) -> None:
-    assert unproven(tpm.json(), enrolled(RSA)) == []
-    assert "tpm.signature" in unproven(tpm.json(signature=Tpm(key=RSA, nonce=b"x" * 20).signature()), enrolled(RSA))
+    assert unproven(tpm.json(), enrolled(key=RSA)) == []
+    assert "tpm.signature" in unproven(tpm.json(signature=Tpm(key=RSA, nonce=b"x" * 20).signature()), enrolled(key=RSA))
+
+
+def test_where_keys_are_enrolled_no_other_is_taken_whoever_vouches_for_it() -> None:
+    leaf = issue("AK", ROOT, Form(authority=False, serial=12), key=OTHER)
+    tpm = Tpm(key=OTHER, certificate=leaf.pem)
+    assert unproven(tpm.json(), request(roots=ROOTS, nonce=NONCE)) == []
+    assert unproven(tpm.json(), enrolled(roots=ROOTS)) == ["tpm.key-binding"]
+
+
+def test_of_an_enrolled_key_no_chain_says_anything() -> None:
+    """Nobody has verified it, so it has no dates, and is not asked for whether it was revoked."""
+    stranger = issue("AK", issue("TPM Root"), Form(authority=False), key=KEY)
+    tpm = Tpm(certificate=stranger.pem)
+    assert unproven(tpm.json(), enrolled(revoke(issue("Another"), 1), roots=ROOTS)) == []
+    assert not {"tpm.dates", "tpm.revocation"} & {
+        claim.id for each in appraise_file(tpm.json(), enrolled(roots=ROOTS)) for claim in each.claims}
 
 
 def test_a_key_with_a_certificate_of_a_maker() -> None:

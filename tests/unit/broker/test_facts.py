@@ -38,7 +38,8 @@ def mistakes(path: Path, listen: str | None = None) -> str:
     ({"tee": []}, "policy.tee", ""), ({"tee": ["sev"]}, "policy.tee.0", ""), ({"tee": "snp"}, "policy.tee", "a list"),
     ({"tee": ["sample"], "reference": "snp.yaml"}, "policy", "no values to compare"),
     ({"tee": ["snp"], "reference": "absent.yaml"}, "policy.reference", "no such file"),
-    ({"tee": ["snp", "tdx"], "reference": "snp.yaml"}, "policy.reference", "any tdx guest"),
+    ({"tee": ["snp", "tdx"], "reference": "snp.yaml"}, "policy.reference", "any such tdx guest"),
+    ({"tee": ["tdx"], "reference": "tdx.yaml"}, "policy.reference", "no tdx.rtmr1, tdx.rtmr2"),
     ({"tee": ["snp"], "reference": "snp-nvidia.yaml"}, "policy.reference", "gpu: true"),
     ({"tee": ["snp"], "reference": "bad.yaml"}, "policy.reference", "measurement"),
     ({"tee": ["tpm"], "reference": "tpm.yaml", "signer": "s"}, "policy", "no init data"),
@@ -48,6 +49,7 @@ def mistakes(path: Path, listen: str | None = None) -> str:
 def test_a_policy_that_is_none(tmp_path: Path, policy: Any, place: str, why: str) -> None:
     write_reference(tmp_path, snp=SNP)
     write_reference(tmp_path, snp=SNP, nvidia={"driver": "1"})
+    write_reference(tmp_path, tdx={"mrtd": "00" * 48})
     write_reference(tmp_path, tpm={"pcrs": {"sha256": {4: "ab"}}})
     (tmp_path / "bad.yaml").write_text(yaml.safe_dump({"snp": {"measurement": "zz"}}))
     text = mistakes(write_config(tmp_path, {NAME: policy}))

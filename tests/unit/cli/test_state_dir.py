@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -54,3 +55,17 @@ def test_what_lies_far_below_is_not_looked_for_without_end(tmp_path: Path) -> No
         (tmp_path / f"{number}/a/b/c/d/e").mkdir(parents=True)
     (tmp_path / "0" / "round").symlink_to(tmp_path)
     check_apart(State(tmp_path))
+
+
+def test_what_others_keep_to_themselves_keeps_nobody_from_a_command(tmp_path: Path) -> None:
+    """/var/lib/vmtool is root's alone, and most commands are for everybody."""
+    used(tmp_path / "theirs")
+    (tmp_path / "theirs").chmod(0)
+    user = os.geteuid()
+    try:
+        if not user:
+            os.seteuid(65534)
+        for root in (tmp_path / "theirs", tmp_path / "theirs" / "x", tmp_path):
+            check_apart(State(root))
+    finally:
+        os.seteuid(user)

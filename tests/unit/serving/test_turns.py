@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import select
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -141,3 +142,20 @@ def test_a_socket_that_is_listened_to_twice_is_an_error() -> None:
             running().register(one.pairs[0][0], 1)
 
     turns.run(run())
+
+
+def test_without_descriptors_a_socket_keeps_the_share_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none() -> None:
+        raise OSError("too many open files")
+
+    async def main() -> None:
+        with sockets(1, Share()) as made:
+            [(near, _)] = made.pairs
+            monkeypatch.setattr(select, "epoll", none)
+            with pytest.raises(OSError, match="too many"):
+                running().share(near.fileno(), Share())
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            assert made.heard[0] > 0
+
+    turns.run(main())

@@ -132,12 +132,12 @@ class _Checks:
         if not self.request.collateral.rims:
             raise NotRequested("no reference manifests given: --collateral RIM")
         found = [verify_rim(data, self.request) for data in dict.fromkeys(self.request.collateral.rims)]
-        rims = {rim.version.upper(): rim for rim in found}
-        require(len(rims) == len(found), f"several manifests are of one version: given are {', '.join(rims)}")
         golden: dict[int, tuple[bytes, ...]] = {}
         for version in filter(None, (self.report.driver, self.report.vbios)):
-            require(version.upper() in rims, f"no manifest is for version {version}: given are {', '.join(rims)}")
-            values = rims[version.upper()].golden
+            matching = [rim.golden for rim in found if rim.version.upper() == version.upper()]
+            require(len(matching) == 1, f"{len(matching) or 'no'} manifests are for version {version}: given are "
+                                        f"{', '.join(rim.version for rim in found)}")
+            [values] = matching
             require(not golden.keys() & values.keys(), "two manifests have values of one index")
             golden |= values
         differ = [index for index, values in golden.items() if self.report.measurements.get(index) not in values]

@@ -97,7 +97,7 @@ class _Checks:
     def collateral(self) -> str:
         issued, until = (datetime.fromisoformat(self.verified.tcb_info[name]) for name in ("issueDate", "nextUpdate"))
         return (f"of {issued:%Y-%m-%d}, {(self.request.at - issued).days} days old, valid until {until:%Y-%m-%d}, "
-                f"evaluation {self.verified.tcb_info['tcbEvaluationDataNumber']}")
+                f"evaluation {self.verified.age[0]}")
 
     def status(self) -> str:
         shown = " ".join((self.verified.status, *self.verified.advisories))
@@ -105,7 +105,7 @@ class _Checks:
         return shown
 
     def floor(self) -> str:
-        least, found = self.request.reference.tdx.min_evaluation, self.verified.tcb_info["tcbEvaluationDataNumber"]
+        least, (found, _) = self.request.reference.tdx.min_evaluation, self.verified.age
         if least is None:
             raise NotRequested("no floor given: --reference")
         require(found >= least, f"the collateral's evaluation is {found}, at least {least} is required")

@@ -26,11 +26,13 @@ class Verified:
     status: str
     advisories: tuple[str, ...]
     tcb_info: Mapping[str, Any]
+    qe_identity: Mapping[str, Any]
 
     @property
     def age(self) -> tuple[int, str]:
-        """By which a newer evaluation of the platform's firmware comes after an older one."""
-        return self.tcb_info["tcbEvaluationDataNumber"], self.tcb_info["issueDate"]
+        """By which a newer evaluation comes after an older one: of the older part, since they are signed apart."""
+        parts = self.tcb_info, self.qe_identity
+        return min(part["tcbEvaluationDataNumber"] for part in parts), min(part["issueDate"] for part in parts)
 
 
 def is_outdated(collateral: str, at: datetime) -> bool:
@@ -72,4 +74,4 @@ def verify_quote(data: bytes, collateral: str, request: Request) -> Verified:
     require(kind.startswith("TD"), f"the report is of kind {kind}, not TDX")
     # A report of version 1.5 has that of 1.0 inside.
     return Verified({**fields.pop("base", {}), **fields}, report.status, tuple(report.advisory_ids),
-                    parse_json(values["tcb_info"]))
+                    parse_json(values["tcb_info"]), parse_json(values["qe_identity"]))

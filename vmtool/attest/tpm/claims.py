@@ -56,7 +56,10 @@ class _Checks:
         yield "format", lambda: " ".join(f"{bank}:{','.join(map(str, found))}"
                                          for bank, found in self.quote.selected.items())
         yield "key-binding", self.key_binding
-        if self.presented.certificates or self.presented.endorsement:
+        # A chain says something where it vouches for the key: no other is verified.
+        asked = self.request.challenge is not None
+        if (self.presented.certificates or self.presented.endorsement) and (
+                asked or not self.request.reference.tpm.keys):
             yield from self.request.chain_checks(lambda: self.chain)
         yield "signature", self.signature
         yield "freshness", self.freshness
@@ -74,14 +77,16 @@ class _Checks:
                          self.request.roots.certificates("tpm-"))
 
     def key_binding(self) -> str:
-        """The key is one of a TPM that is known: by its name, by a certificate, or by the TPM's answer."""
+        """The key is one of a TPM that is known: enrolled, else by a certificate or by the TPM's answer."""
         self.key.require_restricted()
+        name, enrolled = self.key.name, self.request.reference.tpm.keys
+        require(not enrolled or name in enrolled, f"the key {name.hex()} is not enrolled")
         if self.request.challenge is not None:
             return self.activated(self.request.challenge)
-        if self.key.name in self.request.reference.tpm.keys:
-            return f"the key {self.key.name.hex()} is enrolled"
+        if enrolled:
+            return f"the key {name.hex()} is enrolled"
         if not self.presented.certificates:
-            raise NotChecked(f"the key {self.key.name.hex()} has no certificate and is not enrolled: --reference, or "
+            raise NotChecked(f"the key {name.hex()} has no certificate and none is enrolled: --reference, or "
                              "vmtool attest challenge")
         return self.certified()
 

@@ -20,9 +20,9 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 from vmtool.attest.appraisal import NotProven
 from vmtool.attest.cose import PublicKey
 from vmtool.frozen import dataclass
+from vmtool.serving.evidence.tpm_commands import sized
+from vmtool.serving.evidence.tpm_endorsement import MAGIC
 
-# The form in which tpm2_makecredential writes it, and tpm2_activatecredential reads it.
-MAGIC = bytes.fromhex("badcc0de00000001")
 SECRET = 32
 IDENTITY = b"IDENTITY"
 
@@ -90,8 +90,3 @@ def kdfa(template: Template, key: bytes, label: bytes, context: bytes, bits: int
     """The key derivation of part 1, 11.4.10.2 (SP800-108 in counter mode), of at most one digest."""
     data = (1).to_bytes(4, "big") + label + b"\0" + context + bits.to_bytes(4, "big")
     return hmac.digest(key, data, template.hashed)[:bits // 8]
-
-
-def sized(data: bytes) -> bytes:
-    """A TPM2B."""
-    return len(data).to_bytes(2, "big") + data

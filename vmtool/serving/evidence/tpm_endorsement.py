@@ -82,15 +82,15 @@ def sized_long(data: bytes) -> bytes:
 
 
 def _certificate(ask: Ask) -> bytes:
-    """As X.509 has it, without what may follow it there; empty where there is none."""
+    """As X.509 has it, without what may follow it there; empty where there is none that may be read."""
     index = struct.pack(">I", CERTIFICATE)
     try:
         public = first(answered(ask, command(READ_PUBLIC, index, b"")))
+        size = min(int.from_bytes(public[-2:], "big"), MOST)
+        data = b"".join(first(answered(ask, command(READ, index + index, EMPTY_PASSWORD + struct.pack(
+            ">HH", min(PIECE, size - at), at)))[4:]) for at in range(0, size, PIECE))
     except NotCollected:
         return b""
-    size = min(int.from_bytes(public[-2:], "big"), MOST)
-    data = b"".join(first(answered(ask, command(READ, index + index, EMPTY_PASSWORD + struct.pack(
-        ">HH", min(PIECE, size - at), at)))[4:]) for at in range(0, size, PIECE))
     return data[:4 + int.from_bytes(data[2:4], "big")] if data[:2] == b"\x30\x82" else b""
 
 

@@ -57,7 +57,7 @@ class Arrival:
     def read(self) -> None:
         """Something has come, or its end."""
         try:
-            data = self.sock.recv(self.door.limits.buffered)
+            data = self.sock.recv(self.door.limits.piece)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:

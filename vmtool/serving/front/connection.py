@@ -33,7 +33,8 @@ class Connection(web.RequestHandler):
         arrival: what it was until now, and what it has sent.
     """
 
-    __slots__ = ("address", "arrival", "crowd", "host", "inflow", "key", "limits", "request", "share", "until", "wire")
+    __slots__ = ("address", "arrival", "crowd", "host", "inflow", "key", "limits", "piece", "request",
+                 "share", "until", "wire")
 
     def __init__(self, server: web.Server, crowd: Crowd[Peer], limits: Limits, arrival: Arrival) -> None:
         # Idle connections are ended by `overdue`, hence aiohttp's own time is longer. The socket has its options.
@@ -46,12 +47,13 @@ class Connection(web.RequestHandler):
         self.wire: asyncio.Transport | None = None
         # With whom it shares its turns: those without a key, or those with the key that it has shown last.
         self.share = arrival.door.share
-        self.inflow = Inflow(limits.head)
+        self.inflow, self.piece = Inflow(limits.head), limits.piece
         self.request: web.BaseRequest | None = None
 
     def enter(self, wire: asyncio.Transport) -> None:
         """The peer has a transport; with TLS its handshake is yet to come."""
         self.wire = wire
+        self._read_by(self.limits.piece)
         if not self.crowd.replace(self.arrival, self):
             wire.abort()
 
@@ -71,9 +73,10 @@ class Connection(web.RequestHandler):
         super().connection_lost(exc)
 
     def gone(self) -> None:
-        """The peer is there no more."""
+        """The peer is there no more. With TLS this is said once more, when the descriptor may be another peer's."""
         self.crowd.leave(self)
-        running().share(self.arrival.descriptor, None)
+        if self.wire:
+            running().share(self.arrival.descriptor, None)
         self.wire = None
 
     def data_received(self, data: bytes) -> None:
@@ -103,11 +106,14 @@ class Connection(web.RequestHandler):
         """While a request is answered its body may come, and a next request of a head's length."""
         self.request = request
         self.inflow.begin(request.content)
+        if request.content_length:
+            self._read_by(self.limits.buffered)
         self._check_body(request)
         try:
             yield
         finally:
             self.request = None
+            self._read_by(self.limits.piece)
             self.crowd.rest(self)
             wait = self.limits.idle_seconds if self in self.crowd.idle else self.limits.keyless_seconds
             if not self.inflow.end():
@@ -129,6 +135,12 @@ class Connection(web.RequestHandler):
     def show_none(self) -> None:
         """It has none, or one that is not valid any more."""
         self._join(self.arrival.door.share)
+
+    def _read_by(self, piece: int) -> None:
+        self.piece = piece
+        if self.wire:
+            # asyncio's own number of bytes, which is the same for all, is 256 KiB.
+            self.wire.max_size = piece  # type: ignore[attr-defined]
 
     def _join(self, share: Share) -> None:
         self.share = share

@@ -45,17 +45,22 @@ class Door:
         self.begun, self.protocol = begun, protocol
         self.loop = asyncio.get_running_loop()
         self.share, self.turns = Share(spare=True), running()
-        self.turns.share(listening.fileno(), Share(spare=True))
+        self.descriptor = listening.fileno()
+        self.turns.share(self.descriptor, Share(spare=True))
         self.pause: asyncio.TimerHandle | None = None
         self.entering: set[asyncio.Task[None]] = set()
 
     def open(self) -> None:
-        self.loop.add_reader(self.listening, self._accept)
+        """Accept from now on; where there are no descriptors, once there are."""
+        try:
+            self.loop.add_reader(self.descriptor, self._accept)
+        except OSError:
+            self.pause = self.loop.call_later(PAUSE_SECONDS, self.open)
 
     def close(self) -> None:
         """Accept no more, and end those that have sent nothing whole."""
-        self.loop.remove_reader(self.listening)
-        self.turns.share(self.listening.fileno(), None)
+        self.loop.remove_reader(self.descriptor)
+        self.turns.share(self.descriptor, None)
         if self.pause:
             self.pause.cancel()
         for peer in self.crowd:
@@ -94,12 +99,16 @@ class Door:
         except (BlockingIOError, InterruptedError, ConnectionError):
             return
         except OSError:
-            self.loop.remove_reader(self.listening)
-            self.pause = self.loop.call_later(PAUSE_SECONDS, self.loop.add_reader, self.listening, self._accept)
+            self.loop.remove_reader(self.descriptor)
+            self.pause = self.loop.call_later(PAUSE_SECONDS, self.open)
             return
         sock.setblocking(False)
         arrival = Arrival(self, sock, peer[0])
         self.turns.share(arrival.descriptor, self.share)
-        self.loop.add_reader(arrival.descriptor, arrival.read)
+        try:
+            self.loop.add_reader(arrival.descriptor, arrival.read)
+        except OSError:  # its share, which nobody else had, needs a descriptor
+            self.forget(arrival)
+            return
         if leaver := self.crowd.admit(arrival):
             leaver.drop()

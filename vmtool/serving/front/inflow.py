@@ -7,6 +7,8 @@ from aiohttp import StreamReader
 END = b"\r\n\r\n"
 # What comes may be that many times the body: tiny chunks cost much time, chunk extensions and trailers have no end.
 FRAMING = 2
+# And so many bytes more, of a body that has just begun.
+FIRST = 4 << 10
 
 
 class Inflow:
@@ -61,7 +63,8 @@ class Inflow:
         """
         if self.content is None:
             return self.after <= 4 * self.most
-        return self.content.is_eof() or self.after <= FRAMING * self.content.total_bytes + self.most
+        return self.content.is_eof() or self.after <= FRAMING * self.content.total_bytes + min(
+            self.most, FIRST)
 
     @property
     def ahead(self) -> bool:

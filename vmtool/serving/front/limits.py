@@ -32,7 +32,9 @@ class Limits:
         requests_per_key: being answered at once, for one key.
         engine_seconds: how long the engine may be silent, before its answer and within it.
         reader_seconds: how long a client may not take what it asked for.
-        buffered: bytes that are read at once, and that wait for one client before the engine is slowed down.
+        piece: bytes that are read at once of a peer, but for a body that says its length: heads and chunks cost time.
+        buffered: bytes that are read at once of such a body and of the engine, and that wait for one client before the
+            engine is slowed down.
         log_lines: lines a second, of requests with and without a key.
         evidence: times in a minute that the guest is asked for evidence, which needs no key; evidence_per_address: for
             one address.
@@ -54,6 +56,7 @@ class Limits:
     requests_per_key: int = 256
     engine_seconds: float = 600.0
     reader_seconds: float = 60.0
+    piece: int = 4 << 10
     buffered: int = 16 << 10
     log_lines: tuple[float, float] = (20.0, 1.0)
     evidence: int = 120

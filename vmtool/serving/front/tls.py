@@ -99,6 +99,9 @@ class EncryptedConnection(asyncio.sslproto.SSLProtocol):
             self.buffer_updated(size)
             first = first[size:]
 
+    def get_buffer(self, n: int) -> memoryview:
+        return super().get_buffer(n)[:self.connection.piece]
+
     def connection_lost(self, exc: BaseException | None) -> None:
         self.connection.gone()
         super().connection_lost(exc)

@@ -34,6 +34,7 @@ class Upstream(asyncio.Protocol):
         self.buffered = buffered
         self.transport: asyncio.Transport
         self.descriptor: int | None = None
+        self.share: Share | None = None
         self.error: Exception | None = None
         self.waiter: asyncio.Future[None] | None = None
         self.writable = asyncio.Event()
@@ -74,7 +75,8 @@ class Upstream(asyncio.Protocol):
         if self.begun and self.length < 0 and not self.chunked and exc is None:
             self.whole = True  # an answer without a length lasts as long as its connection
         self._fail(BrokenOff("the connection was ended"))
-        if self.descriptor is not None:
+        # With TLS this is said late, when the descriptor may be another's already.
+        if self.descriptor is not None and running().shares.get(self.descriptor) is self.share:
             running().share(self.descriptor, None)
             self.descriptor = None
         self.writable.set()
@@ -131,7 +133,7 @@ class Upstream(asyncio.Protocol):
     def serve(self, share: Share) -> None:
         """The next answer is for somebody of this share."""
         if self.open:
-            self.descriptor = self.transport.get_extra_info("socket").fileno()
+            self.descriptor, self.share = self.transport.get_extra_info("socket").fileno(), share
             running().share(self.descriptor, share)
 
     async def send(self, head: bytes, pieces: Iterable[bytes]) -> None:
