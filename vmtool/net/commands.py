@@ -141,7 +141,7 @@ def delete(state: State, name: str) -> None:
             raise VmtoolError(f"there is no network {name!r}", hint="vmtool net show")
     undone = f"the network {name} was undone from its journal"
     remove(state, directory, f"vmtool net del {name}",
-           check=lambda problems: require_gone(state, name, undone, problems))
+           check=lambda problems: require_gone(state, name, undone, problems, bridge=network.bridge if network else ""))
     click.echo(f"the network {name} is removed", err=True)
 
 
