@@ -48,7 +48,8 @@ def test_one_that_says_much_waits_for_no_reader() -> None:
     machine, ours, theirs = LocalMachine(), *os.pipe()
     much = ("sh", "-c", f"head -c 1000000 /dev/zero; echo done > /proc/{os.getpid()}/fd/{theirs}")
     with machine.beside((much,)):
-        assert os.read(ours, 5) == b"done\n", "nobody has asked for it"
+        assert select.select([ours], [], [], 30)[0], "nobody has asked for it"
+        assert os.read(ours, 5) == b"done\n"
         found = machine.run(much)
     assert found and len(found.out) == 1000000
     os.close(ours)

@@ -39,9 +39,11 @@ def launched(vmtool: Vmtool, untouched: None) -> Iterator[Vmtool]:
 
 @pytest.fixture
 def broker(launched: Vmtool, encrypted: Encrypted, tmp_path: Path) -> Iterator[Broker]:
-    yield Broker(launched, tmp_path, {RESOURCE: (encrypted.owner.key, {"tee": ["sample"]})})
-    launched("rm", "--yes", "sealed", status=None)
-    launched("net", "del", "broker")
+    try:
+        yield Broker(launched, tmp_path, {RESOURCE: (encrypted.owner.key, {"tee": ["sample"]})})
+    finally:
+        launched("rm", "--yes", "sealed", status=None)
+        launched("net", "del", "broker", status=None)
 
 
 def test_a_broker_releases_the_key_to_the_container_that_this_host_never_gives_one(

@@ -138,10 +138,12 @@ class TpmBroker(Broker):
 
 @pytest.fixture
 def broker(vmtool: Vmtool, nothing_left: None, model: Path, tmp_path: Path) -> Iterator[TpmBroker]:
-    yield TpmBroker(vmtool, tmp_path, Encrypted(tmp_path, vmtool, model))
-    if (vmtool.state / "instances" / NAME).exists():
-        vmtool("rm", "--yes", NAME)
-    vmtool("net", "del", "broker")
+    try:
+        yield TpmBroker(vmtool, tmp_path, Encrypted(tmp_path, vmtool, model))
+    finally:
+        if (vmtool.state / "instances" / NAME).exists():
+            vmtool("rm", "--yes", NAME)
+        vmtool("net", "del", "broker", status=None)
 
 
 def test_the_image_boots_serves_and_is_proven(vmtool: Vmtool, make_guest: MakeGuest, model: Path, image: Path,

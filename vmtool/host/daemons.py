@@ -40,6 +40,8 @@ def write_own(pidfile: Path) -> None:
 
 def is_marked(mark: Path) -> bool:
     """Whether a mark counts: an empty one does for good, one that names a process as long as that lives."""
+    if not mark.exists():
+        return False
     if living(mark, certain=True) is not None:
         return True
     # Looked at last: one that names a process may become final meanwhile.

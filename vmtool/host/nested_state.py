@@ -39,9 +39,10 @@ def _is_one(directory: Path) -> bool:
 def _below(root: Path) -> Iterator[Path]:
     """Directories below one, the nearest first."""
     waiting = [(root, 0)]
-    for number, (directory, depth) in enumerate(waiting):
-        with contextlib.suppress(OSError), os.scandir(directory) as entries:
-            found = sorted(entry.path for entry in entries if entry.is_dir(follow_symlinks=False))
-            waiting += [(Path(path), depth + 1) for path in found[:MANY] if depth < DEEP and number < MANY]
+    for directory, depth in waiting:
+        if depth < DEEP and len(waiting) < MANY:
+            with contextlib.suppress(OSError), os.scandir(directory) as entries:
+                found = sorted(entry.path for entry in entries if entry.is_dir(follow_symlinks=False))
+                waiting += [(Path(path), depth + 1) for path in found[:MANY - len(waiting)]]
         if depth:
             yield directory

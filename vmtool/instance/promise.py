@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Iterator
 
@@ -109,6 +110,7 @@ def withdrawing(state: State, instance: Instance) -> Iterator[Withdrawal]:
         yield withdrawal
         withdrawal.finish()
     except BaseException:
-        if withdrawal.ours:
+        # Another command may have made the mark its own meanwhile, and final.
+        if withdrawal.ours and daemons.living(instance.paths.stopped, certain=True) == os.getpid():
             files.remove(instance.paths.stopped)
         raise

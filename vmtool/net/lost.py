@@ -21,11 +21,14 @@ def require_gone(state: State, name: str, why: str, problems: Sequence[str] = ()
     Raises:
         VmtoolError: something is.
     """
-    remains = read_network_remains(LocalMachine(), state, "", name, name)
+    reader = LocalMachine()
+    remains = read_network_remains(reader, state, "", name, name)
     if bridge:
         own = ((each, tuple(found for found in bridges if found == bridge), files)
                for each, bridges, files in remains.networks)
         remains = replace(remains, networks=tuple(each for each in own if each[1] or each[2]))
+    if not (remains.networks or remains.attached or reader.exists(str(state.network(name)))):
+        return  # a network namespace that happens to be called so is anybody's
     if found := list(removal_of_network(state, remains)):
         raise VmtoolError(f"{why}, and something of it is still there",
                           details=[*problems, *(f"on this machine: {step.title}" for step in found)],

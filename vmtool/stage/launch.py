@@ -287,8 +287,16 @@ def digest(spec: Spec) -> str:
 def earlier_digest(spec: Spec) -> str:
     """The digest that an earlier vmtool kept of it: what said nothing of `restart.policy` was launched with on-failure
     then, and says so."""
+    return digest(_unsaid(spec) if spec.spec.restart.policy == "on-failure" else spec)
+
+
+def as_launched(spec: Spec, kept: str) -> Spec:
+    """The spec that an instance has written down, by the digest that was kept of it: what an earlier vmtool launched
+    without `restart.policy` is restarted after every end, as it was then."""
+    return _unsaid(spec) if kept == earlier_digest(spec) != digest(spec) else spec
+
+
+def _unsaid(spec: Spec) -> Spec:
     restart = spec.spec.restart
-    if restart.policy != "on-failure":
-        return digest(spec)
     unsaid = restart.model_copy(update={"policy": type(restart).model_fields["policy"].default})
-    return digest(spec.model_copy(update={"spec": spec.spec.model_copy(update={"restart": unsaid})}))
+    return spec.model_copy(update={"spec": spec.spec.model_copy(update={"restart": unsaid})})

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
 
 import pytest
 
 from tests.fakes.ondisk import typed
-from vmtool.host import locks
+from vmtool.host import locks, nested_state
 from vmtool.host.nested_state import check_apart
 from vmtool.paths import State
 
@@ -50,11 +51,13 @@ def test_those_that_are_so_already_go_on_and_neighbours_are_none(tmp_path: Path)
         check_apart(State(root))
 
 
-def test_what_lies_far_below_is_not_looked_for_without_end(tmp_path: Path) -> None:
-    for number in range(50):
-        (tmp_path / f"{number}/a/b/c/d/e").mkdir(parents=True)
-    (tmp_path / "0" / "round").symlink_to(tmp_path)
-    check_apart(State(tmp_path))
+def test_what_lies_below_is_not_looked_for_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for way in itertools.product("abcde", repeat=4):
+        tmp_path.joinpath(*way).mkdir(parents=True)
+    (tmp_path / "a" / "round").symlink_to(tmp_path)
+    assert len(list(nested_state._below(tmp_path))) == 5 + 25 + 125
+    monkeypatch.setattr(nested_state, "MANY", 10)
+    assert len(list(nested_state._below(tmp_path))) <= 10
 
 
 def test_what_others_keep_to_themselves_keeps_nobody_from_a_command(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from vmtool.net.cni_facts import Plugins
 from vmtool.net.facts import Listener
 from vmtool.net.network import Network
 from vmtool.plan import Plan, Remove, Run, plan_lines
-from vmtool.stage.launch import digest, earlier_digest
+from vmtool.stage.launch import as_launched, digest, earlier_digest
 from vmtool.stage.timeouts import start_deadline
 
 
@@ -116,6 +116,8 @@ def test_a_section_that_says_nothing_leaves_the_digest_as_it_was() -> None:
     before = wish(restart={"policy": "on-failure"})  # as an earlier vmtool kept a spec that said nothing
     assert (earlier_digest(before), earlier_digest(wish())) == (digest(wish()), digest(wish()))
     assert earlier_digest(wish(restart={"policy": "no"})) == digest(wish(restart={"policy": "no"})) != digest(before)
+    assert as_launched(before, digest(wish())) == wish(), "it is kept as it was promised"
+    assert as_launched(before, digest(before)) == before, "who has said so is believed"
     assert '"restart"' not in wish().model_dump_json(exclude={"spec": {"restart": True}})
 
 

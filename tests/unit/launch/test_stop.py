@@ -131,6 +131,16 @@ def test_until_the_first_signal_ctrl_c_leaves_it_as_it_was(front: Front) -> None
     assert not front.marked
 
 
+def test_what_another_one_has_stopped_meanwhile_stays_stopped(front: Front) -> None:
+    def stopped_by_another() -> None:
+        front.instance.paths.stopped.write_bytes(b"")
+        signal.raise_signal(signal.SIGTERM)
+
+    front.meanwhile = stopped_by_another
+    assert isinstance(front.typed("stop", "a").exception, Interrupted)
+    assert front.marked
+
+
 @pytest.mark.parametrize("words", [("stop", "a"), ("rm", "--yes", "a")], ids=["stop", "rm"])
 def test_its_front_is_closed_again_once_the_host_is_its_own(front: Front, words: tuple[str, ...]) -> None:
     """It may have waited for that until the front was open: what came in between gets the time that is left."""

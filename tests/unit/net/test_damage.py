@@ -70,3 +70,20 @@ def test_it_can_be_removed_by_what_the_hints_say(world: OnDisk, monkeypatch: pyt
         assert done.code and done.hint, f"something is left: {done}"
         words = done.hint
     raise AssertionError(f"{done}: {left(world)}")
+
+
+def test_a_namespace_that_happens_to_be_called_so_stays(world: OnDisk, monkeypatch: pytest.MonkeyPatch) -> None:
+    typed(world.root, "net", "del", "alpha", patch=monkeypatch)
+    world.machine.links.spaces["blue"] = world.machine.links.spaces[""]
+    done = typed(world.root, "net", "del", "blue", patch=monkeypatch)
+    assert (done.code, "there is no network 'blue'" in done.err, done.hint) == (1, True, ["net", "show"]), done
+
+
+def test_what_may_be_of_another_state_directory_is_not_removed_by_the_way(
+        world: OnDisk, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    before, words = left(world), ["net", "del", "alpha"]
+    for _ in range(2):
+        done = typed(tmp_path / "other", *words, patch=monkeypatch)
+        assert (bool(done.code), left(world)) == (True, before), done
+        words = done.hint
+    assert words[-1] == "--yes", "it is asked for by name"

@@ -82,7 +82,8 @@ def adopt_subject(state: State, word: str, *, dry_run: bool, yes: bool) -> None:
         for entry in reversed(entries):
             click.echo("\n".join([f"# undo: {entry.title}", *shell_lines(entry.undo)]))
         return
-    confirm(subject, word, yes)
+    if not yes:
+        confirm(state, subject, word)
     problems = adopt(state, subject.directory, subject.title, subject.found, subject.why, subject.aside)
     left = read_subject(LocalMachine(), state, word).found
     if left:
@@ -92,14 +93,17 @@ def adopt_subject(state: State, word: str, *, dry_run: bool, yes: bool) -> None:
     show_adopted(subject, word, problems)
 
 
-def confirm(subject: Subject, word: str, yes: bool) -> None:
-    """What serves is not ended by the way."""
-    if subject.pid is None or yes:
+def confirm(state: State, subject: Subject, word: str) -> None:
+    """What serves is not ended by the way, nor what may be of another state directory."""
+    if subject.pid is not None:
+        why = f"{word} runs (pid {subject.pid})"
+    elif not subject.directory.is_dir():
+        why = f"nothing on record says that {word} is of {state.root}; it may be of another state directory"
+    else:
         return
     if not sys.stdin.isatty():
-        raise Refused(f"{word} runs (pid {subject.pid})", details=[step.title for step in subject.found],
-                      hint=f"vmtool recover --adopt {word} --yes")
-    click.confirm(f"{word} runs (pid {subject.pid}). Remove it?", abort=True)
+        raise Refused(why, details=[step.title for step in subject.found], hint=f"vmtool recover --adopt {word} --yes")
+    click.confirm(f"{why}. Remove it?", abort=True)
 
 
 def show_adopted(subject: Subject, word: str, problems: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterable
@@ -31,6 +32,7 @@ from vmtool.plan import Plan, plan_lines, to_json
 from vmtool.proof.evidence import keep_evidence, read_evidence
 from vmtool.proof.requirements import require_wish
 from vmtool.proof.view import show_claims
+from vmtool.spec.facts import read_own_spec
 from vmtool.spec.load import read_spec
 from vmtool.spec.runtime import Spec
 from vmtool.stage.launch import Again
@@ -120,5 +122,7 @@ def show_summary(state: State, name: str, plan: Plan, seconds: float) -> None:
     click.echo(f"key:  {instance.paths.key}")
     click.echo(f'next: vmtool chat {name} "..."   vmtool status {name}   vmtool rm {name}')
     if not locks.is_held(state.watch_lock):
-        click.echo("nothing brings it back when its container dies or the host boots, or bounds its logs, until this "
-                   "runs: vmtool watch", err=True)
+        kept = read_own_spec(instance.paths.spec).spec.restart.policy != "no"
+        watch = "vmtool watch --install" if os.path.isdir("/run/systemd/system") else "vmtool watch"
+        brings = "brings it back when its container dies or the host boots, or " if kept else ""
+        click.echo(f"nothing {brings}bounds its logs until this runs: {watch}", err=True)

@@ -15,6 +15,7 @@ from vmtool.paths import State
 from vmtool.plan import Plan
 from vmtool.proof.evidence import read_evidence
 from vmtool.spec.facts import read_own_spec
+from vmtool.stage.launch import as_launched
 
 
 @click.command()
@@ -25,7 +26,7 @@ from vmtool.spec.facts import read_own_spec
 def start_command(state: State, name: str, timeout: float | None, by_watch: bool) -> None:
     """Start an instance again that was stopped or has ended, with the spec that it was launched with and its key."""
     instance = read_instance(state, name)
-    spec = read_own_spec(instance.paths.spec)
+    spec = as_launched(read_own_spec(instance.paths.spec), instance.record.digest if instance.record else "")
     started, doing = time.monotonic(), f"vmtool {'watch: ' if by_watch else ''}start {name}"
 
     def make() -> Plan:

@@ -30,7 +30,7 @@ from vmtool.proof.requirements import require_wish
 from vmtool.spec.facts import read_own_spec
 from vmtool.spec.load import read_spec
 from vmtool.spec.runtime import Spec
-from vmtool.stage.launch import Launch, digest
+from vmtool.stage.launch import Launch, as_launched, digest
 
 
 @click.command()
@@ -74,7 +74,7 @@ def make_upgrade(state: State, name: str, image: str | None, path: Path | None, 
         raise explained(machine, state, name, instance.damage)
     if instance.half_upgraded:
         raise interrupted(instance)
-    running = read_own_spec(instance.paths.spec)
+    running = as_launched(read_own_spec(instance.paths.spec), instance.record.digest if instance.record else "")
     spec = wanted_spec(running, name, image, path)
     if instance.state != "running":
         return make_launch(state, spec, timeout, again="person")
