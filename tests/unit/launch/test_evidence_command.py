@@ -12,8 +12,8 @@ from tests.unit.connect.cases import KEY, NONCE, answer
 from vmtool.attest.server import fetch
 from vmtool.attest.server.fetch import Answered
 from vmtool.attest.server.place import Place
-from vmtool.launch.commands import evidence, find_server
-from vmtool.paths import State
+from vmtool.cli.main import vmtool
+from vmtool.launch.commands import find_server
 
 
 class Screen(io.TextIOWrapper):
@@ -38,7 +38,7 @@ def test_it_is_whole_in_a_file_and_harmless_on_a_terminal(tmp_path: Path, monkey
     monkeypatch.setattr(find_server, "find_server", lambda *given, **more: Place("a", 1, None))
     screen = Screen(terminal=terminal)
     monkeypatch.setattr(sys, "stdout", screen)
-    evidence.evidence.main(["a"], obj=State(tmp_path), standalone_mode=False)
+    vmtool.main(["--state-dir", str(tmp_path), "attest", "evidence", "a"], standalone_mode=False)
     screen.flush()
     shown = screen.buffer.getvalue()  # type: ignore[attr-defined]
     assert (shown == data) != terminal and ("\x9b" in shown.decode()) != terminal
