@@ -19,7 +19,7 @@ from vmtool.rootfs.commands.add_package import add_driver, add_package
 from vmtool.rootfs.commands.foreign import put_foreign
 from vmtool.rootfs.commands.shared import IMAGE, bring_back, find_manifest, tools, work_dir
 from vmtool.rootfs.format.image_file import read_image
-from vmtool.rootfs.format.image_users import read_users
+from vmtool.rootfs.format.image_users import lasting_users
 from vmtool.rootfs.inspect.kata_requirements import HOOKS
 from vmtool.rootfs.recipe.models import guest_path
 from vmtool.rootfs.recipe.overlay import HOOK, TRACE, render
@@ -82,7 +82,7 @@ def put(state: State, image: Path, addition: Addition, dry_run: bool) -> None:
         bring_back(state, image)
 
     def make() -> Plan:
-        users = read_users(LocalMachine(), str(image), own=os.getpid())
+        users = lasting_users(LocalMachine(), str(image), own=os.getpid())
         return plan_add(directory, read_image(image), users, find_manifest(image, None), addition,
                         tools("debugfs", "e2fsck"))
 

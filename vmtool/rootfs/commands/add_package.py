@@ -27,7 +27,7 @@ from vmtool.rootfs.build.facts import Supply, present, read_supply
 from vmtool.rootfs.build.store import Store
 from vmtool.rootfs.commands.shared import IMAGE, bring_back, find_manifest, tools, work_dir
 from vmtool.rootfs.format.image_file import read_image
-from vmtool.rootfs.format.image_users import read_users
+from vmtool.rootfs.format.image_users import lasting_users
 from vmtool.rootfs.inspect.tree import Tree, open_tree
 from vmtool.rootfs.recipe.gpu_support import check_fit, read_gpus
 from vmtool.rootfs.recipe.load import find_rootfs_recipe, read_rootfs_recipe
@@ -101,7 +101,7 @@ def add_to_image(state: State, image: Path, change: Callable[[ExistingImage, Tre
         found, manifest = read_image(image), find_manifest(image, None)
         scratch = Store(cache).scratch(directory.name)
         free = [read_disk(machine, str(place)).free for place in (image.parent, cache.root)]
-        users = read_users(machine, str(image), own=os.getpid())
+        users = lasting_users(machine, str(image), own=os.getpid())
         old = ExistingImage(found, users, manifest, present(machine, image), scratch,
                             min((each for each in free if each is not None), default=None))
         check(old)

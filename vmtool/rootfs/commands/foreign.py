@@ -28,7 +28,7 @@ from vmtool.rootfs.build.facts import read_supply
 from vmtool.rootfs.commands.boot import kvm_runs
 from vmtool.rootfs.commands.shared import work_dir
 from vmtool.rootfs.format.image_file import ImageFile, read_image
-from vmtool.rootfs.format.image_users import read_users
+from vmtool.rootfs.format.image_users import lasting_users
 from vmtool.rootfs.view import layout_json, layout_lines, print_findings
 
 
@@ -66,7 +66,7 @@ def put_foreign(state: State, image: Path, addition: Addition, dry_run: bool) ->
     def make() -> Plan:
         found = read_image(image)
         appliance, tools, before = read_appliance(machine, found)
-        users = read_users(machine, str(image), own=os.getpid())
+        users = lasting_users(machine, str(image), own=os.getpid())
         return plan_insert(directory, found, users, addition, appliance, tools, before)
 
     return show_or_apply(state, directory, f"vmtool rootfs add {image.name}", make, dry_run)

@@ -15,7 +15,7 @@ from vmtool.paths import State
 from vmtool.plan import Plan
 from vmtool.rootfs.commands.shared import IMAGE, bring_back, find_manifest, tools, work_dir
 from vmtool.rootfs.format.image_file import manifest_path, read_image
-from vmtool.rootfs.format.image_users import read_users
+from vmtool.rootfs.format.image_users import lasting_users
 from vmtool.rootfs.grow.plan import ResizeFacts, check_growable, parse_growth, plan_resize
 
 
@@ -38,7 +38,7 @@ def resize_command(state: State, image: Path, size: str, manifest_file: Path | N
         found = read_image(image)
         check_growable(found)
         machine = LocalMachine()
-        facts = ResizeFacts(found, read_users(machine, str(image), own=os.getpid()),
+        facts = ResizeFacts(found, lasting_users(machine, str(image), own=os.getpid()),
                             read_disk(machine, str(image.parent)).free, find_manifest(image, manifest_file),
                             manifest_file.absolute() if manifest_file else beside, beside.exists())
         return plan_resize(directory, facts, wanted, tools("debugfs", "e2fsck", "resize2fs"), copy=copy)

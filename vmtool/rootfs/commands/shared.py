@@ -17,7 +17,7 @@ from vmtool.host.local import LocalMachine
 from vmtool.paths import State
 from vmtool.plan import Plan, Step
 from vmtool.rootfs.format.image_file import is_grow_interrupted, manifest_path
-from vmtool.rootfs.format.image_users import read_users
+from vmtool.rootfs.format.image_users import lasting_users
 from vmtool.rootfs.grow.plan_in_place import plan_back
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def bring_back(state: State, image: Path) -> None:
         return
 
     def make() -> Plan:
-        if users := read_users(LocalMachine(), str(image), own=os.getpid()):
+        if users := lasting_users(LocalMachine(), str(image), own=os.getpid()):
             raise NotReady(f"{image} is in use", details=users, hint="end what uses it, then try again")
         back = plan_back(image)
         return Plan(f"way back of {image.name}", work_dir(state, image),

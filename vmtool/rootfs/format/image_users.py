@@ -3,8 +3,21 @@
 from __future__ import annotations
 
 import re
+import time
 
 from vmtool.machine import Reader
+
+# Seconds for processes to be gone whose command has just ended; and between two looks.
+PATIENCE, PAUSE = 1.0, 0.1
+
+
+def lasting_users(reader: Reader, path: str, *, own: int) -> tuple[str, ...]:
+    """As `read_users`, but for those who are about to go."""
+    for _ in range(int(PATIENCE / PAUSE)):
+        if not (found := read_users(reader, path, own=own)):
+            break
+        time.sleep(PAUSE)
+    return found
 
 
 def read_users(reader: Reader, path: str, *, own: int = 0) -> tuple[str, ...]:
