@@ -8,6 +8,7 @@ from typing import Any
 
 from vmtool.attest.appraisal import describe
 from vmtool.attest.certificates import load_certificates
+from vmtool.attest.cursor import require
 from vmtool.attest.foreign_json import from_base64, mapping
 from vmtool.attest.request import Request
 from vmtool.attest.tpm.challenge import challenge_of
@@ -37,8 +38,7 @@ def challenge_tpm(introduction: Any, release: ReleaseRules, at: datetime) -> tup
     try:
         parts = {name: from_base64(text, name) for name, text in mapping(introduction, TPM, _MEMBERS).items()
                  if isinstance(text, str) and len(text) <= MOST}
-        if set(parts) != _MEMBERS:
-            raise Untrusted(f"{TPM} has ak_public and ek_certificate")
+        require(set(parts) == _MEMBERS, f"{TPM} has ak_public and ek_certificate")
         given, kept = challenge_of(parts["ak_public"], load_certificates(parts["ek_certificate"]),
                                    Request(release.roots, at, release.collateral))
     except BaseException as error:

@@ -28,7 +28,7 @@ class ReleaseRules:
     Args:
         rules: by the resource's name.
         certificates: None for plain HTTP.
-        renewed: the certificates as they are by now: issued anew, or read again. Raises as `read_release`.
+        renewed: the current certificates: issued again by vmtool's CA, or read again. Raises as `read_release`.
     """
 
     address: tuple[str, int]

@@ -69,7 +69,7 @@ async def _serve(release: ReleaseRules, listening: Any, say: Callable[[str], Non
 
 async def renew(tls: Tls, renewed: Callable[[], Certificates | None], say: Callable[[str], None],
                 each: float = RENEWED_EACH) -> None:
-    """Show the certificate as it is by now, without end: one of vmtool's CA is issued anew, files are read again."""
+    """Show the current certificate, without end: vmtool's CA issues it again, files are read again."""
     while True:
         await asyncio.sleep(each)
         try:

@@ -91,13 +91,10 @@ class Withdrawal:
 
     def __init__(self, instance: Instance) -> None:
         self.instance = instance
-        # What another command has marked, such as a `stop` that waits for the answers, is not given back by this one.
-        self.ours = not is_stopped(instance.paths)
 
     def finish(self) -> None:
         """From now on it is final, also when another command gave its own up meanwhile."""
         mark_stopped(self.instance)
-        self.ours = False
 
 
 @contextlib.contextmanager
@@ -110,7 +107,7 @@ def withdrawing(state: State, instance: Instance) -> Iterator[Withdrawal]:
         yield withdrawal
         withdrawal.finish()
     except BaseException:
-        # Another command may have made the mark its own meanwhile, and final.
-        if withdrawal.ours and daemons.living(instance.paths.stopped, certain=True) == os.getpid():
+        # The mark of another command, or one that is final, is not removed.
+        if daemons.living(instance.paths.stopped, certain=True) == os.getpid():
             files.remove(instance.paths.stopped)
         raise

@@ -17,13 +17,23 @@ from vmtool.net.after_cleanup import facts_without as network_without
 from vmtool.net.after_cleanup import unpublished
 from vmtool.paths import SLOTS, State
 from vmtool.serving.access_list import parse as parse_access
+from vmtool.spec.facts import read_own_spec
 from vmtool.spec.runtime import Spec
 from vmtool.spec.vllm import Vllm
-from vmtool.stage.launch import Again, Launch
+from vmtool.stage.launch import Again, Launch, as_launched
 from vmtool.tls.facts import read_tls_problems
 
 if TYPE_CHECKING:
     from vmtool.gpu.launch_devices import Selection
+
+
+def read_launched_spec(instance: Instance) -> Spec:
+    """The spec that an instance was launched with.
+
+    Raises:
+        VmtoolError: it is not there, or another version of vmtool wrote it.
+    """
+    return as_launched(read_own_spec(instance.paths.spec), instance.record.digest if instance.record else "")
 
 
 def read_launch(reader: DeviceReader, state: State, spec: Spec, timeout: float | None = None, *,

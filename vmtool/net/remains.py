@@ -15,7 +15,7 @@ from pathlib import Path
 from vmtool.frozen import dataclass
 from vmtool.machine import Reader
 from vmtool.net.cni_facts import read_leases
-from vmtool.net.facts import read_attachments, read_networks
+from vmtool.net.facts import BRIDGES, read_attachments, read_networks
 from vmtool.net.iproute import read_objects
 from vmtool.net.iptables import Chain, Iptables, read_iptables, rule_words
 from vmtool.net.network import NETNS, RECORD, Attachment, Network, bridge_names, container_chains
@@ -116,8 +116,7 @@ class _Look:
         known = self.known.get(name)
         others = {network.bridge for network in self.known.values() if network.name != name}
         names = [known.bridge] if known else [*re.findall(r'"bridge": *"([^"]+)"', conflist), *bridge_names(name)]
-        existing = {str(item.get("ifname")) for item in read_objects(
-            self.reader, "ip", "-j", "link", "show", "type", "bridge")}
+        existing = {str(item.get("ifname")) for item in read_objects(self.reader, *BRIDGES)}
         yield from (bridge for bridge in dict.fromkeys(names) if bridge in existing - others)
 
     def files(self, name: str) -> Iterator[str]:

@@ -95,8 +95,8 @@ def parse(argv: Sequence[str]) -> Arguments:
     parser.add_argument("--model-key-resource", type=resource_name, metavar="NAME", help="its key's name at a broker")
     parser.add_argument("--model-key-broker", default="", metavar="URL", help="the broker's address")
     parser.add_argument("--model-key-ca", type=_base64, default="", metavar="BASE64", help="PEM of the broker's CAs")
-    parser.add_argument("--model-key-init-data", type=_base64, default="", metavar="BASE64", help="what the broker is "
-                        "told that the guest was made with")
+    parser.add_argument("--model-key-init-data", type=_base64, default="", metavar="BASE64", help="init data that "
+                        "the guest was made with, for the broker")
     parser.add_argument("--allow-unconfidential", action="store_true", help="ask the broker without any proof")
     parser.add_argument("--restart", choices=POLICIES, default=USUAL.policy, help="when a dead server is started again")
     parser.add_argument("--restart-backoff", type=_seconds, default=USUAL.backoff, metavar="SECONDS")

@@ -17,7 +17,7 @@ class RestartPolicy:
     """What is asked for.
 
     Args:
-        policy: "always" starts again whatever ended without being told to, "on-failure" what did not end with exit
+        policy: "always" starts again whatever ended and was not stopped, "on-failure" what did not end with exit
             status 0, "no" nothing.
         backoff: seconds before the first start of a row; each further one waits twice as long, `LONGEST_WAIT` at most.
         limit: starts in a row, without a steady time between them, before it is given up.

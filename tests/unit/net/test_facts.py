@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.recorded import Recorded
-from vmtool.net.facts import HostAddress, Listener, NetworkFacts, Route, read_network
+from vmtool.facts.recording import RecordingReader
+from vmtool.net.facts import HostAddress, Listener, NetworkFacts, Route, network_questions, read_network
 from vmtool.net.iptables import Published, target_of
 from vmtool.paths import State
 from vmtool.spec.published_port import Publish
@@ -25,6 +26,15 @@ def test_a_machine_of_which_nothing_can_be_read_has_no_network() -> None:
     facts = read_network(Recorded({}), STATE)
     assert facts == NetworkFacts()
     assert facts.plugins.missing == ("bridge", "host-local", "portmap", "firewall")
+
+
+@pytest.mark.parametrize("name", ["plain", "busy"])
+def test_every_program_that_is_started_ahead_is_asked(name: str) -> None:
+    """And none is left to be waited for alone."""
+    reader = RecordingReader(recorded(name))
+    started = set(network_questions(reader))
+    read_network(reader, STATE)
+    assert {words[0] for kind, *words in reader.reported if kind == "run"} == started
 
 
 def test_plain_host() -> None:

@@ -67,8 +67,7 @@ class MeasuredGuest:
         Raises:
             NotComputed: it hands none, or it cannot be read.
         """
-        if self.kernel is None:
-            raise NotComputed("the image's own boot loader measures what it starts")
+        self._require_kernel()
         return content(self.kernel, "kernel")
 
     def known_initrd(self) -> bytes | None:
@@ -77,9 +76,12 @@ class MeasuredGuest:
         Raises:
             NotComputed: there is no such kernel, or it cannot be read.
         """
+        self._require_kernel()
+        return content(self.initrd, "initrd") if self.initrd else None
+
+    def _require_kernel(self) -> None:
         if self.kernel is None:
             raise NotComputed("the image's own boot loader measures what it starts")
-        return content(self.initrd, "initrd") if self.initrd else None
 
 
 def content(path: Path | None, what: str) -> bytes:

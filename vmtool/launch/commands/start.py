@@ -11,11 +11,10 @@ from vmtool.errors import Refused, VmtoolError
 from vmtool.instance.promise import is_stopped
 from vmtool.instance.read import read_instance
 from vmtool.launch.commands.run import TIMEOUT, make_launch, note_canary, show_summary
+from vmtool.launch.facts import read_launched_spec
 from vmtool.paths import State
 from vmtool.plan import Plan
 from vmtool.proof.evidence import read_evidence
-from vmtool.spec.facts import read_own_spec
-from vmtool.stage.launch import as_launched
 
 
 @click.command()
@@ -26,7 +25,7 @@ from vmtool.stage.launch import as_launched
 def start_command(state: State, name: str, timeout: float | None, by_watch: bool) -> None:
     """Start an instance again that was stopped or has ended, with the spec that it was launched with and its key."""
     instance = read_instance(state, name)
-    spec = as_launched(read_own_spec(instance.paths.spec), instance.record.digest if instance.record else "")
+    spec = read_launched_spec(instance)
     started, doing = time.monotonic(), f"vmtool {'watch: ' if by_watch else ''}start {name}"
 
     def make() -> Plan:

@@ -21,16 +21,15 @@ from vmtool.instance.read import read_instance
 from vmtool.launch.commands.damage import explained, read_known
 from vmtool.launch.commands.ps import row_json
 from vmtool.launch.commands.run import TIMEOUT, make_launch, note_canary, show_summary
-from vmtool.launch.facts import read_launch
+from vmtool.launch.facts import read_launch, read_launched_spec
 from vmtool.launch.plan_upgrade import plan_upgrade, typed_command
 from vmtool.paths import State
 from vmtool.plan import Plan, Step, plan_lines, to_json
 from vmtool.proof.evidence import read_evidence
 from vmtool.proof.requirements import require_wish
-from vmtool.spec.facts import read_own_spec
 from vmtool.spec.load import read_spec
 from vmtool.spec.runtime import Spec
-from vmtool.stage.launch import Launch, as_launched, digest
+from vmtool.stage.launch import Launch, digest
 
 
 @click.command()
@@ -74,7 +73,7 @@ def make_upgrade(state: State, name: str, image: str | None, path: Path | None, 
         raise explained(machine, state, name, instance.damage)
     if instance.half_upgraded:
         raise interrupted(instance)
-    running = as_launched(read_own_spec(instance.paths.spec), instance.record.digest if instance.record else "")
+    running = read_launched_spec(instance)
     spec = wanted_spec(running, name, image, path)
     if instance.state != "running":
         return make_launch(state, spec, timeout, again="person")

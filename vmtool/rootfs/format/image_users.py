@@ -13,9 +13,8 @@ PATIENCE, PAUSE = 1.0, 0.1
 
 def lasting_users(reader: Reader, path: str, *, own: int) -> tuple[str, ...]:
     """As `read_users`, but for those who are about to go."""
-    for _ in range(int(PATIENCE / PAUSE)):
-        if not (found := read_users(reader, path, own=own)):
-            break
+    end = time.monotonic() + PATIENCE
+    while (found := read_users(reader, path, own=own)) and time.monotonic() < end:
         time.sleep(PAUSE)
     return found
 

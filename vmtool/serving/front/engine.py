@@ -63,7 +63,7 @@ class Engine(Pool):
         return str(min(60, max(1, math.ceil(self.expected - time.monotonic()))))
 
     def explain(self, error: Exception, seconds: float) -> Denied:
-        """What a client is told when there is no answer, which was waited for that long."""
+        """The refusal for a client that gets no answer, which was waited for that long."""
         if isinstance(error, TimeoutError):
             return Denied(504, f"no answer within {seconds:.0f} s")
         if isinstance(error, NotUp):

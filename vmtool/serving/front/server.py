@@ -43,7 +43,7 @@ class Handler(Protocol):
 async def serve(front: Front, listening: socket.socket, log: Callable[[str], None] = print,
                 manage: Manage | None = None, managed: socket.socket | None = None) -> None:
     """Serve HTTP on the socket until cancelled, and its host on another."""
-    # What asyncio reads at once, of peers and of the engine: its 256 KiB, for each connection, would be too many.
+    # What asyncio reads at once: its 256 KiB, for each connection, would be too many. A peer's connection has its own.
     asyncio.selector_events._SelectorSocketTransport.max_size = front.limits.buffered  # type: ignore[attr-defined]
     # What was imported stays; a collection that went through all of it would take 25 ms, in which nobody is served.
     gc.collect()

@@ -32,7 +32,7 @@ class Attester:
         title: what makes it, for a person.
         primary: evidence that vouches for these bytes (a digest), as JSON values.
         additional: evidence of devices that vouches for these bytes, as a JSON text; empty when there are none.
-        introduction: what the broker is told when it is asked for a challenge, by the protocol's `extra-params`.
+        introduction: what goes with the request for a challenge, in the protocol's `extra-params`.
         responded: from what the broker said to that, to further members of the primary evidence.
     """
 
