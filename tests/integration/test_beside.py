@@ -29,6 +29,20 @@ def test_each_is_asked_for_in_any_order_and_once() -> None:
     assert machine.run(SAYS)
 
 
+def test_what_runs_already_further_out_is_not_started_again() -> None:
+    machine, inside = LocalMachine(), ("sh", "-c", "echo inside")
+    with machine.beside((SAYS,)):
+        assert machine._beside is not None
+        child = machine._beside.running[SAYS].child
+        with machine.beside((SAYS, inside)):
+            assert list(machine._beside.running) == [inside]
+            said, other = machine.run(SAYS), machine.run(inside)
+            assert said and other
+            assert (said.out, other.out) == (f"said\n{child.pid}\n", "inside\n")
+        again = machine.run(SAYS)
+        assert again and again.out != said.out, "the inner block's end leaves the outer one"
+
+
 def test_what_nobody_asked_for_is_ended_with_the_block() -> None:
     machine = LocalMachine()
     begun = time.monotonic()

@@ -25,6 +25,15 @@ for bdf in {0}; do echo $bdf > /sys/bus/pci/drivers_probe; done"""
 BACK = """for bdf in {0}; do echo > /sys/bus/pci/devices/$bdf/driver_override
 echo $bdf > /sys/bus/pci/devices/$bdf/driver/unbind; echo $bdf > /sys/bus/pci/drivers_probe; done"""
 BEFORE = "/opt/before"
+BEFORE_TOOL = "/opt/vmtool-before"
+# With a state of its own: it does not read a later version's journals.
+TOOL = f"""#!/usr/bin/python3 -I
+import sys
+sys.path.insert(0, "{BEFORE}")
+sys.argv[1:1] = ["--state-dir", "/var/lib/vmtool-before"]
+from vmtool.cli.main import main
+main()
+"""
 # The bind's last action, in a process that has imported everything before its clock starts.
 PROOF = """import os, sys, time
 from pathlib import Path
@@ -71,11 +80,9 @@ def against_commit(vm: LabVm, bdfs: list[str], rounds: int, commit: str) -> None
     unpack = f"rm -rf {BEFORE} && mkdir -p {BEFORE} && tar -x -C {BEFORE}"
     vm.run(["sh", "-c", unpack], stdin=packed_commit(commit))
     names = " ".join(bdfs)
-    # The checkout's own directory is named by a .pth file, and comes after PYTHONPATH.
-    tools = {"before": f"PYTHONPATH={BEFORE} python3 -m vmtool", "now": "python3 -m vmtool"}
-    where = {name: vm.sh(tool.removesuffix("-m vmtool") + "-c 'import vmtool; print(vmtool.__path__[0])'")
-             for name, tool in tools.items()}
-    print(f"before: {commit}; modules: {where}", flush=True)
+    vm.put(BEFORE_TOOL, TOOL.encode(), 0o755)
+    tools = {"before": BEFORE_TOOL, "now": "vmtool"}
+    print(f"before: {commit}", flush=True)
     taken: dict[str, list[float]] = {name: [] for name in (*tools, "list before", "list now", "proof")}
     for _ in range(rounds):
         for name, tool in tools.items():

@@ -35,7 +35,8 @@ FILES = {
     "etc/systemd/system/serial-getty@ttyS0.service.d/login.conf":
         "[Service]\nExecStart=\nExecStart=-/sbin/agetty --autologin root --keep-baud 115200 %I linux\n",
     "usr/local/lib/python3.11/dist-packages/vmtool-checkout.pth": f"{CHECKOUT}\n",
-    "usr/local/bin/vmtool": "#!/bin/sh\nexec python3 -m vmtool \"$@\"\n",
+    # As scripts/setup installs it: a Python that is not isolated would start a second one.
+    "usr/local/bin/vmtool": "#!/usr/bin/python3 -I\nfrom vmtool.cli.main import main\nmain()\n",
 }
 # In the order in which busybox must insert them, each after what it depends on.
 INITRAMFS_MODULES = ("virtio_pci", "virtio_blk", "ext4", "crc32c_generic")

@@ -82,8 +82,8 @@ class LabVm:
         return self.start(argv, deadline=deadline, stdin=stdin, env=env, cwd=cwd).wait(deadline + 30)
 
     def vmtool(self, *words: str | os.PathLike[str], deadline: float = 120.0) -> Output:
-        """Run this checkout's vmtool in the guest."""
-        return self.run(["python3", "-m", "vmtool", *words], deadline)
+        """Run this checkout's vmtool in the guest, in an isolated Python as scripts/setup installs it."""
+        return self.run(["vmtool", *words], deadline)
 
     def sh(self, script: str, deadline: float = 60.0) -> str:
         """Run lines of shell that must succeed, and give what they print without the last newline."""

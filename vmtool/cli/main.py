@@ -22,7 +22,7 @@ from vmtool.paths import State
 # name -> (module below vmtool, the line of --help). The command in the module is named like the command.
 COMMANDS = {
     "doctor": ("doctor.commands", "Look whether this host can do it; every finding has a hint."),
-    "plan": ("launch.commands.run", "Show what `run` would do."),
+    "plan": ("launch.commands.plan", "Show what `run` would do."),
     "spec": ("spec.commands", "Explain runtime.yaml: keys, examples, a schema for editors."),
     "run": ("launch.commands.run", "Start the runtime of a spec and prove that it answers."),
     "ps": ("launch.commands.ps", "List the instances."),

@@ -49,16 +49,24 @@ def read_host(reader: HostReader, state_root: Path | str, guests: bool = True) -
             QEMU and libvirt are unknown.
     """
     cpu = read_cpu(reader)
-    with reader.beside(questions(reader, cpu, guests)):
+    with reader.beside((*questions(reader), *(guest_questions(reader, cpu) if guests else ()))):
         return _read(reader, cpu, Path(state_root), guests)
 
 
-def questions(reader: Reader, cpu: CpuFacts, guests: bool) -> tuple[tuple[str, ...], ...]:
+def questions(reader: Reader) -> tuple[tuple[str, ...], ...]:
     """The programs that take longest to say something, and that nothing else looks for: a `containerd --version` that
     runs meanwhile could be taken for the daemon."""
-    found = map(reader.which, ("ctr", "runc", *((f"qemu-system-{cpu.arch}", "virsh") if guests else ())))
-    return (*((PROBE,) if guests else ()), *((program, "--version") for program in found if program),
-            *network_questions(reader))
+    return (*versions(reader, "ctr", "runc"), *network_questions(reader))
+
+
+def guest_questions(reader: Reader, cpu: CpuFacts) -> tuple[tuple[str, ...], ...]:
+    """The same, where guests are to run."""
+    return (PROBE, *versions(reader, f"qemu-system-{cpu.arch}", "virsh"))
+
+
+def versions(reader: Reader, *programs: str) -> tuple[tuple[str, str], ...]:
+    """What asks those that are there for their versions."""
+    return tuple((program, "--version") for program in map(reader.which, programs) if program)
 
 
 def _read(reader: Reader, cpu: CpuFacts, state_root: Path, guests: bool) -> HostFacts:

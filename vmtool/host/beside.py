@@ -41,16 +41,21 @@ class Running:
 
 
 class Beside:
-    """Programs that are started at once; what nobody asked for until the end of the block is ended there."""
+    """Programs that are started at once; what nobody asked for until the end of the block is ended there.
 
-    def __init__(self, programs: Sequence[Argv]) -> None:
+    Args:
+        outer: the block that this one is in; what runs there already is not started twice.
+    """
+
+    def __init__(self, programs: Sequence[Argv], outer: Beside | None = None) -> None:
         self.running: dict[Argv, Running] = {}
-        self.programs = programs
+        self.outer = outer
+        self.programs = [argv for argv in dict.fromkeys(programs) if not (outer and outer.is_running(argv))]
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
             stack.push(self)
-            for argv in dict.fromkeys(self.programs):
+            for argv in self.programs:
                 with contextlib.suppress(ProgramMissing):
                     self.running[argv] = _started(argv)
             stack.pop_all()
@@ -62,6 +67,10 @@ class Beside:
             program.close()
         self.running.clear()
 
+    def is_running(self, argv: Argv) -> bool:
+        """Whether it was started, here or further out, and nobody has asked for it."""
+        return argv in self.running or bool(self.outer and self.outer.is_running(argv))
+
     def output(self, argv: Argv, deadline: float) -> Output | None:
         """What a program printed; None when it is none of these, or was asked for before.
 
@@ -70,7 +79,7 @@ class Beside:
         """
         program = self.running.pop(argv, None)
         if program is None:
-            return None
+            return self.outer.output(argv, deadline) if self.outer else None
         with contextlib.closing(program):
             return program.end(argv, deadline)
 

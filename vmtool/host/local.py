@@ -106,11 +106,12 @@ class LocalMachine:
     def beside(self, programs: Sequence[tuple[str, ...]]) -> Iterator[None]:
         from vmtool.host.beside import Beside  # few need it
 
+        outer = self._beside
         try:
-            with Beside(programs) as self._beside:
+            with Beside(programs, outer) as self._beside:
                 yield
         finally:
-            self._beside = None
+            self._beside = outer
 
     def udev(self, path: str, deadline: float = 2.0) -> Mapping[str, str]:
         from vmtool.host import udev  # few need it

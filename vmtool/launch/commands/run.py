@@ -1,12 +1,10 @@
-"""`vmtool plan` and `vmtool run`: read the spec, read the facts, make the plan, show or apply it."""
+"""`vmtool run`: read the spec, read the facts, make the plan, apply it."""
 
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Iterable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -15,47 +13,22 @@ import click
 from vmtool.bundle.observed import ObservingReader
 from vmtool.claims import Claim
 from vmtool.cli.apply_plan import apply_plan
-from vmtool.cli.numbers import Seconds
-from vmtool.cli.output import print_json
 from vmtool.errors import VmtoolError
-from vmtool.facts.recording import RecordingReader
 from vmtool.host import event_log, locks
 from vmtool.host.local import LocalHost, LocalMachine
 from vmtool.instance.instance import Paths
 from vmtool.instance.read import read_instance
 from vmtool.launch.claims import read_claims
-from vmtool.launch.facts import read_launch
+from vmtool.launch.commands.make_plan import make_plan
+from vmtool.launch.commands.plan import SPEC, TIMEOUT, plan_command
 from vmtool.launch.keep_answer import keep_answer
-from vmtool.launch.pipeline import plan_launch
 from vmtool.paths import State
-from vmtool.plan import Plan, plan_lines, to_json
+from vmtool.plan import Plan
 from vmtool.proof.evidence import keep_evidence, read_evidence
 from vmtool.proof.requirements import require_wish
 from vmtool.proof.view import show_claims
 from vmtool.spec.facts import read_own_spec
 from vmtool.spec.load import read_spec
-from vmtool.spec.runtime import Spec
-from vmtool.stage.launch import Again
-
-SPEC = click.argument("spec", type=click.Path(path_type=Path), metavar="SPEC.yaml")
-TIMEOUT = click.option("--timeout", type=Seconds(1), help="Seconds until /health must answer.")
-
-
-@click.command()
-@SPEC
-@TIMEOUT
-@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
-@click.option("--exit-code", is_flag=True, help="Exit with 5 when there is something to do.")
-@click.pass_obj
-def plan_command(state: State, spec: Path, timeout: float | None, as_json: bool, exit_code: bool) -> None:
-    """Show what `run` would do, as an exact runbook."""
-    plan = make_plan(state, spec, timeout)
-    if as_json:
-        print_json(plan=to_json(plan))
-    else:
-        click.echo("\n".join(plan_lines(plan)))
-    if exit_code and plan.changes:
-        sys.exit(5)
 
 
 @click.command()
@@ -73,24 +46,12 @@ def run_command(ctx: click.Context, spec: Path, timeout: float | None, dry_run: 
     name = read_spec(spec).name
     started, doing = time.monotonic(), f"vmtool run {name}"
     try:
-        plan = apply_plan(state, state.instance(name), doing, lambda: make_plan(state, spec, timeout),
+        plan = apply_plan(state, state.instance(name), doing, lambda: make_plan(LocalMachine(), state, spec, timeout),
                           keep=keep_on_failure)
     except VmtoolError as error:
         error.hint = error.hint or f"vmtool logs {name}"
         raise
     show_summary(state, name, plan, time.monotonic() - started)
-
-
-def make_plan(state: State, path: Path, timeout: float | None) -> Plan:
-    """Spec and facts to plan."""
-    return make_launch(state, read_spec(path), timeout)
-
-
-def make_launch(state: State, spec: Spec, timeout: float | None = None, *, again: Again = "") -> Plan:
-    """Read the facts, and plan the launch."""
-    reader = RecordingReader(LocalMachine(), spec.secret_files)
-    plan = plan_launch(*read_launch(reader, state, spec, timeout, again=again))
-    return replace(plan, facts=reader.recorded())
 
 
 def note_canary(paths: Paths, claims: Iterable[Claim]) -> None:

@@ -8,9 +8,12 @@ import click
 
 from vmtool.cli.apply_plan import apply_plan
 from vmtool.errors import Refused, VmtoolError
+from vmtool.host.local import LocalMachine
 from vmtool.instance.promise import is_stopped
 from vmtool.instance.read import read_instance
-from vmtool.launch.commands.run import TIMEOUT, make_launch, note_canary, show_summary
+from vmtool.launch.commands.make_plan import make_launch
+from vmtool.launch.commands.plan import TIMEOUT
+from vmtool.launch.commands.run import note_canary, show_summary
 from vmtool.launch.facts import read_launched_spec
 from vmtool.paths import State
 from vmtool.plan import Plan
@@ -32,7 +35,7 @@ def start_command(state: State, name: str, timeout: float | None, by_watch: bool
         # Under the lock: a person who stops it just now is faster, or waits for the end of this.
         if by_watch and is_stopped(instance.paths):
             raise Refused(f"{name} was stopped", hint=f"vmtool start {name}")
-        return make_launch(state, spec, timeout, again="watch" if by_watch else "person")
+        return make_launch(LocalMachine(), state, spec, timeout, again="watch" if by_watch else "person")
 
     try:
         plan = apply_plan(state, instance.paths.directory, doing, make)

@@ -19,8 +19,10 @@ from vmtool.instance.instance import Instance
 from vmtool.instance.promise import in_between, interrupted
 from vmtool.instance.read import read_instance
 from vmtool.launch.commands.damage import explained, read_known
+from vmtool.launch.commands.make_plan import make_launch
+from vmtool.launch.commands.plan import TIMEOUT
 from vmtool.launch.commands.ps import row_json
-from vmtool.launch.commands.run import TIMEOUT, make_launch, note_canary, show_summary
+from vmtool.launch.commands.run import note_canary, show_summary
 from vmtool.launch.facts import read_launch, read_launched_spec
 from vmtool.launch.plan_upgrade import plan_upgrade, typed_command
 from vmtool.paths import State
@@ -76,7 +78,7 @@ def make_upgrade(state: State, name: str, image: str | None, path: Path | None, 
     running = read_launched_spec(instance)
     spec = wanted_spec(running, name, image, path)
     if instance.state != "running":
-        return make_launch(state, spec, timeout, again="person")
+        return make_launch(LocalMachine(), state, spec, timeout, again="person")
     reader = RecordingReader(machine)
     launch, host = read_launch(reader, state, spec, timeout, upgrade=True)
     if (image or path) and same(launch, instance):
