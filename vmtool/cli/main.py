@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -75,6 +76,9 @@ def vmtool(ctx: click.Context, state_dir: str | None) -> None:
 
 def main() -> None:
     """Entry point of the program."""
+    # Most of what a command makes it keeps until its end: to look through all of it again and again while it is
+    # imported (every 700 objects, by default) was a twentieth of its time.
+    gc.set_threshold(50_000, 20, 20)
     try:
         run_isolated()
     except SystemExit as end:

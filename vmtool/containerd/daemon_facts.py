@@ -39,7 +39,10 @@ def read_daemon(reader: Reader) -> Daemon | None:
 
 
 def _is_containerd(reader: Reader, pid: int) -> bool:
-    """A recorded host has no users of processes; a process that lives always has one."""
+    """A recorded host has no users of processes; a process that lives always has one. One that is asked for its
+    version is no daemon."""
+    if "--version" in (reader.text(f"/proc/{pid}/cmdline") or "").split("\0"):
+        return False
     program = reader.link(f"/proc/{pid}/exe")
     return ((reader.text(f"/proc/{pid}/comm") or "").strip() == "containerd" and user_of(reader, pid) in (0, None)
             and posixpath.basename((program or "containerd").removesuffix(" (deleted)")) == "containerd")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from vmtool.containerd.daemon_facts import ADDRESS
+from vmtool.facts.versions import read_version, versions
 from vmtool.frozen import dataclass
 from vmtool.machine import Reader
 
@@ -43,15 +44,24 @@ class RuncFacts:
     version: str | None
 
 
+def containerd_questions(reader: Reader) -> tuple[tuple[str, ...], ...]:
+    """The programs that `read_containerd` and `read_runc` run whatever is there."""
+    return (_kind_of(ADDRESS), *versions(reader, "containerd", "ctr", "runc"))
+
+
+def _kind_of(address: str) -> tuple[str, ...]:
+    return ("stat", "-c", "%F", address)
+
+
 def read_containerd(reader: Reader, address: str = ADDRESS) -> ContainerdFacts:
     """Look for the binaries and ask the daemon on `address`, if there is one."""
     binary, ctr = reader.which("containerd"), reader.which("ctr")
     answers, server, snapshotters = _ask(reader, ctr, address)
     return ContainerdFacts(
         binary=binary,
-        version=_version(reader, binary, r"containerd \S+ v?(\S+)"),
+        version=read_version(reader, binary, r"containerd \S+ v?(\S+)"),
         ctr=ctr,
-        ctr_version=_version(reader, ctr, r"ctr \S+ v?(\S+)"),
+        ctr_version=read_version(reader, ctr, r"ctr \S+ v?(\S+)"),
         shim=reader.which(SHIM),
         address=address,
         answers=answers,
@@ -62,25 +72,19 @@ def read_containerd(reader: Reader, address: str = ADDRESS) -> ContainerdFacts:
 
 def imports_by_daemon(reader: Reader) -> bool:
     """Whether `ctr images import` lets the daemon import, unless it is told otherwise: the option came with 1.7."""
-    version = _version(reader, reader.which("ctr"), r"ctr \S+ v?(\d+\.\d+)") or "0.0"
+    version = read_version(reader, reader.which("ctr"), r"ctr \S+ v?(\d+\.\d+)") or "0.0"
     return tuple(map(int, version.split("."))) >= (1, 7)
 
 
 def read_runc(reader: Reader) -> RuncFacts:
     """Look for runc and its version."""
     binary = reader.which("runc")
-    return RuncFacts(binary, _version(reader, binary, r"runc version (\S+)"))
-
-
-def _version(reader: Reader, program: str | None, pattern: str) -> str | None:
-    output = reader.run((program, "--version")) if program else None
-    found = re.search(pattern, output.out) if output else None
-    return found[1] if found else None
+    return RuncFacts(binary, read_version(reader, binary, r"runc version (\S+)"))
 
 
 def _ask(reader: Reader, ctr: str | None, address: str) -> tuple[bool | None, str | None, tuple[str, ...]]:
     """Whether the daemon answers, its version, its snapshotters. ctr tries until its own timeout, hence one second."""
-    looked = reader.run(("stat", "-c", "%F", address))
+    looked = reader.run(_kind_of(address))
     if looked and looked.status != 0:
         # Its directory is often closed to ordinary users; then nobody knows whether it is there.
         return (None if "Permission denied" in looked.err else False), None, ()

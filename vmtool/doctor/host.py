@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vmtool.containerd.facts import ContainerdFacts, RuncFacts, read_containerd, read_runc
+from vmtool.containerd.facts import ContainerdFacts, RuncFacts, containerd_questions, read_containerd, read_runc
 from vmtool.facts.cpu import CpuFacts, read_cpu, read_is_root
-from vmtool.facts.kernel import KernelFacts, read_kernel
+from vmtool.facts.kernel import KernelFacts, kernel_questions, read_kernel
 from vmtool.facts.kvm import PROBE, KvmFacts, read_kvm
 from vmtool.facts.memory import CgroupFacts, DiskFacts, MemoryFacts, read_cgroups, read_disk, read_memory
+from vmtool.facts.versions import versions
 from vmtool.frozen import dataclass
 from vmtool.gpu.iommu import IommuFacts, read_iommu
 from vmtool.kata.shims import KataFacts, read_kata
@@ -54,19 +55,13 @@ def read_host(reader: HostReader, state_root: Path | str, guests: bool = True) -
 
 
 def questions(reader: Reader) -> tuple[tuple[str, ...], ...]:
-    """The programs that take longest to say something, and that nothing else looks for: a `containerd --version` that
-    runs meanwhile could be taken for the daemon."""
-    return (*versions(reader, "ctr", "runc"), *network_questions(reader))
+    """Most of the programs that `read_host` runs."""
+    return (*containerd_questions(reader), *kernel_questions(reader), *network_questions(reader))
 
 
 def guest_questions(reader: Reader, cpu: CpuFacts) -> tuple[tuple[str, ...], ...]:
     """The same, where guests are to run."""
     return (PROBE, *versions(reader, f"qemu-system-{cpu.arch}", "virsh"))
-
-
-def versions(reader: Reader, *programs: str) -> tuple[tuple[str, str], ...]:
-    """What asks those that are there for their versions."""
-    return tuple((program, "--version") for program in map(reader.which, programs) if program)
 
 
 def _read(reader: Reader, cpu: CpuFacts, state_root: Path, guests: bool) -> HostFacts:

@@ -11,6 +11,10 @@ from vmtool.machine import Reader
 OPTIONS = ("OVERLAY_FS", "NET_NS", "PID_NS", "UTS_NS", "IPC_NS", "VETH", "BRIDGE", "NF_NAT", "SECCOMP_FILTER", "MEMCG",
            "CFS_BANDWIDTH", "CGROUP_PIDS", "KVM", "VHOST_NET", "VHOST_VSOCK", "VFIO", "VFIO_PCI", "VFIO_IOMMU_TYPE1",
            "VFIO_DEVICE_CDEV", "IOMMUFD", "DM_VERITY", "KVM_AMD_SEV", "INTEL_TDX_HOST")
+PAGE_SIZE = ("getconf", "PAGESIZE")
+# The running kernel's own copy of its configuration.
+RUNNING = "/proc/config.gz"
+UNPACKED = ("zcat", RUNNING)
 
 
 @dataclass(frozen=True)
@@ -45,12 +49,17 @@ class KernelFacts:
         return None
 
 
+def kernel_questions(reader: Reader) -> tuple[tuple[str, ...], ...]:
+    """The programs that `read_kernel` runs."""
+    return (PAGE_SIZE, *((UNPACKED,) if reader.exists(RUNNING) else ()))
+
+
 def read_kernel(reader: Reader) -> KernelFacts:
     """Read /proc and the kernel's configuration."""
     release = (reader.text("/proc/sys/kernel/osrelease") or "").strip()
     uname = None if release else reader.run(("uname", "-r"))
     release = uname.out.strip() if uname else release
-    page = reader.run(("getconf", "PAGESIZE"))
+    page = reader.run(PAGE_SIZE)
     text, source = _config(reader, release)
     return KernelFacts(
         release=release,
@@ -65,10 +74,10 @@ def read_kernel(reader: Reader) -> KernelFacts:
 
 def _config(reader: Reader, release: str) -> tuple[str, str | None]:
     """The configuration's text and its file; the running kernel's own copy is believed first."""
-    if reader.exists("/proc/config.gz"):
-        unpacked = reader.run(("zcat", "/proc/config.gz"))
+    if reader.exists(RUNNING):
+        unpacked = reader.run(UNPACKED)
         if unpacked and unpacked.status == 0:
-            return unpacked.out, "/proc/config.gz"
+            return unpacked.out, RUNNING
     for path in (f"/boot/config-{release}", f"/lib/modules/{release}/config", f"/lib/modules/{release}/build/.config"):
         text = reader.text(path)
         if text:

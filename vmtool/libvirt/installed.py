@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
-
 from vmtool.facts.kernel import read_kernel
+from vmtool.facts.versions import read_version
 from vmtool.frozen import dataclass
 from vmtool.machine import Reader
 
 SOCKET = "/run/libvirt/libvirt-sock"
 # The first with <driver iommufd='yes'/> (formatdomain), and with -object iommufd and devices by descriptor.
 IOMMUFD_LIBVIRT, IOMMUFD_QEMU = (12, 1), (9, 0)
+VERSION = r"\b(\d+\.\d+(?:\.\d+)?)\b"
 # Distributions of the RPM family install QEMU outside of PATH.
 KVM_PROGRAM = "/usr/libexec/qemu-kvm"
 
@@ -37,7 +37,7 @@ def read_hypervisor(reader: Reader, arch: str, *, versions: bool = True) -> Hype
     """Look for the programs and, when `versions`, ask theirs: QEMU takes longer to say it than all else of a host."""
     qemu = reader.which(f"qemu-system-{arch}") or (KVM_PROGRAM if reader.exists(KVM_PROGRAM) else None)
     virsh = reader.which("virsh")
-    asked = [_version(reader, program) if versions else None for program in (qemu, virsh)]
+    asked = [read_version(reader, program, VERSION) if versions else None for program in (qemu, virsh)]
     return HypervisorFacts(qemu, asked[0], virsh, asked[1], reader.exists(SOCKET))
 
 
@@ -55,9 +55,3 @@ def has_iommufd(reader: Reader, hypervisor: HypervisorFacts) -> bool:
 def numbers(version: str | None) -> tuple[int, ...]:
     """The first two numbers of a version; none of one that is unknown."""
     return tuple(int(part) for part in (version or "").split(".")[:2] if part.isdecimal())
-
-
-def _version(reader: Reader, program: str | None) -> str | None:
-    output = reader.run((program, "--version")) if program else None
-    found = re.search(r"\b(\d+\.\d+(\.\d+)?)\b", output.out) if output else None
-    return found[1] if found else None
