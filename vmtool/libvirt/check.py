@@ -52,6 +52,9 @@ def _boot(request: Libvirt, tee: Tee | None) -> Iterator[Finding]:
     if request.tpm and not request.firmware:
         yield wrong_input("libvirt.firmware.tpm", "a firmware measures into the TPM: name one, such as "
                           "/usr/share/OVMF/OVMF_CODE_4M.fd of Debian's ovmf", place="spec.runtime.libvirt.firmware")
+    if request.device_tree and (request.boot == "firmware" or not tee or not tee.measures_device_tree):
+        yield wrong_input("libvirt.device-tree.unused", "only virtCCA measures it, where QEMU loads the kernel (boot: "
+                          "kernel)", place="spec.runtime.libvirt.device_tree")
     if request.tpm and tee:
         yield wrong_input("libvirt.tpm.tee", f"the host runs this TPM, so it proves nothing of a guest in {tee.name}",
                           place="spec.runtime.libvirt.tpm")

@@ -103,10 +103,11 @@ def read_domain(reader: Reader, spec: Spec, model: ModelFacts | None, cpu: CpuFa
     findings: list[Finding] = []
     image, manifest = _image(reader, spec.spec.runtime.libvirt, findings)
     machine = BY_DEBIAN[manifest.architecture].machine if manifest else cpu.arch
-    firmware = spec.spec.runtime.libvirt.firmware
-    if firmware and not reader.exists(str(firmware)):
-        findings.append(wrong_input("libvirt.firmware.absent", f"{firmware}: no such file",
-                                    place="spec.runtime.libvirt.firmware"))
+    wanted = spec.spec.runtime.libvirt
+    for key, path in (("firmware", wanted.firmware), ("device_tree", wanted.device_tree)):
+        if path and not reader.exists(str(path)):
+            findings.append(wrong_input(f"libvirt.{key.replace('_', '-')}.absent", f"{path}: no such file",
+                                        place=f"spec.runtime.libvirt.{key}"))
     own = machine == cpu.arch
     emulator = hypervisor.qemu if own else reader.which(f"qemu-system-{machine}")
     busybox, tools = _busybox(reader, cache, machine, own), _tools(reader, cache)

@@ -33,7 +33,7 @@ def measured_guest(body: Body, made: LaunchDomain, image: str) -> MeasuredGuest:
         cmdline=Kernel(made.kernel, None, words).cmdline if direct else None, vcpus=math.ceil(body.resources.cpus),
         memory=body.resources.memory, machine=machine_of(facts.architecture, body.runtime.tee, settings.machine),
         tpm=settings.tpm, qemu=facts.qemu_version, signature=facts.signature, image=image,
-        root_hashes=dict(_root_hashes(body, made)))
+        root_hashes=dict(_root_hashes(body, made)), device_tree=settings.device_tree)
 
 
 def _root_hashes(body: Body, made: LaunchDomain) -> Iterator[tuple[str, str]]:

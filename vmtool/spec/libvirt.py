@@ -28,6 +28,8 @@ class Libvirt(BaseModel):
         verity: whether the guest holds each disk against its root hash; with a TEE when left out; e.g. `true`
         tpm: whether the guest has a software TPM 2.0 (swtpm), into which its firmware measures what it starts; the host
             runs it, so it proves nothing against the host; e.g. `true`
+        device_tree: what QEMU dumps for a guest like this one (-machine dumpdtb=FILE); virtCCA measures it, so without
+            one no RIM is known before the start; e.g. `/etc/vmtool/guest.dtb`
         machine: QEMU's machine type; q35, virt, or for virtCCA virt-8.2 when left out; e.g. `q35`
     """
 
@@ -41,4 +43,5 @@ class Libvirt(BaseModel):
     kernel_params: tuple[Word, ...] = ()
     verity: bool | None = None
     tpm: bool = False
+    device_tree: HostPath | None = None
     machine: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")] | None = None

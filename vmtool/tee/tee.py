@@ -94,7 +94,8 @@ class LibvirtTee:
         kernel_words: that the guest's kernel gets.
         private_memory: the guest's memory is a memfd, of which the host shares parts only.
         ioapic: driver of the I/O APIC; empty for the usual one.
-        object: what QEMU gets beside the domain's description; empty for nothing.
+        object: what QEMU gets beside the domain's description; machine_options: the same, of its machine; empty for
+            nothing.
     """
 
     security: str
@@ -106,6 +107,7 @@ class LibvirtTee:
     private_memory: bool = False
     ioapic: str = ""
     object: str = ""
+    machine_options: str = ""
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,7 @@ class Tee:
         guest_node: what a guest in it has, as its kernel names it; `host_node` is the device in /dev that QEMU opens.
         cpu_flag: that such a guest shows in /proc/cpuinfo; empty for none.
         measures_firmware: the firmware is measured, and loads the kernel that QEMU hands it.
+        measures_device_tree: the tree is measured that QEMU makes for the guest.
         needs_iommu: no guest starts without one.
         encrypts_gpu_link: a GPU with a confidential mode encrypts what goes over the bus.
         needs_patches: only patched programs know it; others boot an ordinary VM, and say nothing.
@@ -137,6 +140,7 @@ class Tee:
     host_node: str = ""
     cpu_flag: str = ""
     measures_firmware: bool = False
+    measures_device_tree: bool = False
     needs_iommu: bool = False
     encrypts_gpu_link: bool = False
     needs_patches: bool = False

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 TMM = "/sys/kernel/tmm"
 GUEST_WORD = "virtcca_cvm_guest=1"
+# Of its vCPUs; both are measured.
+SVE_BITS, PMU_COUNTERS = 128, 1
 
 
 def read_virtcca(reader: Reader, cpu: CpuFacts, kvm: KvmFacts) -> TeeSupport:
@@ -48,9 +50,12 @@ VIRTCCA = Tee(
     KataTee("3.15-virtcca", guest_word=GUEST_WORD, least_memory=1 << 30, most_devices=14),
     # Its type is in openEuler's patched libvirt only, and its QEMU has it in this version of the machine only. The
     # words are the virtCCA guide's.
-    LibvirtTee("cvm", machine="virt-8.2", object="tmm-guest,id=tmm0,sve-vector-length=128,num-pmu-counters=1",
+    LibvirtTee("cvm", machine="virt-8.2",
+               object=f"tmm-guest,id=tmm0,sve-vector-length={SVE_BITS},num-pmu-counters={PMU_COUNTERS}",
+               # Random seeds in the device tree would make each start another measurement.
+               machine_options="dtb-randomness=off",
                kernel_words=("swiotlb=262144,force", "cma=64M", GUEST_WORD, "cvm_guest=1", "kaslr.disabled=1")),
-    needs_iommu=True, needs_patches=True,
+    measures_device_tree=True, needs_iommu=True, needs_patches=True,
     # The command line is the public virtCCA guide's.
     kernel=KernelNeeds(
         (("virtcca_cvm_host", "1"), ("arm_smmu_v3.disable_ecmdq", "1"), ("vfio_pci.disable_idle_d3", "1")),

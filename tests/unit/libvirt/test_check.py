@@ -46,6 +46,8 @@ BAD: list[tuple[str, Spec, DomainFacts, type[VmtoolError], str]] = [
      "is not used when QEMU loads the kernel"),
     ("an unused firmware in virtCCA", wish("virtcca", libvirt={"firmware": "/f"}), facts("virtcca"), Refused,
      "is not used when QEMU loads the kernel"),
+    ("a device tree that nothing measures", wish("snp", libvirt={"device_tree": "/t"}), facts("snp"), Refused,
+     "spec.runtime.libvirt.device_tree: only virtCCA measures it"),
     ("a TPM that nothing measures into", wish(libvirt={"tpm": True}), facts(swtpm=True), Refused,
      "spec.runtime.libvirt.firmware: a firmware measures into the TPM"),
     ("a software TPM in a TEE", wish("snp", libvirt={"tpm": True}), facts("snp", swtpm=True), Refused,

@@ -14,6 +14,7 @@ from vmtool.attest.measure.launch_digest import launch_digest
 from vmtool.attest.measure.mrtd import compute_mrtd
 from vmtool.attest.measure.software_tpm import BANK, STUB, registers
 from vmtool.attest.measure.trust_domain import rtmr1, rtmr2
+from vmtool.attest.measure.virtcca_guest import virtcca_rim
 from vmtool.attest.reference import MEASURED
 from vmtool.frozen import dataclass
 from vmtool.tee.snp import SNP
@@ -84,8 +85,7 @@ def _evidence(guest: MeasuredGuest) -> Iterator[Value]:
     if guest.tee == TDX.name:
         yield from _tdx(guest)
     if guest.tee == VIRTCCA.name:
-        yield (VIRTCCA.name, "rim"), lambda: _not("the device tree that QEMU makes for the guest is measured too, and "
-                                                  "openEuler's QEMU alone knows it")
+        yield (VIRTCCA.name, "rim"), lambda: virtcca_rim(guest)
     if guest.tpm:
         yield from ((("tpm", "pcrs", BANK, number), make) for number, make in registers(guest))
     if guest.tee == NONE and not guest.tpm:

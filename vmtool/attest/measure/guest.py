@@ -12,6 +12,7 @@ from vmtool.frozen import dataclass
 
 # Of a firmware, a kernel or an initramfs.
 LARGEST = 1 << 30
+MIB = 1 << 20
 Signature = tuple[int, int, int]
 
 
@@ -28,10 +29,11 @@ class MeasuredGuest:
         firmware, kernel, initrd: files; None for none.
         cmdline: the kernel's; None when it is not known before the start, and `unknown` says why.
         signature: family, model and stepping that its processors show; None when unknown.
-        memory: bytes.
+        memory: bytes; libvirt rounds them up to MiB (`given_memory`).
         machine: QEMU's type; qemu: its version, empty when unknown.
         image: digest of the workload's container image; root_hashes: of its disks, by their names.
         init_data: the text that it is made with; empty for none.
+        device_tree: file with that of a guest like it, as QEMU dumps it; None for none.
     """
 
     tee: str
@@ -50,6 +52,11 @@ class MeasuredGuest:
     signature: Signature | None = None
     image: str = ""
     root_hashes: Mapping[str, str] = field(default_factory=dict)
+    device_tree: Path | None = None
+
+    @property
+    def given_memory(self) -> int:
+        return -(-self.memory // MIB) * MIB
 
     def known_cmdline(self) -> str:
         """The kernel's command line.

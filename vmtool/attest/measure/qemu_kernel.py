@@ -21,7 +21,6 @@ LOADED_HIGH, CAN_USE_HEAP, ANYWHERE = 0x01, 0x80, 0x02
 QEMU_LOADER, REAL_MODE, COMMAND_LINE_AT = 0xb0, 0x10000, 0x20000
 # What QEMU keeps for ACPI tables at the end of the memory below 4 GiB.
 ACPI = 0x28000
-MIB = 1 << 20
 # Type of machine -> from which size on its memory is split, and how much of it then lies below 4 GiB.
 SPLITS = {"q35": (0xb0000000, 0x80000000), "pc": (0xe0000000, 0xc0000000)}
 MACHINE = re.compile(r"pc-(q35|i440fx)-(?!1\.)")
@@ -82,11 +81,10 @@ def _filled_in(kernel: bytes, initrd: int | None, below: int) -> bytes:
 
 
 def _below_4g(guest: MeasuredGuest) -> int:
-    """How much of the guest's memory lies below 4 GiB; libvirt rounds its size up to MiB."""
-    memory = -(-guest.memory // MIB) * MIB
+    """How much of the guest's memory lies below 4 GiB."""
     found = MACHINE.match(guest.machine)
     board = guest.machine if guest.machine in SPLITS else {"q35": "q35", "i440fx": "pc"}[found[1]] if found else ""
     if not board:
         raise NotComputed(f"where QEMU's machine {guest.machine} has its memory is not known")
     split, below = SPLITS[board]
-    return below if memory >= split else memory
+    return below if guest.given_memory >= split else guest.given_memory
