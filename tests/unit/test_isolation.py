@@ -74,6 +74,7 @@ LOOKERS = {
     "rootfs/recipe/load.py": "a path with a ~ in a recipe that a person named", "spec/load.py": "likewise, a spec",
     "serving/child.py": IN_A_CONTAINER, "serving/encrypted/prepare.py": IN_A_CONTAINER,
     "serving/encrypted/process.py": IN_A_CONTAINER, "serving/encrypted/receive.py": IN_A_CONTAINER,
+    "serving/encrypted/tensors.py": "libc, which every process has loaded",
     "serving/evidence/nvml.py": "NVIDIA's binding, in the guest's own Python",
     "connect/policy.py": "a path with a ~ in a policy that a person named",
     "serving/entrypoint.py": IN_A_CONTAINER, "serving/train_canary.py": IN_A_CONTAINER,

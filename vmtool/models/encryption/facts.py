@@ -15,7 +15,7 @@ from vmtool.models.encryption.progress import Done, SourceState, read_done
 from vmtool.serving.cryptotensors.errors import Untrusted
 from vmtool.serving.cryptotensors.files import names_in
 from vmtool.serving.cryptotensors.jwk import MasterKey, Signer
-from vmtool.serving.cryptotensors.manifest import MAX_MANIFEST, NAME, read_manifest
+from vmtool.serving.cryptotensors.manifest import MAX_MANIFEST, NAME, foreign_names, read_manifest
 from vmtool.serving.cryptotensors.reader import opened
 
 
@@ -64,9 +64,8 @@ def read_encryption(reader: Reader, source: Path, target: Path, master: MasterKe
     except OSError:
         return EncryptionFacts(None, (), False, None)
     files = tuple(_file(source, name, target, master, signer) for name in names if name != NAME)
-    there = names_in(target) if target.is_dir() else []
-    known = {NAME, *(each.name for each in files)}
-    foreign = tuple(name for name in there if name not in known and not name.endswith((".vmtool-done", ".vmtool-new")))
+    there = foreign_names(target, (each.name for each in files)) if target.is_dir() else []
+    foreign = tuple(name for name in there if not name.endswith((".vmtool-done", ".vmtool-new")))
     return EncryptionFacts(files, foreign, _whole(target, {each.name for each in files}, master, signer),
                            read_disk(reader, str(target)).free, _overlap(source, target))
 

@@ -11,10 +11,17 @@ from vmtool.errors import Refused, shell_word
 from vmtool.findings import Finding, finding
 from vmtool.foreign import read_regular
 from vmtool.host.safe_open import open_regular
+from vmtool.serving.cryptotensors.decryption import decrypted
 from vmtool.serving.cryptotensors.errors import Untrusted
-from vmtool.serving.cryptotensors.files import names_in
 from vmtool.serving.cryptotensors.jwk import MasterKey, Signer
-from vmtool.serving.cryptotensors.manifest import MAX_MANIFEST, NAME, ModelManifest, SignedFile, read_manifest
+from vmtool.serving.cryptotensors.manifest import (
+    MAX_MANIFEST,
+    NAME,
+    ModelManifest,
+    SignedFile,
+    foreign_names,
+    read_manifest,
+)
 from vmtool.serving.cryptotensors.reader import EncryptedFile, opened
 
 _PIECE = 4 << 20
@@ -50,8 +57,7 @@ def inspect_model(directory: Path, manifest: ModelManifest, signer: Signer, *, d
             yield finding("model.file", entry.name, "fail", str(error), "get the file again from the model's owner")
         else:
             yield finding("model.file", entry.name, "ok", said)
-    known = {NAME, *(entry.name for entry in manifest.files)}
-    for name in sorted(set(names_in(directory)) - known):
+    for name in foreign_names(directory, (entry.name for entry in manifest.files)):
         yield finding("model.foreign", name, "fail", "its owner did not sign it", f"rm {shell_word(directory / name)}")
 
 
@@ -87,7 +93,7 @@ def _digest_of(path: Path, start: int) -> str:
 def _decrypt_all(file: EncryptedFile, master: MasterKey) -> None:
     buffer = bytearray(max(each.size for each in file.header.tensors))
     try:
-        for _ in file.tensors(master, lambda tensor: memoryview(buffer)[:tensor.size]):
+        for _ in decrypted(file, master, lambda tensor: memoryview(buffer)[:tensor.size]):
             pass
     finally:
         buffer[:] = bytes(len(buffer))

@@ -28,6 +28,10 @@ def check_rewrap(facts: RewrapFacts, directory: Path, keys: tuple[MasterKey, Mas
     for name in facts.foreign:
         yield wrong_input("rewrap.foreign", f"{directory / name}: is not of this model",
                           f"move it away: mv {shell_word(directory / name)} /somewhere/else")
+    if facts.mounted:
+        yield wrong_input("rewrap.mounted", f"{directory}: a file system is mounted there, so no new model can take "
+                          "its place at one moment",
+                          f"rewrap a copy: cp -r {shell_word(directory)} /somewhere/else")
     size = sum(each.size for each in facts.files if each.done is None)
     if facts.free is not None and size > facts.free:
         yield host_lacks("rewrap.space", f"{directory.parent}: the new files have {size >> 20} MiB until the old ones "

@@ -14,7 +14,7 @@ from vmtool.models.encryption.inspect import inspect_model, open_manifest
 from vmtool.models.encryption.progress import Done, SourceState, read_done
 from vmtool.serving.cryptotensors.errors import Untrusted
 from vmtool.serving.cryptotensors.jwk import MasterKey, Signer
-from vmtool.serving.cryptotensors.manifest import NAME, ModelManifest
+from vmtool.serving.cryptotensors.manifest import ModelManifest, foreign_names
 from vmtool.serving.cryptotensors.reader import opened
 
 
@@ -47,6 +47,7 @@ class RewrapFacts:
         leftover: there is a directory of an earlier try; signed: it is whole, and the new key opens it.
         mode, uid: of the model's directory.
         free: bytes free where the new files come; None when that is unknown.
+        mounted: the directory is a file system of its own, so nothing can take its place.
     """
 
     files: tuple[RewrapFile, ...]
@@ -56,6 +57,7 @@ class RewrapFacts:
     mode: int
     uid: int
     free: int | None
+    mounted: bool = False
 
 
 def new_directory(directory: Path) -> Path:
@@ -76,13 +78,9 @@ def read_rewrap(reader: Reader, directory: Path, keys: tuple[MasterKey, MasterKe
     files = tuple(_file(directory / each.name, each.encrypted, new / each.name, keys, signer)
                   for each in manifest.files)
     signed = _is_signed(new, manifest, keys[1], signer)
-    return RewrapFacts(files, _foreign(directory, manifest), new.is_dir(), signed, stat.S_IMODE(status.st_mode),
-                       status.st_uid, read_disk(reader, str(directory.parent)).free)
-
-
-def _foreign(directory: Path, manifest: ModelManifest) -> tuple[str, ...]:
-    known = {NAME, *(each.name for each in manifest.files)}
-    return tuple(name for name in sorted(os.listdir(directory)) if name not in known)
+    foreign = tuple(foreign_names(directory, (each.name for each in files)))
+    return RewrapFacts(files, foreign, new.is_dir(), signed, stat.S_IMODE(status.st_mode),
+                       status.st_uid, read_disk(reader, str(directory.parent)).free, os.path.ismount(directory))
 
 
 def _is_signed(new: Path, manifest: ModelManifest, key: MasterKey, signer: Signer) -> bool:
@@ -92,7 +90,7 @@ def _is_signed(new: Path, manifest: ModelManifest, key: MasterKey, signer: Signe
     except (Refused, OSError):
         return False
     kept, made = ([(each.name, each.sha256, each.data_sha256) for each in one.files] for one in (manifest, found))
-    return kept == made and not _foreign(new, found) and not any(
+    return kept == made and not any(
         finding.level == "fail" for finding in inspect_model(new, found, signer, data=False, master=None)) and not any(
         _problem(new / each.name, key, signer) for each in found.files if each.encrypted)
 

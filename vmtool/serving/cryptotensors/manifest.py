@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from vmtool.serving.cryptotensors.errors import Untrusted
+from vmtool.serving.cryptotensors.files import names_in
 from vmtool.serving.cryptotensors.jwk import Signer, decode, encode, strict_json
 
 NAME = "vmtool-manifest.json"
@@ -79,6 +82,15 @@ def read_manifest(text: bytes, signer: Signer) -> ModelManifest:
     manifest = _manifest(values)
     signer.check(decode(values.get("signature"), 64, "its signature"), manifest._signed(), NAME)
     return manifest
+
+
+def foreign_names(directory: Path, names: Iterable[str]) -> list[str]:
+    """What is in a model's directory and not of the model: all but its files, its manifest and what is ext4's own.
+
+    Raises:
+        OSError: it cannot be listed.
+    """
+    return sorted(set(names_in(directory)) - {NAME, *names})
 
 
 def is_clear(name: str) -> bool:

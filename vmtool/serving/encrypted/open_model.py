@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vmtool.serving.cryptotensors.errors import Untrusted
-from vmtool.serving.cryptotensors.files import names_in, open_regular
+from vmtool.serving.cryptotensors.files import open_regular
 from vmtool.serving.cryptotensors.jwk import MasterKey, Signer, strict_json
 from vmtool.serving.cryptotensors.manifest import (
     MAX_MANIFEST,
@@ -20,6 +20,7 @@ from vmtool.serving.cryptotensors.manifest import (
     WEIGHTS,
     ModelManifest,
     SignedFile,
+    foreign_names,
     is_clear,
     read_manifest,
 )
@@ -75,10 +76,10 @@ def check_names(directory: Path, manifest: ModelManifest) -> None:
     if not any(entry.encrypted for entry in manifest.files):
         raise Untrusted("no file of this model is encrypted")
     try:
-        there = {name for name in names_in(directory) if not name.startswith(".")}
+        names = foreign_names(directory, (entry.name for entry in manifest.files))
     except OSError as error:
         raise Untrusted(f"{directory}: {(error.strerror or 'cannot be read').lower()}") from None
-    if foreign := sorted(there - {NAME, *(entry.name for entry in manifest.files)}):
+    if foreign := [name for name in names if not name.startswith(".")]:
         raise Untrusted(f"{foreign[0][:200]!r} lies beside the model, and its owner did not sign it")
 
 

@@ -1,17 +1,23 @@
 """The tensors of an encrypted model for PyTorch, one after the other, in memory that is used again.
 
 Page faults cost more than the cipher does (in a confidential VM still more), so a tensor's buffer becomes the next
-one's as soon as nobody else holds it: what a loader keeps, stays.
+one's as soon as nobody else holds it (what a loader keeps, stays), and huge pages are asked for: to touch them for the
+first time costs a third.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import os
 import sys
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from mmap import MADV_HUGEPAGE, MAP_ANONYMOUS, MAP_PRIVATE, PAGESIZE, mmap
+from typing import TYPE_CHECKING, Any
 
+from vmtool.serving.cryptotensors.decryption import Decryption, finish
 from vmtool.serving.cryptotensors.errors import Untrusted
 from vmtool.serving.cryptotensors.files import wipe
 from vmtool.serving.cryptotensors.header import Tensor
@@ -23,6 +29,8 @@ if TYPE_CHECKING:
 
 # References to a buffer that only the pool has: the pool's, the loop's, and that of the call that counts them.
 FREE = 3
+# Bytes and tensors that are decrypted while the loader copies one: small ones between large ones keep nobody waiting.
+AHEAD, MOST_AHEAD = 16 << 20, 8
 DTYPES = {"BOOL": "bool", "U8": "uint8", "I8": "int8", "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2",
           "F8_E8M0": "float8_e8m0fnu", "I16": "int16", "U16": "uint16", "F16": "float16", "BF16": "bfloat16",
           "I32": "int32", "U32": "uint32", "F32": "float32", "F64": "float64", "I64": "int64", "U64": "uint64",
@@ -30,26 +38,43 @@ DTYPES = {"BOOL": "bool", "U8": "uint8", "I8": "int8", "F8_E4M3": "float8_e4m3fn
 
 
 class Buffers:
-    """Memory for tensors, each as large as the largest so far."""
+    """Memory for tensors: few and large, since small tensors find one that a large one has left."""
 
     def __init__(self) -> None:
-        self.all: list[bytearray] = []
+        self.all: list[mmap] = []
 
-    def take(self, size: int) -> bytearray:
-        """One of at least so many bytes that nobody else holds."""
+    def take(self, size: int) -> mmap:
+        """One of at least so many bytes that nobody else holds. What is free and too small goes."""
         self.all = [each for each in self.all if len(each) >= size or sys.getrefcount(each) > FREE]
         for each in self.all:
             if sys.getrefcount(each) <= FREE and len(each) >= size:
                 return each
-        self.all.append(bytearray(size))
+        self.all.append(fresh(size))
         return self.all[-1]
 
     def wipe(self) -> None:
         """Overwrite what nobody holds."""
         for each in self.all:
             if sys.getrefcount(each) <= FREE:
-                wipe(each)
+                wipe(memoryview(each))
         self.all = []
+
+
+def fresh(size: int) -> mmap:
+    """New memory, in huge pages where the kernel has some."""
+    memory = mmap(-1, max(size, 1), MAP_PRIVATE | MAP_ANONYMOUS)
+    with contextlib.suppress(OSError):  # a kernel without them
+        memory.madvise(MADV_HUGEPAGE)
+    return memory
+
+
+def in_huge_pages(parameters: Iterable[Any]) -> None:
+    """The same for the parameters of a model on a CPU, which nobody has touched yet: madvise(2) takes whole pages."""
+    advise = ctypes.CDLL(None).madvise
+    for each in parameters:
+        if each.device.type == "cpu":
+            start, end = -(-each.data_ptr() // PAGESIZE) * PAGESIZE, each.data_ptr() + each.nbytes
+            advise(ctypes.c_void_p(start), ctypes.c_size_t(max(0, end - start) // PAGESIZE * PAGESIZE), MADV_HUGEPAGE)
 
 
 def load_tensors(bundle: Bundle, wanted: Callable[[str], bool] = lambda name: True
@@ -76,31 +101,40 @@ def load_tensors(bundle: Bundle, wanted: Callable[[str], bool] = lambda name: Tr
 
 
 def _of_file(file: EncryptedFile, keys: list[bytearray], buffers: Buffers) -> Iterator[tuple[str, torch.Tensor]]:
-    scratch = file.scratch()
+    """While the loader copies a tensor, the next ones are decrypted."""
+    todo = deque(zip(file.header.tensors, keys, strict=True))
+    coming: deque[tuple[Tensor, mmap, list[Future[None]]]] = deque()
 
-    def decrypt(tensor: Tensor, key: bytearray, buffer: bytearray) -> bytearray:
-        file.read_into(tensor, key, memoryview(buffer)[:tensor.size], scratch)
-        return buffer
-
-    def begin(number: int) -> Future[bytearray]:
-        tensor = file.header.tensors[number]
-        return ahead.submit(decrypt, tensor, keys[number], buffers.take(tensor.size))
+    def begin() -> None:
+        while todo and len(coming) < MOST_AHEAD and sum(each.size for each, _, _ in coming) < AHEAD:
+            tensor, key = todo.popleft()
+            buffer = buffers.take(tensor.size)
+            coming.append((tensor, buffer, work.begin(tensor, key, memoryview(buffer)[:tensor.size])))
 
     try:
-        # One thread, which decrypts the next tensor while the loader copies this one; its end waits for it.
-        with ThreadPoolExecutor(1) as ahead:
-            coming = [begin(0)] if keys else []
-            for number, tensor in enumerate(file.header.tensors):
-                buffer = coming.pop().result()
-                coming += [begin(number + 1)] if number + 1 < len(keys) else []
+        with Decryption(file, processors()) as work:
+            begin()
+            while coming:
+                finish(coming[0][0], coming[0][2])
+                tensor, buffer, _ = coming.popleft()
+                begin()  # at the latest now: the loader is busy with this one until it asks for the next
                 yield tensor.name, as_torch(tensor, buffer)
                 del buffer
     finally:
+        for _, buffer, _ in coming:
+            wipe(memoryview(buffer))
         for key in keys:
             wipe(key)
 
 
-def as_torch(tensor: Tensor, buffer: bytearray) -> torch.Tensor:
+def processors() -> set[int]:
+    """On which this process may run as a whole. vLLM binds a worker's first thread, from which the others have it, to a
+    single one: the engine's process, which started the worker, is not bound.
+    """
+    return os.sched_getaffinity(0) | os.sched_getaffinity(os.getppid())
+
+
+def as_torch(tensor: Tensor, buffer: mmap) -> torch.Tensor:
     """A tensor whose memory the buffer is.
 
     Raises:

@@ -13,6 +13,7 @@ from cryptotensors.numpy import load_file, save_file
 
 from tests.unit.models.encryption.make import TENSORS, Owner, plain_file
 from vmtool.errors import Refused
+from vmtool.serving.cryptotensors.decryption import decrypted
 from vmtool.serving.cryptotensors.errors import Untrusted
 from vmtool.serving.cryptotensors.jwk import ALGORITHMS, key_text
 from vmtool.serving.cryptotensors.reader import opened
@@ -50,7 +51,7 @@ def test_vmtool_reads_what_the_library_writes(tmp_path: Path, algorithm: str, ch
     save_file(arrays, str(path), metadata={"format": "pt"}, config=keys(owner) | more)
     with opened(path, owner.signer) as file:
         buffers = {each.name: bytearray(each.size) for each in file.header.tensors}
-        names = [each.name for each in file.tensors(owner.master, lambda tensor: memoryview(buffers[tensor.name]))]
+        names = [each.name for each in decrypted(file, owner.master, lambda tensor: memoryview(buffers[tensor.name]))]
     assert sorted(names) == sorted(arrays)
     assert {name: bytes(each) for name, each in buffers.items()} == {
         name: each.tobytes() for name, each in arrays.items()}

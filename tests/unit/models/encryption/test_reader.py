@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.models.encryption.make import TENSORS, Owner, plain_file
+from vmtool.serving.cryptotensors.decryption import decrypted
 from vmtool.serving.cryptotensors.errors import Untrusted
 from vmtool.serving.cryptotensors.header import parse, parse_plain
 from vmtool.serving.cryptotensors.jwk import MasterKey, Signer, encode
@@ -37,7 +38,7 @@ def read(data: bytes, path: Path, master: MasterKey, signer: Signer) -> dict[str
     path.write_bytes(data)
     with opened(path, signer) as file:
         buffers = {each.name: bytearray(each.size) for each in file.header.tensors}
-        for _ in file.tensors(master, lambda tensor: memoryview(buffers[tensor.name])):
+        for _ in decrypted(file, master, lambda tensor: memoryview(buffers[tensor.name])):
             pass
     return {name: bytes(each) for name, each in buffers.items()}
 
@@ -166,7 +167,7 @@ def test_a_wrong_tag_leaves_no_plaintext(owner: Owner, sealed: bytes, tmp_path: 
         first = file.header.tensors[0]
         buffer = bytearray(first.size)
         with pytest.raises(Untrusted, match=first.name):
-            list(file.tensors(owner.master, lambda tensor: memoryview(buffer)))
+            list(decrypted(file, owner.master, lambda tensor: memoryview(buffer)))
     assert not any(buffer)
 
 

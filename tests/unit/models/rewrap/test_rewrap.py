@@ -206,6 +206,16 @@ def test_what_cannot_be_rewrapped(rewrap: Rewrap, change: Callable[[Rewrap], obj
         rewrap.plan()
 
 
+def test_a_disk_of_its_own(rewrap: Rewrap, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is ext4's own is not foreign; that nothing can take the place of a mount is said before the work."""
+    (rewrap.model / "lost+found").mkdir()
+    assert rewrap.plan()
+    monkeypatch.setattr(os.path, "ismount", lambda path: path == rewrap.model)
+    with pytest.raises(Refused) as refused:
+        rewrap.plan()
+    assert "a file system is mounted there" in "".join(refused.value.details)
+
+
 def test_what_was_changed_since_it_was_signed_is_not_signed_again(rewrap: Rewrap) -> None:
     (rewrap.model / "config.json").write_text('{"architectures": ["EvilForCausalLM"]}')
     with pytest.raises(VmtoolError, match="not the file that was signed"):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from mmap import MADV_HUGEPAGE, mmap
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +17,7 @@ import numpy as np
 import pytest
 
 from tests.unit.models.encryption.make import TENSORS, Owner, plain_model
-from vmtool.serving.cryptotensors import files, reader
+from vmtool.serving.cryptotensors import decryption, files
 from vmtool.serving.cryptotensors.errors import Untrusted
 from vmtool.serving.encrypted import tensors
 from vmtool.serving.encrypted.bundle import Bundle
@@ -95,64 +97,89 @@ def test_a_file_that_was_changed_after_it_was_checked_is_refused(model: tuple[Bu
         list(load_tensors(model[0]))
 
 
-def test_a_file_that_changes_while_it_is_read_is_refused_and_leaves_no_plaintext(
-        model: tuple[Bundle, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is changed after its first chunk was decrypted: that chunk is plaintext in the buffer by then."""
-    buffers: list[bytearray] = []
-    monkeypatch.setattr(reader, "MOST_THREADS", 1)
-    real_take, real_read = Buffers.take, files.read_exactly
+@pytest.fixture
+def taken(monkeypatch: pytest.MonkeyPatch) -> list[mmap]:
+    """The buffers of tensors, as one thread fills them one after the other."""
+    buffers: list[mmap] = []
+    real = Buffers.take
 
-    def take(self: Buffers, size: int) -> bytearray:
-        buffers.append(real_take(self, size))
+    def take(self: Buffers, size: int) -> mmap:
+        buffers.append(real(self, size))
         return buffers[-1]
 
-    def read_exactly(descriptor: int, buffer: memoryview, offset: int) -> None:
-        real_read(descriptor, buffer, offset)
-        if buffers and offset > 1 << 20:
-            assert any(buffers[0]), "the first chunk is there"
-            buffer[0] ^= 1
-
+    monkeypatch.setattr(decryption, "MOST_THREADS", 1)
     monkeypatch.setattr(Buffers, "take", take)
-    monkeypatch.setattr(reader, "read_exactly", read_exactly)
-    with pytest.raises(Untrusted, match="bytes were changed"):
-        list(load_tensors(model[0]))
-    assert not any(buffers[0])
+    return buffers
 
 
-def test_an_error_of_the_disk_leaves_no_plaintext_either(model: tuple[Bundle, Path],
-                                                         monkeypatch: pytest.MonkeyPatch) -> None:
+def spoil(buffer: memoryview) -> None:
+    buffer[0] ^= 1
+
+
+def fail(buffer: memoryview) -> None:
+    raise OSError(5, "Input/output error")
+
+
+@pytest.mark.parametrize(("happens", "error", "why"), [
+    (spoil, Untrusted, "layers.0.weight.*bytes were changed"), (fail, OSError, "Input/output")],
+    ids=["a file that changes", "a disk that fails"])
+def test_what_happens_while_it_is_read_leaves_no_plaintext(
+        model: tuple[Bundle, Path], taken: list[mmap], monkeypatch: pytest.MonkeyPatch,
+        happens: Callable[[memoryview], None], error: type[Exception], why: str) -> None:
+    """After the first chunk was decrypted: that chunk is plaintext in the buffer by then."""
     real = files.read_exactly
-    with reader.opened(model[1] / FIRST, None, model[0].files[0].header) as file:
-        tensor = file.header.tensors[0]
-        buffer = bytearray(tensor.size)
 
-        def fails(descriptor: int, piece: memoryview, offset: int) -> None:
-            if offset > file.start + (2 << 20) - 1:
-                raise OSError(5, "Input/output error")
-            real(descriptor, piece, offset)
+    def read_exactly(descriptor: int, buffer: memoryview, offset: int) -> None:
+        real(descriptor, buffer, offset)
+        if taken and offset > 1 << 20:
+            assert any(memoryview(taken[0])), "the first chunk is there"
+            happens(buffer)
 
-        monkeypatch.setattr(reader, "read_exactly", fails)
-        with pytest.raises(OSError, match="Input/output"):
-            file.read_into(tensor, model[0].of_file(0)[0], memoryview(buffer), file.scratch())
-    assert not any(buffer)
+    monkeypatch.setattr(decryption, "read_exactly", read_exactly)
+    with pytest.raises(error, match=why):
+        list(load_tensors(model[0]))
+    assert len(taken) > 1, "others were to come"
+    assert not any(any(memoryview(each)) for each in taken)
 
 
-def test_a_loader_that_stops_leaves_nothing_of_the_tensor_that_was_to_come(
+def test_its_threads_run_where_the_engine_may_and_not_where_vllm_binds_a_worker(
         model: tuple[Bundle, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    overwritten: list[int] = []
-    real = files.wipe
+    """vLLM binds a worker's first thread to one processor, and threads have this from who starts them."""
+    bound: list[set[int]] = []
+    affinity = {0: {3}, os.getppid(): {2, 3}}
+    monkeypatch.setattr(os, "sched_getaffinity", affinity.__getitem__)
+    monkeypatch.setattr(os, "sched_setaffinity", lambda pid, processors: bound.append(processors))
+    assert {name: each.tobytes() for name, each in load_tensors(model[0])} == {
+        name: data for name, (_, data) in wanted().items()}
+    assert bound and all(each == {2, 3} for each in bound)
 
-    def wipe(buffer: memoryview | bytearray) -> None:
-        if any(buffer):
-            overwritten.append(len(buffer))
-        real(buffer)
 
-    monkeypatch.setattr(tensors, "wipe", wipe)
+def test_a_loader_that_stops_leaves_nothing_of_the_tensors_that_were_to_come(
+        model: tuple[Bundle, Path], taken: list[mmap], monkeypatch: pytest.MonkeyPatch) -> None:
     found = load_tensors(model[0])
     next(found)
+    given = bytes(memoryview(taken[0]))
+    taken[0] = mmap(-1, 1)  # else the test holds it
+    overwritten: list[bytes] = []
+
+    def wipe(buffer: memoryview | bytearray) -> None:
+        overwritten.append(bytes(buffer))
+        files.wipe(buffer)
+
+    monkeypatch.setattr(tensors, "wipe", wipe)
     found.close()  # type: ignore[attr-defined]
-    sizes = [len(data) for _, _, data in TENSORS.values()]
-    assert sum(size in sizes for size in overwritten) >= 2, "the one that was given, and the next"
+    assert len(taken) > 1 and not any(any(memoryview(each)) for each in taken)
+    assert given in overwritten
+
+
+def test_parameters_come_in_huge_pages_and_those_of_a_gpu_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """madvise(2) wants an address that is a page's, and nothing beyond what is the parameter's."""
+    asked: list[tuple[int, int, int]] = []
+    libc = SimpleNamespace(madvise=lambda start, size, what: asked.append((start.value, size.value, what)))
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: libc)
+    tensors.in_huge_pages(SimpleNamespace(device=SimpleNamespace(type=kind), data_ptr=lambda: 0x10040, nbytes=0x4000)
+                          for kind in ("cuda", "cpu", "meta"))
+    assert asked == [(0x11000, 0x3000, MADV_HUGEPAGE)]
 
 
 def test_a_wrong_key_leaves_no_plaintext(model: tuple[Bundle, Path]) -> None:
@@ -173,6 +200,6 @@ def test_every_header_is_checked_before_the_first_byte_is_decrypted(model: tuple
     """The second file is another one: nothing of the first is read either."""
     last = model[0].files[-1]
     wrong = replace(model[0], files=(*model[0].files[:-1], replace(last, header=hashlib.sha256(b"").hexdigest())))
-    monkeypatch.setattr(reader.EncryptedFile, "read_into", lambda *words: pytest.fail("a byte was decrypted"))
+    monkeypatch.setattr(decryption.Decryption, "begin", lambda *words: pytest.fail("a byte was decrypted"))
     with pytest.raises(Untrusted, match="not the file that was signed"):
         list(load_tensors(wrong))
