@@ -41,11 +41,11 @@ def read_daemon(reader: Reader) -> Daemon | None:
 def _is_containerd(reader: Reader, pid: int) -> bool:
     """A recorded host has no users of processes; a process that lives always has one. One that is asked for its
     version is no daemon."""
-    if "--version" in (reader.text(f"/proc/{pid}/cmdline") or "").split("\0"):
+    if (reader.text(f"/proc/{pid}/comm") or "").strip() != "containerd" or user_of(reader, pid) not in (0, None):
         return False
-    program = reader.link(f"/proc/{pid}/exe")
-    return ((reader.text(f"/proc/{pid}/comm") or "").strip() == "containerd" and user_of(reader, pid) in (0, None)
-            and posixpath.basename((program or "containerd").removesuffix(" (deleted)")) == "containerd")
+    program = reader.link(f"/proc/{pid}/exe") or "containerd"
+    return (posixpath.basename(program.removesuffix(" (deleted)")) == "containerd"
+            and "--version" not in (reader.text(f"/proc/{pid}/cmdline") or "").split("\0"))
 
 
 def _config(reader: Reader, pid: int) -> str:
