@@ -11,7 +11,7 @@ import stat
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from vmtool.serving.hardening import HOST_IPC
@@ -76,6 +76,14 @@ class Child:
             await asyncio.sleep(0.02)
         return left
 
+    def workers(self) -> set[int]:
+        """What it has started, and what that has."""
+        everything, found, more = [*_processes()], set[int](), {self.process.pid}
+        while more:
+            more = {pid for pid, parent in everything if parent in more} - found
+            found |= more
+        return found
+
     def signal(self, number: int) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, number)
@@ -88,15 +96,17 @@ def inherit_orphans() -> None:
 
 def children() -> list[int]:
     """The processes whose parent is this one. What is executed into a container has its parent outside."""
-    found = []
+    return [pid for pid, parent in _processes() if parent == os.getpid()]
+
+
+def _processes() -> Iterator[tuple[int, int]]:
+    """Each process and its parent."""
     for entry in os.listdir("/proc"):
         if entry.isdecimal():
             with contextlib.suppress(OSError):
                 # pid (name) state ppid: the name may hold anything (proc(5)).
                 fields = Path(f"/proc/{entry}/stat").read_text(errors="replace").rpartition(")")[2].split()
-                if int(fields[1]) == os.getpid():
-                    found.append(int(entry))
-    return found
+                yield int(entry), int(fields[1])
 
 
 def clear_files(kept: Path) -> None:

@@ -19,7 +19,8 @@ class RestartPolicy:
     Args:
         policy: "always" starts again whatever ended and was not stopped, "on-failure" what did not end with exit
             status 0, "no" nothing.
-        backoff: seconds before the first start of a row; each further one waits twice as long, `LONGEST_WAIT` at most.
+        backoff: seconds before the second start of a row, since the first is at once; each further one waits twice as
+            long, `LONGEST_WAIT` at most.
         limit: starts in a row, without a steady time between them, before it is given up.
     """
 
@@ -33,7 +34,7 @@ class RestartPolicy:
         return self.policy == "always" or (self.policy == "on-failure" and code != 0)
 
     def wait(self, row: int) -> float:
-        """Seconds before the start that follows on so many in a row."""
+        """Seconds before a start that follows on so many vain ones in a row."""
         # The exponent is bounded, since a float is.
         return min(LONGEST_WAIT, self.backoff * 2.0 ** min(row, 30))
 
@@ -71,7 +72,7 @@ class Restarts:
             self.row = 0
         if not self.proven or not self.policy.wants(code) or self.row >= self.policy.limit:
             return None
-        wait = self.policy.wait(self.row)
+        wait = self.policy.wait(self.row - 1) if self.row else 0.0
         self.row += 1
         self.total += 1
         return wait

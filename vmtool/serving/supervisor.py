@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vmtool.serving.child import Child, clear_files, describe
+from vmtool.serving.ends import ends_of
 from vmtool.serving.events import FINISHED, event_text
 from vmtool.serving.restarts import RestartPolicy, Restarts
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from vmtool.serving.front import Engine
 
 POLL = 0.2
+# Seconds in which an engine that has lost one of its processes may say that it cannot serve without it.
+LOST = 3.0
 
 
 class Supervisor:
@@ -43,14 +47,14 @@ class Supervisor:
         self.restarts = Restarts(policy)
         self.took = 0.0
         self.started = 0.0
-        self.finished = False
+        self.finished, self.told = False, False
         self.child = self.start()
 
     def start(self) -> Child:
         """Start it; the socket of one that was killed would be in its way."""
         self.socket.unlink(missing_ok=True)
         clear_files(self.socket)
-        self.started = time.monotonic()
+        self.started, self.told = time.monotonic(), False
         self.child = Child(self.name, self.command, self.environment)
         if self.agent:
             self.agent.open(self.child.process.pid)
@@ -89,20 +93,36 @@ class Supervisor:
 
     async def _run(self, engine: Engine) -> float | None:
         """Until it ends: the seconds since it answered, or None when it never did."""
-        answering = asyncio.create_task(self._answers(engine))
+        looking = asyncio.create_task(self._look(engine))
         await self.child.ended.wait()
-        if answering.cancel():
-            await asyncio.wait({answering})
-            if engine.answered is not None:  # to somebody else, a moment before it died
-                self._say_answers(engine)
+        looking.cancel()
+        await asyncio.wait({looking})
+        if engine.answered is not None and not self.told:  # to somebody else, a moment before it died
+            self._say_answers(engine)
         return None if engine.answered is None else time.monotonic() - engine.answered
 
-    async def _answers(self, engine: Engine) -> None:
+    async def _look(self, engine: Engine) -> None:
+        """Until it answers, and then until it cannot any more.
+
+        vLLM looks at its engine core each 5 s, and ends in its own time; so what is broken is ended here.
+        """
         while not await engine.up():
             await asyncio.sleep(POLL)
         self._say_answers(engine)
+        with ends_of(self.child.workers()) as ended:
+            while True:
+                await ended.wait()
+                ended.clear()
+                end = time.monotonic() + LOST
+                while time.monotonic() < end:
+                    if not await engine.up() and engine.broken:
+                        self.say(f"a process of {self.name} has ended, without which it does not serve: it is ended")
+                        self.child.signal(signal.SIGKILL)
+                        return
+                    await asyncio.sleep(POLL)
 
     def _say_answers(self, engine: Engine) -> None:
+        self.told = True
         self.took, engine.phase = (engine.answered or time.monotonic()) - self.started, "not answering"
         self.say(f"{self.name} answers")
         if self.restarts.total:

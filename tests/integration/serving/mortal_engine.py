@@ -17,10 +17,15 @@ from pathlib import Path
 
 
 class Answers(BaseHTTPRequestHandler):
-    """200 to everything; a POST to /v1/completions with `{"exit": N}` ends it."""
+    """200 to everything; a POST to /v1/completions with `{"exit": N}` ends it.
+
+    When its worker has died it lives on and says 503, as vLLM does for some seconds.
+    """
+
+    worker: subprocess.Popen[bytes]
 
     def do_GET(self) -> None:
-        self._send({"pid": os.getpid()})
+        self._send({"pid": os.getpid()}, 200 if self.worker.poll() is None else 503)
 
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers.get("content-length") or 0)) or b"{}")
@@ -34,9 +39,9 @@ class Answers(BaseHTTPRequestHandler):
     def log_message(self, *words: object) -> None:
         pass
 
-    def _send(self, document: dict[str, object]) -> None:
+    def _send(self, document: dict[str, object], status: int = 200) -> None:
         data = json.dumps(document).encode()
-        self.send_response(200)
+        self.send_response(status)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(data)))
         self.end_headers()
@@ -53,7 +58,7 @@ def main() -> None:
         print("the last words of a server", file=sys.stderr, flush=True)
         os._exit(int(ends.read_text()))
     # In a session of its own: a signal to the engine's does not reach it.
-    worker = subprocess.Popen(["sleep", "3600"], start_new_session=True, stdin=subprocess.DEVNULL)
+    worker = Answers.worker = subprocess.Popen(["sleep", "3600"], start_new_session=True, stdin=subprocess.DEVNULL)
     (known.model / "workers").open("a").write(f"{worker.pid}\n")
     (known.model / "engine.new").write_text(str(os.getpid()))
     (known.model / "engine.new").rename(known.model / "engine")

@@ -14,17 +14,17 @@ OWN = ["--model", "/m", "--served-model-name", "m", "--listen", "0.0.0.0:1", "--
 
 
 def test_each_wait_of_a_row_is_twice_the_one_before() -> None:
-    restarts = Restarts(RestartPolicy(limit=12))
-    waits = [restarts.next_wait(-9, 1.0) for _ in range(12)]
-    assert waits == [1, 2, 4, 8, 16, 32, 64, 128, 256, LONGEST_WAIT, LONGEST_WAIT, LONGEST_WAIT]
-    assert restarts.next_wait(-9, 1.0) is None, "the thirteenth in a row"
+    restarts = Restarts(RestartPolicy(limit=13))
+    waits = [restarts.next_wait(-9, 1.0) for _ in range(13)]
+    assert waits == [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, LONGEST_WAIT, LONGEST_WAIT, LONGEST_WAIT]
+    assert restarts.next_wait(-9, 1.0) is None, "the fourteenth in a row"
 
 
 def test_a_steady_time_begins_a_new_row() -> None:
     restarts = Restarts(RestartPolicy(limit=2))
     for _ in range(100):
-        assert restarts.next_wait(1, STEADY_SECONDS) == 1
-        assert restarts.next_wait(1, STEADY_SECONDS - 1) == 2
+        assert restarts.next_wait(1, STEADY_SECONDS) == 0
+        assert restarts.next_wait(1, STEADY_SECONDS - 1) == 1
     assert restarts.total == 200
     assert restarts.next_wait(1, None) is None
 
@@ -39,14 +39,14 @@ def test_the_policy_and_the_exit_status_decide(policy: str, code: int, again: bo
 
 def test_who_says_nothing_has_it_brought_back_whatever_its_exit_status() -> None:
     """vLLM ends with 0 when its engine core was killed."""
-    assert Restarts(RestartPolicy()).next_wait(0, 10.0) == 1
+    assert Restarts(RestartPolicy()).next_wait(0, 10.0) == 0
 
 
 def test_what_never_answered_is_not_started_again() -> None:
     restarts = Restarts(RestartPolicy("always"))
     assert restarts.next_wait(1, None) is None
-    assert restarts.next_wait(1, 5.0) == 1
-    assert restarts.next_wait(1, None) == 2, "it has been seen to work"
+    assert restarts.next_wait(1, 5.0) == 0
+    assert restarts.next_wait(1, None) == 1, "it has been seen to work"
 
 
 def test_a_limit_of_millions_waits_no_longer() -> None:

@@ -32,13 +32,14 @@ class Engine(Pool):
         phase: what it is while it does not answer: "starting", "restarting", or "not answering" though it lives.
         expected: when a restarting one may answer again, in monotonic seconds.
         answered: when this one first answered, whoever asked; None when it has not yet.
+        broken: it said of itself, when it was asked last, that it cannot serve any more.
     """
 
     def __init__(self, socket: Path, buffered: int) -> None:
         super().__init__(self._dial, "vllm", KEEP_SECONDS)
         self.socket, self.buffered = str(socket), buffered
         self.checked = -HEALTH_AGE
-        self.healthy = False
+        self.healthy, self.broken = False, False
         self.checking: asyncio.Task[bool] | None = None
         self.phase, self.restarts = "starting", 0
         self.expected = 0.0
@@ -97,9 +98,9 @@ class Engine(Pool):
     async def _check(self) -> bool:
         try:
             async with asyncio.timeout(HEALTH_SECONDS), self.ask("GET", "/health") as answer:
-                self.healthy = answer.status == 200
+                self.healthy, self.broken = answer.status == 200, answer.status == 503
         except (OSError, TimeoutError):
-            self.healthy = False
+            self.healthy, self.broken = False, False
         self.checked, self.checking = time.monotonic(), None
         if self.healthy and self.answered is None:
             self.answered = self.checked
