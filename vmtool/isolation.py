@@ -7,9 +7,11 @@ itself starts the same way, so that what it loads later (OpenSSL's engines, glib
 
 from __future__ import annotations
 
+import os
 import pwd
 import sys
 from collections.abc import Mapping
+from urllib.parse import quote
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ENVIRONMENT = {"PATH": PATH, "LANG": "C.UTF-8", "HOME": "/root"}
@@ -35,6 +37,12 @@ _AS_ROOT = (*OWN_IDS, "setpriv", "--pdeathsig", "KILL")
 def python(*words: str) -> tuple[str, ...]:
     """The words that start a Python like this one, such as ("-m", "pip"): the one way to start one."""
     return (sys.executable, "-I", *words)
+
+
+def python_uri(module: str, word: str) -> str:
+    """The same as a URI of containerd's (`binary://`), which passes one name and one value on in their order."""
+    path, name, value = (quote(os.fsencode(each)) for each in (sys.executable, f"-Im{module}", word))
+    return f"binary://{path}?{name}={value}"
 
 
 def own_environment(environ: Mapping[str, str], uid: int) -> dict[str, str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import resource
 import signal
 import subprocess
 import time
@@ -17,7 +19,7 @@ from tests.integration.api import *  # noqa: F403
 from tests.integration.conftest import CACHE, PARSERS, VLLM, MakeSpec
 from tests.integration.connect.running import HEAD, UNCONFIDENTIAL, connected
 from tests.integration.kills import held, released
-from tests.integration.machine import Vmtool, footprint
+from tests.integration.machine import Vmtool, footprint, until
 from tests.integration.standin_image import add_blob, archive, real_image
 from vmtool.engine.journal import NAME as JOURNAL
 
@@ -241,8 +243,29 @@ def test_the_key_is_in_no_command_line_journal_or_log(vmtool: Vmtool, running: o
     assert [path.name for path in directory.rglob("*") if path.is_file()
             and manager in path.read_text(errors="replace")] == ["manager-key"]
     for path in (directory, *directory.rglob("*")):
-        if path.name not in ("guest.log", "container.pid"):  # written by the shim and ctr, in a closed directory
+        if path.name != "container.pid":  # written by ctr, in a closed directory
             assert path.stat().st_mode & 0o077 == 0, path
+
+
+def test_its_log_is_bounded_and_a_full_disk_ends_nothing(vmtool: Vmtool, running: object) -> None:
+    directory = vmtool.state / "instances" / "answers"
+    log, pid = directory / "log" / "guest.log", int((directory / "container.pid").read_text().split()[0])
+    [writer] = [int(path.parent.name) for path in Path("/proc").glob("[0-9]*/cmdline")
+                if f"{directory}/./log/guest.log".encode() in path.read_bytes()]
+    with open(f"/proc/{pid}/fd/1", "wb", buffering=0) as said:
+        for _ in range(50):
+            said.write(b"x" * (1 << 20))
+        until(lambda: log.stat().st_size > 50 << 20, "it is not written")
+        assert log.stat().st_blocks * 512 < 40 << 20
+        # To the writer as a disk that takes no more.
+        old = resource.prlimit(writer, resource.RLIMIT_FSIZE, (log.stat().st_size, resource.RLIM_INFINITY))
+        said.write(b"y" * (1 << 20))  # more than pipes hold
+        assert vmtool("chat", "answers", "What is confidential computing?").out
+        resource.prlimit(writer, resource.RLIMIT_FSIZE, old)
+        said.write(b"room again\n")
+    until(lambda: "room again" in vmtool("logs", "answers", "-n", "5").out, "it does not go on")
+    assert re.search(r"vmtool: \d{7} bytes are missing here: File too large", vmtool("logs", "answers", "-n", "9").out)
+    assert "log-lost" in vmtool("events", "answers").out
 
 
 def test_a_second_run_of_the_same_spec_has_nothing_to_do(vmtool: Vmtool, spec: Path, running: object) -> None:

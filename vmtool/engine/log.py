@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from vmtool.errors import Refused
-from vmtool.host import files
+from vmtool.host import bounded_log, files
 from vmtool.host.safe_open import open_regular
 
 
@@ -42,6 +42,7 @@ def open_log(directory: Path) -> Iterator[IO[str]]:
 
 def _open(path: Path) -> int:
     files.make_private(path.parent)
+    bounded_log.bound(path)
     try:
         descriptor = open_regular(path, os.O_WRONLY | os.O_APPEND)
     except FileNotFoundError:

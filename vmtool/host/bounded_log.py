@@ -7,7 +7,6 @@ notices, no line is lost at either end, and offsets stay what they are, for who 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import os
 from collections.abc import Callable
@@ -43,6 +42,8 @@ def bound(path: Path, before: Callable[[], None] = lambda: None) -> bool:
 
 
 def _free(descriptor: int, start: int, end: int) -> None:
+    import ctypes  # most looks at a log find nothing to do
+
     end -= end % 4096
     libc = ctypes.CDLL(None, use_errno=True)
     libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from vmtool.errors import Refused
 from vmtool.foreign import read_regular
-from vmtool.host import files, processes
+from vmtool.host import bounded_log, files, processes
 
 
 def living(pidfile: Path, *, certain: bool = False) -> int | None:
@@ -53,6 +53,7 @@ def is_marked(mark: Path) -> bool:
 
 def start(argv: Sequence[str], pidfile: Path, log: Path) -> None:
     """Start a program in a session of its own."""
+    bounded_log.bound(log)
     with open(log, "ab") as output:
         # In the child, before exec: a vmtool killed right now still leaves a pid file that `recover` can follow.
         processes.start(argv, subprocess.DEVNULL, output, output, before=partial(write_own, pidfile))

@@ -35,13 +35,14 @@ GUEST_KEPT = 64 << 10
 Recorded = dict[str, Any]
 
 
-def record(directory: Path, event: str, source: str = "vmtool", **values: object) -> None:
+def record(directory: Path, event: str, source: str = "vmtool", *, file: str = NAME, **values: object) -> None:
     """Append an event of the subject in `directory`. Nothing may fail for want of it: what cannot be written is lost.
 
     Args:
         source: who says so: "vmtool", "watch" or "guest".
+        file: `NAME` or `GUEST`.
     """
-    append(directory, [{"at": round(time.time(), 3), "event": event, "source": source, **values}])
+    append(directory, [{"at": round(time.time(), 3), "event": event, "source": source, **values}], file)
 
 
 def append(directory: Path, events: Iterable[Recorded], name: str = NAME) -> None:

@@ -12,7 +12,9 @@ from vmtool.containerd import container as c
 from vmtool.containerd.endpoint import awake
 from vmtool.containerd.leases import lease_mark
 from vmtool.frozen import dataclass
-from vmtool.instance.instance import InstanceRecord
+from vmtool.host.event_log import GUEST_LOG
+from vmtool.instance.instance import InstanceRecord, Paths
+from vmtool.isolation import python_uri
 from vmtool.net.network import netns_path
 from vmtool.plan import Run
 from vmtool.spec.runtime import Body, Hardening
@@ -22,6 +24,8 @@ from vmtool.tee.table import NONE
 HUB = "/models/hub"
 # The image keeps vLLM off the network, except for a model that must be fetched.
 HUB_ENV = (("HF_HOME", HUB), ("HF_HUB_OFFLINE", "0"), ("TRANSFORMERS_OFFLINE", "0"))
+# A module's name, since it runs for as long as the container and is never loaded here.
+LOG_WRITER = "vmtool.host.workers.log_writer"
 RESOLVER = (Path("/etc/resolv.conf"), "/etc/resolv.conf")
 
 
@@ -52,7 +56,7 @@ def plan_container(launch: Launch, guest: GuestPart) -> p.Step:
     A guest's size is its configuration's: Kata would add a limit of the container's to it.
     """
     paths, body, hub = launch.paths, launch.body, launch.state.root / "hub"
-    options = ("--detach", "--pid-file", str(paths.pidfile), "--log-uri", f"file://{paths.log}")
+    options = ("--detach", "--pid-file", str(paths.pidfile), "--log-uri", python_uri(LOG_WRITER, _place(paths)))
     mark = lease_mark(launch.state, paths.directory)
     fetched = body.model.source == "huggingface"
     container = c.Container(
@@ -71,6 +75,11 @@ def plan_container(launch: Launch, guest: GuestPart) -> p.Step:
         (*([p.MakeDir(hub, mode=0o755, uid=c.UID)] if fetched else []),
          *c.start(launch.endpoint, container, mark, *options, deadline=guest.seconds), p.RecordPid(paths.pidfile)),
         undo=(*awake(launch.state, launch.endpoint), *c.removal(launch.endpoint, launch.unit, mark), *guest.end))
+
+
+def _place(paths: Paths) -> str:
+    """Where the log is, with a slot in any case: so the writer knows the instance's directory too."""
+    return f"{paths.directory}/{paths.slot or '.'}/{GUEST_LOG}"
 
 
 def plan_key(launch: Launch) -> p.Step:

@@ -350,7 +350,7 @@ def _run(call: Call, store: Containerd, socket: str, words: tuple[str, ...]) -> 
     if not qemu:
         machine.start(*command)
     for path in options.get("--log-uri", ()):
-        machine.tree.overwrite(path.removeprefix("file://"), b"")
+        machine.tree.overwrite(posixpath.normpath(path.partition("=")[2]), b"")
     if "--detach" in options:
         machine.tree.overwrite(options["--pid-file"][0], f"{task.pid}".encode(), 0o644)
         return done()

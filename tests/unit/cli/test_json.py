@@ -360,6 +360,8 @@ def document(place: Place, case: Case) -> str:
     text = re.sub(r'"west": [0-9]+', '"west": 1351', text)
     text = re.sub(r'~=(\\+)"-[0-9:]{5}\$', r'~=\g<1>"-22:31$', text)
     text = re.sub(r'(checksum\\": \\")[0-9a-f]{16}', r"\g<1>0123456789abcdef", text)
+    # Which Python this is.
+    text = re.sub(r'binary://[^?"]+', "binary:///usr/bin/python3", text)
     return re.sub(r"(image-|/run/vmtool/)[0-9a-f]{8,12}\b", r"\g<1>01234567", text)
 
 

@@ -1,0 +1,1 @@
+"""A program of the host in a process of its own."""
