@@ -112,3 +112,10 @@ def jwk(key: Any) -> bytes:
     size = len(encoded) // 2
     x, y = (base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in (encoded[:size], encoded[size:]))
     return json.dumps({"kty": "EC", "crv": f"P-{key.curve.key_size}", "x": x, "y": y}).encode()
+
+
+def ima(*files: bytes, register: int = 4, digest: bytes = b"\1" * 20, name: bytes = b"ima-ng") -> bytes:
+    """IMA's own form, in little-endian order."""
+    def sized(data: bytes) -> bytes:
+        return len(data).to_bytes(4, "little") + data
+    return b"".join(register.to_bytes(4, "little") + digest + sized(name) + sized(file) for file in files)

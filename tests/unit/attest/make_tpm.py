@@ -23,17 +23,22 @@ def sized(data: bytes) -> bytes:
     return len(data).to_bytes(2, "big") + data
 
 
-def log(events: tuple[tuple[int, int, bytes], ...] = EVENTS, locality: int | None = None) -> bytes:
-    """An event log with SHA-1 and SHA-256."""
-    algorithms = b"".join(number.to_bytes(2, "little") + size.to_bytes(2, "little") for number, size in (
-        (4, 20), (11, 32)))
-    header = b"Spec ID Event03\0" + bytes(8) + (2).to_bytes(4, "little") + algorithms + b"\0"
-    data = bytes(4) + (3).to_bytes(4, "little") + bytes(20) + len(header).to_bytes(4, "little") + header
+Hashes = tuple[tuple[int, str], ...]
+
+
+def log(events: tuple[tuple[int, int, bytes], ...] = EVENTS, locality: int | None = None,
+        hashed: Hashes = ((4, "sha1"), (11, "sha256")), first: int = 0) -> bytes:
+    """An event log with SHA-1 and SHA-256; of others by their number and name."""
+    algorithms = b"".join(number.to_bytes(2, "little") + hashlib.new(name).digest_size.to_bytes(2, "little")
+                          for number, name in hashed)
+    header = b"Spec ID Event03\0" + bytes(8) + len(hashed).to_bytes(4, "little") + algorithms + b"\0"
+    data = first.to_bytes(4, "little") + (3).to_bytes(4, "little") + bytes(20)
+    data += len(header).to_bytes(4, "little") + header
     if locality is not None:
         events = ((0, 3, b"StartupLocality\0" + bytes((locality,))), *events)
     for register, kind, event in events:
-        digests = ((4, hashlib.sha1(event).digest()), (11, hashlib.sha256(event).digest()))  # noqa: S324
-        data += register.to_bytes(4, "little") + kind.to_bytes(4, "little") + (2).to_bytes(4, "little")
+        digests = [(number, hashlib.new(name, event).digest()) for number, name in hashed]
+        data += b"".join(value.to_bytes(4, "little") for value in (register, kind, len(hashed)))
         data += b"".join(number.to_bytes(2, "little") + digest for number, digest in digests)
         data += len(event).to_bytes(4, "little") + event
     return data

@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 
 from tests.fakes.nvml import gpus
 from tests.unit.attest.cases import EDITS, FOUND, INTERESTING, NOW, edited, is_accepted, request, vector
-from tests.unit.attest.make_cca import DEVICE, ROOTS, Made
+from tests.unit.attest.make_cca import DEVICE, ROOTS, Made, ima
 from tests.unit.attest.make_nvidia import DRIVER_RIM, VBIOS_RIM, Device
 from tests.unit.attest.make_nvidia import ROOTS as NVIDIA_ROOTS
 from tests.unit.attest.make_snp import Changes, authorities, make
 from tests.unit.attest.make_tpm import KEY, Tpm, log, name, public
 from vmtool.attest.appraisal import NotProven
 from vmtool.attest.cbor import decode
+from vmtool.attest.cca.ima_log import replay_ima
 from vmtool.attest.cca.token import parse_token
 from vmtool.attest.certificates import load_certificates, load_crl
 from vmtool.attest.nvidia.report import parse_gpu_report
@@ -31,6 +32,7 @@ from vmtool.attest.snp.report import parse_report
 from vmtool.attest.sort_collateral import sort_collateral
 from vmtool.attest.tdx.quote import check_form
 from vmtool.attest.tpm.event_log import parse_log
+from vmtool.attest.tpm.guest_log import verify_guest_log
 from vmtool.attest.tpm.structures import parse_public, parse_quote
 from vmtool.serving.evidence.binding import bind
 from vmtool.serving.evidence.collect import document
@@ -117,7 +119,9 @@ PARSERS: tuple[tuple[Callable[[bytes], Any], Callable[[], bytes]], ...] = (
     (parse_report, lambda: evidence("snp")[0]), (check_form, lambda: vector("tdx/quote-b0c06f.bin")),
     (parse_token, lambda: Made().token()), (lambda data: decode(data, (399,)), lambda: Made().token()),
     (parse_gpu_report, lambda: Device().report()), (parse_quote, lambda: Tpm().quote()),
-    (parse_public, lambda: public(KEY)), (parse_log, log), (load_certificates, lambda: DEVICE.pem),
+    (parse_public, lambda: public(KEY)), (parse_log, log), (
+        lambda data: verify_guest_log(data, "sha256", [bytes(32)] * 4, "REM"), lambda: log() + b"\xff" * 40), (
+            lambda data: replay_ima(data, "sha256", 4), lambda: ima(b"init", b"vllm")), (load_certificates, lambda: DEVICE.pem),
     (load_certificates, lambda: DEVICE.der), (load_crl, lambda: DEVICE.der), (lambda data: list(read_table(data)),
                                                                            lambda: bytes(64)))
 

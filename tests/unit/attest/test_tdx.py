@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.unit.attest import make_tpm
 from tests.unit.attest.cases import FLIPS, flipped, index, is_accepted, needs_vectors, request, unproven, vector
 from tests.unit.attest.make_certificates import issue
 from vmtool.attest.recognise import appraise_file
@@ -18,6 +19,7 @@ from vmtool.attest.tdx.quote import check_form
 from vmtool.attest.tdx.verify import Verified, verify_quote
 
 pytestmark = needs_vectors
+SHA384 = ((12, "sha384"),)
 QUOTE, COLLATERAL, AT = "tdx/quote-b0c06f.bin", "tdx/collateral-b0c06f-2025.json", "2025-06-20T00:00:00Z"
 MRTD = "91eb2b44d141d4ece09f0c75c2c53d247a3c68edd7fafe8a3520c942a604a407de03ae6dc5f87f27428b2538873118b7"
 REPORT_DATA = bytes.fromhex("9a9d48e7f6799642d3d1b34e1e5e1742d4bb02dd6ddd551862c1211d35c304f9"
@@ -150,12 +152,19 @@ def evaluated(monkeypatch: pytest.MonkeyPatch, tcb: int, qe: int) -> bytes:
     return OLDER + b" "
 
 
-def test_an_event_log_beside_a_quote_is_not_called_proven() -> None:
-    for log, shown in ((None, "no event log"), (base64.b64encode(b"any").decode(), "not replayed: 3 bytes")):
-        evidence = json.dumps({"quote": base64.b64encode(vector(QUOTE)).decode(), "cc_eventlog": log}).encode()
-        [claim] = [claim for each in appraise_file(evidence, good()) for claim in each.claims
-                   if claim.id == "tdx.event-log"]
-        assert (claim.verdict, shown in claim.evidence) == ("not-checked", True), claim
+@pytest.mark.parametrize(("log", "verdict", "shown"), [
+    (None, "not-checked", "no event log"), (b"any", "failed", "bytes are missing"),
+    (make_tpm.log(hashed=SHA384), "failed", "register 8 of an event is unknown"),
+    (make_tpm.log(((1, 8, b"another"),), hashed=SHA384, first=1), "failed",
+     "does not lead to RTMR0, RTMR1, RTMR2")])
+def test_an_event_log_beside_a_quote_must_lead_to_its_registers(log: bytes | None, verdict: str, shown: str) -> None:
+    """The genuine quote's own log is not public."""
+    text = None if log is None else base64.b64encode(log).decode()
+    evidence = json.dumps({"quote": base64.b64encode(vector(QUOTE)).decode(), "cc_eventlog": text}).encode()
+    assert is_accepted(evidence, good()) == (log is None)
+    [claim] = [claim for each in appraise_file(evidence, good()) for claim in each.claims
+               if claim.id == "tdx.event-log"]
+    assert (claim.verdict, shown in claim.evidence) == (verdict, True), claim
 
 
 def test_another_root_is_not_trusted() -> None:

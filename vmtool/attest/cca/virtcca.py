@@ -10,8 +10,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from vmtool.attest.appraisal import Appraisal, Check, NotRequested, appraise
+from vmtool.attest.appraisal import Appraisal, Check, NotRequested, appraise, compare
 from vmtool.attest.cca.claims import realm_checks, verify_lifecycle, verify_platform
+from vmtool.attest.cca.ima_log import FIRST, LAST, replay_ima
 from vmtool.attest.cca.token import Token, parse_token
 from vmtool.attest.certificates import load_certificates, require_leaf, verify_chain
 from vmtool.attest.cose import PublicKey, verify_sign1
@@ -19,11 +20,17 @@ from vmtool.attest.cursor import require
 from vmtool.attest.find_chain import find_path
 from vmtool.attest.foreign_json import mapping, octets
 from vmtool.attest.request import Request
+from vmtool.attest.tpm.event_log import BANKS, SIZES
+from vmtool.attest.tpm.guest_log import verify_guest_log
 from vmtool.frozen import dataclass
 from vmtool.tee.virtcca import VIRTCCA
 
 # Logs by their name, with their parts where they have some.
-LOGS = {"event_log": frozenset[str](), "ima_log": frozenset[str](), "uefi_log": frozenset({"ccel_table", "ccel_data"})}
+IMA = "ima_log"
+LOGS = {"event_log": frozenset[str](), IMA: frozenset[str](), "uefi_log": frozenset({"ccel_table", "ccel_data"})}
+EVENTS = {"uefi_log": "ccel_data"}
+FIRMWARE = LOGS.keys() - {IMA}
+BY_SIZE = {SIZES[algorithm]: bank for bank, (algorithm, _) in BANKS.items()}
 KEYS = frozenset({"evidence", "dev_cert", *LOGS})
 # ShangMi signatures (GM/T 0006), which cryptography does not know.
 SM2 = "1.2.156.10197.1.501"
@@ -38,11 +45,17 @@ def appraise_virtcca(document: Mapping[str, Any], request: Request) -> Appraisal
     fields = mapping(document, "the evidence", KEYS)
     token = parse_token(octets(fields.get("evidence"), "evidence"))
     device, *more = load_certificates(octets(fields.get("dev_cert"), "dev_cert"))
-    logs = [name for name in LOGS if fields.get(name) is not None]
-    for name in logs:
-        parts = mapping(fields[name], name, LOGS[name]).values() if LOGS[name] else [fields[name]]
-        require(bool(parts) and all(octets(part, name) for part in parts), f"{name} is empty")
-    return appraise(VIRTCCA.name, VIRTCCA.title, _Checks(token, device, tuple(more), request, tuple(logs)).all())
+    logs = {name: _log(name, fields[name]) for name in LOGS if fields.get(name) is not None}
+    require(len(logs.keys() & FIRMWARE) <= 1, "there are two logs of the firmware")
+    return appraise(VIRTCCA.name, VIRTCCA.title, _Checks(token, device, tuple(more), request, logs).all())
+
+
+def _log(name: str, value: object) -> bytes:
+    """A log; of one with parts that which has the events."""
+    parts = mapping(value, name, LOGS[name]) if LOGS[name] else {name: value}
+    found = {key: octets(part, name) for key, part in parts.items()}
+    require(all(found.values()) and EVENTS.get(name, name) in found, f"{name} is empty")
+    return found[EVENTS.get(name, name)]
 
 
 @dataclass(frozen=True)
@@ -51,7 +64,7 @@ class _Checks:
     device: x509.Certificate
     presented: tuple[x509.Certificate, ...]
     request: Request
-    logs: tuple[str, ...]
+    logs: Mapping[str, bytes]
 
     def all(self) -> Iterator[Check]:
         yield "format", lambda: "with the platform's part" if self.token.platform else "without the platform's part"
@@ -103,7 +116,17 @@ class _Checks:
         return key
 
     def event_log(self) -> str:
-        raise NotRequested(f"not replayed: {', '.join(self.logs)}" if self.logs else "no event log was presented")
+        """Each log leads to the registers that the token shows."""
+        if not self.logs:
+            raise NotRequested("no event log was presented")
+        rems = self.token.realm.rems
+        bank = BY_SIZE[len(rems[0])]
+        found = [verify_guest_log(self.logs[name], bank, rems, "REM") for name in self.logs.keys() & FIRMWARE]
+        if IMA in self.logs:
+            number = LAST if found else FIRST
+            compare(f"REM{number - 1} by the IMA log", rems[number - 1], replay_ima(self.logs[IMA], bank, number))
+            found.append(f"the IMA log leads to REM{number - 1}")
+        return "; ".join(found)
 
 
 def _spki(key: PublicKey) -> bytes:

@@ -21,6 +21,7 @@ from vmtool.attest.cursor import require
 from vmtool.attest.request import Request, require_one_of
 from vmtool.attest.tdx.quote import QuoteForm, check_form
 from vmtool.attest.tdx.verify import Verified, is_outdated, verify_pem, verify_quote
+from vmtool.attest.tpm.guest_log import verify_guest_log
 from vmtool.frozen import dataclass
 from vmtool.tee.tdx import TDX
 
@@ -117,7 +118,9 @@ class _Checks:
         return f"TD attributes {attributes.hex()}: no debugging"
 
     def event_log(self) -> str:
-        raise NotRequested(f"not replayed: {len(self.log)} bytes" if self.log else "no event log was presented")
+        if not self.log:
+            raise NotRequested("no event log was presented")
+        return verify_guest_log(self.log, "sha384", [self.field(f"rt_mr{name[-1]}") for name in REGISTERS], "RTMR")
 
     def _padded(self, what: str, name: str, expected: bytes | None) -> str:
         if expected is None:

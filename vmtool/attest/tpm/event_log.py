@@ -29,8 +29,11 @@ class Event:
     data: bytes
 
 
-def parse_log(data: bytes) -> tuple[Event, ...]:
+def parse_log(data: bytes, *, registers: int = PCRS, filled: bool = False) -> tuple[Event, ...]:
     """The events, without the header.
+
+    Args:
+        registers: how many there are; filled: the log may lie in an area of its own, whose rest is filled.
 
     Raises:
         NotProven: it is no log of several algorithms, or one is cut.
@@ -39,25 +42,33 @@ def parse_log(data: bytes) -> tuple[Event, ...]:
     register, kind = cursor.number(4), cursor.number(4)
     cursor.take(20)
     header = Cursor(cursor.take(cursor.number(4)), "the log's header")
-    require((register, kind) == (0, NO_ACTION) and header.take(16) == SIGNATURE, "no event log of several algorithms")
+    # In a guest's own area the header has the first of its registers.
+    require(register <= filled and kind == NO_ACTION and header.take(16) == SIGNATURE,
+            "no event log of several algorithms")
     header.take(8)
     sizes = {header.number(2): header.number(2) for _ in range(_bounded(header.number(4), 8))}
     require(all(SIZES.get(algorithm) == size for algorithm, size in sizes.items()), "an algorithm of the log is odd")
     events: list[Event] = []
-    while cursor.left():
+    while cursor.left() and not (filled and _is_filler(data, cursor.at)):
         require(len(events) < MOST_EVENTS, f"the log has more than {MOST_EVENTS} events")
-        events.append(_event(cursor, sizes))
+        events.append(_event(cursor, sizes, registers))
     return tuple(events)
 
 
-def _event(cursor: Cursor, sizes: dict[int, int]) -> Event:
+def _is_filler(data: bytes, at: int) -> bool:
+    """Zeros or ones to the end: no event begins so."""
+    first = data[at:at + 1]
+    return first in (b"\0", b"\xff") and not data[at:at + 12].strip(first) and not data[at:].strip(first)
+
+
+def _event(cursor: Cursor, sizes: dict[int, int], registers: int) -> Event:
     register, kind = cursor.number(4), cursor.number(4)
     digests: dict[int, bytes] = {}
     for _ in range(_bounded(cursor.number(4), len(sizes))):
         algorithm = cursor.number(2)
         require(algorithm in sizes and algorithm not in digests, "an event has an odd digest")
         digests[algorithm] = cursor.take(sizes[algorithm])
-    require(register < PCRS or kind == NO_ACTION, f"register {register} of an event is unknown")
+    require(register < registers or kind == NO_ACTION, f"register {register} of an event is unknown")
     return Event(register, kind, digests, cursor.take(cursor.number(4)))
 
 
