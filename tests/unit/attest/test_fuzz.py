@@ -119,11 +119,11 @@ PARSERS: tuple[tuple[Callable[[bytes], Any], Callable[[], bytes]], ...] = (
     (parse_report, lambda: evidence("snp")[0]), (check_form, lambda: vector("tdx/quote-b0c06f.bin")),
     (parse_token, lambda: Made().token()), (lambda data: decode(data, (399,)), lambda: Made().token()),
     (parse_gpu_report, lambda: Device().report()), (parse_quote, lambda: Tpm().quote()),
-    (parse_public, lambda: public(KEY)), (parse_log, log), (
-        lambda data: verify_guest_log(data, "sha256", [bytes(32)] * 4, "REM"), lambda: log() + b"\xff" * 40), (
-            lambda data: replay_ima(data, "sha256", 4), lambda: ima(b"init", b"vllm")), (load_certificates, lambda: DEVICE.pem),
-    (load_certificates, lambda: DEVICE.der), (load_crl, lambda: DEVICE.der), (lambda data: list(read_table(data)),
-                                                                           lambda: bytes(64)))
+    (parse_public, lambda: public(KEY)), (parse_log, log), (load_certificates, lambda: DEVICE.pem),
+    (load_certificates, lambda: DEVICE.der), (load_crl, lambda: DEVICE.der),
+    (lambda data: list(read_table(data)), lambda: bytes(64)),
+    (lambda data: verify_guest_log(data, "sha256", [bytes(32)] * 4, "REM"), lambda: log() + b"\xff" * 40),
+    (lambda data: replay_ima(data, "sha256", 4), lambda: ima(b"init", b"vllm")))
 
 
 def fuzz(parser: Callable[[bytes], Any], seed: bytes, rounds: int) -> set[str]:
