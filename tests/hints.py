@@ -13,12 +13,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tests.pages import ROOT
+from tests.sources import parsed
 from vmtool.cli.main import ALIASES, COMMANDS
 
 # Calls whose argument of this position is a hint.
 POSITIONS = {"wrong_input": 2, "host_lacks": 2, "finding": 4, "Finding": 4}
 # What stands in an f-string, where the text around it does not say.
 ANY = "X"
+# The nodes that one of the functions below asks about: a third of all.
+LOOKED_AT = (ast.Call, ast.Assign, ast.AnnAssign, ast.FunctionDef, ast.Expr, ast.Constant, ast.JoinedStr, ast.BinOp)
 COMMAND = re.compile(rf"\bvmtool ({'|'.join({**COMMANDS, **ALIASES})})\b|: +vmtool [a-z]")
 
 
@@ -33,15 +36,16 @@ class Hint:
 @functools.cache
 def collect() -> tuple[Hint, ...]:
     """All of them, by file and line."""
-    trees = {path: ast.parse(path.read_text()) for path in sorted((ROOT / "vmtool").rglob("*.py"))}
-    given = {path: {name for node in ast.walk(tree) for value in _values(node) for name in _names(value)}
-             for path, tree in trees.items()}
+    files = {path: [node for node in ast.walk(parsed(path)) if isinstance(node, LOOKED_AT)]
+             for path in sorted((ROOT / "vmtool").rglob("*.py"))}
+    values = {path: [value for node in nodes for value in _values(node)] for path, nodes in files.items()}
+    given = {path: {name for value in found for name in _names(value)} for path, found in values.items()}
     everywhere = set().union(*given.values())
     found = []
-    for path, tree in trees.items():
-        named = [*(value for node in ast.walk(tree) for value in _named(node, given[path])),
-                 *(value for node in tree.body for value in _named(node, everywhere))]
-        for value in (*(value for node in ast.walk(tree) for value in _values(node)), *named, *_commands(tree)):
+    for path, nodes in files.items():
+        named = [*(value for node in nodes for value in _named(node, given[path])),
+                 *(value for node in parsed(path).body for value in _named(node, everywhere))]
+        for value in (*values[path], *named, *_commands(nodes)):
             found += [Hint(f"{path.relative_to(ROOT)}:{value.lineno}", line.strip()) for text in _texts(value)
                       for line in text.split("\n") if line.strip()]
     return tuple(dict.fromkeys(found))
@@ -80,12 +84,12 @@ def _named(node: ast.AST, names: set[str]) -> Iterator[ast.expr]:
         yield from (each.value for each in ast.walk(node) if isinstance(each, ast.Return) and each.value)
 
 
-def _commands(tree: ast.Module) -> Iterator[ast.expr]:
+def _commands(nodes: list[ast.AST]) -> Iterator[ast.expr]:
     """The texts with a line for vmtool in them that are neither a docstring nor a part of another text."""
-    inner = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr | ast.BinOp)
+    inner = {id(part) for node in nodes if isinstance(node, ast.JoinedStr | ast.BinOp)
              for part in ast.walk(node) if part is not node}
-    inner |= {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
-    for node in ast.walk(tree):
+    inner |= {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+    for node in nodes:
         if isinstance(node, ast.Constant | ast.JoinedStr | ast.BinOp) and id(node) not in inner and any(
                 COMMAND.search(text) for text in _texts(node)):
             yield node

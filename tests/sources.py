@@ -1,4 +1,4 @@
-"""Python files as syntax trees, for the tests that search them: each is read once in a process."""
+"""Python files as syntax trees, for the tests that search them: each is parsed once in a process."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ import functools
 from pathlib import Path
 
 
-@functools.cache
 def parsed(path: Path) -> ast.Module:
     """The file's tree; nobody changes it."""
-    return ast.parse(path.read_bytes())
+    return _parsed(path.read_bytes())
+
+
+@functools.cache
+def _parsed(text: bytes) -> ast.Module:
+    return ast.parse(text)

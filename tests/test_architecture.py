@@ -1,4 +1,4 @@
-"""The rules of the house, held by a walk of the syntax trees; run as a script, it prints the house's numbers.
+"""The rules of the house, held by a walk of the syntax trees; `python -m tests.test_architecture` prints its numbers.
 
 A room is a folder of vmtool/. It imports only rooms of lower floors, and its own files. `LISTED` names what still
 breaks a rule: a violation that is not listed fails, and so does a listed one that is gone, so the list only shrinks.
@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests.sources import parsed
 
 ROOT = Path(__file__).parents[1]
 GROUND = "ground"
@@ -107,7 +109,7 @@ Rule = Callable[[House], Iterator[str]]
 
 def read_house(root: Path) -> House:
     """Every module by its name below vmtool/, such as "net.check"."""
-    trees = {_name(root, path): (path, ast.parse(path.read_bytes())) for path in sorted(root.rglob("*.py"))}
+    trees = {_name(root, path): (path, parsed(path)) for path in sorted(root.rglob("*.py"))}
     return {name: Module(path, name, tree, tuple(_imports(tree, trees))) for name, (path, tree) in trees.items()}
 
 
@@ -327,14 +329,14 @@ def test_a_rule_sees_what_breaks_it(tmp_path: Path, rule: Rule, path: str, text:
 def test_no_test_takes_anything_from_another_test_module() -> None:
     """What tests share lies in fakes/, a folder's cases.py or its conftest.py."""
     assert not [f"{path.relative_to(ROOT)} imports {target} {taken}".rstrip() for path in (ROOT / "tests").rglob("*.py")
-                for target, taken in _imports(ast.parse(path.read_bytes()), {}) if target.startswith("tests")
+                for target, taken in _imports(parsed(path), {}) if target.startswith("tests")
                 and any(name.startswith("test_") for name in (*target.split("."), taken))]
 
 
 def test_no_test_takes_a_step_or_an_action_by_its_number() -> None:
     """A plan's layout is no promise: `tests.fakes.plans` finds a step by what it does, an action by its kind."""
-    trees = {path: ast.parse(path.read_bytes()) for path in (ROOT / "tests").rglob("*.py")}
-    assert not [f"{path.relative_to(ROOT)}:{node.lineno}" for path, tree in trees.items() for node in ast.walk(tree)
+    paths = (ROOT / "tests").rglob("*.py")
+    assert not [f"{path.relative_to(ROOT)}:{node.lineno}" for path in paths for node in ast.walk(parsed(path))
                 if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Attribute)
                 and node.value.attr in ("steps", "actions", "undo")]
 

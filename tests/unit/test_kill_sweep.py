@@ -14,6 +14,7 @@ from types import FrameType
 import pytest
 
 from tests.fakes.kinds import KINDS
+from tests.sources import parsed
 from tests.unit.sweeps import gpu, image, launch, models, net, rootfs, watch
 from tests.unit.sweeps.engine import Case, Sweep, do, undo
 from tests.unit.sweeps.remembered import Remembered
@@ -127,7 +128,7 @@ def functions() -> Iterator[tuple[str, ast.FunctionDef]]:
     """Every function of vmtool, by module and name."""
     for path in sorted(VMTOOL.rglob("*.py")):
         module = ".".join(path.relative_to(VMTOOL).with_suffix("").parts)
-        yield from ((f"{module}.{node.name}", node) for node in ast.walk(ast.parse(path.read_text()))
+        yield from ((f"{module}.{node.name}", node) for node in ast.walk(parsed(path))
                     if isinstance(node, ast.FunctionDef))
 
 
