@@ -6,6 +6,7 @@ travels in `user_properties`.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import sys
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.lanes import rank
+from tests.lanes import niceness, rank
 
 if TYPE_CHECKING:
     from tests.schedule import Lanes
@@ -41,6 +42,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile("slow" if config.getoption("--slow") else "quick")
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        with contextlib.suppress(PermissionError):  # one priority for all, then
+            config.pluginmanager.register(Priorities())
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -49,6 +53,19 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Lanes:
 
     config.option.loadscopereorder = False
     return Lanes(config, log)
+
+
+class Priorities:
+    """Of the processes beside each other some tests go before others (tests/lanes.py)."""
+
+    def __init__(self) -> None:
+        self.usual = os.getpriority(os.PRIO_PROCESS, 0)
+        # Who may not do this could not go back from a lower one either.
+        os.setpriority(os.PRIO_PROCESS, 0, self.usual - 1)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> None:
+        os.setpriority(os.PRIO_PROCESS, 0, self.usual + niceness(item.nodeid))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tests.pages import ROOT
@@ -84,7 +84,7 @@ def _named(node: ast.AST, names: set[str]) -> Iterator[ast.expr]:
         yield from (each.value for each in ast.walk(node) if isinstance(each, ast.Return) and each.value)
 
 
-def _commands(nodes: list[ast.AST]) -> Iterator[ast.expr]:
+def _commands(nodes: Sequence[ast.AST]) -> Iterator[ast.expr]:
     """The texts with a line for vmtool in them that are neither a docstring nor a part of another text."""
     inner = {id(part) for node in nodes if isinstance(node, ast.JoinedStr | ast.BinOp)
              for part in ast.walk(node) if part is not node}

@@ -33,6 +33,14 @@ def lane_of(nodeid: str) -> str:
     return module
 
 
+def niceness(nodeid: str) -> int:
+    """By how much other tests go before it. The host's lane is the longest, and is as long as it has to wait for a
+    processor; what only computes takes what the others, which mostly wait, leave over."""
+    if nodeid.startswith("tests/unit/"):
+        return 5
+    return -5 if lane_of(nodeid) == HOST else 0
+
+
 def rank(nodeid: str) -> int:
     """Tests are collected in this order: lanes first, then the modules without one."""
     lane = lane_of(nodeid)

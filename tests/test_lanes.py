@@ -13,13 +13,15 @@ import pytest
 from tests.lanes import HOST, LAB, ROOTFS, lane_of, rank
 
 ROOT = Path(__file__).parents[1]
+MODULES = ("integration/test_one", "integration/test_two", "integration/test_rootfs_one", "other/test_plain",
+           "unit/test_last")
 SAMPLE = """
 import os, pathlib, time, pytest
 HERE = pathlib.Path(__file__).parent
 
 @pytest.mark.parametrize("number", range(3))
 def test_{name}(number):
-    (HERE / f"{name}-{{number}}").write_text(str(os.getpid()))
+    (HERE / f"{name}-{{number}}").write_text(f"{{os.environ.get('PYTEST_XDIST_WORKER')}} {{os.getpriority(0, 0)}}")
 
 def test_skips():
     pytest.skip("nothing for {name}")
@@ -28,8 +30,8 @@ def test_skips():
 
 @pytest.fixture
 def sample(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs pytest on two modules of each of two lanes, with what all tests share."""
-    for name in ("integration/test_one", "integration/test_two", "integration/test_rootfs_one", "other/test_plain"):
+    """Runs pytest on two modules of one lane and some of others, with what all tests share."""
+    for name in MODULES:
         path = tmp_path / "tests" / f"{name}.py"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(SAMPLE.format(name=path.stem[5:]))
@@ -53,19 +55,29 @@ def test_a_skip_is_reported_and_where_a_test_must_run_it_is_a_failure(
         sample: Callable[..., subprocess.CompletedProcess[str]], options: tuple[str, ...]) -> None:
     done = sample(*options)
     assert done.returncode == 1, done.stdout + done.stderr
-    assert "3 failed, 12 passed, 1 skipped in " in done.stdout.splitlines()[-1]
-    assert done.stdout.count("must run on a plain Debian 12 machine (must_run.txt), but skipped") == 3
+    assert "4 failed, 15 passed, 1 skipped in " in done.stdout.splitlines()[-1]
+    assert done.stdout.count("must run on a plain Debian 12 machine (must_run.txt), but skipped") == 4
     told = done.stdout.partition(" did not run ")[2]
-    for name in ("integration/test_one", "integration/test_two", "integration/test_rootfs_one", "other/test_plain"):
+    for name in MODULES:
         assert f"tests/{name}.py::test_skips: nothing for {name.partition('test_')[2]}\n" in told
     assert "binding and the confidential-computing mode of a real GPU" in told
 
 
-def test_a_lane_is_one_process(sample: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
-    sample("-n", "2")
-    directory = tmp_path / "tests/integration"
-    processes = {path.name[:-2]: path.read_text() for path in directory.glob("*-?")}
-    assert processes["one"] == processes["two"] != processes["rootfs_one"]
+def test_a_lane_is_one_process_and_the_last_begins_at_the_end(
+        sample: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
+    sample("-n", "3")
+    told = {path.name[:-2]: path.read_text().split() for path in (tmp_path / "tests").glob("*/*-?")}
+    workers = {name: worker for name, (worker, _) in told.items()}
+    assert workers["one"] == workers["two"] == "gw0" != workers["rootfs_one"]
+    assert workers["last"] == "gw2"
+    usual = os.getpriority(os.PRIO_PROCESS, 0)
+    try:
+        os.setpriority(os.PRIO_PROCESS, 0, usual - 1)
+    except PermissionError:
+        return  # nobody goes before others
+    os.setpriority(os.PRIO_PROCESS, 0, usual)
+    nice = {name: min(int(each), 19) - usual for name, (_, each) in told.items()}
+    assert nice == {"one": -5, "two": -5, "rootfs_one": 0, "plain": 0, "last": min(5, 19 - usual)}
 
 
 def test_what_looks_at_the_whole_machine_is_in_one_lane() -> None:
