@@ -65,8 +65,9 @@ class Recorded:
         return {node: known[node] for node in nodes if node in known}
 
     def names(self, path: str) -> tuple[str, ...]:
-        inside = {name.removeprefix(f"{path}/") for name in (*self.data["texts"], *self.data["links"])
-                  if name.startswith(f"{path}/")}
+        start = f"{path}/"
+        inside = {name.removeprefix(start) for table in ("texts", "links") for name in self.data[table]
+                  if name.startswith(start)}
         return tuple(sorted({name for name in inside if "/" not in name} | set(self.data["names"].get(path, ()))))
 
     def link(self, path: str) -> str | None:
@@ -74,11 +75,13 @@ class Recorded:
         return found
 
     def exists(self, path: str) -> bool:
-        known = {*self.data["texts"], *self.data["names"], *self.data["links"], *self.data["exists"]}
+        tables = [self.data[table] for table in ("texts", "names", "links", "exists")]
         directory = path.removesuffix("/.")
-        inside = directory in self.data["names"] or any(other.startswith(f"{directory}/") for other in known)
         # As the kernel has it, only a directory has a "." in it.
-        return inside or (path in known and directory == path)
+        if directory in self.data["names"] or (directory == path and any(path in known for known in tables)):
+            return True
+        start = f"{directory}/"
+        return any(other.startswith(start) for known in tables for other in known)
 
     def which(self, program: str) -> str | None:
         found: str | None = self.data["which"].get(program)
