@@ -114,8 +114,9 @@ class Upstream(asyncio.Protocol):
         if self.status < 200:
             raise ValueError("an interim answer, which nobody asked for")
         self.begun = True
-        if self.parser.get_http_version() == "1.0":
-            self.keeps = False  # it may be ended at any moment, whatever is said
+        if self.parser.get_http_version() == "1.0" or self.status >= 500:
+            # It may be ended at any moment, whatever is said: uvicorn does so after what its application raised.
+            self.keeps = False
         if self.status in BODYLESS:
             self.length = 0
 

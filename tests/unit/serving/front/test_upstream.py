@@ -71,6 +71,16 @@ def test_an_answer_without_a_length_lasts_as_long_as_its_connection() -> None:
     assert not upstream.open
 
 
+@pytest.mark.parametrize(("status", "kept"), [(200, True), (400, True), (404, True), (500, False), (503, False)])
+def test_a_fault_of_the_engine_is_the_last_answer_of_its_connection(status: int, kept: bool) -> None:
+    """uvicorn sends a whole 500 for what its application raised, and then ends the connection without a word: the next
+    client's request would meet that end."""
+    upstream, _ = connected()
+    upstream.data_received(b"HTTP/1.1 %d X\r\nContent-Length: 2\r\n\r\nab" % status)
+    assert asyncio.run(answer(upstream)) == b"ab"
+    assert (upstream.whole, upstream.keeps) == (True, kept)
+
+
 @pytest.mark.parametrize("sent", [
     b"", OK, OK + b"Content-Length: 3\r\n\r\nab", OK + b"Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n", b"SSH-2.0\r\n",
     OK + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\nab", OK + b"Content-Length: -2\r\n\r\nab",
