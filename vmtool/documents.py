@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import field
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,10 @@ from vmtool.errors import Refused
 from vmtool.foreign import read_regular
 from vmtool.frozen import dataclass
 from vmtool.scalars import MERGE, TAG, Ambiguity, is_text, scalar
+from vmtool.yaml_errors import START, no_yaml
 
 MAX_BYTES = 1 << 20
 MAX_NODES = 20_000
-START = "vmtool spec example runc"
 COLLECTIONS = (f"{TAG}seq", f"{TAG}map")
 Place = tuple[str | int, ...]
 
@@ -68,12 +67,8 @@ def read(path: Path) -> Document:
             raise Refused(f"{path}: empty", hint=START)
         walk = _Walk(path)
         value = walk.value(node, (), ())
-    except UnicodeDecodeError as error:
-        wide = data.startswith((b"\xff\xfe", b"\xfe\xff"))
-        raise Refused(f"{path}: not text in UTF-8 (byte {error.start})", hint=shlex.join(
-            ("iconv", "-f", "UTF-16", "-t", "UTF-8", str(path))) if wide else "") from error
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise Refused(f"{path}: not YAML", details=str(error).splitlines()[:6]) from error
+    except (UnicodeDecodeError, yaml.YAMLError, RecursionError, ValueError, OverflowError) as error:
+        raise no_yaml(path, data, error) from error
     return Document(path, value, walk.lines, walk.words, walk.problems)
 
 
@@ -147,5 +142,5 @@ class _Walk:
         return merged | own
 
     def _refused(self, node: Any, why: str) -> Refused:
-        return Refused(f"{self.path}:{node.start_mark.line + 1}: {why}")
+        return Refused(f"{self.path}:{node.start_mark.line + 1}: {why}", hint=START)
 

@@ -27,7 +27,7 @@ NUMBER = re.compile(r"[-+]?(?:(?:\.[0-9_]+|[0-9][0-9_]*(?:\.[0-9_]*)?)(?:[eE][-+
 # YAML 1.1 calls them true and false, as Go's readers do; PyYAML does not.
 LETTERS = {"y": True, "Y": True, "n": False, "N": False}
 READ_AS = {"int": "a number", "float": "a number", "bool": "true or false", "timestamp": "a date", "null": "nothing",
-           "value": "a value of its own"}
+           "value": "a value of its own", "merge": "a word of its own"}
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,12 @@ class Ambiguity:
     plain: str = ""
 
     def __str__(self) -> str:
-        """With what to write where the key takes text, or may."""
-        return f"{self.is_read}: put it in quotes, {quoted(self.text[:40])}" + (
-            f", or write {self.plain}" if self._word else "")
+        """With what to write where it is not known what the key takes, or where it takes text and more."""
+        return self.as_text() + (f", or write {self.plain}" if self._word else "")
+
+    def as_text(self) -> str:
+        """What to write where the key takes text."""
+        return f"{self.is_read}: put it in quotes, {quoted(self.text[:40])}"
 
     def as_value(self, wanted: str) -> str:
         """What to write where the key takes something else, such as "a number"."""

@@ -14,6 +14,7 @@ from vmtool.rendering import shipped
 from vmtool.serving.restarts import RestartPolicy
 from vmtool.spec.load import read_spec
 from vmtool.spec.runtime import Spec
+from vmtool.yaml_errors import START
 
 GOOD = """\
 apiVersion: vmtool/v1
@@ -157,7 +158,7 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
     (b"a: &x\n  b: *x\n", "contains itself"),
     (b"a: 1\na: 2\n", "occurs twice"),
     (b"? [1]\n: 2\n", "a key must be a plain word"),
-    (b"a: " + b"[" * 2000 + b"]" * 2000, "not YAML|too many or too deeply"),
+    (b"a: " + b"[" * 2000 + b"]" * 2000, "too deeply nested"),
     (b"a: !!python/object/apply:os.system [id]\n", "the tag !!python/object/apply:os.system is not understood"),
     (b"a: !!set {x}\n", "the tag !!set is not understood"),
     (b"# only a comment\n", "empty"),
@@ -178,8 +179,8 @@ def test_files_that_are_no_spec(tmp_path: Path, text: bytes, message: str) -> No
     ("1e3", "read as a number by other readers"), (".5", "read as a number, 0.5"), ("1.5e+3", "read as a number"),
     (".inf", "read as a number"), (".nan", "read as a number"), ("2024-01-02", "read as a date"),
     ("2024-13-45", "read as a date"), ("2024-01-02T03:04:05Z", "read as a date"), ("9" * 5000, "read as a number"),
-    ("yes", 'put it in quotes, "yes", or write true'), ("Off", 'put it in quotes, "Off", or write false'),
-    ("TRUE", "or write true"), ("Null", 'put it in quotes, "Null", or write null'), ("!!bool maybe", "true or false"),
+    ("yes", 'put it in quotes, "yes"'), ("Off", 'put it in quotes, "Off"'), ("<<", 'put it in quotes, "<<"'),
+    ("TRUE", 'put it in quotes, "TRUE"'), ("Null", 'put it in quotes, "Null"'), ("!!bool maybe", "true or false"),
     ("true", 'true is true or false here, and the key takes text: put it in quotes, "true"'), ("null", "has no value"),
     ("~", "has no value"), ("", "has no value"), ("1.10", 'a number here, and the key takes text: put it in quotes'),
     ("[1]", "must be a text, not a list"), ("!!python/name:os.system x", "the tag !!python/name:os.system"),
@@ -198,6 +199,8 @@ def test_a_text_is_never_made_of_something_else(tmp_path: Path, word: str, messa
         read(tmp_path, good + text.format(word) + "\n")
     line = next(line for line in error.value.details if f": {place}: " in line)
     assert message in line and len(error.value.details) == 1 and len(line) < 300
+    # Of a path, null would do.
+    assert "or write" not in line or (place, word) == ("spec.model.path", "Null")
 
 
 @pytest.mark.parametrize(("text", "message"), [
@@ -285,7 +288,7 @@ def test_what_is_said_of_a_spelling_is_what_helps(tmp_path: Path, text: str, mes
 
 
 @pytest.mark.parametrize(("word", "message"), [
-    ("y", 'by other readers of YAML, true: put it in quotes, "y"'), ("N", 'put it in quotes, "N", or write false'),
+    ("y", 'by other readers of YAML, true: put it in quotes, "y"'), ("N", 'put it in quotes, "N"'),
     ("0O17", "by other readers of YAML, 15"), ("0X1F", "by other readers of YAML, 31"), ("1_0e3", "by other readers"),
     ("!foo 5", "the tag !foo is not understood"), ("!foo true", "the tag !foo is not understood"),
     ("!!float 5", "is read as a number"), ('"\\ud800"', "holds half of a character"), (
@@ -321,6 +324,42 @@ def test_merges_are_bounded_and_have_no_cycles(tmp_path: Path, text: bytes) -> N
     path.write_bytes(text)
     with pytest.raises(Refused):
         documents.read(path)
+
+
+@pytest.mark.parametrize(("text", "line", "message", "hint"), [
+    ("a:\n\tb: 1\n", 2, "a tab", "expand -t 2 {}"), ("a: {b:\t1}\n", 1, "a tab", "expand -t 2 {}"),
+    ("a: 1\n---\na: 2\n", 2, "a second document", "csplit -z {} '/^---/' '{{*}}'"),
+    ("a: 1\n---\n", 2, "a second document", "csplit -z {} '/^---/' '{{*}}'"),
+    ("a: &x\n  b: *x\n", 1, "contains itself", START), ("a:\n  b: *x\n", 2, "undefined alias", START),
+    ("a: 1\nb: 2\na: 3\n", 3, "occurs twice", START), ("a: 1\nb: 'c\nd: e\n", 2, "unexpected end", START),
+    ("a: 1\nb: [c\n", 2, "expected ',' or ']'", START), ("a: b: c\n", 1, "mapping values", START),
+    ("a:\n  b: 1\n c: 2\n", 3, "expected <block end>", START), ("a: @b\n", 1, "character '@'", START),
+    ("a: 1\nb: \x00\n", 2, "#x0000", START), ("a: {{ b }}\n", 1, "a plain word", START),
+    ("a\n".encode("utf-16-le").decode(), 1, "#x0000", "iconv -f UTF-16LE -t UTF-8 {}"),
+    ("a\n".encode("utf-16-be").decode(), 1, "#x0000", "iconv -f UTF-16BE -t UTF-8 {}"),
+])
+def test_what_is_no_yaml_has_a_place_and_what_helps(tmp_path: Path, text: str, line: int, message: str,
+                                                    hint: str) -> None:
+    with pytest.raises(Refused) as error:
+        read(tmp_path, text)
+    path = tmp_path / "runtime.yaml"
+    assert error.value.message.startswith(f"{path}:{line}: ") and message in error.value.message
+    assert error.value.hint == hint.format(path)
+
+
+def test_an_escape_beyond_all_characters_is_no_fault_of_vmtools(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="not YAML"):
+        read(tmp_path, 'a: "\\UFFFFFFFF"\n')
+
+
+def test_true_is_offered_only_where_the_key_takes_it(tmp_path: Path) -> None:
+    with pytest.raises(Refused) as error:
+        read(tmp_path, GOOD.replace("name: a", "name: on") + "  vllm: {args: {enforce-eager: yes, dtype: y}}\n")
+    assert [line.partition(": ")[2] for line in error.value.details] == [
+        'metadata.name: on is read as true or false, true: put it in quotes, "on"',
+        "spec.vllm.args.enforce-eager: yes is read as true or false, true: write true",
+        "spec.vllm.args.dtype: y is read as true or false by other readers of YAML, true; 'y' is not one of auto, "
+        "bfloat16, float, float16, float32, half"]
 
 
 def test_another_encoding_is_named_with_what_helps(tmp_path: Path) -> None:
