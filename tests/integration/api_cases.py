@@ -158,7 +158,8 @@ RESPONSES: list[Case] = [
 ]
 # What vLLM refuses with its own words: the parameters, and a piece of the words.
 REFUSED: list[tuple[dict[str, Any], str]] = [
-    ({"n": 2}, "greedy"), ({"n": 0}, "at least 1"), ({"n": 129, "temperature": 1}, "at most 128"), ({"temperature": -1}, "non-negative"), ({"top_p": 0}, "top_p"),
+    ({"n": 2}, "greedy"), ({"n": 0}, "at least 1"), ({"n": 129, "temperature": 1}, "at most 128"),
+    ({"temperature": -1}, "non-negative"), ({"top_p": 0}, "top_p"),
     ({"top_k": -5}, "top_k"), ({"min_p": 2}, "min_p"), ({"presence_penalty": 9}, "presence_penalty"),
     ({"repetition_penalty": 0}, "repetition_penalty"), ({"logit_bias": {"999999": 1}}, "out-of-vocab"),
     ({"stop": ""}, "stop"), ({"stop_token_ids": [-1]}, "out-of-vocab"), ({"max_tokens": 0}, "max_tokens"),

@@ -117,7 +117,9 @@ def _leaves(reader: Reader, path: str, name: str, target: str) -> bool:
 def _architecture(reader: Reader, path: str) -> str:
     config = json_object(reader.text(f"{path}/config.json"))
     names = config.get("architectures")
-    said = names[0] if isinstance(names, list) and names else config.get("model_type")
+    if names and not isinstance(names, list):
+        return ""
+    said = names[0] if names else config.get("model_type")
     return said if isinstance(said, str) else ""
 
 

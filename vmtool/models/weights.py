@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from vmtool.foreign import parse_text_json
+from vmtool.foreign import parse_json, parse_text_json
 from vmtool.machine import Reader
 from vmtool.models.tensors import tensors_problem
 
@@ -17,6 +17,14 @@ INDEXES = (INDEX, "consolidated.safetensors.index.json", "pytorch_model.bin.inde
 LARGEST_INDEX = 64 << 20
 SHARD = re.compile(r"(.{1,200}-)([0-9]{5})-of-([0-9]{5})(\.safetensors|\.bin)", re.DOTALL)
 MOST = 2000
+# What transformers and vLLM parse at the start when it is there, beside config.json and the indexes.
+JSON_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
+              "tekken.json", "params.json", "generation_config.json", "chat_template.json", "processor_config.json",
+              "preprocessor_config.json")
+VOCABULARIES = ("tokenizer.model", "vocab.txt", "merges.txt", "spiece.model", "sentencepiece.bpe.model")
+SMALL = 1 << 20
+# The end of a zip archive, without a comment, has 22 bytes; PyTorch writes none.
+ZIP_END = 1 << 10
 
 
 def pointers(reader: Reader, path: str, files: Mapping[str, int]) -> Iterator[str]:
@@ -46,7 +54,7 @@ def missing_shards(reader: Reader, path: str, files: Mapping[str, int]) -> Itera
 def broken(reader: Reader, path: str, files: Mapping[str, int]) -> Iterator[str]:
     """Files that would be loaded and are cut, empty or something else, each with why."""
     named = _named(reader, path, INDEX, files)
-    tensors = [name for name in files if name.endswith(".safetensors") and "/" not in name]
+    tensors = [name for name in files if name.endswith(".safetensors") and "/" not in name and not name.startswith(".")]
     if named is not None and not named and any(map(_is_safetensors, files)):
         yield f"{INDEX} names no weights"
     for name in _some(tensors):
@@ -55,17 +63,19 @@ def broken(reader: Reader, path: str, files: Mapping[str, int]) -> Iterator[str]
                 why := _tensors_problem(reader, f"{path}/{name}", files[name])):
             yield f"{name} {why}"
     for name in _some(name for name in files if is_weights(name) and not tensors):
-        if why := _pickle_problem(_start(reader, f"{path}/{name}", 8), files[name]):
+        if why := _pickle_problem(reader, f"{path}/{name}", files[name]):
             yield f"{name} {why}"
-    start = _start(reader, f"{path}/tokenizer.json", 64) if "tokenizer.json" in files else b"{"
-    if files.get("tokenizer.json") == 0 or (start and not start.lstrip().startswith((b"{", POINTER[:8]))):
-        yield "tokenizer.json is no JSON"
+    for name in JSON_FILES:
+        if name in files and (why := _json_problem(reader, f"{path}/{name}", files[name])):
+            yield f"{name} {why}"
+    for name in _some(name for name, size in files.items() if name in VOCABULARIES and not size):
+        yield f"{name} is empty"
 
 
 def is_weights(name: str) -> bool:
-    """Whether vLLM would load it as weights: they are in the model's directory itself."""
+    """Whether vLLM would load it as weights: they are in the model's directory itself, and not hidden."""
     return "/" not in name and name.endswith((".safetensors", ".bin", ".pt")) and not name.startswith(
-        ("adapter_", "training_args", "optimizer", "scheduler"))
+        (".", "adapter_", "training_args", "optimizer", "scheduler"))
 
 
 def json_object(text: str | bytes | None) -> dict[str, Any]:
@@ -106,11 +116,32 @@ def _tensors_problem(reader: Reader, file: str, size: int) -> str:
     return tensors_problem(lambda length, offset: _start(reader, file, length, offset), size)
 
 
-def _pickle_problem(start: bytes, size: int) -> str:
-    """PyTorch writes a zip archive, and before 1.6 a pickle, whose first byte is its protocol's."""
+def _pickle_problem(reader: Reader, file: str, size: int) -> str:
+    """PyTorch writes a zip archive, whose last record ends the file, and before 1.6 a pickle, whose first byte is its
+    protocol's."""
+    start = _start(reader, file, 8)
     if not size:
         return "is empty"
+    if start.startswith(b"PK\x03\x04") and len(start) == 8:
+        end = _start(reader, file, ZIP_END, max(0, size - ZIP_END))
+        return "" if not end or b"PK\x05\x06" in end else "is cut off: it is a zip archive without its end"
     return "" if not start or start.startswith((b"PK\x03\x04", b"\x80", POINTER[:8])) else "is no file of PyTorch"
+
+
+def _json_problem(reader: Reader, file: str, size: int) -> str:
+    """Of a large file only whether it begins and ends as one of JSON: that of a tokenizer has 30 MB."""
+    start = _start(reader, file, min(size, SMALL))
+    if not size:
+        return "is no JSON: it is empty"
+    if len(start) < min(size, SMALL) or start.startswith(POINTER[:8]):
+        return ""  # a recorded host, which keeps the first bytes; or a pointer, which is a finding of its own
+    if size > SMALL:
+        whole = start.lstrip().startswith(b"{") and _start(reader, file, 64, size - 64).rstrip().endswith(b"}")
+        return "" if whole else "is no JSON, or cut off"
+    try:
+        return "" if isinstance(parse_json(start.decode()), dict) else "is no JSON object"
+    except ValueError:
+        return "is no JSON"
 
 
 def _start(reader: Reader, file: str, size: int, offset: int = 0) -> bytes:

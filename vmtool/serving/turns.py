@@ -28,22 +28,26 @@ class Share:
 
     Args:
         spare: they wait while the loop has something else to do, but not for long.
+        within: it is a part of another share, whose events its parts have one after the other.
     """
 
-    def __init__(self, *, spare: bool = False) -> None:
-        self.spare, self.lock, self.number, self.begun = spare, asyncio.Lock(), -1, 0
+    def __init__(self, *, spare: bool = False, within: Share | None = None) -> None:
+        self.spare, self.within, self.lock, self.number, self.begun = spare, within, asyncio.Lock(), -1, 0
         # There while there are sockets to be listened to.
         self.epoll: Epoll | None = None
         self.sockets = 0
 
     async def turn(self) -> None:
         """Wait for a turn in which no more than its events has begun of this share."""
+        if self.within:
+            return await self.within.turn()
         turns = running()
         async with self.lock:
             while self.number == turns.number and self.begun >= turns.events(self):
                 await asyncio.sleep(0)
             self.begun = self.begun + 1 if self.number == turns.number else 1
             self.number = turns.number
+        return None
 
 
 class Turns(selectors.BaseSelector):
@@ -103,13 +107,7 @@ class Turns(selectors.BaseSelector):
         key = self.keys.pop(_descriptor(fileobj))
         with contextlib.suppress(OSError):  # it may have been closed
             self._epoll(key.fd).unregister(key.fd)
-        share = self.shares.get(key.fd)
-        if share and share.epoll:
-            share.sockets -= 1
-            if not share.sockets:
-                del self.epolls[share.epoll.fileno()]
-                share.epoll.close()
-                share.epoll = None
+        self._leave(self.shares.get(key.fd))
         return key
 
     def modify(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
@@ -153,10 +151,26 @@ class Turns(selectors.BaseSelector):
         self.epoll.close()
 
     def _open(self, share: Share) -> None:
-        if not share.epoll:
-            share.epoll = select.epoll()
-            self.epolls[share.epoll.fileno()] = share
-            self.epoll.register(share.epoll, select.EPOLLIN)
+        if share.epoll:
+            return
+        if share.within:
+            self._open(share.within)
+        share.epoll = select.epoll()
+        self.epolls[share.epoll.fileno()] = share
+        around = (share.within and share.within.epoll) or self.epoll
+        around.register(share.epoll, select.EPOLLIN)
+        if share.within:
+            share.within.sockets += 1
+
+    def _leave(self, share: Share | None) -> None:
+        """One socket less, or a part less."""
+        if share and share.epoll:
+            share.sockets -= 1
+            if not share.sockets:
+                del self.epolls[share.epoll.fileno()]
+                share.epoll.close()
+                share.epoll = None
+                self._leave(share.within)
 
     def _epoll(self, descriptor: int) -> Epoll:
         share = self.shares.get(descriptor)
@@ -165,7 +179,11 @@ class Turns(selectors.BaseSelector):
     def _take(self, ready: Ready, share: Share) -> None:
         if share.epoll:
             for descriptor, event in share.epoll.poll(0, self.events(share)):
-                self._add(ready, descriptor, event)
+                part = self.epolls.get(descriptor)
+                if part:
+                    self._take(ready, part)
+                else:
+                    self._add(ready, descriptor, event)
 
     def _add(self, ready: Ready, descriptor: int, event: int) -> None:
         # What is neither is an end or an error, which both ways show.

@@ -81,6 +81,30 @@ def test_a_share_that_is_alone_gets_a_few_and_gives_them_up_for_another() -> Non
     turns.run(run())
 
 
+def test_parts_of_a_share_have_its_events_one_after_the_other() -> None:
+    async def run() -> None:
+        keyless = Share(spare=True)
+        many_of_one, one_of_another = Share(spare=True, within=keyless), Share(spare=True, within=keyless)
+        with sockets(40, many_of_one) as many:
+            with sockets(1, one_of_another) as one:
+                await turn(PATIENCE + 1)
+                before = many.all, one.all
+                await turn(20)
+                assert sum((many.all - before[0], one.all - before[1])) == 20, "as if they were no parts"
+                assert 9 <= one.all - before[1] <= 11, "whose socket is alone waits for one other"
+                begun = []
+                for part in (many_of_one, one_of_another):
+                    await part.turn()
+                    begun.append(running().number)
+                assert begun[0] < begun[1], "nor do they begin requests in one turn"
+            before_alone = many.all
+            await turn(20)
+            assert many.all - before_alone == 20
+        assert keyless.epoll is None and not running().epolls, "nothing is left of them"
+
+    turns.run(run())
+
+
 def test_what_may_wait_is_done_in_spare_time_or_else_after_a_while() -> None:
     async def run() -> None:
         with sockets(3, Share(spare=True)) as peers:

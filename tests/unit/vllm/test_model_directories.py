@@ -108,7 +108,7 @@ def mistral(path: Path) -> None:
 
 def bin_shards(path: Path) -> None:
     (path / "model.safetensors").unlink()
-    (path / "pytorch_model.bin").write_bytes(b"PK\x03\x04")
+    (path / "pytorch_model.bin").write_bytes(b"PK\x03\x04data" + bytes(5000) + b"PK\x05\x06" + bytes(18))
 
 
 def another_index(path: Path) -> None:
@@ -166,6 +166,12 @@ def index_of_others(path: Path) -> None:
     lambda path: (path / "tokenizer.json").rename(path / "tokenizer.model"),
     lambda path: (path / "tokenizer.json").rename(path / "vocab.txt"),
     lambda path: (path / "model.safetensors").write_bytes(with_header({"a": one(4, 8), "b": one(0, 4)}, 8)),
+    lambda path: (path / "model.safetensors").write_bytes(with_header({"__metadata__": None, "a": {
+        "dtype": "F4", "shape": [8], "data_offsets": [0, 4], "more": 1}}, 4)),
+    lambda path: (path / "._model.safetensors").write_bytes(b"what macOS leaves, and no glob of vLLM's finds"),
+    lambda path: (path / "generation_config.json").write_text('{"eos_token_id": [1, 2]}'),
+    lambda path: (path / "tokenizer.json").write_text('{"a": "' + "x" * (1 << 20) + '"}\n'),
+    lambda path: (path / "config.json").write_text('{"architectures": [], "model_type": "llama"}'),
 ])
 def test_what_vllm_serves_is_accepted(whole: Path, change: Callable[[Path], object]) -> None:
     change(whole)
@@ -247,8 +253,31 @@ def hub_cache(path: Path) -> None:
      "model.broken", "a place used twice"),
     (lambda path: (path / "model.safetensors").write_bytes(with_header({"a": one(0, 4, 9)}, 4)), "model.broken",
      "another size for its tensor 'a' than its shape"),
-    (lambda path: (path / "model.safetensors").write_bytes(with_header({"a": one(-4, 4)}, 4)), "model.broken", "twice"),
+    (lambda path: (path / "model.safetensors").write_bytes(with_header({"a": one(-4, 4)}, 4)), "model.broken",
+     "has a header that"),
     (lambda path: (path / "model.safetensors").write_bytes(with_header(["a"], 4)), "model.broken", "has a header that"),
+    *((lambda path, bad=bad: (path / "model.safetensors").write_bytes(with_header(bad, 4)), "model.broken",
+       "has a header that") for bad in (
+        {"a": one(0, 4) | {"data_offsets": [0, 4.0]}}, {"a": one(0, 4) | {"data_offsets": ["0", "4"]}},
+        {"a": one(0, 4) | {"data_offsets": [False, 4]}}, {"a": one(0, 4) | {"data_offsets": [0, 4, 9]}},
+        {"a": one(0, 4) | {"shape": "4"}}, {"a": one(0, 4) | {"shape": [4.0]}}, {"a": one(0, 4) | {"shape": [-2, -2]}},
+        {"a": one(0, 4), "__metadata__": {"format": 5}}, {"a": one(0, 4), "__metadata__": []}, {"\ud83d": one(0, 4)})),
+    *((lambda path, kind=kind: (path / "model.safetensors").write_bytes(with_header(
+        {"a": one(0, 4) | {"dtype": kind}}, 4)), "model.broken", "of a type that no safetensors file has")
+      for kind in ("U9", "u8", "5")),
+    (lambda path: (path / "model.safetensors").write_bytes(struct.pack("<Q", 5) + b"\xef\xbb\xbf{}"), "model.broken",
+     "has a header that"),
+    *((lambda path, name=name, text=text: (path / name).write_text(text), "model.broken", f"{name} is no JSON")
+      for name, text in (("generation_config.json", "["), ("generation_config.json", "[]"),
+                         ("tokenizer_config.json", ""), ("special_tokens_map.json", "<html>"),
+                         ("added_tokens.json", "x"), ("tokenizer.json", '{"version": "1.0", "model": {'),
+                         ("tokenizer.json", "{" + "x" * (1 << 20)), ("vocab.json", ""), ("chat_template.json", "["),
+                         ("tekken.json", ""))),
+    (lambda path: (path / "merges.txt").touch(), "model.broken", "merges.txt is empty"),
+    (lambda path: ((path / "model.safetensors").unlink(), (path / "pytorch_model.bin").write_bytes(
+        b"PK\x03\x04" + bytes(5000))), "model.broken", "pytorch_model.bin is cut off"),
+    (lambda path: (path / "config.json").write_text('{"architectures": "LlamaForCausalLM", "model_type": "llama"}'),
+     "model.config", "is no JSON that names an architecture"),
     (lambda path: (path / "model.safetensors").rename(path / "pytorch_model.bin"), "model.broken", "of PyTorch"),
     (lambda path: ((path / "model.safetensors").unlink(), (path / "pytorch_model.bin").touch()), "model.broken",
      "pytorch_model.bin is empty"),

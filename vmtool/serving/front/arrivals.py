@@ -34,12 +34,13 @@ class Arrival:
         entering: the door gives it to a protocol, which takes its place in the crowd.
     """
 
-    __slots__ = ("address", "descriptor", "door", "entering", "first", "host", "size", "sock", "until")
+    __slots__ = ("address", "descriptor", "door", "entering", "first", "host", "share", "size", "sock", "until")
 
     def __init__(self, door: Door, sock: socket.socket, host: str) -> None:
         self.door, self.sock, self.host, self.address = door, sock, host, address_group(host)
         self.until, self.entering = door.loop.time() + door.limits.keyless_seconds, False
         self.first, self.size, self.descriptor = bytearray(), 0, sock.fileno()
+        self.share = door.share_of(self.address)
 
     def overdue(self, now: float) -> bool:
         return now > self.until

@@ -46,7 +46,7 @@ class Connection(web.RequestHandler):
         self.key = NO_KEY  # the digest of the TLS key that this peer has seen
         self.wire: asyncio.Transport | None = None
         # With whom it shares its turns: those without a key, or those with the key that it has shown last.
-        self.share = arrival.door.share
+        self.share = arrival.share
         self.inflow, self.piece = Inflow(limits.head), limits.piece
         self.request: web.BaseRequest | None = None
 
@@ -134,7 +134,7 @@ class Connection(web.RequestHandler):
 
     def show_none(self) -> None:
         """It has none, or one that is not valid any more."""
-        self._join(self.arrival.door.share)
+        self._join(self.arrival.share)
 
     def _read_by(self, piece: int) -> None:
         self.piece = piece

@@ -1,12 +1,13 @@
 """Where peers come in: all that have shown no key have one share of the event loop, in time that is to spare.
 
-However many they are, they hold up nobody who has one.
+However many they are, they hold up nobody who has one; and however many come from one address, others are as soon in.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
+import weakref
 from collections.abc import Callable
 from typing import Protocol, cast
 
@@ -32,6 +33,7 @@ class Door:
 
     Attributes:
         share: of all that have shown no key; there is another of those that have yet to be accepted.
+        addresses: each address's part of it, while somebody of that address is there.
 
     Args:
         begun: whether so much has come that a protocol can begin with it, or refuse it; asked with all that has come,
@@ -45,6 +47,7 @@ class Door:
         self.begun, self.protocol = begun, protocol
         self.loop = asyncio.get_running_loop()
         self.share, self.turns = Share(spare=True), running()
+        self.addresses = weakref.WeakValueDictionary[str, Share]()
         self.descriptor = listening.fileno()
         self.turns.share(self.descriptor, Share(spare=True))
         self.pause: asyncio.TimerHandle | None = None
@@ -56,6 +59,12 @@ class Door:
             self.loop.add_reader(self.descriptor, self._accept)
         except OSError:
             self.pause = self.loop.call_later(PAUSE_SECONDS, self.open)
+
+    def share_of(self, address: str) -> Share:
+        """That of one address: a handshake costs a thousand times what it costs to begin one."""
+        share = self.addresses.get(address) or Share(spare=True, within=self.share)
+        self.addresses[address] = share
+        return share
 
     def close(self) -> None:
         """Accept no more, and end those that have sent nothing whole."""
@@ -104,7 +113,7 @@ class Door:
             return
         sock.setblocking(False)
         arrival = Arrival(self, sock, peer[0])
-        self.turns.share(arrival.descriptor, self.share)
+        self.turns.share(arrival.descriptor, arrival.share)
         try:
             self.loop.add_reader(arrival.descriptor, arrival.read)
         except OSError:  # its share, which nobody else had, needs a descriptor

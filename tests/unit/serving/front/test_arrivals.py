@@ -23,6 +23,9 @@ class Door:
         self.limits, self.loop = Limits(head=most), SimpleNamespace(time=lambda: 0.0)
         self.crowd, self.entered, self.begun = SimpleNamespace(leave=lambda _: None), 0, head_begun
 
+    def share_of(self, _: str) -> None:
+        return None
+
     def enter(self, _: Arrival) -> None:
         self.entered += 1
 
