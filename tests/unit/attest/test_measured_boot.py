@@ -91,6 +91,17 @@ def test_what_was_changed_is_named(boot: Boot, change: dict[str, Any], why: str)
     assert (said.verdict, said.evidence.endswith(why)) == ("failed", True), said
 
 
+def test_an_initrd_of_another_size_is_not_called_another_kernel() -> None:
+    """QEMU fills in its size in the kernel's header, which register 4 has."""
+    boot = BOOTS[0]
+    [found] = appraise_file(boot.evidence(), request(nonce=NONCE, **boot.expected(initrd_sha256=ANOTHER,
+                                                                                  measured=ANOTHER)))
+    [claim] = [claim for claim in found.claims if claim.id == "tpm.measurement"]
+    assert "the kernel is another" not in claim.evidence
+    assert "the kernel, or the initrd's size in its header, is another" in claim.evidence
+    assert ": the initrd is another" in claim.evidence
+
+
 def test_all_that_was_changed_is_named() -> None:
     boot = BOOTS[0]
     [found] = appraise_file(boot.evidence(), request(nonce=NONCE, **boot.expected(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from vmtool.attest.measure.boot_events import load_options
 from vmtool.attest.measure.software_tpm import BANK, KERNEL, STUB
@@ -20,15 +20,24 @@ def what_differs(events: tuple[Event, ...], launch: LaunchReference, bank: str, 
     found = [event for event in events if event.register == register]
     if register == KERNEL:
         started = sum(event.kind == APPLICATION for event in found)
-        return "the kernel is another" if started == 1 else f"{started} programs were started, and one kernel expected"
+        if started != 1:
+            return f"{started} programs were started, and one kernel expected"
+        # QEMU may have written the initrd's size into the kernel's header.
+        more = ", or the initrd's size in its header," if _tagged(events).get(INITRD) != launch.initrd else ""
+        return f"the kernel{more} is another"
     if register == STUB and bank == BANK and launch.cmdline:
         return ", and ".join(_of_stub(found, launch)) or "more was measured than command line and initrd"
     return ""
 
 
-def _of_stub(found: list[Event], launch: LaunchReference) -> Iterator[str]:
-    shown = {int.from_bytes(event.data[:4], "little"): event.digests.get(BANKS[BANK][0]) for event in found
-             if event.kind == TAGGED}
+def _tagged(events: Sequence[Event]) -> dict[int, bytes | None]:
+    """Digests of what the stub measured, by its tag."""
+    return {int.from_bytes(event.data[:4], "little"): event.digests.get(BANKS[BANK][0]) for event in events
+            if event.register == STUB and event.kind == TAGGED}
+
+
+def _of_stub(found: Sequence[Event], launch: LaunchReference) -> Iterator[str]:
+    shown = _tagged(found)
     options = load_options(launch.cmdline, initrd=launch.initrd is not None)
     if LOAD_OPTIONS not in shown:
         yield "the kernel measured no command line, as those before Linux 5.17"
