@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 # Events of an entrypoint that ends by itself.
 REFUSED = {"model-refused": "the encrypted model is refused", "not-hardened": "the container is not hardened"}
+# Seconds until what a container said last is in its log: whoever writes that has read it by then, also on a host with
+# much to do.
+WRITTEN = 1.0
 # The line that is looked for comes early.
 LOG = 4 << 20
 
@@ -48,7 +51,7 @@ class AwaitHealth(Action):
         while host.request("GET", f"{address}/health", deadline=5.0, trust=address.trust)[0] != 200:
             waited = host.now() - started
             if not host.living(self.pidfile):
-                raise ended_early(host.tail(self.log), self.log)
+                raise ended_early(host, self.log)
             if waited > self.deadline:
                 raise ProgramFailed(f"not healthy after {self.deadline:.0f} s", details=host.tail(self.log),
                                     hint="give it more time with --timeout SECONDS", log=str(self.log))
@@ -56,12 +59,10 @@ class AwaitHealth(Action):
             host.sleep(client.POLL)
 
 
-def ended_early(last: list[str], log: Path) -> VmtoolError:
-    """Why a container ended before it was healthy: what its entrypoint refused to start with, or its last lines.
-
-    Args:
-        last: the last lines of its log.
-    """
+def ended_early(host: Host, log: Path) -> VmtoolError:
+    """Why a container ended before it was healthy: what its entrypoint refused to start with, or its last lines."""
+    host.sleep(WRITTEN)
+    last = host.tail(log)
     refused = [event for event in read_events("\n".join(last)) if event["event"] in REFUSED]
     if refused:
         what, why = REFUSED[refused[-1]["event"]], str(refused[-1].get("why"))[:500]

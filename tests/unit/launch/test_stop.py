@@ -24,6 +24,7 @@ from vmtool.host import daemons, event_log, locks, processes
 from vmtool.instance import promise
 from vmtool.launch import load_facts, stop
 from vmtool.launch.commands import instance as commands
+from vmtool.launch.pipeline import launcher_of
 from vmtool.paths import State
 
 
@@ -151,6 +152,17 @@ def test_its_front_is_closed_again_once_the_host_is_its_own(front: Front, words:
     assert front.asked[:3] == ["close"] * 3
     assert held == [False, True, True]
     assert "cut off" not in result.stderr
+
+
+@pytest.mark.parametrize("handler", ["runc", "kata", "libvirt"])
+def test_whatever_launched_it_its_answers_come_to_their_end_first(front: Front, monkeypatch: pytest.MonkeyPatch,
+                                                                  handler: str) -> None:
+    monkeypatch.setattr(stop, "launcher_of", launcher_of)
+    monkeypatch.setattr(type(launcher_of(handler)), "end_politely", lambda *words: (front,))
+    front.instance = replace(front.instance, record=replace(front.instance.known(), handler=handler, details={
+        "uri": "qemu:///system"}))
+    assert front.typed("stop", "a").exit_code == 0
+    assert front.asked == ["close", "close", "end"]
 
 
 def test_what_is_not_over_in_the_time_that_is_left_is_said(front: Front) -> None:

@@ -53,7 +53,7 @@ def run(order: Order, host: Host) -> None:
     started = host.now()
     while not (found := _shown(order, address, host)):
         if not host.living(order.pidfile):
-            raise ended_early(host.tail(order.log), order.log)
+            raise ended_early(host, order.log)
         if host.now() - started > order.deadline:
             raise ProgramFailed(f"{address}:{order.port} showed no TLS key within {order.deadline:.0f} s",
                                 details=host.tail(order.log), hint="give it more time with --timeout SECONDS",
