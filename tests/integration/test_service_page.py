@@ -11,8 +11,8 @@ import pytest
 from tests import pages as d
 from tests.integration.conftest import MakeSpec
 from tests.integration.machine import Vmtool, footprint, until
+from tests.integration.page_lines import bash, wrong
 from tests.integration.serving.prometheus import promtool, reading
-from tests.integration.test_docs import bash, wrong
 
 # A minute: six launches.
 pytestmark = pytest.mark.slow
