@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from tests.fakes.rsa_keys import rsa_key
 from tests.unit.attest.make_certificates import Form, Issued, issue
 from tests.unit.attest.make_snp import AMD, CHIP, GOOD, TURIN_TCB, sign
 
@@ -62,10 +63,10 @@ def load(directory: Path) -> Signer:
 
 @cache
 def signer() -> Signer:
-    """One; its root is made in this process, which takes a second or two."""
-    ark = issue("ARK-Turin", None, Form(first=FIRST, last=LAST), key=rsa.generate_private_key(65537, 4096))
+    """One, with a root of its own."""
+    ark = issue("ARK-Turin", None, Form(first=FIRST, last=LAST), key=rsa_key(4096, 3))
     ask = issue("SEV-Turin", ark, Form(path_length=0, serial=77, first=FIRST, last=LAST),
-                key=rsa.generate_private_key(65537, 4096))
+                key=rsa_key(4096, 4))
     extensions = [(f"{AMD}.2", GOOD.product), (f"{AMD}.4", CHIP),
                   *((f"{AMD}.3.{number}", bytes((2, 1, version))) for number, version in TURIN_TCB.items())]
     vcek = issue("SEV-VCEK", ask, Form(authority=False, extensions=extensions, serial=9, first=FIRST, last=LAST),

@@ -9,6 +9,7 @@ from cryptography.hazmat.decrepit.ciphers.modes import CFB
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 
+from tests.fakes.rsa_keys import rsa_key
 from tests.unit.attest.make_certificates import Form, issue
 from tests.unit.attest.make_tpm import KEY, name
 from vmtool.attest.request import Roots
@@ -18,8 +19,8 @@ from vmtool.serving.evidence.tpm_endorsement import MAGIC
 MAKER = issue("TPM Maker")
 ROOTS = Roots({"tpm-maker.pem": MAKER.pem})
 EK_USAGE = [("2.5.29.37", bytes.fromhex("300706056781050801"))]
-EK = issue("EK", MAKER, Form(authority=False, serial=5, extensions=EK_USAGE), key=rsa.generate_private_key(65537, 2048))
-OTHER_EK = issue("EK", MAKER, Form(authority=False, extensions=EK_USAGE), key=rsa.generate_private_key(65537, 2048))
+EK = issue("EK", MAKER, Form(authority=False, serial=5, extensions=EK_USAGE), key=rsa_key(2048, 1))
+OTHER_EK = issue("EK", MAKER, Form(authority=False, extensions=EK_USAGE), key=rsa_key(2048, 2))
 NAME = bytes.fromhex(name(KEY))
 OTHER = ec.generate_private_key(ec.SECP256R1())
 

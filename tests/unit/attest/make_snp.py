@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from functools import cache
 
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
+from tests.fakes.rsa_keys import rsa_key
 from tests.unit.attest.make_certificates import Form, Issued, issue
 from vmtool.attest.request import Roots
 from vmtool.serving.kbs.snp_json import SIGNED, SIZE
@@ -21,8 +22,8 @@ TURIN_TCB = {9: 1, 1: 2, 2: 3, 3: 4, 8: 5}
 @cache
 def authorities() -> tuple[Issued, Issued, Roots]:
     """ARK and ASK of Turin, and the roots that trust them."""
-    ark = issue("ARK-Turin", key=rsa.generate_private_key(65537, 4096))
-    ask = issue("SEV-Turin", ark, Form(path_length=0, serial=77), key=rsa.generate_private_key(65537, 4096))
+    ark = issue("ARK-Turin", key=rsa_key(4096, 1))
+    ask = issue("SEV-Turin", ark, Form(path_length=0, serial=77), key=rsa_key(4096, 2))
     return ark, ask, Roots({"amd-turin.pem": ark.pem + ask.pem})
 
 

@@ -7,8 +7,9 @@ import json
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec
 
+from tests.fakes.rsa_keys import rsa_key
 from tests.unit.attest.cases import FLIPS, NOW, flipped, index, is_accepted, needs_vectors, request, unproven, vector
 from tests.unit.attest.make_cca import (
     DEVICE,
@@ -144,7 +145,7 @@ def test_a_key_that_is_bound_to_a_platform_is_for_no_other() -> None:
         assert unproven(token, request(roots=roots, nonce=NONCE)) == wrong
 
 
-RSA = rsa.generate_private_key(65537, 3072)
+RSA = rsa_key(3072)
 BY_RSA = issue("device", MIDDLE, Form(authority=False, serial=42), key=RSA)
 
 

@@ -8,10 +8,10 @@ from datetime import timedelta
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtensionOID
 
+from tests.fakes.rsa_keys import rsa_key
 from tests.unit.attest import make_der
 from tests.unit.attest.cases import NOW, needs_vectors, vector
 from tests.unit.attest.make_certificates import Form, Issued, issue, revoke
@@ -119,7 +119,7 @@ def test_an_issuer_that_may_not_sign_lists() -> None:
         unrevoked(chain(leaf, ca, ROOT), [load_crl(revoke(ca))], NOW)
 
 
-RSA_ROOT = issue("root", key=rsa.generate_private_key(65537, 2048))
+RSA_ROOT = issue("root", key=rsa_key(2048))
 
 
 def with_even_end(make: Callable[[], bytes]) -> bytes:

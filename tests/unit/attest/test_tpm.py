@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from tests.fakes.rsa_keys import rsa_key
 from tests.unit.attest.cases import FLIPS, NOW, flipped, is_accepted, request, unproven
 from tests.unit.attest.make_certificates import Form, issue, revoke
 from tests.unit.attest.make_tpm import ATTRIBUTES, EVENTS, KEY, NONCE, Tpm, log, name, public, registers
@@ -18,7 +19,7 @@ from vmtool.attest.tpm.challenge import AK_USAGE, EK_USAGE
 
 ROOT = issue("TPM Root")
 ROOTS = Roots({"tpm-maker.pem": ROOT.pem})
-RSA = rsa.generate_private_key(65537, 2048)
+RSA = rsa_key(2048, 3)
 OTHER = ec.generate_private_key(ec.SECP256R1())
 GOOD = {"sha256": {4: registers()[4].hex(), 8: registers()[8].hex()}}
 CHANGED = (*EVENTS[:3], (8, 13, b"another command line"))

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from tests.fakes.rsa_keys import rsa_key
 from tests.fakes.typed import typed
 from tests.unit.attest.cases import NOW, request, unproven
 from tests.unit.attest.make_cca import ROOTS as CCA
@@ -27,7 +28,7 @@ from vmtool.errors import Refused, VerificationFailed
 
 
 @pytest.mark.parametrize("key", [
-    EK.key, rsa.generate_private_key(65537, 3072), OTHER, ec.generate_private_key(ec.SECP384R1())],
+    EK.key, rsa_key(3072), OTHER, ec.generate_private_key(ec.SECP384R1())],
     ids=["rsa2048", "rsa3072", "p256", "p384"])
 def test_only_that_tpm_and_only_for_that_key(key: Any) -> None:
     credential = make_credential(key.public_key(), b"\0\x0bname", b"secret")
