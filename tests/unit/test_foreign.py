@@ -169,7 +169,7 @@ OWN = {
     "vmtool/libvirt/workers/workload_disk.py": "the state directory",
     "vmtool/kata/install.py": "a file below /etc, just parsed",
     "vmtool/facts/kvm_probe.py": "a device",
-    "vmtool/models/workers/copy_file.py": "a new file that it makes",
+    "vmtool/models/workers/copy_files.py": "a new file that it makes",
     "vmtool/models/workers/encrypt_file.py": "a new file that it makes",
     "vmtool/models/workers/rewrap_file.py": "a new file that it makes",
     "vmtool/rootfs": "scratch files that a build or a worker made itself; images are opened by leases or `foreign`",

@@ -11,11 +11,24 @@ from vmtool.machine import Output
 
 
 def one_file(call: Call) -> Output:
+    """As `make_whole`, of an order for one file."""
+    return make_whole(call, call.order["source"], call.order["target"])
+
+
+def copy_files(call: Call) -> Output:
+    """One after the other."""
+    result = Output(0, "", "")
+    for source, target in zip(call.order["sources"], call.order["targets"], strict=True):
+        if not result.status:
+            result = make_whole(call, source, target)
+    return result
+
+
+def make_whole(call: Call, source: str, target: str) -> Output:
     """Under another name at first, as a kill would leave it."""
-    target = call.order["target"]
     directory, name = posixpath.split(target)
     new, tree = f"{directory}/.{name}.vmtool-new", call.machine.tree
-    result = make(call, new, call.order["source"])
+    result = make(call, new, source)
     if not result.status:
         tree.rename(new, target)
         result = make(call, f"{directory}/.{name}.vmtool-done", target)
@@ -40,6 +53,6 @@ def replace_model(call: Call) -> Output:
     return Output(0, "", "")
 
 
-WORKERS: Mapping[str, Program] = {"models.copy_file": one_file, "models.encrypt_file": one_file,
+WORKERS: Mapping[str, Program] = {"models.copy_files": copy_files, "models.encrypt_file": one_file,
                                   "models.sign_manifest": sign_manifest, "models.rewrap_file": one_file,
                                   "models.replace_model": replace_model}

@@ -13,14 +13,12 @@ from vmtool.findings import refuse
 from vmtool.models.encryption.check_source import check_source
 from vmtool.models.encryption.facts import EncryptionFacts, SourceFile
 from vmtool.models.encryption.progress import new_path
+from vmtool.models.plan_copy import DEADLINE, plan_copy
 from vmtool.models.plan_model import work_dir
-from vmtool.models.workers import copy_file, encrypt_file, sign_manifest
+from vmtool.models.workers import encrypt_file, sign_manifest
 from vmtool.paths import State
 from vmtool.serving.cryptotensors.jwk import MasterKey, Signer
 from vmtool.serving.cryptotensors.manifest import WEIGHTS
-
-# Seconds for a file: slow network storage, with room.
-DEADLINE = 24 * 3600
 
 
 def plan_encrypt(state: State, facts: EncryptionFacts, source: Path, target: Path, keys: tuple[Path, Path],
@@ -41,14 +39,21 @@ def plan_encrypt(state: State, facts: EncryptionFacts, source: Path, target: Pat
     first = p.Step(f"make {target}", (p.MakeDir(target, mode=0o755),))
     last = p.Step("sign the manifest", (
         p.run_worker(sign_manifest.Order(target, tuple(each.name for each in files), keys[1])),))
-    return p.Plan(subject, directory, (first, *(_step(each, target, keys, master, signer) for each in files), last))
+    done = [each for each in files if _is_done(each, master, signer)]
+    todo = [each for each in files if each not in done]
+    return p.Plan(subject, directory, (
+        first, *(p.Step(f"{'encrypt' if each.name.endswith(WEIGHTS) else 'copy'} {each.name}", skip="done before")
+                 for each in done),
+        *plan_copy([(each.path, target / each.name) for each in todo if not each.name.endswith(WEIGHTS)]),
+        *(_encrypt(each, target, keys) for each in todo if each.name.endswith(WEIGHTS)), last))
 
 
-def _step(each: SourceFile, target: Path, keys: tuple[Path, Path], master: MasterKey, signer: Signer) -> p.Step:
-    weights, place = each.name.endswith(WEIGHTS), target / each.name
-    title = f"{'encrypt' if weights else 'copy'} {each.name}"
-    names = (master.kid, signer.kid) if weights else ("", "")
-    if each.done and each.done.source == each.state and (each.done.kid, each.done.signer) == names:
-        return p.Step(title, skip="done before")
-    order = encrypt_file.Order(each.path, place, *keys) if weights else copy_file.Order(each.path, place)
-    return p.Step(title, (p.run_worker(order, deadline=DEADLINE),), undo=(p.Remove(new_path(place)),))
+def _is_done(each: SourceFile, master: MasterKey, signer: Signer) -> bool:
+    names = (master.kid, signer.kid) if each.name.endswith(WEIGHTS) else ("", "")
+    return bool(each.done and each.done.source == each.state and (each.done.kid, each.done.signer) == names)
+
+
+def _encrypt(each: SourceFile, target: Path, keys: tuple[Path, Path]) -> p.Step:
+    order = encrypt_file.Order(each.path, target / each.name, *keys)
+    return p.Step(f"encrypt {each.name}", (p.run_worker(order, deadline=DEADLINE),),
+                  undo=(p.Remove(new_path(target / each.name)),))

@@ -10,15 +10,13 @@ from pathlib import Path
 from vmtool import plan as p
 from vmtool.findings import refuse
 from vmtool.models.encryption.progress import new_path
+from vmtool.models.plan_copy import DEADLINE, plan_copy
 from vmtool.models.plan_model import work_dir
 from vmtool.models.rewrap.check import check_rewrap
 from vmtool.models.rewrap.facts import RewrapFacts, RewrapFile, new_directory
-from vmtool.models.workers import copy_file, replace_model, rewrap_file, sign_manifest
+from vmtool.models.workers import replace_model, rewrap_file, sign_manifest
 from vmtool.paths import State
 from vmtool.serving.cryptotensors.jwk import MasterKey
-
-# Seconds for a file: slow network storage, with room.
-DEADLINE = 24 * 3600
 
 
 def plan_rewrap(state: State, facts: RewrapFacts, directory: Path, files: tuple[Path, Path, Path],
@@ -45,14 +43,16 @@ def plan_rewrap(state: State, facts: RewrapFacts, directory: Path, files: tuple[
 
 def _made(facts: RewrapFacts, directory: Path, new: Path, files: tuple[Path, Path, Path]) -> tuple[p.Step, ...]:
     sign = p.run_worker(sign_manifest.Order(new, tuple(each.name for each in facts.files), files[2], directory))
+    todo = [each for each in facts.files if not each.done]
     return (p.Step(f"make {new}", (p.MakeDir(new, mode=facts.mode, uid=facts.uid),)),
-            *(_step(each, directory, new, files) for each in facts.files), p.Step("sign the manifest", (sign,)))
+            *(p.Step(f"{'wrap the keys of' if each.encrypted else 'copy'} {each.name}", skip="done before")
+              for each in facts.files if each.done),
+            *plan_copy([(directory / each.name, new / each.name) for each in todo if not each.encrypted]),
+            *(_wrap(each, directory, new, files) for each in todo if each.encrypted),
+            p.Step("sign the manifest", (sign,)))
 
 
-def _step(each: RewrapFile, directory: Path, new: Path, files: tuple[Path, Path, Path]) -> p.Step:
-    title, places = f"{'wrap the keys of' if each.encrypted else 'copy'} {each.name}", (
-        directory / each.name, new / each.name)
-    if each.done:
-        return p.Step(title, skip="done before")
-    order = rewrap_file.Order(*places, *files) if each.encrypted else copy_file.Order(*places)
-    return p.Step(title, (p.run_worker(order, deadline=DEADLINE),), undo=(p.Remove(new_path(places[1])),))
+def _wrap(each: RewrapFile, directory: Path, new: Path, files: tuple[Path, Path, Path]) -> p.Step:
+    order = rewrap_file.Order(directory / each.name, new / each.name, *files)
+    return p.Step(f"wrap the keys of {each.name}", (p.run_worker(order, deadline=DEADLINE),),
+                  undo=(p.Remove(new_path(new / each.name)),))

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from tests.fakes.host import FakeHost
 from tests.fakes.recorded import Recorded
-from tests.unit.models.encryption.make import Owner, plain_model
+from tests.unit.models.encryption.make import Owner, copy_clear, plain_model
 from vmtool.cli.main import vmtool
 from vmtool.engine.worker import do_order
 from vmtool.errors import Refused, VmtoolError
@@ -183,9 +183,7 @@ def begun(owner: Owner, directory: Path) -> bool:
         owner.model(directory / "plain", directory / "whole")
         out.mkdir()
         owner.encrypt(directory / "plain" / WEIGHTS[1], out / WEIGHTS[1])
-        from vmtool.models.workers import copy_file
-
-        copy_file.run(copy_file.Order(directory / "plain" / "config.json", out / "config.json"), FakeHost())
+        copy_clear(directory / "plain" / "config.json", out / "config.json")
     return True
 
 

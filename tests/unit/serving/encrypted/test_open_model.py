@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.host import FakeHost
-from tests.unit.models.encryption.make import Owner, plain_file, plain_model
-from vmtool.models.workers import copy_file, sign_manifest
+from tests.unit.models.encryption.make import Owner, copy_clear, plain_file, plain_model
+from vmtool.models.workers import sign_manifest
 from vmtool.serving.cryptotensors.errors import Untrusted
+from vmtool.serving.cryptotensors.jwk import key_text
 from vmtool.serving.encrypted.bundle import Bundle, unpack
 from vmtool.serving.encrypted.open_model import open_model
 
@@ -143,17 +144,30 @@ def test_another_owners_key_or_signature_is_refused(owner: Owner, model: Path, t
         open_model(model, tmp_path / "view2", other.signer, owner.master)
 
 
+def test_another_model_of_the_same_owner_is_refused_when_each_has_a_key_of_its_own(
+        owner: Owner, plain: Path, tmp_path: Path) -> None:
+    """As docs/encrypted-models.md says; under one key it would be opened."""
+    (tmp_path / "other").mkdir()
+    other = Owner(tmp_path / "other")
+    other.signer = owner.signer
+    other.sign.write_text(key_text(owner.signer))
+    moved = other.model(plain, tmp_path / "encrypted")
+    assert opened(other, moved).files
+    with pytest.raises(Untrusted, match="the key does not open this file"):
+        opened(owner, moved)
+
+
 @pytest.mark.parametrize("name", ["weights.bin", "tokenizer.py", "vocab.pkl", "merges.safetensors", "x.gguf"])
 def test_an_owner_cannot_sign_weights_or_code_in_clear(owner: Owner, plain: Path, tmp_path: Path, name: str) -> None:
     model = owner.model(plain, tmp_path / "model")
     source = plain_file(tmp_path / name)
-    copy_file.run(copy_file.Order(source, model / name), FakeHost())
+    copy_clear(source, model / name)
     encrypted = os.listdir(plain)
     for each in encrypted:
         if each.endswith(".safetensors"):
             owner.encrypt(plain / each, model / each)
         else:
-            copy_file.run(copy_file.Order(plain / each, model / each), FakeHost())
+            copy_clear(plain / each, model / each)
     sign_manifest.run(sign_manifest.Order(model, tuple(sorted([*encrypted, name])), owner.sign), FakeHost())
     with pytest.raises(Untrusted, match="is not encrypted"):
         opened(owner, model)

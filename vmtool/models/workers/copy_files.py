@@ -1,4 +1,5 @@
-"""Copy a file of a model that stays in clear, and hash it meanwhile: a worker."""
+"""Copy the files of a model that stay in clear, and hash them meanwhile: a worker. It is one for all of them, since to
+start it takes longer than to copy most of them."""
 
 from __future__ import annotations
 
@@ -18,21 +19,26 @@ _PIECE = 1 << 20
 
 @dataclass(frozen=True)
 class Order:
-    """From where to where; `source` has no link on the last step to it."""
+    """From where to where; no source has a link on the last step to it."""
 
-    source: Path
-    target: Path
+    sources: tuple[Path, ...]
+    targets: tuple[Path, ...]
 
 
 def run(order: Order, host: Host) -> None:
-    """Copy it.
+    """Copy them.
 
     Raises:
-        Refused: the source is not a regular file.
+        Refused: a source is not a regular file.
     """
-    new, digest, size = new_path(order.target), hashlib.sha256(), 0
+    for source, target in zip(order.sources, order.targets, strict=True):
+        _copy(source, target)
+
+
+def _copy(place: Path, target: Path) -> None:
+    new, digest, size = new_path(target), hashlib.sha256(), 0
     new.unlink(missing_ok=True)
-    descriptor = open_regular(order.source, os.O_RDONLY)
+    descriptor = open_regular(place, os.O_RDONLY)
     with os.fdopen(descriptor, "rb") as source, open(new, "xb") as out:
         before = SourceState.of(os.fstat(descriptor))
         while piece := source.read(_PIECE):
@@ -41,6 +47,6 @@ def run(order: Order, host: Host) -> None:
             out.write(piece)
         out.flush()
         os.fsync(out.fileno())
-    os.rename(new, order.target)
-    files.sync_directory(order.target.parent)
-    write_done(order.target, Done(before, SignedFile(order.target.name, size, sha256=digest.hexdigest())))
+    os.rename(new, target)
+    files.sync_directory(target.parent)
+    write_done(target, Done(before, SignedFile(target.name, size, sha256=digest.hexdigest())))
