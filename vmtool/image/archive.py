@@ -19,7 +19,10 @@ MAX_JSON = 4 << 20
 # Of all headers and documents together: tarfile reads a header whole, however large it says that it is.
 MAX_HEADERS = 64 << 20
 NAMES = ("io.containerd.image.name", "org.opencontainers.image.ref.name")
-REFERENCE = re.compile(r"[a-z0-9.-]+(:\d+)?(/[a-z0-9._-]+)+(:[\w][\w.-]{0,127})?(@sha256:[0-9a-f]{64})?")
+# The grammar of github.com/distribution/reference, which containerd's filters and clients rest on.
+NAME = r"[a-z0-9]+(?:[.-]+[a-z0-9]+)*(?::\d{1,5})?(?:/[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*)+"
+TAG = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
+REFERENCE = re.compile(rf"(?=.{{1,383}}\Z){NAME}(?::{TAG})?(?:@sha256:[0-9a-f]{{64}})?")
 COMPRESSED = {b"\x1f\x8b": "gunzip", b"\x28\xb5\x2f\xfd": "unzstd", b"BZ": "bunzip2", b"\xfd7zXZ": "unxz"}
 
 
@@ -91,6 +94,8 @@ def _oci(archive: tarfile.TarFile, members: dict[str, tarfile.TarInfo]) -> Conte
         name = next((annotations[key] for key in NAMES if key in annotations), "")
         if digests.setdefault(name, f"{algorithm}:{value}") != f"{algorithm}:{value}":
             raise ValueError(f"two images are named {name!r}")
+        if "@" in name and not name.endswith(f"@{manifest['digest']}"):
+            raise ValueError("its name has another digest than the image")
         (references if REFERENCE.fullmatch(name) else unnamed).append(name)
     return _named("oci", references, unnamed, digests)
 
@@ -104,6 +109,8 @@ def _docker(archive: tarfile.TarFile, members: dict[str, tarfile.TarInfo]) -> Co
                 raise ValueError(f"{part} is missing")
         tags = image.get("RepoTags") or []
         references += [full_reference(tag) for tag in tags]
+        if not all(map(REFERENCE.fullmatch, references)):
+            raise ValueError(f"{tags[0]!r} is no name of an image")
         unnamed += [] if tags else [""]
     return _named("docker", references, unnamed, {})
 

@@ -97,6 +97,8 @@ def _config(reader: Reader, state: State, endpoint: Endpoint, digest: str) -> di
     config = _document(reader, state, endpoint, document["config"]["digest"])
     if config.get("architecture", own) != own:
         raise ValueError(f"it is for {str(config['architecture'])[:20]}, and this machine is {own}")
+    if config.get("os", "linux") != "linux":
+        raise ValueError(f"it is for {str(config['os'])[:20]}, and this machine is linux")
     return config
 
 

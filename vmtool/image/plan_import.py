@@ -12,11 +12,13 @@ from vmtool.containerd.endpoint import NAMESPACE, Endpoint, awake, plan_containe
 from vmtool.containerd.leases import lease_mark
 from vmtool.errors import Refused
 from vmtool.image.actions import ExpectDigest
-from vmtool.image.archive import Contents
+from vmtool.image.archive import NAME, TAG, Contents
 from vmtool.image.installed import LISTING, RECORD, ImportedImage, images_dir
 from vmtool.image.reference import slug_of
 from vmtool.paths import State
 from vmtool.records import record_text
+
+SAVE_AGAIN = "save the image again: the archive is damaged, not what its manifests say, or for another machine"
 
 
 def plan_import(state: State, endpoint: Endpoint, archive: Path, record: ImportedImage,
@@ -40,7 +42,7 @@ def plan_import(state: State, endpoint: Endpoint, archive: Path, record: Importe
     left = DeleteLeases(endpoint.socket, NAMESPACE, mark.filter)
     actions: list[p.Action] = [
         p.MakeDir(directory), p.Remove(directory / RECORD), left, WriteZone(mark.zone, mark.west),
-        p.Run(endpoint.ctr(*words), env=mark.environment, deadline=1800), p.Remove(mark.zone)]
+        p.Run(endpoint.ctr(*words), env=mark.environment, deadline=1800, hint=SAVE_AGAIN), p.Remove(mark.zone)]
     if tag:
         actions.append(p.Run(endpoint.ctr("images", "tag", "--force", *tag)))
     actions += [_expect(endpoint, name, digests.get(name, "")) for name in record.references]
@@ -97,7 +99,10 @@ def foreign_record(contents: Contents, archive: Path, endpoint: Endpoint, name: 
         raise Refused(f"{archive}: is named {contents.references[0]} already", hint="leave --name out")
     if contents.unnamed and not contents.unnamed[0]:
         raise Refused(f"{archive}: the image in it has neither name nor tag", hint="save it again under a name")
-    if contents.unnamed and not re.fullmatch(r"[a-z0-9.-]+(:\d+)?(/[a-z0-9._-]+)+", name):
+    if contents.unnamed and not re.fullmatch(TAG, contents.unnamed[0]):
+        raise Refused(f"{archive}: the image in it is called {contents.unnamed[0][:80]!r}, which is no name",
+                      hint="save it again under a name")
+    if contents.unnamed and not re.fullmatch(NAME, name):
         raise Refused(f"{archive}: the image in it has the tag {contents.unnamed[0]!r} and no full name",
                       hint=f"vmtool image import {archive} --name docker.io/vmtool/NAME")
     references = contents.references or (f"{name}:{contents.unnamed[0]}",)

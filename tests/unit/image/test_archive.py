@@ -76,6 +76,22 @@ def test_a_manifest_that_was_cut_is_noticed(tmp_path: Path) -> None:
         a.read_archive(oci(tmp_path / "a", "a/b:1", size=99))
 
 
+@pytest.mark.parametrize("name", ["../../x", "docker.io/../x:1", "docker.io/a//b:1", "docker.io/EVIL/A:1", "-a/b:1",
+                                  "docker.io/" + "a" * 5000 + ":1", "docker.io/a/b:1\n", "docker.io/a\x1b/b:1"])
+def test_what_is_no_name_is_none(tmp_path: Path, name: str) -> None:
+    """Such a name ended in an error of containerd's filters, or in a table of its width."""
+    assert a.read_archive(oci(tmp_path / "a", name)).references == ()
+    docker: dict[str, Any] = {"manifest.json": [{"Config": "c", "RepoTags": [name], "Layers": []}], "c": {}}
+    with pytest.raises(Refused, match="no name of an image"):
+        a.read_archive(tar(tmp_path / "b", docker))
+
+
+def test_a_name_with_another_digest_than_the_images_is_refused(tmp_path: Path) -> None:
+    assert a.read_archive(oci(tmp_path / "a", f"docker.io/a/b@{DIGEST}")).references
+    with pytest.raises(Refused, match="another digest than the image"):
+        a.read_archive(oci(tmp_path / "b", "docker.io/a/b@sha256:" + "b" * 64))
+
+
 def test_two_images_of_one_name_are_refused(tmp_path: Path) -> None:
     other = "sha256:" + "b" * 64
     manifests = [{"digest": digest, "size": 2, "annotations": {"io.containerd.image.name": "docker.io/a/b:1"}}

@@ -129,10 +129,10 @@ def test_documents_of_another_form_are_a_finding(text: str) -> None:
     assert problems(found({digest: text})) == ["image.damaged"]
 
 
-def machines(*architectures: str | None, config: str = "") -> dict[str, str]:
+def machines(*architectures: str | None, config: str = "", system: str = "") -> dict[str, str]:
     """An index whose images are for these machines, the last one being there; or, without any, an image's manifest."""
     made = blob({"config": {"User": "65532:65532"}, "rootfs": {"diff_ids": LAYERS}} | (
-        {"architecture": config} if config else {}))
+        {"architecture": config} if config else {}) | ({"os": system} if system else {}))
     manifest = blob({"config": {"digest": made[0]}})
     if not architectures:
         return dict((made, manifest))
@@ -144,7 +144,8 @@ def machines(*architectures: str | None, config: str = "") -> dict[str, str]:
 @pytest.mark.parametrize("blobs", [
     machines("arm64"), machines("unknown", "arm64"), machines("unknown"), machines(config="arm64"),
     machines(None, config="riscv64"), machines("amd64", config="arm64"),
-], ids=["arm64", "attestation and arm64", "attestation", "arm64 alone", "riscv64 unsaid", "a lie"])
+    machines(system="windows"),
+], ids=["arm64", "attestation and arm64", "attestation", "arm64 alone", "riscv64 unsaid", "a lie", "windows"])
 def test_an_image_for_another_machine_is_not_started(blobs: dict[str, str]) -> None:
     """The first of an index is none for this machine: it would end with "exec format error"."""
     [finding] = failing(check_image(found(blobs)))
@@ -152,8 +153,8 @@ def test_an_image_for_another_machine_is_not_started(blobs: dict[str, str]) -> N
 
 
 @pytest.mark.parametrize("blobs", [machines("unknown", "amd64"), machines(None), machines(config="amd64"),
-                                   machines("arm64", None)],
-                         ids=["attestation and amd64", "unsaid", "alone", "arm64 and unsaid"])
+                                   machines("arm64", None), machines(system="linux")],
+                         ids=["attestation and amd64", "unsaid", "alone", "arm64 and unsaid", "linux"])
 def test_an_image_for_this_machine_is_found(blobs: dict[str, str]) -> None:
     assert problems(found(blobs)) == []
 

@@ -98,6 +98,10 @@ def test_an_archive_with_a_tag_only_gets_a_name() -> None:
     (Contents("oci", (), ("v1",)), "x y/z; rm", "no full name"), (Contents("oci", (), ("",)), "a/b", "neither name"),
     (Contents("oci", ("a/b:1",), ()), "c/d", "already"), (Contents("oci", ("a/b:1",), ("x",)), "", "several"),
     (Contents("oci", (), ("x", "y")), "a/b", "several"),
+    # containerd would join the two: docker.io/a/b:../../x
+    (Contents("oci", (), ("../../x",)), "docker.io/a/b", "which is no name"),
+    (Contents("oci", (), ("docker.io/EVIL/A:1",)), "", "which is no name"),
+    (Contents("oci", (), ("v1",)), "docker.io/a//b", "no full name"),
 ])
 def test_names_are_neither_guessed_nor_overruled(contents: Contents, name: str, why: str) -> None:
     with pytest.raises(Refused, match=why):
