@@ -80,7 +80,7 @@ ELSEWHERE = {
     **dict.fromkeys(("vmtool upgrade chat --dry-run", "vmtool upgrade chat --image vmtool/vllm-cpu:latest",
                      "vmtool upgrade chat --spec new.yaml --drain 60",
                      "vmtool stop chat && vmtool upgrade chat --spec new.yaml"),
-                    "test_clients_see_no_error_and_nobody_else_is_let_in_between"),
+                    "test_each_line_does_what_it_says_one_after_the_other"),
     "vmtool run guest.yaml": "test_the_image_boots_serves_and_is_proven",
 }
 
