@@ -353,6 +353,13 @@ def test_an_instances_own_network_comes_and_goes_with_it(host: NetHost) -> None:
 ADD = ("net", "add", "alpha", "--publish", "18000:8000")
 
 
+@pytest.fixture(scope="module")
+def records_of_add() -> list[str]:
+    """They are the same on each such machine."""
+    with NetHost() as machine:
+        return machine.recorded(*ADD)
+
+
 @pytest.mark.timing
 @pytest.mark.parametrize("way_back", ["del", "recover"])
 def test_kill_9_at_any_record_of_an_add_leaves_nothing_after_the_way_back(host: NetHost, way_back: str,
@@ -420,13 +427,13 @@ def test_kill_9_at_any_record_of_a_reset_can_be_mended(host: NetHost, pace: Pace
 @pytest.mark.timing
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGKILL, -9), (signal.SIGINT, 130), (signal.SIGTERM, 130)])
 @pytest.mark.parametrize("plugin", ["bridge", "portmap", "firewall"])
-def test_signals_before_in_and_after_a_plugin(host: NetHost, number: int, status: int, plugin: str) -> None:
+def test_signals_before_in_and_after_a_plugin(host: NetHost, records_of_add: list[str], number: int, status: int,
+                                              plugin: str) -> None:
     podman(host)
     before = host.footprint()
     line = (f"CNI_COMMAND=ADD CNI_CONTAINERID=alpha CNI_NETNS=/var/run/netns/alpha CNI_IFNAME=eth0 "
             f"CNI_PATH={PLUGINS} {PLUGINS}/{plugin}")
-    points = [point for point in host.recorded(*ADD) if line in point]
-    host.vmtool("net", "del", "alpha")
+    points = [point for point in records_of_add if line in point]
     for moment, point in zip(("after", "before"), points, strict=True):
         assert host.signals_itself(signal.Signals(number).name, moment, point, *ADD) == status
         if number == signal.SIGKILL:
