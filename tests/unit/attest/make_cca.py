@@ -86,7 +86,7 @@ class Made:
     def token(self) -> bytes:
         realm: dict[Any, Any] = {
             10: NONCE, 44235: bytes(64), 44236: "sha-256", 44237: self.key_octets, 44238: b"\1" * 32,
-            44239: [b"\2" * 32] * 4, 44240: "sha-256", **self.realm}
+            44239: REMS, 44240: "sha-256", **self.realm}
         parts = {44241: sign1(payload(realm), self.guest, **self.options)}
         if self.platform is not None:
             parts[44234] = sign1(payload({
@@ -99,6 +99,10 @@ class Made:
         """As openEuler's agent writes it."""
         evidence = {"evidence": list(self.token()), "dev_cert": list(device.der), "ima_log": None}
         return json.dumps(evidence | more).encode()
+
+
+# Of a guest that its hypervisor booted directly, in which IMA measures.
+REMS = [b"\2" * 32, *[bytes(32)] * 3]
 
 
 def payload(claims: dict[Any, Any]) -> bytes:

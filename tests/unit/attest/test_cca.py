@@ -16,6 +16,7 @@ from tests.unit.attest.make_cca import (
     GUEST,
     MIDDLE,
     NONCE,
+    REMS,
     ROOTS,
     Made,
     cbor,
@@ -124,15 +125,28 @@ def test_each_part_of_a_token_counts(made: Made, wrong: list[str]) -> None:
 
 
 @pytest.mark.parametrize(("reference", "wrong"), [
-    ({"rim": "01" * 32, "rem": ["02" * 32] * 4, "personalization": "00", "implementation": "03" * 32,
+    ({"rim": "01" * 32, "rem": [rem.hex() for rem in REMS], "personalization": "00", "implementation": "03" * 32,
       "software": ["05" * 32]}, []),
-    ({"rim": "02" * 32}, ["cca.measurement"]), ({"rem": ["02" * 32] * 3}, ["cca.extended-measurements"]),
-    ({"rem": ["02" * 32] * 3 + ["03" * 32]}, ["cca.extended-measurements"]),
+    ({"rim": "02" * 32}, ["cca.measurement"]),
+    ({"rem": [rem.hex() for rem in REMS[:3]]}, ["cca.extended-measurements"]),
+    ({"rem": ["02" * 32] * 4}, ["cca.extended-measurements"]),
     ({"personalization": "01"}, ["cca.host-data"]), ({"implementation": "04" * 32}, ["cca.platform"]),
     ({"software": ["06" * 32]}, ["cca.platform"]),
 ])
 def test_what_is_expected_is_compared(reference: dict[str, Any], wrong: list[str]) -> None:
     assert unproven(Made(platform_key=PLATFORM).token(), request(roots=CCA, nonce=NONCE, cca=reference)) == wrong
+
+
+@pytest.mark.parametrize("register", [1, 2])
+def test_what_a_firmware_started_is_not_taken_for_the_firmware(register: int) -> None:
+    """Any kernel that it starts has the same initial measurement."""
+    rems = [b"\2" * 32 if number == register else bytes(32) for number in range(4)]
+    made, token = Made(realm={44239: rems}), Made(platform_key=PLATFORM, realm={44239: rems}).token()
+    rim, both = {"rim": "01" * 32}, {"rim": "01" * 32, "rem": [rem.hex() for rem in rems]}
+    assert unproven(token, request(roots=CCA, cca=rim)) == ["cca.extended-measurements"]
+    assert unproven(token, request(roots=CCA, cca=both)) == unproven(token, request(roots=CCA)) == []
+    assert unproven(made.virtcca(), request(roots=ROOTS, virtcca=rim)) == ["virtcca.extended-measurements"]
+    assert unproven(made.virtcca(), request(roots=ROOTS, virtcca=both)) == []
 
 
 def test_a_key_that_is_bound_to_a_platform_is_for_no_other() -> None:

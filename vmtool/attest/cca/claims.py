@@ -110,6 +110,10 @@ def realm_checks(realm: Realm, platform: Platform | None, request: Request, refe
 
 
 def _verify_rems(realm: Realm, reference: CcaReference) -> str:
+    """Where a firmware starts the kernel, only these say which: the initial measurement is then the firmware's."""
+    if reference.rim and not reference.rem and any(any(rem) for rem in realm.rems[1:3]):
+        raise NotChecked("a firmware started what extended measurements 1 and 2 have, and any kernel has this initial "
+                         "measurement: rem must be expected too")
     if not reference.rem:
         raise NotRequested(f"{' '.join(rem.hex() for rem in realm.rems)}; nothing to compare with: --reference")
     require(len(reference.rem) == len(realm.rems), f"{len(reference.rem)} values are expected of {len(realm.rems)}")
