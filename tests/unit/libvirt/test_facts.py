@@ -121,13 +121,15 @@ def test_a_host_that_lacks_a_tool_is_not_ready(guest: Path, ldd: str, which: dic
 def test_what_the_spec_names_and_is_not_there_is_refused(guest: Path, tmp_path: Path) -> None:
     assert [text.split(": ", 1)[1] for _, text in told(look(guest, image=None))] == [
         "name a guest image (vmtool rootfs build)"]
-    facts = look(guest, image=tmp_path / "absent", firmware=tmp_path / "OVMF.fd", kernel=tmp_path / "kernel")
+    facts = look(guest, image=tmp_path / "absent", firmware=tmp_path / "OVMF.fd", kernel=tmp_path / "kernel",
+                 device_tree=tmp_path / "guest.dtb")
     assert facts.image is None
     assert {kind for kind, _ in told(facts)} == {Refused}
     assert "OVMF.fd: no such file" in told(facts)[1][1]
+    assert "guest.dtb: no such file" in told(facts)[2][1]
     with pytest.raises(Refused, match="no guest image to boot") as error:
         facts.known()
-    assert len(error.value.details) == 2
+    assert len(error.value.details) == 3
     [(_, problem)] = told(look(guest, kernel=tmp_path / "kernel"))
     assert problem.startswith(f"{tmp_path}/kernel: no such file")
 
