@@ -13,6 +13,7 @@ from vmtool.machine import Reader
 from vmtool.models.encryption.inspect import inspect_model, open_manifest
 from vmtool.models.encryption.progress import Done, SourceState, read_done
 from vmtool.serving.cryptotensors.errors import Untrusted
+from vmtool.serving.cryptotensors.files import OF_EXT4
 from vmtool.serving.cryptotensors.jwk import MasterKey, Signer
 from vmtool.serving.cryptotensors.manifest import ModelManifest, foreign_names
 from vmtool.serving.cryptotensors.reader import opened
@@ -78,7 +79,9 @@ def read_rewrap(reader: Reader, directory: Path, keys: tuple[MasterKey, MasterKe
     files = tuple(_file(directory / each.name, each.encrypted, new / each.name, keys, signer)
                   for each in manifest.files)
     signed = _is_signed(new, manifest, keys[1], signer)
-    foreign = tuple(foreign_names(directory, (each.name for each in files)))
+    lost = directory / OF_EXT4  # what is in it would go with the old model
+    foreign = (*foreign_names(directory, (each.name for each in files)), *(
+        f"{OF_EXT4}/{name}" for name in (sorted(os.listdir(lost)) if lost.is_dir() else ())))
     return RewrapFacts(files, foreign, new.is_dir(), signed, stat.S_IMODE(status.st_mode),
                        status.st_uid, read_disk(reader, str(directory.parent)).free, os.path.ismount(directory))
 

@@ -6,6 +6,7 @@ file itself somebody could change it between the check of its tag and its use.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -55,7 +56,8 @@ class Decryption:
 
     def _settle(self) -> None:
         """A thread that begins. Its memory is used again and again: to touch new one costs more than the cipher."""
-        os.sched_setaffinity(0, self.processors)
+        with contextlib.suppress(OSError):  # none of them is this process's any more
+            os.sched_setaffinity(0, self.processors)
         self.own.scratch = memoryview(bytearray(self.size))
 
     def _some(self, tensor: Tensor, key: bytes | bytearray, buffer: memoryview,

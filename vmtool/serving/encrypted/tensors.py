@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 FREE = 3
 # Bytes and tensors that are decrypted while the loader copies one: small ones between large ones keep nobody waiting.
 AHEAD, MOST_AHEAD = 16 << 20, 8
+HUGE_PAGE = 2 << 20
+Buffer = bytearray | mmap
 DTYPES = {"BOOL": "bool", "U8": "uint8", "I8": "int8", "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2",
           "F8_E8M0": "float8_e8m0fnu", "I16": "int16", "U16": "uint16", "F16": "float16", "BF16": "bfloat16",
           "I32": "int32", "U32": "uint32", "F32": "float32", "F64": "float64", "I64": "int64", "U64": "uint64",
@@ -41,9 +43,9 @@ class Buffers:
     """Memory for tensors: few and large, since small tensors find one that a large one has left."""
 
     def __init__(self) -> None:
-        self.all: list[mmap] = []
+        self.all: list[Buffer] = []
 
-    def take(self, size: int) -> mmap:
+    def take(self, size: int) -> Buffer:
         """One of at least so many bytes that nobody else holds. What is free and too small goes."""
         self.all = [each for each in self.all if len(each) >= size or sys.getrefcount(each) > FREE]
         for each in self.all:
@@ -60,9 +62,11 @@ class Buffers:
         self.all = []
 
 
-def fresh(size: int) -> mmap:
-    """New memory, in huge pages where the kernel has some."""
-    memory = mmap(-1, max(size, 1), MAP_PRIVATE | MAP_ANONYMOUS)
+def fresh(size: int) -> Buffer:
+    """New memory, in huge pages where it fills one and the kernel has some."""
+    if size < HUGE_PAGE:
+        return bytearray(size)  # a mapping for each would be too many for a loader that keeps them
+    memory = mmap(-1, size, MAP_PRIVATE | MAP_ANONYMOUS)
     with contextlib.suppress(OSError):  # a kernel without them
         memory.madvise(MADV_HUGEPAGE)
     return memory
@@ -103,7 +107,7 @@ def load_tensors(bundle: Bundle, wanted: Callable[[str], bool] = lambda name: Tr
 def _of_file(file: EncryptedFile, keys: list[bytearray], buffers: Buffers) -> Iterator[tuple[str, torch.Tensor]]:
     """While the loader copies a tensor, the next ones are decrypted."""
     todo = deque(zip(file.header.tensors, keys, strict=True))
-    coming: deque[tuple[Tensor, mmap, list[Future[None]]]] = deque()
+    coming: deque[tuple[Tensor, Buffer, list[Future[None]]]] = deque()
 
     def begin() -> None:
         while todo and len(coming) < MOST_AHEAD and sum(each.size for each, _, _ in coming) < AHEAD:
@@ -134,7 +138,7 @@ def processors() -> set[int]:
     return os.sched_getaffinity(0) | os.sched_getaffinity(os.getppid())
 
 
-def as_torch(tensor: Tensor, buffer: mmap) -> torch.Tensor:
+def as_torch(tensor: Tensor, buffer: Buffer) -> torch.Tensor:
     """A tensor whose memory the buffer is.
 
     Raises:

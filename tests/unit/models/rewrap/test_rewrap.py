@@ -208,6 +208,10 @@ def test_a_disk_of_its_own(rewrap: Rewrap, monkeypatch: pytest.MonkeyPatch) -> N
     """What is ext4's own is not foreign; that nothing can take the place of a mount is said before the work."""
     (rewrap.model / "lost+found").mkdir()
     assert rewrap.plan()
+    (rewrap.model / "lost+found" / "#12").write_text("found by e2fsck")
+    with pytest.raises(Refused) as refused:
+        rewrap.plan()
+    assert "lost+found/#12: is not of this model" in "".join(refused.value.details), "it would go with the old model"
     monkeypatch.setattr(os.path, "ismount", lambda path: path == rewrap.model)
     with pytest.raises(Refused) as refused:
         rewrap.plan()

@@ -22,7 +22,7 @@ from vmtool.serving.cryptotensors.errors import Untrusted
 from vmtool.serving.encrypted import tensors
 from vmtool.serving.encrypted.bundle import Bundle
 from vmtool.serving.encrypted.open_model import open_model
-from vmtool.serving.encrypted.tensors import Buffers, load_tensors
+from vmtool.serving.encrypted.tensors import Buffer, Buffers, load_tensors
 
 FIRST, SECOND = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
 # What of PyTorch is used, by numpy: the host has no PyTorch, the images have.
@@ -98,12 +98,12 @@ def test_a_file_that_was_changed_after_it_was_checked_is_refused(model: tuple[Bu
 
 
 @pytest.fixture
-def taken(monkeypatch: pytest.MonkeyPatch) -> list[mmap]:
+def taken(monkeypatch: pytest.MonkeyPatch) -> list[Buffer]:
     """The buffers of tensors, as one thread fills them one after the other."""
-    buffers: list[mmap] = []
+    buffers: list[Buffer] = []
     real = Buffers.take
 
-    def take(self: Buffers, size: int) -> mmap:
+    def take(self: Buffers, size: int) -> Buffer:
         buffers.append(real(self, size))
         return buffers[-1]
 
@@ -124,7 +124,7 @@ def fail(buffer: memoryview) -> None:
     (spoil, Untrusted, "layers.0.weight.*bytes were changed"), (fail, OSError, "Input/output")],
     ids=["a file that changes", "a disk that fails"])
 def test_what_happens_while_it_is_read_leaves_no_plaintext(
-        model: tuple[Bundle, Path], taken: list[mmap], monkeypatch: pytest.MonkeyPatch,
+        model: tuple[Bundle, Path], taken: list[Buffer], monkeypatch: pytest.MonkeyPatch,
         happens: Callable[[memoryview], None], error: type[Exception], why: str) -> None:
     """After the first chunk was decrypted: that chunk is plaintext in the buffer by then."""
     real = files.read_exactly
@@ -155,7 +155,7 @@ def test_its_threads_run_where_the_engine_may_and_not_where_vllm_binds_a_worker(
 
 
 def test_a_loader_that_stops_leaves_nothing_of_the_tensors_that_were_to_come(
-        model: tuple[Bundle, Path], taken: list[mmap], monkeypatch: pytest.MonkeyPatch) -> None:
+        model: tuple[Bundle, Path], taken: list[Buffer], monkeypatch: pytest.MonkeyPatch) -> None:
     found = load_tensors(model[0])
     next(found)
     given = bytes(memoryview(taken[0]))
