@@ -7,6 +7,7 @@ or refuses; the tokens run out; a filter withholds it; a stream carries an error
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -15,6 +16,8 @@ from vmtool.foreign import parse_text_json
 from vmtool.frozen import dataclass
 
 WHOLE = ("stop", "")
+# Categories of Unicode of which nobody sees anything: blanks, controls, and marks such as a space of no width.
+INVISIBLE = "CZ"
 TOKENS = "it reached the limit of tokens (max_model_len, or max_new_tokens of the model's generation_config.json)"
 CUT = {"length": TOKENS, "content_filter": "the server's content filter withheld it",
        "tool_calls": "the model calls a tool, and none was offered",
@@ -39,11 +42,12 @@ class Answer:
     @property
     def problem(self) -> str:
         """Why it is not a whole answer; empty when it is one."""
-        if self.refusal and not self.text.strip():
+        shown = visible(self.text)
+        if self.refusal and not shown:
             return "the model refuses"
-        if self.finish in WHOLE and self.text.strip():
+        if self.finish in WHOLE and shown:
             return ""
-        cut = "the answer is cut off" if self.text.strip() else "there is no answer"
+        cut = "the answer is cut off" if shown else "there is no answer"
         if self.finish not in WHOLE:
             return f"{cut}: {CUT.get(self.finish, f'it ended with finish_reason {self.finish!r}')}"
         if self.tools:
@@ -61,6 +65,11 @@ class Answer:
         """Raise VmtoolError unless it is a whole answer."""
         if self.problem:
             raise VmtoolError(self.problem, details=self.details)
+
+
+def visible(text: str) -> str:
+    """The first character that anybody sees; empty when there is none."""
+    return next((letter for letter in text if unicodedata.category(letter)[0] not in INVISIBLE), "")
 
 
 def read_answer(text: str, part: str) -> Answer:

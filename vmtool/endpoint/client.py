@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vmtool.endpoint.answers import Answer, error_text, events, join, read_answer
+from vmtool.endpoint.answers import Answer, error_text, events, join, read_answer, visible
 from vmtool.errors import VmtoolError
 from vmtool.foreign import parse_json, parse_text_json
 from vmtool.frozen import dataclass
@@ -123,7 +123,7 @@ def _pieces(lines: Iterator[str], url: Address) -> Iterator[str]:
             return join(parts).require()
         part = _read(data, "delta", url)
         # What was handed out is not kept, but that there was some.
-        parts.append(replace(part, text=part.text.strip()[:1]))
+        parts.append(replace(part, text=visible(part.text)))
         if part.text:
             yield part.text
     if parts:

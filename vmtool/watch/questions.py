@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 
 from vmtool.claims import GUEST_TEE, Claim, unmet
+from vmtool.endpoint.answers import visible
 from vmtool.endpoint.client import address_of
 from vmtool.errors import VmtoolError
 from vmtool.foreign import parse_json
@@ -81,7 +82,7 @@ class Questions:
         if right:
             return "good", ""
         # It gave the right answer at its start: one that runs on to the limit of tokens is as wrong as any other.
-        return ("bad", f"it answered {answer.text[:200]!r}") if answer.text.strip() else ("unanswered", answer.problem)
+        return ("bad", f"it answered {answer.text[:200]!r}") if visible(answer.text) else ("unanswered", answer.problem)
 
     def _claims(self, one: Watched) -> Answer:
         """What was asked for, or was proven at the start, and is not so now."""
