@@ -17,7 +17,7 @@ ANYWHERE = tuple(f"tests/integration/{name}.py" for name in (
     "test_shell_lines_net", "test_setup", "test_encrypted_models", "serving/test_restarts", "test_chat",
     "connect/test_connect", "connect/test_tpm", "test_broker", "serving/test_turns", "test_kata_cli",
     "test_torch_index", "test_tpm_quotes", "test_device_writes", "test_fuzz_evidence", "serving/test_front",
-    "serving/test_key_agent", "serving/test_piles", "serving/test_leave", "serving/test_otlp"))
+    "serving/test_key_agent", "serving/test_piles", "serving/test_leave", "serving/test_otlp", "test_log_writer"))
 # The longest first, so that no lane is left over at the end; the lab not at once, since its parts may still be made.
 ORDER = (HOST, ROOTFS, *ANYWHERE[:2], LAB, *ANYWHERE[2:])
 

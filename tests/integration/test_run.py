@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import resource
 import signal
@@ -20,6 +19,7 @@ from tests.integration.api import *  # noqa: F403
 from tests.integration.conftest import CACHE, PARSERS, VLLM, MakeSpec
 from tests.integration.connect.running import HEAD, UNCONFIDENTIAL, connected
 from tests.integration.kills import held, released
+from tests.integration.log_writers import writers
 from tests.integration.machine import Vmtool, footprint, until
 from tests.integration.standin_image import add_blob, archive, real_image
 from vmtool.engine.journal import NAME as JOURNAL
@@ -251,7 +251,7 @@ def test_the_key_is_in_no_command_line_journal_or_log(vmtool: Vmtool, running: o
 def test_its_log_is_bounded_and_a_full_disk_ends_nothing(vmtool: Vmtool, running: object) -> None:
     directory = vmtool.state / "instances" / "answers"
     log, pid = directory / "log" / "guest.log", int((directory / "container.pid").read_text().split()[0])
-    first, writer = writers(directory)
+    _, writer = writers(directory)
     with open(f"/proc/{pid}/fd/1", "wb", buffering=0) as said:
         for _ in range(50):
             said.write(b"x" * (1 << 20))
@@ -266,20 +266,6 @@ def test_its_log_is_bounded_and_a_full_disk_ends_nothing(vmtool: Vmtool, running
     until(lambda: "room again" in vmtool("logs", "answers", "-n", "5").out, "it does not go on")
     assert re.search(r"vmtool: \d{7} bytes are missing here: File too large", vmtool("logs", "answers", "-n", "9").out)
     assert "log-lost" in vmtool("events", "answers").out
-    os.kill(writer, signal.SIGKILL)
-    until(lambda: len(found := writers(directory)) == 2 and writer not in found, "nobody takes its place")
-    os.kill(first, signal.SIGKILL)
-    with open(f"/proc/{pid}/fd/1", "wb", buffering=0) as said:
-        said.write(b"still read\n")
-    until(lambda: "still read" in vmtool("logs", "answers", "-n", "5").out, "it does not go on")
-
-
-def writers(directory: Path) -> list[int]:
-    """The processes that write its log; the one that writes is the last."""
-    place = f"{directory}/./log/guest.log".encode()
-    found = {int(path.parent.name): path for path in Path("/proc").glob("[0-9]*/cmdline") if place in path.read_bytes()}
-    return sorted(found, key=lambda pid: int((found[pid].parent / "stat").read_text().rpartition(")")[2].split()[1])
-                  in found)
 
 
 def test_a_second_run_of_the_same_spec_has_nothing_to_do(vmtool: Vmtool, spec: Path, running: object) -> None:
