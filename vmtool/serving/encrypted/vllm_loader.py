@@ -13,7 +13,7 @@ from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
 
 from vmtool.serving.cryptotensors.errors import Untrusted
 from vmtool.serving.encrypted.receive import receive_bundle
-from vmtool.serving.encrypted.tensors import in_huge_pages, load_tensors
+from vmtool.serving.encrypted.tensors import load_tensors
 
 
 class CryptotensorsLoader(DefaultModelLoader):  # type: ignore[misc]
@@ -23,7 +23,7 @@ class CryptotensorsLoader(DefaultModelLoader):  # type: ignore[misc]
         """The model is there, or it is not served."""
 
     def get_all_weights(self, model_config: Any, model: Any) -> Generator[tuple[str, torch.Tensor], None, None]:
-        """Every tensor of the model.
+        """Every tensor of the model; while vLLM copies one, the next are decrypted.
 
         Raises:
             Untrusted: another model is asked for beside the encrypted one, or a byte is not what was signed.
@@ -35,7 +35,6 @@ class CryptotensorsLoader(DefaultModelLoader):  # type: ignore[misc]
             raise Untrusted("a second model, such as a draft model, would be loaded in clear")
         patterns = getattr(model, "allow_patterns_overrides", None) or ["*"]
         self.counter_before_loading_weights: float = time.perf_counter()
-        in_huge_pages(model.parameters())
         yield from load_tensors(bundle, lambda name: any(fnmatch.fnmatch(name, each) for each in patterns))
 
     def _prepare_weights(self, *words: Any, **options: Any) -> Any:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from mmap import MADV_HUGEPAGE, mmap
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +20,7 @@ from vmtool.serving.cryptotensors.errors import Untrusted
 from vmtool.serving.encrypted import tensors
 from vmtool.serving.encrypted.bundle import Bundle
 from vmtool.serving.encrypted.open_model import open_model
-from vmtool.serving.encrypted.tensors import Buffer, Buffers, load_tensors
+from vmtool.serving.encrypted.tensors import Buffers, load_tensors
 
 FIRST, SECOND = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
 # What of PyTorch is used, by numpy: the host has no PyTorch, the images have.
@@ -98,12 +96,12 @@ def test_a_file_that_was_changed_after_it_was_checked_is_refused(model: tuple[Bu
 
 
 @pytest.fixture
-def taken(monkeypatch: pytest.MonkeyPatch) -> list[Buffer]:
+def taken(monkeypatch: pytest.MonkeyPatch) -> list[bytearray]:
     """The buffers of tensors, as one thread fills them one after the other."""
-    buffers: list[Buffer] = []
+    buffers: list[bytearray] = []
     real = Buffers.take
 
-    def take(self: Buffers, size: int) -> Buffer:
+    def take(self: Buffers, size: int) -> bytearray:
         buffers.append(real(self, size))
         return buffers[-1]
 
@@ -124,7 +122,7 @@ def fail(buffer: memoryview) -> None:
     (spoil, Untrusted, "layers.0.weight.*bytes were changed"), (fail, OSError, "Input/output")],
     ids=["a file that changes", "a disk that fails"])
 def test_what_happens_while_it_is_read_leaves_no_plaintext(
-        model: tuple[Bundle, Path], taken: list[Buffer], monkeypatch: pytest.MonkeyPatch,
+        model: tuple[Bundle, Path], taken: list[bytearray], monkeypatch: pytest.MonkeyPatch,
         happens: Callable[[memoryview], None], error: type[Exception], why: str) -> None:
     """After the first chunk was decrypted: that chunk is plaintext in the buffer by then."""
     real = files.read_exactly
@@ -132,14 +130,14 @@ def test_what_happens_while_it_is_read_leaves_no_plaintext(
     def read_exactly(descriptor: int, buffer: memoryview, offset: int) -> None:
         real(descriptor, buffer, offset)
         if taken and offset > 1 << 20:
-            assert any(memoryview(taken[0])), "the first chunk is there"
+            assert any(taken[0]), "the first chunk is there"
             happens(buffer)
 
     monkeypatch.setattr(decryption, "read_exactly", read_exactly)
     with pytest.raises(error, match=why):
         list(load_tensors(model[0]))
     assert len(taken) > 1, "others were to come"
-    assert not any(any(memoryview(each)) for each in taken)
+    assert not any(any(each) for each in taken)
 
 
 def test_its_threads_run_where_the_engine_may_and_not_where_vllm_binds_a_worker(
@@ -155,11 +153,11 @@ def test_its_threads_run_where_the_engine_may_and_not_where_vllm_binds_a_worker(
 
 
 def test_a_loader_that_stops_leaves_nothing_of_the_tensors_that_were_to_come(
-        model: tuple[Bundle, Path], taken: list[Buffer], monkeypatch: pytest.MonkeyPatch) -> None:
+        model: tuple[Bundle, Path], taken: list[bytearray], monkeypatch: pytest.MonkeyPatch) -> None:
     found = load_tensors(model[0])
     next(found)
-    given = bytes(memoryview(taken[0]))
-    taken[0] = mmap(-1, 1)  # else the test holds it
+    given = bytes(taken[0])
+    taken[0] = bytearray()  # else the test holds it
     overwritten: list[bytes] = []
 
     def wipe(buffer: memoryview | bytearray) -> None:
@@ -168,18 +166,8 @@ def test_a_loader_that_stops_leaves_nothing_of_the_tensors_that_were_to_come(
 
     monkeypatch.setattr(tensors, "wipe", wipe)
     found.close()  # type: ignore[attr-defined]
-    assert len(taken) > 1 and not any(any(memoryview(each)) for each in taken)
+    assert len(taken) > 1 and not any(any(each) for each in taken)
     assert given in overwritten
-
-
-def test_parameters_come_in_huge_pages_and_those_of_a_gpu_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    """madvise(2) wants an address that is a page's, and nothing beyond what is the parameter's."""
-    asked: list[tuple[int, int, int]] = []
-    libc = SimpleNamespace(madvise=lambda start, size, what: asked.append((start.value, size.value, what)))
-    monkeypatch.setattr(ctypes, "CDLL", lambda name: libc)
-    tensors.in_huge_pages(SimpleNamespace(device=SimpleNamespace(type=kind), data_ptr=lambda: 0x10040, nbytes=0x4000)
-                          for kind in ("cuda", "cpu", "meta"))
-    assert asked == [(0x11000, 0x3000, MADV_HUGEPAGE)]
 
 
 def test_a_wrong_key_leaves_no_plaintext(model: tuple[Bundle, Path]) -> None:
