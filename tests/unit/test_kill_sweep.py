@@ -114,7 +114,7 @@ PLANNERS = {
 }
 # Functions that are called like planners and make no step of a plan that is applied.
 NO_STEPS = {
-    "launch.commands.run.plan_command": "the command that shows a plan", "plan.runbook.plan_lines": "prints one",
+    "launch.commands.plan.plan_command": "the command that shows a plan", "plan.runbook.plan_lines": "prints one",
     "net.plan_reset.plan_check": "CHECK of CNI's plugins, for `vmtool net check`",
 }
 # Plans that only show an authoriser what is about to be done, which has no undo or is one.

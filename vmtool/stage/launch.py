@@ -270,6 +270,7 @@ class Launcher(Stage):
 
 # Keys that came after the first launches: while they say nothing they are no part of the digest.
 LATER = {"model": {"trust_remote_code", "encryption"}, "vllm": {"files", "allow"}, "timeouts": {"drain"}}
+LATER_OF_LIBVIRT = ("tpm", "device_tree")
 LATER_SECTIONS = ("restart", "strict", "tls", "metrics")
 
 
@@ -278,8 +279,7 @@ def digest(spec: Spec) -> str:
     body = spec.spec
     unsaid: dict[str, Any] = {
         part: {name for name in names if not getattr(getattr(body, part), name)} for part, names in LATER.items()}
-    if not body.runtime.libvirt.tpm:
-        unsaid["runtime"] = {"libvirt": {"tpm"}}
+    unsaid["runtime"] = {"libvirt": {name for name in LATER_OF_LIBVIRT if not getattr(body.runtime.libvirt, name)}}
     unsaid |= {name: True for name in LATER_SECTIONS if getattr(body, name) == type(body).model_fields[name].default}
     return hashlib.sha256(spec.model_dump_json(exclude={"spec": unsaid}).encode()).hexdigest()
 
