@@ -12,7 +12,7 @@ from vmtool.errors import Refused
 from vmtool.foreign import read_regular
 from vmtool.frozen import dataclass
 from vmtool.scalars import MERGE, TAG, Ambiguity, is_text, scalar
-from vmtool.yaml_errors import START, no_yaml
+from vmtool.yaml_errors import no_yaml
 
 MAX_BYTES = 1 << 20
 MAX_NODES = 20_000
@@ -49,8 +49,11 @@ class Document:
         return f"{self.path}:{self.lines.get(place, 1)}"
 
 
-def read(path: Path) -> Document:
+def read(path: Path, hint: str = "") -> Document:
     """Read one YAML document.
+
+    Args:
+        hint: what shows a whole file of its kind, for one that cannot be read.
 
     Raises:
         Refused: the file is absent, too large, not text, not YAML, cyclic, or holds a key twice.
@@ -64,11 +67,11 @@ def read(path: Path) -> Document:
     try:
         node = yaml.compose(data.decode(), yaml.SafeLoader) if data.strip() else None
         if node is None:
-            raise Refused(f"{path}: empty", hint=START)
-        walk = _Walk(path)
+            raise Refused(f"{path}: empty", hint=hint)
+        walk = _Walk(path, hint)
         value = walk.value(node, (), ())
     except (UnicodeDecodeError, yaml.YAMLError, RecursionError, ValueError, OverflowError) as error:
-        raise no_yaml(path, data, error) from error
+        raise no_yaml(path, data, error, hint) from error
     return Document(path, value, walk.lines, walk.words, walk.problems)
 
 
@@ -81,8 +84,8 @@ def _shown(part: str | int) -> str:
 class _Walk:
     """Builds the value; refuses cycles, keys that occur twice, and documents that aliases would blow up."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, hint: str) -> None:
+        self.path, self.hint = path, hint
         self.lines: dict[Place, int] = {}
         self.words: dict[Place, str] = {}
         self.problems: dict[Place, str | Ambiguity] = {}
@@ -142,5 +145,5 @@ class _Walk:
         return merged | own
 
     def _refused(self, node: Any, why: str) -> Refused:
-        return Refused(f"{self.path}:{node.start_mark.line + 1}: {why}", hint=START)
+        return Refused(f"{self.path}:{node.start_mark.line + 1}: {why}", hint=self.hint)
 

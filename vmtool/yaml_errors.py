@@ -9,28 +9,30 @@ import yaml
 
 from vmtool.errors import Refused
 
-# A whole file to compare with.
-START = "vmtool spec example runc"
 # By what a text in it begins with.
 ENCODINGS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 # PyYAML's words for a second document.
 ANOTHER = "but found another document"
 
 
-def no_yaml(path: Path, data: bytes, error: Exception) -> Refused:
-    """The error for a file that could not be read as YAML."""
+def no_yaml(path: Path, data: bytes, error: Exception, hint: str) -> Refused:
+    """The error for a file that could not be read as YAML.
+
+    Args:
+        hint: what helps where the place alone does not say it.
+    """
     if isinstance(error, UnicodeDecodeError):
         return Refused(f"{path}:{data[:error.start].count(10) + 1}: not text in UTF-8 (byte {error.start})",
                        hint=_converted(path, data))
     if isinstance(error, yaml.reader.ReaderError):
-        hint = _converted(path, data) if data.count(0) > len(data) // 4 else START
+        hint = _converted(path, data) if data.count(0) > len(data) // 4 else hint
         return Refused(f"{path}:{data.decode()[:error.position].count(chr(10)) + 1}: not YAML: the character "
                        f"#x{error.character:04x} is not allowed", hint=hint)
     if isinstance(error, yaml.MarkedYAMLError):
-        return _marked(path, error)
+        return _marked(path, error, hint)
     if isinstance(error, RecursionError):
-        return Refused(f"{path}: too deeply nested values, so it is no spec", hint=START)
-    return Refused(f"{path}: not YAML: {error}", hint=START)  # of an escape such as \\UFFFFFFFF
+        return Refused(f"{path}: too deeply nested values, so it is no spec", hint=hint)
+    return Refused(f"{path}: not YAML: {error}", hint=hint)  # of an escape such as \\UFFFFFFFF
 
 
 def _converted(path: Path, data: bytes) -> str:
@@ -41,7 +43,7 @@ def _converted(path: Path, data: bytes) -> str:
     return shlex.join(("iconv", "-f", found or "ISO-8859-1", "-t", "UTF-8", str(path)))
 
 
-def _marked(path: Path, error: yaml.MarkedYAMLError) -> Refused:
+def _marked(path: Path, error: yaml.MarkedYAMLError, hint: str) -> Refused:
     """Where the text is no YAML, with why and what helps."""
     mark, begun, problem = error.problem_mark or error.context_mark, error.context_mark, error.problem or error.context
     if begun and mark and not (mark.get_snippet() or "").strip(" ^\n"):
@@ -56,4 +58,4 @@ def _marked(path: Path, error: yaml.MarkedYAMLError) -> Refused:
                        hint=shlex.join(("expand", "-t", "2", str(path))))
     if begun and mark and begun.line < mark.line:
         details.append(f"{error.context}, which begins in line {begun.line + 1}")
-    return Refused(f"{line}: not YAML: {problem}", details=details, hint=START)
+    return Refused(f"{line}: not YAML: {problem}", details=details, hint=hint)

@@ -12,9 +12,8 @@ from vmtool.errors import Refused
 from vmtool.quantity import parse_size
 from vmtool.rendering import shipped
 from vmtool.serving.restarts import RestartPolicy
-from vmtool.spec.load import read_spec
+from vmtool.spec.load import START, read_spec
 from vmtool.spec.runtime import Spec
-from vmtool.yaml_errors import START
 
 GOOD = """\
 apiVersion: vmtool/v1
@@ -82,9 +81,10 @@ def test_a_restart_that_is_none_is_refused_with_its_line(tmp_path: Path, bad: st
 
 def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     assert read(tmp_path, GOOD).spec.model.path == tmp_path / "model"
-    guest = f"{GOOD}  runtime: {{handler: libvirt, libvirt: {{image: i, firmware: ../f}}}}\n"
+    guest = f"{GOOD}  runtime: {{handler: libvirt, libvirt: {{image: i, firmware: ../f, device_tree: t}}}}\n"
     libvirt = read(tmp_path, guest).spec.runtime.libvirt
     assert (libvirt.image, libvirt.firmware, libvirt.kernel) == (tmp_path / "i", tmp_path / "../f", None)
+    assert libvirt.device_tree == tmp_path / "t"
 
 
 def test_the_shipped_quickstart_is_read() -> None:
@@ -271,6 +271,8 @@ def test_a_missing_file(tmp_path: Path) -> None:
     ("resources: {cpus: 02}", "spec.resources.cpus: 02 is read as a number, 2: write 2"),
     ("resources: {cpus: 2:00}", "read as a number, 120: write 120"),
     ("resources: {cpus: .inf}", "is read as a number: write a number"),
+    ("timeouts: {start: .inf}", "is read as a number: write a number"),
+    ("timeouts: {drain: 2024-01-02}", "write a number"),
     ("resources: {accelerators: {count: 1e1}}", "by other readers of YAML, 10: write 10"),
     ("resources: {accelerators: {count: .5}}", "read as a number, 0.5: write a whole number"),
     ("resources: {memory: 1e9}", "by other readers of YAML, 1000000000; not a size"),

@@ -61,7 +61,7 @@ def append(directory: Path, events: Iterable[Recorded], name: str = NAME) -> Non
 
 def read(directory: Path) -> list[Recorded]:
     """All events that are known, oldest first."""
-    own = [*recorded(directory)]
+    own = [*_unknown(recorded(directory), ())]  # two may have taken over the same of a log at once
     return sorted((*own, *_unknown(of_guest(directory), own)), key=lambda event: float(event["at"]))
 
 
@@ -83,8 +83,8 @@ def recorded(directory: Path) -> Iterator[Recorded]:
 
 def of_guest(directory: Path) -> list[Recorded]:
     """What the guest's log says, unattested; the newest ones."""
-    text = "\n".join(tail(directory / log, GUEST_BYTES) for log in GUEST_LOGS)
-    return [{**event, "source": "guest"} for event in read_events(text)][-GUEST_MOST:]
+    return [{**event, "source": "guest"} for log in GUEST_LOGS
+            for event in read_events(tail(directory / log, GUEST_BYTES))][-GUEST_MOST:]
 
 
 def _newest(events: Iterable[Recorded], size: int) -> list[Recorded]:
@@ -104,7 +104,11 @@ def _before(path: Path) -> Path:
 
 def _unknown(events: Iterable[Recorded], known: Iterable[Recorded]) -> Iterator[Recorded]:
     seen = {json.dumps(event, sort_keys=True) for event in known}
-    return (event for event in events if json.dumps(event, sort_keys=True) not in seen)
+    for event in events:
+        text = json.dumps(event, sort_keys=True)
+        if text not in seen:
+            seen.add(text)
+            yield event
 
 
 def _open(path: Path, more: int) -> int:
@@ -134,10 +138,11 @@ def _is(path: Path, found: os.stat_result) -> bool:
 
 
 def tail(path: Path, size: int) -> str:
-    """The end of a file; empty when it is absent."""
+    """The end of a file, in which all that is no ASCII is replaced: in events nothing else is, and 16 MiB of other
+    text take four times as much. Empty when it is absent."""
     try:
         with open_file(path) as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - size))
-            return file.read(size).decode(errors="replace")
+            return file.read(size).decode("ascii", errors="replace")
     except (OSError, Refused):
         return ""

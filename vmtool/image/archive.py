@@ -20,9 +20,12 @@ MAX_JSON = 4 << 20
 MAX_HEADERS = 64 << 20
 NAMES = ("io.containerd.image.name", "org.opencontainers.image.ref.name")
 # The grammar of github.com/distribution/reference, which containerd's filters and clients rest on.
-NAME = r"[a-z0-9]+(?:[.-]+[a-z0-9]+)*(?::\d{1,5})?(?:/[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*)+"
+PATH = r"(?:/[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*)+"
+NAME = rf"[a-z0-9]+(?:[.-]+[a-z0-9]+)*(?::\d{{1,5}})?{PATH}"
+# Capitals, and addresses of IPv6, are for registries only.
+REGISTRY = r"(?:[A-Za-z0-9]+(?:[.-]+[A-Za-z0-9]+)*|\[[0-9A-Fa-f:]+\])(?::\d{1,5})?"
 TAG = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
-REFERENCE = re.compile(rf"(?=.{{1,383}}\Z){NAME}(?::{TAG})?(?:@sha256:[0-9a-f]{{64}})?")
+REFERENCE = re.compile(rf"(?=.{{1,383}}\Z){REGISTRY}{PATH}(?::{TAG})?(?:@sha256:[0-9a-f]{{64}})?")
 COMPRESSED = {b"\x1f\x8b": "gunzip", b"\x28\xb5\x2f\xfd": "unzstd", b"BZ": "bunzip2", b"\xfd7zXZ": "unxz"}
 
 
@@ -108,9 +111,10 @@ def _docker(archive: tarfile.TarFile, members: dict[str, tarfile.TarInfo]) -> Co
             if part not in members:
                 raise ValueError(f"{part} is missing")
         tags = image.get("RepoTags") or []
-        references += [full_reference(tag) for tag in tags]
-        if not all(map(REFERENCE.fullmatch, references)):
-            raise ValueError(f"{tags[0]!r} is no name of an image")
+        for tag in tags:
+            if not REFERENCE.fullmatch(full_reference(tag)):
+                raise ValueError(f"{tag!r} is no name of an image")
+            references.append(full_reference(tag))
         unnamed += [] if tags else [""]
     return _named("docker", references, unnamed, {})
 

@@ -30,7 +30,7 @@ class ModelFacts:
         canary: (prompt, expected answer) of canary.json, when the model brings one.
         pointers: files that are Git LFS pointers.
         missing: files that an index of weights names.
-        broken: files of weights that are cut off or something else, each with why.
+        broken: files of weights, of the tokenizer and of settings that are cut off or something else, each with why.
     """
 
     path: str

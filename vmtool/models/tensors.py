@@ -5,9 +5,8 @@
 
 from __future__ import annotations
 
-import math
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from vmtool.foreign import parse_json
@@ -73,9 +72,19 @@ def _places(tensors: dict[str, Any]) -> tuple[str, int]:
         kind, shape = tensors[name]["dtype"], _numbers(tensors[name]["shape"])
         if kind not in BITS:
             return f"has a tensor {name[:80]!r} of a type that no safetensors file has, {str(kind)[:20]!r}", 0
-        if math.prod(shape) * BITS[kind] != 8 * (end - start):
+        if _bits(shape, BITS[kind]) != 8 * (end - start):
             return f"has another size for its tensor {name[:80]!r} than its shape", 0
     return "", last
+
+
+def _bits(shape: Sequence[int], each: int) -> int:
+    """The bits of a tensor; of one that no file holds, some that none has."""
+    bits = each
+    for size in shape:
+        bits *= size
+        if not bits or bits >> 70:
+            break
+    return bits
 
 
 def _numbers(values: Any, count: int | None = None) -> tuple[int, ...]:

@@ -18,9 +18,10 @@ LARGEST_INDEX = 64 << 20
 SHARD = re.compile(r"(.{1,200}-)([0-9]{5})-of-([0-9]{5})(\.safetensors|\.bin)", re.DOTALL)
 MOST = 2000
 # What transformers and vLLM parse at the start when it is there, beside config.json and the indexes.
-JSON_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
-              "tekken.json", "params.json", "generation_config.json", "chat_template.json", "processor_config.json",
-              "preprocessor_config.json")
+JSON_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "tekken.json", "params.json",
+              "generation_config.json", "chat_template.json")
+# A tokenizer in parts, of which those beside a whole tokenizer.json are not read.
+JSON_PARTS = ("added_tokens.json", "vocab.json")
 VOCABULARIES = ("tokenizer.model", "vocab.txt", "merges.txt", "spiece.model", "sentencepiece.bpe.model")
 SMALL = 1 << 20
 # The end of a zip archive, without a comment, has 22 bytes; PyTorch writes none.
@@ -65,10 +66,11 @@ def broken(reader: Reader, path: str, files: Mapping[str, int]) -> Iterator[str]
     for name in _some(name for name in files if is_weights(name) and not tensors):
         if why := _pickle_problem(reader, f"{path}/{name}", files[name]):
             yield f"{name} {why}"
-    for name in JSON_FILES:
+    in_parts = "tokenizer.json" not in files
+    for name in (*JSON_FILES, *(JSON_PARTS if in_parts else ())):
         if name in files and (why := _json_problem(reader, f"{path}/{name}", files[name])):
             yield f"{name} {why}"
-    for name in _some(name for name, size in files.items() if name in VOCABULARIES and not size):
+    for name in _some(name for name in VOCABULARIES if in_parts and files.get(name) == 0):
         yield f"{name} is empty"
 
 

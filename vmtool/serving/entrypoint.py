@@ -214,9 +214,11 @@ def use_prepared_cache() -> None:
 
 def say(text: str) -> None:
     """One line on stdout with the seconds since the start."""
-    # In one write, which print() does not do with PYTHONUNBUFFERED: the engine writes to the same log.
-    sys.stdout.write(f"vmtool {time.monotonic() - BEGAN:8.2f} s  {text}\n")
-    sys.stdout.flush()
+    # In one write, which print() does not do with PYTHONUNBUFFERED: the engine writes to the same log. Where nobody
+    # reads the log any more, requests are answered all the same.
+    with contextlib.suppress(OSError):
+        sys.stdout.write(f"vmtool {time.monotonic() - BEGAN:8.2f} s  {text}\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -94,8 +94,10 @@ class Supervisor:
     async def _run(self, engine: Engine) -> float | None:
         """Until it ends: the seconds since it answered, or None when it never did."""
         looking = asyncio.create_task(self._look(engine))
-        await self.child.ended.wait()
-        looking.cancel()
+        try:
+            await self.child.ended.wait()
+        finally:
+            looking.cancel()
         await asyncio.wait({looking})
         if engine.answered is not None and not self.told:  # to somebody else, a moment before it died
             self._say_answers(engine)

@@ -40,7 +40,8 @@ class Share:
     async def turn(self) -> None:
         """Wait for a turn in which no more than its events has begun of this share."""
         if self.within:
-            return await self.within.turn()
+            async with self.lock:  # one of a part waits for the whole at a time: others' parts are as soon there
+                return await self.within.turn()
         turns = running()
         async with self.lock:
             while self.number == turns.number and self.begun >= turns.events(self):

@@ -15,10 +15,11 @@ from vmtool.scalars import Ambiguity
 from vmtool.schema import WRITTEN
 from vmtool.spec.mistakes import in_words, taken_as_words
 from vmtool.spec.runtime import Spec
-from vmtool.yaml_errors import START
 
 # Lines of one error.
 MOST = 40
+# A whole file to compare with.
+START = "vmtool spec example runc"
 Model = TypeVar("Model", bound=BaseModel)
 # Words that a reader of YAML 1.1 takes for something else, where that can only mean the same.
 AGREED: dict[documents.Place, tuple[str, ...]] = {("spec", "restart", "policy"): ("no",)}
@@ -30,7 +31,7 @@ def read_spec(path: Path) -> Spec:
     Raises:
         Refused: every mistake at once, each with file, line and key.
     """
-    document = documents.read(path)
+    document = documents.read(path, START)
     if not isinstance(document.value, dict):
         raise Refused(f"{path}: not a mapping", hint=START)
     if str(document.value.get("apiVersion", "")).startswith("vllmd"):
@@ -86,7 +87,7 @@ def _anchored(spec: Spec, directory: Path) -> Spec:
 
     runtime = spec.spec.runtime
     libvirt = runtime.libvirt.model_copy(update={name: anchor(getattr(runtime.libvirt, name))
-                                                 for name in ("image", "kernel", "firmware")})
+                                                 for name in ("image", "kernel", "firmware", "device_tree")})
     runtime = runtime.model_copy(update={"libvirt": libvirt})
     encryption = spec.spec.model.encryption
     if encryption:

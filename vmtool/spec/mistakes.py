@@ -67,7 +67,7 @@ def taken_as_words(document: documents.Document, spelled: Mapping[documents.Plac
                    model: type[BaseModel], changes: Mapping[str, Any]) -> set[documents.Place]:
     """Where a key would take the true, false or null that a word is read as by some."""
     words = {place: WORDS[problem.plain] for place, problem in spelled.items()
-             if isinstance(problem, Ambiguity) and problem.plain in WORDS}
+             if isinstance(problem, Ambiguity) and problem.plain and problem.plain in WORDS}
     value = copy.deepcopy(document.value)
     for *above, last in words:
         functools.reduce(operator.getitem, above, value)[last] = words[*above, last]

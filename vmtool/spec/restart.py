@@ -15,8 +15,8 @@ class Restart(Strict):
 
     Args:
         policy: always whatever its exit status, on-failure unless that is 0, no never; e.g. `on-failure`
-        backoff: seconds before the second start in a row, the first being at once; each further one waits twice as
-            long, 300 at most; e.g. `5`
+        backoff: seconds before the second start of a server in a row, the first being at once, and before the first
+            of the whole instance; each further one waits twice as long, 300 at most; e.g. `5`
         limit: starts in a row, none of which led to five steady minutes, before it is given up; e.g. `3`
     """
 

@@ -123,7 +123,7 @@ PARSERS: tuple[tuple[Callable[[bytes], Any], Callable[[], bytes]], ...] = (
     (load_certificates, lambda: DEVICE.der), (load_crl, lambda: DEVICE.der),
     (lambda data: list(read_table(data)), lambda: bytes(64)),
     (lambda data: verify_guest_log(data, "sha256", [bytes(32)] * 4, "REM"), lambda: log() + b"\xff" * 40),
-    (lambda data: replay_ima(data, "sha256", 4), lambda: ima(b"init", b"vllm")))
+    (lambda data: replay_ima(data, "sha256"), lambda: ima(b"init", b"vllm")))
 
 
 def fuzz(parser: Callable[[bytes], Any], seed: bytes, rounds: int) -> set[str]:

@@ -99,6 +99,12 @@ def test_a_tree_with_other_values_is_byte_for_byte_qemus(start: str, wanted: str
     assert made.octets() == tree(wanted)
 
 
+def test_a_tree_with_another_kind_of_address_is_not_qemus(guest: MeasuredGuest) -> None:
+    assert guest.device_tree
+    guest.device_tree.write_bytes(parse_tree(tree("quiet")).with_value("/chosen", "linux,initrd-end", b"ab").octets())
+    assert compute(guest).missing == {"virtcca.rim": "the device tree has an address of 2 bytes"}
+
+
 @pytest.mark.parametrize("part", ["cmdline", "kernel", "initrd", "tree"])
 def test_each_byte_changes_it(guest: MeasuredGuest, part: str) -> None:
     before = rim(guest)

@@ -93,3 +93,30 @@ def test_a_guest_that_fills_its_log_pushes_out_nothing_that_the_host_saw(log: Lo
             log.write(b"lost\n")
         log.write(b"written\n")
     assert event_log.read(log.directory)[0]["event"] == "started"
+
+
+def test_a_log_that_somebody_removed_is_there_again(log: LogWriter) -> None:
+    log.write(b"before\n")
+    log.path.unlink()
+    log.write(b"after\n")
+    log.path.rename(log.path.with_name("moved"))
+    log.write(b"and after\n")
+    assert log.path.read_bytes() == b"and after\n"
+    assert log.path.with_name("moved").read_bytes() == b"after\n"
+
+
+def test_what_fails_while_it_is_bounded_costs_no_line(log: LogWriter, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*arguments: object) -> bool:
+        raise MemoryError
+
+    monkeypatch.setattr(bounded_log, "bound", fails)
+    monkeypatch.setattr("vmtool.host.workers.log_writer.BETWEEN", 1)
+    log.write(b"a line\n")
+    assert log.path.read_bytes() == b"a line\n"
+
+
+def test_two_that_take_over_the_same_at_once_show_it_once(log: LogWriter) -> None:
+    event = {"at": 1.0, "event": "server-died", "source": "guest"}
+    event_log.append(log.directory, [event], event_log.GUEST)
+    event_log.append(log.directory, [event], event_log.GUEST)
+    assert event_log.read(log.directory) == [event]

@@ -42,12 +42,16 @@ def test_an_oci_archive(tmp_path: Path) -> None:
         "oci", names[:1], names[1:], dict.fromkeys(names, DIGEST))
 
 
+SHORT = {"vllm:1": "docker.io/library/vllm:1", "acme/llm:2": "docker.io/acme/llm:2", "ghcr.io/a/b:3": "ghcr.io/a/b:3",
+         "Harbor.Example.com:5000/llm/vllm:1": "Harbor.Example.com:5000/llm/vllm:1", "[::1]:5000/a:1": "[::1]:5000/a:1"}
+
+
 def test_a_docker_archive_and_its_short_names(tmp_path: Path) -> None:
-    image = {"Config": "c.json", "RepoTags": ["vllm:1", "acme/llm:2", "ghcr.io/a/b:3"], "Layers": ["l/layer.tar"]}
+    image = {"Config": "c.json", "RepoTags": list(SHORT), "Layers": ["l/layer.tar"]}
     images = [image, {**image, "RepoTags": None}]
     path = tar(tmp_path / "a", {"manifest.json": images, "c.json": {}, "l/layer.tar": b""})
     assert a.read_archive(path) == a.Contents(
-        "docker", ("docker.io/library/vllm:1", "docker.io/acme/llm:2", "ghcr.io/a/b:3"), ("",))
+        "docker", tuple(SHORT.values()), ("",))
 
 
 @pytest.mark.parametrize(("files", "why"), [
@@ -81,9 +85,10 @@ def test_a_manifest_that_was_cut_is_noticed(tmp_path: Path) -> None:
 def test_what_is_no_name_is_none(tmp_path: Path, name: str) -> None:
     """Such a name ended in an error of containerd's filters, or in a table of its width."""
     assert a.read_archive(oci(tmp_path / "a", name)).references == ()
-    docker: dict[str, Any] = {"manifest.json": [{"Config": "c", "RepoTags": [name], "Layers": []}], "c": {}}
-    with pytest.raises(Refused, match="no name of an image"):
+    docker: dict[str, Any] = {"manifest.json": [{"Config": "c", "RepoTags": ["a/b:1", name], "Layers": []}], "c": {}}
+    with pytest.raises(Refused) as refused:
         a.read_archive(tar(tmp_path / "b", docker))
+    assert f"({name!r} is no name of an image)" in str(refused.value)
 
 
 def test_a_name_with_another_digest_than_the_images_is_refused(tmp_path: Path) -> None:

@@ -105,6 +105,21 @@ def test_parts_of_a_share_have_its_events_one_after_the_other() -> None:
     turns.run(run())
 
 
+def test_many_of_one_part_wait_for_the_whole_one_at_a_time() -> None:
+    async def run() -> None:
+        keyless, order = Share(spare=True), list[str]()
+        parts = {name: Share(spare=True, within=keyless) for name in ("many", "one")}
+
+        async def wait(name: str) -> None:
+            await parts[name].turn()
+            order.append(name)
+
+        await asyncio.gather(*(wait("many") for _ in range(50)), wait("one"))
+        assert order.index("one") < 3
+
+    turns.run(run())
+
+
 def test_what_may_wait_is_done_in_spare_time_or_else_after_a_while() -> None:
     async def run() -> None:
         with sockets(3, Share(spare=True)) as peers:

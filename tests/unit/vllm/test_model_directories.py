@@ -169,6 +169,8 @@ def index_of_others(path: Path) -> None:
     lambda path: (path / "model.safetensors").write_bytes(with_header({"__metadata__": None, "a": {
         "dtype": "F4", "shape": [8], "data_offsets": [0, 4], "more": 1}}, 4)),
     lambda path: (path / "._model.safetensors").write_bytes(b"what macOS leaves, and no glob of vLLM's finds"),
+    lambda path: [(path / name).touch() for name in ("vocab.json", "merges.txt", "added_tokens.json", "vocab.txt")],
+    lambda path: (path / "preprocessor_config.json").touch(),
     lambda path: (path / "generation_config.json").write_text('{"eos_token_id": [1, 2]}'),
     lambda path: (path / "tokenizer.json").write_text('{"a": "' + "x" * (1 << 20) + '"}\n'),
     lambda path: (path / "config.json").write_text('{"architectures": [], "model_type": "llama"}'),
@@ -267,13 +269,18 @@ def hub_cache(path: Path) -> None:
       for kind in ("U9", "u8", "5")),
     (lambda path: (path / "model.safetensors").write_bytes(struct.pack("<Q", 5) + b"\xef\xbb\xbf{}"), "model.broken",
      "has a header that"),
+    # A product of many numbers takes hours.
+    (lambda path: (path / "model.safetensors").write_bytes(with_header({"a": one(0, 4) | {"shape": [2] * 300_000}}, 4)),
+     "model.broken", "another size for its tensor 'a'"),
     *((lambda path, name=name, text=text: (path / name).write_text(text), "model.broken", f"{name} is no JSON")
       for name, text in (("generation_config.json", "["), ("generation_config.json", "[]"),
                          ("tokenizer_config.json", ""), ("special_tokens_map.json", "<html>"),
-                         ("added_tokens.json", "x"), ("tokenizer.json", '{"version": "1.0", "model": {'),
-                         ("tokenizer.json", "{" + "x" * (1 << 20)), ("vocab.json", ""), ("chat_template.json", "["),
+                         ("tokenizer.json", '{"version": "1.0", "model": {'),
+                         ("tokenizer.json", "{" + "x" * (1 << 20)), ("chat_template.json", "["),
                          ("tekken.json", ""))),
-    (lambda path: (path / "merges.txt").touch(), "model.broken", "merges.txt is empty"),
+    *((lambda path, name=name: ((path / "tokenizer.json").unlink(), (path / "tokenizer_config.json").write_text("{}"),
+                                (path / "tokenizer.model").write_text("x"), (path / name).touch()),
+       "model.broken", f"{name} is ") for name in ("merges.txt", "vocab.json", "added_tokens.json")),
     (lambda path: ((path / "model.safetensors").unlink(), (path / "pytorch_model.bin").write_bytes(
         b"PK\x03\x04" + bytes(5000))), "model.broken", "pytorch_model.bin is cut off"),
     (lambda path: (path / "config.json").write_text('{"architectures": "LlamaForCausalLM", "model_type": "llama"}'),

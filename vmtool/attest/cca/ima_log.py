@@ -1,5 +1,5 @@
 """Linux's log of the files that IMA measured (security/integrity/ima, binary_runtime_measurements), as virtCCA's kernel
-extends a register with it: in a guest that a firmware started the last one, else the first."""
+extends a register with it."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from vmtool.attest.tpm.event_log import BANKS
 
 MOST_EVENTS, LONGEST_NAME = 100_000, 64
 SHA1, FIRST_TEMPLATE = 20, b"ima"
-# By the log's own number of the register: virtCCA's are counted from 1.
-FIRST, LAST = 1, 4
+# The log's own number of the register: virtCCA's are counted from 1, and its first kernels wrote a TPM's number.
+REMS = {1: 0, 2: 1, 3: 2, 4: 3, 10: 0}
 
 
-def replay_ima(data: bytes, bank: str, register: int) -> bytes:
-    """What the events of a register lead to, from zeros.
+def replay_ima(data: bytes, bank: str) -> tuple[int, bytes]:
+    """The register that the log names, counted from 0, and what its events lead to, from zeros.
 
     Raises:
-        NotProven: it is no such log, or a file changed while it was measured.
+        NotProven: it is no such log, is empty, or is not of one register.
     """
     cursor, hashed = Cursor(data, "the IMA log"), BANKS[bank][1]
     value, count = bytes(hashed(b"").digest_size), 0
+    numbers: set[int] = set()
     while cursor.left():
         count += 1
         require(count <= MOST_EVENTS, f"the IMA log has more than {MOST_EVENTS} events")
@@ -27,7 +28,9 @@ def replay_ima(data: bytes, bank: str, register: int) -> bytes:
         require(size <= LONGEST_NAME, "a template of the IMA log has no known name")
         require(cursor.take(size) != FIRST_TEMPLATE, "the IMA log is of the first template, which has no SHA-256")
         template = cursor.take(cursor.number(4))
-        require(any(digest), "the IMA log has a file that changed while it was measured")
-        if number == register:
-            value = hashed(value + hashed(template).digest()).digest()
-    return value
+        # Of a file that changed while it was measured there is no digest, and the kernel extends by ones.
+        extended = hashed(template).digest() if any(digest) else b"\xff" * len(value)
+        numbers.add(number)
+        value = hashed(value + extended).digest()
+    require(len(numbers) == 1 and numbers <= REMS.keys(), f"the IMA log is not of one register: {sorted(numbers)}")
+    return REMS[numbers.pop()], value

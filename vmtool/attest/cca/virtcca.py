@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from vmtool.attest.appraisal import Appraisal, Check, NotRequested, appraise, compare
 from vmtool.attest.cca.claims import realm_checks, verify_lifecycle, verify_platform
-from vmtool.attest.cca.ima_log import FIRST, LAST, replay_ima
+from vmtool.attest.cca.ima_log import replay_ima
 from vmtool.attest.cca.token import Token, parse_token
 from vmtool.attest.certificates import load_certificates, require_leaf, verify_chain
 from vmtool.attest.cose import PublicKey, verify_sign1
@@ -123,9 +123,9 @@ class _Checks:
         bank = BY_SIZE[len(rems[0])]
         found = [verify_guest_log(self.logs[name], bank, rems, "REM") for name in self.logs.keys() & FIRMWARE]
         if IMA in self.logs:
-            number = LAST if found else FIRST
-            compare(f"REM{number - 1} by the IMA log", rems[number - 1], replay_ima(self.logs[IMA], bank, number))
-            found.append(f"the IMA log leads to REM{number - 1}")
+            number, value = replay_ima(self.logs[IMA], bank)
+            compare(f"REM{number} by the IMA log", rems[number], value)
+            found.append(f"the IMA log leads to REM{number}")
         return "; ".join(found)
 
 

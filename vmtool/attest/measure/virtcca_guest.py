@@ -73,6 +73,8 @@ def _tree(guest: MeasuredGuest, cmdline: str, initrd: int) -> bytes:
         raise NotComputed("the device tree is of a guest with an initrd, or without one, unlike this one")
     if initrd:
         width = len(tree.value("/chosen", "linux,initrd-end"))
+        if width not in (4, 8):
+            raise NotComputed(f"the device tree has an address of {width} bytes")
         tree = tree.with_value("/chosen", "linux,initrd-end", (INITRD + initrd).to_bytes(width, "big"))
     return tree.octets()
 

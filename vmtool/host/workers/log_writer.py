@@ -7,6 +7,7 @@ on without what could not be written, of which it says how much it was. It ends 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import selectors
 import signal
@@ -55,14 +56,30 @@ class LogWriter:
             self.lost, self.why = self.lost + len(data), f"{error.strerror}"
 
     def _put(self, data: bytes) -> int:
-        if self.descriptor < 0:
-            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-            self.descriptor = os.open(self.path, flags, 0o600)
+        self._open()
         self.since_look += len(data)
         if self.since_look > BETWEEN:
             self.since_look = 0
-            bounded_log.bound(self.path, partial(event_log.collect, self.directory))
+            # Whatever it fails of, such as memory, it is tried again, and costs no line.
+            with contextlib.suppress(Exception):
+                bounded_log.bound(self.path, partial(event_log.collect, self.directory))
         return os.write(self.descriptor, data)
+
+    def _open(self) -> None:
+        """The file at the path: who has removed the log, to make room perhaps, is written another one."""
+        if self.descriptor >= 0 and self._is_there():
+            return
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        self.descriptor = os.open(self.path, flags, 0o600)
+
+    def _is_there(self) -> bool:
+        try:
+            return os.path.samestat(os.fstat(self.descriptor), os.stat(self.path, follow_symlinks=False))
+        except FileNotFoundError:
+            return False
 
 
 def pump(pipes: tuple[int, ...], log: LogWriter) -> None:
@@ -89,11 +106,19 @@ def main(place: str) -> None:
     directory = Path(place.rsplit("/", 3)[0])
     os.close(READY)
     # Two processes: whichever is killed, what the container says has a reader.
-    while child := os.fork():
+    while child := _fork():
         if not os.waitpid(child, 0)[1]:
             return
         time.sleep(PAUSE)
     pump(PIPES, LogWriter(Path(place), directory))
+
+
+def _fork() -> int:
+    """As fork(2); where there is no memory for another process, this one is the child."""
+    try:
+        return os.fork()
+    except OSError:
+        return 0
 
 
 if __name__ == "__main__":

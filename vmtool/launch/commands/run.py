@@ -82,7 +82,10 @@ def show_summary(state: State, name: str, plan: Plan, seconds: float) -> None:
     require_wish(record, claims)
     click.echo(f"key:  {instance.paths.key}")
     click.echo(f'next: vmtool chat {name} "..."   vmtool status {name}   vmtool rm {name}')
-    if not locks.is_held(state.watch_lock) and read_own_spec(instance.paths.spec).spec.restart.policy != "no":
+    if not locks.is_held(state.watch_lock):
+        left = ["brings it back when its container dies or the host boots"] if read_own_spec(
+            instance.paths.spec).spec.restart.policy != "no" else []
+        left += ["bounds its logs"] if record.handler == "libvirt" else []
         watch = "vmtool watch --install" if os.path.isdir("/run/systemd/system") else "vmtool watch"
-        click.echo(f"nothing brings it back when its container dies or the host boots, until this runs: {watch}",
-                   err=True)
+        if left:
+            click.echo(f"nothing {', or '.join(left)}, until this runs: {watch}", err=True)

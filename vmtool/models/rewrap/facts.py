@@ -79,11 +79,18 @@ def read_rewrap(reader: Reader, directory: Path, keys: tuple[MasterKey, MasterKe
     files = tuple(_file(directory / each.name, each.encrypted, new / each.name, keys, signer)
                   for each in manifest.files)
     signed = _is_signed(new, manifest, keys[1], signer)
-    lost = directory / OF_EXT4  # what is in it would go with the old model
-    foreign = (*foreign_names(directory, (each.name for each in files)), *(
-        f"{OF_EXT4}/{name}" for name in (sorted(os.listdir(lost)) if lost.is_dir() else ())))
+    foreign = (*foreign_names(directory, (each.name for each in files)), *_lost(directory))
     return RewrapFacts(files, foreign, new.is_dir(), signed, stat.S_IMODE(status.st_mode),
                        status.st_uid, read_disk(reader, str(directory.parent)).free, os.path.ismount(directory))
+
+
+def _lost(directory: Path) -> list[str]:
+    """What is in ext4's lost+found: it would go with the old model. Only root can look into it."""
+    lost = directory / OF_EXT4
+    try:
+        return [f"{OF_EXT4}/{name}" for name in sorted(os.listdir(lost))] if lost.is_dir() else []
+    except PermissionError:
+        return [] if os.path.ismount(directory) else [OF_EXT4]
 
 
 def _is_signed(new: Path, manifest: ModelManifest, key: MasterKey, signer: Signer) -> bool:
