@@ -87,7 +87,7 @@ def test_what_waits_is_ended_in_a_while_and_what_is_answered_is_not() -> None:
     async def scene() -> tuple[float, float]:
         crowd: Crowd[Peer] = Crowd(Limits())
         arrival = cast(Arrival, SimpleNamespace(
-            address="a", host="a", until=0.0, door=SimpleNamespace(share=None)))
+            address="a", host="a", until=0.0, share=None))
         waits, answered = (Connection(web.Server(None), crowd, Limits(), arrival) for _ in range(2))  # type: ignore[arg-type]
         waits.until, answered.until, answered.request = 1e9, math.inf, object()  # type: ignore[assignment]
         for connection in (waits, answered):

@@ -228,6 +228,18 @@ def test_a_qemu_that_the_launch_did_not_start_is_no_proof(tmp_path: Path, proces
     assert claims(processes, texts=texts)["tee"] == "not-checked"
 
 
+def test_a_qemu_that_is_about_to_start_a_program_of_its_own_is_there_twice_for_a_moment(tmp_path: Path) -> None:
+    class Starting(FakeHost):
+        def sleep(self, seconds: float) -> None:
+            super().sleep(seconds)
+            proc.processes[10] = ("/usr/lib/qemu-bridge-helper", ["qemu-bridge-helper"])
+
+    proc = Proc(dict(TWO), {"/proc/10/status": status(9, 0)})
+    host = Starting(proc)
+    host.alive = {9: "90"}
+    look(tmp_path, deadline=1.0).do(host)
+
+
 def test_the_qemu_of_a_shim_is_its_child(tmp_path: Path) -> None:
     proc = Proc({9: ("/x/shim", ["shim"]), 12: (FILES[0], argv("snp")), **COPY}, {"/proc/12/status": status(11, 0),
                                                                                   "/proc/11/status": status(9, 0)})
