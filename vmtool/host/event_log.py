@@ -119,9 +119,9 @@ def _open(path: Path, more: int) -> int:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             found = os.fstat(descriptor)
-            if (not found.st_size or found.st_size + more < LARGEST) and _is(path, found):
+            if (not found.st_size or found.st_size + more < LARGEST) and is_at(path, found):
                 return descriptor
-            if _is(path, found):
+            if is_at(path, found):
                 os.rename(path, _before(path))
         except BaseException:
             os.close(descriptor)
@@ -129,7 +129,7 @@ def _open(path: Path, more: int) -> int:
         os.close(descriptor)
 
 
-def _is(path: Path, found: os.stat_result) -> bool:
+def is_at(path: Path, found: os.stat_result) -> bool:
     """Whether the path still leads to that file: another process may have renamed it."""
     try:
         return os.path.samestat(os.stat(path, follow_symlinks=False), found)

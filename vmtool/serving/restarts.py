@@ -19,8 +19,7 @@ class RestartPolicy:
     Args:
         policy: "always" starts again whatever ended and was not stopped, "on-failure" what did not end with exit
             status 0, "no" nothing.
-        backoff: seconds before the second start of a row, since the first is at once; each further one waits twice as
-            long, `LONGEST_WAIT` at most.
+        backoff: seconds of the shortest wait; each further one of a row is twice as long, `LONGEST_WAIT` at most.
         limit: starts in a row, without a steady time between them, before it is given up.
     """
 

@@ -47,14 +47,14 @@ class Supervisor:
         self.restarts = Restarts(policy)
         self.took = 0.0
         self.started = 0.0
-        self.finished, self.told = False, False
+        self.finished, self.reported = False, False
         self.child = self.start()
 
     def start(self) -> Child:
         """Start it; the socket of one that was killed would be in its way."""
         self.socket.unlink(missing_ok=True)
         clear_files(self.socket)
-        self.started, self.told = time.monotonic(), False
+        self.started, self.reported = time.monotonic(), False
         self.child = Child(self.name, self.command, self.environment)
         if self.agent:
             self.agent.open(self.child.process.pid)
@@ -99,7 +99,7 @@ class Supervisor:
         finally:
             looking.cancel()
         await asyncio.wait({looking})
-        if engine.answered is not None and not self.told:  # to somebody else, a moment before it died
+        if engine.answered is not None and not self.reported:  # to somebody else, a moment before it died
             self._say_answers(engine)
         return None if engine.answered is None else time.monotonic() - engine.answered
 
@@ -124,7 +124,7 @@ class Supervisor:
                     await asyncio.sleep(POLL)
 
     def _say_answers(self, engine: Engine) -> None:
-        self.told = True
+        self.reported = True
         self.took, engine.phase = (engine.answered or time.monotonic()) - self.started, "not answering"
         self.say(f"{self.name} answers")
         if self.restarts.total:

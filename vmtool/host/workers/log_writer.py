@@ -67,19 +67,13 @@ class LogWriter:
 
     def _open(self) -> None:
         """The file at the path: who has removed the log, to make room perhaps, is written another one."""
-        if self.descriptor >= 0 and self._is_there():
-            return
         if self.descriptor >= 0:
+            if event_log.is_at(self.path, os.fstat(self.descriptor)):
+                return
             os.close(self.descriptor)
             self.descriptor = -1
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         self.descriptor = os.open(self.path, flags, 0o600)
-
-    def _is_there(self) -> bool:
-        try:
-            return os.path.samestat(os.fstat(self.descriptor), os.stat(self.path, follow_symlinks=False))
-        except FileNotFoundError:
-            return False
 
 
 def pump(pipes: tuple[int, ...], log: LogWriter) -> None:
