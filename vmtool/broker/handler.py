@@ -64,7 +64,7 @@ class BrokerHandler:
 
     async def _answered(self, request: web.BaseRequest, address: str) -> web.Response:
         check_form(request)
-        path, step = request.message.path, "path"
+        path, step = request.raw_path, "path"
         if (request.method, path) == ("GET", "/healthz"):
             return answer(200, {"status": "ok"})
         session: Session | None = None

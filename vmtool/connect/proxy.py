@@ -88,14 +88,14 @@ class Proxy:
                     check_local(request)
                 connection.show_key(self.share)
                 with self._place(connection):
-                    return await self._answer(request, connection, find(request.method, request.message.path))
+                    return await self._answer(request, connection, find(request.method, request.raw_path))
             except Denied as denied:
                 return denied_response(request, connection, denied, None)
 
     async def _answer(self, request: web.BaseRequest, connection: Connection, match: Match | None
                       ) -> web.StreamResponse:
         if not match or match.route.path == EVIDENCE:
-            if (served := methods(request.message.path)) and not match:
+            if (served := methods(request.raw_path)) and not match:
                 raise Denied(405, f"served by {' and '.join(served)} only", {"Allow": ", ".join(served)})
             raise Denied(404, "not forwarded: `vmtool connect` forwards what vmtool's endpoints serve")
         self._require()

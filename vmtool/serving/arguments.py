@@ -75,6 +75,18 @@ def parse(argv: Sequence[str]) -> Arguments:
         SystemExit: status 2 after a line on stderr, as argparse does.
     """
     own, _, extra = _split(argv)
+    parser = _parser()
+    known = parser.parse_args(own)
+    if mistake := _mistake(known, extra):
+        parser.error(mistake)
+    return Arguments(known.model, known.served_model_name, known.listen, known.api_key_file,
+                     tuple(known.allow_from), known.grace, tuple(extra), known.engine,
+                     RestartPolicy(known.restart, known.restart_backoff, known.restart_limit), known.manage,
+                     tuple(known.manage_from), tuple(known.metrics_from), tuple(known.metric_names),
+                     known.hardening, known.model_signer, _source(known))
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="vmtool.serving.entrypoint", allow_abbrev=False,
                                      usage="%(prog)s OPTIONS [-- VLLM_ARGUMENTS]")
     parser.add_argument("--model", type=Path, required=True, metavar="DIR")
@@ -101,23 +113,21 @@ def parse(argv: Sequence[str]) -> Arguments:
     parser.add_argument("--restart", choices=POLICIES, default=USUAL.policy, help="when a dead server is started again")
     parser.add_argument("--restart-backoff", type=_seconds, default=USUAL.backoff, metavar="SECONDS")
     parser.add_argument("--restart-limit", type=_count, default=USUAL.limit, metavar="NUMBER")
-    known = parser.parse_args(own)
+    return parser
+
+
+def _mistake(known: argparse.Namespace, extra: Sequence[str]) -> str:
+    """What is wrong with arguments that are right one by one; empty when nothing is."""
     if extra and known.engine != "vllm":
-        parser.error(f"{extra[0]}: arguments for vLLM, but {known.engine} serves")
+        return f"{extra[0]}: arguments for vLLM, but {known.engine} serves"
     if known.manage and not known.manage_from:
-        parser.error("--manage needs --manage-from: nobody else than the host may come")
+        return "--manage needs --manage-from: nobody else than the host may come"
     if known.model_signer and not known.hardening:
-        parser.error("--model-signer needs --hardening: an encrypted model is served from a hardened container only")
+        return "--model-signer needs --hardening: an encrypted model is served from a hardened container only"
     if known.model_key_resource and not known.model_signer:
-        parser.error("--model-key-resource needs --model-signer: whose model it is")
-    if problem := refusal(extra, known.allow) or words_problem(extra, encrypted=bool(known.model_signer),
-                                                               engine=known.engine):
-        parser.error(problem)
-    return Arguments(known.model, known.served_model_name, known.listen, known.api_key_file,
-                     tuple(known.allow_from), known.grace, tuple(extra), known.engine,
-                     RestartPolicy(known.restart, known.restart_backoff, known.restart_limit), known.manage,
-                     tuple(known.manage_from), tuple(known.metrics_from), tuple(known.metric_names),
-                     known.hardening, known.model_signer, _source(known))
+        return "--model-key-resource needs --model-signer: whose model it is"
+    return refusal(extra, known.allow) or words_problem(extra, encrypted=bool(known.model_signer),
+                                                        engine=known.engine)
 
 
 def _source(known: argparse.Namespace) -> BrokerSource | None:

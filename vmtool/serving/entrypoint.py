@@ -1,6 +1,6 @@
 """PID 1 of the container: keeps vLLM (or the small server) running on a Unix socket, and the front before it.
 
-Before anything else it waits for the file with the keys: whoever launched it may want to look at the guest first. An
+Before anything else it waits for the file with the keys: whoever launched it may want to verify the guest first. An
 engine that dies is started again (`--restart`), while the front stays up with the keys in its memory.
 
     python3 -m vmtool.serving.entrypoint --model DIR --served-model-name NAME --api-key-file FILE [-- VLLM_ARGUMENTS]
@@ -86,36 +86,51 @@ async def serve(arguments: Arguments, upstream: Path) -> int:
         return NOT_TRUSTED
     listening = listening_socket(arguments.listen)
     managed = listening_socket(arguments.manage) if arguments.manage else None
-    use_prepared_cache()
-    inherit_orphans()
-    say(f"starting {arguments.server}")
-    # vLLM first: while it imports torch, this process has the time to import what the front needs.
-    command = engine_command(arguments, sys.executable, upstream, encrypted.view if encrypted else None)
-    supervisor = Supervisor(arguments.server, command, upstream, arguments.restart, say,
-                            encrypted.environment if encrypted else None, encrypted.agent if encrypted else None)
-    loop.add_signal_handler(signal.SIGCHLD, supervisor.reap)
-    supervisor.reap()  # it may have ended before the handler was there
+    supervisor = supervise(arguments, upstream, encrypted)
     try:
         with contextlib.closing(listening):
             front = make_front(arguments, access, upstream)
-            if front.tls and front.tls.shown.own:
-                say(event_text(time.time(), "tls-key", digest=front.tls.key.hex()))
-            serving = asyncio.create_task(run_front(front, listening, managed, access, arguments))
-            keeping = asyncio.create_task(supervisor.keep(front.engine))
-            stopped = asyncio.create_task(stop.wait())
-            await asyncio.wait({serving, keeping, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            ended = keeping.result() if keeping.done() else "the front ended"
-            keeping.cancel()
-            serving.cancel()
-            await asyncio.gather(serving, keeping, return_exceptions=True)
+            ended = await first_end(stop, supervisor, front, run_front(front, listening, managed, access, arguments))
     finally:
         await supervisor.stop(arguments.grace)
     say("stopped" if stop.is_set() else ended)
     return 0 if stop.is_set() or supervisor.finished else 1
 
 
+def supervise(arguments: Arguments, upstream: Path, encrypted: EncryptedModel | None) -> Supervisor:
+    """Start vLLM, before the front: while it imports torch, this process has the time to import what the front needs.
+
+    Raises:
+        OSError: it cannot be started.
+    """
+    use_prepared_cache()
+    inherit_orphans()
+    say(f"starting {arguments.server}")
+    command = engine_command(arguments, sys.executable, upstream, encrypted.view if encrypted else None)
+    supervisor = Supervisor(arguments.server, command, upstream, arguments.restart, say,
+                            encrypted.environment if encrypted else None, encrypted.agent if encrypted else None)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, supervisor.reap)
+    supervisor.reap()  # it may have ended before the handler was there
+    return supervisor
+
+
+async def first_end(stop: asyncio.Event, supervisor: Supervisor, front: Front, serving: Coroutine[Any, Any, None]
+                    ) -> str:
+    """Serve until something ends, which ends the rest of it; why it did."""
+    if front.tls and front.tls.shown.own:
+        say(event_text(time.time(), "tls-key", digest=front.tls.key.hex()))
+    keeping = asyncio.create_task(supervisor.keep(front.engine))
+    tasks = {asyncio.create_task(serving), keeping, asyncio.create_task(stop.wait())}
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    ended = keeping.result() if keeping.done() else "the front ended"
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return ended
+
+
 async def unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
-    """What comes of it; None as soon as this process is told to stop, however long it would take."""
+    """What comes of it; None as soon as this process shall stop, however long it would take."""
     doing, stopped = asyncio.create_task(work), asyncio.create_task(stop.wait())
     await asyncio.wait({doing, stopped}, return_when=asyncio.FIRST_COMPLETED)
     stopped.cancel()
@@ -170,7 +185,7 @@ async def open_encrypted(arguments: Arguments, directory: Path) -> EncryptedMode
 
 
 def leave_koalavault() -> int:
-    """Start anew without KoalaVault's words, if there are some; exit status when that is refused."""
+    """Start again without KoalaVault's words, if there are some; exit status when that is refused."""
     found = translated(sys.argv[1:], os.environ)
     if found and not found.status:
         words = (sys.executable, "-P", "-m", "vmtool.serving.entrypoint", *found.argv)

@@ -5,7 +5,7 @@
     BASE_URL                                              the broker's address
 
 A process's arguments and variables can be read as long as it runs (proc(5)), and its children inherit the latter: so
-the entrypoint starts itself anew without them. What started the container may still have written them down.
+the entrypoint starts itself again without them. What started the container may still have written them down.
 """
 
 from __future__ import annotations

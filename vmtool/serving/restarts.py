@@ -60,7 +60,7 @@ class Restarts:
     def next_wait(self, code: int, served: float | None) -> float | None:
         """Seconds until it is started again; None when it is not.
 
-        A server that has never answered is not started again: whoever launched it is waiting, and is told at once.
+        A server that has never answered is not started again: whoever launched it waits, and gets the reason at once.
 
         Args:
             code: its exit status; negative for a signal.

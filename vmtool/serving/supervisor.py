@@ -106,7 +106,7 @@ class Supervisor:
     async def _look(self, engine: Engine) -> None:
         """Until it answers, and then until it cannot any more.
 
-        vLLM looks at its engine core each 5 s, and ends in its own time; so what is broken is ended here.
+        vLLM checks its engine core each 5 s, and ends in its own time; so what is broken is ended here.
         """
         while not await engine.up():
             await asyncio.sleep(POLL)

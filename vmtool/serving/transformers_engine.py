@@ -165,7 +165,7 @@ async def raw(send: Send, status: int, kind: bytes, data: bytes) -> None:
 
 
 async def serve(application: Small, socket: str) -> None:
-    """Listen, load the model meanwhile, and serve until SIGTERM; a model that does not load ends it."""
+    """Listen, load the model, and serve until SIGTERM; a model that does not load ends it."""
     import uvicorn
 
     server = uvicorn.Server(uvicorn.Config(application, uds=socket, log_level="warning", lifespan="off", ws="none",

@@ -1,6 +1,6 @@
 """Run once while the image is built: asks vLLM about common architectures, so that no start has to.
 
-vLLM looks at a model's class in a process of its own, which imports torch and vLLM again: seconds per start. It
+vLLM inspects a model's class in a process of its own, which imports torch and vLLM again: seconds per start. It
 keeps the answers under VLLM_CACHE_ROOT, which is a fresh tmpfs in a hardened container; `entrypoint` puts them there.
 
     VLLM_CACHE_ROOT=DIR python3 -m vmtool.serving.warm_cache

@@ -25,7 +25,7 @@ def aead(algorithm: str, key: bytes | bytearray) -> AESGCM | ChaCha20Poly1305:
 
 
 def new_base_iv() -> bytes:
-    """A nonce to count from; its counter starts below 2^31, so that no tensor can make it begin anew."""
+    """A nonce to count from; its counter starts below 2^31, so that no tensor can make it wrap around."""
     iv = bytearray(os.urandom(IV))
     iv[8] &= 0x7F
     return bytes(iv)

@@ -190,7 +190,7 @@ def _encrypted(values: Any, tensor: Tensor, algorithm: str, chunk: int) -> Encry
     lengths = _SECRETS | {"wrapped_key": ALGORITHMS[algorithm], "tags": TAG * chunks(tensor.size, chunk)}
     found = {key: decode(values[key], length or 0, f"{where}: {key}") for key, length in lengths.items()}
     if int.from_bytes(found["base_iv"][8:]) + chunks(tensor.size, chunk) > 1 << 32:
-        raise Untrusted(f"{where}: its counter would begin anew")
+        raise Untrusted(f"{where}: its counter would wrap around")
     return Encrypted(**found)
 
 

@@ -141,7 +141,7 @@ def pidfd_of(peer: socket.socket, pid: int) -> int:
 
 
 def has_ended(held: int) -> bool:
-    """Whether the process of a descriptor has ended: then its number may be another's by now (pidfd_open(2))."""
+    """Whether the process of a descriptor has ended: then its number may be another's (pidfd_open(2))."""
     poll = select.poll()
     poll.register(held, select.POLLIN)
     return bool(poll.poll(0))

@@ -80,7 +80,7 @@ def check_names(directory: Path, manifest: ModelManifest) -> None:
     except OSError as error:
         raise Untrusted(f"{directory}: {(error.strerror or 'cannot be read').lower()}") from None
     if foreign := [name for name in names if not name.startswith(".")]:
-        raise Untrusted(f"{foreign[0][:200]!r} lies beside the model, and its owner did not sign it")
+        raise Untrusted(f"{foreign[0][:200]!r} is next to the model, and its owner did not sign it")
 
 
 def copy_clear(directory: Path, view: Path, entries: list[SignedFile]) -> None:

@@ -77,7 +77,7 @@ def _not_confidential(nvml: Any) -> str:
     """Why the driver's mode lets no GPU give evidence; empty when it does.
 
     A GPU that is not in confidential mode answers "Unknown Error" to a request for a report. In developer mode it makes
-    reports, which do not say so, and protects nothing: only the guest's own driver tells.
+    reports, which do not say so, and protects nothing: only the guest's own driver says so.
     """
     state = nvml.nvmlSystemGetConfComputeState()
     if state.devToolsMode:

@@ -50,7 +50,7 @@ class Account:
         self._book()
 
     def headers(self) -> Mapping[str, str]:
-        """What the client is told along with the answer."""
+        """What the client learns along with the answer."""
         return self.client.headers()
 
     def _charge(self) -> None:

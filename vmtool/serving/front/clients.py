@@ -98,7 +98,7 @@ class Client:
         """A request begins.
 
         Raises:
-            Denied: a limit is reached; the client is told when to come again.
+            Denied: a limit is reached; the answer says when to come again.
         """
         self.usage.requests, self.usage.last = self.usage.requests + 1, self.clock()
         if self.token.streams and len(self.running) >= self.token.streams:
@@ -112,7 +112,7 @@ class Client:
             requests.take(1)
 
     def spend(self, tokens: float) -> None:
-        """Tokens were read or made for it; negative gives back what was counted too high."""
+        """Tokens were read or made for it; a negative number corrects what was counted too high."""
         if budget := self.budgets.get("tokens"):
             budget.take(tokens)
 

@@ -1,4 +1,4 @@
-"""A request that goes no further, and what its client is told: JSON in the shape of OpenAI's errors."""
+"""A request that goes no further, and what its client gets: JSON in the shape of OpenAI's errors."""
 
 from __future__ import annotations
 

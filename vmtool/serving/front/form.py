@@ -29,7 +29,7 @@ def check_form(request: web.BaseRequest) -> None:
     if request.version not in VERSIONS or request.method == "CONNECT" or (
             headers.get("Upgrade", "").lower() == "websocket"):
         raise Denied(400, "only plain requests of HTTP/1.1 are served")
-    if not request.message.path.startswith("/"):
+    if not request.raw_path.startswith("/"):
         raise Denied(400, "the request line must hold a path")
     if "Transfer-Encoding" in headers and (
             headers["Transfer-Encoding"].lower() != "chunked" or request.version < (1, 1)):

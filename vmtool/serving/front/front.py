@@ -82,7 +82,7 @@ class Front:
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
         connection = cast(Connection, request.protocol)
-        match = find(request.method, request.message.path)
+        match = find(request.method, request.raw_path)
         began, status, client = time.monotonic(), 0, None
         with connection.answering(request):
             try:
@@ -121,7 +121,7 @@ class Front:
             connection.show_key(client.share)
         await connection.share.turn()
         if match.route.path == EVIDENCE:
-            query = request.message.path.partition("?")[2]
+            query = request.raw_path.partition("?")[2]
             # What the guest's device needs is not this peer's slowness.
             connection.until = asyncio.get_running_loop().time() + self.limits.evidence_seconds
             return await self.evidence.respond(query, connection.address, connection.key,
@@ -138,7 +138,7 @@ class Front:
     async def _answer(self, request: web.BaseRequest, connection: Connection, match: Match | None,
                       client: Client, began: float) -> web.StreamResponse:
         if not match:
-            if served := methods(request.message.path):
+            if served := methods(request.raw_path):
                 raise Denied(405, f"served by {' and '.join(served)} only", {"Allow": ", ".join(served)})
             raise Denied(404, "not served here; README lists the routes")
         with self.requests.place(client, connection):
@@ -170,7 +170,7 @@ class Front:
 
 def denied_response(request: web.BaseRequest, connection: Connection, denied: Denied,
                     client: Client | None) -> web.Response:
-    """What a client is told, and whether its connection goes on."""
+    """What a client gets, and whether its connection goes on."""
     response = denied.response()
     connection.last(response)
     if denied.status == 400 or not request.content.is_eof():

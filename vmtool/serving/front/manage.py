@@ -58,7 +58,7 @@ class Manage:
             try:
                 await request.writer.drain()
                 check_form(request)
-                scrapes = request.message.path == "/metrics"
+                scrapes = request.raw_path == "/metrics"
                 check_peer(connection.host, self.scrape_from if scrapes else self.allow_from)
                 self._check_key(request, scrapes=scrapes)
                 connection.show_key(self.share)
@@ -99,11 +99,11 @@ class Manage:
             self.scraping -= 1
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        if (request.method, request.message.path) == ("PUT", "/drain"):
+        if (request.method, request.raw_path) == ("PUT", "/drain"):
             return answer(200, {"connections": self.front.leave()})
-        if (request.method, request.message.path) == ("PUT", "/close"):
+        if (request.method, request.raw_path) == ("PUT", "/close"):
             return answer(200, {"requests": self.front.requests.close()})
-        if request.message.path != "/access" or request.method not in ("GET", "PUT"):
+        if request.raw_path != "/access" or request.method not in ("GET", "PUT"):
             raise Denied(404, "GET and PUT /access, PUT /drain, PUT /close and GET /metrics are all that there is")
         if request.method == "PUT":
             with self.bodies.body() as body:

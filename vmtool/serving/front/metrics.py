@@ -103,7 +103,7 @@ class Metrics(Collector):
         yield from self._tensafe() if self.tensafe else ()
 
     async def text(self) -> bytes:
-        """All of it, with vLLM's own where it answers in time; made bit by bit, since others wait meanwhile."""
+        """All of it, with vLLM's own where it answers in time; made bit by bit, since others wait for that long."""
         engines = await self._engines()
         found = KV_CACHE.search(engines)
         self.kv_cache = float(found[1]) if found else 0.0

@@ -96,6 +96,6 @@ def methods(target: str) -> tuple[str, ...]:
 
 
 def _query(route: Route, query: str) -> str:
-    """What of the query string goes on, encoded anew."""
+    """What of the query string goes on, encoded again."""
     pairs = [(name, value) for name, value in parse_qsl(query) if name in route.query]
     return f"?{urlencode(pairs)}" if pairs else ""

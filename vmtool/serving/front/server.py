@@ -1,4 +1,4 @@
-"""Listens: accepts connections, ends those that hold something for too long, stops when it is told."""
+"""Listens: accepts connections, ends those that hold something for too long, stops on request."""
 
 from __future__ import annotations
 

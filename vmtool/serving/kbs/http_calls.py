@@ -55,7 +55,7 @@ class HttpServer:
     seconds: float = 30.0
 
     def check(self) -> None:
-        """Look at the address.
+        """Check the address.
 
         Raises:
             KeyNotReleased: it is none, or would be called without a pinned CA.

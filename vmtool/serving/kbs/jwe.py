@@ -1,6 +1,6 @@
 """A resource on its way: JWE (RFC 7516) in the flattened JSON form, just as Trustee's Rust client reads it.
 
-That client makes the associated data anew from what it parsed, so the protected header must have these members in
+That client makes the associated data again from what it parsed, so the protected header must have these members in
 this order, and `epk` inside it: libraries put `epk` beside it, which the client does not find. Hence by hand.
 """
 
@@ -84,7 +84,7 @@ def _header(text: str) -> Mapping[str, Any]:
 
 
 def _unwrapped(key: PrivateKey, header: Mapping[str, Any], wrapped: bytes) -> bytes:
-    """The content's key; a wrong one is not told from a changed one."""
+    """The content's key; a wrong one cannot be distinguished from a changed one."""
     if header["alg"] != key_algorithm(key) or ("epk" in header) != (header["alg"] == ECDH):
         raise Untrusted(f"the JWE's algorithm is {str(header['alg'])[:40]!r}, and {key_algorithm(key)} was expected")
     try:

@@ -87,7 +87,7 @@ def other_key(scene: Scene) -> None:
     (lambda scene: scene.handed.write_text(key_text(scene.owner.signer)), "is a signing key"),
     (lambda scene: (scene.model / "config.json").write_text("{}"), "config.json: not the file that was signed"),
     (lambda scene: (scene.model / "vmtool-manifest.json").unlink(), "no such file"),
-    (lambda scene: (scene.model / "evil.py").write_text(""), "'evil.py' lies beside the model"),
+    (lambda scene: (scene.model / "evil.py").write_text(""), "'evil.py' is next to the model"),
 ], ids=range(8))
 def test_what_is_wrong_is_said_and_nothing_is_started(scene: Scene, change: Callable[[Scene], object],
                                                       why: str) -> None:
