@@ -326,6 +326,16 @@ def test_a_rule_sees_what_breaks_it(tmp_path: Path, rule: Rule, path: str, text:
     assert list(rule(read_house(tmp_path))) == [violation]
 
 
+def test_the_drawing_of_the_rooms_shows_each_in_its_place() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    rows = [re.findall(r"(\w+)/", line[:31]) for line in page.partition("## The rooms")[2].split("```")[1].splitlines()]
+    drawn = [(row, room) for row, names in enumerate(reversed(rows)) for room in names]
+    rooms = {room for _, room in drawn} | {GROUND, "serving", "__main__"}
+    assert rooms == set(FLOOR) and len(drawn) == len(rooms) - 3
+    assert not [f"{room} is drawn above {other}" for row, room in drawn for below, other in drawn
+                if below < row and FLOOR[other] > FLOOR[room]]
+
+
 def test_no_test_takes_anything_from_another_test_module() -> None:
     """What tests share lies in fakes/, a folder's cases.py or its conftest.py."""
     assert not [f"{path.relative_to(ROOT)} imports {target} {taken}".rstrip() for path in (ROOT / "tests").rglob("*.py")

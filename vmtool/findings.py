@@ -10,9 +10,10 @@ from vmtool.frozen import dataclass
 
 Level = Literal["ok", "note", "warn", "fail", "not-checked"]
 Fault = Literal["input", "host"]
-Purpose = Literal["runc", "kata", "libvirt"]
+# What a launch is done by: `spec.runtime.handler`, and what a host is judged for. Each has a launcher.
+Handler = Literal["runc", "kata", "libvirt"]
 LEVELS: tuple[Level, ...] = get_args(Level)
-PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
+HANDLERS: tuple[Handler, ...] = get_args(Handler)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import pytest
 from tests.fakes.recorded import HOSTS, Recorded
 from vmtool.doctor.diagnose import diagnose, group_of
 from vmtool.doctor.host import HostFacts, read_host
-from vmtool.findings import PURPOSES, Finding, Purpose
+from vmtool.findings import HANDLERS, Finding, Handler
 from vmtool.tee.table import TEE_NAMES, TeeName
 
 STATE = "/var/lib/vmtool"
@@ -22,7 +22,7 @@ SYSTEM_CONTAINERD = ["containerd.installed", "containerd.version", "containerd.a
 NETWORK = ["cni.plugins", "network.addresses", "network.iptables"]
 
 
-def found(host: Recorded, purpose: Purpose = "runc", tee: TeeName = "none") -> dict[str, Finding]:
+def found(host: Recorded, purpose: Handler = "runc", tee: TeeName = "none") -> dict[str, Finding]:
     return {item.id: item for item in diagnose(read_host(host, STATE), purpose, tee)}
 
 
@@ -66,7 +66,7 @@ def found(host: Recorded, purpose: Purpose = "runc", tee: TeeName = "none") -> d
       "network.iptables": "fail", "kvm.runs-guests": "fail", "iommu.groups": "warn", "kata.shim": "fail",
       "kata.vsock": "fail", "tee.tdx": "not-checked"}),
 ])
-def test_hosts(host: str, purpose: Purpose, tee: TeeName, ids: list[str], not_ok: dict[str, str]) -> None:
+def test_hosts(host: str, purpose: Handler, tee: TeeName, ids: list[str], not_ok: dict[str, str]) -> None:
     findings = found(Recorded.load(host), purpose, tee)
     assert list(findings) == ids
     assert {id: item.level for id, item in findings.items() if item.level != "ok"} == not_ok
@@ -172,7 +172,7 @@ CONFLIST = '{{"name": "{0}", "plugins": [{{"type": "bridge", "bridge": "{0}", "i
      "tdx is N", "kvm_intel.tdx=1"),
     ("debian12-pvm", {}, "kata", "snp", "tee.snp", "fail", "no svm flag", "use a bare machine"),
 ])
-def test_one_thing_changed(host: str, changes: dict[str, Any], purpose: Purpose, tee: TeeName, id: str, level: str,
+def test_one_thing_changed(host: str, changes: dict[str, Any], purpose: Handler, tee: TeeName, id: str, level: str,
                            detail: str, hint: str) -> None:
     item = found(Recorded.load(host, **changes), purpose, tee)[id]
     assert item.level == level, item
@@ -185,10 +185,10 @@ def facts_of(host: str, is_root: bool) -> HostFacts:
 
 
 @pytest.mark.parametrize("host", sorted(path.stem for path in HOSTS.glob("*.json")))
-@pytest.mark.parametrize("purpose", PURPOSES)
+@pytest.mark.parametrize("purpose", HANDLERS)
 @pytest.mark.parametrize("tee", TEE_NAMES)
 @pytest.mark.parametrize("is_root", [True, False])
-def test_form(host: str, purpose: Purpose, tee: TeeName, is_root: bool) -> None:
+def test_form(host: str, purpose: Handler, tee: TeeName, is_root: bool) -> None:
     """Each id once, one heading each without a break, a hint exactly below what is not ok, one line per text."""
     findings = diagnose(facts_of(host, is_root), purpose, tee)
     ids = [item.id for item in findings]

@@ -78,7 +78,7 @@ def test_json_is_one_document(run: Any) -> None:
 def test_compare(run: Any, tmp_path: Path) -> None:
     good = tmp_path / "good.json"
     good.write_text(run("epyc-snp", "--for", "kata", "--tee", "snp", "--json").stdout)
-    # Purpose and TEE are the file's.
+    # Handler and TEE are the file's.
     same = run("epyc-snp", "--compare", str(good))
     assert (same.exit_code, same.stdout) == (0, f"0 differences from {good}\n")
     other = run("xeon-tdx", "--compare", str(good))

@@ -17,7 +17,7 @@ from vmtool.doctor.compare import KIND, Difference, differences, read_document
 from vmtool.doctor.diagnose import diagnose, group_of
 from vmtool.doctor.host import HostFacts, read_host
 from vmtool.errors import Refused
-from vmtool.findings import LEVELS, PURPOSES, Finding, Purpose
+from vmtool.findings import HANDLERS, LEVELS, Finding, Handler
 from vmtool.host.local import LocalMachine
 from vmtool.paths import State
 from vmtool.tee.table import TEE_NAMES, TeeName
@@ -28,20 +28,20 @@ Word = TypeVar("Word", bound=str)
 
 
 @click.command()
-@click.option("--for", "purpose", type=click.Choice(PURPOSES), help="What the host shall run [runc].")
+@click.option("--for", "purpose", type=click.Choice(HANDLERS), help="What the host shall run [runc].")
 @click.option("--tee", type=click.Choice(TEE_NAMES), help="In which trusted execution environment [none].")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document: facts and findings.")
 @click.option("--compare", "good", metavar="FILE", type=click.Path(path_type=Path),
               help="Show what differs from FILE, a good host's `doctor --json`, made with the same --for and --tee.")
 @click.pass_obj
-def doctor_command(state: State, purpose: Purpose | None, tee: TeeName | None, as_json: bool,
+def doctor_command(state: State, purpose: Handler | None, tee: TeeName | None, as_json: bool,
                    good: Path | None) -> None:
     """Look whether this host can do it; every finding has a hint.
 
     Exit code 0 when nothing fails, 3 when something does; with --compare 0 when nothing differs, 4 when it does.
     """
     theirs = read_document(good) if good else None
-    purpose, tee = _wish(purpose, tee, theirs or {})
+    purpose, tee = _requested(purpose, tee, theirs or {})
     facts = read_host(LocalMachine(), state.root)
     findings = diagnose(facts, purpose, tee)
     ours = document(facts, findings, purpose, tee)
@@ -56,9 +56,9 @@ def doctor_command(state: State, purpose: Purpose | None, tee: TeeName | None, a
     sys.exit(NOT_READY if any(item.level == "fail" for item in findings) else 0)
 
 
-def _wish(purpose: Purpose | None, tee: TeeName | None, theirs: dict[str, Any]) -> tuple[Purpose, TeeName]:
+def _requested(purpose: Handler | None, tee: TeeName | None, theirs: dict[str, Any]) -> tuple[Handler, TeeName]:
     """The options, else what the file was made with, else the defaults."""
-    wanted: tuple[Purpose, TeeName] = (purpose or _known(PURPOSES, theirs.get("purpose")),
+    wanted: tuple[Handler, TeeName] = (purpose or _known(HANDLERS, theirs.get("purpose")),
                                    tee or _known(TEE_NAMES, theirs.get("tee")))
     if wanted[0] == "runc" and wanted[1] != "none":
         raise Refused(f"--tee {wanted[1]}: a container under runc cannot be confidential",
@@ -71,7 +71,7 @@ def _known(words: tuple[Word, ...], said: object) -> Word:
     return next((word for word in words if word == said), words[0])
 
 
-def document(facts: HostFacts, findings: Iterable[Finding], purpose: Purpose, tee: TeeName) -> dict[str, Any]:
+def document(facts: HostFacts, findings: Iterable[Finding], purpose: Handler, tee: TeeName) -> dict[str, Any]:
     """The values of the JSON document, without its schema. iptables' rules are left out: there can be thousands."""
     host = dataclasses.asdict(facts)
     del host["network"]["rules"]

@@ -7,7 +7,7 @@ from itertools import combinations
 
 from vmtool.doctor.host import HostFacts
 from vmtool.errors import NotReady
-from vmtool.findings import Finding, Purpose, finding
+from vmtool.findings import Finding, Handler, finding
 from vmtool.net.cni_facts import PLUGINS
 from vmtool.net.subnet import choose_subnet, network_or_none
 
@@ -15,7 +15,7 @@ from vmtool.net.subnet import choose_subnet, network_or_none
 OLDEST = (1, 6)
 
 
-def container_findings(facts: HostFacts, purpose: Purpose) -> Iterator[Finding]:
+def container_findings(facts: HostFacts, purpose: Handler) -> Iterator[Finding]:
     """containerd and its network; runc itself only where it is the runtime."""
     yield _installed(facts)
     if facts.containerd.binary:

@@ -10,7 +10,7 @@ from vmtool.doctor.containers import container_findings
 from vmtool.doctor.guests import guest_findings
 from vmtool.doctor.host import HostFacts
 from vmtool.doctor.machine import machine_findings
-from vmtool.findings import Finding, Purpose
+from vmtool.findings import Finding, Handler
 from vmtool.tee.table import NONE, TeeName
 
 # First part of a finding's id -> heading, in the order in which they are shown.
@@ -19,7 +19,7 @@ GROUPS = {"user": "machine", "cpu": "machine", "kernel": "machine", "memory": "m
           "kvm": "guests", "iommu": "guests", "kata": "guests", "libvirt": "guests", "tee": "confidential"}
 
 
-def diagnose(facts: HostFacts, purpose: Purpose = "runc", tee: TeeName = NONE) -> tuple[Finding, ...]:
+def diagnose(facts: HostFacts, purpose: Handler = "runc", tee: TeeName = NONE) -> tuple[Finding, ...]:
     """Everything that matters for launching by `purpose` in `tee`, in the order of `GROUPS`.
 
     libvirt boots a guest without containerd; the workload's containers are then the guest's own affair.

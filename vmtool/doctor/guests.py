@@ -6,14 +6,14 @@ from collections.abc import Iterator
 
 from vmtool.architecture import BY_MACHINE
 from vmtool.doctor.host import HostFacts
-from vmtool.findings import Finding, Level, Purpose, finding
+from vmtool.findings import Finding, Handler, Level, finding
 from vmtool.gpu.iommu import DMA_ENTRIES, PAGE, dma_entries_for, set_dma_entries
 from vmtool.kata.shims import RUST, KataHandler, KataShim
 from vmtool.tee.table import NONE, TeeName, tee_of
 from vmtool.tee.virtcca import VIRTCCA
 
 
-def guest_findings(facts: HostFacts, purpose: Purpose, tee: TeeName) -> Iterator[Finding]:
+def guest_findings(facts: HostFacts, purpose: Handler, tee: TeeName) -> Iterator[Finding]:
     """What a guest needs from the host; a container under runc needs none of it."""
     if purpose == "runc":
         return
@@ -29,7 +29,7 @@ def guest_findings(facts: HostFacts, purpose: Purpose, tee: TeeName) -> Iterator
     yield from _kata(facts, tee) if purpose == "kata" else _libvirt(facts, tee)
 
 
-def _kvm(facts: HostFacts, purpose: Purpose, tee: TeeName) -> Finding:
+def _kvm(facts: HostFacts, purpose: Handler, tee: TeeName) -> Finding:
     """libvirt can do without KVM, slowly (TCG); Kata and every TEE cannot."""
     kvm, title = facts.kvm, "KVM runs guests"
     detail = f"{kvm.verdict}: {'; '.join(kvm.evidence)}"

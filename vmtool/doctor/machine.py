@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from vmtool.architecture import BY_MACHINE
 from vmtool.doctor.host import HostFacts
 from vmtool.facts.kernel import KernelFacts
-from vmtool.findings import Finding, Level, Purpose, finding, size
+from vmtool.findings import Finding, Handler, Level, finding, size
 
 GIB = 1 << 30
 # The smallest model under vLLM took 1.5 GiB; a Kata guest has 2 GiB by default.
@@ -21,7 +21,7 @@ KATA_OPTIONS = ("KVM", "VHOST_VSOCK")
 VFIO_OPTIONS = ("VFIO", "VFIO_PCI", "VFIO_IOMMU_TYPE1")
 
 
-def machine_findings(facts: HostFacts, purpose: Purpose) -> Iterator[Finding]:
+def machine_findings(facts: HostFacts, purpose: Handler) -> Iterator[Finding]:
     """What every purpose needs, in its own measure."""
     yield finding("user.root", "runs as root", "ok" if facts.is_root else "warn",
                   "effective user id 0" if facts.is_root else "an ordinary user; some things were not looked at",
@@ -52,13 +52,13 @@ def _overlayfs(kernel: KernelFacts) -> Finding:
     return finding("kernel.overlayfs", title, "fail", f"CONFIG_OVERLAY_FS is not set ({kernel.config_source})", hint)
 
 
-def _options(kernel: KernelFacts, purpose: Purpose) -> Finding:
+def _options(kernel: KernelFacts, purpose: Handler) -> Finding:
     """Built-in or module both count; vfio is a warning, since only GPUs need it."""
     title = "kernel options"
     if kernel.config_source is None:
         return finding("kernel.options", title, "not-checked", f"no configuration of kernel {kernel.release} was found",
                        f"modprobe configs, or install /boot/config-{kernel.release}")
-    needed = {"runc": CONTAINER_OPTIONS, "kata": CONTAINER_OPTIONS + KATA_OPTIONS, "libvirt": ()}[purpose]
+    needed = {"runc": CONTAINER_OPTIONS, "kata": CONTAINER_OPTIONS + KATA_OPTIONS}.get(purpose, ())
     lacking = [name for name in needed if kernel.config.get(name) == "n"]
     for_gpus = [name for name in VFIO_OPTIONS if purpose != "runc" and kernel.config.get(name) == "n"]
     detail = "; ".join(filter(None, (

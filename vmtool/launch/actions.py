@@ -12,7 +12,7 @@ from vmtool.instance.instance import Paths
 from vmtool.instance.read import read_starting
 from vmtool.plan.action import Action
 from vmtool.proof.evidence import evidence_digests, evidence_text
-from vmtool.proof.requirements import require_before_key, require_wish
+from vmtool.proof.requirements import require_before_key, require_request
 
 if TYPE_CHECKING:
     from vmtool.machine import Host
@@ -57,4 +57,4 @@ class RequireClaims(Action):
         keep_answer(host, observed, instance)
         digests = dict(evidence_digests(instance.paths, record))
         host.write(instance.paths.proof, evidence_text(record, claims, digests, time.time()))
-        require_wish(record, claims)
+        require_request(record, claims)

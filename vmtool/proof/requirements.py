@@ -12,7 +12,7 @@ from vmtool.instance.instance import InstanceRecord
 PROVEN = ("process.", "image.digest", "task.")
 
 
-def require_wish(record: InstanceRecord, claims: Sequence[Claim]) -> None:
+def require_request(record: InstanceRecord, claims: Sequence[Claim]) -> None:
     """Nothing that was requested may have failed.
 
     Raises:

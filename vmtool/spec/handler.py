@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import model_validator
 
+from vmtool.findings import Handler
 from vmtool.schema import Strict, defaults
 from vmtool.spec.kata import KataSpec
 from vmtool.spec.libvirt import Libvirt
@@ -24,7 +23,7 @@ class Runtime(Strict):
         libvirt: libvirt's settings, with handler libvirt.
     """
 
-    handler: Literal["runc", "kata", "libvirt"] = "kata"
+    handler: Handler = "kata"
     tee: TeeName = NONE
     kata: KataSpec = NO_KATA
     libvirt: Libvirt = NO_LIBVIRT

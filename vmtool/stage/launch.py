@@ -269,18 +269,21 @@ class Launcher(Stage):
 
 
 # Keys that came after the first launches: while they say nothing they are no part of the digest.
-LATER = {"model": {"trust_remote_code", "encryption"}, "vllm": {"files", "allow"}, "timeouts": {"drain"}}
-LATER_OF_LIBVIRT = ("tpm", "device_tree")
-LATER_SECTIONS = ("restart", "strict", "tls", "metrics")
+LATER = ("model.trust_remote_code", "model.encryption", "vllm.files", "vllm.allow", "timeouts.drain",
+         "runtime.libvirt.tpm", "runtime.libvirt.device_tree", "restart", "strict", "tls", "metrics")
 
 
 def digest(spec: Spec) -> str:
     """SHA-256 of the spec's content, however the file was written; that of an earlier version's spec stays the same."""
-    body = spec.spec
-    unsaid: dict[str, Any] = {
-        part: {name for name in names if not getattr(getattr(body, part), name)} for part, names in LATER.items()}
-    unsaid["runtime"] = {"libvirt": {name for name in LATER_OF_LIBVIRT if not getattr(body.runtime.libvirt, name)}}
-    unsaid |= {name: True for name in LATER_SECTIONS if getattr(body, name) == type(body).model_fields[name].default}
+    unsaid: dict[str, Any] = {}
+    for key in LATER:
+        *outer, name = key.split(".")
+        section, place = spec.spec, unsaid
+        for part in outer:
+            section, place = getattr(section, part), place.setdefault(part, {})
+        value = getattr(section, name)
+        if not value or value == type(section).model_fields[name].default:
+            place[name] = True
     return hashlib.sha256(spec.model_dump_json(exclude={"spec": unsaid}).encode()).hexdigest()
 
 

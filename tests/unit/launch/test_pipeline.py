@@ -15,11 +15,14 @@ from vmtool.doctor.host import read_host
 from vmtool.endpoint.actions import AskCanary, AwaitHealth
 from vmtool.engine.journal import Entry, JournalState
 from vmtool.errors import NotReady, Refused
+from vmtool.findings import HANDLERS
 from vmtool.instance.instance import Instance, InstanceRecord, Paths
+from vmtool.launch.pipeline import LAUNCHERS
 from vmtool.net.cni_facts import Plugins
 from vmtool.net.facts import Listener
 from vmtool.net.network import Network
 from vmtool.plan import Plan, Remove, Run, plan_lines
+from vmtool.spec.commands import EXAMPLES
 from vmtool.stage.launch import as_launched, digest, earlier_digest
 from vmtool.stage.timeouts import start_deadline
 
@@ -38,6 +41,10 @@ def test_the_table_of_contents() -> None:
         "# 10. ask the canary and compare its answer",
         "# 11. verify what runs",
     ]
+
+
+def test_every_handler_has_a_launcher_and_an_example() -> None:
+    assert tuple(LAUNCHERS) == HANDLERS == tuple(EXAMPLES)
 
 
 def test_the_metrics_are_published_beside_the_endpoint() -> None:

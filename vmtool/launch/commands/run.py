@@ -25,7 +25,7 @@ from vmtool.launch.keep_answer import keep_answer
 from vmtool.paths import State
 from vmtool.plan import Plan
 from vmtool.proof.evidence import keep_evidence, read_evidence
-from vmtool.proof.requirements import require_wish
+from vmtool.proof.requirements import require_request
 from vmtool.proof.view import show_claims
 from vmtool.spec.facts import read_own_spec
 from vmtool.spec.load import read_spec
@@ -79,7 +79,7 @@ def show_summary(state: State, name: str, plan: Plan, seconds: float) -> None:
     show_claims(claims)
     if not record.confidential:
         click.secho("This launch is NOT confidential.", fg="yellow", bold=True)
-    require_wish(record, claims)
+    require_request(record, claims)
     click.echo(f"key:  {instance.paths.key}")
     click.echo(f'next: vmtool chat {name} "..."   vmtool status {name}   vmtool rm {name}')
     if not locks.is_held(state.watch_lock):

@@ -22,7 +22,7 @@ from vmtool.launch.commands.ps import as_row, row_json
 from vmtool.launch.keep_answer import keep_answer
 from vmtool.paths import State
 from vmtool.proof.evidence import keep_evidence
-from vmtool.proof.requirements import require_before_key, require_wish
+from vmtool.proof.requirements import require_before_key, require_request
 from vmtool.proof.view import show_claims
 
 
@@ -61,7 +61,7 @@ def status_command(state: State, name: str, proof: bool, before_key: bool, besid
         for what, value in written.items():
             click.echo(f"{what}: {value}")
     if instance.pid and (proof or before_key):
-        (require_before_key if before_key else require_wish)(instance.known(), claims)
+        (require_before_key if before_key else require_request)(instance.known(), claims)
     if instance.damage:
         raise explained(LocalMachine(), state, name, instance.damage)
     if not instance.serves:

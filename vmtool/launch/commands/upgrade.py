@@ -28,7 +28,7 @@ from vmtool.launch.plan_upgrade import plan_upgrade, typed_command
 from vmtool.paths import State
 from vmtool.plan import Plan, Step, plan_lines, to_json
 from vmtool.proof.evidence import read_evidence
-from vmtool.proof.requirements import require_wish
+from vmtool.proof.requirements import require_request
 from vmtool.spec.load import read_spec
 from vmtool.spec.runtime import Spec
 from vmtool.stage.launch import Launch, digest
@@ -128,4 +128,4 @@ def show_json(state: State, name: str, plan: Plan, seconds: float) -> None:
         note_canary(instance.paths, claims)
     print_json(instance=row_json(instance), changed=plan.changes, seconds=round(seconds, 3),
                claims=[vars(claim) for claim in claims])
-    require_wish(instance.known(), claims)
+    require_request(instance.known(), claims)
