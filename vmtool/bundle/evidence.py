@@ -8,6 +8,7 @@ from dataclasses import replace
 from vmtool.attest.appraisal import Appraisal, describe, refused
 from vmtool.attest.evidence import Evidence
 from vmtool.attest.recognise import UnknownEvidence, appraise_piece, appraise_pieces, recognise
+from vmtool.attest.reference import MEASURED, Reference
 from vmtool.attest.request import Request
 from vmtool.attest.server.answer import OVER_ANSWER
 from vmtool.attest.sort_collateral import sort_collateral
@@ -54,7 +55,14 @@ def _pieces(members: Mapping[str, bytes]) -> tuple[list[Evidence], list[Appraisa
 def _binding(members: Mapping[str, bytes], pieces: Sequence[Evidence], request: Request) -> str:
     """The first evidence of an expected guest that is over what was launched."""
     over = replace(request, nonce=bytes.fromhex(launch_root_of(members)))
-    return next((piece.title for piece in pieces if _proves(appraise_piece(piece, over))), "")
+    return next((piece.title for piece in pieces if _is_expected(piece.label, request.reference)
+                 and _proves(appraise_piece(piece, over))), "")
+
+
+def _is_expected(kind: str, reference: Reference) -> bool:
+    """Whether somebody said which guest of this kind it must be. A device is none: whoever has one can have it sign what
+    he likes, and its maker's own values say that it is genuine."""
+    return kind in MEASURED and all(getattr(getattr(reference, kind), key) for key in MEASURED[kind])
 
 
 def _proves(appraisal: Appraisal) -> bool:

@@ -8,6 +8,8 @@ from typing import Any
 from tests.fakes.snp_signer import MEASUREMENT as GENUINE
 from tests.fakes.snp_signer import signer
 from tests.unit.attest.cases import needs_vectors, request, vector
+from tests.unit.attest.make_nvidia import DRIVER_RIM, VBIOS_RIM, Device
+from tests.unit.attest.make_nvidia import ROOTS as NVIDIA_ROOTS
 from tests.unit.attest.make_snp import Changes, authorities, make
 from tests.unit.bundle.cases import appraised, forged, launched, unproven
 from tests.unit.connect.cases import NOW, answer
@@ -74,6 +76,23 @@ def test_what_a_server_answers_to_anybody_says_nothing_of_a_launch(tmp_path: Pat
     assert {claim.verdict for claim in shown["snp"].claims if claim.id in ("snp.binding", "snp.measurement")} == {
         "proven"}
     assert shown["bundle"].claims[-1].verdict == "not-checked"
+
+
+def test_a_gpu_says_nothing_of_whose_the_bundle_is(tmp_path: Path) -> None:
+    """Whoever has one anywhere gets a report over the launch's digest, and its maker's own values let it pass."""
+    found = launched(tmp_path)
+    root = bytes.fromhex(launch_root_of(unpack(found.bundle())))
+    for name, content in {"gpu.json": Device(nonce=root).json(), "collateral/driver": DRIVER_RIM,
+                          "collateral/vbios": VBIOS_RIM}.items():
+        path = found.instance.paths.evidence / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+    for expected in ({}, {"nvidia": {"count": 1, "driver": "600.1"}}):
+        genuine = request(roots=NVIDIA_ROOTS, nonce=root, **expected)
+        shown = appraised(found.bundle(), genuine)
+        assert {claim.verdict for claim in shown["nvidia0"].claims if claim.id in (
+            "nvidia0.freshness", "nvidia0.measurement")} == {"proven"}
+        assert shown["bundle"].claims[-1].verdict == "not-checked"
 
 
 def test_evidence_that_is_damaged_is_named(tmp_path: Path) -> None:
