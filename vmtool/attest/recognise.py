@@ -23,6 +23,8 @@ UNKNOWN = ("neither a report of SEV-SNP or of NVIDIA, a quote of TDX, a token of
 QUOTE = b"\2\0\x81\0\0\0"
 SPDM = b"\x11\xe0"
 TOKEN = b"\xd9\x01\x8f"
+# Labels of a device and of its maker's manifest.
+DEVICE, MANIFEST = "nvidia", "rim"
 
 
 class UnknownEvidence(NotProven):
@@ -43,6 +45,8 @@ def appraise_pieces(pieces: Sequence[Evidence], request: Request) -> tuple[Appra
     """Check all that was presented: also that there is nothing but what the reference values are of."""
     unmatched = [refused("reference", "reference values", problem)
                  for problem in _unmatched(pieces, request.reference)]
+    if request.nonce is not None and {piece.label for piece in pieces} == {MANIFEST}:
+        unmatched.append(refused("nonce", "nonce", "a manifest is of no device, and over no nonce"))
     if request.challenge is not None and not any(piece.label == "tpm" for piece in pieces):
         unmatched.append(refused("challenge", "challenge", "only evidence of a TPM answers a challenge"))
     return (*_unsorted(request), *unmatched, *(appraise_piece(piece, request) for piece in pieces))
@@ -63,15 +67,16 @@ def _unsorted(request: Request) -> list[Appraisal]:
 def _unmatched(pieces: Sequence[Evidence], reference: Reference) -> Iterator[str]:
     """Values for one kind of evidence say nothing of another: else genuine evidence of any other kind would pass."""
     expected = sections(reference)
-    # Devices are numbered, and a manifest is one of theirs.
-    kinds = {piece.label.rstrip("0123456789").replace("rim", "nvidia") for piece in pieces}
+    # Devices are numbered. A manifest is of their maker, and shows none of them.
+    shown = {piece.label.rstrip("0123456789") for piece in pieces} - {MANIFEST}
+    kinds = shown | ({DEVICE} if any(piece.label == MANIFEST for piece in pieces) else set())
     # One that says what was launched, and has no value of it, lets nothing pass.
     if expected or "launch" in reference.model_fields_set:
         yield from (f"no values are given for {kind}" for kind in sorted(kinds - expected))
-        yield from (f"values are given for {kind}, and no evidence" for kind in sorted(expected - kinds))
-    shown, count = sum(piece.is_gpu for piece in pieces), reference.nvidia.count
-    if count is not None and shown != count:
-        yield f"{shown} GPUs are shown, nvidia.count is {count}"
+        yield from (f"values are given for {kind}, and no evidence" for kind in sorted(expected - shown))
+    gpus, count = sum(piece.is_gpu for piece in pieces), reference.nvidia.count
+    if count is not None and gpus != count:
+        yield f"{gpus} GPUs are shown, nvidia.count is {count}"
 
 
 def recognise(data: bytes) -> Iterator[Evidence]:

@@ -8,8 +8,8 @@ import pytest
 
 from tests.unit.attest.cases import appraise, request, unproven
 from tests.unit.attest.make_cca import ROOTS, Made
+from tests.unit.attest.make_nvidia import DRIVER_RIM, Device
 from tests.unit.attest.make_nvidia import ROOTS as NVIDIA_ROOTS
-from tests.unit.attest.make_nvidia import Device
 
 
 @pytest.mark.parametrize(("reference", "problems"), [
@@ -28,3 +28,11 @@ def test_values_for_another_kind_of_evidence_let_nothing_pass(reference: dict[st
 def test_numbered_devices_share_a_section() -> None:
     assert unproven(Device().json(), request(roots=NVIDIA_ROOTS, nvidia={"driver": "600.1"})) == []
     assert unproven(Device().json(), request(roots=NVIDIA_ROOTS, tpm={})) == ["reference.format"] * 2
+
+
+def test_a_manifest_is_no_evidence_of_a_device() -> None:
+    """It is genuine by itself, and anybody has it: it answers no nonce, and shows no value that a device must show."""
+    assert unproven(DRIVER_RIM, request(roots=NVIDIA_ROOTS)) == []
+    assert unproven(DRIVER_RIM, request(roots=NVIDIA_ROOTS, nonce=bytes(32))) == ["nonce.format"]
+    for expected in ({}, {"driver": "600.1"}, {"protected_pcie": True}):
+        assert unproven(DRIVER_RIM, request(roots=NVIDIA_ROOTS, nvidia=expected)) == ["reference.format"]
