@@ -60,8 +60,8 @@ def _binding(members: Mapping[str, bytes], pieces: Sequence[Evidence], request: 
 
 
 def _is_expected(kind: str, reference: Reference) -> bool:
-    """Whether somebody said which guest of this kind it must be. A device is none: whoever has one can have it sign what
-    he likes, and its maker's own values say that it is genuine."""
+    """Whether somebody said which guest of this kind it must be. A device is none: whoever has one can have it sign
+    what he likes, and its maker's own values say that it is genuine."""
     return kind in MEASURED and all(getattr(getattr(reference, kind), key) for key in MEASURED[kind])
 
 
