@@ -109,6 +109,13 @@ def test_a_revoked_tpm() -> None:
         request(revoke(MAKER, 5), roots=ROOTS), challenge=kept.encode())) == ["tpm.revocation"]
 
 
+def test_a_revoked_tpm_is_not_asked() -> None:
+    with pytest.raises(NotProven, match="EK is revoked"):
+        challenge_for(json.loads(evidence()), request(revoke(MAKER, EK.certificate.serial_number), roots=ROOTS))
+    assert challenge_for(json.loads(evidence()), request(revoke(MAKER), roots=ROOTS))
+    assert challenge_for(json.loads(evidence()), request(revoke(issue("other")), roots=ROOTS)), "a list of others"
+
+
 def test_a_challenge_is_for_tpms_only() -> None:
     kept = answered()[1]
     assert unproven(Made().virtcca(), replace(request(roots=CCA), challenge=kept.encode())) == ["challenge.format"]

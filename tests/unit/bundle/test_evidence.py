@@ -87,7 +87,8 @@ def test_a_gpu_says_nothing_of_whose_the_bundle_is(tmp_path: Path) -> None:
         path = found.instance.paths.evidence / name
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(content)
-    for expected in ({}, {"nvidia": {"count": 1, "driver": "600.1"}}):
+    values: tuple[dict[str, Any], ...] = ({}, {"nvidia": {"count": 1, "driver": "600.1"}})
+    for expected in values:
         genuine = request(roots=NVIDIA_ROOTS, nonce=root, **expected)
         shown = appraised(found.bundle(), genuine)
         assert {claim.verdict for claim in shown["nvidia0"].claims if claim.id in (

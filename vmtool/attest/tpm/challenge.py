@@ -3,6 +3,7 @@ digest."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Sequence
@@ -12,12 +13,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtensionOID
 
-from vmtool.attest.appraisal import NotProven
+from vmtool.attest.appraisal import NotChecked, NotProven, NotRequested
 from vmtool.attest.certificates import common_name, fingerprint, require_leaf, verify_chain, verify_dates
 from vmtool.attest.cose import PublicKey
 from vmtool.attest.cursor import require
 from vmtool.attest.find_chain import find_path
 from vmtool.attest.request import Request
+from vmtool.attest.revocation import verify_unrevoked
 from vmtool.attest.tpm.credential import SECRET, make_credential
 from vmtool.attest.tpm.evidence_json import parse_evidence
 from vmtool.attest.tpm.structures import parse_public
@@ -66,6 +68,8 @@ def challenge_of(public: bytes, certificates: Sequence[x509.Certificate], reques
     chain = find_path(first, (*more, *request.collateral.certificates), request.roots.certificates("tpm-"))
     verify_endorsement(chain)
     verify_dates(chain, request.at)
+    with contextlib.suppress(NotChecked, NotRequested):  # lists may be of others: the answer's verification says so
+        verify_unrevoked(chain, request.collateral.crls, request.at)
     return make_challenge(first, key.name)
 
 

@@ -32,6 +32,8 @@ def challenge(file: Path, output: Path, roots: Path, collateral: tuple[Path, ...
 
     machine = LocalMachine()
     request = Request(read_roots(machine, roots), parse_time(None), sort_collateral(read_files(machine, collateral)))
+    if request.collateral.problems:
+        raise Refused("--collateral: " + "; ".join(request.collateral.problems))
     try:
         credential, kept = challenge_for(parse_json(read_file(machine, file)), request)
     except Exception as error:
