@@ -5,13 +5,19 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.unit.attest import make_tpm
 from tests.unit.attest.cases import FLIPS, flipped, index, is_accepted, needs_vectors, request, unproven, vector
-from tests.unit.attest.make_certificates import issue
+from tests.unit.attest.make_certificates import issue, revoke
+from vmtool.attest.certificates import load_certificates
 from vmtool.attest.recognise import appraise_file
 from vmtool.attest.request import Request, Roots
 from vmtool.attest.tdx import claims
@@ -196,3 +202,14 @@ def test_the_agents_json() -> None:
     for more in ({"more": 1}, {"cc_eventlog": 7}, {"cc_eventlog": ["x"]}, {"cc_eventlog": "?"}):
         assert not is_accepted(json.dumps({"quote": quote, **more}).encode(), good())
     assert not is_accepted(json.dumps({"quote": None, "cc_eventlog": quote}).encode(), good())
+
+
+def test_a_list_beside_the_collateral_counts_too() -> None:
+    """One of the issuer's name, which the issuer did not sign; one of another issuer says nothing."""
+    pck = load_certificates(check_form(vector(QUOTE)).certificates)[0]
+    builder = x509.CertificateRevocationListBuilder().issuer_name(pck.issuer).last_update(
+        datetime(2025, 6, 19, tzinfo=UTC)).next_update(datetime(2025, 7, 19, tzinfo=UTC))
+    forged = builder.sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256()).public_bytes(Encoding.DER)
+    asked = request(vector(COLLATERAL), forged, at=AT)
+    assert unproven(vector(QUOTE), asked) == ["tdx.revocation"]
+    assert is_accepted(vector(QUOTE), request(vector(COLLATERAL), revoke(issue("other")), at=AT))

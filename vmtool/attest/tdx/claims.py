@@ -17,8 +17,10 @@ from vmtool.attest.appraisal import (
     compare_padded,
     describe,
 )
+from vmtool.attest.certificates import load_certificates
 from vmtool.attest.cursor import require
 from vmtool.attest.request import Request, require_one_of
+from vmtool.attest.revocation import verify_unrevoked
 from vmtool.attest.tdx.quote import QuoteForm, check_form
 from vmtool.attest.tdx.verify import Verified, is_outdated, verify_pem, verify_quote
 from vmtool.attest.tpm.guest_log import verify_guest_log
@@ -54,6 +56,7 @@ class _Checks:
         yield "format", lambda: f"quote version {self.form.version}"
         yield "chain", self.chain
         yield "signature", self.signature
+        yield "revocation", self.revocation
         yield "collateral", self.collateral
         yield "tcb", self.status
         yield "tcb-floor", self.floor
@@ -93,7 +96,16 @@ class _Checks:
 
     def signature(self) -> str:
         require(bool(self.verified.fields), "the report has no fields")
-        return "of quote, quoting enclave and collateral, by Intel's root; no certificate is revoked"
+        return "of quote, quoting enclave and collateral, by Intel's root"
+
+    def revocation(self) -> str:
+        """By the collateral's lists, which are always there, and by a newer one that was given beside it."""
+        require(bool(self.verified.fields), "the report has no fields")
+        own, chain = "on none of the collateral's lists", load_certificates(self.form.certificates)
+        try:
+            return f"{own}; {verify_unrevoked(chain, self.request.collateral.crls, self.request.at)}"
+        except (NotChecked, NotRequested):
+            return own
 
     def collateral(self) -> str:
         issued, until = (datetime.fromisoformat(self.verified.tcb_info[name]) for name in ("issueDate", "nextUpdate"))
