@@ -35,7 +35,10 @@ class Audit:
             text = json.dumps({name: str(value)[:200] for name, value in line.items()})
         descriptor = self._opened()
         try:
-            os.write(descriptor, text.encode() + b"\n")
+            data = text.encode() + b"\n"
+            if os.write(descriptor, data) != len(data):
+                # A disk that became full took a part of the line without an error.
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
             os.fsync(descriptor)
         finally:
             os.close(descriptor)

@@ -24,6 +24,18 @@ def write(path: Path, data: bytes | str, *, mode: int = 0o600, uid: int | None =
     _write(path, data, mode, uid, os.replace)
 
 
+def write_at(descriptor: int, data: bytes, at: int) -> None:
+    """Write all of it to a place in an open file: a disk that becomes full takes a part without an error.
+
+    Raises:
+        OSError: it cannot be written, such as for want of room.
+    """
+    rest = memoryview(data)
+    while rest:
+        done = os.pwrite(descriptor, rest, at)
+        rest, at = rest[done:], at + done
+
+
 def write_new(path: Path, data: bytes, *, mode: int = 0o600) -> None:
     """As `write`, of a file that is not there yet.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -144,6 +145,13 @@ def test_the_audit_file_is_private_and_no_other_thing(tmp_path: Path) -> None:
     for name in ("b", "."):
         with pytest.raises(OSError):
             Audit(tmp_path / name).note("attest", "refused")
+
+
+def test_a_line_that_a_full_disk_cuts_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: real(descriptor, data[:10]))
+    with pytest.raises(OSError, match="No space left"):
+        Audit(tmp_path / "a").note("resource", "released")
 
 
 def test_an_address_that_asks_too_often_waits() -> None:

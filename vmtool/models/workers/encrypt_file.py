@@ -155,9 +155,9 @@ def _finish(header: Header, signer: Signer, out: int) -> bytes:
     signed = replace(header, signature=signer.sign(header.signed_text()))
     text = signed.text()
     os.fsync(out)
-    os.pwrite(out, text, LENGTH)
+    files.write_at(out, text, LENGTH)
     os.fsync(out)
-    os.pwrite(out, len(text).to_bytes(LENGTH, "little"), 0)
+    files.write_at(out, len(text).to_bytes(LENGTH, "little"), 0)
     os.fsync(out)
     return text
 

@@ -101,7 +101,7 @@ def _write(file: EncryptedFile, text: bytes, new: Path, mode: int) -> int:
         descriptor = out.fileno()
         if start != file.start or not clone(file.descriptor, descriptor):
             copy_range(file.descriptor, descriptor, file.start, start, size)
-        os.pwrite(descriptor, len(text).to_bytes(LENGTH, "little") + text, 0)
+        files.write_at(descriptor, len(text).to_bytes(LENGTH, "little") + text, 0)
         os.fchmod(descriptor, mode)
         os.fsync(descriptor)
     return start + size

@@ -114,6 +114,15 @@ def make(directory: Path) -> Path:
     return directory
 
 
+def test_a_header_that_the_disk_takes_in_parts_is_whole(rewrap: Rewrap, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda descriptor, data, at: real(descriptor, bytes(data)[:100], at))
+    taken = Path(rewrap.owner.encrypt(rewrap.model / WEIGHTS[0], rewrap.model.parent / WEIGHTS[0]))
+    assert taken.read_bytes() == (rewrap.model / WEIGHTS[0]).read_bytes()
+    all_of(rewrap)
+    assert rewrap.opens(rewrap.new)
+
+
 class Killed(BaseException):
     """Ends a worker where SIGKILL would."""
 
