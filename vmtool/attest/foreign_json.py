@@ -73,9 +73,21 @@ def from_base64(value: object, what: str) -> bytes:
     return data
 
 
+def from_hex(value: object, what: str) -> bytes:
+    """Bytes as hexadecimal digits, with nothing between or around them."""
+    found = text(value, what)
+    require(is_hex(found), f"{what} is not hexadecimal")
+    return bytes.fromhex(found)
+
+
+def is_hex(found: str) -> bool:
+    """Whether it is whole bytes of hexadecimal digits, at least one."""
+    return bool(found) and len(found) % 2 == 0 and all(digit in "0123456789abcdefABCDEF" for digit in found)
+
+
 def base64_or_hex(value: object, what: str) -> bytes:
     """Bytes as hexadecimal digits, or as base64 with its padding."""
     found = text(value, what)
-    if found and len(found) % 2 == 0 and all(digit in "0123456789abcdefABCDEF" for digit in found):
+    if is_hex(found):
         return bytes.fromhex(found)
     return from_base64(found, what)

@@ -115,6 +115,7 @@ def _unproven(wrong: list[Claim], tee: str, said: Claim, ignored: Sequence[str])
         return Claim(GUEST_TEE, "failed", f"its evidence does not prove it: {failed[:600]}")
     why = "; ".join(dict.fromkeys(claim.evidence for claim in wrong))
     beside = f"; ignored there: {'; '.join(map(str, ignored))[:300]}" if ignored else ""
-    return replace(said, evidence=f"{said.evidence}; its evidence was not verified: {why[:300]}; what may be missing "
-                                  f"is {NEEDS.get(tee, 'a root of trust')}: a file in the state directory's "
-                                  f"{COLLATERAL}/{beside}")
+    place = f"the state directory's {COLLATERAL}/"
+    missing = f"what may be missing is {NEEDS[tee]}: a file in {place}" if tee in NEEDS else (
+        "vmtool has no root of its maker: vmtool attest evidence asks, vmtool attest verify --roots DIR verifies")
+    return replace(said, evidence=f"{said.evidence}; its evidence was not verified: {why[:300]}; {missing}{beside}")

@@ -36,3 +36,11 @@ def test_a_manifest_is_no_evidence_of_a_device() -> None:
     assert unproven(DRIVER_RIM, request(roots=NVIDIA_ROOTS, nonce=bytes(32))) == ["nonce.format"]
     for expected in ({}, {"driver": "600.1"}, {"protected_pcie": True}):
         assert unproven(DRIVER_RIM, request(roots=NVIDIA_ROOTS, nvidia=expected)) == ["reference.format"]
+
+
+@pytest.mark.parametrize("around", [" {}", "{}\n", "{} "])
+def test_nothing_is_around_a_devices_nonce(around: str) -> None:
+    made = Device(more={"nonce": Device().nonce.hex()})
+    assert unproven(made.json(), request(roots=NVIDIA_ROOTS)) == []
+    odd = Device(more={"nonce": around.format(Device().nonce.hex())})
+    assert unproven(odd.json(), request(roots=NVIDIA_ROOTS)) == ["evidence.format"]

@@ -29,7 +29,7 @@ from vmtool.attest.request import Roots
 from vmtool.attest.server import fetch
 from vmtool.attest.server.errors import NotNow, NotVerified
 from vmtool.attest.server.fetch import Answered
-from vmtool.attest.tee_claims import tee_claim
+from vmtool.attest.tee_claims import _unproven, tee_claim
 from vmtool.attest.tee_files import ANSWER, COLLATERAL, files_of
 from vmtool.attest.workers import ask_server, compute_reference
 from vmtool.bundle.observed import ObservingReader, ReplayingReader, observed_text
@@ -317,3 +317,10 @@ def test_the_claim_follows_again_from_what_was_observed(paths: Paths, tmp_path: 
     assert claim(paths, monkeypatch, good, reader=ReplayingReader(text, {})) == first
     forged_text = text.replace(launch_digest(guest(tmp_path)).hex().encode(), b"00" * 48)
     assert claim(paths, monkeypatch, good, reader=ReplayingReader(forged_text, {})).verdict == "failed"
+
+
+def test_where_no_root_comes_with_vmtool_the_claim_says_who_verifies_it() -> None:
+    """A root among the collateral would be trusted no more than any certificate."""
+    said, wrong = Claim("guest.tee", "not-checked", "said"), [Claim("virtcca.chain", "not-checked", "no roots")]
+    assert "vmtool attest verify --roots DIR" in _unproven(wrong, "virtcca", said, ()).evidence
+    assert f"{COLLATERAL}/" in _unproven(wrong, "snp", said, ()).evidence

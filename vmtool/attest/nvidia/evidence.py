@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from vmtool.attest.certificates import load_certificates
 from vmtool.attest.cursor import require
 from vmtool.attest.evidence import Evidence
-from vmtool.attest.foreign_json import base64_or_hex, from_base64, mapping, text
+from vmtool.attest.foreign_json import base64_or_hex, from_base64, from_hex, mapping, text
 from vmtool.attest.nvidia.claims import TITLE, Presented, appraise_device
 from vmtool.attest.reference import MOST_DEVICES
 
@@ -48,5 +48,5 @@ def _device(value: Any) -> Presented:
     require(optional.get("version", VERSION) == VERSION, f"a device's evidence is of another version than {VERSION}")
     nonce = optional.get("nonce")
     return Presented(base64_or_hex(fields.get("evidence"), "evidence"), chain,
-                     bytes.fromhex(nonce) if nonce is not None else None, text(fields.get("arch"), "arch"),
+                     from_hex(nonce, "nonce") if nonce is not None else None, text(fields.get("arch"), "arch"),
                      optional.get("driver_version"), optional.get("vbios_version"))

@@ -9,7 +9,7 @@ from cryptography import x509
 
 from vmtool.attest.certificates import load_certificates
 from vmtool.attest.cursor import require
-from vmtool.attest.foreign_json import from_base64, mapping, text
+from vmtool.attest.foreign_json import from_base64, from_hex, mapping
 from vmtool.attest.tpm.event_log import BANKS
 from vmtool.frozen import dataclass
 
@@ -59,5 +59,5 @@ def _registers(value: Any) -> Registers:
         return {}
     banks = mapping(value, "pcrs", frozenset(BANKS))
     known = frozenset(map(str, range(24)))
-    return {bank: {int(number): bytes.fromhex(text(found, "a register"))
+    return {bank: {int(number): from_hex(found, "a register")
                    for number, found in mapping(registers, bank, known).items()} for bank, registers in banks.items()}
