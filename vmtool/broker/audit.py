@@ -35,7 +35,10 @@ class Audit:
             text = json.dumps({name: str(value)[:200] for name, value in line.items()})
         descriptor = self._opened()
         try:
-            data = text.encode() + b"\n"
+            # A line that a full disk or a power loss cut ends here.
+            size = os.fstat(descriptor).st_size
+            torn = size and os.pread(descriptor, 1, size - 1) != b"\n"
+            data = (b"\n" if torn else b"") + text.encode() + b"\n"
             if os.write(descriptor, data) != len(data):
                 # A disk that became full took a part of the line without an error.
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
@@ -49,7 +52,7 @@ class Audit:
         Raises:
             OSError: it cannot be opened, or is something else than a file.
         """
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         descriptor = os.open(self.path, flags, 0o600)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)

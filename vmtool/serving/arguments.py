@@ -42,6 +42,7 @@ class Arguments:
         restart: when one that died is started again.
         hardening: the profile that the container must have; empty for none.
         signer: of an encrypted model: the public key of its owner, in base64, and the owner's name.
+        manifest: of an encrypted model: SHA-256 of its manifest, in hexadecimal; empty for any of the owner's.
         key_source: of an encrypted model: the broker of its key; None when the key is handed over.
     """
 
@@ -61,6 +62,7 @@ class Arguments:
     hardening: str = ""
     signer: tuple[str, str] | None = None
     key_source: BrokerSource | None = None
+    manifest: str = ""
 
     @property
     def server(self) -> str:
@@ -83,7 +85,7 @@ def parse(argv: Sequence[str]) -> Arguments:
                      tuple(known.allow_from), known.grace, tuple(extra), known.engine,
                      RestartPolicy(known.restart, known.restart_backoff, known.restart_limit), known.manage,
                      tuple(known.manage_from), tuple(known.metrics_from), tuple(known.metric_names),
-                     known.hardening, known.model_signer, _source(known))
+                     known.hardening, known.model_signer, _source(known), known.model_manifest or "")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -104,6 +106,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--engine", choices=ENGINES, default="vllm", help="who serves the model")
     parser.add_argument("--hardening", choices=hardening.NAMES, default="", help="what the container may not do")
     parser.add_argument("--model-signer", type=_signer, metavar="KEY:NAME", help="who signed the encrypted model")
+    parser.add_argument("--model-manifest", type=_digest, metavar="sha256:HEX", help="which of the "
+                        "signer's models it is")
     parser.add_argument("--model-key-resource", type=resource_name, metavar="NAME", help="its key's name at a broker")
     parser.add_argument("--model-key-broker", default="", metavar="URL", help="the broker's address")
     parser.add_argument("--model-key-ca", type=_base64, default="", metavar="BASE64", help="PEM of the broker's CAs")
@@ -124,8 +128,9 @@ def _mistake(known: argparse.Namespace, extra: Sequence[str]) -> str:
         return "--manage needs --manage-from: nobody else than the host may come"
     if known.model_signer and not known.hardening:
         return "--model-signer needs --hardening: an encrypted model is served from a hardened container only"
-    if known.model_key_resource and not known.model_signer:
-        return "--model-key-resource needs --model-signer: whose model it is"
+    for option in ("model_key_resource", "model_manifest"):
+        if getattr(known, option) and not known.model_signer:
+            return f"--{option.replace('_', '-')} needs --model-signer: whose model it is"
     return refusal(extra, known.allow) or words_problem(extra, encrypted=bool(known.model_signer),
                                                         engine=known.engine)
 
@@ -199,6 +204,12 @@ def _count(text: str) -> int:
     if int(text) < 1:
         raise ValueError(f"{text} is no number of tries")
     return int(text)
+
+
+def _digest(text: str) -> str:
+    if not re.fullmatch("sha256:[0-9a-f]{64}", text):
+        raise ValueError("no sha256: with 64 hexadecimal digits")
+    return text.removeprefix("sha256:")
 
 
 def _signer(text: str) -> tuple[str, str]:

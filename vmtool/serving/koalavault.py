@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 from vmtool.serving.kbs.resource_name import resource_name
 
-API_KEY, MODEL = "--koalavault-api-key", "--koalavault-model"
+PREFIX = "--koalavault"
+API_KEY, MODEL = f"{PREFIX}-api-key", f"{PREFIX}-model"
 VARIABLES = ("KOALAVAULT_API_KEY", "BASE_URL")
 # KoalaVault's own exit status for a model that would run code.
 REMOTE_CODE, WRONG = 7, 2
@@ -39,12 +40,16 @@ class Translated:
 def translated(argv: Sequence[str], environment: Mapping[str, str]) -> Translated | None:
     """The launch without KoalaVault's words; None when there are none."""
     words, found = _without(argv)
-    if not found and VARIABLES[0] not in environment:
+    unknown = any(word.startswith(PREFIX) for word in words)
+    if not found and not unknown and VARIABLES[0] not in environment:
         return None
     kept = {name: value for name, value in environment.items() if name not in VARIABLES}
     model, url = found.get(MODEL, ""), environment.get(VARIABLES[1], "")
-    if any(word.partition("=")[0].replace("_", "-") == "--trust-remote-code" for word in words):
+    if "--trust-remote-code" in map(_name, words):
         return Translated((), kept, REMOTE_CODE, "--trust-remote-code is refused: the model's code could write it down")
+    if unknown:
+        # No word of it, for it may have the key: argparse would write all of it into the log.
+        return Translated((), kept, WRONG, f"a flag that begins with {PREFIX} is none; there are {API_KEY} and {MODEL}")
     if not model:
         return Translated((), kept, WRONG, f"{MODEL} OWNER/NAME is missing")
     try:
@@ -59,9 +64,14 @@ def _without(argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     """The words that are not KoalaVault's, and its values: a later one counts, as with argparse."""
     words, found, left = list[str](), dict[str, str](), iter(argv)
     for word in left:
-        name, equals, value = word.partition("=")
-        if name in (API_KEY, MODEL):
-            found[name] = value if equals else next(left, "")
+        _, equals, value = word.partition("=")
+        if _name(word) in (API_KEY, MODEL):
+            found[_name(word)] = value if equals else next(left, "")
         else:
             words.append(word)
     return words, found
+
+
+def _name(word: str) -> str:
+    """A flag's name as vLLM reads it, which takes underscores for hyphens."""
+    return word.partition("=")[0].replace("_", "-")

@@ -61,10 +61,19 @@ class Encryption(Strict):
     Args:
         signer: the public part of the owner's signing key (`vmtool key export-public`); e.g. `./signer.pub.jwk`
         key: where the master key comes from.
+        manifest: SHA-256 of the model's `vmtool-manifest.json` (`vmtool model inspect` shows it): another model of the
+            same owner is refused then, also when it has the same key; e.g.
+            `sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef`
     """
 
     signer: HostPath
     key: ModelKey
+    manifest: Annotated[str, Field(pattern="^sha256:[0-9a-f]{64}$")] | None = None
+
+    @property
+    def digest(self) -> str:
+        """Of the manifest, in hexadecimal alone; empty for any model of the owner's."""
+        return (self.manifest or "").removeprefix("sha256:")
 
 
 def load_format() -> Argument:

@@ -131,8 +131,10 @@ def _hardening_words(launch: Launch) -> tuple[str, ...]:
     asked for. The usual one is proven from outside, and an image of an earlier vmtool cannot check it."""
     body, signer = launch.body, launch.encrypted.signer if launch.encrypted else ""
     checked = body.model.encryption or body.hardening != Hardening()
+    pinned = body.model.encryption.manifest if body.model.encryption else None
+    manifest = ("--model-manifest", pinned) if pinned else ()
     return (*(("--hardening", body.hardening.chosen.name) if checked else ()),
-            *(("--model-signer", signer) if signer else ()), *_broker_words(launch))
+            *(("--model-signer", signer) if signer else ()), *manifest, *_broker_words(launch))
 
 
 def _broker_words(launch: Launch) -> tuple[str, ...]:

@@ -41,8 +41,10 @@ class EncryptionStage(Stage):
             yield Claim("model.signature", "not-checked", "the entrypoint has not said that it opened the model")
             yield Claim("model.encrypted", "not-checked", "the entrypoint has not said that it opened the model")
             return
-        yield Claim("model.signature", "proven", f"the entrypoint checked manifest and headers: signed by "
-                                                 f"{str(opened.get('signer'))[:140]}")
+        wanted, found = spec.spec.model.encryption.digest, str(opened.get("manifest", ""))[:64]
+        which = f"; the manifest is sha256:{found}, as the spec has it" if wanted else ""
+        yield Claim("model.signature", "proven" if found == wanted else "failed", "the entrypoint checked manifest and "
+                    f"headers: signed by {str(opened.get('signer'))[:140]}{which}")
         how = f"every one encrypted with {str(opened.get('algorithm'))[:20]}; load format {LOAD_FORMAT}"
         yield Claim("model.encrypted", "proven",
                     f"{opened.get('tensors')} tensors in {opened.get('files')} files, {how}")

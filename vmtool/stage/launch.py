@@ -269,8 +269,8 @@ class Launcher(Stage):
 
 
 # Keys that came after the first launches: while they say nothing they are no part of the digest.
-LATER = ("model.trust_remote_code", "model.encryption", "vllm.files", "vllm.allow", "timeouts.drain",
-         "runtime.libvirt.tpm", "runtime.libvirt.device_tree", "restart", "strict", "tls", "metrics")
+LATER = ("model.trust_remote_code", "model.encryption", "model.encryption.manifest", "vllm.files", "vllm.allow",
+         "timeouts.drain", "runtime.libvirt.tpm", "runtime.libvirt.device_tree", "restart", "strict", "tls", "metrics")
 
 
 def digest(spec: Spec) -> str:
@@ -281,6 +281,8 @@ def digest(spec: Spec) -> str:
         section, place = spec.spec, unsaid
         for part in outer:
             section, place = getattr(section, part), place.setdefault(part, {})
+        if section is None:
+            continue  # it is left out as a whole
         value = getattr(section, name)
         if not value or value == type(section).model_fields[name].default:
             place[name] = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -192,3 +193,10 @@ def test_no_other_value_is_a_configuration_or_a_crash(tmp_path: Path, value: Any
 
 def test_a_broker_without_a_network_is_made(tmp_path: Path) -> None:
     assert broker(write_config(tmp_path)).decisions.release.rules[NAME].policy.is_sample
+
+
+def test_a_line_that_was_cut_is_not_continued(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text('{"time": "2026-11')
+    Audit(tmp_path / "a").note("attest", "refused")
+    first, second = (tmp_path / "a").read_text().splitlines()
+    assert first == '{"time": "2026-11' and json.loads(second)["step"] == "attest"

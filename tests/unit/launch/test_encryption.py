@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
@@ -68,6 +69,12 @@ def test_a_brokers_key_never_comes_here() -> None:
             "--model-key-ca UEVN --allow-unconfidential ") in line
 
 
+def test_the_entrypoint_is_given_which_model_it_is() -> None:
+    pinned = MODEL | {"encryption": ENCRYPTION | {"manifest": "sha256:" + "1" * 64}}
+    [line] = [line for line in shown(model=pinned) if " run --detach" in line]
+    assert f"--model-signer {SIGNER} --model-manifest sha256:{'1' * 64} " in line
+
+
 def test_the_brokers_ca_is_read_beforehand(tmp_path: Path) -> None:
     owner = Owner(tmp_path)
     model = owner.model(plain_model(tmp_path / "plain"), tmp_path / "model")
@@ -104,6 +111,9 @@ def test_the_small_server_is_given_no_load_format() -> None:
 def test_a_spec_that_says_nothing_of_it_is_what_it_was() -> None:
     assert digest(wish(model={"name": "m", "path": "/m"})) == digest(cases.wish())
     assert digest(wish()) != digest(cases.wish())
+    pinned = MODEL | {"encryption": ENCRYPTION | {"manifest": "sha256:" + "1" * 64}}
+    assert digest(wish(model=pinned)) != digest(wish())
+    assert digest(wish(model=MODEL | {"encryption": ENCRYPTION | {"manifest": None}})) == digest(wish())
 
 
 @pytest.mark.parametrize(("changes", "where", "why"), [
@@ -228,9 +238,16 @@ def test_another_signer_is_refused(found: Found, tmp_path: Path) -> None:
     assert place == "encryption.signer" and "not signed by" in text
 
 
-def claims_of(tmp_path: Path, log: str) -> dict[str, tuple[str, str]]:
+def test_another_model_of_the_same_owner_is_refused_where_one_is_named(found: Found) -> None:
+    digest = hashlib.sha256((found.model / "vmtool-manifest.json").read_bytes()).hexdigest()
+    assert found.read(manifest=f"sha256:{digest}").problems == ()
+    [(place, text, hint)] = found.read(manifest="sha256:" + "0" * 64).problems
+    assert (place, digest in text, hint.startswith("sha256sum ")) == ("encryption.manifest", True, True)
+
+
+def claims_of(tmp_path: Path, log: str, **changes: Any) -> dict[str, tuple[str, str]]:
     one = cases.instance(tmp_path)
-    one.paths.spec.write_text(wish().model_dump_json(by_alias=True))
+    one.paths.spec.write_text(wish(**changes).model_dump_json(by_alias=True))
     one.paths.log.parent.mkdir(exist_ok=True)
     one.paths.log.write_text(log)
     return {each.id: (each.verdict, each.evidence) for each in EncryptionStage().claims(
@@ -246,6 +263,14 @@ def test_the_claims_are_what_the_entrypoint_found(tmp_path: Path) -> None:
     assert found["model.encrypted"] == (
         "proven", "5 tensors in 2 files, every one encrypted with aes256gcm; load format cryptotensors")
     assert {verdict for verdict, _ in claims_of(tmp_path, "").values()} == {"not-checked"}
+
+
+@pytest.mark.parametrize(("found", "verdict"), [("1" * 64, "proven"), ("2" * 64, "failed"), ("", "failed")])
+def test_a_model_that_the_spec_names_is_the_one_that_was_opened(tmp_path: Path, found: str, verdict: str) -> None:
+    said = event_text(time.time(), "model-opened", signer="signer-1", key="A", manifest=found, files=2, tensors=5,
+                      algorithm="aes256gcm", seconds=0.01)
+    pinned = MODEL | {"encryption": ENCRYPTION | {"manifest": "sha256:" + "1" * 64}}
+    assert claims_of(tmp_path, f"vmtool     0.31 s  {said}\n", model=pinned)["model.signature"][0] == verdict
 
 
 def test_a_model_in_clear_has_no_such_claims(tmp_path: Path) -> None:

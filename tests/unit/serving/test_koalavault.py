@@ -43,6 +43,10 @@ def test_a_launch_that_is_none_of_theirs_is_left_alone() -> None:
     (["--koalavault-model", "o/n", "--trust-remote-code"], 7, "trust-remote-code"),
     (["--koalavault-model", "o/n", "--", "--trust_remote_code=true"], 7, "trust-remote-code"),
     (["--koalavault-api-key", KEY], 2, "--koalavault-model OWNER/NAME is missing"),
+    (["--koalavault-api-ke", KEY, "--koalavault-model", "o/n"], 2, "a flag that begins with --koalavault is none"),
+    (["--", f"--koalavault_apikey={KEY}"], 2, "a flag that begins with --koalavault is none"),
+    ([f"--koalavault:{KEY}"], 2, "a flag that begins with --koalavault is none"),
+    ([f"--koalavault_api_key={KEY}"], 2, "--koalavault-model OWNER/NAME is missing"),
     (["--koalavault-model"], 2, "missing"), (["--koalavault-model", "a"], 2, "OWNER/NAME"),
     (["--koalavault-model", "../../x"], 2, "OWNER/NAME"), (["--koalavault-model", "a/b?c"], 2, "OWNER/NAME"),
 ])

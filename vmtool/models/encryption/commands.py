@@ -51,9 +51,10 @@ def inspect_command(directory: Path, signer: Path, as_json: bool) -> None:
     """Show what the encrypted model in DIRECTORY has, as its owner signed it."""
     manifest = open_manifest(directory, read_signer(signer, private=False))
     if as_json:
-        print_json(signer=manifest.signer, files=file_rows(manifest))
+        print_json(signer=manifest.signer, manifest=f"sha256:{manifest.digest}", files=file_rows(manifest))
         return
     click.echo(f"signed by {manifest.signer}")
+    click.echo(f"manifest sha256:{manifest.digest}")
     for row in file_rows(manifest):
         click.echo(f"{'encrypted' if row['encrypted'] else 'clear':9}  {row['size']:>14}  {row['name']}")
 

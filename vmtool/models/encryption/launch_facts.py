@@ -62,7 +62,7 @@ def read_encrypted(reader: Reader, directory: Path, encryption: Encryption) -> E
 
 def _manifest(reader: Reader, directory: Path, encryption: Encryption) -> Iterator[tuple[str, str, str]]:
     from vmtool.models.encryption.keys import read_signer
-    from vmtool.serving.cryptotensors.errors import Untrusted
+    from vmtool.serving.cryptotensors.errors import OtherModel, Untrusted
     from vmtool.serving.cryptotensors.manifest import NAME, read_manifest
 
     piece = reader.piece(str(directory / NAME), 0, MOST_MANIFEST + 1)
@@ -71,7 +71,11 @@ def _manifest(reader: Reader, directory: Path, encryption: Encryption) -> Iterat
                f"vmtool model encrypt {shell_word(directory)} -o ENCRYPTED --key KEY --sign KEY")
         return
     try:
-        manifest = read_manifest(piece.data, read_signer(encryption.signer, private=False))
+        manifest = read_manifest(piece.data, read_signer(encryption.signer, private=False), encryption.digest)
+    except OtherModel as error:
+        yield ("encryption.manifest", f"{directory}: {error}",
+               f"sha256sum {shell_word(directory / NAME)} says which model lies there; a rewrapped one has another")
+        return
     except Untrusted as error:
         yield ("encryption.signer", f"{directory}: {error}", "get the model again, or name the signer who signed it")
         return

@@ -7,14 +7,15 @@ key, and want to know whether a download is whole.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vmtool.serving.cryptotensors.errors import Untrusted
+from vmtool.serving.cryptotensors.errors import OtherModel, Untrusted
 from vmtool.serving.cryptotensors.files import names_in
 from vmtool.serving.cryptotensors.jwk import Signer, decode, encode, strict_json
 
@@ -55,10 +56,15 @@ class SignedFile:
 
 @dataclass(frozen=True)
 class ModelManifest:
-    """The files in the order of their names."""
+    """The files in the order of their names.
+
+    Args:
+        digest: SHA-256 of the file that it was read from, in hexadecimal: which of its owner's models it is.
+    """
 
     signer: str
     files: tuple[SignedFile, ...]
+    digest: str = ""
 
     def text(self, signer: Signer) -> str:
         """As a file, signed."""
@@ -72,15 +78,21 @@ class ModelManifest:
         return json.dumps(self._values(), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def read_manifest(text: bytes, signer: Signer) -> ModelManifest:
+def read_manifest(text: bytes, signer: Signer, digest: str = "") -> ModelManifest:
     """A manifest that the signer signed.
+
+    Args:
+        digest: its SHA-256 in hexadecimal, where one model of the signer's is asked for; empty for any.
 
     Raises:
         Untrusted: it is not such a manifest, or of somebody else.
+        OtherModel: it is of another model.
     """
     values = strict_json(text, NAME)
-    manifest = _manifest(values)
+    manifest = replace(_manifest(values), digest=hashlib.sha256(text).hexdigest())
     signer.check(decode(values.get("signature"), 64, "its signature"), manifest._signed(), NAME)
+    if digest and manifest.digest != digest:
+        raise OtherModel(f"{NAME}: another model of the same owner: sha256:{manifest.digest}")
     return manifest
 
 

@@ -33,16 +33,17 @@ INDEX = "model.safetensors.index.json"
 PIECE = 1 << 20
 
 
-def open_model(directory: Path, view: Path, signer: Signer, master: MasterKey) -> Bundle:
+def open_model(directory: Path, view: Path, signer: Signer, master: MasterKey, digest: str = "") -> Bundle:
     """The model, if every part of it is what its owner signed, and the key opens all of it.
 
     Args:
         view: a new directory, which gets the files in clear.
+        digest: of its manifest, where that is known (`read_manifest`).
 
     Raises:
         Untrusted: it is not, with the file and what is wrong.
     """
-    manifest = read_manifest(read_small(directory / NAME, MAX_MANIFEST), signer)
+    manifest = read_manifest(read_small(directory / NAME, MAX_MANIFEST), signer, digest)
     check_names(directory, manifest)
     copy_clear(directory, view, [each for each in manifest.files if not each.encrypted])
     chosen = loaded_files(view, [each for each in manifest.files if each.encrypted])

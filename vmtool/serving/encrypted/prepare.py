@@ -57,14 +57,14 @@ async def prepare(arguments: Arguments, directory: Path, say: Callable[[str], No
             raise Untrusted("what came as the model's key is a signing key")
         view = directory / "model"
         view.mkdir(mode=0o700)
-        bundle = open_model(arguments.model, view, signer, master)
+        bundle = open_model(arguments.model, view, signer, master, arguments.manifest)
     except Untrusted as error:
         say(event_text(time.time(), "model-refused", why=str(error)[:500], seconds=round(time.monotonic() - began, 3)))
         say(f"the encrypted model is refused: {error}")
         return None
     tensors = sum(each.tensors for each in bundle.files)
     say(event_text(time.time(), "model-opened", signer=signer.kid, key=arguments.signer[0] if arguments.signer else "",
-                   files=len(bundle.files), tensors=tensors, algorithm=master.algorithm,
+                   manifest=arguments.manifest, files=len(bundle.files), tensors=tensors, algorithm=master.algorithm,
                    seconds=round(time.monotonic() - began, 3)))
     packed = bundle.pack()
     wipe(bundle.keys)

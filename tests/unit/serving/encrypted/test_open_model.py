@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import pytest
 from tests.fakes.host import FakeHost
 from tests.unit.models.encryption.make import Owner, copy_clear, plain_file, plain_model
 from vmtool.models.workers import sign_manifest
-from vmtool.serving.cryptotensors.errors import Untrusted
+from vmtool.serving.cryptotensors.errors import OtherModel, Untrusted
 from vmtool.serving.cryptotensors.jwk import key_text
 from vmtool.serving.encrypted.bundle import Bundle, unpack
 from vmtool.serving.encrypted.open_model import open_model
@@ -48,6 +49,18 @@ def test_a_model_as_its_owner_made_it_is_opened(owner: Owner, model: Path, plain
     assert (len(bundle.keys), bundle.directory) == (5 * 32, model)
     assert os.listdir(bundle.view) == ["config.json"]
     assert (bundle.view / "config.json").read_bytes() == (plain / "config.json").read_bytes()
+
+
+def test_another_model_of_the_same_owner_is_refused_where_one_is_named(owner: Owner, model: Path,
+                                                                       tmp_path: Path) -> None:
+    def named(digest: str) -> Bundle:
+        view = tmp_path / digest
+        view.mkdir()
+        return open_model(model, view, owner.signer, owner.master, digest)
+
+    assert named(hashlib.sha256((model / MANIFEST).read_bytes()).hexdigest()).files
+    with pytest.raises(OtherModel, match="another model of the same owner"):
+        named("0" * 64)
 
 
 def test_a_model_on_a_disk_of_its_own_is_opened(owner: Owner, model: Path) -> None:
