@@ -117,5 +117,5 @@ def _unproven(wrong: list[Claim], tee: str, said: Claim, ignored: Sequence[str])
     beside = f"; ignored there: {'; '.join(map(str, ignored))[:300]}" if ignored else ""
     place = f"the state directory's {COLLATERAL}/"
     missing = f"what may be missing is {NEEDS[tee]}: a file in {place}" if tee in NEEDS else (
-        "vmtool has no root of its maker: vmtool attest evidence asks, vmtool attest verify --roots DIR verifies")
+        "no root of its maker is in vmtool: attest evidence asks for it, and attest verify --roots verifies it")
     return replace(said, evidence=f"{said.evidence}; its evidence was not verified: {why[:300]}; {missing}{beside}")
