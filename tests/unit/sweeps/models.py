@@ -6,9 +6,9 @@ from pathlib import Path
 
 from tests.fakes.machine import FakeMachine
 from tests.unit.sweeps.engine import Case
-from vmtool.models.encryption.facts import EncryptionFacts, SourceFile
+from vmtool.models.encryption.facts import EncryptionFacts
 from vmtool.models.encryption.plan_encrypt import plan_encrypt
-from vmtool.models.encryption.progress import SourceState
+from vmtool.models.encryption.progress import SourceFile, SourceState
 from vmtool.models.rewrap.facts import RewrapFacts, RewrapFile
 from vmtool.models.rewrap.plan_rewrap import plan_rewrap
 from vmtool.paths import State

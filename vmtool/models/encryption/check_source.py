@@ -7,7 +7,8 @@ from pathlib import Path
 
 from vmtool.errors import shell_word
 from vmtool.findings import Finding, host_lacks, wrong_input
-from vmtool.models.encryption.facts import EncryptionFacts, SourceFile
+from vmtool.models.encryption.facts import EncryptionFacts
+from vmtool.models.encryption.progress import SourceFile
 from vmtool.serving.cryptotensors.manifest import FILE, WEIGHTS, is_clear
 
 # What a model's directory has in such a cache.
@@ -32,9 +33,13 @@ def check_source(facts: EncryptionFacts, source: Path, target: Path) -> Iterator
                           "convert the model: AutoModel.from_pretrained(...).save_pretrained(DIR)")
     for each in facts.files:
         yield from _check_file(source / each.name, each)
+    if facts.other:
+        yield wrong_input("model.other", f"{target}: has a signed model already, which is not that of {source}: "
+                          f"{facts.other}", f"choose another directory, or remove it: rm -r {shell_word(target)}")
+        return
     for name in facts.foreign:
         yield wrong_input("model.target", f"{target / name}: is not of this model", "choose another directory")
-    size = sum(each.state.size for each in facts.files if each.state and not each.done)
+    size = sum(each.state.size for each in facts.files if each.state and not each.done and not facts.signed)
     if facts.free is not None and size > facts.free:
         yield host_lacks("model.space", f"{target}: {size >> 20} MiB are to come, and {facts.free >> 20} MiB are free")
 

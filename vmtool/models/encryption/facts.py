@@ -6,35 +6,17 @@ import os
 import stat
 from pathlib import Path
 
-from vmtool.errors import Refused
 from vmtool.facts.memory import read_disk
-from vmtool.foreign import read_regular
 from vmtool.frozen import dataclass
+from vmtool.host.files import TEMPORARY
 from vmtool.machine import Reader
-from vmtool.models.encryption.progress import Done, SourceState, read_done
+from vmtool.models.encryption.progress import Done, SourceFile, SourceState, done_path, new_path, read_done
+from vmtool.models.encryption.source_facts import difference
 from vmtool.serving.cryptotensors.errors import Untrusted
 from vmtool.serving.cryptotensors.files import names_in
 from vmtool.serving.cryptotensors.jwk import MasterKey, Signer
-from vmtool.serving.cryptotensors.manifest import MAX_MANIFEST, NAME, foreign_names, read_manifest
+from vmtool.serving.cryptotensors.manifest import NAME, foreign_names
 from vmtool.serving.cryptotensors.reader import opened
-
-
-@dataclass(frozen=True)
-class SourceFile:
-    """A file of the model.
-
-    Args:
-        path: where its bytes are: what a link of the Hugging Face cache points to.
-        outside: a link that leads out of the model's own cache or directory.
-        done: what was made of it, if that is still there.
-    """
-
-    name: str
-    path: Path
-    regular: bool
-    outside: bool
-    state: SourceState | None
-    done: Done | None
 
 
 @dataclass(frozen=True)
@@ -44,17 +26,20 @@ class EncryptionFacts:
     Args:
         files: of the source, in the order of their names; None when it is no directory.
         foreign: names in the target that are neither the model's nor vmtool's.
-        whole: the target has a manifest that the signer signed, it names the files that are there, and the key opens
-            them.
+        signed: the target has a manifest, so what is in it is done.
         free: bytes free where the target comes.
         overlaps: one directory is the other, or in it: what is encrypted would take the place of its source.
+        other: how the signed model is another one than the source's, and in which file.
+        leftover: what an end after the signature left beside the files.
     """
 
     files: tuple[SourceFile, ...] | None
     foreign: tuple[str, ...]
-    whole: bool
+    signed: bool
     free: int | None
     overlaps: bool = False
+    other: str = ""
+    leftover: tuple[str, ...] = ()
 
 
 def read_encryption(reader: Reader, source: Path, target: Path, master: MasterKey, signer: Signer) -> EncryptionFacts:
@@ -65,9 +50,19 @@ def read_encryption(reader: Reader, source: Path, target: Path, master: MasterKe
         return EncryptionFacts(None, (), False, None)
     files = tuple(_file(source, name, target, master, signer) for name in names if name != NAME)
     there = foreign_names(target, (each.name for each in files)) if target.is_dir() else []
-    foreign = tuple(name for name in there if not name.endswith((".vmtool-done", ".vmtool-new")))
-    return EncryptionFacts(files, foreign, _whole(target, {each.name for each in files}, master, signer),
-                           read_disk(reader, str(target)).free, _overlap(source, target))
+    leftover = tuple(name for name in there if _is_left(name, files))
+    signed, overlaps = os.path.lexists(target / NAME), _overlap(source, target)
+    other = difference(target, files, master, signer) if signed and not overlaps else ""
+    return EncryptionFacts(files, tuple(name for name in there if name not in leftover), signed,
+                           read_disk(reader, str(target)).free, overlaps, other, leftover)
+
+
+def _is_left(name: str, files: tuple[SourceFile, ...]) -> bool:
+    """Whether an encryption of this model that ended somewhere left it: notes, and what was being written."""
+    notes = {done_path(Path(each.name)).name for each in files}
+    written = TEMPORARY.fullmatch(name)
+    return name in notes or name in {new_path(Path(each.name)).name for each in files} or bool(
+        written and written[1] in {NAME, *notes})
 
 
 def _overlap(source: Path, target: Path) -> bool:
@@ -100,14 +95,4 @@ def _opens(path: Path, master: MasterKey, signer: Signer) -> bool:
             file.open_keys(master)
         return True
     except (Untrusted, OSError):
-        return False
-
-
-def _whole(target: Path, names: set[str], master: MasterKey, signer: Signer) -> bool:
-    try:
-        manifest = read_manifest(read_regular(target / NAME, MAX_MANIFEST), signer)
-        return {each.name for each in manifest.files} == names and all(
-            os.lstat(target / each.name).st_size == each.size and (
-                not each.encrypted or _opens(target / each.name, master, signer)) for each in manifest.files)
-    except (OSError, ValueError, Refused):
         return False

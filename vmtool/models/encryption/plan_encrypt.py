@@ -11,14 +11,19 @@ from pathlib import Path
 from vmtool import plan as p
 from vmtool.findings import refuse
 from vmtool.models.encryption.check_source import check_source
-from vmtool.models.encryption.facts import EncryptionFacts, SourceFile
-from vmtool.models.encryption.progress import new_path
+from vmtool.models.encryption.facts import EncryptionFacts
+from vmtool.models.encryption.progress import SourceFile, new_path
+from vmtool.models.encryption.source_facts import SAMPLES
 from vmtool.models.plan_copy import DEADLINE, plan_copy
 from vmtool.models.plan_model import work_dir
 from vmtool.models.workers import encrypt_file, sign_manifest
 from vmtool.paths import State
 from vmtool.serving.cryptotensors.jwk import MasterKey, Signer
 from vmtool.serving.cryptotensors.manifest import WEIGHTS
+
+# What was compared, and no more.
+_KEPT = ("{target} is signed, the key opens it, and it is as the source in what was compared: the files in clear, "
+         f"names and shapes of tensors, up to {SAMPLES} pieces of each file of weights")
 
 
 def plan_encrypt(state: State, facts: EncryptionFacts, source: Path, target: Path, keys: tuple[Path, Path],
@@ -31,10 +36,12 @@ def plan_encrypt(state: State, facts: EncryptionFacts, source: Path, target: Pat
     Raises:
         Refused: the source cannot be encrypted, or something else is in the target.
     """
-    refuse(list(check_source(facts, source, target)), f"{source} was not encrypted", "correct what is named")
+    refuse(list(check_source(facts, source, target)), f"{source} was not encrypted")
     subject, directory = f"encrypted model {target}", work_dir(state, target, "encrypt")
-    if facts.whole:
-        return p.Plan(subject, directory, (p.Step("encrypt the model", skip=f"{target} is signed and whole"),))
+    if facts.signed:
+        left = (p.Step("remove the notes on the way", tuple(p.Remove(target / name) for name in facts.leftover)),)
+        return p.Plan(subject, directory, (
+            p.Step("encrypt the model", skip=_KEPT.format(target=target)), *(left if facts.leftover else ())))
     files = facts.files or ()
     first = p.Step(f"make {target}", (p.MakeDir(target, mode=0o755),))
     last = p.Step("sign the manifest", (

@@ -47,6 +47,24 @@ class Done:
     signer: str = ""
 
 
+@dataclass(frozen=True)
+class SourceFile:
+    """A file of the model.
+
+    Args:
+        path: where its bytes are: what a link of the Hugging Face cache points to.
+        outside: a link that leads out of the model's own cache or directory.
+        done: what was made of it, if that is still there.
+    """
+
+    name: str
+    path: Path
+    regular: bool
+    outside: bool
+    state: SourceState | None
+    done: Done | None
+
+
 def done_path(target: Path) -> Path:
     """Where the note beside a file is."""
     return target.with_name(f".{target.name}{SUFFIX}")

@@ -34,7 +34,7 @@ def plan_rewrap(state: State, facts: RewrapFacts, directory: Path, files: tuple[
     gone = (p.Step(f"remove {new}", (p.Remove(new),)),) if facts.leftover else ()
     if encrypted and all(each.rewrapped for each in encrypted) and keys[0].secret != keys[1].secret:
         return p.Plan(subject, work, (p.Step("wrap the keys", skip="the new key opens it already"), *gone))
-    refuse(list(check_rewrap(facts, directory, keys)), f"{directory} was not rewrapped", "correct what is named")
+    refuse(list(check_rewrap(facts, directory, keys)), f"{directory} was not rewrapped")
     made = (p.Step("wrap the keys", skip="done before"),) if facts.signed else _made(facts, directory, new, files)
     return p.Plan(subject, work, (
         *made, p.Step(f"put it into the place of {directory}", (p.run_worker(replace_model.Order(directory, new)),)),

@@ -19,8 +19,10 @@ from vmtool.findings import failing
 from vmtool.models.encryption import commands
 from vmtool.models.encryption.check_source import check_source
 from vmtool.models.encryption.facts import read_encryption
+from vmtool.models.encryption.keys import new_master
 from vmtool.models.encryption.plan_encrypt import plan_encrypt
 from vmtool.paths import State
+from vmtool.plan import Plan, Remove
 
 
 def run(*words: object) -> Result:
@@ -166,6 +168,84 @@ def test_what_is_done_stays_and_a_changed_source_is_done_again(owner: Owner, tmp
     assert skipped() == [f"encrypt {WEIGHTS}"]
     (source / WEIGHTS).touch()
     assert skipped() == []
+
+
+def encrypt(owner: Owner, source: Path, target: Path) -> Plan:
+    """What `vmtool model encrypt` would do."""
+    facts = read_encryption(Recorded({}), source, target, owner.master, owner.signer)
+    return plan_encrypt(State(target.parent / "s"), facts, source, target, (owner.key, owner.sign), owner.master,
+                        owner.signer)
+
+
+def retrained(source: Path, name: str = "head") -> None:
+    """Other weights, of the same names, shapes and time."""
+    before = (source / WEIGHTS).stat()
+    plain_file(source / WEIGHTS, {name: ("F32", [2], b"87654321")})
+    os.utime(source / WEIGHTS, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.parametrize(("change", "how"), [
+    (lambda one: (one / "config.json").write_text('{"architectures": ["QwenForCausalLMxx"]}'), "config.json: the"),
+    (lambda one: (one / "more.json").write_text("{}"), "more.json: only the source"),
+    (lambda one: (one / "config.json").unlink(), "config.json: only the encrypted model"),
+    (lambda one: plain_file(one / WEIGHTS, {"tail": ("F32", [2], b"12345678")}), f"{WEIGHTS}: the source was changed"),
+    (lambda one: retrained(one, "tail"), f"{WEIGHTS}: the source has other tensors"),
+    (lambda one: (one / WEIGHTS).touch(), f"{WEIGHTS}: the source was changed since"),
+    (retrained, f"{WEIGHTS}: the source has another tensor 'head'"),
+    (lambda one: flip(one.parent / "out" / "config.json", 3), "config.json: not the file that was signed"),
+    (lambda one: flip(one.parent / "out" / WEIGHTS, -1), f"{WEIGHTS}: its bytes were changed"),
+    (lambda one: flip(one.parent / "out" / "vmtool-manifest.json", 40), "vmtool-manifest.json: "),
+], ids=["clear", "one more", "one less", "in place", "tensors", "touched", "retrained", "made clear", "made",
+        "manifest"])
+def test_a_signed_model_is_kept_for_its_own_source_only(owner: Owner, tmp_path: Path, change: Callable[[Path], object],
+                                                        how: str) -> None:
+    source = plain_model(tmp_path / "m")
+    out = owner.model(source, tmp_path / "out")
+    assert [bool(step.skip) for step in encrypt(owner, source, out).steps] == [True]
+    change(source)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    with pytest.raises(Refused) as refused:
+        encrypt(owner, source, out)
+    assert how in refused.value.message and refused.value.hint.endswith(f"rm -r {out}")
+    assert before == {path.name: path.read_bytes() for path in out.iterdir()}
+
+
+def test_a_signed_model_of_another_key_is_not_overwritten(owner: Owner, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    source = plain_model(tmp_path / "m")
+    out = owner.model(source, tmp_path / "out")
+    with pytest.raises(Refused, match="not signed by"):
+        encrypt(Owner(tmp_path / "other"), source, out)
+    owner.master = new_master("aes256gcm")
+    with pytest.raises(Refused, match="the key does not open this file"):
+        encrypt(owner, source, out)
+
+
+def test_a_model_that_was_encrypted_before_is_kept_too(owner: Owner, tmp_path: Path) -> None:
+    """Taken over as it is, as of files by cryptotensors' own calls."""
+    source = owner.model(plain_model(tmp_path / "m"), tmp_path / "first")
+    (source / "vmtool-manifest.json").unlink()
+    out = owner.model(source, tmp_path / "out")
+    assert [bool(step.skip) for step in encrypt(owner, source, out).steps] == [True]
+    owner.encrypt(tmp_path / "m" / WEIGHTS, source / WEIGHTS)
+    os.utime(source / WEIGHTS, (1, 1))
+    (source / f".{WEIGHTS}.vmtool-done").unlink()
+    with pytest.raises(Refused, match="the source has another header"):
+        encrypt(owner, source, out)
+
+
+def test_an_end_right_after_the_signature_leaves_nothing_for_good(owner: Owner, tmp_path: Path) -> None:
+    source = plain_model(tmp_path / "m")
+    out = owner.model(source, tmp_path / "out")
+    left = [out / f".{WEIGHTS}.vmtool-done", out / ".vmtool-manifest.json.7fffffff.tmp",
+            out / "..config.json.vmtool-done.7fffffff.tmp"]
+    for path in left:
+        path.write_text("{}")
+    done, gone = encrypt(owner, source, out).steps
+    assert done.skip and {action.path for action in gone.actions if isinstance(action, Remove)} == set(left)
+    (out / ".mine.vmtool-done").write_text("somebody else's")
+    with pytest.raises(Refused, match="is not of this model"):
+        encrypt(owner, source, out)
 
 
 def test_no_key_is_in_the_plan(owner: Owner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
