@@ -22,7 +22,7 @@ from tests.lanes import niceness, rank
 if TYPE_CHECKING:
     from tests.schedule import Lanes
 
-# Where the environment forbids it, each of the thousand vmtools that tests start would compile all its modules anew.
+# Where the environment forbids it, each of the thousand vmtools that tests start would compile all its modules again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 

@@ -1,6 +1,6 @@
 """A state directory that outlives the tests, with the image and the canary model in it.
 
-It lies in the cache, since importing the image anew for each run would take most of the time. Everything else that a
+It lies in the cache, since importing the image again for each run would take most of the time. Everything else that a
 test makes, it must remove; `untouched` looks.
 """
 
@@ -83,7 +83,7 @@ def recover(tool: Vmtool) -> None:
     left = tool("recover", status=None)
     if not left.status:
         return
-    warnings.warn(f"{tool.state} is made anew: {left.err}", stacklevel=1)
+    warnings.warn(f"{tool.state} is made again: {left.err}", stacklevel=1)
     kill_containerd(tool)
     for point in reversed([line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]):
         if Path(point).is_relative_to(tool.state):

@@ -1,6 +1,6 @@
 """Guest images for real: built twice, grown, tampered with, booted, and killed at every journal record.
 
-The packages lie in the cache after the first run; every image is made anew in a directory of the test's own.
+The packages lie in the cache after the first run; every image is made again in a directory of the test's own.
 """
 
 from __future__ import annotations

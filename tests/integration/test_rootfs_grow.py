@@ -338,13 +338,13 @@ def test_a_hole_behind_the_file_system_is_one_again(tool: Vmtool, tree: Path, tm
     assert state_of(image) == before
 
 
-@pytest.mark.parametrize("how", ["made anew", "copied", "used"])
+@pytest.mark.parametrize("how", ["made again", "copied", "used"])
 def test_a_way_back_that_is_of_another_state_changes_nothing(tool: Vmtool, tree: Path, tmp_path: Path,
                                                              how: str) -> None:
     """Also when the file has the old one's inode number, and when a guest wrote to what was torn."""
     image = bare(tmp_path / "i.img", tree)
     grow_interrupted(image)
-    if how == "made anew":
+    if how == "made again":
         image.unlink()
         bare(image, tree)
     elif how == "copied":

@@ -44,7 +44,7 @@ def setup(checkout: Path, made: str, *options: str) -> str:
     inode = (checkout / ".venv" / "bin" / "python").stat().st_ino
     subprocess.run([checkout / "scripts" / "setup", *options], check=True, timeout=120, capture_output=True,
                    stdin=subprocess.DEVNULL)
-    assert (checkout / ".venv" / "bin" / "python").stat().st_ino == inode, "the venv was made anew"
+    assert (checkout / ".venv" / "bin" / "python").stat().st_ino == inode, "the venv was made again"
     text = (checkout / "calls").read_text()
     (checkout / "calls").unlink()
     return text

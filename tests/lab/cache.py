@@ -1,8 +1,8 @@
 """Parts of the lab that are slow to make, kept between sessions: named by what they are made from, and verified.
 
 A part lies in `VMTOOL_CACHE/lab/NAME-KEY/`: `content/`, and `seal.json` with the digest of the content. The key covers
-the recipe and the contents of the parts it is made from, so that a part made anew with other bytes (a newer kernel,
-say) makes everything above it anew. The digest is looked at once per process: a damaged part is made again, not used.
+the recipe and the contents of the parts it is made from, so that a part made again with other bytes (a newer kernel,
+say) makes everything above it again. The digest is looked at once per process: a damaged part is made again, not used.
 """
 
 from __future__ import annotations

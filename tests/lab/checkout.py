@@ -1,4 +1,4 @@
-"""The checkout as it goes into a guest at each start: no disk is made anew for a changed line.
+"""The checkout as it goes into a guest at each start: no disk is made again for a changed line.
 
 The modules are compiled here, since an emulated machine takes seconds for it; the guest's interpreter is of the same
 minor version, and checks each against its source.

@@ -16,7 +16,7 @@ HINTS = collect()
 # Options in hints that are another program's.
 FOREIGN = {"--runtime-config-path", "--detailed", "--sort", "--target", "--now", "--format"}
 # Words after "vmtool" in a sentence about it.
-PROSE = {"anew", "as", "built", "itself", "knows", "runs", "bound"}
+PROSE = {"again", "as", "built", "itself", "knows", "runs", "bound"}
 STOP = re.compile(r"[;,()`|]| > | then\b|:(?=\s|$)")
 
 

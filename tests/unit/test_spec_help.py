@@ -141,7 +141,7 @@ def test_each_example_is_read_valid_and_planned(handler: str, tmp_path: Path) ->
 def test_the_schema_is_shipped() -> None:
     if os.environ.get("VMTOOL_WRITE_GOLDEN"):
         SCHEMA.write_text(schema_text())
-    assert SCHEMA.read_text() == schema_text(), "VMTOOL_WRITE_GOLDEN=1 writes it anew"
+    assert SCHEMA.read_text() == schema_text(), "VMTOOL_WRITE_GOLDEN=1 writes it again"
     assert ask("schema") == schema_text()
     assert isinstance(validator(), jsonschema.Draft202012Validator)
 

@@ -77,5 +77,5 @@ def read_roots(reader: Reader, directory: Path | None) -> Roots:
                                     if hashlib.sha256(data).hexdigest() != DIGESTS.get(name)]
     if changed:
         raise VmtoolError(f"{where}: changed since vmtool was installed: {', '.join(changed)}",
-                          hint="install vmtool anew")
+                          hint="install vmtool again")
     return Roots(files)

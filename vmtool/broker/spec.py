@@ -85,7 +85,7 @@ class BrokerSpec(Strict):
         api_version: of the file
         kind: of the file
         listen: address and port; beyond this machine only with tls
-        tls: the broker's certificate: source files with certificate and key; or ca, one of vmtool's own CA, anew at
+        tls: the broker's certificate: source files with certificate and key; or ca, a new one of vmtool's own CA at
             each start and each day, for names and the address
         audit: file that gets a line for each decision; it is only ever appended to; e.g. `./audit.jsonl`
         roots: directory with roots of trust; those that come with vmtool when left out

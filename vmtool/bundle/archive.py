@@ -1,6 +1,6 @@
 """The tar of a bundle: plain files in ustar's one form, so that the same members are the same bytes.
 
-Whoever reads one makes each header anew and compares: what a header could say beside name and size (links, devices,
+Whoever reads one makes each header again and compares: what a header could say beside name and size (links, devices,
 owners, times, GNU's and POSIX' extensions) is not parsed, but refused.
 """
 

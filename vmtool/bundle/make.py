@@ -54,7 +54,7 @@ def make_bundle(state: State, instance: Instance, observed: ObservingReader, der
 def _refuse_leaks(name: str, secrets: Mapping[str, bytes], members: Mapping[str, bytes]) -> None:
     if leaks := find_leaks(secrets, members):
         raise VmtoolError(f"{name}: no bundle was made, since a secret would be in it",
-                          details=[*leaks, "what an earlier vmtool put there is written anew by the next start"],
+                          details=[*leaks, "what an earlier vmtool put there is written again by the next start"],
                           hint=f"vmtool stop {name}, then: vmtool start {name}")
 
 

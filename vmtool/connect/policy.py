@@ -25,7 +25,7 @@ class Policy(Strict):
             its connection; e.g. `true`
         max_age: seconds after which a verification no longer counts; a new one is made before; e.g. `300`
         roots: directory with roots of trust that are trusted instead of vmtool's own; e.g. `./roots`
-        collateral: certificates, revocation lists and Intel's collateral; read anew for each verification; e.g.
+        collateral: certificates, revocation lists and Intel's collateral; read again for each verification; e.g.
             `[vcek.der]`
         ca: PEM file with the CA of the server's certificate, which must then be valid for its name as well; e.g.
             `./vmtool-ca.pem`

@@ -30,7 +30,7 @@ class Checker:
     """Verifies a server once.
 
     Args:
-        trusted: reads roots and collateral, anew each time.
+        trusted: reads roots and collateral, newly at each call.
     """
 
     place: Place

@@ -130,7 +130,7 @@ def hand_over(endpoint: Endpoint, name: str, key: Path, fifos: Path, place: str 
     argv = exec_argv(endpoint, "vmtool-key" if place == KEY else "vmtool-model-key", fifos, name,
                      "python3", "-P", "-m", "vmtool.serving.receive_keys", place)
     return Run(argv, stdin=key, deadline=60.0, hint="when the log says that an image of an older vmtool runs, build or "
-               f"import it anew; else: vmtool logs {name}")
+               f"import it again; else: vmtool logs {name}")
 
 
 def removal(endpoint: Endpoint, name: str, mark: LeaseMark) -> tuple[Action, ...]:

@@ -71,7 +71,7 @@ def read_containerd(reader: Reader, address: str = ADDRESS) -> ContainerdFacts:
 
 
 def imports_by_daemon(reader: Reader) -> bool:
-    """Whether `ctr images import` lets the daemon import, unless it is told otherwise: the option came with 1.7."""
+    """Whether `ctr images import` lets the daemon import, unless an option says otherwise: the option came with 1.7."""
     version = read_version(reader, reader.which("ctr"), r"ctr \S+ v?(\d+\.\d+)") or "0.0"
     return tuple(map(int, version.split("."))) >= (1, 7)
 

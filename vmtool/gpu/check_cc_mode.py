@@ -1,11 +1,11 @@
-"""Reasons not to set a confidential-computing mode, and not to call GPUs production's."""
+"""Reasons not to set a confidential-computing mode."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from vmtool.findings import Finding, host_lacks, wrong_input
-from vmtool.gpu.cc_mode import INSTALL, CcState, has_ppcie
+from vmtool.gpu.cc_mode import CcState, has_ppcie
 from vmtool.gpu.device_types import has_cc_mode, kind_of
 from vmtool.gpu.facts import GpuFacts
 from vmtool.gpu.pci import PciDevice
@@ -32,12 +32,3 @@ def check_cc(facts: GpuFacts, states: Sequence[CcState], mode: str, chosen: Sequ
         findings += [host_lacks("gpu.in-use", f"{device.bdf} is used by {holder.command} (pid {holder.pid})",
                                 f"kill {holder.pid}") for holder in facts.holders_of(device)]
     return findings
-
-
-def check_production(states: Iterable[CcState]) -> list[Finding]:
-    """Why these GPUs are not for production: devtools passes plain attestation and leaves the guest open."""
-    found = [wrong_input("gpu.cc.mode", f"{one.bdf} is in mode {one.mode}, which is not confidential",
-                         "vmtool gpu cc-mode set on")
-             for one in states if one.verdict == "checked" and one.mode not in ("on", "ppcie")]
-    return found + [host_lacks("gpu.cc.not-checked", f"{one.bdf}: whether it is confidential was not checked: "
-                               f"{one.why}", INSTALL) for one in states if one.verdict == "not-checked"]

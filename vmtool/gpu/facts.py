@@ -1,4 +1,4 @@
-"""Everything that binding and releasing must know, read anew for each decision."""
+"""Everything that binding and releasing must know, read again for each decision."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PCI devices as /sys/bus/pci shows them (Documentation/ABI/testing/sysfs-bus-pci), read anew at each call.
+"""PCI devices as /sys/bus/pci shows them (Documentation/ABI/testing/sysfs-bus-pci), read again at each call.
 
 Plain files and not udev's database: libudev caches an attribute for the life of its device object, and what a bind
 must know is the driver link of this very moment.

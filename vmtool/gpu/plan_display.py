@@ -49,12 +49,12 @@ def plan_framebuffers(framebuffers: Sequence[Framebuffer], again: Sequence[str],
     on = WriteSysfs(tuple((f"{PLATFORM}/drivers/{each.driver}/bind", each.device) for each in bound),
                     tuple((each.directory, "") for each in bound), marks, may_fail=True)
     rescan = WriteSysfs(RESCAN, marks=marks)
-    anew: list[Action] = [
+    found_again: list[Action] = [
         WriteSysfs(tuple((f"{DEVICES}/{bdf}/remove", "1") for bdf in again), marks=marks), rescan,
         # Without the one that it has now had none, so none may take it.
         ExpectDriver(tuple((f"{DEVICES}/{bdf}", "") for bdf in again), marks)] if again else []
     names = ", ".join(each.bdf for each in framebuffers)
-    return Step(f"take the firmware's framebuffer off {names}", (*([off] if bound else []), *anew),
+    return Step(f"take the firmware's framebuffer off {names}", (*([off] if bound else []), *found_again),
                 undo=(*([rescan] if again else []), *([on] if bound else [])))
 
 

@@ -28,7 +28,7 @@ class DeviceRequest:
         group: take the other accelerators of an IOMMU group along.
         others: foreign group members or functions that may be taken along.
         boot_vga: the console's display may be taken.
-        stop_services: the known services that hold a device may be stopped meanwhile.
+        stop_services: the known services that hold a device may be stopped for that time.
         owner: the instance that they are for, such as "instance chat".
         deadline: seconds that the kernel has for each step.
     """

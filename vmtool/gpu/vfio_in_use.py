@@ -1,4 +1,4 @@
-"""Whether a machine still has devices of VFIO open: told by their nodes, also when no process can be seen to have them.
+"""Whether a machine still has devices of VFIO open: by their nodes, also when no process can be seen to have them.
 
 A QEMU that ends can be out of the process table while the kernel still unpins its guest's memory.
 """

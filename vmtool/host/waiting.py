@@ -50,7 +50,7 @@ class Job:
     """A program that goes on when this one ends: its output is in a file of its own.
 
     Args:
-        log: written anew.
+        log: replaced.
     """
 
     def __init__(self, argv: Sequence[str], log: Path) -> None:

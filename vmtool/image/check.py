@@ -62,7 +62,7 @@ def check_names(record: ImportedImage, digests: Mapping[str, str], known: Iterab
 
     Args:
         digests: what the archive has under each name; recorded: what vmtool put there under the record's own names.
-        archive: to be imported; None for a build, which makes its own image anew.
+        archive: to be imported; None for a build, which makes its own image again.
 
     Raises:
         Refused: a name is taken.
@@ -80,14 +80,14 @@ def check_names(record: ImportedImage, digests: Mapping[str, str], known: Iterab
 def check_image(image: PinnedImage) -> Iterator[Finding]:
     """Reasons not to start anything from an image."""
     recipe = image.reference.rpartition("/")[2].partition(":")[0]
-    anew = f"vmtool image build {recipe}, or: vmtool image import ARCHIVE"
+    again = f"vmtool image build {recipe}, or: vmtool image import ARCHIVE"
     if not image.digest:
-        yield host_lacks("image.absent", f"there is no image {image.reference}", anew, PLACE)
+        yield host_lacks("image.absent", f"there is no image {image.reference}", again, PLACE)
     elif image.recorded and image.recorded != image.digest:
         yield host_lacks("image.moved", f"{image.reference} points to {image.digest}, but vmtool put {image.recorded} "
-                         "there: something else moved the name", anew, PLACE)
+                         "there: something else moved the name", again, PLACE)
     elif image.problem:
-        yield host_lacks("image.damaged", f"{image.reference}: {image.problem}", anew, PLACE)
+        yield host_lacks("image.damaged", f"{image.reference}: {image.problem}", again, PLACE)
     if image.requested and image.digest and image.requested != image.digest:
         yield wrong_input("image.digest", f"{image.reference} is {image.digest}, not {image.requested}",
                           "vmtool image list", PLACE)

@@ -47,7 +47,7 @@ def image_command() -> None:
 @image_command.command("build")
 @click.argument("recipe")
 @click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
-@click.option("--no-cache", is_flag=True, help="Make everything anew, also with the same input.")
+@click.option("--no-cache", is_flag=True, help="Make everything again, also with the same input.")
 @click.option("--upstream-digest", default="", metavar="sha256:...", help="Of a recipe's upstream image.")
 @click.pass_obj
 def build(state: State, recipe: str, dry_run: bool, no_cache: bool, upstream_digest: str) -> None:

@@ -1,4 +1,4 @@
-"""recipe.yaml: what an image is made of, read strictly, and the digest that shows when it must be built anew."""
+"""recipe.yaml: what an image is made of, read strictly, and the digest that shows when it must be built again."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def _base(reader: Reader, record: InstanceRecord) -> Iterator[Claim]:
     text = reader.text(source) if record.details["base_installed"] == "True" else None
     same = text is not None and hashlib.sha256(text.encode()).hexdigest() == digest
     yield Claim("configuration.base", "proven" if same else "not-checked", f"{source} sha256:{digest}"
-                + (", which is another file by now" if text is not None and not same else ""))
+                + (", which has changed since then" if text is not None and not same else ""))
 
 
 def _image(reader: Reader, settings: Mapping[str, Any], argv: tuple[str, ...], commandline: str, *,

@@ -77,7 +77,7 @@ def read_launch(reader: DeviceReader, state: State, spec: Spec, timeout: float |
 
 
 def read_file_problems(reader: Reader, vllm: Vllm) -> dict[str, str]:
-    """Key of `spec.vllm` -> what is wrong with the file that it names; a line of keys is told by its number alone."""
+    """Key of `spec.vllm` -> what is wrong with the file that it names; a line of keys is named by its number alone."""
     found = {f"files.{name}": f"{path} {why}" for name, path in vllm.files.items()
              if (why := unreadable_file(reader, str(path)))}
     if vllm.api_key_file:

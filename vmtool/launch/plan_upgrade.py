@@ -41,7 +41,7 @@ def plan_upgrade(launch: Launch, host: HostFacts, old: Instance, running: Spec, 
     cured = all(item.id.startswith(("upgrade.", "gpu.")) for item in found)
     refuse(sorted(found, key=lambda item: item.fault == "host"), f"{launch.name} cannot be upgraded without a gap",
            f"with a gap of {gap(old)}: vmtool stop {launch.name} && {typed}" if cured else
-           f"mend what is listed, then look again with: {typed} --dry-run")
+           f"correct what is listed, then look again with: {typed} --dry-run")
     steps = tuple(launch_steps(launch))
     seconds = drain or launch.body.timeouts.drain or DRAIN
     return Plan(launch.owner, launch.directory, (*steps, *closing_steps(launch, old, steps, seconds)), slot=launch.slot)

@@ -45,4 +45,4 @@ def address_of(text: str) -> Address:
                        str(inside["name"]), str(inside["mac"]), str(ports[-1]))
     except (ValueError, KeyError, TypeError, IndexError, StopIteration, AttributeError) as error:
         raise VmtoolError(f"not the result of a CNI plugin: {text[:200]!r}",
-                          hint="attach it anew with `vmtool net reset`, or remove and start the instance") from error
+                          hint="attach it again with `vmtool net reset`, or remove and start the instance") from error

@@ -108,7 +108,7 @@ def check(state: State, name: str, as_json: bool) -> None:
 @click.argument("name")
 @click.pass_obj
 def reset(state: State, name: str) -> None:
-    """Detach and attach a network's own namespace anew; also mends it after a reboot."""
+    """Detach and attach a network's own namespace again; also repairs it after a reboot."""
     directory = state.network(name)
 
     def make() -> Plan:
@@ -134,7 +134,7 @@ def delete(state: State, name: str) -> None:
         refuse_used(network, [item for item in facts.attached if item.network == name], "removed")
         if not has_undo(directory):
             raise VmtoolError(f"the journal of the network {name} is lost, so its undo is not known",
-                              hint=f"vmtool net reset {name} writes it anew; then delete it")
+                              hint=f"vmtool net reset {name} writes it again; then delete it")
     elif not has_undo(directory):
         require_gone(state, name, f"there is no network {name!r} on record")
         if not directory.is_dir():

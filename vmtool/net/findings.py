@@ -86,7 +86,7 @@ def _rule_findings(facts: NetworkFacts, attachment: Attachment, ip: str, hint: s
 def _undo_command(attachment: Attachment) -> str:
     if attachment.owner.startswith("instance "):
         name = attachment.owner.removeprefix("instance ")
-        return f"vmtool rm {name}, then run it anew"
+        return f"vmtool rm {name}, then run it again"
     return f"vmtool net reset {attachment.network}"
 
 

@@ -1,4 +1,4 @@
-"""A network that is there, looked at and attached anew."""
+"""A network that is there, looked at and attached again."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from vmtool.paths import State
 
 def plan_reset(state: State, facts: NetworkFacts, network: Network, attached: Sequence[Attachment],
                ) -> tuple[p.Step, ...]:
-    """DEL and ADD anew, also after a reboot: what is gone is made, what is stale is collected.
+    """DEL and ADD again, also after a reboot: what is gone is made, what is stale is collected.
 
     Only for a network that no instance uses: the undo of the whole is that of `vmtool net add`. It is one step,
     so that the journal knows the whole undo before the first action. What says which ports are published is
-    never removed, only written anew: a reset that is killed half-way would else be mended without them.
+    never removed, only written again: a reset that is killed half-way would else be mended without them.
     """
     made = network_step(state, facts, network, "")
     attaching = [plan_attach(state, facts, network, container_id=item.container_id, netns_name=item.netns,
@@ -32,7 +32,7 @@ def plan_reset(state: State, facts: NetworkFacts, network: Network, attached: Se
     undo = [action for step in attaching for action in step.undo]
     registered = [p.Remove(registered_path(state, network.name, item.container_id)) for item in attached]
     detach = [action for action in undo if action not in registered]
-    return (p.Step(f"attach the network {network.name} anew, and collect {len(stale)} stale leases",
+    return (p.Step(f"attach the network {network.name} again, and collect {len(stale)} stale leases",
                    (*detach, *stale, *made.actions, *(action for step in attaching for action in step.actions)),
                    (*undo, *made.undo), replaces_previous=True),)
 

@@ -95,7 +95,7 @@ def _object(host: Host, path: Path) -> dict[str, Any]:
     try:
         values = parse_json(host.read(path))
     except (OSError, ValueError) as error:
-        raise VmtoolError(f"{path} cannot be read: {error}", hint="vmtool net reset NAME writes it anew") from error
+        raise VmtoolError(f"{path} cannot be read: {error}", hint="vmtool net reset NAME writes it again") from error
     if not isinstance(values, dict):
         raise VmtoolError(f"{path} is not a JSON object")
     return values

@@ -115,7 +115,7 @@ def general_name(name: str) -> x509.GeneralName:
 
 
 def _is_there(host: Host, path: Path) -> bool:
-    """By reading it: what cannot be read is never made anew."""
+    """By reading it: what cannot be read is never made again."""
     try:
         host.read(path)
     except FileNotFoundError:

@@ -56,7 +56,7 @@ def export(state: State) -> None:
 @click.option("--force", is_flag=True, help="Also when most of its time is still to come.")
 @click.pass_obj
 def renew_command(state: State, names: tuple[str, ...], force: bool) -> None:
-    """Renew the certificates of endpoints that run, before they end; of yours, take the file anew. No connection ends.
+    """Renew the certificates of endpoints that run, before they end; of yours, take the file again. No connection ends.
     Made for a timer: without NAMES all that are due."""
     failed: list[str] = []
     found = [read_instance(state, name) for name in names] if names else _with_tls(state)

@@ -29,7 +29,7 @@ def decide(now: float, seen: Seen, memory: Memory, *, free: bool = True) -> Deci
     if seen.state == "half-upgraded":
         return _half_upgraded(now, memory)
     if seen.state == "starting":
-        # Of a person's start the promise is made anew when it succeeds, and not before.
+        # Of a person's start the promise is made again when it succeeds, and not before.
         return (memory if seen.ours else Memory()), ()
     if seen.state == "running":
         return _running(now, seen, memory)
@@ -73,7 +73,7 @@ def _next(now: float, seen: Seen, memory: Memory, note: Act | None) -> Decision:
         return memory, notes
     if memory.tries >= seen.policy.limit:
         return replace(memory, given_up=True), (*notes, Act(
-            "note", "given-up", f"{memory.tries} starts in a row did not last: vmtool start once it is mended"))
+            "note", "given-up", f"{memory.tries} starts in a row did not last: vmtool start once it is repaired"))
     return replace(memory, next_try=now + seen.policy.wait(memory.tries)), notes
 
 

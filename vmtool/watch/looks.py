@@ -83,7 +83,7 @@ def _again(seen: Seen, memory: Memory, why: str) -> Decision:
     if seen.policy.policy == "no":
         return memory, ()
     if memory.tries >= seen.policy.limit:
-        return once(memory, "given-up", f"{why}; {memory.tries} starts in a row did not mend it")
+        return once(memory, "given-up", f"{why}; {memory.tries} starts in a row did not repair it")
     return memory, (Act("restart", "restart", why),)
 
 

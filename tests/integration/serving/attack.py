@@ -1,4 +1,4 @@
-"""Holds idle connections and sends headers without end, until it is told to end; what is closed is opened anew.
+"""Holds idle connections and sends headers without end, until it is told to end; what is closed is opened again.
 
     python -m tests.integration.serving.attack PORT IDLE ENDLESS
 

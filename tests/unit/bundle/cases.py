@@ -121,7 +121,7 @@ def reasons(data: bytes, asked: Request) -> str:
 
 
 def forged(data: bytes, change: Callable[[dict[str, bytes]], Any]) -> bytes:
-    """The bundle with its members changed by somebody who knows how to make the digests anew."""
+    """The bundle with its members changed by somebody who knows how to make the digests again."""
     members = unpack(data)
     del members[DIGESTS]
     change(members)

@@ -78,7 +78,7 @@ def test_only_plain_names(name: str) -> None:
 
 
 def checked(block: bytes) -> bytes:
-    """The header with its checksum made anew."""
+    """The header with its checksum made again."""
     total = sum(block[:148]) + 8 * 32 + sum(block[156:])
     return block[:148] + f"{total:06o}\0 ".encode() + block[156:]
 

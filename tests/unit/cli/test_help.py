@@ -1,7 +1,7 @@
 """The words of the command line: `--help` of every command and group, held in golden files.
 
 A change of a command, an option or a text shows here as a difference of tests/golden/cli/help. To write the files
-anew: `VMTOOL_WRITE_GOLDEN=1 python -m pytest tests/unit/cli`, then look at the difference.
+again: `VMTOOL_WRITE_GOLDEN=1 python -m pytest tests/unit/cli`, then look at the difference.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Every `--json` document, on recorded hosts, byte for byte: programs read them.
 
-To write the files of tests/golden/cli/json anew: `VMTOOL_WRITE_GOLDEN=1 python -m pytest tests/unit/cli`, then look at
+To write the files of tests/golden/cli/json again: `VMTOOL_WRITE_GOLDEN=1 python -m pytest tests/unit/cli`, then look at
 the difference. What differs from run to run (paths, seconds, times) is replaced; what a unit test cannot do is done
 beforehand: a guest's console, an answer of a model, a plugin's look at its network.
 """

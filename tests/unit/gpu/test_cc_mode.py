@@ -11,7 +11,7 @@ from tests.unit.gpu.cases import H100, IDLE
 from tests.unit.gpu.conftest import Boot
 from vmtool.errors import NotReady, Refused
 from vmtool.gpu.cc_mode import INSTALL, CcState, has_ppcie, parse, read_cc
-from vmtool.gpu.check_cc_mode import check_cc, check_production
+from vmtool.gpu.check_cc_mode import check_cc
 from vmtool.gpu.commands.cc_mode import chosen
 from vmtool.gpu.device_types import has_cc_mode, kind_of, type_of
 from vmtool.gpu.facts import GpuFacts, read_gpu
@@ -133,16 +133,6 @@ def test_a_missing_tool_is_known_by_its_state_and_not_by_its_words(boot: Boot, s
         [finding] = [item for item in check_cc(facts, [one], "on", [device]) if item.id == "gpu.cc.not-checked"]
         assert finding.hint == hint
         assert "hint" not in one.as_json()
-
-
-@pytest.mark.parametrize("mode, count", [("on", 0), ("ppcie", 0), ("devtools", 1), ("off", 1)])
-def test_production_wants_a_mode_that_is_confidential(mode: str, count: int) -> None:
-    assert len(check_production([CcState(H100[0], "nvidia-h100", "checked", mode, mode)])) == count
-
-
-def test_production_does_not_take_silence_for_an_answer() -> None:
-    [problem] = check_production([CcState(H100[0], "nvidia-h100", "not-checked", why="no tool")])
-    assert problem.fault == "host"
 
 
 def test_a_setting_belongs_to_the_device_above_it() -> None:

@@ -107,7 +107,7 @@ def test_what_others_have_is_not_cleared(boot: Boot, state: State) -> None:
 
 
 def test_a_record_of_an_older_vmtool_counts_as_the_claimants(boot: Boot, state: State) -> None:
-    """It has no owner in it; then the launch binds anew, which is right whether or not clearing frees the device."""
+    """It has no owner in it; then the launch binds again, which is right whether or not clearing frees the device."""
     kernel = boot("hgx-h100", **IDLE)
     do_claim(kernel, state, H100[0])
     file = records(state) / H100[0]

@@ -107,7 +107,7 @@ def test_the_way_back_of_an_instances_attachment_is_the_instances(host: Host) ->
     facts = dataclasses.replace(host("ours"), netns=())
     guest = dataclasses.replace(facts.attached[0], owner="instance box")
     found = next(iter(attachment_findings(facts, guest, WHOLE)))
-    assert (found.level, found.hint) == ("fail", "vmtool rm box, then run it anew")
+    assert (found.level, found.hint) == ("fail", "vmtool rm box, then run it again")
 
 
 def test_a_look_inside(host: Host) -> None:

@@ -161,7 +161,7 @@ def interrupted(state: State) -> FakeMachine:
 def bring_back(state: State, machine: FakeMachine) -> Plan:
     """As `vmtool.rootfs.commands.shared.bring_back` makes it."""
     back = plan_back(IMAGE)
-    return Plan("way back of m.img", work(state), (Step("bring the image back", back, undo=back, waits_only=True),))
+    return Plan("undo of m.img", work(state), (Step("bring the image back", back, undo=back, waits_only=True),))
 
 
 def changed(boot: Boot, make: Make) -> Case:

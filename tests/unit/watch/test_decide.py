@@ -49,7 +49,7 @@ def test_after_a_boot_what_was_launched_is_brought_back_without_a_memory() -> No
 
 
 def test_what_ended_without_a_failure_is_left_alone_also_by_the_next_watch() -> None:
-    """`on-failure`, and its server ended with 0; a person's start makes the promise anew."""
+    """`on-failure`, and its server ended with 0; a person's start makes the promise again."""
     ended = Seen("stopped", policy=RestartPolicy("on-failure"), finished=True)
     memory, acts = decide(10.0, ended, settled())
     assert kinds(acts) == ["finished"]
@@ -342,7 +342,7 @@ class Killed(BaseException):
 
 
 def go_on(host: Simulated, watch: Watch, until: float, step: float = 10.0) -> Watch:
-    """Let time pass; a watch that is killed is started anew, with what is on the disk."""
+    """Let time pass; a watch that is killed is started again, with what is on the disk."""
     while host.now < until:
         try:
             watch.turn(host.now)
@@ -366,7 +366,7 @@ def test_a_week_of_eleven_instances() -> None:
         for number, name in enumerate(names):
             watch = go_on(host, watch, day * DAY + number * 4000.0)
             if day == 3 and number == 10:
-                for each in names:  # the host boots: watch begins anew with what is on the disk
+                for each in names:  # the host boots: watch begins again with what is on the disk
                     host.dies(each)
                 watch = Watch(host)
             elif host.states[name].state == "running":

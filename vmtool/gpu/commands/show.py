@@ -108,7 +108,7 @@ def status(state: State, bdfs: tuple[str, ...], as_json: bool) -> None:
 
 
 def _ask(machine: LocalMachine, facts: GpuFacts) -> dict[str, Claim]:
-    """Ask the kernel anew of the devices that VFIO has and no machine uses: whether a machine would get them."""
+    """Ask the kernel again of the devices that VFIO has and no machine uses: whether a machine would get them."""
     from vmtool.gpu.proof import verify_vfio
 
     free = {f"{DEVICES}/{device.bdf}": device.bdf for device in facts.inventory.devices

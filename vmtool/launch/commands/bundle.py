@@ -39,7 +39,7 @@ def write_bundle(state: State, instance: Instance, observed: ObservingReader, do
     """Write the bundle of the claims that were just kept; its root.
 
     Raises:
-        Refused: something has that name by now.
+        Refused: something has that name already.
         VmtoolError: none can be made, or written.
     """
     data = make_bundle(state, instance, observed, read_whole_claims, doing)

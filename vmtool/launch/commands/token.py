@@ -68,7 +68,7 @@ def revoke(state: State, name: str, instance: str) -> None:
 @click.argument("instance")
 @click.pass_obj
 def apply(state: State, instance: str) -> None:
-    """Give INSTANCE its list of tokens anew, after the file was edited by hand."""
+    """Give INSTANCE its list of tokens again, after the file was edited by hand."""
     found = read_instance(state, instance)
     running = change(state, found, f"vmtool token apply {instance}", lambda text, now: text)
     click.echo("in effect" if running else f"in effect once {instance} runs", err=True)

@@ -1,1 +1,1 @@
-"""Giving an encrypted model another master key: its data stay, only what wraps their keys is made anew."""
+"""Giving an encrypted model another master key: its data stay, only what wraps their keys is made again."""

@@ -1,4 +1,4 @@
-"""Put a model that was made anew into the place of the old one, at one moment: a worker."""
+"""Put a model that was made again into the place of the old one, at one moment: a worker."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ from vmtool.serving.cryptotensors.reader import LENGTH, EncryptedFile, opened
 
 @dataclass(frozen=True)
 class Order:
-    """What to wrap anew.
+    """What to wrap again.
 
     Args:
         source: a file of an encrypted model, next to its manifest.

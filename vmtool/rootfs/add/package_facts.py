@@ -37,7 +37,7 @@ def read_wanted(words: tuple[str, ...], suffix: str) -> Wanted:
         raise Refused(f"{bad[0]}: neither a package's name nor a {suffix} file that is there")
     if kernels := [name for name in names if re.match(r"linux-image-|kernel(-core)?$", name)]:
         raise Refused(f"{kernels[0]}: an image has one kernel, which is next to it",
-                      hint="name the kernel in the recipe, and build the image anew")
+                      hint="name the kernel in the recipe, and build the image again")
     return Wanted(names, files)
 
 

@@ -68,9 +68,9 @@ def check_writable(image: ImageFile, manifest: Manifest | None) -> None:
                       hint=f"vmtool rootfs inspect {shell_word(image.path)}")
     if image.rootfs.holds != "ext4":
         raise Refused(f"{image.path} is {image.rootfs.holds}, which is written once",
-                      hint="put it into the recipe and build the image anew")
+                      hint="put it into the recipe and build the image again")
     if "?" in str(image.path):
         raise Refused(f"{image.path}: e2fsprogs takes what follows a question mark as options", hint="rename the image")
     if image.hashes and not (manifest and manifest.verity):
         raise Refused(f"{image.path} has dm-verity hashes, which a change breaks, and their salt is unknown",
-                      hint="keep the image's manifest beside it, or build the image anew")
+                      hint="keep the image's manifest beside it, or build the image again")

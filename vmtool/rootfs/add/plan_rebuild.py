@@ -1,4 +1,4 @@
-"""What additions to an image share that need its whole tree: read it out, change it, make the file system anew.
+"""What additions to an image share that need its whole tree: read it out, change it, make the file system again.
 
 The new image has the old one's layout, size and file-system UUID, and is next to it until it is whole.
 """
@@ -104,14 +104,14 @@ def plan_rebuild(directory: Path, old: ExistingImage, change: ImageChange, tools
             p.run_worker(kept, deadline=300)),
                undo=(p.Remove(scratch),), waits_only=True),
         p.Step(change.title, change.actions, undo=(p.Remove(scratch),), waits_only=True),
-        p.Step("make the image anew", (*_filesystem(old, change, new, tools), *_describe(old, change, new)),
+        p.Step("make the image again", (*_filesystem(old, change, new, tools), *_describe(old, change, new)),
                undo=undo, waits_only=True),
         plan_replacements("put it in the old one's place", image.path, replacements, manifest_file),
         p.Step("tidy up", (p.Remove(scratch),), waits_only=True)))
 
 
 def check(old: ExistingImage) -> None:
-    """Raise Refused or NotReady, with the reason, for an image that cannot be made anew now."""
+    """Raise Refused or NotReady, with the reason, for an image that cannot be made again now."""
     image = old.image
     check_writable(image, old.manifest)
     if image.rootfs and image.rootfs.start != STARTS[image.kind]:  # type: ignore[index]  # check_writable looked

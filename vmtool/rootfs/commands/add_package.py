@@ -91,7 +91,7 @@ def add_driver(state: State, /, image: Path, recipe: str | None, components: tup
 
 def add_to_image(state: State, image: Path, change: Callable[[ExistingImage, Tree, str, Reader, Tools], ImageChange],
                  dry_run: bool) -> None:
-    """Make an image anew with a change, and say what is next."""
+    """Make an image again with a change, and say what is next."""
     image, machine, cache = image.resolve(), LocalMachine(), Cache.at()
     directory = work_dir(state, image)
     if not dry_run:

@@ -31,7 +31,7 @@ from vmtool.rootfs.recipe.load import find_rootfs_recipe, read_rootfs_recipe
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Where the image goes [NAME.img].")
 @click.option("--arch", type=click.Choice(list(BY_DEBIAN)), help="In the place of the recipe's.")
 @click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
-@click.option("--no-cache", is_flag=True, help="Make everything anew, also with the same input.")
+@click.option("--no-cache", is_flag=True, help="Make everything again, also with the same input.")
 @click.option("--lock", "lock_file", type=click.Path(path_type=Path),
               help="Lock file of an earlier build: fail when a package or the driver differs from it.")
 @click.pass_obj

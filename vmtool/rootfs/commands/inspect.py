@@ -65,7 +65,7 @@ def verify_command(image: Path, manifest_file: Path | None, root_hash: str, salt
             raise Refused(f"{name}: must be lower-case hexadecimal digits")
     expected = ExpectedImage(find_manifest(image, manifest_file), root_hash, salt)
     if not expected.manifest and not root_hash:
-        raise Refused(f"{image}: nothing to hold it against: no {manifest_path(image).name} beside it, no --root-hash",
+        raise Refused(f"{image}: nothing to compare it with: no {manifest_path(image).name} beside it, no --root-hash",
                       hint="vmtool rootfs verify IMAGE --manifest FILE")
     found = read_image(image)
     wanted = "fsck.erofs" if found.rootfs and found.rootfs.holds == "erofs" else "e2fsck"

@@ -55,7 +55,7 @@ def bring_back(state: State, image: Path) -> None:
         if users := lasting_users(LocalMachine(), str(image), own=os.getpid()):
             raise NotReady(f"{image} is in use", details=users, hint="end what uses it, then try again")
         back = plan_back(image)
-        return Plan(f"way back of {image.name}", work_dir(state, image),
+        return Plan(f"undo of {image.name}", work_dir(state, image),
                     (Step("bring the image back: growing it was interrupted", back, undo=back, waits_only=True),))
 
-    show_or_apply(state, work_dir(state, image), f"way back of {image.name}", make, dry_run=False)
+    show_or_apply(state, work_dir(state, image), f"undo of {image.name}", make, dry_run=False)

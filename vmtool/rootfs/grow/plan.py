@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _OVERHEAD = 64
 # Of a file's name, in bytes: beside IMAGE lies .IMAGE.manifest.json.12345678.tmp for a moment, and a name has 255.
 _LONGEST_NAME = 220
-ANEW = "build a larger one instead, by `size` in its recipe: vmtool rootfs build RECIPE -o IMAGE"
+AGAIN = "build a larger one instead, by `size` in its recipe: vmtool rootfs build RECIPE -o IMAGE"
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def check_growable(image: ImageFile) -> None:
     """Raise Refused, with the reason, for what cannot grow."""
     if image.rootfs and image.rootfs.holds == "erofs":
         raise Refused(f"{image.path} is erofs, which is written once and cannot grow",
-                      hint="build it anew, or choose filesystem ext4 in the recipe")
+                      hint="build it again, or choose filesystem ext4 in the recipe")
     if image.problem or image.kind not in KINDS or image.rootfs is None:
         raise Refused(f"{image.path} cannot be grown: {image.problem or image.kind}",
                       hint=f"vmtool rootfs inspect {shell_word(image.path)}")
@@ -135,21 +135,21 @@ def check_growable(image: ImageFile) -> None:
                       hint=f"rename the image: at most {_LONGEST_NAME} bytes")
     if image.superblock and (image.superblock.encrypted or image.superblock.clustered):
         why = "files are encrypted (fscrypt)" if image.superblock.encrypted else "blocks are in clusters (bigalloc)"
-        raise Refused(f"{image.path} cannot be grown: its {why}", hint=ANEW)
+        raise Refused(f"{image.path} cannot be grown: its {why}", hint=AGAIN)
     if "?" in str(image.path):
         raise Refused(f"{image.path}: e2fsprogs takes what follows a question mark as options", hint="rename the image")
     if image.rootfs.start != STARTS[image.kind]:
         raise Refused(f"{image.path} cannot be grown: partition 1 starts at byte {image.rootfs.start}, where Kata's "
-                      f"layout has it at {STARTS[image.kind]}", hint=ANEW)
+                      f"layout has it at {STARTS[image.kind]}", hint=AGAIN)
 
 
 def _salt(facts: ResizeFacts) -> str:
-    """The salt of the hashes that must be made anew; empty when there are none."""
+    """The salt of the hashes that must be made again; empty when there are none."""
     if not facts.image.hashes:
         return ""
     if not facts.manifest or not facts.manifest.verity:
         raise Refused(f"{facts.image.path} has dm-verity hashes, which growing breaks, and their salt is unknown",
-                      hint="name the image's manifest with --manifest FILE, or build the image anew")
+                      hint="name the image's manifest with --manifest FILE, or build the image again")
     return facts.manifest.verity.salt
 
 

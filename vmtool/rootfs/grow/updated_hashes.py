@@ -1,6 +1,6 @@
 """The dm-verity hashes and the manifest of a grown image, from the old ones wherever nothing changes.
 
-What is not changed here is neither read nor hashed anew, so a change that somebody made to the image before stays one;
+What is not changed here is neither read nor hashed again, so a change that somebody made to the image before stays one;
 and what is changed must have been what manifest and root hash say.
 """
 

@@ -1,4 +1,4 @@
-"""What the files that a recipe names hold; and the digests that say what must be built anew: base, driver, image."""
+"""What the files that a recipe names hold; and the digests that say what must be built again: base, driver, image."""
 
 from __future__ import annotations
 

@@ -17,7 +17,6 @@ from vmtool.schema import HostPath, Size, Strict
 MIB = 1 << 20
 Unit = Annotated[str, Field(pattern=r"^[A-Za-z0-9@._:\\-]+\.(service|target|mount|socket|timer|path)$")]
 Package = Annotated[str, Field(pattern=f"^{PACKAGE.pattern}(:[a-z0-9]+)?(=[A-Za-z0-9.+~:-]+)?$")]
-RpmPackage = Annotated[str, Field(pattern=r"^[A-Za-z0-9@][A-Za-z0-9._+@:~-]*$")]
 Account = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]{0,30}$")]
 
 

@@ -1,4 +1,4 @@
-"""Verifies a running instance anew and prints its claims: a worker, so that watch itself stays small."""
+"""Verifies a running instance again and prints its claims: a worker, so that watch itself stays small."""
 
 from __future__ import annotations
 

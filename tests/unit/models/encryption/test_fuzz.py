@@ -93,7 +93,7 @@ def manifest(owner: Owner, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 
 
 def header_text(values: dict[str, Any], owner: Owner) -> bytes:
-    """As a file has it, signed anew."""
+    """As a file has it, signed again."""
     metadata = values.get("__metadata__")
     if isinstance(metadata, dict):
         texts = {name: each if isinstance(each, str) or not name.startswith("__") else compact(each)

@@ -50,7 +50,7 @@ def header_of(data: bytes) -> tuple[dict[str, Any], bytes]:
 
 
 def signed(data: bytes, change: Callable[[dict[str, Any]], object], signer: Signer) -> bytes:
-    """The file with its header changed, and signed anew by the very owner: the rules hold for owners too."""
+    """The file with its header changed, and signed again by the very owner: the rules hold for owners too."""
     header, rest = header_of(data)
     change(header)
     header["__metadata__"].pop("__signature__", None)

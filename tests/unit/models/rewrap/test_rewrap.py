@@ -170,7 +170,7 @@ def unable(*words: object) -> int:
 
 
 def test_two_keys_of_one_name_are_two_keys(rewrap: Rewrap, tmp_path: Path) -> None:
-    """What was begun with another key of the same name is begun anew: else no key would open all of it."""
+    """What was begun with another key of the same name is begun again: else no key would open all of it."""
     acts = rewrap.points()
     for _ in range(3):
         next(acts)()

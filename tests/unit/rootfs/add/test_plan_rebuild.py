@@ -48,7 +48,7 @@ def test_a_package_is_installed_from_outside_and_everything_is_made_anew(tmp_pat
     plan = plan_rebuild(Path("/j"), old(tmp_path), package("curl", "jq=1.6-2"), TOOLS)
     lines = text(plan)
     assert [line for line in lines.splitlines() if line.startswith("# ")] == [
-        "# 1. read the image", "# 2. install curl, jq=1.6-2", "# 3. make the image anew",
+        "# 1. read the image", "# 2. install curl, jq=1.6-2", "# 3. make the image again",
         "# 4. put it in the old one's place", "# 5. tidy up"]
     for piece in ("--variant=custom", "--yes --no-remove install curl jq=1.6-2", "rm -rf"):
         assert piece in lines

@@ -61,7 +61,7 @@ def run(order: Order, host: Host) -> None:
         packages = completed(package_list.parse(listing.read_text(errors="replace")), packages)
     if old.kernel and kernel != old.kernel:
         raise Refused(f"the packages bring the kernel {kernel}, and the image is for {old.kernel}",
-                      hint="name the kernel in the recipe, and build the image anew")
+                      hint="name the kernel in the recipe, and build the image again")
     new_driver, toolkit = read_driver(order.driver), toolkit_of(packages)
     if toolkit:
         check_toolkit(toolkit)
