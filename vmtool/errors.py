@@ -89,8 +89,16 @@ class Interrupted(VmtoolError):
 
 
 def shell_word(value: object) -> str:
-    """A path or name as it is typed in a shell: what a hint shows is a line that works."""
-    return shlex.quote(str(value))
+    """A path or name as it is typed in a shell: what a hint shows is a line that works.
+
+    What cannot be typed, such as a byte that is no text, is an escape within $'...', which bash and zsh know.
+    """
+    word = os.fsdecode(value) if isinstance(value, bytes | os.PathLike) else str(value)
+    if word.isprintable():
+        return shlex.quote(word)
+    typed = (each if each.isprintable() and each not in "'\\" else "".join(
+        f"\\x{byte:02x}" for byte in os.fsencode(each)) for each in word)
+    return f"$'{''.join(typed)}'"
 
 
 def system_error(error: OSError, place: str) -> VmtoolError:

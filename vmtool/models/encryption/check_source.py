@@ -24,6 +24,10 @@ def check_source(facts: EncryptionFacts, source: Path, target: Path) -> Iterator
         yield wrong_input("model.target", f"{target}: is the model's own directory, or one is in the other: the "
                           "encrypted model would take the place of the plain one", "choose another directory")
         return
+    if facts.blocked:
+        yield wrong_input("model.target", f"{facts.blocked}: is there, and not a directory",
+                          f"choose another directory, or remove it: rm {shell_word(facts.blocked)}")
+        return
     if {each.name for each in facts.files} >= CACHED:
         yield wrong_input("model.cache", f"{source}: a model of a Hugging Face cache, which has one snapshot of it or "
                           "several: name one of them", f"ls {shell_word(source / 'snapshots')}")

@@ -12,7 +12,7 @@ from vmtool.errors import Refused, VerificationFailed, shell_word
 from vmtool.host.local import LocalMachine
 from vmtool.models.encryption.facts import read_encryption
 from vmtool.models.encryption.inspect import inspect_model, open_manifest
-from vmtool.models.encryption.keys import read_master, read_signer
+from vmtool.models.encryption.keys import new_key_hint, read_master, read_signer
 from vmtool.models.encryption.plan_encrypt import plan_encrypt
 from vmtool.models.encryption.view import file_rows, print_findings
 from vmtool.models.plan_model import work_dir
@@ -34,7 +34,8 @@ def encrypt_command(state: State, directory: Path, out: Path, key: Path, sign: P
                     dry_run: bool) -> None:
     """Encrypt the model in DIRECTORY, and sign it. An interrupted one goes on where it ended."""
     source, target, keys = directory.absolute(), out.absolute(), (key.absolute(), sign.absolute())
-    master, signer = read_master(keys[0]), read_signer(keys[1])
+    master = read_master(keys[0], hint=new_key_hint(key))
+    signer = read_signer(keys[1], hint=new_key_hint(sign, sign=True))
     if alg not in (None, master.algorithm):
         raise Refused(f"{key}: a key for {master.algorithm}, not for {alg}",
                       hint=f"vmtool key generate --alg {alg} -o {shell_word(key)}.{alg}")

@@ -31,6 +31,7 @@ class EncryptionFacts:
         overlaps: one directory is the other, or in it: what is encrypted would take the place of its source.
         other: how the signed model is another one than the source's, and in which file.
         leftover: what an end after the signature left beside the files.
+        blocked: what is in the place of the target or of a directory above it, and is no directory; None for nothing.
     """
 
     files: tuple[SourceFile, ...] | None
@@ -40,6 +41,7 @@ class EncryptionFacts:
     overlaps: bool = False
     other: str = ""
     leftover: tuple[str, ...] = ()
+    blocked: Path | None = None
 
 
 def read_encryption(reader: Reader, source: Path, target: Path, master: MasterKey, signer: Signer) -> EncryptionFacts:
@@ -54,7 +56,12 @@ def read_encryption(reader: Reader, source: Path, target: Path, master: MasterKe
     signed, overlaps = os.path.lexists(target / NAME), _overlap(source, target)
     other = difference(target, files, master, signer) if signed and not overlaps else ""
     return EncryptionFacts(files, tuple(name for name in there if name not in leftover), signed,
-                           read_disk(reader, str(target)).free, overlaps, other, leftover)
+                           read_disk(reader, str(target)).free, overlaps, other, leftover, _blocked(target))
+
+
+def _blocked(target: Path) -> Path | None:
+    there = next((path for path in (target, *target.parents) if os.path.lexists(path)), None)
+    return there if there and not there.is_dir() else None
 
 
 def _is_left(name: str, files: tuple[SourceFile, ...]) -> bool:

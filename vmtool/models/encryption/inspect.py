@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from vmtool.errors import Refused, shell_word
+from vmtool.errors import Refused, VerificationFailed, shell_word
 from vmtool.findings import Finding, finding
 from vmtool.foreign import read_regular
 from vmtool.host.safe_open import open_regular
@@ -31,15 +31,20 @@ def open_manifest(directory: Path, signer: Signer) -> ModelManifest:
     """The directory's manifest.
 
     Raises:
-        Refused: there is none, or the signer did not sign it.
+        Refused: there is no such directory, or no manifest in it.
+        VerificationFailed: the signer did not sign it.
     """
+    if not directory.is_dir():
+        what = "not a directory" if os.path.lexists(directory) else "no such directory"
+        raise Refused(f"{directory}: {what}", hint=f"name the model's directory: ls -l {shell_word(directory.parent)}")
     try:
         return read_manifest(read_regular(directory / NAME, MAX_MANIFEST), signer)
-    except Untrusted as error:
-        raise Refused(f"{directory}: {error}", hint="get the model again, or name its signer with --signer") from None
+    except (Untrusted, Refused) as error:
+        raise VerificationFailed(f"{directory}: {error}", hint="get the model again from its owner, and the owner's "
+                                 "public key: vmtool key export-public SIGNER") from None
     except FileNotFoundError:
         raise Refused(f"{directory}: no {NAME} in it, so it is not an encrypted model",
-                      hint="vmtool model encrypt DIR -o OUT makes one") from None
+                      hint="vmtool model encrypt DIR -o OUT --key MASTER --sign SIGNER makes one") from None
 
 
 def inspect_model(directory: Path, manifest: ModelManifest, signer: Signer, *, data: bool,
@@ -58,7 +63,10 @@ def inspect_model(directory: Path, manifest: ModelManifest, signer: Signer, *, d
         else:
             yield finding("model.file", entry.name, "ok", said)
     for name in foreign_names(directory, (entry.name for entry in manifest.files)):
-        yield finding("model.foreign", name, "fail", "its owner did not sign it", f"rm {shell_word(directory / name)}")
+        path = directory / name
+        tree = path.is_dir() and not path.is_symlink()
+        yield finding("model.foreign", name, "fail", "its owner did not sign it",
+                      f"rm {'-r ' if tree else ''}{shell_word(path)}")
 
 
 def _check(path: Path, entry: SignedFile, signer: Signer, data: bool, master: MasterKey | None) -> str:

@@ -16,6 +16,7 @@ from vmtool.spec.encryption import Encryption
 
 # Bytes of a key file, as `vmtool.serving.cryptotensors.jwk` has it, and of a manifest.
 MOST_KEY, MOST_MANIFEST = 16 << 10, 16 << 20
+_OPENS = "name the master key that the model was encrypted with; to see what is there: ls -l {}"
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def _key(reader: Reader, path: Path) -> Iterator[tuple[str, str, str]]:
     kind, _, mode = (found.out if found else "").strip().partition(" ")
     if kind not in ("f", "p"):
         yield place, f"{path}: {'no such file' if not kind or kind in 'NL' else 'neither a file nor a pipe'}", (
-            f"vmtool key generate -o {shell_word(path)}")
+            _OPENS.format(shell_word(path.parent)))
     elif int(mode, 8) & 0o077:
         yield place, f"{path}: its mode is {mode}, so others may read the key", f"chmod 600 {shell_word(path)}"
     elif kind == "f":
@@ -119,4 +120,4 @@ def _master(reader: Reader, path: Path, place: str) -> Iterator[tuple[str, str, 
         if not isinstance(read_key(piece.data if piece else b""), MasterKey):
             raise Untrusted("a signing key, and a master key is needed")
     except Untrusted as error:
-        yield place, f"{path}: {error}", "vmtool key generate makes one"
+        yield place, f"{path}: {error}", _OPENS.format(shell_word(path.parent))

@@ -9,7 +9,7 @@ import click
 
 from vmtool.cli.lazy import LazyGroup
 from vmtool.errors import Refused
-from vmtool.models.encryption.keys import new_master, new_signer, read_key_file, read_signer
+from vmtool.models.encryption.keys import file_hint, new_master, new_signer, read_key_file, read_signer
 from vmtool.serving.cryptotensors.jwk import ALGORITHMS, MasterKey, key_text
 
 _FILE = click.Path(path_type=Path)
@@ -60,4 +60,5 @@ def show_command(file: Path) -> None:
 @click.argument("file", type=_FILE)
 def export_public_command(file: Path) -> None:
     """Print the public part of the signing key in FILE: for those who check models."""
-    click.echo(key_text(read_signer(file, private=False), public=True), nl=False)
+    hint = file_hint(file, "a signing key (vmtool key generate --sign -o FILE makes one)")
+    click.echo(key_text(read_signer(file, private=False, hint=hint), public=True), nl=False)

@@ -6,7 +6,7 @@ import os
 import stat
 from pathlib import Path
 
-from vmtool.errors import Refused
+from vmtool.errors import Refused, VmtoolError
 from vmtool.facts.memory import read_disk
 from vmtool.frozen import dataclass
 from vmtool.machine import Reader
@@ -73,7 +73,8 @@ def read_rewrap(reader: Reader, directory: Path, keys: tuple[MasterKey, MasterKe
         keys: the old one and the new one.
 
     Raises:
-        Refused: it is no model of this signer.
+        Refused: it is no encrypted model.
+        VerificationFailed: it is not of this signer.
     """
     manifest, new, status = open_manifest(directory, signer), new_directory(directory), directory.stat()
     files = tuple(_file(directory / each.name, each.encrypted, new / each.name, keys, signer)
@@ -97,7 +98,7 @@ def _is_signed(new: Path, manifest: ModelManifest, key: MasterKey, signer: Signe
     """Whether the new directory has every file of the model, under the new key, and a manifest that says so."""
     try:
         found = open_manifest(new, signer)
-    except (Refused, OSError):
+    except (VmtoolError, OSError):
         return False
     kept, made = ([(each.name, each.sha256, each.data_sha256) for each in one.files] for one in (manifest, found))
     return kept == made and not any(

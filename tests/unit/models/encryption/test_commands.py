@@ -19,6 +19,7 @@ from vmtool.findings import failing
 from vmtool.models.encryption import commands
 from vmtool.models.encryption.check_source import check_source
 from vmtool.models.encryption.facts import read_encryption
+from vmtool.models.encryption.inspect import inspect_model, open_manifest
 from vmtool.models.encryption.keys import new_master
 from vmtool.models.encryption.plan_encrypt import plan_encrypt
 from vmtool.paths import State
@@ -100,8 +101,71 @@ def test_a_manifest_of_somebody_else_is_refused(owner: Owner, tmp_path: Path) ->
     other = tmp_path / "other"
     other.mkdir()
     out = owner.model(plain_model(tmp_path / "m"), tmp_path / "out")
-    result = run("model", "verify", out, "--signer", Owner(other).sign)
-    assert isinstance(result.exception, Refused) and "not signed by" in str(result.exception)
+    for command in ("verify", "inspect"):
+        result = run("model", command, out, "--signer", Owner(other).sign)
+        assert isinstance(result.exception, VerificationFailed) and "not signed by" in str(result.exception)
+
+
+@pytest.mark.parametrize("change", [
+    lambda path: flip(path, 60), lambda path: path.write_bytes(b""),
+    lambda path: [path.unlink(), path.mkdir()]], ids=["a byte", "empty", "a directory"])
+def test_a_manifest_that_was_changed_is_exit_code_4_and_none_is_2(owner: Owner, tmp_path: Path,
+                                                                  change: Callable[[Path], object]) -> None:
+    out = owner.model(plain_model(tmp_path / "m"), tmp_path / "out")
+    change(out / "vmtool-manifest.json")
+    assert isinstance(run("model", "verify", out, "--signer", owner.sign).exception, VerificationFailed)
+    shutil.rmtree(out)
+    for what in ("no such directory", "not a directory"):
+        refused = run("model", "verify", out, "--signer", owner.sign).exception
+        assert isinstance(refused, Refused) and what in str(refused) and refused.hint.endswith(f"ls -l {tmp_path}")
+        out.touch()
+    out.unlink()
+    out.mkdir()
+    refused = run("model", "inspect", out, "--signer", owner.sign).exception
+    assert isinstance(refused, Refused) and "--key MASTER --sign SIGNER" in refused.hint
+
+
+MISSING = {
+    "model encrypt m -o out --key master.jwk --sign none.jwk": "vmtool key generate --sign -o none.jwk",
+    "model encrypt m -o out --key none.jwk --sign signer.jwk": "vmtool key generate -o none.jwk",
+    "model encrypt m -o out --key signer.jwk --sign signer.jwk": "vmtool key generate -o master2.jwk",
+    "model encrypt m -o out --key master.jwk --sign master.jwk": "vmtool key generate --sign -o signer2.jwk",
+    "model verify out --signer none.jwk": "name the signer's public key",
+    "model inspect out --signer master.jwk": "name the signer's public key",
+    "model verify out --signer signer.jwk --key none.jwk": "name the master key that the model was encrypted with",
+    "model rewrap out --key none.jwk --new-key master.jwk --sign signer.jwk": "name the master key that the model was",
+    "model rewrap out --key master.jwk --new-key none.jwk --sign signer.jwk": "vmtool key generate -o none.jwk",
+    "model rewrap out --key master.jwk --new-key master.jwk --sign none.jwk": "name the signing key that the model was",
+    "key show none.jwk": "name a file that vmtool key generate made; to see what is there: ls -l ",
+    "key show master.jwk/none": "name a file that vmtool key generate made",
+    "key export-public master.jwk": "name a signing key",
+    "model encrypt m -o master.jwk --key master.jwk --sign signer.jwk": "choose another directory, or remove it: rm ",
+    "model encrypt m -o master.jwk/x --key master.jwk --sign signer.jwk": "choose another directory, or remove it: rm ",
+    "model rewrap master.jwk --key master.jwk --new-key master.jwk --sign signer.jwk": "name the model's directory",
+}
+
+
+@pytest.mark.parametrize("line", MISSING)
+def test_a_hint_helps(owner: Owner, tmp_path: Path, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new key opens no model and is not its signer; what is there already is not made."""
+    monkeypatch.chdir(tmp_path)
+    for module in ("encryption", "rewrap"):
+        monkeypatch.setattr(f"vmtool.models.{module}.commands.LocalMachine", lambda: Recorded({}))
+    plain_model(tmp_path / "m")
+    (tmp_path / "state").mkdir()
+    more = [] if line.startswith("key") or line.split()[1] in ("verify", "inspect") else ["--dry-run"]
+    refused = run("--state-dir", tmp_path / "state", *line.split(), *more).exception
+    assert isinstance(refused, Refused) and refused.hint.startswith(MISSING[line]), refused
+
+
+def test_what_is_foreign_can_be_removed_as_the_hint_says(owner: Owner, tmp_path: Path) -> None:
+    out = owner.model(plain_model(tmp_path / "m"), tmp_path / "out")
+    (out / "more").mkdir()
+    shown = run("model", "verify", out, "--signer", owner.sign)
+    assert f"hint: rm -r {out}/more" in shown.output
+    (out / "more").rename(out / os.fsdecode(b"it's \xff\n"))
+    [found] = failing(inspect_model(out, open_manifest(out, owner.signer), owner.signer, data=False, master=None))
+    assert found.hint == f"rm -r $'{out}/it\\x27s \\xff\\x0a'"
 
 
 @pytest.mark.parametrize(("make", "wrong"), [
