@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import click
 
 from vmtool.cli.lazy import LazyGroup
-from vmtool.errors import Refused
+from vmtool.errors import Refused, shell_word
+from vmtool.host import files
 from vmtool.models.encryption.keys import file_hint, new_master, new_signer, read_key_file, read_signer
 from vmtool.serving.cryptotensors.jwk import ALGORITHMS, MasterKey, key_text
 
@@ -35,13 +35,13 @@ def generate_command(out: Path, sign: bool, alg: str) -> None:
     """Make a key. It goes to the file alone; a file that is there is never replaced."""
     key = new_signer() if sign else new_master(alg)
     try:
-        descriptor = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        files.write_new(out, key_text(key).encode())
     except FileExistsError:
         raise Refused(f"{out}: exists, and a key is never replaced", hint="choose another name") from None
-    with os.fdopen(descriptor, "w") as file:
-        file.write(key_text(key))
-        file.flush()
-        os.fsync(descriptor)
+    except FileNotFoundError:
+        raise Refused(f"{out.parent}: no such directory", hint=f"mkdir -p {shell_word(out.parent)}") from None
+    except NotADirectoryError:
+        raise Refused(f"{out.parent}: not a directory", hint="choose a file in another directory") from None
     click.echo(f"{out}: {key.kid}", err=True)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -139,6 +141,7 @@ MISSING = {
     "key show none.jwk": "name a file that vmtool key generate made; to see what is there: ls -l ",
     "key show master.jwk/none": "name a file that vmtool key generate made",
     "key export-public master.jwk": "name a signing key",
+    "key generate -o none/x.jwk": "mkdir -p none",
     "model encrypt m -o master.jwk --key master.jwk --sign signer.jwk": "choose another directory, or remove it: rm ",
     "model encrypt m -o master.jwk/x --key master.jwk --sign signer.jwk": "choose another directory, or remove it: rm ",
     "model rewrap master.jwk --key master.jwk --new-key master.jwk --sign signer.jwk": "name the model's directory",
@@ -166,6 +169,23 @@ def test_what_is_foreign_can_be_removed_as_the_hint_says(owner: Owner, tmp_path:
     (out / "more").rename(out / os.fsdecode(b"it's \xff\n"))
     [found] = failing(inspect_model(out, open_manifest(out, owner.signer), owner.signer, data=False, master=None))
     assert found.hint == f"rm -r $'{out}/it\\x27s \\xff\\x0a'"
+
+
+@pytest.mark.parametrize("call", ["fsync", "link"])
+def test_a_key_that_cannot_be_written_leaves_nothing(tmp_path: Path, call: str,
+                                                     monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*words: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, full)
+        assert isinstance(run("key", "generate", "-o", tmp_path / "master.jwk").exception, OSError)
+    assert not list(tmp_path.iterdir())
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_mode))
+    assert run("key", "generate", "-o", tmp_path / "master.jwk").exit_code == 0
+    assert [stat.S_ISDIR(mode) for mode in synced] == [False, True]
+    assert [(path.name, path.stat().st_mode & 0o777) for path in tmp_path.iterdir()] == [("master.jwk", 0o600)]
 
 
 @pytest.mark.parametrize(("make", "wrong"), [
