@@ -238,6 +238,8 @@ def test_each_field_of_the_agents_json_has_its_type() -> None:
         assert not is_accepted(encode(document | {"cert_chain": [certificate | {"cert_type": odd}]}), asked), odd
     for odd in ODD[1:]:
         assert odd == [] or not is_accepted(encode(document | {"cert_chain": odd}), asked), odd
+    twice = encode(document | {"cert_chain": [certificate, certificate]})
+    assert unproven(twice, asked) == ["snp.format"], "as in a file of certificates"
 
 
 @needs_vectors

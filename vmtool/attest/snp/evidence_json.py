@@ -77,19 +77,22 @@ def certificates_of(value: object) -> Iterator[x509.Certificate]:
     """The certificates that came with the report; none when there is no chain.
 
     Raises:
-        NotProven: one is called something else than it is.
+        NotProven: one is called something else than it is, or occurs twice.
     """
     if value is None:
         return
     if not isinstance(value, list):
         octets(value, "cert_chain")
         return
+    seen: set[x509.Certificate] = set()
     for item in value:
         entry = mapping(item, "cert_chain", frozenset({"cert_type", "data"}))
         kind = text(entry.get("cert_type"), "cert_type")
         require(kind in CERTIFICATES, f"a certificate of the unknown type {kind[:20]!r}")
         for certificate in load_certificates(octets(entry.get("data"), "data")):
             require(kind == kind_of(common_name(certificate)), f"a {common_name(certificate)[:40]!r} is called {kind}")
+            require(certificate not in seen, "a certificate occurs twice")
+            seen.add(certificate)
             yield certificate
 
 
