@@ -142,3 +142,23 @@ def test_the_commands_from_the_question_to_the_answer(tmp_path: Path) -> None:
     assert isinstance(typed(tmp_path / "state", *ask).exception, Refused), "nothing is replaced"
     path.write_bytes(Tpm().json())
     assert isinstance(typed(tmp_path / "state", *ask).exception, VerificationFailed)
+
+
+def test_damaged_collateral_asks_nothing(tmp_path: Path) -> None:
+    """The file may be the list that names this TPM."""
+    now = datetime.now(UTC)
+    valid = Form(first=now - timedelta(days=1), last=now + timedelta(days=1))
+    maker = issue("TPM Maker", form=valid)
+    roots, path, damaged = tmp_path / "roots", tmp_path / "evidence.json", tmp_path / "crl.der"
+    roots.mkdir()
+    (roots / "tpm-maker.pem").write_bytes(maker.pem)
+    path.write_bytes(evidence(issue("EK", maker, replace(valid, authority=False, extensions=EK_USAGE), key=EK.key)))
+    whole = revoke(maker, first=now - timedelta(days=1), last=now + timedelta(days=1))
+    ask = ("attest", "challenge", str(path), "--roots", str(roots), "--collateral", str(damaged), "-o")
+    damaged.write_bytes(whole[:-1])
+    refused = typed(tmp_path / "state", *ask, str(tmp_path / "asked")).exception
+    assert isinstance(refused, Refused)
+    assert refused.message.startswith("--collateral: ") and damaged.name in refused.message
+    assert not (tmp_path / "asked").exists()
+    damaged.write_bytes(whole)
+    assert typed(tmp_path / "state", *ask, str(tmp_path / "asked")).exit_code == 0
