@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 from fnmatch import fnmatch
@@ -41,3 +42,19 @@ def test_no_file_is_overlooked_for_the_name_of_its_folder(pytestconfig: pytest.C
     unseen = pytestconfig.getini("norecursedirs")
     assert not [path for path in sources for part in path.relative_to(ROOT).parts
                 if any(fnmatch(part, pattern) for pattern in unseen)]
+
+
+# Words that the product's code and pages no longer use, since others are plainer: reported, again, undo, compare.
+RETIRED = re.compile(r"\b(told|anew|way back|by now|h[eo]ld it against|held against|leavings|at one stroke)\b", re.I)
+# Where one still is; the list only shrinks.
+STILL = {("images/vllm-cpu/requirements.in", "anew"), ("vmtool/attest/server/answer.py", "told")}
+
+
+def test_words_that_were_retired_stay_away() -> None:
+    pages = [path for room in ("vmtool", "templates", "images", "docs") for path in (ROOT / room).rglob("*")
+             if path.is_file() and "__pycache__" not in path.parts]
+    texts = {str(path.relative_to(ROOT)): path.read_text(errors="replace") for path in (*pages, ROOT / "README.md")}
+    found = {(name, each[0].lower()) for name, text in texts.items()
+             for each in RETIRED.finditer(re.sub(r"\n[#\s]*", " ", text))}
+    assert not found - STILL, "These words have a plainer one."
+    assert not STILL - found, "These are gone: take them off the list."

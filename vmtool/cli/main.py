@@ -150,7 +150,7 @@ def check_text(words: Sequence[str], environment: Mapping[str, str]) -> None:
 
 
 def show_error(error: VmtoolError) -> None:
-    """Message, details, hint, log: always in this order. Where nobody can be told, the exit code still tells."""
+    """Message, details, hint, log: always in this order. Where nobody can read it, the exit code still says it."""
     with contextlib.suppress(OSError):
         click.secho(f"error: {harmless(error.message)}", fg="red", err=True)
         for line in error.details:

@@ -23,7 +23,7 @@ UNDO_WAIT = 600.0
 
 
 class Monitor(Protocol):
-    """Is told what goes on; nothing below the CLI prints."""
+    """Gets a report of what goes on; nothing below the CLI prints."""
 
     def step(self, title: str) -> None:
         """A step starts."""

@@ -32,7 +32,7 @@ def plan_import(state: State, endpoint: Endpoint, archive: Path, record: Importe
         digests: what each reference must point to then, as far as the archive says.
         base_name: name for an image that carries a tag only.
         tag: (present name, further name).
-        local: `ctr` has to be told that it shall import itself, so that the lease is its own, see `lease_mark`.
+        local: `ctr` imports by itself only with its option `--local`, so that the lease is its own, see `lease_mark`.
     """
     directory = images_dir(state) / record.name
     old = tuple(name for name in (earlier.references if earlier else ()) if name not in record.references)

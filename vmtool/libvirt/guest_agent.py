@@ -46,7 +46,7 @@ def exchange(host: Host, channel: Channel, action: GuestRequest) -> str:
     started, heard = host.now(), b""
     channel.settimeout(POLL)
     question = encode_request(host, action)
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # told below, by what became of QEMU
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # reported below, by what became of QEMU
         channel.sendall(question)
     while not whole(heard):
         waited = host.now() - started

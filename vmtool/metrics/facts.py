@@ -15,7 +15,7 @@ def read_metrics(host: Host, instance: Instance) -> InstanceFacts:
     """Its facts; what cannot be read is not known."""
     canary, asked, ends = None, None, None
     paths = instance.paths
-    # What watch was told is of an earlier launch, where this one asks no question.
+    # What watch was answered is of an earlier launch, where this one asks no question.
     for path in (paths.canary, paths.watched_canary) if host.exists(str(paths.canary)) else ():
         with suppress(OSError, ValueError, LookupError, TypeError):
             when = os.stat(path).st_mtime

@@ -73,7 +73,7 @@ def root_hash_claim(promise: Promise, named: str, commandline: str) -> Claim:
                      f"{promise.path} {promise.root_hash}")
     if wanted in commandline:
         return Claim("image.root-hash", "proven", f"{wanted} is on the command line that QEMU gave the guest's kernel"
-                     + (f", as {promise.path} says" if promise.root_hash else "; no manifest to hold it against"))
+                     + (f", as {promise.path} says" if promise.root_hash else "; no manifest to compare it with"))
     if named and commandline:
         return Claim("image.root-hash", "failed", f"{named} was asked for, and the guest's command line lacks it")
     return Claim("image.root-hash", "not-checked", f"{promise.path or 'the configuration'} names {wanted}, which the "

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def vllm_claims(reader: Reader, instance: Instance) -> Iterator[Claim]:
-    """What vLLM says of itself, held against the spec that the instance was launched with."""
+    """What vLLM says of itself, compared with the spec that the instance was launched with."""
     from vmtool.spec.facts import find_own_spec  # slow to import, and only a look at a launch needs it
 
     spec = find_own_spec(reader, instance.paths.spec)

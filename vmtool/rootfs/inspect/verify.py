@@ -88,7 +88,7 @@ def _check_verity(image: ImageFile, expected: ExpectedImage) -> Finding:
     salt = expected.salt or (promised.salt if promised else "")
     if not wanted:
         level, detail = ("ok", "none, and none is promised") if manifest and not image.hashes else (
-            "not-checked", "no root hash to hold it against")
+            "not-checked", "no root hash to compare it with")
         return finding("verity.root", title, level, detail, "give --root-hash HASH")  # type: ignore[arg-type]
     if not image.hashes or not image.rootfs:
         return finding("verity.root", title, "fail", "the image has no hash partition", _REBUILD)
