@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from vmtool.attest import openers
@@ -49,15 +48,38 @@ def appraise_pieces(pieces: Sequence[Evidence], request: Request) -> tuple[Appra
         unmatched.append(refused("nonce", "nonce", "a manifest is of no device, and over no nonce"))
     if request.challenge is not None and not any(piece.label == "tpm" for piece in pieces):
         unmatched.append(refused("challenge", "challenge", "only evidence of a TPM answers a challenge"))
-    return (*_unsorted(request), *unmatched, *(appraise_piece(piece, request) for piece in pieces))
+    return (*_unsorted(request), *unmatched, *(appraise_piece(piece, request, pieces) for piece in pieces))
 
 
-def appraise_piece(piece: Evidence, request: Request) -> Appraisal:
-    """Check one piece by itself."""
+def appraise_piece(piece: Evidence, request: Request, beside: Sequence[Evidence]) -> Appraisal:
+    """Check one piece.
+
+    Args:
+        beside: all that was presented, which the collateral is for as well.
+    """
+    def build() -> Appraisal:
+        return piece.appraise(_for_kind(piece, request, beside))
+
     with warnings.catch_warnings():
         # Libraries warn of oddities in certificates; what counts is refused.
         warnings.simplefilter("ignore")
-        return replace(attempt(piece.label, piece.title, partial(piece.appraise, request)), title=piece.title)
+        return replace(attempt(piece.label, piece.title, build), title=piece.title)
+
+
+def _for_kind(piece: Evidence, request: Request, beside: Sequence[Evidence]) -> Request:
+    """With the revocation lists of other kinds, which share the collateral, left out."""
+    if not request.collateral.crls:
+        return request
+    from vmtool.attest.shared_lists import leave_out_foreign  # needs cryptography
+
+    kinds = {*map(_kind, beside), *request.beside}
+    return leave_out_foreign(request, _kind(piece), kinds, [item for each in beside for item in each.certificates])
+
+
+def _kind(piece: Evidence) -> str:
+    """Devices are numbered, and a manifest is of their maker."""
+    kind = piece.label.rstrip("0123456789")
+    return DEVICE if kind == MANIFEST else kind
 
 
 def _unsorted(request: Request) -> list[Appraisal]:
@@ -77,6 +99,8 @@ def _unmatched(pieces: Sequence[Evidence], reference: Reference) -> Iterator[str
     gpus, count = sum(piece.is_gpu for piece in pieces), reference.nvidia.count
     if count is not None and gpus != count:
         yield f"{gpus} GPUs are shown, nvidia.count is {count}"
+    elif DEVICE in expected & shown and not gpus:
+        yield f"values are given for {DEVICE}, and no GPU is shown: only switches"
 
 
 def recognise(data: bytes) -> Iterator[Evidence]:

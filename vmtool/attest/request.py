@@ -77,6 +77,7 @@ class Request:
         nonce: that the evidence must have; None when the caller made none.
         at: the time for which certificates and collateral must be valid.
         challenge: that a TPM must have answered, as it was kept; None when it was not asked.
+        beside: kinds of evidence that the collateral is for as well, whether they are shown with this one or not.
     """
 
     roots: Roots
@@ -85,6 +86,7 @@ class Request:
     reference: Reference = NO_REFERENCE
     nonce: bytes | None = None
     challenge: bytes | None = None
+    beside: frozenset[str] = frozenset()
 
     def fresh(self, what: str, found: bytes) -> str:
         """The nonce is in the evidence, zeros after it.

@@ -12,7 +12,7 @@ from typing import Any
 from vmtool.attest.appraisal import Appraisal
 from vmtool.attest.measure.init_data import PLACES, fitted
 from vmtool.attest.recognise import appraise_file
-from vmtool.attest.reference import NO_REFERENCE, Reference, sections
+from vmtool.attest.reference import NO_REFERENCE, Reference
 from vmtool.attest.request import Request
 from vmtool.broker.digests import device_digest, report_digest
 from vmtool.broker.init_data import InitData
@@ -75,7 +75,8 @@ def _guest(presented: Presented, rule: Rule, release: ReleaseRules, at: datetime
         return
     # Keys that are enrolled are the only ones; else the TPM's maker vouches for one, by the answer to the challenge.
     challenge = None if reference.tpm.keys else presented.challenge
-    request = Request(release.roots, at, release.collateral, reference, digest, challenge)
+    request = Request(release.roots, at, release.collateral, reference, digest, challenge,
+                      _kinds(presented, release))
     found = appraise_file(json.dumps(presented.primary).encode(), request)
     yield from _unproven(found, lambda label: label == presented.tee, (FRESH, MEASURED))
 
@@ -94,11 +95,19 @@ def _devices(presented: Presented, rule: Rule, release: ReleaseRules, at: dateti
     if not isinstance(found, dict) or set(found) != {DEVICES}:
         yield f"additional_evidence has {DEVICES}, and nothing else"
         return
-    reference = rule.reference if rule.reference and DEVICES in sections(rule.reference) else None
-    request = Request(release.roots, at, release.collateral, _section(reference, DEVICES) if reference else
-                      NO_REFERENCE, device_digest(presented.nonce, presented.jwk)[:DEVICE_NONCE])
-    yield from _unproven(appraise_file(json.dumps(found[DEVICES]).encode(), request),
-                         lambda label: label.rstrip("0123456789") == DEVICES, (FRESH,))
+    # Values for devices, be they none, are met by a GPU only, and not by a switch alone.
+    reference = _section(rule.reference or NO_REFERENCE, DEVICES) if rule.policy.gpu else NO_REFERENCE
+    request = Request(release.roots, at, release.collateral, reference,
+                      device_digest(presented.nonce, presented.jwk)[:DEVICE_NONCE], beside=_kinds(presented, release))
+    yield from _unproven(appraise_file(json.dumps(found[DEVICES]).encode(), request), lambda label: label.rstrip(
+        "0123456789") == DEVICES, (FRESH, MEASURED) if rule.policy.gpu else (FRESH,))
+
+
+def _kinds(presented: Presented, release: ReleaseRules) -> frozenset[str]:
+    """Kinds of evidence that the broker's collateral is for: those that its policies ask for, and what is shown."""
+    policies = [rule.policy for rule in release.rules.values()]
+    devices = {DEVICES} if presented.additional or any(policy.gpu for policy in policies) else set()
+    return frozenset({presented.tee, *(tee for policy in policies for tee in policy.tee)} | devices)
 
 
 def _unproven(found: tuple[Appraisal, ...], known: Any, needed: tuple[str, ...]) -> Iterator[str]:

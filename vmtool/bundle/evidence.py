@@ -56,7 +56,7 @@ def _binding(members: Mapping[str, bytes], pieces: Sequence[Evidence], request: 
     """The first evidence of an expected guest that is over what was launched."""
     over = replace(request, nonce=bytes.fromhex(launch_root_of(members)))
     return next((piece.title for piece in pieces if _is_expected(piece.label, request.reference)
-                 and _proves(appraise_piece(piece, over))), "")
+                 and _proves(appraise_piece(piece, over, pieces))), "")
 
 
 def _is_expected(kind: str, reference: Reference) -> bool:

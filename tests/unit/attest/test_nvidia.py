@@ -226,6 +226,18 @@ def test_a_switch_alone_is_no_gpu() -> None:
     assert next(recognise(from_item(json.loads(vector(H100))[0]["evidence"]))).is_gpu
 
 
+@needs_vectors
+def test_values_for_devices_are_met_by_a_gpu_only() -> None:
+    """A switch beside one is fine."""
+    switch, gpu = json.loads(vector(SWITCH)), json.loads(vector(H100))
+    assert is_accepted(json.dumps(switch).encode(), request())
+    values: tuple[dict[str, Any], ...] = ({}, {"protected_pcie": True})
+    for each in values:
+        assert "reference.format" in unproven(json.dumps(switch).encode(), request(nvidia=each))
+    assert "reference.format" in unproven(from_item(switch[0]["evidence"]), request(nvidia={}))
+    assert is_accepted(json.dumps(switch + gpu).encode(), request(nvidia={}))
+
+
 def from_item(text: str) -> bytes:
     """As the SDK writes a report: in base64, or in hexadecimal digits."""
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.unit.attest.cases import NOW
+from tests.unit.attest.make_certificates import Form, issue, revoke
+from tests.unit.attest.make_nvidia import (
+    DICE,
+    DRIVER_RIM,
+    GOLDEN,
+    OPAQUE,
+    ROOT,
+    VBIOS,
+    VBIOS_RIM,
+    Device,
+    resource,
+    rim,
+)
 from tests.unit.attest.make_nvidia import ROOTS as NVIDIA_ROOTS
-from tests.unit.attest.make_nvidia import Device
 from tests.unit.attest.make_snp import authorities, sign
 from tests.unit.attest.make_tpm import KEY, Tpm, registers
 from tests.unit.attest.make_tpm import name as key_name
@@ -68,7 +80,6 @@ def snp(change: Callable[[bytes], bytes] = lambda digest: digest, *, policy: int
 def made_vcek() -> Any:
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    from tests.unit.attest.make_certificates import Form, issue
     from tests.unit.attest.make_snp import AMD, CHIP, GOOD, TURIN_TCB
 
     extensions = [(f"{AMD}.2", GOOD.product), (f"{AMD}.4", CHIP),
@@ -77,8 +88,15 @@ def made_vcek() -> Any:
                  key=ec.generate_private_key(ec.SECP384R1()))
 
 
+def manifests(directory: Path) -> list[str]:
+    """The files of a broker's collateral with which a GPU's measurements are compared."""
+    (directory / "driver.swidtag").write_bytes(DRIVER_RIM)
+    (directory / "vbios.swidtag").write_bytes(VBIOS_RIM)
+    return ["driver.swidtag", "vbios.swidtag"]
+
+
 def for_snp(directory: Path, roots: bool = True, measurement: str = MEASUREMENT, more: Any = None,
-            **policy: Any) -> InProcess:
+            collateral: Sequence[str] = (), **policy: Any) -> InProcess:
     """A broker whose resource is for an SNP guest of this measurement."""
     where = directory / "roots"
     where.mkdir(exist_ok=True)
@@ -87,7 +105,7 @@ def for_snp(directory: Path, roots: bool = True, measurement: str = MEASUREMENT,
         (where / name).write_bytes(data)
     reference = write_reference(directory, snp={"measurement": measurement}, **(more or {}))
     return broker(write_config(directory, {NAME: {"tee": ["snp"], "reference": reference, **policy}}, roots="roots",
-                               allow_unconfidential=None))
+                               collateral=list(collateral), allow_unconfidential=None))
 
 
 def refused(call: Callable[[], object]) -> KeyNotReleased:
@@ -164,13 +182,57 @@ def gpu(change: Callable[[bytes], bytes] = lambda digest: digest) -> Callable[[b
 
 
 def test_a_gpu_that_is_asked_for_must_be_shown_and_fresh(tmp_path: Path) -> None:
-    server = for_snp(tmp_path, gpu=True)
+    server = for_snp(tmp_path, gpu=True, collateral=manifests(tmp_path))
     assert fetch(server, NAME, Attester("snp", "", snp().primary, gpu())) == SECRET
     assert refused(lambda: fetch(server, NAME, snp())).step == "attest"
     assert "none was shown" in json.dumps(server.refusals()[-1].why)
     stale = Attester("snp", "", snp().primary, gpu(lambda digest: bytes(48)))
     assert refused(lambda: fetch(server, NAME, stale)).step == "attest"
     assert "nvidia0.freshness" in json.dumps(server.refusals()[-1].why)
+
+
+def test_a_gpu_that_is_asked_for_is_measured(tmp_path: Path) -> None:
+    server = for_snp(tmp_path, gpu=True)
+    assert refused(lambda: fetch(server, NAME, Attester("snp", "", snp().primary, gpu()))).step == "attest"
+    assert "nvidia0.measurement: no reference manifests given" in json.dumps(server.refusals()[-1].why)
+
+
+def test_a_switch_is_no_gpu(tmp_path: Path) -> None:
+    leaf = issue("LS_10 test", ROOT, Form(authority=False, extensions=[("2.23.133.5.4.1", DICE)], serial=34))
+    opaque = {kind: value for kind, value in OPAQUE.items() if kind in (6, 21)}
+    rest = tmp_path / "rest"
+    rest.mkdir()
+    (rest / "vbios.swidtag").write_bytes(rim(VBIOS, *(
+        resource(index - 1, value) for index, value in GOLDEN.items())))
+
+    def switch(digest: bytes) -> str:
+        made = Device(opaque=tuple(opaque.items()), nonce=digest[:32], issued=leaf, more={"arch": "LS10"})
+        return json.dumps({"nvidia": json.loads(made.json())})
+
+    for asked in (False, True):
+        server = for_snp(tmp_path, gpu=asked, collateral=["rest/vbios.swidtag"])
+        attester = Attester("snp", "", snp().primary, switch)
+        if asked:
+            assert refused(lambda: fetch(server, NAME, attester)).step == "attest"  # noqa: B023 - called at once
+            assert "no GPU is shown" in json.dumps(server.refusals()[-1].why)
+        else:
+            assert fetch(server, NAME, attester) == SECRET
+
+
+def test_lists_of_one_maker_do_not_keep_the_others_evidence_from_being_proven(tmp_path: Path) -> None:
+    """The broker's collateral is for all that its policies ask for."""
+    (tmp_path / "amd.crl").write_bytes(revoke(authorities()[0]))
+    (tmp_path / "nvidia.crl").write_bytes(revoke(ROOT))
+    shown = Attester("snp", "", snp().primary, gpu())
+    given = [*manifests(tmp_path), "amd.crl"]
+    assert fetch(for_snp(tmp_path, gpu=True, collateral=given), NAME, shown) == SECRET
+    assert fetch(for_snp(tmp_path, gpu=True, collateral=[*given, "nvidia.crl"]), NAME, shown) == SECRET
+    (tmp_path / "nvidia.crl").write_bytes(revoke(ROOT, 32))
+    server = for_snp(tmp_path, gpu=True, collateral=[*given, "nvidia.crl"])
+    assert refused(lambda: fetch(server, NAME, shown)).step == "attest"
+    assert "is revoked" in json.dumps(server.refusals()[-1].why)
+    server = for_snp(tmp_path, collateral=["nvidia.crl"])
+    assert refused(lambda: fetch(server, NAME, snp())).step == "attest", "it is for nothing that this broker asks for"
 
 
 def test_a_gpu_that_nobody_asked_for_is_verified_all_the_same(tmp_path: Path) -> None:

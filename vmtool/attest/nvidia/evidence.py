@@ -37,7 +37,8 @@ def read_devices(value: Any) -> Iterator[Evidence]:
     require(len(keys) == len(devices), "a device is listed twice")
     for number, device in enumerate(devices):
         label = f"{LABEL}{number}"
-        yield Evidence(label, TITLE, partial(appraise_device, label, device), device.architecture != SWITCH)
+        yield Evidence(label, TITLE, partial(appraise_device, label, device), device.architecture != SWITCH,
+                       device.chain)
 
 
 def _device(value: Any) -> Presented:
