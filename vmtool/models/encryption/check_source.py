@@ -26,7 +26,7 @@ def check_source(facts: EncryptionFacts, source: Path, target: Path) -> Iterator
         return
     if facts.blocked:
         yield wrong_input("model.target", f"{facts.blocked}: is there, and not a directory",
-                          f"choose another directory, or remove it: rm {shell_word(facts.blocked)}")
+                          f"choose another directory; to see what it is: ls -l {shell_word(facts.blocked)}")
         return
     if {each.name for each in facts.files} >= CACHED:
         yield wrong_input("model.cache", f"{source}: a model of a Hugging Face cache, which has one snapshot of it or "

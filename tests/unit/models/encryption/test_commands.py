@@ -142,8 +142,8 @@ MISSING = {
     "key show master.jwk/none": "name a file that vmtool key generate made",
     "key export-public master.jwk": "name a signing key",
     "key generate -o none/x.jwk": "mkdir -p none",
-    "model encrypt m -o master.jwk --key master.jwk --sign signer.jwk": "choose another directory, or remove it: rm ",
-    "model encrypt m -o master.jwk/x --key master.jwk --sign signer.jwk": "choose another directory, or remove it: rm ",
+    "model encrypt m -o master.jwk --key master.jwk --sign signer.jwk": "choose another directory; to see",
+    "model encrypt m -o master.jwk/x --key master.jwk --sign signer.jwk": "choose another directory; to see",
     "model rewrap master.jwk --key master.jwk --new-key master.jwk --sign signer.jwk": "name the model's directory",
 }
 
