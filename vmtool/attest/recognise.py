@@ -52,11 +52,7 @@ def appraise_pieces(pieces: Sequence[Evidence], request: Request) -> tuple[Appra
 
 
 def appraise_piece(piece: Evidence, request: Request, beside: Sequence[Evidence]) -> Appraisal:
-    """Check one piece.
-
-    Args:
-        beside: all that was presented, which the collateral is for as well.
-    """
+    """Check one piece; the collateral is for all that was presented, `beside` it."""
     def build() -> Appraisal:
         return piece.appraise(_for_kind(piece, request, beside))
 

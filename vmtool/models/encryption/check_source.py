@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from vmtool.errors import shell_word
@@ -41,9 +41,13 @@ def check_source(facts: EncryptionFacts, source: Path, target: Path) -> Iterator
         yield wrong_input("model.other", f"{target}: has a signed model already, which is not that of {source}: "
                           f"{facts.other}", f"choose another directory, or remove it: rm -r {shell_word(target)}")
         return
+    yield from _check_target(facts, facts.files, target)
+
+
+def _check_target(facts: EncryptionFacts, files: Sequence[SourceFile], target: Path) -> Iterator[Finding]:
     for name in facts.foreign:
         yield wrong_input("model.target", f"{target / name}: is not of this model", "choose another directory")
-    size = sum(each.state.size for each in facts.files if each.state and not each.done and not facts.signed)
+    size = sum(each.state.size for each in files if each.state and not each.done and not facts.signed)
     if facts.free is not None and size > facts.free:
         yield host_lacks("model.space", f"{target}: {size >> 20} MiB are to come, and {facts.free >> 20} MiB are free")
 
