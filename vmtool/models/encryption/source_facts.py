@@ -34,7 +34,7 @@ def difference(target: Path, files: tuple[SourceFile, ...], master: MasterKey, s
         manifest = read_manifest(read_regular(target / NAME, MAX_MANIFEST), signer)
         signed_at = os.stat(target / NAME).st_mtime_ns
     except (OSError, ValueError, Refused) as error:
-        return str(error) if NAME in str(error) else f"{NAME}: {error}"
+        return str(error)
     entries, sources = {each.name: each for each in manifest.files}, {each.name: each for each in files}
     for name in sorted({*entries, *sources}):
         if name not in sources or name not in entries:
