@@ -384,14 +384,15 @@ def test_who_opens_the_image_while_it_is_written_must_wait_or_is_noticed(tree: P
 FULL = """
 import sys
 from vmtool.engine import worker
-from vmtool.rootfs.grow.workers import roll_back
-real, left = roll_back.write, [3]
+from vmtool.host import files
+from vmtool.rootfs.grow.workers import grow_in_place  # whose scratch copy is on another disk: it has the real one
+real, left = files.write_at, [3]
 def write(*arguments):
     left[0] -= 1
     if not left[0]:
         raise OSError(28, "No space left on device")
     real(*arguments)
-roll_back.write = write
+files.write_at = write
 worker.main(sys.argv[1:])
 """
 

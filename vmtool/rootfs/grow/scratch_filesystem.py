@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from vmtool.errors import Refused, shell_word
+from vmtool.host.files import write_at
 from vmtool.machine import Host, check
 from vmtool.rootfs.format.block_groups import FilesystemMetadata, Read, read_metadata
 from vmtool.rootfs.format.sparse import written
@@ -57,7 +58,7 @@ def grow(host: Host, image: int, start: int, size: int, directory: Path,
         metadata = read_metadata(old)
         for blocks in metadata.kept():
             at, length = blocks.start * metadata.block_size, len(blocks) * metadata.block_size
-            os.pwrite(place, old(at, length), at)
+            write_at(place, old(at, length), at)
         os.ftruncate(place, size)
         # Its own look, whether the file system was checked lately, is `-f`'s: the image is checked after.
         argv = (*resize2fs, "-f", f"/proc/{os.getpid()}/fd/{place}", f"{size // 1024}K")

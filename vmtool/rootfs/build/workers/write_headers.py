@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from vmtool.frozen import dataclass
+from vmtool.host.files import write_at
 from vmtool.machine import Host
 from vmtool.rootfs.format.hash_tree import Verity, hash_tree
 from vmtool.rootfs.format.layout import Geometry, headers
@@ -40,11 +41,11 @@ def write_headers(image: Path, geometry: Geometry, salt: str) -> Verity | None:
     try:
         os.ftruncate(descriptor, geometry.total)
         for at, data in headers(geometry).items():
-            os.pwrite(descriptor, data, at)
+            write_at(descriptor, data, at)
         if not geometry.hash_size:
             return None
         root, tree = hash_tree(descriptor, geometry.start, geometry.size, bytes.fromhex(salt))
-        os.pwrite(descriptor, tree, geometry.hash_start)
+        write_at(descriptor, tree, geometry.hash_start)
         return Verity(root, salt, geometry.size // 4096)
     finally:
         os.close(descriptor)

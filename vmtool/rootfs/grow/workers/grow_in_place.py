@@ -15,7 +15,7 @@ from typing import Any
 from vmtool.errors import NotReady, Refused, system_error
 from vmtool.foreign import parse_json, read_regular
 from vmtool.frozen import dataclass
-from vmtool.host import leases, safe_open
+from vmtool.host import files, leases, safe_open
 from vmtool.machine import Host, check
 from vmtool.rootfs.format.block_groups import read_metadata
 from vmtool.rootfs.format.hash_tree import Verity
@@ -139,10 +139,10 @@ def _write(held: leases.Held, new: Geometry, preserved: PreservedHashes, changes
     os.ftruncate(held.descriptor, new.total)
     for at, data in changes:
         held.check()
-        roll_back.write(held.descriptor, data, at)
+        files.write_at(held.descriptor, data, at)
     made = preserved.tree(held.descriptor, new, changes)
     if made:
-        roll_back.write(held.descriptor, made[1], new.hash_start)
+        files.write_at(held.descriptor, made[1], new.hash_start)
         changes = [*changes, (new.hash_start, made[1])]
     manifest = preserved.manifest(held.descriptor, made[0] if made else None, changes) if preserved.values else ""
     held.check()

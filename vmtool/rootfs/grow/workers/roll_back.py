@@ -12,7 +12,7 @@ from pathlib import Path
 from vmtool.errors import Refused, shell_word, system_error
 from vmtool.foreign import read_regular
 from vmtool.frozen import dataclass
-from vmtool.host import leases, safe_open
+from vmtool.host import files, leases, safe_open
 from vmtool.machine import Host
 from vmtool.rootfs.format.image_file import manifest_path
 from vmtool.rootfs.grow.undo_file import Piece, Undo, find, unfinished
@@ -73,7 +73,7 @@ def go_back(held: leases.Held, undo: Undo) -> None:
     for piece in undo.pieces():
         # Zeros that are a hole stay one: on a full disk there is no room for others.
         if _differs(descriptor, piece):
-            write(descriptor, piece.old, piece.at)
+            files.write_at(descriptor, piece.old, piece.at)
     # By size and time a build knows what it has given out.
     os.utime(descriptor, ns=tuple(head["times"]))
     os.fsync(descriptor)
@@ -98,11 +98,3 @@ def _bring_back(manifest: Path, text: str | None) -> None:
         manifest.unlink(missing_ok=True)
     elif not manifest.exists() or read_regular(manifest, LARGEST) != text.encode():
         safe_open.rewrite(manifest, text)
-
-
-def write(descriptor: int, data: bytes, at: int) -> None:
-    """Write all of it: the kernel may write less at a time."""
-    rest = memoryview(data)
-    while rest:
-        done = os.pwrite(descriptor, rest, at)
-        rest, at = rest[done:], at + done
