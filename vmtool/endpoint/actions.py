@@ -44,7 +44,7 @@ class AwaitHealth(Action):
 
     def shell(self) -> str:
         url = f"{self.server.shell()}/health"
-        return f"timeout {self.deadline:.0f} sh -c 'until {self.server.curl} -sf {url}; do sleep 0.2; done'"
+        return f"timeout {self.deadline:g} sh -c 'until {self.server.curl} -sf {url}; do sleep 0.2; done'"
 
     def do(self, host: Host) -> None:
         address, started = client.address_of(host, self.server), host.now()
@@ -95,7 +95,7 @@ class Drain(Action):
         left = (f"sed -n '1s/^/Authorization: Bearer /p' {key} | {self.server.curl} -s -m 15 -X PUT -H @- "
                 f"{self.server.shell()}/{path} | jq -e {counted}")
         wait = f'while [ "0$({left})" -gt 0 ]; do sleep 0.2; done'
-        return f"timeout {self.deadline:.0f} sh -c {shlex.quote(wait)} || :"
+        return f"timeout {self.deadline:g} sh -c {shlex.quote(wait)} || :"
 
     def do(self, host: Host) -> None:
         self.wait(host)

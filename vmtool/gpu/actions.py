@@ -105,7 +105,7 @@ class AwaitVfioNodes(Action):
     deadline: float = 5.0
 
     def shell(self) -> str:
-        return "\n".join(f"timeout {self.deadline:.0f} sh -c 'cd {shlex.quote(directory)}/vfio-dev || exit 0\n"
+        return "\n".join(f"timeout {self.deadline:g} sh -c 'cd {shlex.quote(directory)}/vfio-dev || exit 0\n"
                          "for dev in */dev; do until [ ! -e $dev -o -e /dev/vfio/devices/${dev%/dev} ]; "
                          "do sleep 0.02; done; done'" for directory in self.devices) or ":"
 
@@ -139,7 +139,7 @@ class AwaitVfioUnused(Action):
     def shell(self) -> str:
         nodes = ("/dev/vfio/$(basename \"$(readlink {0}/iommu_group)\") "
                  "/dev/vfio/devices/$(ls {0}/vfio-dev 2>/dev/null || echo none)")
-        return "\n".join(f"timeout {self.deadline:.0f} sh -c 'while fuser -s {nodes.format(directory)} 2>/dev/null; "
+        return "\n".join(f"timeout {self.deadline:g} sh -c 'while fuser -s {nodes.format(directory)} 2>/dev/null; "
                          "do sleep 0.2; done'" for directory in self.devices) or ":"
 
     def do(self, host: Host) -> None:

@@ -37,7 +37,7 @@ class StartDaemon(Action):
                  f"exec {shlex.join(self.argv)}")
         return (f"kill -0 $(cut -d' ' -f1 {pidfile} 2>/dev/null) 2>/dev/null || "
                 f"setsid sh -c {shlex.quote(start)} < /dev/null >> {log} 2>&1 &\n"
-                f"timeout {self.deadline:.0f} sh -c 'until [ -S {socket} ]; do sleep 0.1; done'")
+                f"timeout {self.deadline:g} sh -c 'until [ -S {socket} ]; do sleep 0.1; done'")
 
     def do(self, host: Host) -> None:
         if host.living(self.pidfile) is None:
@@ -66,7 +66,7 @@ class StopDaemon(Action):
         users, pidfile, directory = (shlex.quote(str(path)) for path in (self.users, self.pidfile, self.pidfile.parent))
         return (f'[ -n "$(ls {users} 2>/dev/null)" ] || {{ '
                 f"if pid=$(cut -d' ' -f1 {pidfile} 2>/dev/null) && kill \"$pid\" 2>/dev/null; then "
-                f'timeout {self.deadline:.0f} tail --pid="$pid" -f /dev/null || kill -KILL "$pid"; fi; '
+                f'timeout {self.deadline:g} tail --pid="$pid" -f /dev/null || kill -KILL "$pid"; fi; '
                 f"rm -rf --one-file-system {directory}; }}")
 
     def do(self, host: Host) -> None:

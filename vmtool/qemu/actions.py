@@ -111,7 +111,7 @@ class KillQemu(Action):
     def shell(self) -> str:
         pattern = shlex.quote(f"^{self.program} .*{name_pattern(self.name)}")
         return (f"! pgrep -f -- {pattern} > /dev/null || {{ pkill -KILL -f -- {pattern}; "
-                f"timeout {self.deadline:.0f} sh -c {shlex.quote(_gone(pattern))}; }}")
+                f"timeout {self.deadline:g} sh -c {shlex.quote(_gone(pattern))}; }}")
 
     def do(self, host: Host) -> None:
         program = real_path(host, self.program)
