@@ -78,7 +78,7 @@ def main() -> None:
     """Entry point of the program."""
     # Most of what a command makes it keeps until its end: to look through all of it again and again while it is
     # imported (every 700 objects, by default) was a twentieth of its time.
-    gc.set_threshold(50_000, 20, 20)
+    gc.set_threshold(100_000, 20, 20)
     try:
         run_isolated()
     except SystemExit as end:

@@ -39,13 +39,14 @@ def read_daemon(reader: Reader) -> Daemon | None:
 
 
 def _is_containerd(reader: Reader, pid: int) -> bool:
-    """A recorded host has no users of processes; a process that lives always has one. One that is asked for its
-    version is no daemon."""
+    """A recorded host may have no users and no words of processes; a process that lives always has them. One that is
+    asked for its version is no daemon, nor one that has ended and that nobody has waited for: it has no words."""
     if (reader.text(f"/proc/{pid}/comm") or "").strip() != "containerd" or user_of(reader, pid) not in (0, None):
         return False
     program = reader.link(f"/proc/{pid}/exe") or "containerd"
+    words = reader.text(f"/proc/{pid}/cmdline")
     return (posixpath.basename(program.removesuffix(" (deleted)")) == "containerd"
-            and "--version" not in (reader.text(f"/proc/{pid}/cmdline") or "").split("\0"))
+            and (words is None or (words != "" and "--version" not in words.split("\0"))))
 
 
 def _config(reader: Reader, pid: int) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from vmtool.frozen import dataclass
 from vmtool.machine import Reader
 from vmtool.net.cni_facts import Conflist, Lease, Plugins, read_conflists, read_leases, read_plugins, version_questions
@@ -11,10 +14,10 @@ from vmtool.net.network import MARKER, RECORD, Attachment, Network, attachment_o
 from vmtool.paths import State
 
 NO_PLUGINS = Plugins()
-LINKS = ("ip", "-j", "link", "show")
-BRIDGES = (*LINKS, "type", "bridge")
+# All devices with their addresses.
+LINKS = ("ip", "-j", "addr")
+BRIDGES = ("ip", "-j", "link", "show", "type", "bridge")
 ROUTES = ("ip", "-j", "route", "show", "table", "all")
-ADDRESSES = ("ip", "-j", "addr")
 LISTENERS = ("ss", "-Htln")
 
 
@@ -83,7 +86,7 @@ class NetworkFacts:
 
 def network_questions(reader: Reader) -> tuple[tuple[str, ...], ...]:
     """The programs that `read_network` runs."""
-    return (*iptables_questions(), LINKS, BRIDGES, ROUTES, ADDRESSES, LISTENERS, *version_questions(reader))
+    return (*iptables_questions(), LINKS, BRIDGES, ROUTES, LISTENERS, *version_questions(reader))
 
 
 def read_network(reader: Reader, state: State | None = None) -> NetworkFacts:
@@ -94,7 +97,7 @@ def read_network(reader: Reader, state: State | None = None) -> NetworkFacts:
     rooms = [str(state.network(network.name)) for network in ours] if state else []
     links = [item for item in read_objects(reader, *LINKS) if "ifname" in item]
     return NetworkFacts(
-        routes=_routes(reader), addresses=_addresses(reader),
+        routes=_routes(reader), addresses=_addresses(links),
         links=tuple((str(item["ifname"]), str(item.get("master", ""))) for item in links),
         bridges=tuple(str(item["ifname"]) for item in read_objects(reader, *BRIDGES)
                       if "ifname" in item),
@@ -132,9 +135,9 @@ def _routes(reader: Reader) -> tuple[Route, ...]:
     return tuple(route for route in found if route.dst != "default" and ":" not in route.dst)
 
 
-def _addresses(reader: Reader) -> tuple[HostAddress, ...]:
-    return tuple(HostAddress(str(link.get("ifname", "")), f"{item['local']}/{item.get('prefixlen', 32)}")
-                 for link in read_objects(reader, *ADDRESSES) for item in link.get("addr_info", ())
+def _addresses(links: Sequence[Mapping[str, Any]]) -> tuple[HostAddress, ...]:
+    return tuple(HostAddress(str(link["ifname"]), f"{item['local']}/{item.get('prefixlen', 32)}")
+                 for link in links for item in link.get("addr_info", ())
                  if item.get("family") == "inet" and "local" in item)
 
 

@@ -52,7 +52,7 @@ class Links:
 
         found = {"lo": Link(addresses=["127.0.0.1/8"])}
         bridges = [item.get("ifname") for item in recorded("link", "show", "type", "bridge")]
-        for item in recorded("link", "show") + recorded("addr"):
+        for item in recorded("addr"):
             link = found.setdefault(item["ifname"], Link("bridge" if item["ifname"] in bridges else ""))
             link.master = item.get("master", link.master)
             link.addresses = [f"{one['local']}/{one['prefixlen']}" for one in item.get("addr_info", ())
@@ -140,7 +140,7 @@ def _show(links: Links, words: tuple[str, ...]) -> Output:
                 f'Device "{name}" does not exist.')
         case ("-j", "link", "show", "type", kind):
             return done(links.objects([name for name, link in links.spaces[""].items() if link.kind == kind]))
-        case ("-j", "link", "show") | ("-j", "addr"):
+        case ("-j", "addr"):
             return done(links.objects(list(links.spaces[""])))
         case ("-j", "route", "show", "table", "all"):
             return done(json.dumps(links.all_routes()))

@@ -94,10 +94,12 @@ def test_how_a_daemon_names_its_file(words: str, config: str) -> None:
 
 
 def test_one_that_is_asked_for_its_version_is_no_daemon() -> None:
-    """doctor asks it beside its look for the daemon; anybody may type it meanwhile."""
-    texts = {f"/proc/{pid}/{file}": text for pid, words in ((7, "containerd\0--version\0"), (8, "containerd\0"))
+    """doctor asks it beside its look for the daemon; anybody may type it meanwhile. Until somebody waits for it, one
+    that has ended is still there, without words."""
+    words_of = {6: "", 7: "containerd\0--version\0", 8: "containerd\0"}
+    texts = {f"/proc/{pid}/{file}": text for pid, words in words_of.items()
              for file, text in (("comm", "containerd\n"), ("status", ROOT), ("cmdline", words))}
-    assert read_daemon(Recorded({"names": {"/proc": ["7", "8"]}, "texts": texts})) == Daemon(8, MAIN)
+    assert read_daemon(Recorded({"names": {"/proc": ["6", "7", "8"]}, "texts": texts})) == Daemon(8, MAIN)
 
 
 @pytest.mark.parametrize(("users", "programs", "listening", "pid"), [
