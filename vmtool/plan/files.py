@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -79,7 +78,9 @@ class CopySecret(Action):
                 raise VmtoolError(f"{self.source}: {error.strerror}") from error
             host.write(self.path, secret, mode=0o400, uid=self.uid)
         elif not host.exists(str(self.path)):
-            host.write(self.path, os.urandom(32).hex() + "\n", mode=0o400, uid=self.uid)
+            import secrets  # what only plans makes none
+
+            host.write(self.path, secrets.token_hex(32) + "\n", mode=0o400, uid=self.uid)
 
 
 @dataclass(frozen=True)
