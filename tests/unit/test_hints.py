@@ -14,7 +14,7 @@ from vmtool.spec.commands import find_key
 
 HINTS = collect()
 # Options in hints that are another program's.
-FOREIGN = {"--runtime-config-path", "--detailed", "--sort", "--target", "--now", "--format"}
+FOREIGN = {"--runtime-config-path", "--detailed", "--sort", "--target", "--now", "--format", "--extra"}
 # Words after "vmtool" in a sentence about it.
 PROSE = {"again", "as", "built", "itself", "knows", "runs", "bound"}
 STOP = re.compile(r"[;,()`|]| > | then\b|:(?=\s|$)")

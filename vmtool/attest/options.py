@@ -7,6 +7,7 @@ import re
 from datetime import UTC, datetime
 
 from vmtool.errors import ProgramMissing, Refused
+from vmtool.extras import adding
 from vmtool.serving.evidence.binding import NONCE
 
 # Of the extra `attest` in setup.cfg.
@@ -29,7 +30,7 @@ def require_packages(more: tuple[str, ...] = (), extra: str = "attest") -> None:
     missing = [name for name in (*PACKAGES, *more) if importlib.util.find_spec(name) is None]
     if missing:
         raise ProgramMissing(f"verifying evidence needs the Python packages {', '.join(missing)}",
-                             hint=f"pip install 'vmtool[{extra}]'")
+                             hint=adding(extra))
 
 
 def parse_nonce(text: str | None) -> bytes | None:

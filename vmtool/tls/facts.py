@@ -6,6 +6,7 @@ import datetime
 from collections.abc import Iterator
 from pathlib import Path
 
+from vmtool.extras import adding
 from vmtool.machine import Reader
 from vmtool.spec.tls import TlsSpec
 
@@ -17,7 +18,7 @@ def read_tls_problems(reader: Reader, tls: TlsSpec) -> tuple[tuple[str, str], ..
     try:
         return tuple(_problems(reader, tls, datetime.datetime.now(datetime.UTC)))
     except ModuleNotFoundError as error:
-        return (("source", f"TLS needs the Python package {error.name} (pip install 'vmtool[tls]')"),)
+        return (("source", f"TLS needs the Python package {error.name} ({adding('tls')})"),)
 
 
 def _problems(reader: Reader, tls: TlsSpec, now: datetime.datetime) -> Iterator[tuple[str, str]]:

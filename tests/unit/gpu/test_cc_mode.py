@@ -10,7 +10,8 @@ import pytest
 from tests.unit.gpu.cases import H100, IDLE
 from tests.unit.gpu.conftest import Boot
 from vmtool.errors import NotReady, Refused
-from vmtool.gpu.cc_mode import INSTALL, CcState, has_ppcie, parse, read_cc
+from vmtool.extras import adding
+from vmtool.gpu.cc_mode import CcState, has_ppcie, parse, read_cc
 from vmtool.gpu.check_cc_mode import check_cc
 from vmtool.gpu.commands.cc_mode import chosen
 from vmtool.gpu.device_types import has_cc_mode, kind_of, type_of
@@ -128,7 +129,7 @@ def test_a_missing_tool_is_known_by_its_state_and_not_by_its_words(boot: Boot, s
     facts = read_gpu(kernel, state)
     device = facts.inventory.find(H100[0])
     assert device
-    for installed, is_root, hint in ((False, True, INSTALL), (True, False, "")):
+    for installed, is_root, hint in ((False, True, adding("gpu")), (True, False, "")):
         [one] = read_cc(kernel, [(device, "nvidia-h100")], installed=installed, is_root=is_root)
         [finding] = [item for item in check_cc(facts, [one], "on", [device]) if item.id == "gpu.cc.not-checked"]
         assert finding.hint == hint

@@ -6,6 +6,7 @@ import importlib.util
 
 from vmtool.attest.measure.guest import MeasuredGuest, NotComputed, Signature, content
 from vmtool.errors import ProgramMissing
+from vmtool.extras import adding
 
 PACKAGE = "sevsnpmeasure"
 # SEV_FEATURES of the VMSA that KVM and QEMU set: SNPActive, and nothing else.
@@ -21,7 +22,7 @@ def require_package() -> None:
     """
     if importlib.util.find_spec(PACKAGE) is None:
         raise ProgramMissing("computing the launch digest of SEV-SNP needs the Python package sev-snp-measure",
-                             hint="pip install 'vmtool[reference]'")
+                             hint=adding("reference"))
 
 
 def launch_digest(guest: MeasuredGuest) -> bytes:

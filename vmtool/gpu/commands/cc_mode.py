@@ -8,6 +8,7 @@ import click
 
 from vmtool.cli.output import print_json, print_table
 from vmtool.errors import NotReady, VerificationFailed
+from vmtool.extras import adding
 from vmtool.findings import refuse
 from vmtool.gpu.cc_mode import CcState, has_tool, read_cc
 from vmtool.gpu.device_types import has_cc_mode, kind_of, type_of
@@ -46,7 +47,7 @@ def show(state: State, bdfs: tuple[str, ...], as_json: bool) -> None:
     unknown = [one for one in states if one.verdict == "not-checked"]
     if unknown:
         raise NotReady(f"not checked: {', '.join(one.bdf for one in unknown)}: {unknown[0].why}",
-                       hint="pip install 'vmtool[gpu]'; vmtool gpu bind takes them from nvidia's driver")
+                       hint=f"{adding('gpu')}; vmtool gpu bind takes them from nvidia's driver")
 
 
 @cc_mode.command("set")

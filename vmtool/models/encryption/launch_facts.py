@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vmtool.errors import Refused, shell_word
+from vmtool.extras import adding
 from vmtool.frozen import dataclass
 from vmtool.machine import Reader
 from vmtool.spec.encryption import Encryption
@@ -46,7 +47,7 @@ def read_encrypted(reader: Reader, directory: Path, encryption: Encryption) -> E
         from vmtool.models.encryption.keys import read_signer
     except ModuleNotFoundError as error:
         why = f"an encrypted model needs the Python package {error.name}"
-        return EncryptedModelFacts("", (("encryption", why, "pip install 'vmtool[models]'"),))
+        return EncryptedModelFacts("", (("encryption", why, adding("models")),))
     try:
         signer = read_signer(encryption.signer, private=False)
     except (Refused, OSError) as error:
