@@ -7,6 +7,7 @@ inside the host; those of the quickstart against the real one (slow). `page_comm
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,11 +19,15 @@ import pytest
 from tests import page_commands as runs
 from tests import pages as d
 from tests.integration.conftest import CACHE
-from tests.integration.machine import VMTOOL
+from tests.integration.machine import VMTOOL, Vmtool
 from tests.integration.nethost import PLUGINS, NetHost
 from tests.integration.page_lines import bash, wrong
 
-CANARY = Path("/var/lib/vmtool/models/canary")
+STATE = "/var/lib/vmtool"
+CANARY = Path(STATE, "models/canary")
+# Of a plan, what is another on each machine; and what a page leaves out.
+OWN = re.compile(r"/run/vmtool/[0-9a-f]{8}|sha256:[0-9a-f]{12,}|input [0-9a-f]{12}")
+GAP = re.compile(r" *\[\.\.\.[^\]]*\] *")
 
 
 @pytest.fixture
@@ -58,6 +63,18 @@ def test_what_changes_nothing_runs_as_the_page_shows(page: Path, directory: Path
         command.text, directory, built if runs.NEEDS_IMAGE.match(command.text) else state)))]
     assert not problems, "\n".join(problems)
     assert not state.exists(), "nothing is remembered of what changed nothing"
+
+
+def test_each_line_of_the_plan_that_a_page_shows_is_printed_in_its_order(built: Path, tmp_path: Path) -> None:
+    spec = tmp_path / "quickstart.yaml"
+    spec.write_text((d.ROOT / "images/quickstart.yaml").read_text().replace(str(CANARY), str(built / "models/canary")))
+    printed = iter(OWN.sub("*", Vmtool(built)("plan", spec).out.replace(str(built), STATE)).splitlines())
+    [command] = [each for page in d.PAGES for each in d.commands(page)
+                 if each.text == "vmtool run images/quickstart.yaml --dry-run"]
+    assert len(command.output) > 30
+    for line in command.output:
+        shown = re.compile(".*".join(re.escape(OWN.sub("*", piece)) for piece in GAP.split(line)))
+        assert any(shown.fullmatch(each) for each in printed), f"no such line, or not here: {line}"
 
 
 @pytest.fixture
