@@ -13,10 +13,10 @@ from pathlib import Path
 
 from tests.lab.cache import Part
 from tests.lab.images import CHECKOUT, GUEST, make_initramfs, make_root
+from tests.lab.mirror import MIRROR
 from tests.lab.parts import (
     BOOKWORM,
     KERNEL,
-    MIRROR,
     NO_DOCS,
     NO_RECOMMENDS,
     TREE,

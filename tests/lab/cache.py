@@ -17,8 +17,10 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+from tests.lab.mirror import located
 
 ROOT = Path(os.environ.get("VMTOOL_CACHE") or Path.home() / ".cache" / "vmtool") / "lab"
 UNUSED_DAYS = 2
@@ -58,6 +60,7 @@ class Part:
 
 def ensure(part: Part, *, say: Callable[[str], None] = lambda _line: None) -> Built:
     """The part with everything below it: from the cache when it is there and sound, else made now."""
+    part = replace(part, recipe=located(part.recipe))
     inputs = tuple(ensure(each, say=say) for each in part.inputs)
     key = _hash([part.name, *part.recipe, *(each.digest for each in inputs)])[:16]
     if f"{part.name}-{key}" in _seen:

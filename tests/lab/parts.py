@@ -12,22 +12,11 @@ import sys
 from pathlib import Path
 
 from tests.lab.cache import LabError, Part
+from tests.lab.mirror import MIRROR, located
 from vmtool.errors import VmtoolError
 from vmtool.host import processes
 from vmtool.machine import check
 
-
-def debian_mirror() -> str:
-    """The mirror that this host's apt uses for Debian; without one, a name that explains itself in the error."""
-    argv = ("apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", "Label: Debian")
-    try:
-        found = processes.run(argv, deadline=30.0).out.split()
-    except VmtoolError:
-        found = []
-    return found[0].rstrip("/") if found else "file:///no-debian-mirror-in-apts-sources"
-
-
-MIRROR = debian_mirror()
 # The release suite alone: its kernel changes with point releases only, and NVIDIA's module is built against it.
 BOOKWORM = f"deb {MIRROR} bookworm main contrib"
 NO_DOCS = tuple(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "man", "locale", "info", "lintian"))
@@ -59,8 +48,9 @@ def mmdebstrap(tree: Path, scratch: Path, argv: tuple[str, ...], deadline: float
     """Make a Debian tree: `argv` is mmdebstrap's options, then the suite and the mirrors."""
     if not processes.which("mmdebstrap"):
         raise LabError("mmdebstrap is not installed: scripts/setup --test")
-    options = [each for each in argv if each.startswith("--")]
-    suite, *mirrors = [each for each in argv if not each.startswith("--")]
+    words = located(argv)
+    options = [each for each in words if each.startswith("--")]
+    suite, *mirrors = [each for each in words if not each.startswith("--")]
     run(("nice", "-n", "10", "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc",
          "env", f"TMPDIR={scratch}", "mmdebstrap", "--mode=root", "--format=directory", *options, suite,
          str(tree), *mirrors), deadline)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab import cache
+from tests.lab import cache, mirror
 from tests.lab.cache import Part, ensure
 from tests.lab.images import load_order
 
@@ -66,6 +66,16 @@ def test_a_damaged_part_is_made_again(damage: object) -> None:
 def test_another_recipe_is_another_part() -> None:
     made: Made = []
     assert ensure(part(made)).path != ensure(part(made, recipe="two")).path
+    assert made == ["part", "part"]
+
+
+def test_another_mirror_makes_another_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when the recipe had its address from the start: it is only asked for later."""
+    made: Made = []
+    for address in ("http://one/debian", "http://two/debian"):
+        monkeypatch.setattr(mirror, "debian_mirror", lambda address=address: address)
+        built = ensure(part(made, recipe=f"deb {mirror.MIRROR} bookworm main"))
+        assert json.loads((built.path.parent / "seal.json").read_text())["recipe"] == [f"deb {address} bookworm main"]
     assert made == ["part", "part"]
 
 
