@@ -24,6 +24,7 @@ from tests.fakes.tee_guest import FakeGuest
 from tests.integration.connect.software_tpm import swtpm
 from tests.integration.machine import Vmtool
 from tests.integration.serving.certificates import issue, trusting
+from tests.integration.serving.processes import reserved_port
 from tests.unit.broker.cases import NAME, SECRET, audited, write_config, write_reference
 from vmtool.attest.tpm.structures import parse_public
 from vmtool.serving.evidence.tpm import DEVICE
@@ -41,12 +42,6 @@ from vmtool.tls.authority import certificate_path
 NOBODY = "http://127.0.0.1:9"
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 class Broker:
     """A running one.
 
@@ -56,7 +51,8 @@ class Broker:
 
     def __init__(self, directory: Path, *, tls: bool = True, policies: Mapping[str, Mapping[str, Any]] | None = None,
                  roots: str | None = None, **limits: int) -> None:
-        self.directory, self.port = directory, free_port()
+        self.directory, self.held = directory, reserved_port()
+        self.port = int(self.held.getsockname()[1])
         more: dict[str, Any] = ({"limits": limits} if limits else {}) | {"roots": roots}
         if tls:
             pair = issue(directory / "ca")
@@ -76,6 +72,7 @@ class Broker:
                 yield child
             finally:
                 child.kill()
+                self.held.close()
 
     def source(self, **changes: object) -> BrokerSource:
         values = {"resource": NAME, "url": self.url, "ca": self.ca, "allow_unconfidential": True, "hub": NOBODY}

@@ -26,6 +26,7 @@ import pytest
 
 from tests.integration.apart import apart
 from tests.integration.machine import Vmtool, command
+from tests.integration.serving.processes import reserved_port
 from vmtool.cache import Cache
 from vmtool.containerd.endpoint import Endpoint, private_endpoint, start_daemon
 from vmtool.errors import VerificationFailed
@@ -414,9 +415,8 @@ class Guest:
         self.package.mkdir(parents=True)
         (self.package / "api_server.py").write_text(STAND_IN)
         (root / "key").write_text(KEY)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.held = reserved_port()
+        self.port = self.held.getsockname()[1]
         env = {**os.environ, "HOW": how, "PYTHONPATH": str(root), "TMPDIR": str(root), "PYTHONUNBUFFERED": "1"}
         self.log = root / "output"
         with self.log.open("wb") as log:
@@ -426,7 +426,7 @@ class Guest:
                 env=env, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=inherit_orphans)
 
     def get(self, path: str, key: str = "") -> int:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
             connection.request("GET", path, headers={"Authorization": f"Bearer {key}"} if key else {})
             return connection.getresponse().status
@@ -457,6 +457,7 @@ def guest(tmp_path: Path) -> Iterator[Callable[..., Guest]]:
         if one.process.poll() is None:
             one.process.kill()
             one.process.wait()
+        one.held.close()
     assert not any(str(tmp_path) in argv for argv in commands()), "the entrypoint leaves processes behind"
 
 

@@ -27,7 +27,7 @@ from tests.integration.serving.measure_attacked import (
     measure_turns,
     p99,
 )
-from tests.integration.serving.processes import Serving, serving, until
+from tests.integration.serving.processes import Serving, reserved_port, serving, until
 from tests.integration.serving.run_front import KEY
 from vmtool.serving.access_list import digest_of
 
@@ -40,9 +40,8 @@ TOKEN = b"t" * 32
 @contextlib.contextmanager
 def plain_proxy(one: Serving) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
     """The proxy before the same engine: its port and its process."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    held = reserved_port()
+    port = held.getsockname()[1]
     with subprocess.Popen([sys.executable, "-m", f"{__package__}.plain_proxy", str(one.directory / "engine.sock"),
                            str(port)], stderr=subprocess.DEVNULL) as process:
         def there() -> bool:
@@ -55,6 +54,7 @@ def plain_proxy(one: Serving) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
             yield port, process
         finally:
             process.kill()
+            held.close()
 
 
 class Client(asyncio.Protocol):

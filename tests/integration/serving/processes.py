@@ -85,11 +85,8 @@ def serving(directory: Path, *networks: str, engine: bool = True, health: int = 
             more: Path | None = None, secure: ssl.SSLContext | None = None, runner: str = f"{__package__}.run_front",
             **limits: object) -> Iterator[Serving]:
     """Start both, and wait until /health has that status; end both."""
-    with socket.socket() as free, socket.socket() as other:
-        for each in (free, other):
-            each.bind(("127.0.0.1", 0))
-        port, manage_port = free.getsockname()[1], other.getsockname()[1]
     with contextlib.ExitStack() as ending:
+        port, manage_port = (ending.enter_context(reserved_port()).getsockname()[1] for _ in range(2))
         # The path of a socket has at most 107 characters, which pytest's directories can have alone.
         short = Path(ending.enter_context(tempfile.TemporaryDirectory(prefix="vmt-"))) / "to"
         short.symlink_to(directory)
@@ -108,10 +105,23 @@ def serving(directory: Path, *networks: str, engine: bool = True, health: int = 
         front = start("front", runner, upstream, str(port), str(manage_port), json.dumps(limits),
                       str(more or "-"), *networks)
         one = Serving(port, front, behind, directory, manage_port, secure)
-        until(lambda: answers(one, health) or has_ended(behind), "the front does not answer")
+        until(lambda: answers(one, health) or has_ended(behind) or has_ended(front), "the front does not answer")
         assert not has_ended(behind), (directory / "engine.output").read_text()
+        assert not has_ended(front), one.log()
         yield one
         assert front.poll() is None, f"the front has ended: {one.log()}"
+
+
+def reserved_port() -> socket.socket:
+    """A socket that is bound to a free port of the loopback, and keeps it from everybody who asks for any port.
+
+    It does not listen, so a server with SO_REUSEADDR gets that port all the same (socket(7)). A port that was only
+    looked up can be another process's before the server that it is meant for is there.
+    """
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind(("127.0.0.1", 0))
+    return held
 
 
 def has_ended(process: subprocess.Popen[bytes] | None) -> bool:

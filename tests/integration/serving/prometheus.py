@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import socket
 import subprocess
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from tests.integration.serving.processes import reserved_port
 
 Ask = Callable[[str], list[str]]
 
@@ -23,9 +24,8 @@ def promtool(programs: Path, *words: str, text: bytes = b"") -> str:
 @contextlib.contextmanager
 def reading(programs: Path, directory: Path, target: str, **job: object) -> Iterator[Ask]:
     """A Prometheus that scrapes the target; asked a question, it gives the values."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    held = reserved_port()
+    port = held.getsockname()[1]
     (directory / "prometheus.yml").write_text(json.dumps({"scrape_configs": [{
         "job_name": "vmtool", "scrape_interval": "1s", "static_configs": [{"targets": [target]}], **job}]}))
     with subprocess.Popen([programs / "prometheus", f"--config.file={directory}/prometheus.yml",
@@ -42,3 +42,4 @@ def reading(programs: Path, directory: Path, target: str, **job: object) -> Iter
             yield ask
         finally:
             process.terminate()
+            held.close()

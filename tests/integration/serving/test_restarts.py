@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.serving import mortal_engine
-from tests.integration.serving.processes import Serving, parse, until
+from tests.integration.serving.processes import Serving, parse, reserved_port, until
 from tests.integration.serving.run_front import KEY
 from vmtool.serving.events import read_events
 
@@ -72,10 +71,8 @@ def guest(tmp_path: Path, *options: str, up: bool = True) -> Iterator[Guest]:
         (libraries / parent / "__init__.py").touch()
     (libraries / ENGINE).write_bytes(Path(mortal_engine.__file__).read_bytes())
     (tmp_path / "key").write_text(KEY)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    log = tmp_path / "log"
+    held = reserved_port()
+    port, log = held.getsockname()[1], tmp_path / "log"
     root = Path(__file__).parents[3]
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -91,6 +88,7 @@ def guest(tmp_path: Path, *options: str, up: bool = True) -> Iterator[Guest]:
     finally:
         process.terminate()
         process.wait(60)
+        held.close()
         assert not [pid for pid in workers(one) if Path(f"/proc/{pid}").exists()]
 
 
