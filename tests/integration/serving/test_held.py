@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,7 +48,7 @@ def test_answers_that_are_not_read_are_not_kept(front: Serving, asked: dict[str,
 
 def test_idle_connections_keep_nobody_out_and_end(tmp_path: Path) -> None:
     enough_descriptors()
-    with serving(tmp_path, keyless_seconds=4.0) as one, contextlib.ExitStack() as open_ones:
+    with serving(tmp_path, keyless_seconds=15.0) as one, contextlib.ExitStack() as open_ones:
         idle = [open_ones.enter_context(one.connect()) for _ in range(1500)]
         for connection in idle[::2]:
             with contextlib.suppress(OSError):
@@ -67,24 +68,40 @@ def test_a_head_that_comes_slowly_is_not_waited_for(tmp_path: Path) -> None:
 
 
 def test_a_connection_with_a_key_may_wait_longer(tmp_path: Path) -> None:
-    with serving(tmp_path, keyless_seconds=0.5, idle_seconds=120.0) as one, one.connect() as connection:
-        for pause in (0.0, 3.0):
-            time.sleep(pause)
-            connection.sendall(f"GET /v1/models HTTP/1.1\r\nHost: x\r\n{BEARER}\r\n".encode())
-            answer = b""
-            while not answer.endswith(b"]}"):
-                answer += connection.recv(1 << 16)
-            assert parse(answer)[0] == 200
+    """One without a key that comes after it is ended in time; then the one with a key is still there."""
+    with serving(tmp_path, keyless_seconds=3.0, idle_seconds=120.0) as one, one.connect() as keyed:
+        assert models(keyed) == 200
+        with one.connect() as keyless:
+            assert keyless.recv(1) == b""
+        assert models(keyed) == 200
 
 
-def test_an_engine_that_hangs_is_reported_and_one_that_falls_silent_too(tmp_path: Path) -> None:
+def models(connection: socket.socket) -> int:
+    """The status of one more answer on a connection that goes on."""
+    connection.sendall(f"GET /v1/models HTTP/1.1\r\nHost: x\r\n{BEARER}\r\n".encode())
+    answer = b""
+    while not answer.endswith(b"]}"):
+        piece = connection.recv(1 << 16)
+        assert piece, answer
+        answer += piece
+    return parse(answer)[0]
+
+
+def test_an_engine_that_hangs_is_reported(tmp_path: Path) -> None:
     with serving(tmp_path, engine_seconds=0.5) as one:
         status, body = parse(one.say(one.chat(hang=60).replace(b"Host: x", b"Host: x\r\nConnection: close")))
         assert (status, json.loads(body)["error"]["type"]) == (504, "server_error")
+        # On a busy machine it may be over before the engine has begun.
+        until(lambda: one.events().count("given up") == one.events().count("begun"), "the engine works for nobody")
+
+
+def test_an_engine_that_falls_silent_is_left(tmp_path: Path) -> None:
+    """It has time to begin: what is silent for too long is counted from its last word."""
+    with serving(tmp_path, engine_seconds=5.0) as one:
         answer = one.say(one.chat(stream=2, fall=1))
         assert b'"number": 1' in answer
         assert not answer.endswith(b"0\r\n\r\n")
-        until(lambda: one.events().count("given up") == 2, "the engine works for nobody")
+        until(lambda: "given up" in one.events(), "the engine works for nobody")
 
 
 def test_who_does_not_read_is_left_and_the_engine_stops(tmp_path: Path) -> None:
