@@ -131,7 +131,7 @@ def test_an_engine_that_is_killed_many_times_comes_back_each_time(tmp_path: Path
 
 
 def test_meanwhile_clients_are_told_when_to_come_again(tmp_path: Path) -> None:
-    with guest(tmp_path, "--restart-backoff", "30") as one:
+    with guest(tmp_path, "--restart-backoff", "3000") as one:
         first = one.engine()
         os.kill(first, signal.SIGKILL)
         until(lambda: one.engine() != first and one.up(), "the first restart is at once")
@@ -140,12 +140,10 @@ def test_meanwhile_clients_are_told_when_to_come_again(tmp_path: Path) -> None:
         until(lambda: '"restarting"' in one.head()[1], "it says what it is")
         for path, key in (("/health", False), ("/v1/models", True), ("/v1/models/m", True)):
             status, answer = one.head(path, key=key)
-            seconds = int(answer.partition("Retry-After: ")[2].split()[0])
-            assert status == 503
-            assert 20 <= seconds <= 60
+            assert (status, answer.partition("Retry-After: ")[2].split()[0]) == (503, "60"), "no client waits longer"
         assert one.head("/v1/models")[0] == 401, "who has no key learns no more than /health says"
         one.process.terminate()
-        assert one.process.wait(20) == 0, "a stop is a stop, also while it waits"
+        assert one.process.wait(60) == 0, "a stop is a stop, also while it waits"
 
 
 def test_a_client_that_asks_through_a_crash_is_answered_each_time(tmp_path: Path) -> None:
