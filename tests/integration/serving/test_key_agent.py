@@ -68,11 +68,17 @@ class Scene:
         return subprocess.Popen([sys.executable, "-c", *words], env=self.environment, text=True,
                                 stdout=subprocess.PIPE)
 
+    def begin(self, *words: str) -> subprocess.Popen[str]:
+        """Start an engine. The agent listens before it, since workers do not wait long for that; whom it serves it asks
+        only when this loop goes on."""
+        self.agent.open(os.getppid())
+        started = self.start(*words)
+        self.agent.server = started.pid
+        return started
+
     async def engine(self, workers: int, worker: str = WORKER, asks: int = 1) -> list[str]:
         """What the workers of a new engine got."""
-        started = self.start(ENGINE, str(workers), worker, str(asks))
-        self.agent.open(started.pid)
-        return await lines(started)
+        return await lines(self.begin(ENGINE, str(workers), worker, str(asks)))
 
 
 async def lines(process: subprocess.Popen[str]) -> list[str]:
@@ -149,8 +155,8 @@ def test_a_worker_of_the_engine_before_gets_nothing_of_the_next_ones(tmp_path: P
     scene = Scene(tmp_path, 1)
 
     async def play() -> None:
-        first = scene.start(ENGINE, "1", WORKER, "1")
-        scene.agent.open(os.getppid())  # the next engine; whatever it is, the first one's workers are not its own
+        first = scene.begin(ENGINE, "1", WORKER, "1")
+        # The next engine; whatever it is, the first one's workers are not its own.
         scene.agent.server = first.pid + 1 if first.pid + 1 != os.getpid() else first.pid + 2
         assert await lines(first) == ["refused: the key agent gives this process no key"]
 
@@ -172,9 +178,7 @@ def test_an_engine_of_one_process_gets_them_itself_and_one_of_many_does_not(tmp_
     async def play() -> None:
         for itself, wanted in ((True, KEYS.hex()), (False, "refused: the key agent gives this process no key")):
             scene = Scene(tmp_path, 1, itself=itself)
-            engine = scene.start(WORKER, "1")
-            scene.agent.open(engine.pid)
-            assert await lines(engine) == [wanted]
+            assert await lines(scene.begin(WORKER, "1")) == [wanted]
             scene.agent.end()
 
     run(play)
