@@ -339,7 +339,7 @@ def test_a_signal_during_the_first_verification_ends_it(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_who_has_no_key_gets_evidence_within_bounds(tmp_path: Path) -> None:
-    with attested(tmp_path, evidence_per_address=5) as one:
+    with attested(tmp_path, evidence_per_address=2) as one:
         for nonce, status in (("", 400), ("nonce=", 400), (f"nonce={'0A' * 32}", 400), (f"nonce={'0a' * 31}", 400),
                               (f"nonce={'0a' * 32}&x=1", 400), (f"nonce={'0a' * 32}", 200)):
             got, body = one.ask("GET", f"/.well-known/vmtool/evidence?{nonce}", "")
@@ -348,7 +348,7 @@ def test_who_has_no_key_gets_evidence_within_bounds(tmp_path: Path) -> None:
         for method in ("POST", "HEAD", "PUT"):
             assert one.ask(method, EVIDENCE, "")[0] in (0, 401, 405)
         statuses = [one.ask("GET", EVIDENCE, "")[0] for _ in range(8)]
-        assert (statuses.count(200), statuses.count(429)) == (4, 4)
+        assert (statuses.count(200), statuses.count(429)) == (1, 7)
         assert one.ask("GET", "/v1/models")[0] == 200
 
 
