@@ -91,7 +91,7 @@ def engine(api: Api) -> dict[str, str]:
 def api(vmtool: Vmtool, running: object, published: int) -> Iterator[Api]:
     root = f"http://127.0.0.1:{published}"
     key = (vmtool.state / "instances" / "answers" / "secret" / "api-key").read_text().strip()
-    with openai.OpenAI(base_url=f"{root}/v1", api_key=key, max_retries=0, timeout=60) as client:
+    with openai.OpenAI(base_url=f"{root}/v1", api_key=key, max_retries=0, timeout=600) as client:
         yield Api(client, root)
 
 
@@ -199,6 +199,6 @@ def test_two_hundred_streams_at_once(api: Api, unharmed: None) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(300)
+        thread.join(600)
     assert len(said) == 200
     assert len(set(said)) == 1, "the same question at temperature 0"

@@ -299,15 +299,15 @@ def test_what_cannot_be_launched_is_refused_before_anything_is_done(
 
 
 def test_a_subnet_in_use_is_refused(vmtool: Vmtool, make_spec: MakeSpec, leftovers: Path) -> None:
-    subprocess.run(["ip", "link", "add", "vmtest0", "type", "bridge"], check=True, timeout=10)
+    subprocess.run(["ip", "link", "add", "vmtest0", "type", "bridge"], check=True, timeout=60)
     try:
-        subprocess.run(["ip", "addr", "add", "10.77.5.1/24", "dev", "vmtest0"], check=True, timeout=10)
-        subprocess.run(["ip", "link", "set", "vmtest0", "up"], check=True, timeout=10)
+        subprocess.run(["ip", "addr", "add", "10.77.5.1/24", "dev", "vmtest0"], check=True, timeout=60)
+        subprocess.run(["ip", "link", "set", "vmtest0", "up"], check=True, timeout=60)
         refused = vmtool("run", make_spec(NAME, PORT, network={"subnet": "10.77.0.0/16"}), status=3)
         assert "10.77.5.0/24" in refused.err
         assert "vmtest0" in refused.err
     finally:
-        subprocess.run(["ip", "link", "delete", "vmtest0"], check=True, timeout=10)
+        subprocess.run(["ip", "link", "delete", "vmtest0"], check=True, timeout=60)
 
 
 def test_a_full_disk(vmtool: Vmtool, make_spec: MakeSpec, tmp_path: Path, untouched: None) -> None:

@@ -84,7 +84,7 @@ class Stream(threading.Thread):
         self.asked, self.pieces, self.error, self.began = pieces, 0, "", threading.Event()
         self.client = client
         self.start()
-        assert self.began.wait(30)
+        assert self.began.wait(120)
 
     def run(self) -> None:
         try:
@@ -96,7 +96,7 @@ class Stream(threading.Thread):
         self.began.set()
 
     def result(self) -> tuple[int, str]:
-        self.join(60)
+        self.join(300)
         return self.pieces, self.error
 
 
@@ -173,12 +173,12 @@ def test_stop_lets_answers_end_and_refuses_what_is_new(endpoint: Endpoint) -> No
     """A stream comes to its end, or is cut off after --drain. It stays stopped for the next test."""
     with endpoint.client(endpoint.key) as client:
         whole, cut = Stream(client, 100), Stream(client, 5000)
-        with subprocess.Popen(endpoint.vmtool.argv("stop", NAME, "--drain", "5"), stderr=subprocess.PIPE,
+        with subprocess.Popen(endpoint.vmtool.argv("stop", NAME, "--drain", "20"), stderr=subprocess.PIPE,
                               text=True) as stop:
             until(lambda: endpoint.health == '{"status": "stopping"}', "it takes requests")
             with pytest.raises(openai.InternalServerError) as error:
                 client.models.list()
-            _, err = stop.communicate(timeout=60)
+            _, err = stop.communicate(timeout=120)
         assert (error.value.status_code, error.value.response.headers["retry-after"]) == (503, "30")
         assert (whole.result(), bool(cut.result()[1])) == ((100, ""), True)
         assert (stop.returncode, "1 answers are cut off" in err) == (0, True), err
