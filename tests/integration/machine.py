@@ -107,7 +107,7 @@ def processes_that_stay() -> dict[str, str]:
 
 def settle() -> None:
     """Wait a little for a pair whose namespace was deleted: the kernel removes it a moment later."""
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while "veth" in output("ip", "-br", "link", "show", "nomaster") and time.monotonic() < end:
         time.sleep(0.02)
 

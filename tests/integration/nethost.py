@@ -139,8 +139,8 @@ class NetHost:
         """A server that says `text` and its caller's address."""
         self._start(self.argv(sys.executable, "-c", SERVER, address, str(port), text, netns=netns))
 
-    def ask(self, address: str, port: int, *, netns: str = "", timeout: float = 3.0) -> str:
-        """What a server says; empty when it cannot be reached."""
+    def ask(self, address: str, port: int, *, netns: str = "", timeout: float = 60.0) -> str:
+        """What a server says; empty when it cannot be reached within `timeout` seconds."""
         return self.run(sys.executable, "-c", CLIENT, address, str(port), str(timeout), netns=netns).stdout
 
     def json(self, *words: str) -> Any:
@@ -166,7 +166,7 @@ class NetHost:
         }
 
     def settle(self) -> None:
-        end = time.monotonic() + 10
+        end = time.monotonic() + 60
         while "veth" in self.run("ip", "-br", "link", "show", "nomaster").stdout and time.monotonic() < end:
             time.sleep(0.02)
 

@@ -71,10 +71,10 @@ def test_a_port_on_loopback_reaches_the_container_from_the_host_only(host: NetHo
     host.serve(8000, "alpha", netns="alpha")
     inside = address(host, "alpha")
     assert host.ask("127.0.0.1", 18000).startswith("alpha")
-    assert host.ask(ADDRESS, 18000) == ""
-    assert host.ask(ADDRESS, 18000, netns="lan") == ""
-    assert host.ask("127.0.0.1", 18000, netns="lan") == ""
-    assert host.ask("127.0.0.1", 18000, netns="beta") == ""
+    assert host.ask(ADDRESS, 18000, timeout=0.5) == ""
+    assert host.ask(ADDRESS, 18000, netns="lan", timeout=0.5) == ""
+    assert host.ask("127.0.0.1", 18000, netns="lan", timeout=0.5) == ""
+    assert host.ask("127.0.0.1", 18000, netns="beta", timeout=0.5) == ""
     host.run("ip", "-n", "lan", "route", "add", "10.0.0.0/8", "via", ADDRESS)
     assert host.ask(inside, 8000).startswith("alpha"), "the host itself may"
     assert host.ask(inside, 8000, netns="lan", timeout=0.5) == "", "a neighbour routes the subnet through the host"
@@ -90,7 +90,7 @@ def test_two_networks_at_once_and_one_goes(host: NetHost) -> None:
     networks = host.vmtool("net", "show", "--json").json["networks"]
     assert len({network["subnet"] for network in networks}) == len({network["bridge"] for network in networks}) == 2
     host.vmtool("net", "del", "alpha")
-    assert host.ask("127.0.0.1", 18000) == ""
+    assert host.ask("127.0.0.1", 18000, timeout=0.5) == ""
     assert host.ask("127.0.0.1", 18001).startswith("beta")
     assert host.vmtool("net", "check", "beta").status == 0
 
