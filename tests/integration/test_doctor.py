@@ -111,8 +111,10 @@ def daemon(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_daemon_that_answers_and_one_that_died(daemon: Path) -> None:
-    facts = read_containerd(LocalMachine(), str(daemon))
-    assert facts.answers is True
+    # It is asked for a few seconds, which may be too short on a busy machine.
+    asked = (read_containerd(LocalMachine(), str(daemon)) for _ in range(60))
+    facts = next((each for each in asked if each.answers and each.snapshotters), None)
+    assert facts, "it never answers"
     assert facts.server_version == facts.version
     assert {"native", "overlayfs"} <= set(facts.snapshotters)
     # A socket whose owner is gone stays behind.
