@@ -32,7 +32,7 @@ def ask(connection: socket.socket, command: int, body: bytes = b"") -> tuple[int
 
 def connect(path: Path) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX)
-    connection.settimeout(5)
+    connection.settimeout(60)
     connection.connect(str(path))
     return connection
 
@@ -103,5 +103,5 @@ def test_it_ends_with_its_parent(tmp_path: Path) -> None:
     server = qemu.serve_fakes(Topology("one", (nvswitch("port0"),)), tmp_path)
     assert server.stdin
     server.stdin.close()
-    assert server.wait(5) == 0
+    assert server.wait(60) == 0
     qemu.end(server)

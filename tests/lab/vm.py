@@ -193,7 +193,7 @@ class LabVm:
         self.channel.ask({"do": "remind"}).wait(60)
 
     def _quit(self) -> None:
-        with contextlib.suppress(LabError):
+        with contextlib.suppress(LabError, subprocess.TimeoutExpired):  # qemu.end kills it then
             self.qmp.command("quit", 5)
             self.process.wait(5)
         self.qmp.close()
