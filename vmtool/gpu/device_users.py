@@ -15,6 +15,8 @@ NODES = re.compile(r"/dev/(nvidia|dri/|fb\d|vfio/|kfd|accel/|hl|davinci|hisi_hdc
 # The nodes of a driver and not of one device; which NVSwitch a node is of, nothing shows.
 SHARED = {"nvidia": ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-modeset", "/dev/nvidia-caps"),
           "nvidia-nvswitch": ("/dev/nvidia-nvswitch",), "amdgpu": ("/dev/kfd",)}
+# The cgroup of a service of the host's own systemd (systemd.slice(5)); what is below it is that service's.
+UNIT = re.compile(r"system\.slice/(?:[^/]+\.slice/)*([^/]+\.service)(?:/.*)?")
 # Class directories whose entries are nodes with a `device` link to their PCI device.
 CLASSES = (("/sys/class/drm", "/dev/dri/{}"), ("/sys/class/graphics", "/dev/{}"), ("/sys/class/accel", "/dev/accel/{}"),
            ("/sys/class/vfio-dev", "/dev/vfio/devices/{}"), ("/sys/class/sound", "/dev/snd/{}"))
@@ -26,7 +28,8 @@ class Holder:
 
     Args:
         command: its name, as the kernel has it.
-        unit: the systemd unit that it belongs to, such as nvidia-persistenced.service; empty when to none.
+        unit: the service of this host's systemd that it belongs to, such as nvidia-persistenced.service; empty when
+            to none.
         nodes: device nodes that it has open or mapped.
     """
 
@@ -113,5 +116,7 @@ def _mapped(reader: Reader, pid: str) -> set[str]:
 
 
 def _unit(reader: Reader, pid: str) -> str:
-    path = (reader.text(f"/proc/{pid}/cgroup") or "").strip().rpartition("\n")[2].rpartition(":")[2]
-    return next((part for part in reversed(path.split("/")) if part.endswith(".service")), "")
+    """Below a session's or a container's cgroup there are units of the same names, which this host's systemd has not:
+    `systemctl stop` would stop another one."""
+    unit = UNIT.fullmatch((reader.text(f"/proc/{pid}/cgroup") or "").strip().rpartition("\n")[2].partition(":/")[2])
+    return unit[1] if unit else ""

@@ -106,6 +106,20 @@ def test_holders_have_a_name_a_unit_and_what_they_hold() -> None:
     assert (found[1180].unit, found[4242].unit) == ("nvidia-persistenced.service", "")
 
 
+@pytest.mark.parametrize("cgroup, unit", [
+    ("0::/system.slice/nvidia-persistenced.service", "nvidia-persistenced.service"),
+    ("0::/system.slice/system-a.slice/a@1.service/worker/b.service", "a@1.service"),
+    ("4:cpu:/x.service\n1:name=systemd:/system.slice/dcgm.service", "dcgm.service"),
+    ("0::/lxc.payload.ct1/system.slice/nvidia-persistenced.service", ""),
+    ("0::/system.slice/docker-0a1b.scope/system.slice/nvidia-persistenced.service", ""),
+    ("0::/user.slice/user-1000.slice/user@1000.service/app.slice/dcgm.service", ""),
+    ("0::/../system.slice/dcgm.service", ""), ("0::/system.slice/a.slice", ""), ("0::/", ""), ("", "")])
+def test_a_unit_is_one_that_this_hosts_systemd_stops(cgroup: str, unit: str) -> None:
+    host = Recorded({"names": {"/proc": ["7"], "/proc/7/fd": ["3"]}, "links": {"/proc/7/fd/3": "/dev/nvidia0"},
+                     "texts": {"/proc/7/cgroup": f"{cgroup}\n"}})
+    assert [holder.unit for holder in read_holders(host)] == [unit]
+
+
 def test_a_mapping_is_held_when_the_descriptor_is_closed() -> None:
     host = Recorded({"names": {"/proc": ["7", "self"]}, "texts": {
         "/proc/7/comm": "x\n", "/proc/7/maps": "7f00-7f01 rw-s 0 00:06 5                    /dev/nvidia0\n"
