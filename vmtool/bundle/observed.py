@@ -18,7 +18,7 @@ STATUS = re.compile(r"/proc/\d+/status")
 # Of /proc/PID/status what does not change while a process does nothing else than before.
 LASTING = re.compile(r"(Name|Pid|PPid|Uid|Gid|NSpid|Cap\w+|NoNewPrivs|Seccomp\w*):")
 # By these a process is only recognised, or found to be another.
-RECOGNISED = re.compile(r"/proc/(\d+)/(cmdline|exe)")
+RECOGNISED = re.compile(r"/proc/\d+/(task|(task/\d+/)?(cmdline|exe|stat))")
 EXEC_ID = re.compile(r"--exec-id \S+")
 PROCESS = re.compile(r"/proc/(\d+)(/|$)")
 

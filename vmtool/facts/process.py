@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from vmtool.machine import Reader
+from vmtool.procfs import start_of, state_of
 
 
 def user_of(reader: Reader, pid: int) -> int | None:
@@ -22,3 +23,23 @@ def lineage(reader: Reader, pid: int) -> list[int]:
             break
         found.append(int(parent[1]))
     return found
+
+
+def has_ended(reader: Reader, pid: int) -> bool:
+    """Whether it is one that has ended and that nobody has waited for; of one that is not there nothing is known."""
+    stat = reader.text(f"/proc/{pid}/stat")
+    return stat is not None and start_of(stat) is None
+
+
+def shown_at(reader: Reader, pid: int | str) -> str:
+    """The directory in which the kernel shows what a process runs, has open and has mapped. A leader that has exited
+    shows none of it any more: the process's other threads do."""
+    place = f"/proc/{pid}"
+    if _state(reader, place) != "Z":
+        return place
+    threads = (f"{place}/task/{thread}" for thread in reader.names(f"{place}/task"))
+    return next((thread for thread in threads if _state(reader, thread) not in ("", "Z", "X")), place)
+
+
+def _state(reader: Reader, place: str) -> str:
+    return state_of(reader.text(f"{place}/stat") or "")

@@ -11,7 +11,7 @@ import itertools
 import posixpath
 import re
 
-from vmtool.facts.process import lineage, user_of
+from vmtool.facts.process import lineage, shown_at, user_of
 from vmtool.frozen import dataclass
 from vmtool.machine import Reader
 
@@ -44,9 +44,12 @@ def read_qemu(reader: Reader, name: str, launched: int | None = None) -> tuple[Q
     """
     found, users = [], qemu_users(reader)
     for pid in sorted(int(entry) for entry in reader.names("/proc") if entry.isdecimal()):
-        text = reader.text(f"/proc/{pid}/cmdline") or ""
+        place = f"/proc/{pid}"
+        if not (text := reader.text(f"{place}/cmdline")):
+            place = shown_at(reader, pid)
+            text = reader.text(f"{place}/cmdline") or ""
         argv = tuple(text.removesuffix("\0").split("\0"))
-        program = (reader.link(f"/proc/{pid}/exe") or "").removesuffix(" (deleted)")
+        program = (reader.link(f"{place}/exe") or "").removesuffix(" (deleted)")
         if (posixpath.basename(program or argv[0]).startswith("qemu-") and name_of(argv) == name
                 and user_of(reader, pid) in users and (launched is None or launched in lineage(reader, pid))):
             found.append(QemuProcess(pid, program, argv))

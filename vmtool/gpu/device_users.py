@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+from vmtool.facts.process import shown_at
 from vmtool.frozen import dataclass
 from vmtool.gpu.framebuffers import Framebuffer
 from vmtool.gpu.pci import BDF
@@ -51,7 +52,8 @@ def read_holders(reader: Reader) -> tuple[Holder, ...]:
     """Every process with a node of `NODES` open or mapped. Only root sees other users' processes."""
     found = []
     for pid in reader.names("/proc"):
-        if pid.isdecimal() and (nodes := _open(reader, pid) | _mapped(reader, pid)):
+        place = shown_at(reader, pid) if pid.isdecimal() else ""
+        if place and (nodes := _open(reader, place) | _mapped(reader, place)):
             found.append(Holder(int(pid), (reader.text(f"/proc/{pid}/comm") or "?").strip(), _unit(reader, pid),
                                 tuple(sorted(nodes))))
     return tuple(found)
@@ -104,14 +106,14 @@ def _owner(way: str, framebuffers: Sequence[Framebuffer]) -> str:
         (each.bdf for each in framebuffers if each.device and f"/{each.device}/" in way), "")
 
 
-def _open(reader: Reader, pid: str) -> set[str]:
-    links = (reader.link(f"/proc/{pid}/fd/{number}") for number in reader.names(f"/proc/{pid}/fd"))
+def _open(reader: Reader, place: str) -> set[str]:
+    links = (reader.link(f"{place}/fd/{number}") for number in reader.names(f"{place}/fd"))
     return {link for link in links if link and NODES.match(link)}
 
 
-def _mapped(reader: Reader, pid: str) -> set[str]:
+def _mapped(reader: Reader, place: str) -> set[str]:
     """A mapping outlives the descriptor it was made with (proc(5), /proc/PID/maps: the path is the sixth field)."""
-    text = reader.text(f"/proc/{pid}/maps") or ""
+    text = reader.text(f"{place}/maps") or ""
     return {match[1] for match in re.finditer(r" (/dev/\S+)$", text, re.MULTILINE) if NODES.match(match[1])}
 
 

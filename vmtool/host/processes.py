@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, NoReturn
 
+from vmtool import procfs
 from vmtool.errors import ProgramFailed, ProgramMissing
 from vmtool.isolation import ENVIRONMENT, PATH
 from vmtool.machine import REPORT, Output
@@ -165,15 +166,14 @@ def end_group(child: subprocess.Popen[bytes]) -> None:
 
 
 def start_time(pid: int) -> str | None:
-    """The kernel's start time of a process in clock ticks, or None when it is gone or a zombie.
+    """The kernel's start time of a process in clock ticks, or None when it is gone, or a zombie without a thread.
 
     With the pid it names a process for good: pids are reused, the pair is not (proc(5), field 22 of stat).
     """
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return procfs.start_of(Path(f"/proc/{pid}/stat").read_text(errors="replace"))
     except OSError:
         return None
-    return None if fields[0] in "ZX" else fields[19]
 
 
 def started_at(ticks: str) -> float:

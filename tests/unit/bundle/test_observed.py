@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.proc import Proc
+from tests.fakes.threads import exited_leader
 from tests.unit.kata.cases import FILES, RECORD
 from tests.unit.qemu.cases import argv
 from vmtool.attest.appraisal import NotProven
@@ -31,7 +32,9 @@ def test_the_claims_follow_again_and_other_processes_are_nobodys_business(handle
     guest = named_for_libvirt(GUEST) if handler == "libvirt" else GUEST
     details: dict[str, Any] = {**RECORD.details, "rendered": "/i/chat/kata/configuration.toml", "channel": "/c.sock"}
     record = replace(RECORD, handler=handler, devices=("0000:41:00.0",), details=details)
-    machine = Proc({9: guest, 20: STRANGER, 21: OTHER_GUEST}, {"/i/chat/kata/configuration.toml": "text"})
+    machine = Proc({9: guest, 20: STRANGER, 21: OTHER_GUEST}, {"/i/chat/kata/configuration.toml": "text",
+                                                               **exited_leader(22)})
+    machine.processes[22] = STRANGER
     instance = Instance("chat", Paths(Path("/i/chat")), record, "running" if pid else "stopped", pid)
     reader = ObservingReader(machine)
     claims = read_whole_claims(reader, instance)
@@ -39,7 +42,7 @@ def test_the_claims_follow_again_and_other_processes_are_nobodys_business(handle
     text = observed_text(reader.answers, files)
     assert read_whole_claims(ReplayingReader(text.encode(), files), instance) == claims
     assert len(claims) > 3 and "/proc/9/cmdline" in text
-    for private in ("hunter2", "mysqld", "sandbox-other", "/proc/20", '"20"'):
+    for private in ("hunter2", "mysqld", "sandbox-other", "/proc/20", '"20"', "/proc/22"):
         assert private not in text
     if pid:
         with pytest.raises(NotProven, match=r"nothing was observed of text /i/chat/kata/configuration\.toml"):

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.recorded import Recorded
+from tests.fakes.threads import exited_leader
 from vmtool.gpu.device_users import read_consoles, read_holders, read_nodes
 from vmtool.gpu.host_critical import read_host_critical
 from vmtool.gpu.pci import DEVICES, PciDevice, read_details, read_device, read_pci
@@ -127,6 +128,14 @@ def test_a_mapping_is_held_when_the_descriptor_is_closed() -> None:
                                                "7f04-7f05 rw-p 0 00:00 0\n"}})
     [holder] = read_holders(host)
     assert holder.nodes == ("/dev/nvidia0",)
+
+
+def test_a_process_whose_leader_has_exited_holds_what_its_threads_hold() -> None:
+    host = Recorded({"names": {"/proc": ["7"], "/proc/7/task": ["7", "8", "9"]}, "texts": {
+        **exited_leader(7), "/proc/7/comm": "qemu\n", "/proc/7/task/9/maps": "1-2 rw-s 0 00:06 5 /dev/nvidia0\n"},
+        "links": {"/proc/7/task/9/fd/3": "/dev/vfio/60"}})
+    [holder] = read_holders(host)
+    assert (holder.pid, holder.command, holder.nodes) == (7, "qemu", ("/dev/nvidia0", "/dev/vfio/60"))
 
 
 def test_nodes_are_found_through_the_classes_and_nvidias_own_numbers() -> None:

@@ -7,6 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fakes.proc import Proc
+from tests.fakes.recorded import Recorded
+from tests.fakes.threads import exited_leader
 from tests.unit.qemu.cases import FILES, argv
 from vmtool.claims import Claim
 from vmtool.facts.qemu_processes import name_of, read_qemu
@@ -142,6 +144,18 @@ def test_the_qemu_of_a_name_is_found_and_no_other() -> None:
     [found] = read_qemu(proc, "sandbox-chat")
     assert (found.pid, found.program) == (9, qemu), "a program that only says it is QEMU is none"
     assert found.argv == tuple(argv("snp"))
+
+
+@pytest.mark.parametrize(("threads", "found"), [(2, [9]), (1, [])])
+def test_a_qemu_lives_as_long_as_one_of_its_threads(threads: int, found: list[int]) -> None:
+    """Its leader has exited and shows neither program nor arguments; with no thread left it only waits to be reaped."""
+    qemu, words = "/opt/kata/bin/qemu-system-x86_64", argv("snp")
+    host = Recorded({"names": {"/proc": ["9"], "/proc/9/task": ["9", "10", "11"]}, "texts": {
+        **exited_leader(9, threads), "/proc/9/status": "PPid:\t1\nUid:\t0\t0\t0\t0\n",
+        **({"/proc/9/task/11/cmdline": "\0".join([*words, ""])} if threads > 1 else {})},
+        "links": {"/proc/9/task/11/exe": qemu}})
+    assert [(process.pid, process.program) for process in read_qemu(host, "sandbox-chat")] == [
+        (pid, qemu) for pid in found]
 
 
 @pytest.mark.parametrize(("path", "real"), [

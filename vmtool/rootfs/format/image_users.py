@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 
+from vmtool.facts.process import shown_at
 from vmtool.machine import Reader
 
 # Seconds for processes to be gone whose command has just ended; and between two looks.
@@ -30,7 +31,8 @@ def read_users(reader: Reader, path: str, *, own: int = 0) -> tuple[str, ...]:
     """
     found = []
     for pid in reader.names("/proc"):
-        if pid.isdecimal() and int(pid) != own and (_has_open(reader, pid, path) or _has_mapped(reader, pid, path)):
+        place = shown_at(reader, pid) if pid.isdecimal() and int(pid) != own else ""
+        if place and (_has_open(reader, place, path) or _has_mapped(reader, place, path)):
             found.append(f"{(reader.text(f'/proc/{pid}/comm') or '?').strip()} (pid {pid}) has it open")
     for name in reader.names("/sys/block"):
         backing = reader.text(f"/sys/block/{name}/loop/backing_file") if name.startswith("loop") else None
@@ -39,10 +41,10 @@ def read_users(reader: Reader, path: str, *, own: int = 0) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _has_open(reader: Reader, pid: str, path: str) -> bool:
-    return any(reader.link(f"/proc/{pid}/fd/{number}") == path for number in reader.names(f"/proc/{pid}/fd"))
+def _has_open(reader: Reader, place: str, path: str) -> bool:
+    return any(reader.link(f"{place}/fd/{number}") == path for number in reader.names(f"{place}/fd"))
 
 
-def _has_mapped(reader: Reader, pid: str, path: str) -> bool:
+def _has_mapped(reader: Reader, place: str, path: str) -> bool:
     """QEMU maps an NVDIMM's file, and may close it after (proc(5), /proc/PID/maps: the path is the sixth field)."""
-    return bool(re.search(rf" {re.escape(path)}$", reader.text(f"/proc/{pid}/maps") or "", re.MULTILINE))
+    return bool(re.search(rf" {re.escape(path)}$", reader.text(f"{place}/maps") or "", re.MULTILINE))

@@ -12,6 +12,7 @@ import pytest
 
 from tests.fakes import plans
 from tests.fakes.recorded import Recorded
+from tests.fakes.threads import exited_leader
 from tests.unit.rootfs.make import EROFS, LUKS, MANIFEST, image, kata_dax, superblock
 from vmtool.debian.tools import Tools
 from vmtool.errors import NotReady, Refused
@@ -207,6 +208,13 @@ def test_users_are_processes_mappings_and_loop_devices() -> None:
         "qemu-system-x86 (pid 7) has it open", "mapper (pid 9) has it open",
         "/dev/loop3 is attached to it; umount it, then: losetup -d /dev/loop3")
     assert read_users(host, "/i/a b.img", own=7)[0].startswith("mapper")
+
+
+def test_a_user_whose_leader_has_exited_is_one_by_its_threads() -> None:
+    host = Recorded({"texts": {**exited_leader(7), "/proc/7/comm": "qemu\n"},
+                     "names": {"/proc": ["7"], "/proc/7/task": ["7", "8", "9"]},
+                     "links": {"/proc/7/task/9/fd/3": "/i/a.img"}})
+    assert read_users(host, "/i/a.img") == ("qemu (pid 7) has it open",)
 
 
 def test_what_helps_when_the_copy_was_not_found_clean(tmp_path: Path) -> None:

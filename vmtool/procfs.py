@@ -1,0 +1,26 @@
+"""What the kernel's files of processes and mounts say (proc(5)), as their texts give it."""
+
+from __future__ import annotations
+
+
+def state_of(stat: str) -> str:
+    """The state of a process or thread whose `stat` this is, such as R; empty of one that is not there."""
+    return next(iter(_fields(stat)), "")
+
+
+def start_of(stat: str) -> str | None:
+    """When the process began whose /proc/PID/stat this is, in clock ticks since boot; None when it has ended.
+
+    A leader that exits becomes a zombie (Z) at once, but its process lives on, with its memory and its open files, as
+    long as another thread does (field 20, num_threads, counts both).
+    """
+    fields = _fields(stat)
+    state = state_of(stat)
+    ended = len(fields) < 20 or state == "X" or (state == "Z" and int(fields[17]) <= 1)
+    return None if ended else fields[19]
+
+
+def _fields(stat: str) -> list[str]:
+    """The third field, the state, and those that follow: what stands before is the program's name and may hold
+    anything."""
+    return stat.rpartition(")")[2].split()
