@@ -11,7 +11,7 @@ from pathlib import Path
 
 from vmtool.containerd.endpoint import NAMESPACE, SYSTEM, private_endpoint
 from vmtool.containerd.shims import read_shims
-from vmtool.facts.process import lineage
+from vmtool.facts.process import has_ended, lineage
 from vmtool.facts.qemu_processes import read_qemu
 from vmtool.host import daemons
 from vmtool.machine import Reader
@@ -33,7 +33,9 @@ def find_process(reader: Reader, state: State, name: str, pidfile: Path, *, star
 def search_process(reader: Reader, state: State, name: str) -> int | None:
     """The same, without the pid file."""
     for shim in read_shims(reader, name, NAMESPACE, {str(SYSTEM), str(private_endpoint(state).socket)}):
-        if inside := [pid for pid in pids(reader) if lineage(reader, pid)[1:2] == [shim] and _is_in(reader, pid, name)]:
+        # What has ended stays there for as long as the shim does not look after it.
+        if inside := [pid for pid in pids(reader) if lineage(reader, pid)[1:2] == [shim] and _is_in(reader, pid, name)
+                      and not has_ended(reader, pid)]:
             return next((pid for pid in inside if _is_first(reader, pid)), inside[0])
     found = [qemu.pid for form in GUESTS for qemu in read_qemu(reader, form.format(name))]
     return found[0] if found else None

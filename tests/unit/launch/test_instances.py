@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.recorded import Recorded
+from tests.fakes.threads import stat
 from vmtool.engine.journal import Journal
 from vmtool.errors import Refused
+from vmtool.instance.process import search_process
 from vmtool.instance.read import read_instance, read_instances
 from vmtool.paths import State
 
@@ -39,3 +42,17 @@ def test_a_damaged_instance_keeps_nobody_from_the_others(name: str, text: str, t
     damage = read_instance(state, "bad").damage
     assert damage and "bad" in damage.message
     assert damage.hint == "vmtool recover --adopt bad"
+
+
+@pytest.mark.parametrize(("first", "found"), [
+    (stat(7, "S"), 7), (stat(7, "Z", 2), 7), (stat(7, "Z"), 8), ("", 8)], ids=["lives", "threads", "zombie", "gone"])
+def test_its_process_is_not_one_that_has_ended_and_that_its_shim_does_not_look_after(first: str, found: int,
+                                                                                   tmp_path: Path) -> None:
+    shim = "/usr/bin/containerd-shim-runc-v2 -namespace vmtool -id chat -address /run/containerd/containerd.sock"
+    texts = {"/proc/5/cmdline": shim.replace(" ", "\0"), "/proc/5/status": "PPid:\t1\nUid:\t0\t0\t0\t0\n",
+             "/proc/7/stat": first, "/proc/8/stat": stat(8, "S")}
+    for pid in (7, 8):
+        texts |= {f"/proc/{pid}/status": f"PPid:\t5\nNSpid:\t{pid}\t{pid - 6}\n",
+                  f"/proc/{pid}/cgroup": "0::/vmtool-chat\n"}
+    host = Recorded({"names": {"/proc": ["5", "7", "8"]}, "texts": texts})
+    assert search_process(host, State(tmp_path), "chat") == found
