@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
+# A blank, tab, line break or backslash of a path.
+ESCAPED = re.compile(r"\\([0-7]{3})")
+
 
 def state_of(stat: str) -> str:
     """The state of a process or thread whose `stat` this is, such as R; empty of one that is not there."""
@@ -18,6 +23,12 @@ def start_of(stat: str) -> str | None:
     state = state_of(stat)
     ended = len(fields) < 20 or state == "X" or (state == "Z" and int(fields[17]) <= 1)
     return None if ended else fields[19]
+
+
+def mount_points(mountinfo: str) -> list[str]:
+    """Where something is mounted: the fifth field, in which a blank is written as \\040."""
+    rows = (line.split(" ") for line in mountinfo.split("\n"))
+    return [ESCAPED.sub(lambda code: chr(int(code[1], 8)), row[4]) for row in rows if len(row) > 4]
 
 
 def _fields(stat: str) -> list[str]:

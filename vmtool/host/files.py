@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from vmtool import procfs
 from vmtool.errors import VmtoolError, shell_word
 from vmtool.host import processes
 from vmtool.isolation import OWN_IDS
@@ -137,9 +138,8 @@ def remove(path: Path) -> None:
 
 
 def mount_points() -> list[str]:
-    """Where something is mounted (proc(5), mounts). The file writes a blank as \\040: no path of vmtool's has one."""
-    return [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
-
+    """Where something is mounted, as this process sees it."""
+    return procfs.mount_points(os.fsdecode(Path("/proc/self/mountinfo").read_bytes()))
 
 
 def write_output(path: Path, text: str) -> Path:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import posixpath
-import re
 
 from vmtool.errors import shell_word
 from vmtool.frozen import dataclass
 from vmtool.machine import Reader
 from vmtool.models.weights import broken, json_object, missing_shards, pointers
+from vmtool.procfs import mount_points
 from vmtool.qemu.processes import real_path
 
 # As of a spec's canary.
@@ -86,11 +86,8 @@ def read_model(reader: Reader, path: str) -> ModelFacts:
 
 
 def _mounts(reader: Reader, path: str) -> tuple[str, ...]:
-    """proc(5), mountinfo: the fifth field is where, with blanks as \\040."""
-    rows = [line.split() for line in (reader.text("/proc/self/mountinfo") or "").splitlines()]
-    points = [re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), row[4]) for row in rows if len(row) > 4]
     below = f"{real_path(reader, path).rstrip('/')}/"
-    return tuple(point for point in points if point.startswith(below))
+    return tuple(point for point in mount_points(reader.text("/proc/self/mountinfo") or "") if point.startswith(below))
 
 
 def unreadable_file(reader: Reader, path: str) -> str:

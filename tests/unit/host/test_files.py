@@ -10,6 +10,7 @@ import pytest
 from tests.fakes.host import FakeHost
 from vmtool.errors import VmtoolError
 from vmtool.host import files
+from vmtool.host.files import mount_points  # before nothing is mounted for the unit tests
 from vmtool.host.local import LocalHost, LocalMachine
 from vmtool.plan import CopySecret, StopDaemon
 
@@ -64,6 +65,17 @@ def test_removal_stops_at_a_mount(tmp_path: Path, mounts: list[str], inside: str
     mounts[0] = f"{tmp_path}/tree-of-another"
     files.remove(tmp_path / "tree")
     assert not (tmp_path / "tree").exists()
+
+
+def test_removal_stops_at_a_mount_below_a_path_with_a_blank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tree := tmp_path / "vm tool" / "tree").mkdir(parents=True)
+    place = str(tree / "a").replace(" ", r"\040")
+    monkeypatch.setattr(Path, "read_bytes", lambda path: f"9 1 0:5 / {place} rw - tmpfs \udcff rw\n".encode(
+        errors="surrogateescape"))
+    monkeypatch.setattr(files, "mount_points", mount_points)
+    with pytest.raises(VmtoolError, match="is mounted there") as error:
+        files.remove(tree)
+    assert error.value.hint == f"umount '{tree}/a'"
 
 
 def test_a_made_key_is_random_private_and_kept(tmp_path: Path) -> None:
