@@ -83,7 +83,7 @@ def _readable(path: Path, deadline: float) -> IO[bytes]:
         waiting.register(descriptor, select.POLLIN)
         if not waiting.poll(deadline * 1000):
             file.close()
-            raise ProgramFailed(f"{path}: nobody wrote to this pipe within {deadline:.0f} s", how="no input")
+            raise ProgramFailed(f"{path}: nobody wrote to this pipe within {deadline:g} s", how="no input")
     os.set_blocking(descriptor, True)
     return file
 
@@ -98,7 +98,7 @@ def finish(child: Child, argv: Sequence[str], deadline: float, stdin: bytes | No
         out, err = child.communicate(stdin, timeout=deadline)
     except subprocess.TimeoutExpired:
         end_group(child)
-        how = f"no end after {deadline:.0f} s"
+        how = f"no end after {deadline:g} s"
         raise ProgramFailed(f"{shlex.join(argv)}: {how}", how=how, details=_state(child)) from None
     except BaseException:
         end_group(child)
@@ -155,14 +155,13 @@ def _executable(program: str) -> str:
 
 
 def end_group(child: subprocess.Popen[bytes]) -> None:
-    """Terminate a child's process group, then kill it; a child in D state is abandoned after the grace time."""
+    """Terminate a child's process group, then kill what is left of it, the child itself or what it started; a child in
+    D state is abandoned after the grace time."""
     for number in (signal.SIGTERM, signal.SIGKILL):
-        try:
+        # PermissionError: all that is left of the group is another user's, as what newuidmap(1) began.
+        with contextlib.suppress(ProcessLookupError, PermissionError, subprocess.TimeoutExpired):
             os.killpg(child.pid, number)
             child.wait(GRACE)
-        except (ProcessLookupError, subprocess.TimeoutExpired):
-            continue
-        return
 
 
 def start_time(pid: int) -> str | None:
