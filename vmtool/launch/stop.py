@@ -17,6 +17,7 @@ from vmtool.host import locks, signals
 from vmtool.host.event_log import record
 from vmtool.host.local import LocalMachine
 from vmtool.instance.instance import Instance, Paths, subject_of
+from vmtool.instance.read import refreshed
 from vmtool.launch.pipeline import launcher_of
 from vmtool.machine import Host, Reader
 from vmtool.paths import State
@@ -116,11 +117,12 @@ def stop_instance(state: State, instance: Instance, grace: float, *, by: str = "
     directory, launcher = instance.paths.directory, launcher_of(instance.known().handler)
     politely, by_force = launcher.end_politely(state, instance), launcher.end_by_force(instance)
     plan = Plan(subject_of(instance.name), directory, (Step("end the process", politely), Step("by force", by_force)))
-    pid = instance.pid or 0
     with working_host(state, plan, f"{by} {instance.name}") as host:
+        # Looked up now: since the caller looked it may have ended, and its pid be another's.
+        pid = refreshed(state, instance).pid or 0
+        started = host.start_time(pid)
         last(host)
         record(directory, "stopping", by=by)
-        started = host.start_time(pid)
         for actions, wait in ((politely, grace), (by_force, 10.0)):
             for action in actions:
                 action.do(host)
@@ -133,5 +135,5 @@ def stop_instance(state: State, instance: Instance, grace: float, *, by: str = "
             else:
                 record(directory, "stopped", by=by)
                 return
-    raise VmtoolError(f"{instance.name}: process {instance.pid} survives SIGKILL", hint="look at dmesg: it may hang in "
+    raise VmtoolError(f"{instance.name}: process {pid} survives SIGKILL", hint="look at dmesg: it may hang in "
                       "the kernel", log=str(directory / "log" / "host.log"))

@@ -42,12 +42,12 @@ class Front:
         host = self.host = FakeHost()
         host.alive = {4242: "1"}
         self.instance = replace(instance(self.directory), record=replace(RECORD, manage=9464))
-        self.instance.paths.pidfile.write_text("4242\n")
+        self.instance.paths.pidfile.write_text("4242 1\n")
         patch.setattr(commands, "read_known", lambda machine, state, name: self.instance)
         patch.setattr(commands, "require_gone", lambda *words: None)
         patch.setattr(promise, "read_instance", lambda state, name: self.instance)
         patch.setattr(client, "drain", self.close)
-        patch.setattr(processes, "start_time", lambda pid: "7" if pid == os.getpid() else None)
+        patch.setattr(processes, "start_time", lambda pid: "7" if pid == os.getpid() else host.alive.get(pid))
         patch.setattr(apply_plan, "LocalHost", lambda *words: host)
         patch.setattr(stop, "launcher_of", lambda handler: self)
 
@@ -64,7 +64,8 @@ class Front:
 
     def do(self, host: FakeHost) -> None:
         self.asked.append("end")
-        host.alive.clear()
+        if host.alive.get(4242) == "1":
+            host.alive.clear()
 
     @property
     def marked(self) -> bool:
@@ -222,6 +223,19 @@ def test_a_full_disk_keeps_nobody_from_stopping_what_fills_it(front: Front, monk
     assert front.typed("stop", "a").exit_code == 0
     assert seen == [True, True]
     assert front.asked[-1] == "end"
+
+
+@pytest.mark.parametrize("moment", [1, 2], ids=["while-it-drains", "at-its-close"])
+def test_one_that_ends_meanwhile_is_stopped_also_when_another_process_gets_its_pid(front: Front, moment: int) -> None:
+    """That one is nobody's to wait for, and survives nothing."""
+    def end() -> None:
+        if len(front.asked) == moment:
+            front.host.alive[4242] = "9"
+
+    front.meanwhile = end
+    assert front.typed("stop", "a").exit_code == 0
+    assert front.host.clock == 0
+    assert [event["event"] for event in event_log.read(front.directory)][-1] == "stopped"
 
 
 def test_what_does_not_run_is_stopped_for_good(front: Front) -> None:
