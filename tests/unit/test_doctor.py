@@ -136,7 +136,7 @@ CONFLIST = '{{"name": "{0}", "plugins": [{{"type": "bridge", "bridge": "{0}", "i
      "network.forward", "warn", "FORWARD policy is DROP", "CNI-ADMIN"),
     ("epyc-snp", {"outputs": {PROBE: {"out": '{"stage": "open", "error": "[Errno 13] Permission denied"}\n'}},
                   **USER}, "kata", "snp", "kvm.runs-guests", "not-checked", "could not ask", "sudo vmtool doctor"),
-    ("epyc-snp", {"outputs": HANGS}, "kata", "snp", "kvm.runs-guests", "fail", "did not end within 5 s",
+    ("epyc-snp", {"outputs": HANGS}, "kata", "snp", "kvm.runs-guests", "fail", "did not end within 30 s",
      "SVM in the firmware, then: modprobe kvm_amd"),
     ("epyc-snp", {"outputs": HANGS}, "libvirt", "none", "kvm.runs-guests", "warn", "did not end",
      "under TCG, many times slower"),

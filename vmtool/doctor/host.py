@@ -46,8 +46,8 @@ def read_host(reader: HostReader, state_root: Path | str, guests: bool = True) -
     Args:
         state_root: vmtool's state directory, whose file system must have room; it need not exist.
         guests: whether guests are to run here. Then one is run to judge KVM: tenths of a second where KVM is emulated,
-            at most five seconds where it hangs. Without it KVM is "not-checked", and so is virtCCA, and the versions of
-            QEMU and libvirt are unknown.
+            at most thirty seconds where it hangs. Without it KVM is "not-checked", and so is virtCCA, and the versions
+            of QEMU and libvirt are unknown.
     """
     cpu = read_cpu(reader)
     with reader.beside((*questions(reader), *(guest_questions(reader, cpu) if guests else ()))):

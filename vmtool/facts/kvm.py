@@ -16,7 +16,8 @@ KvmVerdict = Literal["runs", "emulated-only", "opens-but-does-not-run", "absent"
 PROBE = python("-m", "vmtool.facts.kvm_probe")
 # The same interpreter doing nothing.
 CONTROL = python("-c", "pass")
-DEADLINE = 5.0
+# Seconds, for a probe that hangs: a busy machine may take some to start a child.
+DEADLINE = 30.0
 # Seconds for 20,000 guest instructions: far under 0.0001 on hardware, 0.011 to 0.015 under pvm.
 SLOW = 0.003
 

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from vmtool.net.actions import CallPlugin
 
 LIMIT = 1 << 20
-PORTS_GONE_WITHIN = 3.0
+# Seconds. The kernel removes what was in deleted namespaces in one queue for the whole machine (cleanup_net in
+# net/core/net_namespace.c); only a refusal takes all of them.
+PORTS_GONE_WITHIN = 10.0
 # What a plugin says, and what a person can do about it.
 HINTS = (
     ("already has an IP address different from", "choose another bridge: vmtool net add NAME --bridge OTHER"),

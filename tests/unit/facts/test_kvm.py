@@ -46,7 +46,7 @@ def test_verdict(seen: Any, exists: tuple[str, ...], cpu: CpuFacts, verdict: str
 
 
 @pytest.mark.parametrize(("outputs", "verdict", "evidence"), [
-    ({"python -I -c pass": {}}, "opens-but-does-not-run", "the probe did not end within 5 s"),
+    ({"python -I -c pass": {}}, "opens-but-does-not-run", "the probe did not end within 30 s"),
     ({}, "not-checked", "a child could not be started"),
     ({PROBE: {"status": -11}}, "opens-but-does-not-run", "run: the probe died of signal 11"),
     ({PROBE: {"status": 1, "err": "No module named vmtool\n"}}, "not-checked", "No module named vmtool"),

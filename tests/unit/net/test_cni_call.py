@@ -13,7 +13,7 @@ import pytest
 from tests.fakes.host import FakeHost
 from vmtool.errors import NotReady, VmtoolError
 from vmtool.machine import Output, Pairs
-from vmtool.net.actions import CallPlugin, RemoveChain, RemoveSharedChains
+from vmtool.net.actions import CallPlugin, RemoveBridge, RemoveChain, RemoveSharedChains
 
 RESULT = {"cniVersion": "1.0.0", "ips": [{"address": "10.0.0.2/24"}]}
 MAC = {"code": 999, "msg": "could not set bridge's mac: invalid argument"}
@@ -275,3 +275,27 @@ def test_a_containers_chain_goes_with_its_jumps_and_no_other() -> None:
 
 def test_a_host_without_iptables_has_no_chains() -> None:
     RemoveChain("nat", "CNI-1").do(FakeHost())  # which has no programs, and fails a test that starts one
+
+
+class Ports(Plugin):
+    """A bridge whose ports go with their namespace, after a number of seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.seconds = seconds
+
+    def execute(self, argv: Sequence[str], **options: Any) -> Output:
+        if "master" in argv:
+            return Output(0, json.dumps([{"ifname": "veth1"}] if self.clock < self.seconds else []), "")
+        return super().execute(argv, **options)
+
+
+def test_a_bridge_waits_for_its_ports_to_go_and_is_not_pulled_away_from_one_that_stays() -> None:
+    """A busy kernel takes seconds for the namespaces that were deleted before."""
+    host = Ports(8.0)
+    RemoveBridge("vmt-a").do(host)
+    assert host.commands[-1] == "ip link delete dev vmt-a type bridge"
+    host = Ports(1e9)
+    with pytest.raises(VmtoolError, match="still used by veth1"):
+        RemoveBridge("vmt-a").do(host)
+    assert host.clock < 11
