@@ -43,7 +43,7 @@ COMES, NEVER = 60, 0.2
 
 # Kinds that are not typed here, and why.
 NOT_TYPED = {
-    DeleteTask: "a task of containerd's: its line asks the same ctr, and a shim that hangs is for a person to see",
+    DeleteTask: "a task of containerd's: its line asks the same ctr, and what it kills is a unit test's",
     LimitPids: "makes a cgroup of this machine's: what it leaves is the claim pids.limit in test_run.py",
     RemoveCgroup: "likewise: `footprint` in tests/integration/machine.py compares the cgroups",
     DeleteLeases: "takes a containerd with leases: typed in test_leases.py",
@@ -324,6 +324,44 @@ def _(place: Path) -> p.Action:
     return p.StopDaemon(place / "run/pid", place / "users", deadline=COMES)
 
 
+@scene(p.StopDaemon, "that does not listen", changing=("it", "pid"), look=is_alive, ends=end)
+def _(place: Path) -> p.Action:
+    """Killed it is a zombie: its parent, this process, has not asked for its end."""
+    (place / "run").mkdir()
+    child = subprocess.Popen(["sh", "-c", f"trap '' TERM; : > {place}/ready; while :; do sleep 0.1; done"])
+    while not (place / "ready").exists():
+        time.sleep(0.01)
+    named(child, place / "run/pid", place / "it")
+    return p.StopDaemon(place / "run/pid", place / "users", deadline=1)
+
+
+def named(child: subprocess.Popen[bytes], *files: Path, start: str = "") -> None:
+    """Write its pid and its start time to files, or another start time."""
+    for file in files:
+        file.write_text(f"{child.pid} {start or processes.start_time(child.pid)}\n")
+
+
+def reused(place: Path) -> None:
+    """The pid file's pid is another process's today."""
+    (place / "run").mkdir()
+    child = sleeper(place)
+    named(child, place / "it")
+    named(child, place / "run/pid", start="1")
+
+
+@scene(p.StartDaemon, "whose pid another has", changing=("pid", "it", "a) b"), look=lives, ends=end)
+def _(place: Path) -> p.Action:
+    reused(place)
+    return p.StartDaemon((sys.executable, "-c", LISTEN, str(place / "run/sock")), place / "run/pid", place / "log",
+                         place / "run/sock", deadline=COMES)
+
+
+@scene(p.StopDaemon, "whose pid another has", changing=("pid", "it", "a) b"), look=is_alive, ends=end)
+def _(place: Path) -> p.Action:
+    reused(place)
+    return p.StopDaemon(place / "run/pid", place / "users", deadline=COMES)
+
+
 def sleeper(place: Path) -> subprocess.Popen[bytes]:
     """A process whose name has a blank and a bracket in it, and a pid file that another program wrote."""
     program = place / "a) b"
@@ -561,7 +599,7 @@ def qemu(place: Path, file: str) -> subprocess.Popen[bytes]:
     program = place / "qemu-system-x86_64"
     shutil.copy("/bin/sh", program)
     child = subprocess.Popen([program, "-c", "while :; do sleep 600; done", *argv(file)[1:]], start_new_session=True)
-    (place / "pid").write_text(f"{child.pid}")
+    named(child, place / "pid")
     while argv(file)[-1] not in Path(f"/proc/{child.pid}/cmdline").read_text():
         time.sleep(0.01)
     return child
@@ -569,7 +607,7 @@ def qemu(place: Path, file: str) -> subprocess.Popen[bytes]:
 
 def end_group(place: Path) -> None:
     with contextlib.suppress(ProcessLookupError):
-        os.killpg(int((place / "pid").read_text()), signal.SIGKILL)
+        os.killpg(int((place / "pid").read_text().split()[0]), signal.SIGKILL)
 
 
 for _file in ("snp", "none"):
@@ -586,12 +624,21 @@ def _(place: Path) -> p.Action:
     return ExpectTee("sandbox-chat", "snp", (), "", KERNEL, place / "qemu.txt", deadline=NEVER, pidfile=place / "pid")
 
 
-for _file, _name in (("snp", "sandbox-chat"), ("snp-libvirt", "vmtool-chat"), ("snp", "sandbox-cha")):
+for _file, _name in (("snp", "sandbox-chat"), ("snp-libvirt", "vmtool-chat"), ("snp", "sandbox-cha"),
+                     ("snp", "sandbox.chat")):
     @scene(KillQemu, f"{_name}, when one runs as {_file}", changing=("pid", "qemu-system-x86_64"), ends=end_group,
-           look=lambda place: processes.start_time(int((place / "pid").read_text())) is not None)
+           look=lambda place: daemons.living(place / "pid") is not None)
     def _(place: Path, file: str = _file, name: str = _name) -> p.Action:
         qemu(place, file)
-        return KillQemu(name, str(place / "qemu-system-x86_64"), deadline=COMES)
+        (place / "qemu++").symlink_to("qemu-system-x86_64")
+        return KillQemu(name, str(place / "qemu++"), deadline=COMES)
+
+
+@scene(KillQemu, "of another program", changing=("pid", "qemu-system-x86_64"), ends=end_group,
+       look=lambda place: daemons.living(place / "pid") is not None)
+def _(place: Path) -> p.Action:
+    qemu(place, "snp")
+    return KillQemu("sandbox-chat", str(place / "qemu"), deadline=COMES)
 
 
 @pytest.fixture

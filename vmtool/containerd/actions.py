@@ -13,6 +13,7 @@ from vmtool.errors import NotReady, VmtoolError
 from vmtool.frozen import dataclass
 from vmtool.machine import check
 from vmtool.plan.action import Action
+from vmtool.plan.shell_parts import literal
 
 if TYPE_CHECKING:
     from vmtool.machine import Host
@@ -46,8 +47,15 @@ class DeleteTask(Action):
                 self.name)
 
     def shell(self) -> str:
-        shim = shlex.quote(f"^[^ ]*containerd-shim.* -id {self.name}( |$)")
-        return f"while {shlex.join(self.argv)}; pgrep -U 0 -f -- {shim}; do sleep 0.2; done"
+        name, address = f"-id {literal(self.name)}", f"-address {literal(str(self.socket))}"
+        # runc's shim has its words in the first order, Kata's in the second.
+        shim = shlex.quote(f"^[^ ]*containerd-shim[^ ]* -namespace {literal(self.namespace)} "
+                           f"({name} {address}|{address} .*{name})( |$)")
+        first = self.deadline / 3
+        return " || ".join(
+            f"timeout {seconds:g} sh -c "
+            + shlex.quote(f"while {shlex.join(self.argv)}; {find} -U 0 -f -- {shim}; do sleep {PAUSE:g}; done")
+            for seconds, find in ((first, "pgrep"), (self.deadline - first, "pkill -KILL")))
 
     def do(self, host: Host) -> None:
         begun = host.now()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from vmtool.errors import ProgramFailed
 from vmtool.frozen import dataclass
 from vmtool.plan.action import Action
+from vmtool.plan.shell_parts import lives
 
 if TYPE_CHECKING:
     from vmtool.machine import Host
@@ -35,9 +36,9 @@ class StartDaemon(Action):
         # Before the program is there its shell writes down the pid that it will have, and since when.
         start = (f"umask 077; echo $$ $(cut -d' ' -f22 /proc/$$/stat) > {pidfile}; umask 022; "
                  f"exec {shlex.join(self.argv)}")
-        return (f"kill -0 $(cut -d' ' -f1 {pidfile} 2>/dev/null) 2>/dev/null || "
-                f"setsid sh -c {shlex.quote(start)} < /dev/null >> {log} 2>&1 &\n"
-                f"timeout {self.deadline:g} sh -c 'until [ -S {socket} ]; do sleep 0.1; done'")
+        wait = f"until [ -S {socket} ]; do sleep 0.1; done"
+        return (f"{lives(self.pidfile)} || setsid sh -c {shlex.quote(start)} < /dev/null >> {log} 2>&1 &\n"
+                f"timeout {self.deadline:g} sh -c {shlex.quote(wait)}")
 
     def do(self, host: Host) -> None:
         if host.living(self.pidfile) is None:
@@ -63,10 +64,11 @@ class StopDaemon(Action):
     deadline: float = 10.0
 
     def shell(self) -> str:
-        users, pidfile, directory = (shlex.quote(str(path)) for path in (self.users, self.pidfile, self.pidfile.parent))
+        users, directory = (shlex.quote(str(path)) for path in (self.users, self.pidfile.parent))
+        wait = f"while {lives(self.pidfile)}; do sleep 0.1; done"
         return (f'[ -n "$(ls {users} 2>/dev/null)" ] || {{ '
-                f"if pid=$(cut -d' ' -f1 {pidfile} 2>/dev/null) && kill \"$pid\" 2>/dev/null; then "
-                f'timeout {self.deadline:g} tail --pid="$pid" -f /dev/null || kill -KILL "$pid"; fi; '
+                f"for signal in TERM KILL; do if {lives(self.pidfile)} && kill -$signal $pid; then "
+                f"timeout {self.deadline:g} sh -c {shlex.quote(wait)} || :; fi; done; "
                 f"rm -rf --one-file-system {directory}; }}")
 
     def do(self, host: Host) -> None:

@@ -11,6 +11,7 @@ from vmtool.errors import VerificationFailed, VmtoolError
 from vmtool.facts.qemu_processes import QemuProcess, read_qemu
 from vmtool.frozen import dataclass
 from vmtool.plan.action import Action
+from vmtool.plan.shell_parts import literal, lives
 from vmtool.qemu.claims import vm_claims
 from vmtool.qemu.processes import opened_devices, real_path
 from vmtool.tee.table import tee_of
@@ -21,11 +22,7 @@ if TYPE_CHECKING:
 
 def name_pattern(name: str) -> str:
     """The arguments of a QEMU of this name, as pgrep(1) looks for them: Kata's and libvirt's."""
-    return f"-name (guest=)?{name}(,| |$)"
-
-
-def _gone(pattern: str) -> str:
-    return f"while pgrep -f -- {pattern} > /dev/null; do sleep 0.1; done"
+    return f"-name (guest=)?{literal(name)}(,| |$)"
 
 
 @dataclass(frozen=True)
@@ -58,8 +55,7 @@ class ExpectTee(Action):
         known = tee_of(self.tee)
         kind = known.qemu.object if known else self.tee
         # The whole of what runs goes to the evidence; the line itself looks for the TEE's object only.
-        own = shlex.quote(str(self.pidfile or "/dev/null"))
-        return (f"pid=$(cut -d' ' -f1 {own}) && "
+        return (f"{lives(self.pidfile or Path('/dev/null'))} && "
                 f"tr '\\0' ' ' < /proc/$pid/cmdline | grep -qE -e {shlex.quote(name_pattern(self.name))} && "
                 f"{{ readlink /proc/$pid/exe; tr '\\0' '\\n' < /proc/$pid/cmdline; }} | "
                 f"install -m 0600 /dev/stdin {shlex.quote(str(self.evidence))} && "
@@ -109,9 +105,13 @@ class KillQemu(Action):
     deadline: float = 60.0
 
     def shell(self) -> str:
-        pattern = shlex.quote(f"^{self.program} .*{name_pattern(self.name)}")
-        return (f"! pgrep -f -- {pattern} > /dev/null || {{ pkill -KILL -f -- {pattern}; "
-                f"timeout {self.deadline:g} sh -c {shlex.quote(_gone(pattern))}; }}")
+        # The kernel names the file that runs, of which only the real path is known to it, also after an update of QEMU.
+        # The arguments are gone while what was open is still being closed: it is the process that is waited for.
+        runs = "$(readlink /proc/$pid/exe | sed 's/ (deleted)$//')"
+        return (f"for pid in $(pgrep -f -- {shlex.quote(name_pattern(self.name))}); do "
+                f'[ "{runs}" != "$(readlink -m {shlex.quote(self.program)})" ] || ! kill -KILL $pid || '
+                f"timeout {self.deadline:g} sh -c \"while grep -qs '^State:.[^ZX]' /proc/$pid/status; "
+                'do sleep 0.1; done"; done')
 
     def do(self, host: Host) -> None:
         program = real_path(host, self.program)

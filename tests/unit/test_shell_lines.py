@@ -1,0 +1,96 @@
+"""What a shell line names is what the action itself means: the one process.
+
+tests/integration/test_shell_lines.py types them.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.shell_words import words
+from vmtool.containerd.actions import DeleteTask
+from vmtool.plan import Action, StartDaemon, StopDaemon
+from vmtool.plan.shell_parts import literal, lives
+from vmtool.qemu.actions import ExpectTee, KillQemu
+
+# Patterns.
+
+
+@given(st.text("a.b-+*?(){}[]|^$\\/", max_size=8), st.text("a.b-+*?(){}[]|^$\\/", max_size=8))
+def test_a_name_in_a_pattern_is_no_other_name(name: str, other: str) -> None:
+    assert bool(re.fullmatch(literal(name), other)) == (name == other)
+
+
+def patterns(line: str) -> list[str]:
+    """What a line has pgrep and pkill look for."""
+    found = list(words(line))
+    return [found[at + 1] for at, word in enumerate(found) if word == "--" and "-f" in found[at - 4:at]]
+
+
+TASK = DeleteTask(Path("/run/c.sock"), "vmtool", "chat.b")
+SHIM = "/usr/bin/containerd-shim-runc-v2 -namespace vmtool -id chat.b -address /run/c.sock "
+KATA = ("/opt/kata/bin/containerd-shim-kata-v2 -namespace vmtool -address /run/c.sock -publish-binary "
+        "/usr/bin/containerd -id chat.b ")
+
+
+@pytest.mark.parametrize("shim", [
+    SHIM, KATA, SHIM.replace("chat.b", "chat-b"), SHIM.replace("chat.b", "chat.bc"), SHIM.replace("vmtool", "other"),
+    SHIM.replace("/c.sock", "/other.sock"), KATA.replace("chat.b", "chat-b"), KATA.replace("vmtool", "other"),
+    KATA.replace("/c.sock", "/c-sock"), f"sh -c {SHIM}"])
+def test_a_shim_is_killed_when_it_is_the_tasks(shim: str) -> None:
+    found = patterns(TASK.shell())
+    assert [bool(re.search(pattern, shim)) for pattern in found] == [shim in (SHIM, KATA)] * 2
+
+
+def test_a_task_is_asked_for_in_a_third_of_the_time_then_killed_until_its_end() -> None:
+    order = re.findall(r"timeout \d+|pgrep|pkill -KILL|\|\|", TASK.shell())
+    assert order == ["timeout 20", "pgrep", "||", "timeout 40", "pkill -KILL"]
+
+
+@pytest.mark.parametrize(("arguments", "its"), [
+    ("/usr/bin/qemu -name sandbox-chat.b,debug-threads=on -m 1", True), ("/q -name guest=sandbox-chat.b", True),
+    ("/q -name sandbox-chat-b -m 1", False), ("/q -name sandbox-chat.bc", False), ("/q -name a-sandbox-chat.b", False)])
+def test_a_guest_of_a_name_that_is_alike_is_another(arguments: str, its: bool) -> None:
+    [pattern] = patterns(KillQemu("sandbox-chat.b", "/q").shell())
+    assert bool(re.search(pattern, arguments)) == its
+    look = ExpectTee("sandbox-chat.b", "snp", (), "", "", Path("/e"), pidfile=Path("/p")).shell()
+    assert pattern in words(look)
+
+
+def test_a_guests_program_is_compared_by_its_real_path() -> None:
+    line = KillQemu("chat", "/opt/g++/qemu").shell()
+    assert "readlink -m /opt/g++/qemu" in line
+    assert "readlink /proc/$pid/exe" in line
+
+
+# A process, by pid and start time.
+
+NUMBERS = "1 7 7 0 -1 4194560 1 0 0 0 5 6 0 0 20 0 1 0"
+
+
+@pytest.mark.parametrize(("stat", "its"), [
+    (f"7 (sleep) S {NUMBERS} 123 9 9", True), (f"7 (a) b) R {NUMBERS} 123 9", True),
+    (f"7 (sleep) Z {NUMBERS} 123 9", False), (f"7 (sleep) X {NUMBERS} 123 9", False),
+    (f"7 (sleep) S {NUMBERS} 1234 9", False), (f"7 (sleep) S {NUMBERS} 9 123", False),
+    (f"7 (x) S 1 2 3 4) Z {NUMBERS} 9 9", False)])
+def test_the_process_of_a_pid_file_is_known_by_its_start_and_no_zombie(stat: str, its: bool) -> None:
+    line = lives(Path("/run/pid"))
+    assert line.startswith("read -r pid since 2>/dev/null < /run/pid && grep ")
+    pattern = line.split('"')[1].replace("$since", "123")
+    assert bool(re.search(pattern, stat)) == its
+
+
+@pytest.mark.parametrize("action", [
+    StartDaemon(("x",), Path("/run/pid"), Path("/log"), Path("/s")), StopDaemon(Path("/run/pid"), Path("/users")),
+    ExpectTee("n", "snp", (), "", "", Path("/e"), pidfile=Path("/run/pid"))], ids=lambda action: type(action).__name__)
+def test_a_pid_is_used_after_that(action: Action) -> None:
+    test = lives(Path("/run/pid"))
+    before, _, after = action.shell().partition(test)
+    assert after
+    assert "$pid" not in before
+    assert "cut -d' ' -f1" not in action.shell()
