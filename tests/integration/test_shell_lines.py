@@ -34,6 +34,7 @@ from vmtool.isolation import private
 from vmtool.launch.actions import RequireClaims
 from vmtool.libvirt.actions import GuestRequest
 from vmtool.qemu.actions import ExpectTee, KillQemu
+from vmtool.rootfs.actions import RunGuest
 from vmtool.rootfs.build.workers import extract
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -195,6 +196,12 @@ def _(place: Path) -> p.Action:
 def _(place: Path) -> p.Action:
     (place / "full/a").mkdir(parents=True)
     return p.Run(("rmdir", str(place / "full")), absent_messages=("does not exist", "No such file or directory"))
+
+
+for _seconds in ("0", "600"):
+    @scene(RunGuest, f"that takes {_seconds} s")
+    def _(place: Path, seconds: str = _seconds) -> p.Action:
+        return RunGuest(("sleep", seconds), env=(("A", "x  y"),), deadline=NEVER if seconds == "600" else COMES)
 
 
 for _first, _second in (("a", "b"), ("no", "b"), ("no", "nor")):

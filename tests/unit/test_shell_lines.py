@@ -1,4 +1,4 @@
-"""What a shell line names is what the action itself means: the one process.
+"""What a shell line names is what the action itself means: the one process, and as long as it waits.
 
 tests/integration/test_shell_lines.py types them.
 """
@@ -6,6 +6,7 @@ tests/integration/test_shell_lines.py types them.
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.shell_words import words
+from tests.unit.sweeps import rootfs
 from vmtool.containerd.actions import DeleteTask
-from vmtool.plan import Action, StartDaemon, StopDaemon
+from vmtool.endpoint.actions import AskCanary, ReadServer
+from vmtool.endpoint.client import Server
+from vmtool.gpu.actions import AwaitVfioUnused
+from vmtool.gpu.workers import vfio_in_use
+from vmtool.libvirt.actions import GuestRequest
+from vmtool.paths import State
+from vmtool.plan import Action, StartDaemon, StopDaemon, question
 from vmtool.plan.shell_parts import literal, lives
 from vmtool.qemu.actions import ExpectTee, KillQemu
+from vmtool.rootfs.actions import RunGuest
 
 # Patterns.
 
@@ -94,3 +103,48 @@ def test_a_pid_is_used_after_that(action: Action) -> None:
     assert after
     assert "$pid" not in before
     assert "cut -d' ' -f1" not in action.shell()
+
+
+# How long.
+
+
+def test_a_device_is_free_when_the_worker_has_said_so() -> None:
+    """Also where fuser is missing, and when the kernel alone has it."""
+    assert AwaitVfioUnused(()).shell() == ":"
+    devices = ("/sys/a", "/sys/b")
+    *start, loop = shlex.split(AwaitVfioUnused(devices, deadline=0.5).shell())
+    asked = shlex.join(question(vfio_in_use.Order(devices)))
+    assert (start, loop) == (["timeout", "0.5", "sh", "-c"],
+                             f'until held=$({asked}) && [ -z "$held" ]; do sleep 0.2; done')
+
+
+def request(**more: object) -> str:
+    return GuestRequest(Path("/c"), "report", Path("/p"), Path("/k"), **more).shell()  # type: ignore[arg-type]
+
+
+def test_a_guests_answer_counts_when_it_is_whole() -> None:
+    """socat ends without a word when its time is over."""
+    line = request(evidence=Path("/e"), deadline=0.5)
+    assert "socat -t0.5 " in line
+    assert line.index("tail -n 1 | grep -qx end && ") < line.index("/dev/stdin /e && ")
+    assert "grep -qx end" not in request(fleeting=True)
+    assert line.endswith("| grep ^refused; }")
+
+
+SERVER, AT = Server("127.0.0.1", 8000, Path("/result")), Path("/file")
+
+
+@pytest.mark.parametrize("action", [
+    AskCanary(SERVER, AT, "m", "Why?", "So.", "exact", AT, deadline=0.5), ReadServer(SERVER, AT, AT, AT, deadline=0.5)],
+    ids=lambda action: type(action).__name__)
+def test_a_server_is_asked_for_as_long(action: Action) -> None:
+    assert " -m 0.5 " in action.shell()
+
+
+def test_a_guest_that_does_not_end_is_ended() -> None:
+    line = RunGuest(("qemu", "-m", "1"), env=(("TMPDIR", "/a b"),), deadline=0.5).shell()
+    assert line == "TMPDIR='/a b' timeout 0.5 qemu -m 1"
+    boot = rootfs.CASES["rootfs boot"]
+    state = State(Path("/state"))
+    actions = [action for step in boot.make(state, boot.boot(state)).steps for action in step.actions]
+    assert [type(action) for action in actions if "-nodefaults" in action.shell()] == [RunGuest]

@@ -43,8 +43,8 @@ class AwaitHealth(Action):
     deadline: float
 
     def shell(self) -> str:
-        url = f"{self.server.shell()}/health"
-        return f"timeout {self.deadline:g} sh -c 'until {self.server.curl} -sf {url}; do sleep 0.2; done'"
+        wait = f"until {self.server.curl} -sf {self.server.shell()}/health; do sleep 0.2; done"
+        return f"timeout {self.deadline:g} sh -c {shlex.quote(wait)}"
 
     def do(self, host: Host) -> None:
         address, started = client.address_of(host, self.server), host.now()
@@ -132,7 +132,7 @@ class ReadServer(Action):
         key, log, evidence = (shlex.quote(str(path)) for path in (self.key, self.log, self.evidence))
         line = f"$(head -c {LOG} {log} | grep -a -o '{MARK}.*' | head -n 1)"
         return (f"{private_file(self.evidence)} sed -n '1s/^/Authorization: Bearer /p' {key} | "
-                f"{self.server.curl} -sf -m {self.deadline:.0f} -H @- {self.server.shell()}/v1/models | "
+                f"{self.server.curl} -sf -m {self.deadline:g} -H @- {self.server.shell()}/v1/models | "
                 f'jq -s --arg arguments "{line}" \'{{arguments: $arguments, models: .[0]}}\' > {evidence}')
 
     def do(self, host: Host) -> None:
@@ -174,8 +174,9 @@ class AskCanary(Action):
             ("prompt", self.prompt), ("expect", self.expect), ("match", self.match)))
         key, evidence = shlex.quote(str(self.key)), shlex.quote(str(self.evidence))
         return (f"{private_file(self.evidence)} sed -n '1s/^/Authorization: Bearer /p' {key} | "
-                f"{self.server.curl} -sf -H @- -H 'Content-Type: application/json' -d {shlex.quote(json.dumps(body))} "
-                f"{self.server.shell()}/v1/chat/completions | jq {given} {shlex.quote(program)} > {evidence} && "
+                f"{self.server.curl} -sf -m {self.deadline:g} -H @- -H 'Content-Type: application/json' "
+                f"-d {shlex.quote(json.dumps(body))} {self.server.shell()}/v1/chat/completions | "
+                f"jq {given} {shlex.quote(program)} > {evidence} && "
                 f"jq -e .right {evidence}")
 
     def do(self, host: Host) -> None:

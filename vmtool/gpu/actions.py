@@ -11,9 +11,10 @@ from vmtool.errors import VerificationFailed, VmtoolError
 from vmtool.frozen import dataclass
 from vmtool.gpu import sysfs_writes, vfio_in_use
 from vmtool.gpu.workers import prove
+from vmtool.gpu.workers import vfio_in_use as in_use
 from vmtool.machine import DeviceWrite, Pairs
 from vmtool.plan.action import Action
-from vmtool.plan.workers import run_worker
+from vmtool.plan.workers import question, run_worker
 
 if TYPE_CHECKING:
     from vmtool.machine import Host
@@ -105,9 +106,10 @@ class AwaitVfioNodes(Action):
     deadline: float = 5.0
 
     def shell(self) -> str:
-        return "\n".join(f"timeout {self.deadline:g} sh -c 'cd {shlex.quote(directory)}/vfio-dev || exit 0\n"
-                         "for dev in */dev; do until [ ! -e $dev -o -e /dev/vfio/devices/${dev%/dev} ]; "
-                         "do sleep 0.02; done; done'" for directory in self.devices) or ":"
+        wait = ("cd {}/vfio-dev || exit 0\nfor dev in */dev; do "
+                "until [ ! -e $dev -o -e /dev/vfio/devices/${{dev%/dev}} ]; do sleep 0.02; done; done")
+        return "\n".join(f"timeout {self.deadline:g} sh -c {shlex.quote(wait.format(shlex.quote(directory)))}"
+                         for directory in self.devices) or ":"
 
     def do(self, host: Host) -> None:
         end = host.now() + self.deadline
@@ -137,10 +139,12 @@ class AwaitVfioUnused(Action):
     deadline: float = 60.0
 
     def shell(self) -> str:
-        nodes = ("/dev/vfio/$(basename \"$(readlink {0}/iommu_group)\") "
-                 "/dev/vfio/devices/$(ls {0}/vfio-dev 2>/dev/null || echo none)")
-        return "\n".join(f"timeout {self.deadline:g} sh -c 'while fuser -s {nodes.format(directory)} 2>/dev/null; "
-                         "do sleep 0.2; done'" for directory in self.devices) or ":"
+        if not self.devices:
+            return ":"
+        # fuser(1) would not see what the kernel alone still holds.
+        held = shlex.join(question(in_use.Order(self.devices)))
+        wait = f'until held=$({held}) && [ -z "$held" ]; do sleep 0.2; done'
+        return f"timeout {self.deadline:g} sh -c {shlex.quote(wait)}"
 
     def do(self, host: Host) -> None:
         end = host.now() + self.deadline

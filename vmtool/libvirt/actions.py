@@ -42,11 +42,16 @@ class GuestRequest(Action):
         if self.verb == "network":
             words += f" $(jq -r '.ips[0] | \"\\(.address) \\(.gateway)\"' {shlex.quote(str(self.source))})"
         keys = f"sed '/^ *$/d' {shlex.quote(str(self.source))}; echo .; " if self.verb == "serve" else ""
-        line = (f'{{ echo "{words}"; {keys}}} | socat -t{self.deadline:.0f} - '
-                f"UNIX-CONNECT:{shlex.quote(str(self.channel))} | tr -d '\\r' | sed '/^end$/d'")
+        tests = ["said=$(cat)"]
+        if not self.fleeting:  # socat that waited in vain is content
+            tests.append("""printf '%s\\n' "$said" | tail -n 1 | grep -qx end""")
         if self.evidence:
-            line += f" | install -m 0600 /dev/stdin {shlex.quote(str(self.evidence))} && cat {self.evidence}"
-        return f"{line} | {{ ! grep ^refused; }}"
+            tests.append(f"""printf '%s\\n' "$said" | sed '$d' | """
+                         f"install -m 0600 /dev/stdin {shlex.quote(str(self.evidence))}")
+        tests.append("""! printf '%s\\n' "$said" | grep ^refused""")
+        # Its own end of input must not become the channel's: QEMU would hang up.
+        return (f'{{ echo "{words}"; {keys}}} | socat -t{self.deadline:g} - '
+                f"UNIX-CONNECT:{shlex.quote(str(self.channel))},shut-none | tr -d '\\r' | {{ {' && '.join(tests)}; }}")
 
     def do(self, host: Host) -> None:
         guest_agent.ask(host, self)

@@ -22,6 +22,7 @@ from vmtool.net.network import attachment_of, network_of
 from vmtool.paths import State
 from vmtool.plan import RunWorker, kind_of, run_worker
 from vmtool.plan.action import EARLIER, EARLIER_PROGRAMS
+from vmtool.plan.workers import PROGRAM
 from vmtool.records import record_of
 from vmtool.rootfs.grow.workers import roll_back
 from vmtool.spec.published_port import Publish
@@ -43,7 +44,8 @@ def expected(name: str) -> dict[str, Any]:
 
 
 def today(line: str) -> str:
-    """The line of a program of 0.1's as a worker's."""
+    """The line of a program of 0.1's as a worker's, and of a worker with today's Python."""
+    line = line.replace("/opt/vmtool/.venv/bin/python -I -m vmtool.engine.worker", shlex.join(PROGRAM))
     words = shlex.split(line) if line.startswith("/opt/vmtool/.venv/bin/python -I -m ") else []
     if not words:
         return line

@@ -12,6 +12,7 @@ from vmtool import plan as p
 from vmtool.architecture import AMD64, BY_DEBIAN, BY_MACHINE
 from vmtool.debian.tools import Tools
 from vmtool.frozen import dataclass
+from vmtool.rootfs.actions import RunGuest
 from vmtool.rootfs.boot.check import AGENT, MARK
 from vmtool.rootfs.boot.workers import append_initramfs, make_initramfs
 from vmtool.rootfs.format.image_file import ImageFile
@@ -96,7 +97,7 @@ def plan_boot(boot: Boot, tools: Tools, preparation: tuple[p.Step, ...], seconds
             p.run_worker(make, deadline=300),
         ), undo=(p.Remove(scratch),), waits_only=True),
         p.Step(f"boot the guest ({'KVM' if boot.kvm else 'TCG'})", (
-            p.Run(qemu_argv(boot, initrd), env=_environment(boot, scratch), deadline=seconds),
+            RunGuest(qemu_argv(boot, initrd), env=_environment(boot, scratch), deadline=seconds),
             p.Remove(scratch)), undo=(p.Remove(scratch),), waits_only=True),
     ))
 
