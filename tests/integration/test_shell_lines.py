@@ -537,8 +537,8 @@ for _server in (SERVED, ABSENT):
 @scene(AwaitHealth, "at an address that CNI gave", changing=("pid", "a) b"), ends=end)
 def _(place: Path) -> p.Action:
     sleeper(place)
-    (place / "result.json").write_text('{"ips": [{"address": "127.0.0.1/8"}]}')
-    return AwaitHealth(Server("", PORT, place / "result.json"), place / "pid", place / "log", deadline=COMES)
+    (place / "it's a.json").write_text('{"ips": [{"address": "127.0.0.1/8"}]}')
+    return AwaitHealth(Server("", PORT, place / "it's a.json"), place / "pid", place / "log", deadline=COMES)
 
 
 for _server in (SERVED, ABSENT):

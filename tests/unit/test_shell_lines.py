@@ -1,4 +1,4 @@
-"""What a shell line names is what the action itself means: the one process, and as long as it waits.
+"""What a shell line names is what the action itself means: the paths whole, the one process, and as long as it waits.
 
 tests/integration/test_shell_lines.py types them.
 """
@@ -14,18 +14,70 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.shell_words import words
-from tests.unit.sweeps import rootfs
+from tests.unit.sweeps import gpu, image, launch, models, net, rootfs, watch
+from tests.unit.sweeps.engine import Case
 from vmtool.containerd.actions import DeleteTask
-from vmtool.endpoint.actions import AskCanary, ReadServer
+from vmtool.endpoint.actions import AskCanary, AwaitHealth, ReadServer
 from vmtool.endpoint.client import Server
-from vmtool.gpu.actions import AwaitVfioUnused
+from vmtool.gpu.actions import AwaitVfioNodes, AwaitVfioUnused
 from vmtool.gpu.workers import vfio_in_use
 from vmtool.libvirt.actions import GuestRequest
+from vmtool.machine import Trust
+from vmtool.net.actions import RemoveSharedChains
 from vmtool.paths import State
-from vmtool.plan import Action, StartDaemon, StopDaemon, question
+from vmtool.plan import Action, RecordPid, StartDaemon, StopDaemon, question
 from vmtool.plan.shell_parts import literal, lives
 from vmtool.qemu.actions import ExpectTee, KillQemu
 from vmtool.rootfs.actions import RunGuest
+
+PLACE = "/srv/vm tool's"
+AT = Path(PLACE)
+# Not here: the fake of a container's log takes no such name, so that nothing runs that they could take up.
+TAKEN_UP = ("upgrade", "launch runc, over an earlier one")
+CASES: dict[str, Case] = {name: case for room in (net, gpu, launch, image, models, rootfs, watch)
+                          for name, case in room.CASES.items() if name not in TAKEN_UP}
+
+
+def broken(line: str) -> list[str]:
+    """The words of a line in which such a path stands in pieces."""
+    return [word for word in words(line) if word.endswith("/vm") or word.count("/vm tool") != word.count("/vm tool's")]
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("case", CASES)
+def test_every_path_is_one_word_to_the_shell(case: str, tmp_path: Path) -> None:
+    """A state directory's name may have blanks and quotes in it."""
+    state = State(tmp_path / AT.name)
+    state.root.mkdir()
+    plan = CASES[case].make(state, CASES[case].boot(state))
+    lines = [action.shell() for step in plan.steps for action in (*step.actions, *step.undo)]
+    assert [word for line in lines for word in broken(line)] == []
+
+
+SERVER = Server("", 8000, AT / "result", Trust(AT / "tls"))
+
+
+@pytest.mark.parametrize("action", [
+    AwaitHealth(SERVER, AT / "pid", AT / "log", 0.5), ReadServer(SERVER, AT / "key", AT / "log", AT / "evidence"),
+    AwaitVfioNodes((PLACE,)), AwaitVfioUnused((PLACE,)), RecordPid(AT / "pid"),
+    StartDaemon((f"{PLACE}/program",), AT / "pid", AT / "log", AT / "socket"), StopDaemon(AT / "pid", AT / "users"),
+    KillQemu("chat", f"{PLACE}/qemu"), DeleteTask(AT / "socket", "vmtool", "chat"),
+    GuestRequest(AT / "socket", "network", AT / "pid", AT / "console", AT / "source", AT / "evidence"),
+], ids=lambda action: type(action).__name__)
+def test_so_it_is_in_lines_that_the_plans_above_seldom_have(action: Action) -> None:
+    line = action.shell()
+    assert any(PLACE in word for word in words(line))
+    assert broken(line) == []
+
+
+@pytest.mark.parametrize("line", [f"ls {PLACE}'", f"sh -c 'ls '{PLACE}''", f"sh -c \"ls '{AT}\"", '"$(ls /srv/vm x)"'])
+def test_a_path_in_pieces_is_found(line: str) -> None:
+    try:
+        found = broken(line)
+    except ValueError as error:
+        found = [str(error)]
+    assert found
+
 
 # Patterns.
 
@@ -75,6 +127,11 @@ def test_a_guests_program_is_compared_by_its_real_path() -> None:
     line = KillQemu("chat", "/opt/g++/qemu").shell()
     assert "readlink -m /opt/g++/qemu" in line
     assert "readlink /proc/$pid/exe" in line
+
+
+def test_networks_of_others_are_those_in_another_directory() -> None:
+    line = RemoveSharedChains(Path("/state/a.b/chains-made"), Path("/state/a.b"), "a.b").shell()
+    assert "ls /state/a.b/*/network.json 2>/dev/null | grep -vxF -e /state/a.b/a.b/network.json)" in line
 
 
 # A process, by pid and start time.
@@ -129,9 +186,6 @@ def test_a_guests_answer_counts_when_it_is_whole() -> None:
     assert line.index("tail -n 1 | grep -qx end && ") < line.index("/dev/stdin /e && ")
     assert "grep -qx end" not in request(fleeting=True)
     assert line.endswith("| grep ^refused; }")
-
-
-SERVER, AT = Server("127.0.0.1", 8000, Path("/result")), Path("/file")
 
 
 @pytest.mark.parametrize("action", [

@@ -38,7 +38,7 @@ class Server:
     trust: Trust | None = None
 
     def shell(self) -> str:
-        host = self.host or f"$(jq -r .ips[0].address {self.result} | cut -d/ -f1)"
+        host = self.host or f"$(jq -r .ips[0].address {shlex.quote(str(self.result))} | cut -d/ -f1)"
         return f"http{'s' if self.trust else ''}://{host}:{self.port}"
 
     @property

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vmtool.frozen import dataclass
 from vmtool.net import chains, firewall_rules, plugin_exec
+from vmtool.net.network import RECORD
 from vmtool.plan.action import Action
 from vmtool.plan.programs import Run, private_file
 
@@ -40,18 +42,20 @@ class CallPlugin(Action):
     deadline: float = 30.0
 
     def shell(self) -> str:
-        env = (f"CNI_COMMAND={self.command} CNI_CONTAINERID={self.container_id} CNI_NETNS={self.netns} "
-               f"CNI_IFNAME={self.ifname} CNI_PATH={self.plugin.parent}")
+        netns, path, plugin, config, previous, result = (shlex.quote(str(each)) for each in (
+            self.netns, self.plugin.parent, self.plugin, self.config, self.previous, self.result))
+        call = (f"CNI_COMMAND={self.command} CNI_CONTAINERID={shlex.quote(self.container_id)} CNI_NETNS={netns} "
+                f"CNI_IFNAME={shlex.quote(self.ifname)} CNI_PATH={path} {plugin}")
         if not self.previous:
-            line = f"{env} {self.plugin} < {self.config}"
+            line = f"{call} < {config}"
         elif self.command == "DEL":  # then it may be absent
-            line = (f"cat {self.config} {self.previous} 2>/dev/null | "
-                    f"jq -s '.[0] + if .[1] then {{prevResult: .[1]}} else {{}} end' | {env} {self.plugin}")
+            line = (f"cat {config} {previous} 2>/dev/null | "
+                    f"jq -s '.[0] + if .[1] then {{prevResult: .[1]}} else {{}} end' | {call}")
         else:
-            line = f"jq -s '.[0] + {{prevResult: .[1]}}' {self.config} {self.previous} | {env} {self.plugin}"
+            line = f"jq -s '.[0] + {{prevResult: .[1]}}' {config} {previous} | {call}"
         if self.command == "DEL":
-            line = f"[ ! -e {self.config} ] || {line}"
-        return f"{private_file(self.result)} {line} > {self.result}" if self.result else line
+            line = f"[ ! -e {config} ] || {line}"
+        return f"{private_file(self.result)} {line} > {result}" if self.result else line
 
     def do(self, host: Host) -> None:
         plugin_exec.call(host, self)
@@ -144,9 +148,11 @@ class RemoveSharedChains(Action):
     own: str
 
     def shell(self) -> str:
-        others = f"$(ls {self.users}/*/network.json 2>/dev/null | grep -v /{self.own}/)"
+        users, marker = shlex.quote(str(self.users)), shlex.quote(str(self.marker))
+        own = shlex.quote(str(self.users / self.own / RECORD))
+        others = f"$(ls {users}/*/{RECORD} 2>/dev/null | grep -vxF -e {own})"
         groups = "\n".join(chains.remove_group_shell(table, group, self.marker) for table, group in chains.GROUPS)
-        return f'[ -n "{others}" ] || [ ! -e {self.marker} ] || {{\n{groups}\nrm -f {self.marker}; }}'
+        return f'[ -n "{others}" ] || [ ! -e {marker} ] || {{\n{groups}\nrm -f {marker}; }}'
 
     def do(self, host: Host) -> None:
         chains.remove_shared(host, self.marker, self.users, self.own)

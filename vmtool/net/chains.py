@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -68,11 +69,11 @@ def remove_group_shell(table: str, group: dict[str, str | None], marker: Path) -
     The first condition: each chain that is there is in `marker`. The second: `_foreign` says so of no rule, those of
     the plugins themselves left out.
     """
-    iptables, names = f"iptables -w -t {table}", "|".join(group)
+    iptables, names, made = f"iptables -w -t {table}", "|".join(group), shlex.quote(str(marker))
     own = "|".join([f"-A ({'|'.join(BUILT_IN)}) ", *(f"-A {chain} (.* )?-j {target}( |$)"
                                                      for chain, target in group.items() if target)])
     return f"""\
-if [ -z "$({iptables} -S | sed -n 's/^-N /{table} /p' | grep -E ' ({names})$' | grep -vxFf {marker})" ] &&
+if [ -z "$({iptables} -S | sed -n 's/^-N /{table} /p' | grep -E ' ({names})$' | grep -vxFf {made})" ] &&
    [ -z "$({iptables} -S | grep -E '^-A ({names}) |-[jg] ({names})$' | grep -vE '^({own})')" ]; then
   {iptables} -S | sed -nE 's/^-A (.* -j ({names}))$/-D \\1/p' | while read -r rule; do eval "{iptables} $rule"; done
   chains=$({iptables} -S | sed -n 's/^-N //p' | grep -xE '{names}') || :
