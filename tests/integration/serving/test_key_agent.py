@@ -71,9 +71,10 @@ class Scene:
     def begin(self, *words: str) -> subprocess.Popen[str]:
         """Start an engine. The agent listens before it, since workers do not wait long for that; whom it serves it asks
         only when this loop goes on."""
-        self.agent.open(os.getppid())
+        self.agent.open(os.getpid())
         started = self.start(*words)
-        self.agent.server = started.pid
+        os.close(self.agent.held)
+        self.agent.server, self.agent.held = started.pid, os.pidfd_open(started.pid)
         return started
 
     async def engine(self, workers: int, worker: str = WORKER, asks: int = 1) -> list[str]:
@@ -159,6 +160,28 @@ def test_a_worker_of_the_engine_before_gets_nothing_of_the_next_ones(tmp_path: P
         # The next engine; whatever it is, the first one's workers are not its own.
         scene.agent.server = first.pid + 1 if first.pid + 1 != os.getpid() else first.pid + 2
         assert await lines(first) == ["refused: the key agent gives this process no key"]
+
+    run(play)
+
+
+@pytest.mark.parametrize("itself", [False, True])
+def test_whoever_has_the_number_of_an_engine_that_has_ended_gets_nothing(tmp_path: Path, itself: bool) -> None:
+    """Between its end and the next start may be minutes, and anybody of the same user can fork until the number is
+    his."""
+    scene = Scene(tmp_path, 1, itself=itself)
+
+    async def play() -> None:
+        engine = scene.start("import sys; sys.stdin.read()")
+        scene.agent.open(engine.pid)
+        engine.kill()
+        engine.wait(10)
+        words = (WORKER, "1") if itself else (ENGINE, "1", WORKER, "1")
+        other = scene.start(*words)
+        scene.agent.server = other.pid  # as if it had got that number
+        assert await lines(other) == ["refused: the key agent gives this process no key"]
+        following = scene.start(*words)
+        scene.agent.open(following.pid)
+        assert await lines(following) == [KEYS.hex()]
 
     run(play)
 

@@ -1,9 +1,9 @@
 """The key agent: gives the engine's workers the keys of the model, each of them once, and nobody else.
 
 It is the entrypoint, so the engine's processes descend from it. A peer must be a process of this user's that descends
-from the engine as it was started last; a descriptor of it is held while that is looked up, so that its number cannot
-become somebody else's. What it gets is a sealed file in memory, which it can only read. After the last worker the
-socket is gone.
+from the engine as it was started last. Descriptors of both are held, which say whether they have ended since: then a
+number may be somebody else's, and nobody gets anything. What a worker gets is a sealed file in memory, which it can
+only read. After the last worker the socket is gone.
 
 An engine that is started again needs the keys again, and nobody may be there to give them a second time: so the
 bundle, which opens this model alone, stays in this process's memory as long as the restart policy has a start left.
@@ -46,7 +46,7 @@ class KeyAgent:
                  again: bool = True, itself: bool = False) -> None:
         self.path, self.packed, self.workers, self.say = path, packed, workers, say
         self.again, self.itself = again, itself
-        self.server = 0
+        self.server, self.held = 0, -1
         self.served: set[int] = set()
         self.listening: socket.socket | None = None
 
@@ -54,10 +54,14 @@ class KeyAgent:
         """Listen for the workers of an engine that was just started.
 
         Args:
-            server: its process.
+            server: its process, which nobody has waited for yet.
+
+        Raises:
+            OSError: no socket, or no descriptor of the process, can be made; nobody gets the keys.
         """
         self.close()
         self.server, self.served = server, set()
+        self.held = os.pidfd_open(server)
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
         try:
             mask = os.umask(0o177)
@@ -78,6 +82,9 @@ class KeyAgent:
             asyncio.get_running_loop().remove_reader(self.listening.fileno())
             self.listening.close()
             self.listening = None
+        if self.held >= 0:
+            os.close(self.held)
+            self.held = -1
         self.path.unlink(missing_ok=True)
 
     def end(self) -> None:
@@ -115,7 +122,8 @@ class KeyAgent:
             return f"process {pid} cannot be held: {error.strerror}"
         try:
             belongs = pid == self.server if self.itself else descends(pid, self.server)
-            if not belongs or has_ended(held):
+            # After the look: so far neither number has been another's.
+            if not belongs or has_ended(held) or has_ended(self.held):
                 return f"process {pid} does not belong to the engine"
             if pid in self.served:
                 return f"process {pid} has them already"
