@@ -6,6 +6,7 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 from vmtool.errors import VmtoolError
 from vmtool.host import daemons, files, locks
@@ -42,8 +43,13 @@ def is_stopped(paths: Paths) -> bool:
 
 def started_by_watch(state: State, instance: Instance) -> bool:
     """Whether it is `vmtool watch` that starts it just now."""
-    found = locks.holder(state.lock(instance.paths.directory)) if instance.state == "starting" else None
-    return bool(found and found[0].startswith(BY_WATCH))
+    return instance.state == "starting" and find_start_by_watch(state, instance.paths.directory) is not None
+
+
+def find_start_by_watch(state: State, directory: Path) -> int | None:
+    """The process by which `vmtool watch` starts the instance in `directory` just now."""
+    found = locks.holder(state.lock(directory))
+    return found[1] if found and found[0].startswith(BY_WATCH) else None
 
 
 def in_between(state: State, instance: Instance) -> VmtoolError:

@@ -16,6 +16,7 @@ from vmtool.host.kernel_events import KernelMessages, RemovedDevices
 from vmtool.host.local import LocalHost
 from vmtool.host.waiting import Job, Waiting
 from vmtool.instance.instance import Instance, Paths
+from vmtool.instance.promise import find_start_by_watch
 from vmtool.isolation import python
 from vmtool.paths import State
 from vmtool.watch.facts import Instances, Watched
@@ -94,11 +95,16 @@ class LocalWorld:
             with contextlib.suppress(OSError):
                 self.jobs[name] = act, Job(argv, directory / "log" / "watch.log")
         elif act.what == "abort":
-            found = locks.holder(self.state.lock(directory))
-            if found and found[1]:
-                self.host.kill(found[1], signal.SIGTERM)
+            self._abort(name)
         elif act.what.startswith("ask-"):
             self.questions.ask(self.now[name], act.what)
+
+    def _abort(self, name: str) -> None:
+        """End watch's own start. When that has ended just now, the lock is another command's, which is left alone, and
+        its line may for a moment still be that start's."""
+        pid = find_start_by_watch(self.state, self.state.instance(name))
+        if pid and (name not in self.jobs or self.jobs[name][1].pid == pid):
+            self.host.kill(pid, signal.SIGTERM)
 
     def _seen(self, one: Watched, news: Mapping[str, str]) -> Seen:
         instance, promise = one.instance, one.promise
