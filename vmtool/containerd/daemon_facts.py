@@ -28,13 +28,15 @@ class Daemon:
 
 
 def read_daemon(reader: Reader) -> Daemon | None:
-    """The one that listens on the system's socket; where that cannot be asked, root's oldest."""
+    """The one that listens on the system's socket; where that cannot be known, root's oldest. Without a listener there
+    is none: others, such as vmtool's private one, are not the system's."""
     found = [pid for pid in sorted(int(name) for name in reader.names("/proc") if name.isdecimal())
              if _is_containerd(reader, pid)]
     listens = reader.run(("ss", "-xlpHn", "src", ADDRESS)) if found else None
-    if listens and listens.status == 0 and listens.out:
+    if listens and listens.status == 0:
         pids = {int(pid) for pid in re.findall(r"\bpid=(\d+)", listens.out)}
-        found = [pid for pid in found if pid in pids]
+        if pids or not listens.out.strip():  # an ordinary user sees the socket, and not whose it is
+            found = [pid for pid in found if pid in pids]
     return Daemon(found[0], _config(reader, found[0])) if found else None
 
 

@@ -116,3 +116,17 @@ def test_a_process_is_not_containerd_because_it_is_called_so(users: tuple[str, s
                } if listening else {}
     found = read_daemon(Recorded({"names": {"/proc": ["7", "8"]}, "texts": texts, "links": links, "outputs": outputs}))
     assert (found.pid if found else None) == pid
+
+
+@pytest.mark.parametrize(("answer", "pid"), [
+    (None, 7), ({"status": 1, "err": "ss: bad filter"}, 7), ({"out": ""}, None),
+    ({"out": "u_str LISTEN 0 4096 /run/containerd/containerd.sock 1 * 0\n"}, 7),
+    ({"out": 'u_str LISTEN 0 4096 /run/containerd/containerd.sock 1 * 0 users:(("containerd",pid=8,fd=9))\n'}, 8)])
+def test_one_that_does_not_listen_there_is_not_the_systems(answer: dict[str, Any] | None, pid: int | None) -> None:
+    """Such as vmtool's private one, or k3s's. Where nobody can say who listens, the oldest is meant: without ss, and
+    for an ordinary user, to whom it shows no process."""
+    texts = {f"/proc/{number}/{file}": text for number in (7, 8)
+             for file, text in (("comm", "containerd\n"), ("status", ROOT))}
+    found = read_daemon(Recorded({"names": {"/proc": ["7", "8"]}, "texts": texts,
+                                  "outputs": {LISTENS: answer} if answer else {}}))
+    assert (found.pid if found else None) == pid
