@@ -17,7 +17,7 @@ from vmtool.engine.hooks import authorise
 from vmtool.engine.journal import Journal, JournalState
 from vmtool.engine.journal_lines import parse_lines
 from vmtool.engine.log import open_log
-from vmtool.engine.transactions import InterruptedTransaction, read_damaged, read_interrupted
+from vmtool.engine.transactions import InterruptedTransaction, read_damaged, read_interrupted, read_journal
 from vmtool.errors import Damaged
 from vmtool.host import event_log
 from vmtool.host.local import LocalHost
@@ -27,7 +27,8 @@ from vmtool.plan import Plan, Step, plan_lines
 
 __all__ = ["InterruptedTransaction", "JournalState", "adopt", "adopted_steps", "apply_and_explain", "apply_plan",
            "authorise", "has_undo", "is_interrupted", "journal_damage", "logged_host", "parse_journal",
-           "read_damaged", "read_interrupted", "recover", "remove", "replay", "show_or_apply", "working_host"]
+           "read_damaged", "read_interrupted", "read_journal", "recover", "remove", "replay", "show_or_apply",
+           "working_host"]
 
 # What a record of an instance's journal is called among its events.
 EVENTS = {"plan": "starting", "applied": "started", "failed": "start-failed", "clean": "undone"}

@@ -46,6 +46,11 @@ class JournalState:
     count: int = 0
 
     @property
+    def at_rest(self) -> bool:
+        """Whether it is applied, and there is nothing of another transaction."""
+        return self.state == "applied" and not (self.previous or self.retired)
+
+    @property
     def finished(self) -> bool:
         """Whether nothing of it was interrupted."""
         return self.state in ("none", "applied", "clean") and not self.retired

@@ -33,10 +33,25 @@ def read_interrupted(state: State) -> list[InterruptedTransaction]:
     found = []
     for directory in subjects(state):
         with contextlib.suppress(Damaged):
-            replayed = Journal(directory).replay()
-            if not replayed.finished and not locks.is_held(state.lock(directory)):
+            replayed, busy = read_journal(state, directory)
+            if not replayed.finished and not busy:
                 found.append(InterruptedTransaction(directory, replayed))
     return found
+
+
+def read_journal(state: State, directory: Path) -> tuple[JournalState, bool]:
+    """What the journal of a subject says, and whether it is open because somebody is at work on it just now. Where
+    nobody is, it is read once more: whoever was may have come to the end since it was read.
+
+    Raises:
+        Damaged: it cannot be followed.
+    """
+    replayed = Journal(directory).replay()
+    if replayed.at_rest:
+        return replayed, False
+    if locks.is_held(state.lock(directory)):
+        return replayed, True
+    return Journal(directory).replay(), False
 
 
 def read_damaged(state: State) -> list[Damaged]:

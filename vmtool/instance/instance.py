@@ -226,6 +226,7 @@ class Instance:
             interrupted, failed, kept (failed, not undone), or damaged (what it is and how it is undone is not as it
             was written), whether or not it runs.
         pid: the container's first process, when it lives.
+        busy: its journal is open, and a command is at work on it.
         damage: what is wrong, and the way out.
     """
 
@@ -236,6 +237,7 @@ class Instance:
     pid: int | None
     journal: JournalState = field(default_factory=JournalState)
     damage: Damaged | None = None
+    busy: bool = False
 
     @property
     def serves(self) -> bool:

@@ -52,9 +52,9 @@ def find_start_by_watch(state: State, directory: Path) -> int | None:
     return found[1] if found and found[0].startswith(BY_WATCH) else None
 
 
-def in_between(state: State, instance: Instance) -> VmtoolError:
+def in_between(instance: Instance) -> VmtoolError:
     """The error for an instance of which there are two just now."""
-    if locks.is_held(state.lock(instance.paths.directory)):
+    if instance.busy:
         return VmtoolError(f"{instance.name} is being upgraded", hint="wait for the end of `vmtool upgrade "
                            f"{instance.name}`, or end it with Ctrl-C: the old one then goes on alone")
     return interrupted(instance)
@@ -76,7 +76,7 @@ def withdraw(state: State, instance: Instance) -> Instance:
         VmtoolError: a person's command is starting it, or its upgrade has not come to its end.
     """
     if instance.half_upgraded:
-        raise in_between(state, instance)
+        raise in_between(instance)
     if instance.state == "starting" and not started_by_watch(state, instance):
         raise VmtoolError(f"{instance.name} is starting",
                           hint="end the `vmtool run` that starts it: it undoes everything")

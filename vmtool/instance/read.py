@@ -7,10 +7,10 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from vmtool.cli.apply_plan import JournalState, replay
+from vmtool.cli.apply_plan import JournalState, read_journal
 from vmtool.errors import Damaged, Refused, VmtoolError
 from vmtool.foreign import parse_json, read_regular
-from vmtool.host import files, locks
+from vmtool.host import files
 from vmtool.host.local import LocalMachine
 from vmtool.instance.instance import Instance, InstanceRecord, Paths, unit_of
 from vmtool.instance.process import find_process
@@ -41,7 +41,7 @@ def read_instance(state: State, name: str) -> Instance:
     if not os.path.lexists(directory):
         raise VmtoolError(f"there is no instance {name!r}", hint="vmtool ps")
     try:
-        replayed = replay(directory)
+        replayed, busy = read_journal(state, directory)
     except Damaged as error:
         slots = [Paths(directory, slot) for slot in SLOTS]
         paths = next((each for each in slots if _pid(state, each)), slots[0])
@@ -51,8 +51,8 @@ def read_instance(state: State, name: str) -> Instance:
     try:
         record = _record(paths, needed=replayed.state == "applied")
     except Damaged as error:
-        return Instance(name, paths, None, "damaged", pid, replayed, error)
-    return Instance(name, paths, record, _state(state, paths, replayed, pid), pid, replayed)
+        return Instance(name, paths, None, "damaged", pid, replayed, error, busy)
+    return Instance(name, paths, record, _state(replayed, busy, pid), pid, replayed, busy=busy)
 
 
 def _pid(state: State, paths: Paths, *, starting: bool = False) -> int | None:
@@ -61,11 +61,9 @@ def _pid(state: State, paths: Paths, *, starting: bool = False) -> int | None:
 
 
 def refreshed(state: State, instance: Instance) -> Instance:
-    """The same, whose journal and record have not changed, with its process as it is now."""
+    """The same, whose journal is at rest and has not changed, nor has its record, with its process as it is now."""
     pid = _pid(state, instance.paths)
-    if instance.damage:
-        return replace(instance, pid=pid)
-    return replace(instance, pid=pid, state=_state(state, instance.paths, instance.journal, pid))
+    return replace(instance, pid=pid, state=_state(instance.journal, instance.busy, pid))
 
 
 def read_beside(state: State, instance: Instance) -> Instance:
@@ -129,10 +127,10 @@ def _record_of(paths: Paths, text: bytes) -> InstanceRecord:
     return record_of(InstanceRecord, json.dumps(values))
 
 
-def _state(state: State, paths: Paths, replayed: JournalState, pid: int | None) -> str:
+def _state(replayed: JournalState, busy: bool, pid: int | None) -> str:
     if replayed.state == "applied":
         return "running" if pid else "stopped"
-    if locks.is_held(state.lock(paths.directory)):
+    if busy:
         return "upgrading" if replayed.previous else "starting"
     if replayed.entries and replayed.state == "failed" and not replayed.previous:
         return "kept"

@@ -97,7 +97,8 @@ class Instances:
         if instance.damage:
             return instance, Promise(policy=NEVER)
         promise = read_promise(instance.paths)
-        self.kept[name] = marks, instance, promise
+        if instance.journal.at_rest:  # else it may come to its end at any moment
+            self.kept[name] = marks, instance, promise
         return instance, promise
 
 

@@ -11,11 +11,11 @@ from functools import partial
 from pathlib import Path
 
 from vmtool.foreign import parse_json
-from vmtool.host import bounded_log, event_log, files, locks
+from vmtool.host import bounded_log, event_log, files
 from vmtool.host.kernel_events import KernelMessages, RemovedDevices
 from vmtool.host.local import LocalHost
 from vmtool.host.waiting import Job, Waiting
-from vmtool.instance.instance import Instance, Paths
+from vmtool.instance.instance import Paths
 from vmtool.instance.promise import find_start_by_watch
 from vmtool.isolation import python
 from vmtool.paths import State
@@ -112,7 +112,7 @@ class LocalWorld:
         lost = tuple(news[bdf] for bdf in (instance.record.devices if instance.record else ()) if bdf in news)
         # What a command is at work on is left to it; that a person has stopped it, a start still must hear.
         withdrawn = one.withdrawn and (job is None or job[0].what == "start")
-        state = "half-upgraded" if instance.half_upgraded and instance.pid and not self._at_work(instance) else (
+        state = "half-upgraded" if instance.half_upgraded and instance.pid and not instance.busy else (
             instance.state)
         return Seen("starting" if job else state, one.run, withdrawn, one.ours or bool(job), promise.policy,
                     promise.strict, promise.canary is not None, promise.patience, lost=lost, pace=self.pace,
@@ -124,9 +124,6 @@ class LocalWorld:
         if reply.what == "ask-canary" and reply.result in ("good", "bad") and host.exists(str(directory)):
             with contextlib.suppress(OSError):  # such as a full disk
                 files.write(Paths(directory).watched_canary, json.dumps({"right": reply.result == "good"}) + "\n")
-
-    def _at_work(self, instance: Instance) -> bool:
-        return locks.is_held(self.state.lock(instance.paths.directory))
 
     def _end_jobs(self) -> None:
         for name, (act, job) in tuple(self.jobs.items()):

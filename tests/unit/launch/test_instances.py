@@ -9,10 +9,15 @@ import pytest
 from tests.fakes.recorded import Recorded
 from tests.fakes.threads import stat
 from vmtool.engine.journal import Journal
+from vmtool.engine.transactions import read_interrupted
 from vmtool.errors import Refused
+from vmtool.host import locks
 from vmtool.instance.process import search_process
 from vmtool.instance.read import read_instance, read_instances
 from vmtool.paths import State
+from vmtool.watch.facts import Instances
+
+RECORD = Path(__file__).parents[2] / "data" / "instances" / "runc" / "instance.json"
 
 
 def test_a_state_directory_is_one_by_whatever_links_it_is_reached(tmp_path: Path) -> None:
@@ -56,3 +61,26 @@ def test_its_process_is_not_one_that_has_ended_and_that_its_shim_does_not_look_a
                   f"/proc/{pid}/cgroup": "0::/vmtool-chat\n"}
     host = Recorded({"names": {"/proc": ["5", "7", "8"]}, "texts": texts})
     assert search_process(host, State(tmp_path), "chat") == found
+
+
+def test_a_command_that_comes_to_its_end_during_the_look_was_not_interrupted(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is at work while its journal is read, and has let go of the lock when that is looked at."""
+    state = State(tmp_path / "state")
+    journal, watched = Journal(state.instance("a")), Instances(state)
+
+    def end(path: Path) -> bool:
+        journal.write("applied")
+        return False
+
+    for look in (lambda: read_instances(state), lambda: [each.instance for each in watched.read()]):
+        journal.start("instance a")
+        (journal.path.parent / "instance.json").write_bytes(RECORD.read_bytes())
+        with locks.Lock(state.lock(journal.path.parent), "vmtool start a"):
+            assert [one.state for one in look()] == ["starting"]
+        with monkeypatch.context() as patch:
+            patch.setattr(locks, "is_held", end)
+            assert [one.state for one in look()] == ["stopped"]
+    journal.start("instance a")
+    monkeypatch.setattr(locks, "is_held", end)
+    assert read_interrupted(state) == []

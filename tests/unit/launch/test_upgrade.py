@@ -162,12 +162,10 @@ def test_the_command_of_the_hint_is_what_was_typed() -> None:
 
 @pytest.mark.parametrize(("held", "what", "hint"), [
     (True, "is being upgraded", "Ctrl-C"), (False, "was interrupted", "vmtool recover")])
-def test_a_stop_in_between_is_refused_and_says_what_to_do(held: bool, what: str, hint: str, tmp_path: Path,
-                                                         monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vmtool.host.locks.is_held", lambda path: held)
+def test_a_stop_in_between_is_refused_and_says_what_to_do(held: bool, what: str, hint: str, tmp_path: Path) -> None:
     entries = old_one().journal.entries
     halfway = replace(old_one(), paths=Paths(tmp_path / "a"), state="upgrading" if held else "interrupted",
-                      journal=JournalState(state="unfinished", previous=entries))
+                      journal=JournalState(state="unfinished", previous=entries), busy=held)
     with pytest.raises(VmtoolError, match=what) as error:
         promise.withdraw(State(tmp_path), halfway)
     assert hint in error.value.hint

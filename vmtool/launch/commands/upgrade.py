@@ -55,7 +55,7 @@ def upgrade_command(state: State, name: str, image: str | None, path: Path | Non
     instance = read_known(LocalMachine(), state, name)
     if dry_run:
         if instance.half_upgraded:
-            raise in_between(state, instance)
+            raise in_between(instance)
         show_plan(make(), as_json)
         return
     started, directory = time.monotonic(), instance.paths.directory
