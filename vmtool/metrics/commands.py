@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from vmtool.cli.numbers import Number
 from vmtool.cli.streams import harmless
 from vmtool.endpoint import client
 from vmtool.errors import Refused, VmtoolError
@@ -27,7 +28,7 @@ from vmtool.rendering import render_template
 @click.option("--alerts", "kind", flag_value="alerts", help="Print alert rules for Prometheus instead.")
 @click.option("--otlp", metavar="URL", help="Send them there by OTLP over HTTP instead, e.g. "
                                             "http://127.0.0.1:4318/v1/metrics; without NAME, those of every instance.")
-@click.option("--every", type=click.FloatRange(1, 86400), metavar="SECONDS", help="Send again and again, until ended.")
+@click.option("--every", type=Number(1, 86400), metavar="SECONDS", help="Send again and again, until ended.")
 @click.option("--headers", type=click.Path(path_type=Path), metavar="FILE",
               help="Lines of `name: value` for the collector, such as its key.")
 @click.option("--ca", type=click.Path(path_type=Path), metavar="FILE", help="Who must have signed its certificate.")

@@ -100,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--manage-from", type=network, action="append", default=[], metavar="CIDR")
     parser.add_argument("--metrics-from", type=ipaddress.ip_network, action="append", default=[], metavar="CIDR")
     parser.add_argument("--metric-names", choices=("tensafe",), action="append", default=[])
-    parser.add_argument("--grace", type=float, default=20.0, metavar="SECONDS")
+    parser.add_argument("--grace", type=_seconds, default=20.0, metavar="SECONDS")
     parser.add_argument("--allow", choices=(*GRANTED, MODEL_CODE), action="append", default=[],
                         help="what vLLM's arguments may do beyond serving")
     parser.add_argument("--engine", choices=ENGINES, default="vllm", help="who serves the model")

@@ -12,9 +12,11 @@ import pytest
 
 import vmtool
 from tests.fakes.typed import launchable, typed
+from tests.unit.cli.test_help import COMMANDS
 from vmtool import errors as e
 from vmtool.attest.server.errors import NotNow, NotVerified, Unreachable
 from vmtool.cli import main as cli
+from vmtool.cli.numbers import Number
 from vmtool.image.actions import DamagedCache
 
 CODES: dict[type[e.VmtoolError], int] = {
@@ -120,7 +122,7 @@ def test_commands_end_with_the_code_of_their_answer(words: tuple[str, ...], code
 @pytest.mark.parametrize("words", [
     ("chat", "a", "b", "--timeout"), ("chat", "a", "b", "--temperature"), ("plan", "a.yaml", "--timeout"),
     ("run", "a.yaml", "--timeout"), ("gpu", "bind", "--deadline"), ("rootfs", "boot", "a.img", "--timeout"),
-    ("stop", "a", "--grace"),
+    ("stop", "a", "--grace"), ("metrics", "--otlp", "http://127.0.0.1:4318/v1/metrics", "--every"),
 ], ids=" ".join)
 @pytest.mark.parametrize("number", ["nan", "inf", "-inf", "1e300", "-1"])
 def test_a_number_that_no_clock_can_hold_is_refused(words: tuple[str, ...], number: str,
@@ -132,3 +134,14 @@ def test_a_number_that_no_clock_can_hold_is_refused(words: tuple[str, ...], numb
         cli.run_command()
     assert end.value.code == 2
     assert f"Invalid value for '{words[-1]}'" in capsys.readouterr().err
+
+
+def test_every_option_with_a_number_that_has_a_point_refuses_these() -> None:
+    for words in COMMANDS:
+        command: click.Command = cli.vmtool
+        for word in words:
+            assert isinstance(command, click.Group)
+            command = command.get_command(click.Context(command), word) or command
+        for option in command.params:
+            assert not isinstance(option.type, click.types.FloatParamType) or isinstance(option.type, Number), (
+                f"vmtool {' '.join(words)}: {option.opts}")

@@ -56,8 +56,9 @@ def test_a_limit_of_millions_waits_no_longer() -> None:
 
 @pytest.mark.parametrize("words", [
     ("--restart", "sometimes"), ("--restart-backoff", "nan"), ("--restart-backoff", "-1"),
-    ("--restart-backoff", "1e9"), ("--restart-limit", "0"), ("--restart-limit", "x")])
-def test_a_policy_that_is_none_is_refused(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    ("--restart-backoff", "1e9"), ("--restart-limit", "0"), ("--restart-limit", "x"),
+    ("--grace", "nan"), ("--grace", "inf"), ("--grace", "-1")])
+def test_a_policy_or_a_time_that_is_none_is_refused(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         parse([*OWN, *words])
     assert words[0] in capsys.readouterr().err
