@@ -19,6 +19,8 @@ from vmtool.machine import Host, Reader
 HEALTH_SECONDS = 2.0
 # What a front says of itself.
 HEALTH = ("ok", "starting", "restarting", "not answering", "stopping")
+# Bytes that no machine has.
+UNLIMITED = 1 << 62
 # Of the guest's log: the end, in which vLLM's newest report is; it makes one each 10 s while it has something to do.
 LOG_END = 256 << 10
 REPORT_SECONDS = 25.0
@@ -87,7 +89,7 @@ def read_load(host: Host, instance: Instance, now: float) -> Load:
     limit = read_cgroup(host, pid, "memory", first="memory.limit_in_bytes", second="memory.max")
     return Load(instance.name, instance.state, health=read_health(host, instance), restarts=restarts,
                 uptime=_uptime(host, pid), cpu=_cpu(host, pid), memory=_number(usage),
-                memory_limit=_number(limit), report=read_report(host, instance, now), devices=devices)
+                memory_limit=_limit(limit), report=read_report(host, instance, now), devices=devices)
 
 
 def read_health(host: Host, instance: Instance) -> str:
@@ -169,3 +171,9 @@ def _pairs(text: str) -> Iterator[tuple[str, str]]:
 
 def _number(text: str) -> int | None:
     return int(text) if text.isdecimal() else None
+
+
+def _limit(text: str) -> int | None:
+    """None for no limit: version 2 says "max", version 1 the most whole pages that a long holds (mm/memcontrol.c)."""
+    limit = _number(text)
+    return limit if limit is None or limit < UNLIMITED else None

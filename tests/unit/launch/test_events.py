@@ -9,14 +9,15 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.host import FakeHost
+from tests.fakes.recorded import Recorded
 from tests.fakes.typed import typed
 from tests.unit.launch.cases import instance
 from vmtool.cli.apply_plan import apply_plan, remove
 from vmtool.engine import hooks
 from vmtool.errors import VmtoolError
 from vmtool.host import event_log
-from vmtool.launch.commands.top import span
-from vmtool.launch.load_facts import count_restarts, read_report
+from vmtool.launch.commands.top import memory, span
+from vmtool.launch.load_facts import count_restarts, read_load, read_report
 from vmtool.paths import State
 from vmtool.plan import Plan, Remove, Run, Step, WriteFile
 from vmtool.serving.events import event_text
@@ -189,3 +190,14 @@ def test_a_log_without_a_report_tells_nothing(directory: Path) -> None:
 @pytest.mark.parametrize(("seconds", "text"), [(5.9, "0m5s"), (3700, "1h1m"), (200_000, "2d7h"), (None, "?")])
 def test_a_span_has_two_units(seconds: float | None, text: str) -> None:
     assert span(seconds) == text
+
+
+@pytest.mark.parametrize(("groups", "file", "limit", "shown"), [
+    ("5:memory:/a", "memory/a/memory.limit_in_bytes", "9223372036854771712", "?"),
+    ("5:memory:/a", "memory/a/memory.limit_in_bytes", "2147483648", "?/2.0Gi"),
+    ("0::/a", "a/memory.max", "max", "?"), ("0::/a", "a/memory.max", "2147483648", "?/2.0Gi")])
+def test_a_control_group_without_a_limit_shows_none(directory: Path, groups: str, file: str, limit: str,
+                                                    shown: str) -> None:
+    """Version 1 has a number for that: on a machine with pages of 4 KiB this one."""
+    host = FakeHost(Recorded({"texts": {"/proc/4242/cgroup": f"{groups}\n", f"/sys/fs/cgroup/{file}": f"{limit}\n"}}))
+    assert memory(read_load(host, instance(directory), AT)) == shown
