@@ -7,7 +7,7 @@ import itertools
 import posixpath
 import re
 
-from vmtool.facts.process import user_of
+from vmtool.facts.process import is_nested, user_of
 from vmtool.frozen import dataclass
 from vmtool.machine import Reader
 
@@ -47,7 +47,7 @@ def _is_containerd(reader: Reader, pid: int) -> bool:
         return False
     program = reader.link(f"/proc/{pid}/exe") or "containerd"
     words = reader.text(f"/proc/{pid}/cmdline")
-    return (posixpath.basename(program.removesuffix(" (deleted)")) == "containerd"
+    return (posixpath.basename(program.removesuffix(" (deleted)")) == "containerd" and not is_nested(reader, pid)
             and (words is None or (words != "" and "--version" not in words.split("\0"))))
 
 

@@ -1,4 +1,5 @@
-"""containerd's shims: root's processes, one for each container. Any user can start a program with such arguments."""
+"""containerd's shims: root's processes, one for each container. Any user can start a program with such arguments, and
+so can whoever is root in a container."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import itertools
 import posixpath
 from collections.abc import Iterator
 
-from vmtool.facts.process import user_of
+from vmtool.facts.process import is_nested, user_of
 from vmtool.machine import Reader
 
 
@@ -18,7 +19,8 @@ def read_shims(reader: Reader, name: str, namespace: str, sockets: set[str]) -> 
 def _shims(reader: Reader, name: str, namespace: str, sockets: set[str]) -> Iterator[int]:
     for pid in (int(entry) for entry in reader.names("/proc") if entry.isdecimal()):
         argv = (reader.text(f"/proc/{pid}/cmdline") or "").split("\0")
-        if not posixpath.basename(argv[0]).startswith("containerd-shim") or user_of(reader, pid) != 0:
+        if (not posixpath.basename(argv[0]).startswith("containerd-shim") or user_of(reader, pid) != 0
+                or is_nested(reader, pid)):
             continue
         pairs = set(itertools.pairwise(argv))
         if {("-id", name), ("-namespace", namespace)} <= pairs and any(("-address", one) in pairs for one in sockets):

@@ -14,6 +14,13 @@ def user_of(reader: Reader, pid: int) -> int | None:
     return int(found[1]) if found else None
 
 
+def is_nested(reader: Reader, pid: int) -> bool:
+    """Whether a process is in a PID namespace below the reader's, such as a container's, where another vmtool may be at
+    work: then it has a number in each (proc(5), NSpid)."""
+    found = re.search(r"^NSpid:(.*)$", reader.text(f"/proc/{pid}/status") or "", re.MULTILINE)
+    return bool(found and len(found[1].split()) > 1)
+
+
 def lineage(reader: Reader, pid: int) -> list[int]:
     """A process and its ancestors."""
     found = [pid]

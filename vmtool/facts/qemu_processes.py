@@ -1,8 +1,8 @@
 """Running QEMU processes, with their arguments as the kernel shows them.
 
 Any user can start a program with the name and the arguments of a guest's QEMU. So a QEMU counts only when root's, or
-when it is of the user that libvirt runs QEMU as; and it is evidence of a launch only when it is the process that the
-launch itself started, or descends from it.
+when it is of the user that libvirt runs QEMU as, and not in a container, where another vmtool may be; and it is
+evidence of a launch only when it is the process that the launch itself started, or descends from it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import itertools
 import posixpath
 import re
 
-from vmtool.facts.process import lineage, shown_at, user_of
+from vmtool.facts.process import is_nested, lineage, shown_at, user_of
 from vmtool.frozen import dataclass
 from vmtool.machine import Reader
 
@@ -51,7 +51,8 @@ def read_qemu(reader: Reader, name: str, launched: int | None = None) -> tuple[Q
         argv = tuple(text.removesuffix("\0").split("\0"))
         program = (reader.link(f"{place}/exe") or "").removesuffix(" (deleted)")
         if (posixpath.basename(program or argv[0]).startswith("qemu-") and name_of(argv) == name
-                and user_of(reader, pid) in users and (launched is None or launched in lineage(reader, pid))):
+                and user_of(reader, pid) in users and not is_nested(reader, pid)
+                and (launched is None or launched in lineage(reader, pid))):
             found.append(QemuProcess(pid, program, argv))
     return tuple(found)
 

@@ -130,3 +130,10 @@ def test_one_that_does_not_listen_there_is_not_the_systems(answer: dict[str, Any
     found = read_daemon(Recorded({"names": {"/proc": ["7", "8"]}, "texts": texts,
                                   "outputs": {LISTENS: answer} if answer else {}}))
     assert (found.pid if found else None) == pid
+
+
+def test_one_in_a_container_is_not_this_hosts() -> None:
+    texts = {f"/proc/{number}/{file}": text for number in (7, 8)
+             for file, text in (("comm", "containerd\n"), ("status", f"{ROOT}NSpid:\t{number}\n"))}
+    texts["/proc/7/status"] = f"{ROOT}NSpid:\t7\t1\n"
+    assert read_daemon(Recorded({"names": {"/proc": ["7", "8"]}, "texts": texts})) == Daemon(8, MAIN)

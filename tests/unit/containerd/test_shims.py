@@ -27,6 +27,7 @@ class Containerd(FakeHost):
     looks: int = 0
     mortal: bool = True
     user: int = 0
+    numbers: str = "7"
     asked: int = 0
     killed: list[int] = field(default_factory=list)
     clock: float = 0.0
@@ -47,7 +48,7 @@ class Containerd(FakeHost):
 
     def text(self, path: str) -> str:
         if path.endswith("/status"):
-            return f"Uid:\t{self.user}\t{self.user}\t{self.user}\t{self.user}\n"
+            return f"Uid:\t{self.user}\t{self.user}\t{self.user}\t{self.user}\nNSpid:\t{self.numbers}\n"
         return {"/proc/7/cmdline": SHIM, "/proc/8/cmdline": "containerd"}[path].replace(" ", "\0") + "\0"
 
 
@@ -94,3 +95,8 @@ def test_other_processes_are_nobodys_shims(monkeypatch: pytest.MonkeyPatch, old:
 def test_a_process_of_another_user_is_no_shim() -> None:
     """It would hold up the undo, and be killed by root in the end."""
     assert TASK.shims(Containerd([NOT_FOUND], looks=9, user=1000)) == []
+
+
+def test_a_process_in_a_container_is_no_shim_of_this_hosts() -> None:
+    """Another vmtool may have a container of that name there, with the same paths."""
+    assert TASK.shims(Containerd([NOT_FOUND], looks=9, numbers="7\t3")) == []

@@ -183,3 +183,11 @@ def test_only_root_and_whom_libvirt_runs_qemu_as_have_guests(user: int, counts: 
              "/proc/8/status": f"Uid:\t{user}\t{user}\t{user}\t{user}\n"}
     proc = Proc({8: ("/usr/bin/qemu-system-x86_64", argv("snp"))}, texts)
     assert [process.pid for process in read_qemu(proc, "sandbox-chat")] == [8] * counts
+
+
+@pytest.mark.parametrize(("numbers", "counts"), [("", True), ("NSpid:\t8\n", True), ("NSpid:\t8\t3\n", False)])
+def test_a_guest_in_a_container_is_none_of_this_hosts(numbers: str, counts: bool) -> None:
+    """Another vmtool may be at work there. A host that was recorded earlier does not say."""
+    proc = Proc({8: ("/usr/bin/qemu-system-x86_64", argv("snp"))},
+                {"/proc/8/status": f"Uid:\t0\t0\t0\t0\n{numbers}"})
+    assert [process.pid for process in read_qemu(proc, "sandbox-chat")] == [8] * counts
