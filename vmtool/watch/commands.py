@@ -35,13 +35,14 @@ def watch_command(state: State, install: bool, uninstall: bool, dry_run: bool, h
     health and the canary again and again, notice GPUs that are lost."""
     if install and uninstall:
         raise click.UsageError("--install or --uninstall, not both")
+    pace = Pace(health_every, canary_every, claims_every)
     if install or uninstall:
-        change_service(state, install, dry_run)
+        change_service(state, install, dry_run, pace)
         return
     with locks.Lock(state.watch_lock, "vmtool watch"):
         try:
             with signals.interrupting():
-                watch(LocalWorld(state, Pace(health_every, canary_every, claims_every)))
+                watch(LocalWorld(state, pace))
         except Interrupted as stopped:
             click.echo(f"{stopped}; what it started goes on under its journal", err=True)
 
@@ -63,8 +64,8 @@ def watch(world: LocalWorld) -> None:
         world.wait(min(BUSY, rest) if world.jobs or world.questions.asked else rest)
 
 
-def change_service(state: State, install: bool, dry_run: bool) -> None:
-    """Install the unit, or undo that."""
+def change_service(state: State, install: bool, dry_run: bool, pace: Pace) -> None:
+    """Install the unit, with this pace, or undo that."""
     from vmtool.watch.plan import UNITS, directory_of, plan_install, unit_of  # jinja2
 
     machine, unit = LocalMachine(), UNITS / unit_of(state)
@@ -72,7 +73,7 @@ def change_service(state: State, install: bool, dry_run: bool) -> None:
         raise NotReady("systemd does not run here", hint="run it in the foreground: vmtool watch")
     if install:
         def make() -> Plan:
-            return plan_install(state, installed=machine.text(str(unit)) or "")
+            return plan_install(state, installed=machine.text(str(unit)) or "", pace=pace)
 
         if show_or_apply(state, directory_of(state), "vmtool watch --install", make, dry_run):
             click.echo(f"watching, from every boot on: systemctl status {unit.name}", err=True)

@@ -50,17 +50,17 @@ def modprobe(call: Call) -> Output:
 
 
 def systemctl(call: Call) -> Output:
-    """start, stop, enable and disable; with --now both, of a unit whose file is there."""
+    """start, stop, restart, enable and disable; with --now both, of a unit whose file is there."""
     verb, *units = [word for word in call.words if not word.startswith("--")]
     devices, tree = call.machine.devices, call.machine.tree
     if not units:
         return done()  # daemon-reload
     [unit] = units
     wants = f"{UNITS}/sysinit.target.wants"
-    if verb in ("start", "stop"):
-        if unit not in devices.units:
+    if verb in ("start", "stop", "restart"):
+        if unit not in devices.units and not tree.find(f"{UNITS}/{unit}"):
             return failed(f"Failed to {verb} {unit}: Unit {unit} not found.", 5)
-        devices.units[unit] = verb == "start"
+        devices.units[unit] = verb != "stop"
     elif not tree.find(f"{UNITS}/{unit}"):
         return failed(f"Failed to {verb} unit: Unit file {unit} does not exist.")
     elif verb == "enable":

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.typed import typed
 from vmtool.paths import DEFAULT, State
 from vmtool.watch.plan import UNITS, plan_install, quoted, unit_of, unit_text
 
@@ -40,8 +41,18 @@ def test_what_is_installed_is_installed_once() -> None:
     assert not plan_install(state, installed=unit_text(state)).changes
     [step] = plan_install(state, installed="an older one").steps
     assert [action.shell() for action in step.actions][1:] == [
-        "systemctl daemon-reload", f"systemctl enable --now {unit_of(state)}"]
+        "systemctl daemon-reload", f"systemctl enable {unit_of(state)}", f"systemctl restart {unit_of(state)}"]
     assert [action.shell() for action in step.undo][1] == f"rm -rf --one-file-system {UNITS}/{unit_of(state)}"
+
+
+@pytest.mark.parametrize(("options", "written"), [
+    ((), []), (("--health-every", "5"), ["--health-every", "5.0"]),
+    (("--claims-every", "60", "--canary-every", "300"), ["--claims-every", "60.0"])])
+def test_the_unit_asks_as_often_as_was_typed(tmp_path: Path, options: tuple[str, ...], written: list[str]) -> None:
+    """What is usual needs no word."""
+    shown = typed(tmp_path / "s", "watch", "--install", "--dry-run", *options)
+    [line] = [line for line in shown.stdout.splitlines() if "ExecStart=" in line]
+    assert shlex.split(line)[-1 - len(written):] == ["watch", *written]
 
 
 @pytest.mark.parametrize(("word", "written"), [
