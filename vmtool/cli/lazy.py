@@ -13,8 +13,8 @@ from vmtool.extras import adding
 
 # name -> (module below vmtool, the line of --help). The command in the module is named like the command.
 Rooms = Mapping[str, tuple[str, str]]
-# Packages that whole commands need -> the extra of setup.cfg that has them.
-EXTRAS = {"cryptography": "models", "rfc8785": "broker"}
+# Packages that whole commands need, of one room or of any -> the extra of setup.cfg that has them.
+EXTRAS = {"cryptography": "models", "tls.cryptography": "tls", "rfc8785": "broker"}
 
 
 class LazyGroup(click.Group):
@@ -40,8 +40,9 @@ class LazyGroup(click.Group):
         except ModuleNotFoundError as error:
             if error.name not in EXTRAS:
                 raise
+            extra = EXTRAS.get(f"{self.rooms[name][0].partition('.')[0]}.{error.name}", EXTRAS[error.name])
             raise ProgramMissing(f"this command needs the Python package {error.name}",
-                                 hint=adding(EXTRAS[error.name])) from error
+                                 hint=adding(extra)) from error
         command: click.Command = getattr(module, f"{name.replace('-', '_')}_command")
         return command
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from vmtool.spec.runtime import Spec
 
 JSON = click.option("--json", "as_json", is_flag=True, help="One JSON document.")
-VERSION = click.option("--kata-version", "version", metavar="V", help=f"One of {', '.join(NAMES)} [the shim's].")
+VERSIONS = f"One of {', '.join(NAMES)}"
 KINDS = ("configuration", "handler", "runtimeclass", "udev", "cni")
 
 
@@ -105,7 +105,7 @@ def _network(state: State, spec: Spec) -> str:
 
 @kata_command.command("check")
 @click.argument("file", required=False, type=click.Path(path_type=Path))
-@VERSION
+@click.option("--kata-version", "version", metavar="V", help=f"{VERSIONS} [the shim's].")
 @click.option("--tee", type=click.Choice(TEE_NAMES), help="What it shall make [what the file says].")
 @click.option("--gpus", type=click.IntRange(min=0), help="How many it shall pass on.")
 @JSON
@@ -158,7 +158,7 @@ def which(as_json: bool) -> None:
 
 @kata_command.command("keys")
 @click.argument("pattern", required=False, default="")
-@VERSION
+@click.option("--kata-version", "version", metavar="V", help=f"{VERSIONS} [all].")
 @JSON
 def keys(pattern: str, version: str | None, as_json: bool) -> None:
     """List keys with type, releases and default; PATTERN is a part of section.key, or has * in it."""

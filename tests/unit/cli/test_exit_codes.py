@@ -6,6 +6,7 @@ import importlib
 import pkgutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import click
 import pytest
@@ -145,3 +146,21 @@ def test_every_option_with_a_number_that_has_a_point_refuses_these() -> None:
         for option in command.params:
             assert not isinstance(option.type, click.types.FloatParamType) or isinstance(option.type, Number), (
                 f"vmtool {' '.join(words)}: {option.opts}")
+
+
+@pytest.mark.parametrize(("words", "package", "extra"), [
+    (("ca",), "cryptography", "tls"), (("key",), "cryptography", "models"), (("key",), "rfc8785", "broker"),
+    (("model", "encrypt"), "cryptography", "models")])
+def test_a_command_without_its_package_names_the_extra_that_is_about_it(
+        words: tuple[str, ...], package: str, extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(module: str) -> ModuleType:
+        if module.startswith(f"vmtool.{modules[words[-1]]}"):
+            raise ModuleNotFoundError(f"No module named {package!r}", name=package)
+        return found(module)
+
+    found = importlib.import_module
+    modules = {"ca": "tls", "key": "models.key", "encrypt": "models.encryption"}
+    monkeypatch.setattr(importlib, "import_module", missing)
+    error = typed(tmp_path, *words).exception
+    assert isinstance(error, e.ProgramMissing)
+    assert f"vmtool[{extra}]" in error.hint

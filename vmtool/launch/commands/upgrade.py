@@ -38,7 +38,8 @@ from vmtool.stage.launch import Launch, digest
 @click.argument("name")
 @click.option("--image", metavar="IMAGE", help="Another image.")
 @click.option("--spec", "path", type=click.Path(path_type=Path), metavar="SPEC.yaml", help="Another spec.")
-@click.option("--drain", type=Seconds(1), help="Seconds that the answers of the old one may take to end [300].")
+@click.option("--drain", type=Seconds(1), help="Seconds that the answers of the old one may take to end "
+                                                     "[spec.timeouts.drain, or 300].")
 @TIMEOUT
 @click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
