@@ -13,11 +13,9 @@ import pytest
 
 import vmtool
 from tests.fakes.typed import launchable, typed
-from tests.unit.cli.test_help import COMMANDS
 from vmtool import errors as e
 from vmtool.attest.server.errors import NotNow, NotVerified, Unreachable
 from vmtool.cli import main as cli
-from vmtool.cli.numbers import Number
 from vmtool.image.actions import DamagedCache
 
 CODES: dict[type[e.VmtoolError], int] = {
@@ -135,17 +133,6 @@ def test_a_number_that_no_clock_can_hold_is_refused(words: tuple[str, ...], numb
         cli.run_command()
     assert end.value.code == 2
     assert f"Invalid value for '{words[-1]}'" in capsys.readouterr().err
-
-
-def test_every_option_with_a_number_that_has_a_point_refuses_these() -> None:
-    for words in COMMANDS:
-        command: click.Command = cli.vmtool
-        for word in words:
-            assert isinstance(command, click.Group)
-            command = command.get_command(click.Context(command), word) or command
-        for option in command.params:
-            assert not isinstance(option.type, click.types.FloatParamType) or isinstance(option.type, Number), (
-                f"vmtool {' '.join(words)}: {option.opts}")
 
 
 @pytest.mark.parametrize(("words", "package", "extra"), [

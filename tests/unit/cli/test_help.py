@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from vmtool.cli.main import ALIASES, vmtool
+from vmtool.cli.numbers import Number
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "cli" / "help"
 WIDTH = 100
@@ -69,3 +70,15 @@ def test_the_neighbours_words_lead_to_the_same_commands() -> None:
     context = click.Context(vmtool)
     for alias, name in ALIASES.items():
         assert vmtool.get_command(context, alias) is vmtool.get_command(context, name)
+
+
+def test_every_option_with_a_number_that_has_a_point_takes_finite_ones_alone() -> None:
+    """Not a number (nan) lies within every range to click."""
+    for words in COMMANDS:
+        command: click.Command = vmtool
+        for word in words:
+            assert isinstance(command, click.Group)
+            command = command.get_command(click.Context(command), word) or command
+        for option in command.params:
+            assert not isinstance(option.type, click.types.FloatParamType) or isinstance(option.type, Number), (
+                f"vmtool {' '.join(words)}: {option.opts}")

@@ -12,6 +12,7 @@ from vmtool.engine.journal import Journal
 from vmtool.engine.transactions import read_interrupted
 from vmtool.errors import Refused
 from vmtool.host import locks
+from vmtool.instance.instance import Instance
 from vmtool.instance.process import search_process
 from vmtool.instance.read import read_instance, read_instances
 from vmtool.paths import State
@@ -73,7 +74,13 @@ def test_a_command_that_comes_to_its_end_during_the_look_was_not_interrupted(
         journal.write("applied")
         return False
 
-    for look in (lambda: read_instances(state), lambda: [each.instance for each in watched.read()]):
+    def read() -> list[Instance]:
+        return read_instances(state)
+
+    def watch() -> list[Instance]:
+        return [each.instance for each in watched.read()]
+
+    for look in (read, watch):
         journal.start("instance a")
         (journal.path.parent / "instance.json").write_bytes(RECORD.read_bytes())
         with locks.Lock(state.lock(journal.path.parent), "vmtool start a"):

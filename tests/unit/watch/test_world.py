@@ -31,7 +31,7 @@ def test_only_a_start_of_watchs_own_is_ended(tmp_path: Path, holder: str | None,
     """
     state, host = State(tmp_path), FakeHost()
     world = LocalWorld.__new__(LocalWorld)
-    world.state, world.host = state, host  # type: ignore[assignment]
+    world.state, world.host = state, host
     jobs: Any = {} if own is None else {"a": (Act("start"), SimpleNamespace(pid=os.getpid() + own))}
     world.jobs = jobs
     state.instance("a").mkdir(parents=True)
