@@ -150,4 +150,4 @@ def test_a_command_without_its_package_names_the_extra_that_is_about_it(
     monkeypatch.setattr(importlib, "import_module", missing)
     error = typed(tmp_path, *words).exception
     assert isinstance(error, e.ProgramMissing)
-    assert f"vmtool[{extra}]" in error.hint
+    assert error.hint.endswith(f" --extra {extra}")
