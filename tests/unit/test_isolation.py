@@ -40,6 +40,7 @@ LOOKS = re.compile(r"(shutil\.which|(\w+\.)*find_library|(ctypes\.)?(CDLL|cdll\.
                    r"tempfile\.\w+|__import__|exec|eval)")
 IN_A_CONTAINER = "the server of an image, in its container"
 STARTERS = {
+    "extras.py": "starts nothing: a hint names the Python that the packages are for",
     "host/isolate.py": "vmtool itself, once more and isolated",
     "host/processes.py": "every other program",
     "isolation.py": "the words of every Python",
