@@ -38,7 +38,10 @@ def watching(instances: Fleet, *options: str) -> Iterator[subprocess.Popen[str]]
         finally:
             if watch.poll() is None:
                 watch.terminate()
-                assert watch.wait(20) == 0
+                try:
+                    assert watch.wait(60) == 0
+                finally:
+                    watch.kill()
 
 
 def events(directory: Path) -> list[dict[str, object]]:

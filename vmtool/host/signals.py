@@ -4,21 +4,37 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
 from vmtool.errors import Interrupted
 
+# Seconds, in which a program is ended and what was begun is left.
+AGAIN = 10.0
+
 
 @contextlib.contextmanager
 def interrupting() -> Iterator[None]:
-    """Turn SIGINT, SIGTERM and SIGHUP into `Interrupted`, so that every `finally` and the undo run."""
+    """Turn SIGINT, SIGTERM and SIGHUP into `Interrupted`, so that every `finally` and the undo run.
+
+    Python drops what a handler raises within a finalizer or beside a fork (sys.unraisablehook), and somebody may take
+    it for another error. So whoever is still here after `AGAIN` seconds is interrupted again, and again.
+    """
+    pending = [threading.Timer(0, int)]
 
     def interrupt(number: int, frame: FrameType | None) -> None:
+        pending[0].cancel()
+        pending[0] = threading.Timer(AGAIN, signal.pthread_kill, (threading.main_thread().ident, number))
+        pending[0].daemon = True
+        pending[0].start()
         raise Interrupted(f"stopped by {signal.Signals(number).name}")
 
-    with _handlers(interrupt):
-        yield
+    try:
+        with _handlers(interrupt):
+            yield
+    finally:
+        pending[0].cancel()
 
 
 @contextlib.contextmanager
