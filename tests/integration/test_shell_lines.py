@@ -354,6 +354,7 @@ def reused(place: Path) -> None:
     child = sleeper(place)
     named(child, place / "it")
     named(child, place / "run/pid", start="1")
+    (place / "run/pid").chmod(0o600)
 
 
 @scene(p.StartDaemon, "whose pid another has", changing=("pid", "it", "a) b"), look=lives, ends=end)
