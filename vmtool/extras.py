@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 from vmtool.errors import shell_word
@@ -10,7 +9,9 @@ from vmtool.errors import shell_word
 
 def adding(extra: str) -> str:
     """The command that adds one to this vmtool: of a checkout its own setup, else that of pip."""
-    setup = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "scripts", "setup")
-    if os.path.exists(setup):
+    from vmtool.rendering import shipped  # who has what it needs never asks
+
+    setup = shipped("scripts") / "setup"
+    if setup.exists():
         return f"{shell_word(setup)} --extra {extra}"
     return f"{shell_word(sys.executable)} -I -m pip install 'vmtool[{extra}]'"

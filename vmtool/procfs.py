@@ -20,8 +20,7 @@ def start_of(stat: str) -> str | None:
     long as another thread does (field 20, num_threads, counts both).
     """
     fields = _fields(stat)
-    state = state_of(stat)
-    ended = len(fields) < 20 or state == "X" or (state == "Z" and int(fields[17]) <= 1)
+    ended = len(fields) < 20 or fields[0] == "X" or (fields[0] == "Z" and int(fields[17]) <= 1)
     return None if ended else fields[19]
 
 

@@ -18,7 +18,8 @@ SHORT = {"\b": "\\b", "\n": "\\n", "\f": "\\f", "\r": "\\r", '"': '\\"', "\\": "
 
 
 def shipped(kind: str) -> Path:
-    """The directory of `templates` or `images`: inside an installed package, beside it in a checkout."""
+    """The directory of `templates`, `images` or `scripts`: inside an installed package, beside it in a checkout, where
+    alone there are scripts."""
     package = Path(__file__).resolve().parent
     return package / kind if (package / kind).is_dir() else package.parent / kind
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.pages import ROOT
-from vmtool import extras
+from vmtool import extras, rendering
 
 
 def test_a_checkout_has_its_own_setup_which_knows_the_extra() -> None:
@@ -22,5 +22,5 @@ def test_a_checkout_has_its_own_setup_which_knows_the_extra() -> None:
 
 
 def test_a_package_is_added_to_by_its_own_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(extras, "__file__", str(tmp_path / "site packages" / "vmtool" / "extras.py"))
+    monkeypatch.setattr(rendering, "__file__", str(tmp_path / "site packages" / "vmtool" / "rendering.py"))
     assert shlex.split(extras.adding("tls")) == [sys.executable, "-I", "-m", "pip", "install", "vmtool[tls]"]

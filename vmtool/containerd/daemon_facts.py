@@ -7,7 +7,7 @@ import itertools
 import posixpath
 import re
 
-from vmtool.facts.process import is_nested, user_of
+from vmtool.facts.process import has_ended, is_nested, user_of
 from vmtool.frozen import dataclass
 from vmtool.machine import Reader
 
@@ -41,14 +41,14 @@ def read_daemon(reader: Reader) -> Daemon | None:
 
 
 def _is_containerd(reader: Reader, pid: int) -> bool:
-    """A recorded host may have no users and no words of processes; a process that lives always has them. One that is
-    asked for its version is no daemon, nor one that has ended and that nobody has waited for: it has no words."""
+    """A recorded host has no users of processes; a process that lives always has one. One that is asked for its
+    version is no daemon, nor one that has ended and that nobody has waited for."""
     if (reader.text(f"/proc/{pid}/comm") or "").strip() != "containerd" or user_of(reader, pid) not in (0, None):
         return False
     program = reader.link(f"/proc/{pid}/exe") or "containerd"
-    words = reader.text(f"/proc/{pid}/cmdline")
-    return (posixpath.basename(program.removesuffix(" (deleted)")) == "containerd" and not is_nested(reader, pid)
-            and (words is None or (words != "" and "--version" not in words.split("\0"))))
+    return (posixpath.basename(program.removesuffix(" (deleted)")) == "containerd"
+            and not is_nested(reader, pid) and not has_ended(reader, pid)
+            and "--version" not in (reader.text(f"/proc/{pid}/cmdline") or "").split("\0"))
 
 
 def _config(reader: Reader, pid: int) -> str:

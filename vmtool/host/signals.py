@@ -21,20 +21,23 @@ def interrupting() -> Iterator[None]:
     Python drops what a handler raises within a finalizer or beside a fork (sys.unraisablehook), and somebody may take
     it for another error. So whoever is still here after `AGAIN` seconds is interrupted again, and again.
     """
-    pending = [threading.Timer(0, int)]
+    again: threading.Timer | None = None
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        pending[0].cancel()
-        pending[0] = threading.Timer(AGAIN, signal.pthread_kill, (threading.main_thread().ident, number))
-        pending[0].daemon = True
-        pending[0].start()
+        nonlocal again
+        if again:
+            again.cancel()
+        again = threading.Timer(AGAIN, signal.pthread_kill, (threading.main_thread().ident, number))
+        again.daemon = True
+        again.start()
         raise Interrupted(f"stopped by {signal.Signals(number).name}")
 
     try:
         with _handlers(interrupt):
             yield
     finally:
-        pending[0].cancel()
+        if again:
+            again.cancel()
 
 
 @contextlib.contextmanager

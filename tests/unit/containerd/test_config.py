@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.recorded import Recorded
+from tests.fakes.threads import stat
 from vmtool.containerd.config_facts import IMPORTED, read_runtimes
 from vmtool.containerd.daemon_facts import Daemon, read_daemon
 
@@ -99,6 +100,7 @@ def test_one_that_is_asked_for_its_version_is_no_daemon() -> None:
     words_of = {6: "", 7: "containerd\0--version\0", 8: "containerd\0"}
     texts = {f"/proc/{pid}/{file}": text for pid, words in words_of.items()
              for file, text in (("comm", "containerd\n"), ("status", ROOT), ("cmdline", words))}
+    texts["/proc/6/stat"] = stat(6, "Z")
     assert read_daemon(Recorded({"names": {"/proc": ["6", "7", "8"]}, "texts": texts})) == Daemon(8, MAIN)
 
 
