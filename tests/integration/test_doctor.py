@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from tests.integration.machine import until
 from vmtool.containerd.facts import read_containerd
 from vmtool.facts.kvm import PROBE
 from vmtool.host.local import LocalMachine
@@ -102,12 +103,13 @@ def daemon(tmp_path: Path) -> Iterator[Path]:
     with (tmp_path / "log").open("wb") as log, subprocess.Popen(["containerd", "--config", config], stdout=log,
                                                                 stderr=log) as child:
         try:
-            subprocess.run(["ctr", "--address", address, "--connect-timeout", "20s", "version"], check=True, timeout=30,
-                           capture_output=True)
+            # One that is still starting may take a connection and not answer on it.
+            ask = ["ctr", "--address", str(address), "--connect-timeout", "5s", "version"]
+            until(lambda: not subprocess.run(ask, timeout=60, capture_output=True).returncode, "it does not answer")
             yield address
         finally:
             child.terminate()
-            child.wait(20)
+            child.wait(60)
 
 
 def test_daemon_that_answers_and_one_that_died(daemon: Path) -> None:
