@@ -1,13 +1,14 @@
 """The errors a person can act on: what and where, the evidence, the next command, the exit code.
 
-VmtoolError                exit 1: something that was tried has failed
-├── Refused                exit 2: the input is wrong; nothing was tried
-├── NotReady               exit 3: the host cannot do it; nothing was changed
-├── VerificationFailed     exit 4: it ran, and what it showed is not what was asked for
-├── ProgramMissing         exit 3: a program that is needed is not installed
-├── ProgramFailed          exit 1: a program ended badly
-├── Damaged                exit 1: what vmtool wrote down is not as it was written
-└── Interrupted            exit 130: Ctrl-C or a termination signal
+Explained
+├── VmtoolError            exit 1: something that was tried has failed
+│   ├── Refused            exit 2: the input is wrong; nothing was tried
+│   ├── NotReady           exit 3: the host cannot do it; nothing was changed
+│   ├── VerificationFailed exit 4: it ran, and what it showed is not what was asked for
+│   ├── ProgramMissing     exit 3: a program that is needed is not installed
+│   ├── ProgramFailed      exit 1: a program ended badly
+│   └── Damaged            exit 1: what vmtool wrote down is not as it was written
+└── Interrupted            exit 130: Ctrl-C or a termination signal; as KeyboardInterrupt it is no Exception
 
 Only `vmtool/cli/` turns them into text and exit codes. Anything else that escapes is an internal error.
 """
@@ -23,8 +24,8 @@ from collections.abc import Sequence
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-class VmtoolError(Exception):
-    """Base of every error meant for a person.
+class Explained(BaseException):
+    """Base of everything that ends a command with words for a person.
 
     Args:
         message: what failed and where, one sentence.
@@ -41,6 +42,10 @@ class VmtoolError(Exception):
         self.details = tuple(details)
         self.hint = hint
         self.log = log
+
+
+class VmtoolError(Explained, Exception):
+    """Base of every error."""
 
 
 class Refused(VmtoolError):
@@ -82,8 +87,8 @@ class Damaged(VmtoolError):
     """A file of vmtool's own is not as it was written: a journal, a record, a plan."""
 
 
-class Interrupted(VmtoolError):
-    """The user or the system asked vmtool to stop."""
+class Interrupted(Explained):
+    """The user or the system asked vmtool to stop. Whoever goes on after an error must not take it for one."""
 
     code = 130
 

@@ -15,7 +15,7 @@ from vmtool import __version__
 from vmtool.cache import Cache
 from vmtool.cli.lazy import LazyGroup
 from vmtool.cli.streams import harmless, safe_streams
-from vmtool.errors import FULL, NotReady, Refused, VmtoolError, system_error
+from vmtool.errors import FULL, Explained, NotReady, Refused, system_error
 from vmtool.host.isolate import check_owner, isolate
 from vmtool.host.nested_state import check_apart
 from vmtool.paths import State
@@ -114,7 +114,7 @@ def run_command() -> None:
     except PermissionError as error:
         show_error(NotReady(f"{error.filename}: permission denied", hint="become root"))
         sys.exit(NotReady.code)
-    except VmtoolError as error:
+    except Explained as error:
         show_error(error)
         sys.exit(error.code)
     except OSError as error:
@@ -149,7 +149,7 @@ def check_text(words: Sequence[str], environment: Mapping[str, str]) -> None:
                           ) from None
 
 
-def show_error(error: VmtoolError) -> None:
+def show_error(error: Explained) -> None:
     """Message, details, hint, log: always in this order. Where nobody can read it, the exit code still says it."""
     with contextlib.suppress(OSError):
         click.secho(f"error: {harmless(error.message)}", fg="red", err=True)

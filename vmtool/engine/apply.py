@@ -11,7 +11,7 @@ from typing import IO, Protocol
 from vmtool.engine import hooks
 from vmtool.engine.journal import Journal
 from vmtool.engine.log import open_log
-from vmtool.errors import Damaged, NotReady, ProgramMissing, VmtoolError
+from vmtool.errors import Damaged, Explained, NotReady, ProgramMissing, VmtoolError
 from vmtool.host import files, locks, signals
 from vmtool.host.local import LocalHost
 from vmtool.machine import Host
@@ -54,7 +54,7 @@ def apply(make: Callable[[], Plan], monitor: Monitor, *, host_lock: Path, doing:
         The plan. When it changes nothing, nothing is written.
 
     Raises:
-        VmtoolError: a step failed; everything was undone, or the error's details say what was not.
+        Explained: a step failed, or a signal came; everything was undone, or its details say what was not.
         Exception: what an authoriser of `hooks` refuses the plan with.
     """
     with locks.Lock(host_lock, doing, wait=60.0) as lock:
@@ -124,7 +124,7 @@ def _undo_after(error: BaseException, plan: Plan, lock: locks.Lock, monitor: Mon
     if keep:
         return
     problems = _undo_all("undo everything", plan, lock, monitor, on)
-    if problems and isinstance(error, VmtoolError):
+    if problems and isinstance(error, Explained):
         error.details += ("not undone:", *problems)
         error.hint = "vmtool recover"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vmtool.engine import apply, hooks
 from vmtool.engine.journal import NAME, Journal, JournalState
-from vmtool.errors import Damaged, VmtoolError
+from vmtool.errors import Damaged, Explained, VmtoolError
 from vmtool.frozen import dataclass
 from vmtool.host import files, locks
 from vmtool.paths import NAME as INSTANCE
@@ -136,7 +136,7 @@ def run_transaction(state: State, directory: Path, doing: str, make: Callable[[]
     with locks.Lock(state.lock(directory), doing):
         try:
             return apply.apply(make, monitor, host_lock=state.host_lock, doing=doing, keep=keep, on=on)
-        except VmtoolError as error:
+        except Explained as error:
             log = directory / "log" / "host.log"
             error.log = error.log or (str(log) if log.exists() else "")
             raise

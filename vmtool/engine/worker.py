@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from vmtool.errors import Interrupted, Refused, VmtoolError, system_error
+from vmtool.errors import Explained, Interrupted, Refused, system_error
 from vmtool.host.local import LocalHost
 from vmtool.machine import REPORT, Host
 from vmtool.plan.error_report import encode_error
@@ -54,7 +54,7 @@ def _module(name: str) -> Any:
     return found
 
 
-def _report(error: VmtoolError, descriptor: str | None) -> None:
+def _report(error: Explained, descriptor: str | None) -> None:
     if descriptor:
         with os.fdopen(int(descriptor), "wb") as file:
             file.write(encode_error(error))
@@ -65,7 +65,7 @@ def _report(error: VmtoolError, descriptor: str | None) -> None:
 
 def _terminated(number: int, _frame: object) -> None:
     """Ctrl-C and a deadline end a worker so: what it has begun it can still clean up."""
-    raise Interrupted(f"ended by {signal.Signals(number).name}")
+    raise Interrupted(f"the worker was ended by {signal.Signals(number).name}")
 
 
 def main(words: Sequence[str]) -> None:
@@ -80,7 +80,7 @@ def main(words: Sequence[str]) -> None:
     try:
         # What a worker runs is shown with its output, apart from what it answers.
         do_order(name, sys.stdin.read() if order == "-" else order, LocalHost(sys.stderr))
-    except VmtoolError as error:
+    except Explained as error:
         _report(error, descriptor)
         sys.exit(error.code)
 

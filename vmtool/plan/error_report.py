@@ -1,5 +1,6 @@
 """An error on its way from a worker process to the vmtool that started it: one JSON document.
 
+A worker that was ended by a signal has failed, for whoever started it: only a command's own signal interrupts it.
 Class, message, details, hint and log arrive as they were; of a text beyond LARGEST characters in all, the rest is left
 out, and its end says so.
 """
@@ -10,7 +11,7 @@ import json
 from typing import Any
 
 from vmtool import errors
-from vmtool.errors import VmtoolError
+from vmtool.errors import Explained, VmtoolError
 from vmtool.foreign import parse_json
 
 # Characters of all texts together.
@@ -20,9 +21,9 @@ CLASSES: dict[str, type[VmtoolError]] = {name: found for name, found in vars(err
                                          if isinstance(found, type) and issubclass(found, VmtoolError)}
 
 
-def encode_error(error: VmtoolError) -> bytes:
+def encode_error(error: Explained) -> bytes:
     """The document; of a class that `vmtool.errors` does not have, the nearest base that it has."""
-    name = next(base.__name__ for base in type(error).__mro__ if CLASSES.get(base.__name__) is base)
+    name = next((base.__name__ for base in type(error).__mro__ if CLASSES.get(base.__name__) is base), "VmtoolError")
     message, hint, log, *details = _cut([error.message, error.hint, error.log, *error.details])
     document = {"error": name, "message": message, "details": details, "hint": hint, "log": log}
     # Names of files can hold what is no text (PEP 383), so this is not quite UTF-8.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vmtool.endpoint.actions import AskCanary, AwaitHealth
-from vmtool.errors import Interrupted, VmtoolError
+from vmtool.errors import VmtoolError
 from vmtool.foreign import parse_json, read_regular
 from vmtool.frozen import dataclass
 from vmtool.host import event_log
@@ -92,8 +92,6 @@ class Instances:
             return refreshed(self.state, instance), promise
         try:
             instance = read_instance(self.state, name)
-        except Interrupted:
-            raise
         except VmtoolError:  # it has gone since it was listed
             return Instance(name, Paths(directory), None, "damaged", None), Promise(policy=NEVER)
         if instance.damage:

@@ -18,14 +18,15 @@ from vmtool.attest.server.errors import NotNow, NotVerified, Unreachable
 from vmtool.cli import main as cli
 from vmtool.image.actions import DamagedCache
 
-CODES: dict[type[e.VmtoolError], int] = {
-    e.VmtoolError: 1, e.Refused: 2, e.NotReady: 3, e.VerificationFailed: 4, e.ProgramMissing: 3, e.ProgramFailed: 1,
+CODES: dict[type[e.Explained], int] = {
+    e.Explained: 1, e.VmtoolError: 1, e.Refused: 2, e.NotReady: 3,
+    e.VerificationFailed: 4, e.ProgramMissing: 3, e.ProgramFailed: 1,
     DamagedCache: 1, e.Interrupted: 130, e.Damaged: 1,
     NotVerified: 4, NotNow: 4, Unreachable: 1,
 }
 
 
-def family(kind: type[e.VmtoolError]) -> Iterator[type[e.VmtoolError]]:
+def family(kind: type[e.Explained]) -> Iterator[type[e.Explained]]:
     yield kind
     for child in kind.__subclasses__():
         yield from family(child)
@@ -41,11 +42,11 @@ def test_every_class_of_error_is_in_the_table() -> None:
         except ModuleNotFoundError as error:
             # A library that only an image, or only some hosts have.
             assert not str(error.name).startswith("vmtool")
-    assert {kind for kind in family(e.VmtoolError) if kind.__module__.startswith("vmtool.")} == set(CODES)
+    assert {kind for kind in family(e.Explained) if kind.__module__.startswith("vmtool.")} == set(CODES)
 
 
 @pytest.mark.parametrize(("kind", "code"), CODES.items(), ids=lambda value: getattr(value, "__name__", str(value)))
-def test_an_error_has_its_code_and_is_shown_in_one_order(kind: type[e.VmtoolError], code: int,
+def test_an_error_has_its_code_and_is_shown_in_one_order(kind: type[e.Explained], code: int,
                                                          monkeypatch: pytest.MonkeyPatch,
                                                          capsys: pytest.CaptureFixture[str]) -> None:
     error = kind("it failed", details=("one", "two"), hint="vmtool doctor", log="/l/host.log")

@@ -26,7 +26,7 @@ def in_a_finalizer() -> None:
 
 
 def taken_for_another_error() -> None:
-    with contextlib.suppress(Interrupted):
+    with contextlib.suppress(BaseException):
         signal.raise_signal(signal.SIGTERM)
 
 
@@ -39,6 +39,16 @@ def test_a_signal_that_gets_lost_comes_again(lose: Callable[[], None], monkeypat
         lose()
         time.sleep(60)
     assert dropped == ([Interrupted] if lose is in_a_finalizer else [])
+
+
+def test_whoever_goes_on_after_an_error_does_not_go_on_after_a_signal() -> None:
+    went_on = False
+    with pytest.raises(Interrupted), signals.interrupting():
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except Exception:
+            went_on = True
+    assert not went_on
 
 
 def test_nobody_is_interrupted_after_it_or_during_an_undo(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -128,7 +128,8 @@ def test_until_the_first_signal_ctrl_c_leaves_it_as_it_was(front: Front) -> None
             signal.raise_signal(signal.SIGTERM)
 
     front.meanwhile = interrupt
-    assert isinstance(front.typed("stop", "a").exception, Interrupted)
+    with pytest.raises(Interrupted):
+        front.typed("stop", "a")
     assert front.asked == ["close"] * 2
     assert not front.marked
 
@@ -139,7 +140,8 @@ def test_what_another_one_has_stopped_meanwhile_stays_stopped(front: Front) -> N
         signal.raise_signal(signal.SIGTERM)
 
     front.meanwhile = stopped_by_another
-    assert isinstance(front.typed("stop", "a").exception, Interrupted)
+    with pytest.raises(Interrupted):
+        front.typed("stop", "a")
     assert front.marked
 
 

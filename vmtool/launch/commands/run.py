@@ -13,7 +13,7 @@ import click
 from vmtool.bundle.observed import ObservingReader
 from vmtool.claims import Claim
 from vmtool.cli.apply_plan import apply_plan
-from vmtool.errors import VmtoolError
+from vmtool.errors import Explained
 from vmtool.host import event_log, locks
 from vmtool.host.local import LocalHost, LocalMachine
 from vmtool.instance.instance import Paths
@@ -48,7 +48,7 @@ def run_command(ctx: click.Context, spec: Path, timeout: float | None, dry_run: 
     try:
         plan = apply_plan(state, state.instance(name), doing, lambda: make_plan(LocalMachine(), state, spec, timeout),
                           keep=keep_on_failure)
-    except VmtoolError as error:
+    except Explained as error:
         error.hint = error.hint or f"vmtool logs {name}"
         raise
     show_summary(state, name, plan, time.monotonic() - started)

@@ -7,7 +7,7 @@ import time
 import click
 
 from vmtool.cli.apply_plan import apply_plan
-from vmtool.errors import Refused, VmtoolError
+from vmtool.errors import Explained, Refused
 from vmtool.host.local import LocalMachine
 from vmtool.instance.promise import is_stopped
 from vmtool.instance.read import read_instance
@@ -39,7 +39,7 @@ def start_command(state: State, name: str, timeout: float | None, by_watch: bool
 
     try:
         plan = apply_plan(state, instance.paths.directory, doing, make)
-    except VmtoolError as error:
+    except Explained as error:
         error.hint = error.hint or f"vmtool logs {name}"
         raise
     if by_watch:
