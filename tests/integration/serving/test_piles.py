@@ -102,7 +102,8 @@ def test_who_shows_a_key_is_answered_when_all_questions_without_one_are_used_up(
     async def run() -> None:
         async with attack(tmp_path, "", peers=2) as one:
             one.done.set()
-            one.front.evidence.all.take(one.front.limits.evidence)
+            # Those of the next minute as well: on a busy machine one is there again before the peer asks.
+            one.front.evidence.all.take(2 * one.front.limits.evidence)
             for number, (key, status) in enumerate(((b"", b"429"), (BEARER.encode(), b"200"))):
                 peer = Peer(one, number)
                 peer.sock.send(EVIDENCE + key + b"\r\n")
