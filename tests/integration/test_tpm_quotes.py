@@ -8,7 +8,6 @@ import hashlib
 import json
 import socket
 import subprocess
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_public_key
 
+from tests.integration.connect import software_tpm
 from tests.unit.attest.cases import is_accepted, request, unproven
 from tests.unit.attest.make_certificates import Form, Issued, certify, issue
 from tests.unit.attest.make_tpm import EVENTS, log
@@ -95,19 +95,10 @@ class SoftwareTpm:
 @contextlib.contextmanager
 def running(directory: Path, *kind: str) -> Iterator[SoftwareTpm]:
     directory.mkdir()
-    argv = ["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={directory}", "--server",
-            f"type=unixio,path={directory}/socket", "--ctrl", f"type=unixio,path={directory}/socket.ctrl",
-            "--flags", "not-need-init,startup-clear"]
-    with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
-        try:
-            until = time.monotonic() + 30
-            while not (directory / "socket").exists() and time.monotonic() < until:
-                time.sleep(0.05)
-            tpm = SoftwareTpm(directory, *kind)
-            tpm.make_key()
-            yield tpm
-        finally:
-            child.kill()
+    with software_tpm.running(directory):
+        tpm = SoftwareTpm(directory, *kind)
+        tpm.make_key()
+        yield tpm
 
 
 @pytest.fixture(params=[("ecc", "ecdsa"), ("rsa", "rsassa"), ("rsa", "rsapss")], ids="-".join)
