@@ -82,19 +82,27 @@ def _remarks(item: dict[str, Any]) -> list[str]:
 
 def details(item: dict[str, Any], members: Iterable[tuple[PciDevice, str]]) -> list[str]:
     """All about one device, for a person."""
-    came, link = item["came_from"], item.get("link") or "none"
+    return [*_device(item), *(
+        f"            with {other.bdf} (class {other.base_class:04x}, {other.driver or 'no driver'}"
+        + (f", {name})" if name else ")") for other, name in members), *_hardware(item), *_use(item)]
+
+
+def _device(item: dict[str, Any]) -> list[str]:
+    """What it is, and whose."""
     memory = f", {item['memory'] >> 30} GiB" if item["memory"] else ""
-    lines = [
+    return [
         f"{item['bdf']}  {item['type']}{memory}  {item['name']}".rstrip(),
         f"  driver    {item['driver'] or 'none'}" + (f", override {item['override']}" if item.get("override") else ""),
         f"  state     {item['state']}" + (f", serves {item['claimed_by']}" if item["claimed_by"] else "")
         + (", bound at every boot" if item["persisted"] else ""),
         f"  group     {'none' if item['iommu_group'] is None else item['iommu_group']}",
     ]
-    lines += [f"            with {other.bdf} (class {other.base_class:04x}, {other.driver or 'no driver'}"
-              + (f", {name})" if name else ")") for other, name in members]
-    lines += [
-        f"  link      {link}" + (f" of {item['link_max']}" if item.get("link_max") else ""),
+
+
+def _hardware(item: dict[str, Any]) -> list[str]:
+    """How it is attached, and its part in SR-IOV."""
+    lines = [
+        f"  link      {item.get('link') or 'none'}" + (f" of {item['link_max']}" if item.get("link_max") else ""),
         f"  power     {item.get('power_state')}, control {item.get('power_control') or 'none'}, d3cold "
         + {"0": "off", "1": "allowed"}.get(item.get("d3cold_allowed") or "", "not known"),
         f"  reset     {' '.join(item.get('reset_methods', ())) or 'none: a guest leaves it to the next as it is'}",
@@ -105,11 +113,17 @@ def details(item: dict[str, Any], members: Iterable[tuple[PciDevice, str]]) -> l
                      + (f": {shown}" if shown else ""))
     if item["sriov"] == "vf":
         lines.append(f"  sr-iov    virtual function of {item['physfn']}")
+    return lines
+
+
+def _use(item: dict[str, Any]) -> list[str]:
+    """Who can have it, who has it, and how it is given back."""
+    lines = list[str]()
     if item["viable"]:
         lines.append(f"  machine   {item['viable']['verdict']}: {item['viable']['evidence']}")
     if item.get("boot_vga"):
         lines.append("  display   the machine boots on it")
-    if came:
+    if came := item["came_from"]:
         lines.append(f"  came from {came['driver'] or 'no driver'}; vmtool gpu release {item['bdf']} gives it back")
     if item["state"] == "bound":
         nodes = [f"/dev/vfio/{item['iommu_group']}"]

@@ -56,13 +56,26 @@ def plan_model(state: State, endpoint: Endpoint, image: PinnedImage, found: Mode
         NotReady: there is no such image.
     """
     target, directory = found.path, work_dir(state, found.path, maker.kind)
-    name = directory.name
     if found.made:
         return p.Plan(f"model {target}", directory, (p.Step(maker.title, skip=f"{target} holds it"),))
     if not found.free:
         raise Refused(f"{target} holds something that is not this vmtool's {maker.kind} model",
                       hint="choose another directory, or remove it")
     refuse([*check_image(image), *check_user(image)], f"{image.reference} cannot make the {maker.kind} model")
+    user = f"work-{directory.name}"
+    return p.Plan(f"model {target}", directory, (
+        plan_containerd(state, endpoint, user),
+        p.Step(f"find the image {image.reference} ({image.digest[:19]}, {image.origin})", (
+            ExpectDigest(endpoint, image.reference, image.digest, hint="vmtool image list"),)),
+        _making(state, endpoint, image, found, maker, directory),
+        plan_release(state, endpoint, user),
+    ))
+
+
+def _making(state: State, endpoint: Endpoint, image: PinnedImage, found: ModelTarget, maker: Maker, directory: Path
+            ) -> p.Step:
+    """Make it in a container, and put it into its place."""
+    target, name = found.path, directory.name
     # Only this directory is open to the container. What it leaves there is copied next to the target, so that the model
     # appears in one move.
     staging, new = directory / "out", target.parent / f".{target.name}.{name}"
@@ -73,19 +86,12 @@ def plan_model(state: State, endpoint: Endpoint, image: PinnedImage, found: Mode
     parent = [] if found.parent else [p.MakeDir(target.parent, mode=0o755)]
     mark = lease_mark(state, directory)
     gone = c.removal(endpoint, container.name, mark)
-    user = f"work-{name}"
-    return p.Plan(f"model {target}", directory, (
-        plan_containerd(state, endpoint, user),
-        p.Step(f"find the image {image.reference} ({image.digest[:19]}, {image.origin})", (
-            ExpectDigest(endpoint, image.reference, image.digest, hint="vmtool image list"),)),
-        p.Step(maker.title, (
-            *gone, p.Remove(staging), p.Remove(new), *parent, p.MakeDir(staging, uid=c.UID),
-            *c.start(endpoint, container, mark, "--rm", "--fifo-dir", str(fifos), deadline=maker.deadline),
-            p.run_worker(collect.Order(staging / "model", new, target, maker.size), deadline=60), p.Remove(staging),
-            p.Remove(fifos),
-        ), undo=(*awake(state, endpoint), *gone, p.Remove(fifos), p.Remove(staging), p.Remove(new))),
-        plan_release(state, endpoint, user),
-    ))
+    return p.Step(maker.title, (
+        *gone, p.Remove(staging), p.Remove(new), *parent, p.MakeDir(staging, uid=c.UID),
+        *c.start(endpoint, container, mark, "--rm", "--fifo-dir", str(fifos), deadline=maker.deadline),
+        p.run_worker(collect.Order(staging / "model", new, target, maker.size), deadline=60), p.Remove(staging),
+        p.Remove(fifos),
+    ), undo=(*awake(state, endpoint), *gone, p.Remove(fifos), p.Remove(staging), p.Remove(new)))
 
 
 def work_dir(state: State, target: Path, kind: str) -> Path:

@@ -24,7 +24,7 @@ from vmtool.plan import Plan, Step
 from vmtool.rootfs.boot.check import check_report, read_report
 from vmtool.rootfs.boot.plan import BUSYBOX, Boot, plan_boot
 from vmtool.rootfs.commands.shared import IMAGE, find_manifest, work_dir
-from vmtool.rootfs.format.image_file import read_image
+from vmtool.rootfs.format.image_file import ImageFile, read_image
 from vmtool.rootfs.metadata.manifest import Manifest, Promises
 from vmtool.rootfs.view import print_findings
 
@@ -52,19 +52,12 @@ def boot_image(state: State, image: Path, manifest: Manifest | None, kernel: Pat
     Raises:
         VerificationFailed: something promised is missing.
     """
-    found = read_image(image)
-    if found.problem and found.kind != "initrd":
-        raise Refused(f"{image}: {found.problem}", hint=f"vmtool rootfs inspect {shell_word(image)}")
-    machine, cache = LocalMachine(), Cache.at()
-    directory = work_dir(state, image)
-    kernel = kernel or image.with_name(f"{image.name}.vmlinuz")
-    if not kernel.is_file():
-        raise Refused(f"{kernel}: no such file, and an image has no kernel in it", hint="name it with --kernel FILE")
-    own = os.uname().machine
+    machine, cache, own = LocalMachine(), Cache.at(), os.uname().machine
     guest = BY_DEBIAN[manifest.architecture] if manifest else architecture_of(own)
-    promises = manifest.promises if manifest else Promises()
-    boot = Boot(found, kernel.absolute(), guest.debian, promises, machine.which(f"qemu-system-{guest.machine}") or "",
-                tools_dir(cache, qemu_packages(guest)), tools_dir(cache, BUSYBOX, guest.debian) / "usr/bin/busybox",
+    directory = work_dir(state, image)
+    boot = Boot(readable(image), kernel_of(image, kernel), guest.debian, manifest.promises if manifest else Promises(),
+                machine.which(f"qemu-system-{guest.machine}") or "", tools_dir(cache, qemu_packages(guest)),
+                tools_dir(cache, BUSYBOX, guest.debian) / "usr/bin/busybox",
                 own == guest.machine and kvm_runs(machine), directory, own)
 
     def make() -> Plan:
@@ -80,10 +73,34 @@ def boot_image(state: State, image: Path, manifest: Manifest | None, kernel: Pat
         if not boot.console.exists():
             raise
         trouble = error.how if isinstance(error, ProgramFailed) and error.how else error.message
-    if dry_run:
-        return
+    if not dry_run:
+        report(image, boot, trouble, as_json)
+
+
+def readable(image: Path) -> ImageFile:
+    """The image, of a kind that can be booted."""
+    found = read_image(image)
+    if found.problem and found.kind != "initrd":
+        raise Refused(f"{image}: {found.problem}", hint=f"vmtool rootfs inspect {shell_word(image)}")
+    return found
+
+
+def kernel_of(image: Path, named: Path | None) -> Path:
+    """The kernel that a person names, or the one beside the image."""
+    kernel = named or image.with_name(f"{image.name}.vmlinuz")
+    if not kernel.is_file():
+        raise Refused(f"{kernel}: no such file, and an image has no kernel in it", hint="name it with --kernel FILE")
+    return kernel.absolute()
+
+
+def report(image: Path, boot: Boot, trouble: str, as_json: bool) -> None:
+    """What the guest said of itself, compared with what was promised.
+
+    Args:
+        trouble: what ended the boot before its end; empty when nothing did.
+    """
     console = boot.console.read_text(errors="replace") if boot.console.exists() else ""
-    findings = list(check_report(read_report(console), promises))
+    findings = list(check_report(read_report(console), boot.promises))
     if as_json:
         print_json(image=str(image), findings=[each.as_json() for each in findings], console=str(boot.console))
     else:
