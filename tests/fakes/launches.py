@@ -13,7 +13,7 @@ from vmtool.gpu.launch_devices import Selection, request_of, select_accelerators
 from vmtool.image.pinned_image import PinnedImage
 from vmtool.image.reference import full_reference
 from vmtool.instance.instance import Instance, subject_of
-from vmtool.launch.pipeline import launcher_of
+from vmtool.launch.stages import launcher_of
 from vmtool.models.encryption.launch_facts import EncryptedModelFacts
 from vmtool.models.facts import ModelFacts
 from vmtool.paths import State

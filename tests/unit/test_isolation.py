@@ -62,7 +62,7 @@ LOOKERS = {
     "image/commands.py": ENVIRONMENT_OF_PACKAGES, "rootfs/commands/add_package.py": ENVIRONMENT_OF_PACKAGES,
     "rootfs/commands/boot.py": ENVIRONMENT_OF_PACKAGES, "rootfs/commands/build.py": ENVIRONMENT_OF_PACKAGES,
     "rootfs/commands/foreign.py": ENVIRONMENT_OF_PACKAGES + "; the binding of guestfs in vmtool's own Python",
-    "cli/lazy.py": "a module of vmtool, out of a table", "launch/pipeline.py": "likewise",
+    "cli/lazy.py": "a module of vmtool, out of a table", "launch/stages.py": "likewise",
     "gpu/commands/show.py": "likewise", "plan/action.py": "a module of vmtool, by identifiers",
     "engine/worker.py": "a module of vmtool, by identifiers; the descriptor of its report",
     "attest/options.py": "an extra, in vmtool's own Python", "attest/commands.py": "a module of vmtool, by a constant",

@@ -43,8 +43,8 @@ class RequireClaims(Action):
                 "[ $? -eq 1 ]")
 
     def do(self, host: Host) -> None:
-        from vmtool.bundle.observed import ObservingReader
-        from vmtool.launch.claims import read_claims, read_claims_before_key  # they know the pipeline, which knows this
+        from vmtool.bundle.observed import ObservingReader  # none of it is needed by whoever plans
+        from vmtool.launch.claims import read_claims, read_claims_before_key
         from vmtool.launch.keep_answer import keep_answer
 
         instance = read_starting(host, Paths(self.directory, self.slot))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from vmtool.claims import Claim
 from vmtool.instance.instance import Instance
-from vmtool.launch.pipeline import STAGES, launcher_of
+from vmtool.launch.stages import STAGES, launcher_of
 from vmtool.machine import Reader
 
 

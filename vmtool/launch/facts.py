@@ -10,7 +10,7 @@ from vmtool.doctor.host import HostFacts, read_host
 from vmtool.image.pinned_image import read_image
 from vmtool.instance.instance import Instance, subject_of, unit_of
 from vmtool.instance.read import read_instance
-from vmtool.launch.pipeline import launcher_of
+from vmtool.launch.stages import launcher_of
 from vmtool.machine import DeviceReader, Reader
 from vmtool.models.facts import read_model, unreadable_file
 from vmtool.net.after_cleanup import facts_without as network_without

@@ -1,44 +1,19 @@
-"""A launch: its stages in order, its launchers by handler, and the plan that they make.
-
-A new part of a launch is a stage in a file of its own and one word in `STAGES`; a new launcher is one line in
-`LAUNCHERS`.
-"""
+"""From a launch to its plan: what its stages do, in order, and the looks in between."""
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
 from vmtool.errors import Refused
 from vmtool.launch.actions import RequireClaims
+from vmtool.launch.check import check_launch
+from vmtool.launch.stages import AFTER, BEFORE, stages_of
 from vmtool.plan import Plan, Step
-from vmtool.stage.devices import DevicesStage
-from vmtool.stage.encryption import EncryptionStage
-from vmtool.stage.files import FilesStage
-from vmtool.stage.image import ImageStage
-from vmtool.stage.launch import Launch, Launcher, Stage, digest
-from vmtool.stage.model import ModelStage
-from vmtool.stage.network import NetworkStage
-from vmtool.stage.server import CanaryStage, HealthStage
-from vmtool.stage.tls import OwnKeyStage, TlsStage
+from vmtool.stage.launch import Launch, digest
 
 if TYPE_CHECKING:
     from vmtool.doctor.host import HostFacts
-
-# Before the launcher's own part, and after it.
-BEFORE: tuple[Stage, ...] = (ModelStage(), EncryptionStage(), FilesStage(), ImageStage(), NetworkStage(),
-                             DevicesStage(), TlsStage())
-AFTER: tuple[Stage, ...] = (OwnKeyStage(), HealthStage(), CanaryStage())
-STAGES = (*BEFORE, *AFTER)
-# Handler -> module below vmtool with its LAUNCHER, imported when it is asked for.
-LAUNCHERS = {"runc": "runc.stage", "kata": "kata.stage", "libvirt": "libvirt.stage"}
-
-
-def launcher_of(handler: str) -> Launcher:
-    """The launcher for a handler of the spec."""
-    found: Launcher = importlib.import_module(f"vmtool.{LAUNCHERS[handler]}").LAUNCHER
-    return found
 
 
 def plan_launch(launch: Launch, host: HostFacts) -> Plan:
@@ -47,8 +22,6 @@ def plan_launch(launch: Launch, host: HostFacts) -> Plan:
     Raises:
         Refused, NotReady: as `check_launch`; or another spec runs under this name.
     """
-    from vmtool.launch.check import check_launch  # it knows all of doctor, which claims do not need
-
     earlier = launch.earlier
     if earlier and earlier.state == "running":
         if earlier.known().digest != digest(launch.spec):
@@ -72,8 +45,3 @@ def launch_steps(launch: Launch) -> Iterator[Step]:
 
 def _require(launch: Launch, moment: Literal["key", "end"]) -> RequireClaims:
     return RequireClaims(launch.state.root, launch.directory, moment, launch.slot, launch.replaces is not None)
-
-
-def stages_of(launch: Launch) -> tuple[Stage, ...]:
-    """All parts of the launch, in order."""
-    return (*BEFORE, launch.launcher, *AFTER)

@@ -13,7 +13,8 @@ from vmtool.findings import refuse
 from vmtool.instance.instance import Instance
 from vmtool.launch.check import find_problems
 from vmtool.launch.check_upgrade import check_address, check_room
-from vmtool.launch.pipeline import launch_steps, stages_of
+from vmtool.launch.pipeline import launch_steps
+from vmtool.launch.stages import stages_of
 from vmtool.net.plan import plan_move
 from vmtool.plan import Plan, Step
 from vmtool.spec.runtime import Spec

@@ -7,7 +7,7 @@ from vmtool.errors import Refused, VmtoolError
 from vmtool.findings import failing, refuse
 from vmtool.frozen import dataclass
 from vmtool.launch.check import check_launch
-from vmtool.launch.pipeline import stages_of
+from vmtool.launch.stages import stages_of
 from vmtool.libvirt.facts import DomainFacts
 from vmtool.libvirt.launch_check import ONLY_RENDERED, check_domain
 from vmtool.net.check import check_syntax

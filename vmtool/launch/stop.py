@@ -18,7 +18,7 @@ from vmtool.host.event_log import record
 from vmtool.host.local import LocalMachine
 from vmtool.instance.instance import Instance, Paths, subject_of
 from vmtool.instance.read import refreshed
-from vmtool.launch.pipeline import launcher_of
+from vmtool.launch.stages import launcher_of
 from vmtool.machine import Host, Reader
 from vmtool.paths import State
 from vmtool.plan import Plan, Step

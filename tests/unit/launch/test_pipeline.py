@@ -17,7 +17,7 @@ from vmtool.engine.journal import Entry, JournalState
 from vmtool.errors import NotReady, Refused
 from vmtool.findings import HANDLERS
 from vmtool.instance.instance import Instance, InstanceRecord, Paths
-from vmtool.launch.pipeline import LAUNCHERS
+from vmtool.launch.stages import LAUNCHERS
 from vmtool.net.cni_facts import Plugins
 from vmtool.net.facts import Listener
 from vmtool.net.network import Network

@@ -24,7 +24,7 @@ from vmtool.host import daemons, event_log, locks, processes
 from vmtool.instance import promise
 from vmtool.launch import load_facts, stop
 from vmtool.launch.commands import instance as commands
-from vmtool.launch.pipeline import launcher_of
+from vmtool.launch.stages import launcher_of
 from vmtool.paths import State
 
 

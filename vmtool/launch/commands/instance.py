@@ -19,7 +19,7 @@ from vmtool.host.local import LocalMachine
 from vmtool.instance.instance import Instance, subject_of
 from vmtool.instance.promise import mark_stopped, started_by_watch, withdraw, withdrawing
 from vmtool.launch.commands.damage import explained, read_known, require_gone
-from vmtool.launch.pipeline import launcher_of
+from vmtool.launch.stages import launcher_of
 from vmtool.launch.stop import Drained, drain_instance, stop_instance
 from vmtool.machine import Host
 from vmtool.paths import State

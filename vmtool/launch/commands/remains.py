@@ -11,7 +11,7 @@ from vmtool.gpu.plan_removal import removal_of_devices
 from vmtool.gpu.saved_state import read_claims, read_records
 from vmtool.image.plan_removal import removal_of_image
 from vmtool.image.remains import read_image_remains
-from vmtool.launch.pipeline import AFTER, BEFORE, LAUNCHERS, launcher_of
+from vmtool.launch.stages import AFTER, BEFORE, LAUNCHERS, launcher_of
 from vmtool.machine import Reader
 from vmtool.net.plan_removal import removal_of_network
 from vmtool.net.remains import read_network_remains
