@@ -18,8 +18,8 @@ AGAIN = 10.0
 def interrupting() -> Iterator[None]:
     """Turn SIGINT, SIGTERM and SIGHUP into `Interrupted`, so that every `finally` and the undo run.
 
-    Python drops what a handler raises within a finalizer or beside a fork (sys.unraisablehook), and somebody may take
-    it for another error. So whoever is still here after `AGAIN` seconds is interrupted again, and again.
+    Python drops what a handler raises within a finalizer or beside a fork (sys.unraisablehook), and who catches
+    everything may pass over it. So whoever is still here after `AGAIN` seconds is interrupted again, and again.
     """
     again: threading.Timer | None = None
 

@@ -19,9 +19,9 @@ from vmtool.cli import main as cli
 from vmtool.image.actions import DamagedCache
 
 CODES: dict[type[e.Explained], int] = {
-    e.Explained: 1, e.VmtoolError: 1, e.Refused: 2, e.NotReady: 3,
-    e.VerificationFailed: 4, e.ProgramMissing: 3, e.ProgramFailed: 1,
-    DamagedCache: 1, e.Interrupted: 130, e.Damaged: 1,
+    e.Explained: 1, e.Interrupted: 130,
+    e.VmtoolError: 1, e.Refused: 2, e.NotReady: 3, e.VerificationFailed: 4, e.ProgramMissing: 3, e.ProgramFailed: 1,
+    DamagedCache: 1, e.Damaged: 1,
     NotVerified: 4, NotNow: 4, Unreachable: 1,
 }
 
